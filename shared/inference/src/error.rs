@@ -1,0 +1,41 @@
+//! What can go wrong between texts and scores.
+
+/// Why texts could not be scored, or a model could not be prepared.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The request itself cannot be served; `param` names the field to change.
+    #[error("{message}")]
+    InvalidInput {
+        /// The request field at fault, in the names of [`crate::ScoreRequest`].
+        param: &'static str,
+        /// What was expected, what was found, and what to do.
+        message: String,
+    },
+    /// A text does not fit the model and the request forbids truncation.
+    #[error("this model's maximum context length is {limit} tokens, the pair has {found}: the input is too large; please reduce the length of the input prompt or allow truncation")]
+    TooLong {
+        /// Most tokens of one pair.
+        limit: usize,
+        /// Tokens the pair would have without truncation.
+        found: usize,
+    },
+    /// The model answered NaN or infinity; such a score is never passed on.
+    #[error("the model's score for document {index} is not a finite number")]
+    NonFinite {
+        /// Position of the document in the request.
+        index: usize,
+    },
+    /// The caller went away before the work was done.
+    #[error("cancelled: the client has gone")]
+    Cancelled,
+    /// The snapshot or checkpoint is not one this version can run.
+    #[error("{0}")]
+    Model(String),
+    /// The tokenizer refused its file or a text.
+    #[error("tokenizer: {0}")]
+    Tokenizer(String),
+    /// Reading or verifying the snapshot failed.
+    #[error(transparent)]
+    Loader(#[from] defrost_loader::Error),
+}

@@ -1,1 +1,49 @@
-//! (skeleton)
+//! CPU engine: int8, bf16 and f32 kernels, and the forward passes of BERT, XLM-RoBERTa, Qwen2 and
+//! Qwen3 over weights that somebody else maps.
+//!
+//! ```text
+//! token ids -> Batch (packed, no padding) -> Model::forward -> one logit or vector a sequence
+//!                                              |- Linear: quantise rows, panels x tiles, epilogue
+//!                                              |- attention: tiles of six query rows
+//!                                              `- norms, rotation, gate: plain loops, vectorised
+//! ```
+//!
+//! Two promises hold everywhere: a sequence's answer is the same to the last bit whatever else is in
+//! the batch, in whatever order and with however many threads; and nothing here reads a file, knows
+//! a tokenizer or speaks HTTP.
+
+// Numeric code converts between widths on purpose, within ranges its comments state.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "indices and codes whose ranges are stated where they are made"
+)]
+#![allow(
+    clippy::inline_always,
+    reason = "bodies must be inlined into target_feature functions to be compiled for them"
+)]
+
+mod attention;
+mod batch;
+mod config;
+mod error;
+mod gemm;
+mod kernel;
+pub mod layout;
+mod math;
+mod model;
+mod norm;
+pub mod plan;
+mod quantize;
+mod rope;
+mod threads;
+mod weights;
+
+pub use batch::Batch;
+pub use config::{Family, Head, ModelConfig};
+pub use error::Error;
+pub use kernel::Kernel;
+pub use model::Model;
+pub use threads::Threads;
+pub use weights::{Element, WeightView, Weights};

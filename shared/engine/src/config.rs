@@ -1,0 +1,177 @@
+//! The dimensions and variants of a model, as plain values.
+
+use crate::Error;
+
+/// A model architecture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// BERT: post-norm encoder, learned positions, token types.
+    Bert,
+    /// XLM-RoBERTa: as BERT, positions start after the padding id.
+    XlmRoberta,
+    /// Qwen2: pre-norm causal decoder, grouped-query attention, biased q/k/v.
+    Qwen2,
+    /// Qwen3: as Qwen2, without biases, with per-head RMSNorm on queries and keys.
+    Qwen3,
+}
+
+impl Family {
+    /// Every family.
+    pub const ALL: [Self; 4] = [Self::Bert, Self::XlmRoberta, Self::Qwen2, Self::Qwen3];
+
+    /// The `model_type` of config.json.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bert => "bert",
+            Self::XlmRoberta => "xlm-roberta",
+            Self::Qwen2 => "qwen2",
+            Self::Qwen3 => "qwen3",
+        }
+    }
+
+    /// The family of that `model_type`.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|family| family.name() == name)
+    }
+
+    /// Whether tokens see only what precedes them.
+    pub fn is_causal(self) -> bool {
+        matches!(self, Self::Qwen2 | Self::Qwen3)
+    }
+}
+
+/// What turns hidden states into an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Head {
+    /// `out(tanh(dense(h[0])))`, one logit.
+    Classifier,
+    /// `h[last] . row(yes) - h[last] . row(no)` of the language-model head, one logit.
+    YesNo,
+    /// Mean of all hidden states.
+    MeanPooling,
+    /// The first hidden state.
+    FirstPooling,
+    /// The last hidden state.
+    LastPooling,
+}
+
+impl Head {
+    /// Every head.
+    pub const ALL: [Self; 5] =
+        [Self::Classifier, Self::YesNo, Self::MeanPooling, Self::FirstPooling, Self::LastPooling];
+
+    /// Its name in snapshots.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Classifier => "classifier",
+            Self::YesNo => "yes-no",
+            Self::MeanPooling => "mean-pooling",
+            Self::FirstPooling => "first-pooling",
+            Self::LastPooling => "last-pooling",
+        }
+    }
+
+    /// The head of that name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|head| head.name() == name)
+    }
+
+    /// The one position of a sequence of `len` tokens that the head reads; `None`: all of them.
+    pub(crate) fn reads(self, len: usize) -> Option<usize> {
+        match self {
+            Self::Classifier | Self::FirstPooling => Some(0),
+            Self::YesNo | Self::LastPooling => Some(len - 1),
+            Self::MeanPooling => None,
+        }
+    }
+}
+
+/// Everything the forward pass needs to know besides the weights.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelConfig {
+    /// Architecture.
+    pub family: Family,
+    /// Head.
+    pub head: Head,
+    /// Width of the hidden states.
+    pub hidden: usize,
+    /// Transformer layers.
+    pub layers: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key-value heads; equal to `heads` for encoders.
+    pub kv_heads: usize,
+    /// Width of one head.
+    pub head_dim: usize,
+    /// Width of the feed-forward layer.
+    pub intermediate: usize,
+    /// Rows of the word embedding.
+    pub vocab: usize,
+    /// Most tokens of a sequence (for XLM-RoBERTa without the two reserved positions).
+    pub max_positions: usize,
+    /// Rows of the token-type embedding; 0 for decoders.
+    pub type_vocab: usize,
+    /// Epsilon of the norms.
+    pub norm_eps: f32,
+    /// Base of the rotary frequencies; decoders only.
+    pub rope_theta: f32,
+    /// Padding id, which shifts XLM-RoBERTa's positions.
+    pub pad_id: u32,
+}
+
+/// Sizes above this are no model we know, but would overflow or exhaust memory.
+const LARGEST: usize = 1 << 24;
+
+impl ModelConfig {
+    /// Refuses dimensions that contradict each other.
+    pub fn validate(&self) -> Result<(), Error> {
+        let sizes = [
+            ("hidden", self.hidden),
+            ("layers", self.layers),
+            ("heads", self.heads),
+            ("kv_heads", self.kv_heads),
+            ("head_dim", self.head_dim),
+            ("intermediate", self.intermediate),
+            ("vocab", self.vocab),
+            ("max_positions", self.max_positions),
+        ];
+        for (name, size) in sizes {
+            if size == 0 || size > LARGEST {
+                return Err(Error::Config(format!("{name} is {size}, expected 1 to {LARGEST}")));
+            }
+        }
+        if !self.heads.is_multiple_of(self.kv_heads) {
+            return Err(Error::Config(format!(
+                "{} query heads cannot share {} key-value heads evenly",
+                self.heads, self.kv_heads
+            )));
+        }
+        if self.family.is_causal() {
+            if !self.head_dim.is_multiple_of(2) {
+                let found = self.head_dim;
+                return Err(Error::Config(format!(
+                    "head_dim must be even to rotate, it is {found}"
+                )));
+            }
+            if self.head == Head::Classifier {
+                return Err(Error::Config(
+                    "a decoder with a classifier head is not supported".into(),
+                ));
+            }
+        } else {
+            if self.heads * self.head_dim != self.hidden || self.heads != self.kv_heads {
+                return Err(Error::Config(format!(
+                    "an encoder's {} heads of {} must make up the hidden size {}",
+                    self.heads, self.head_dim, self.hidden
+                )));
+            }
+            if self.type_vocab == 0 || self.type_vocab > LARGEST {
+                return Err(Error::Config("an encoder needs a token-type embedding".into()));
+            }
+            if self.head == Head::YesNo {
+                return Err(Error::Config("an encoder with a yes/no head is not supported".into()));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,206 @@
+//! Tiles for AVX2 with FMA.
+//!
+//! `VPMADDUBSW`, the usual int8 instruction here, saturates its 16-bit sums. So codes and weights
+//! are widened to 16 bits and multiplied with `VPMADDWD`, whose 32-bit sums are exact.
+#![allow(unsafe_code, reason = "vector loads and stores through pointers that callers checked")]
+#![allow(clippy::cast_ptr_alignment, reason = "only unaligned loads and stores are used")]
+
+use std::arch::x86_64::{
+    __m256, __m256i, _mm_loadu_si128, _mm_set1_epi32, _mm256_add_epi32, _mm256_castsi256_ps,
+    _mm256_cvtepi8_epi16, _mm256_cvtepu8_epi16, _mm256_cvtepu16_epi32, _mm256_fmadd_ps,
+    _mm256_hadd_epi32, _mm256_loadu_ps, _mm256_madd_epi16, _mm256_permute4x64_epi64,
+    _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256, _mm256_slli_epi32, _mm256_storeu_ps,
+    _mm256_storeu_si256,
+};
+
+use super::Tile;
+use crate::layout::{INT8_GROUP, PANEL};
+
+/// Channels that one pass over the panel sums: two registers a row, 12 of the 16 at six rows.
+const INT8_CHANNELS: usize = 8;
+/// Channels of one f32 pass: two registers a row.
+const FLOAT_CHANNELS: usize = 16;
+
+/// # Safety
+/// The processor has the features; `x` holds `rows * 4 * groups` bytes, `panel` `groups * 256`.
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn int8_tile(
+    x: &[u8],
+    rows: usize,
+    panel: &[i8],
+    groups: usize,
+    sums: &mut Tile<i32>,
+) {
+    let (x, panel) = (x.as_ptr(), panel.as_ptr());
+    for first in (0..PANEL).step_by(INT8_CHANNELS) {
+        // SAFETY: passed on from the caller.
+        unsafe {
+            match rows {
+                0 => {}
+                1 => int8_rows::<1>(x, panel, groups, first, sums),
+                2 => int8_rows::<2>(x, panel, groups, first, sums),
+                3 => int8_rows::<3>(x, panel, groups, first, sums),
+                4 => int8_rows::<4>(x, panel, groups, first, sums),
+                5 => int8_rows::<5>(x, panel, groups, first, sums),
+                _ => int8_rows::<6>(x, panel, groups, first, sums),
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`int8_tile`]; `first` is the first of the eight channels.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+unsafe fn int8_rows<const ROWS: usize>(
+    x: *const u8,
+    panel: *const i8,
+    groups: usize,
+    first: usize,
+    sums: &mut Tile<i32>,
+) {
+    // Each register: four channels by two partial sums (inputs 0+1 and 2+3 of every group).
+    let mut acc = [[_mm256_setzero_si256(); 2]; ROWS];
+    for group in 0..groups {
+        // SAFETY: 32 bytes of row `group` of the panel, inside by the caller's promise.
+        let weights = unsafe {
+            let at = panel.add((group * PANEL + first) * INT8_GROUP);
+            [
+                _mm256_cvtepi8_epi16(_mm_loadu_si128(at.cast())),
+                _mm256_cvtepi8_epi16(_mm_loadu_si128(at.add(16).cast())),
+            ]
+        };
+        for (row, acc) in acc.iter_mut().enumerate() {
+            // SAFETY: four codes of row `row`, inside by the caller's promise; read unaligned.
+            let codes = unsafe {
+                x.add((row * groups + group) * INT8_GROUP).cast::<i32>().read_unaligned()
+            };
+            let codes = _mm256_cvtepu8_epi16(_mm_set1_epi32(codes));
+            for (acc, &weights) in acc.iter_mut().zip(&weights) {
+                *acc = _mm256_add_epi32(*acc, _mm256_madd_epi16(codes, weights));
+            }
+        }
+    }
+    for (acc, sums) in acc.iter().zip(sums.iter_mut()) {
+        // Horizontal adds work within 128-bit halves; the permutation puts channels in order.
+        let channels = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_hadd_epi32(acc[0], acc[1]));
+        let target = &mut sums[first..][..INT8_CHANNELS];
+        // SAFETY: eight i32.
+        unsafe { _mm256_storeu_si256(target.as_mut_ptr().cast::<__m256i>(), channels) }
+    }
+}
+
+macro_rules! float_tiles {
+    ($tile:ident, $rows:ident, $element:ty, $load:ident) => {
+        /// # Safety
+        /// The processor has the features; `x` holds `rows` rows of `k` at `stride`, `panel` `k`
+        /// rows of `width`.
+        #[target_feature(enable = "avx2,fma")]
+        unsafe fn $tile(
+            x: *const f32,
+            stride: usize,
+            rows: usize,
+            panel: *const $element,
+            width: usize,
+            k: usize,
+            sums: &mut Tile<f32>,
+        ) {
+            for first in (0..width).step_by(FLOAT_CHANNELS) {
+                // SAFETY: passed on from the caller; `width` is a multiple of 16.
+                unsafe {
+                    let panel = panel.add(first);
+                    match rows {
+                        0 => {}
+                        1 => $rows::<1>(x, stride, panel, width, k, first, sums),
+                        2 => $rows::<2>(x, stride, panel, width, k, first, sums),
+                        3 => $rows::<3>(x, stride, panel, width, k, first, sums),
+                        4 => $rows::<4>(x, stride, panel, width, k, first, sums),
+                        5 => $rows::<5>(x, stride, panel, width, k, first, sums),
+                        _ => $rows::<6>(x, stride, panel, width, k, first, sums),
+                    }
+                }
+            }
+        }
+
+        /// # Safety
+        /// As the tile; `panel` points at the first of 16 channels.
+        #[target_feature(enable = "avx2,fma")]
+        #[inline]
+        unsafe fn $rows<const ROWS: usize>(
+            x: *const f32,
+            stride: usize,
+            panel: *const $element,
+            width: usize,
+            k: usize,
+            first: usize,
+            sums: &mut Tile<f32>,
+        ) {
+            let mut acc = [[_mm256_setzero_ps(); 2]; ROWS];
+            for input in 0..k {
+                // SAFETY: 16 channels of row `input`, inside by the caller's promise.
+                let weights = unsafe {
+                    [$load(panel.add(input * width)), $load(panel.add(input * width + 8))]
+                };
+                for (row, acc) in acc.iter_mut().enumerate() {
+                    // SAFETY: value `input` of row `row`, inside by the caller's promise.
+                    let value = _mm256_set1_ps(unsafe { *x.add(row * stride + input) });
+                    for (acc, &weights) in acc.iter_mut().zip(&weights) {
+                        *acc = _mm256_fmadd_ps(value, weights, *acc);
+                    }
+                }
+            }
+            for (acc, sums) in acc.iter().zip(sums.iter_mut()) {
+                let target = &mut sums[first..][..FLOAT_CHANNELS];
+                // SAFETY: sixteen f32.
+                unsafe {
+                    _mm256_storeu_ps(target.as_mut_ptr(), acc[0]);
+                    _mm256_storeu_ps(target.as_mut_ptr().add(8), acc[1]);
+                }
+            }
+        }
+    };
+}
+
+float_tiles!(f32_panel, f32_rows, f32, _mm256_loadu_ps);
+float_tiles!(bf16_panel, bf16_rows, u16, load_bf16);
+
+/// # Safety
+/// As [`f32_panel`].
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn float_tile(
+    x: &[f32],
+    stride: usize,
+    rows: usize,
+    panel: &[f32],
+    width: usize,
+    k: usize,
+    sums: &mut Tile<f32>,
+) {
+    // SAFETY: passed on from the caller.
+    unsafe { f32_panel(x.as_ptr(), stride, rows, panel.as_ptr(), width, k, sums) }
+}
+
+/// # Safety
+/// As [`f32_panel`] with a panel of 64 channels.
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn bf16_tile(
+    x: &[f32],
+    stride: usize,
+    rows: usize,
+    panel: &[u16],
+    k: usize,
+    sums: &mut Tile<f32>,
+) {
+    // SAFETY: passed on from the caller.
+    unsafe { bf16_panel(x.as_ptr(), stride, rows, panel.as_ptr(), PANEL, k, sums) }
+}
+
+/// # Safety
+/// `from` points at 8 readable bf16.
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn load_bf16(from: *const u16) -> __m256 {
+    // SAFETY: 16 bytes by the caller's promise.
+    let halves = unsafe { _mm_loadu_si128(from.cast()) };
+    _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(halves)))
+}

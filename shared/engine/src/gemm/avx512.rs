@@ -1,0 +1,178 @@
+//! Tiles for AVX-512 with VNNI: up to 6 rows by 4 registers of 16 channels.
+#![allow(unsafe_code, reason = "vector loads and stores through pointers that callers checked")]
+#![allow(clippy::cast_ptr_alignment, reason = "only unaligned loads and stores are used")]
+
+use std::arch::x86_64::{
+    __m512, __m512i, _mm256_loadu_si256, _mm512_castsi512_ps, _mm512_cvtepu16_epi32,
+    _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_set1_epi32,
+    _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_slli_epi32, _mm512_storeu_ps,
+    _mm512_storeu_si512,
+};
+
+use super::Tile;
+use crate::layout::{INT8_GROUP, PANEL};
+
+/// f32 or i32 lanes of one register.
+const LANES: usize = 16;
+
+/// Calls `$tile::<ROWS>` with the row count as a constant.
+macro_rules! with_rows {
+    ($rows:expr, $tile:ident; $($arg:expr),*) => {
+        match $rows {
+            0 => {}
+            1 => $tile::<1>($($arg),*),
+            2 => $tile::<2>($($arg),*),
+            3 => $tile::<3>($($arg),*),
+            4 => $tile::<4>($($arg),*),
+            5 => $tile::<5>($($arg),*),
+            _ => $tile::<6>($($arg),*),
+        }
+    };
+}
+
+/// # Safety
+/// The processor has the features; `x` holds `rows * 4 * groups` bytes, `panel` `groups * 256`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+pub(super) unsafe fn int8_tile(
+    x: &[u8],
+    rows: usize,
+    panel: &[i8],
+    groups: usize,
+    sums: &mut Tile<i32>,
+) {
+    // SAFETY: passed on from the caller.
+    unsafe { with_rows!(rows, int8_rows; x.as_ptr(), panel.as_ptr(), groups, sums) }
+}
+
+/// # Safety
+/// As [`int8_tile`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+#[inline]
+unsafe fn int8_rows<const ROWS: usize>(
+    x: *const u8,
+    panel: *const i8,
+    groups: usize,
+    sums: &mut Tile<i32>,
+) {
+    let mut acc = [[_mm512_setzero_si512(); PANEL / LANES]; ROWS];
+    for group in 0..groups {
+        let mut weights = [_mm512_setzero_si512(); PANEL / LANES];
+        for (part, weights) in weights.iter_mut().enumerate() {
+            // SAFETY: row `group` of the panel, 256 bytes, is inside by the caller's promise.
+            *weights = unsafe {
+                _mm512_loadu_si512(
+                    panel.add((group * PANEL + part * LANES) * INT8_GROUP).cast::<__m512i>(),
+                )
+            };
+        }
+        for (row, acc) in acc.iter_mut().enumerate() {
+            // SAFETY: four codes of row `row`, inside by the caller's promise; read unaligned.
+            let codes = unsafe {
+                x.add((row * groups + group) * INT8_GROUP).cast::<i32>().read_unaligned()
+            };
+            let codes = _mm512_set1_epi32(codes);
+            for (acc, &weights) in acc.iter_mut().zip(&weights) {
+                *acc = _mm512_dpbusd_epi32(*acc, codes, weights);
+            }
+        }
+    }
+    for (acc, sums) in acc.iter().zip(sums.iter_mut()) {
+        for (acc, sums) in acc.iter().zip(sums.chunks_exact_mut(LANES)) {
+            // SAFETY: a chunk of 16 i32.
+            unsafe { _mm512_storeu_si512(sums.as_mut_ptr().cast(), *acc) }
+        }
+    }
+}
+
+/// # Safety
+/// The processor has the features; `x` holds `rows` rows of `k` at `stride`, `panel` `k * width`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+pub(super) unsafe fn float_tile(
+    x: &[f32],
+    stride: usize,
+    rows: usize,
+    panel: &[f32],
+    width: usize,
+    k: usize,
+    sums: &mut Tile<f32>,
+) {
+    let (x, panel) = (x.as_ptr(), panel.as_ptr());
+    // SAFETY: passed on from the caller; the panel's rows are `width` = 16 * registers wide.
+    unsafe {
+        match width / LANES {
+            1 => with_rows!(rows, float_16; x, stride, panel, k, sums),
+            2 => with_rows!(rows, float_32; x, stride, panel, k, sums),
+            3 => with_rows!(rows, float_48; x, stride, panel, k, sums),
+            _ => with_rows!(rows, float_64; x, stride, panel, k, sums),
+        }
+    }
+}
+
+/// # Safety
+/// The processor has the features; `x` holds `rows` rows of `k` at `stride`, `panel` `k * 64`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+pub(super) unsafe fn bf16_tile(
+    x: &[f32],
+    stride: usize,
+    rows: usize,
+    panel: &[u16],
+    k: usize,
+    sums: &mut Tile<f32>,
+) {
+    // SAFETY: passed on from the caller.
+    unsafe { with_rows!(rows, bf16_64; x.as_ptr(), stride, panel.as_ptr(), k, sums) }
+}
+
+macro_rules! float_rows {
+    ($name:ident, $element:ty, $registers:literal, $load:ident) => {
+        /// # Safety
+        /// As the tile function that calls it.
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+        #[inline]
+        unsafe fn $name<const ROWS: usize>(
+            x: *const f32,
+            stride: usize,
+            panel: *const $element,
+            k: usize,
+            sums: &mut Tile<f32>,
+        ) {
+            let mut acc = [[_mm512_setzero_ps(); $registers]; ROWS];
+            for input in 0..k {
+                let mut weights = [_mm512_setzero_ps(); $registers];
+                for (part, weights) in weights.iter_mut().enumerate() {
+                    // SAFETY: row `input` of the panel is inside by the caller's promise.
+                    *weights = unsafe { $load(panel.add((input * $registers + part) * LANES)) };
+                }
+                for (row, acc) in acc.iter_mut().enumerate() {
+                    // SAFETY: value `input` of row `row`, inside by the caller's promise.
+                    let value = _mm512_set1_ps(unsafe { *x.add(row * stride + input) });
+                    for (acc, &weights) in acc.iter_mut().zip(&weights) {
+                        *acc = _mm512_fmadd_ps(value, weights, *acc);
+                    }
+                }
+            }
+            for (acc, sums) in acc.iter().zip(sums.iter_mut()) {
+                for (acc, sums) in acc.iter().zip(sums.chunks_exact_mut(LANES)) {
+                    // SAFETY: a chunk of 16 f32.
+                    unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), *acc) }
+                }
+            }
+        }
+    };
+}
+
+float_rows!(float_16, f32, 1, _mm512_loadu_ps);
+float_rows!(float_32, f32, 2, _mm512_loadu_ps);
+float_rows!(float_48, f32, 3, _mm512_loadu_ps);
+float_rows!(float_64, f32, 4, _mm512_loadu_ps);
+float_rows!(bf16_64, u16, 4, load_bf16);
+
+/// # Safety
+/// `from` points at 16 readable bf16.
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn load_bf16(from: *const u16) -> __m512 {
+    // SAFETY: 32 bytes by the caller's promise.
+    let halves = unsafe { _mm256_loadu_si256(from.cast()) };
+    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves)))
+}

@@ -1,0 +1,166 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::layout;
+
+fn problem(seed: u64, len: usize) -> Vec<f32> {
+    // SplitMix64: reproducible and without a dependency.
+    let mut state = seed;
+    (0..len)
+        .map(|_| {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = state;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            ((z >> 40) as f32 / 16_777_216.0 - 0.5) * 4.0
+        })
+        .collect()
+}
+
+struct Packed {
+    panels: Vec<i8>,
+    scales: Vec<f32>,
+    offsets: Vec<i32>,
+    rows: Vec<i8>,
+}
+
+fn pack(weights: &[f32], n: usize, k: usize) -> Packed {
+    let (rows, scales) = layout::quantize_rows(weights, k);
+    Packed {
+        panels: layout::panels(&rows, n, k, INT8_GROUP),
+        offsets: layout::pad_to_panel(layout::int8_offsets(&rows, k)),
+        scales: layout::pad_to_panel(scales),
+        rows,
+    }
+}
+
+fn run_int8(
+    kernel: Kernel,
+    threads: usize,
+    x: &[f32],
+    k: usize,
+    packed: &Packed,
+    n: usize,
+) -> Vec<f32> {
+    let threads = Threads::new(Some(threads)).unwrap();
+    let mut quantized = QuantizedRows::default();
+    quantized.fill(kernel, &threads, x, k);
+    let mut out = vec![0.0; x.len() / k * n];
+    let product = Int8Product {
+        x: &quantized,
+        panels: &packed.panels,
+        scales: &packed.scales,
+        offsets: &packed.offsets,
+    };
+    int8(Context { kernel, threads: &threads }, &product, n, &Epilogue::default(), &mut out);
+    out
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// The integer part is exact in every kernel set: equal to i64 arithmetic on the same codes,
+    /// with extreme values that would saturate 16-bit sums.
+    #[test]
+    fn integer_sums_are_exact(m in 1usize..14, n in 1usize..140, groups in 1usize..40, extreme: bool, seed: u64) {
+        let k = groups * INT8_GROUP;
+        let mut x: Vec<u8> = problem(seed, m * k).iter().map(|v| (v.to_bits() >> 3) as u8).collect();
+        let mut w: Vec<i8> = problem(!seed, n * k).iter().map(|v| (v.to_bits() >> 3) as u8 as i8).collect();
+        if extreme {
+            x = x.iter().map(|x| 0xfe | (x & 1)).collect();
+            w = w.iter().map(|w| if w & 1 == 0 { 127 } else { -128 }).collect();
+        }
+        let panels = layout::panels(&w, n, k, INT8_GROUP);
+        for kernel in Kernel::available() {
+            for rows in (0..m).collect::<Vec<_>>().chunks(TILE_ROWS) {
+                for panel in 0..n.div_ceil(PANEL) {
+                    let mut sums: Tile<i32> = [[77; PANEL]; TILE_ROWS];
+                    int8_tile(kernel, &x[rows[0] * k..], rows.len(), &panels[panel * PANEL * k..][..PANEL * k], groups, &mut sums);
+                    for (&row, sums) in rows.iter().zip(&sums) {
+                        for (column, &sum) in sums.iter().enumerate().take(n - (panel * PANEL).min(n)) {
+                            let channel = panel * PANEL + column;
+                            if channel >= n { continue; }
+                            let exact: i64 = (0..k).map(|i| i64::from(x[row * k + i]) * i64::from(w[channel * k + i])).sum();
+                            prop_assert_eq!(i64::from(sum), exact);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn int8_products_equal_the_formula_in_every_kernel(m in 1usize..20, n in 1usize..140, k in 1usize..90, seed: u64) {
+        let (x, weights) = (problem(seed, m * k), problem(!seed, n * k));
+        let packed = pack(&weights, n, k);
+        let expected = run_int8(Kernel::by_name("portable").unwrap(), 1, &x, k, &packed, n);
+        for kernel in Kernel::available() {
+            let out = run_int8(kernel, 2, &x, k, &packed, n);
+            prop_assert!(out.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits()));
+        }
+        for row in 0..m {
+            let x = &x[row * k..][..k];
+            let max = x.iter().fold(0f32, |max, v| max.max(v.abs()));
+            for channel in 0..n {
+                let exact: f64 = x.iter().zip(&packed.rows[channel * k..]).map(|(&x, &w)| {
+                    f64::from((x * (127.0 / max)).round_ties_even()) * f64::from(max / 127.0) * f64::from(w) * f64::from(packed.scales[channel])
+                }).sum();
+                prop_assert!((f64::from(expected[row * n + channel]) - exact).abs() < 1e-3 * (1.0 + exact.abs()));
+            }
+        }
+    }
+
+    #[test]
+    fn float_products_are_right_and_independent_of_the_batch(m in 1usize..20, n in 1usize..140, k in 1usize..90, seed: u64) {
+        let (x, weights) = (problem(seed, m * k), problem(!seed, n * k));
+        let panels = layout::panels(&weights, n, k, 1);
+        let halves = layout::panels(&layout::to_bf16(&weights), n, k, 1);
+        for kernel in Kernel::available() {
+            for (panels, tolerance) in [(FloatPanels::F32(&panels), 1e-4), (FloatPanels::Bf16(&halves), 2e-2)] {
+                let run = |x: &[f32], threads: usize| {
+                    let threads = Threads::new(Some(threads)).unwrap();
+                    let mut out = vec![0.0; x.len() / k * n];
+                    float(Context { kernel, threads: &threads }, x, k, panels, n, &Epilogue::default(), &mut out);
+                    out
+                };
+                let all = run(&x, 2);
+                for row in 0..m {
+                    let alone = run(&x[row * k..][..k], 1);
+                    for channel in 0..n {
+                        let exact: f64 = (0..k).map(|i| f64::from(x[row * k + i]) * f64::from(weights[channel * k + i])).sum();
+                        prop_assert!((f64::from(alone[channel]) - exact).abs() < tolerance * (k as f64).sqrt() * 4.0);
+                        prop_assert_eq!(alone[channel].to_bits(), all[row * n + channel].to_bits());
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn epilogue_adds_bias_activates_and_accumulates() {
+    let (n, k) = (70, 5);
+    let weights = problem(7, n * k);
+    let x = problem(8, k);
+    let panels = layout::panels(&weights, n, k, 1);
+    let bias = layout::pad_to_panel(problem(9, n));
+    for kernel in Kernel::available() {
+        let threads = Threads::new(Some(1)).unwrap();
+        let cx = Context { kernel, threads: &threads };
+        let run = |epilogue: Epilogue<'_>| {
+            let mut out = vec![2.0; n];
+            float(cx, &x, k, FloatPanels::F32(&panels), n, &epilogue, &mut out);
+            out
+        };
+        let plain = run(Epilogue::default());
+        let gelu =
+            run(Epilogue { bias: Some(&bias), activation: Activation::Gelu, accumulate: true });
+        let tanh =
+            run(Epilogue { bias: Some(&bias), activation: Activation::Tanh, accumulate: false });
+        for channel in 0..n {
+            let y = plain[channel] + bias[channel];
+            assert_eq!(gelu[channel].to_bits(), (2.0 + crate::math::gelu(y)).to_bits());
+            assert_eq!(tanh[channel].to_bits(), y.tanh().to_bits());
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! A model: configuration, weights, and the way from token ids to one answer per sequence.
+//!
+//! Encoders and decoders share the buffers, the layer products and the head; they differ in the
+//! order of norms and in what a layer adds (see [`encoder`] and [`decoder`]). In the last layer only
+//! the positions the head reads go through the output projection and the feed-forward layer.
+
+mod decoder;
+mod encoder;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::attention::{Heads, Span};
+use crate::gemm::{Activation, Context};
+use crate::kernel::Kernel;
+use crate::quantize::QuantizedRows;
+use crate::threads::Threads;
+use crate::weights::{Linear, Values, Weights, vector};
+use crate::{Batch, Error, Head, ModelConfig};
+
+/// Rows that go through a feed-forward layer at a time. Its inner width is the largest buffer of
+/// the pass; 512 rows of 9,728 are 20 MB, and weights are read again only every 512 tokens.
+const FEED_FORWARD_ROWS: usize = 512;
+
+/// A model that is ready to run.
+#[derive(Debug)]
+pub struct Model {
+    config: ModelConfig,
+    kernel: Kernel,
+    threads: Arc<Threads>,
+    body: Body,
+    head: HeadWeights,
+    buffers: Mutex<Buffers>,
+}
+
+#[derive(Debug)]
+enum Body {
+    Encoder(Box<encoder::Encoder>),
+    Decoder(Box<decoder::Decoder>),
+}
+
+#[derive(Debug)]
+enum HeadWeights {
+    Classifier(Box<ClassifierWeights>),
+    YesNo { rows: Values<f32> },
+    Pooling,
+}
+
+#[derive(Debug)]
+struct ClassifierWeights {
+    dense: Linear,
+    out: Linear,
+}
+
+/// Memory kept between passes: fresh pages cost more than the arithmetic of short texts.
+#[derive(Debug, Default)]
+struct Buffers {
+    /// Hidden states, one row a token.
+    x: Vec<f32>,
+    /// Normed hidden states (decoders).
+    normed: Vec<f32>,
+    qkv: Vec<f32>,
+    attended: Vec<f32>,
+    /// Inner rows of the feed-forward layer.
+    inner: Vec<f32>,
+    gated: Vec<f32>,
+    quantized: QuantizedRows,
+    rotations: crate::rope::Rotations,
+}
+
+/// The first `len` values of a buffer that grows and never shrinks.
+fn slot(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    if buffer.len() < len {
+        buffer.resize(len, 0.0);
+    }
+    &mut buffer[..len]
+}
+
+impl Model {
+    /// Builds the model over `weights`; nothing is copied. Names and shapes are listed in
+    /// [`crate::plan`].
+    pub fn load(
+        config: ModelConfig,
+        weights: &dyn Weights,
+        kernel: Kernel,
+        threads: Arc<Threads>,
+    ) -> Result<Self, Error> {
+        config.validate()?;
+        let body = if config.family.is_causal() {
+            Body::Decoder(Box::new(decoder::Decoder::load(&config, weights)?))
+        } else {
+            Body::Encoder(Box::new(encoder::Encoder::load(&config, weights)?))
+        };
+        let hidden = config.hidden;
+        let head = match config.head {
+            Head::Classifier => HeadWeights::Classifier(Box::new(ClassifierWeights {
+                dense: Linear::load(weights, "head.dense", hidden, hidden)?,
+                out: Linear::load(weights, "head.out", 1, hidden)?,
+            })),
+            Head::YesNo => {
+                HeadWeights::YesNo { rows: vector(weights, "head.tokens.weight", 2 * hidden)? }
+            }
+            Head::MeanPooling | Head::FirstPooling | Head::LastPooling => HeadWeights::Pooling,
+        };
+        Ok(Self { config, kernel, threads, body, head, buffers: Mutex::default() })
+    }
+
+    /// Its configuration.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The kernel set it runs with.
+    pub fn kernel(&self) -> Kernel {
+        self.kernel
+    }
+
+    /// Worker threads.
+    pub fn threads(&self) -> usize {
+        self.threads.count()
+    }
+
+    /// Values per sequence in the answer: 1 logit, or `hidden` for poolings.
+    pub fn outputs(&self) -> usize {
+        match self.head {
+            HeadWeights::Pooling => self.config.hidden,
+            HeadWeights::Classifier(_) | HeadWeights::YesNo { .. } => 1,
+        }
+    }
+
+    /// Runs the batch; returns [`Model::outputs`] values per sequence, in order. Poolings are not
+    /// normalised. Passes of one model run one at a time: they share its threads and buffers.
+    pub fn forward(&self, batch: &Batch) -> Result<Vec<f32>, Error> {
+        batch.check(&self.config)?;
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        let cx = Context { kernel: self.kernel, threads: &self.threads };
+        let rows = match &self.body {
+            Body::Encoder(encoder) => encoder.run(cx, &self.config, batch, &mut buffers),
+            Body::Decoder(decoder) => decoder.run(cx, &self.config, batch, &mut buffers),
+        };
+        Ok(self.answer(cx, batch, rows, &mut buffers))
+    }
+
+    /// Applies the head to the `rows` hidden states that the body left in `buffers.x`.
+    fn answer(
+        &self,
+        cx: Context<'_>,
+        batch: &Batch,
+        rows: usize,
+        buffers: &mut Buffers,
+    ) -> Vec<f32> {
+        let hidden = self.config.hidden;
+        let x = &buffers.x[..rows * hidden];
+        match &self.head {
+            HeadWeights::Classifier(classifier) => {
+                let ClassifierWeights { dense, out } = &**classifier;
+                let mut inner = vec![0.0; rows * hidden];
+                let quantized = &mut buffers.quantized;
+                dense.run(cx, x, Activation::Tanh, false, quantized, &mut inner);
+                let mut logits = vec![0.0; rows];
+                out.run(cx, &inner, Activation::Identity, false, quantized, &mut logits);
+                logits
+            }
+            HeadWeights::YesNo { rows: tokens } => {
+                let (no, yes) = tokens.as_slice().split_at(hidden);
+                let dot = |x: &[f32], row: &[f32]| -> f32 {
+                    x.iter().zip(row).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>()
+                        as f32
+                };
+                x.chunks_exact(hidden).map(|x| dot(x, yes) - dot(x, no)).collect()
+            }
+            HeadWeights::Pooling if self.config.head == Head::MeanPooling => batch
+                .sequences()
+                .flat_map(|tokens| {
+                    let mut mean = vec![0.0f32; hidden];
+                    for row in x[tokens.start * hidden..tokens.end * hidden].chunks_exact(hidden) {
+                        mean.iter_mut().zip(row).for_each(|(sum, &value)| *sum += value);
+                    }
+                    let count = tokens.len() as f32;
+                    mean.into_iter().map(move |sum| sum / count)
+                })
+                .collect(),
+            HeadWeights::Pooling => x.to_vec(),
+        }
+    }
+}
+
+fn heads(config: &ModelConfig) -> Heads {
+    Heads {
+        queries: config.heads,
+        key_values: config.kv_heads,
+        width: config.head_dim,
+        causal: config.family.is_causal(),
+    }
+}
+
+/// Attention spans of a layer: all query rows, or in the last layer those the head reads.
+fn spans(batch: &Batch, head: Head, last_layer: bool) -> Vec<Span> {
+    batch
+        .sequences()
+        .enumerate()
+        .map(|(at, tokens)| match head.reads(tokens.len()) {
+            Some(row) if last_layer => Span { tokens, queries: row..row + 1, out: at },
+            _ => Span { queries: 0..tokens.len(), out: tokens.start, tokens },
+        })
+        .collect()
+}
+
+/// Keeps in `x` only the rows that the spans' queries stand for; returns their number.
+fn gather(x: &mut [f32], hidden: usize, spans: &[Span]) -> usize {
+    let mut rows = 0;
+    for span in spans {
+        for query in span.queries.clone() {
+            let from = (span.tokens.start + query) * hidden;
+            x.copy_within(from..from + hidden, rows * hidden);
+            rows += 1;
+        }
+    }
+    rows
+}

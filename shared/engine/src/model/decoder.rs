@@ -1,0 +1,121 @@
+//! Qwen2 and Qwen3: `x += attention(norm(x)); x += feed_forward(norm(x))`, then a last norm.
+
+use super::{Buffers, FEED_FORWARD_ROWS, gather, heads, slot, spans};
+use crate::attention::attention;
+use crate::gemm::{Activation, Context};
+use crate::norm::{rms_norm, swiglu_row};
+use crate::rope::{HeadNorm, rotate};
+use crate::weights::{Embedding, Linear, Values, Weights, vector};
+use crate::{Batch, Error, Family, ModelConfig};
+
+#[derive(Debug)]
+pub(super) struct Decoder {
+    words: Embedding,
+    layers: Vec<Layer>,
+    norm: Values<f32>,
+}
+
+#[derive(Debug)]
+struct Layer {
+    attention_norm: Values<f32>,
+    qkv: Linear,
+    head_norms: Option<(Values<f32>, Values<f32>)>,
+    out: Linear,
+    output_norm: Values<f32>,
+    /// Gate and up projection side by side.
+    gate_up: Linear,
+    down: Linear,
+}
+
+impl Decoder {
+    pub(super) fn load(config: &ModelConfig, weights: &dyn Weights) -> Result<Self, Error> {
+        let (hidden, inner, width) = (config.hidden, config.intermediate, config.head_dim);
+        let attended = config.heads * width;
+        let qkv = heads(config).row();
+        let layers = (0..config.layers)
+            .map(|at| {
+                let name = |part: &str| format!("layer.{at}.{part}");
+                let head_norms = (config.family == Family::Qwen3)
+                    .then(|| {
+                        Ok::<_, Error>((
+                            vector(weights, &name("query_norm.weight"), width)?,
+                            vector(weights, &name("key_norm.weight"), width)?,
+                        ))
+                    })
+                    .transpose()?;
+                Ok(Layer {
+                    attention_norm: vector(weights, &name("attention_norm.weight"), hidden)?,
+                    qkv: Linear::load(weights, &name("qkv"), qkv, hidden)?,
+                    head_norms,
+                    out: Linear::load(weights, &name("out"), hidden, attended)?,
+                    output_norm: vector(weights, &name("output_norm.weight"), hidden)?,
+                    gate_up: Linear::load(weights, &name("gate_up"), 2 * inner, hidden)?,
+                    down: Linear::load(weights, &name("down"), hidden, inner)?,
+                })
+            })
+            .collect::<Result<_, Error>>()?;
+        Ok(Self {
+            words: Embedding::load(weights, "embedding.words", config.vocab, hidden)?,
+            layers,
+            norm: vector(weights, "norm.weight", hidden)?,
+        })
+    }
+
+    /// Leaves the final hidden states in `buffers.x`; returns how many rows they are.
+    pub(super) fn run(
+        &self,
+        cx: Context<'_>,
+        config: &ModelConfig,
+        batch: &Batch,
+        buffers: &mut Buffers,
+    ) -> usize {
+        let (hidden, eps) = (config.hidden, config.norm_eps);
+        let heads = heads(config);
+        let mut rows = batch.tokens();
+        let x = slot(&mut buffers.x, rows * hidden);
+        x.fill(0.0);
+        for (row, &id) in x.chunks_exact_mut(hidden).zip(batch.ids()) {
+            self.words.add_row(id as usize, row);
+        }
+        let positions: Vec<usize> = batch.sequences().flat_map(|tokens| 0..tokens.len()).collect();
+        let longest = batch.sequences().map(|tokens| tokens.len()).max().unwrap_or(0);
+        buffers.rotations.extend_to(longest, config.head_dim, config.rope_theta);
+        for (at, layer) in self.layers.iter().enumerate() {
+            let quantized = &mut buffers.quantized;
+            let x = &mut buffers.x[..rows * hidden];
+            let normed = slot(&mut buffers.normed, rows * hidden);
+            rms_norm(cx, x, layer.attention_norm.as_slice(), eps, normed);
+            let qkv = slot(&mut buffers.qkv, rows * layer.qkv.outputs());
+            layer.qkv.run(cx, normed, Activation::Identity, false, quantized, qkv);
+            let norm = layer.head_norms.as_ref().map(|(query, key)| HeadNorm {
+                query: query.as_slice(),
+                key: key.as_slice(),
+                eps,
+            });
+            rotate(cx, qkv, heads, &positions, &buffers.rotations, norm);
+            let spans = spans(batch, config.head, at + 1 == self.layers.len());
+            rows = gather(x, hidden, &spans);
+            let x = &mut x[..rows * hidden];
+            let attended = slot(&mut buffers.attended, rows * heads.queries * heads.width);
+            attention(cx, heads, qkv, &spans, attended);
+            layer.out.run(cx, attended, Activation::Identity, true, quantized, x);
+            for x in x.chunks_mut(FEED_FORWARD_ROWS * hidden) {
+                let normed = slot(&mut buffers.normed, x.len());
+                rms_norm(cx, x, layer.output_norm.as_slice(), eps, normed);
+                let (doubled, inner) = (layer.gate_up.outputs(), layer.gate_up.outputs() / 2);
+                let count = x.len() / hidden;
+                let gate_up = slot(&mut buffers.inner, count * doubled);
+                layer.gate_up.run(cx, normed, Activation::Identity, false, quantized, gate_up);
+                let gated = slot(&mut buffers.gated, count * inner);
+                cx.threads.for_each_chunk(gated, inner, |row, gated| {
+                    swiglu_row(cx.kernel, &gate_up[row * doubled..][..doubled], gated);
+                });
+                layer.down.run(cx, gated, Activation::Identity, true, quantized, x);
+            }
+        }
+        let normed = slot(&mut buffers.normed, rows * hidden);
+        rms_norm(cx, &buffers.x[..rows * hidden], self.norm.as_slice(), eps, normed);
+        buffers.x[..rows * hidden].copy_from_slice(normed);
+        rows
+    }
+}

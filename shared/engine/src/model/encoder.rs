@@ -1,0 +1,134 @@
+//! BERT and XLM-RoBERTa: `x = norm(x + attention(x)); x = norm(x + feed_forward(x))`.
+
+use super::{Buffers, FEED_FORWARD_ROWS, gather, heads, slot, spans};
+use crate::attention::attention;
+use crate::gemm::{Activation, Context};
+use crate::norm::layer_norm;
+use crate::weights::{Embedding, Linear, Values, Weights, vector};
+use crate::{Batch, Error, Family, ModelConfig};
+
+#[derive(Debug)]
+pub(super) struct Encoder {
+    words: Embedding,
+    positions: Embedding,
+    types: Embedding,
+    norm: Norm,
+    layers: Vec<Layer>,
+}
+
+#[derive(Debug)]
+struct Norm {
+    weight: Values<f32>,
+    bias: Values<f32>,
+}
+
+impl Norm {
+    fn load(weights: &dyn Weights, name: &str, hidden: usize) -> Result<Self, Error> {
+        Ok(Self {
+            weight: vector(weights, &format!("{name}.weight"), hidden)?,
+            bias: vector(weights, &format!("{name}.bias"), hidden)?,
+        })
+    }
+
+    fn run(&self, cx: Context<'_>, rows: &mut [f32], eps: f32) {
+        layer_norm(cx, rows, self.weight.as_slice(), self.bias.as_slice(), eps);
+    }
+}
+
+#[derive(Debug)]
+struct Layer {
+    qkv: Linear,
+    out: Linear,
+    attention_norm: Norm,
+    up: Linear,
+    down: Linear,
+    output_norm: Norm,
+}
+
+impl Encoder {
+    pub(super) fn load(config: &ModelConfig, weights: &dyn Weights) -> Result<Self, Error> {
+        let (hidden, inner) = (config.hidden, config.intermediate);
+        let positions = config.max_positions + reserved_positions(config);
+        let layers = (0..config.layers)
+            .map(|at| {
+                let name = |part: &str| format!("layer.{at}.{part}");
+                Ok(Layer {
+                    qkv: Linear::load(weights, &name("qkv"), 3 * hidden, hidden)?,
+                    out: Linear::load(weights, &name("out"), hidden, hidden)?,
+                    attention_norm: Norm::load(weights, &name("attention_norm"), hidden)?,
+                    up: Linear::load(weights, &name("up"), inner, hidden)?,
+                    down: Linear::load(weights, &name("down"), hidden, inner)?,
+                    output_norm: Norm::load(weights, &name("output_norm"), hidden)?,
+                })
+            })
+            .collect::<Result<_, Error>>()?;
+        Ok(Self {
+            words: Embedding::load(weights, "embedding.words", config.vocab, hidden)?,
+            positions: Embedding::load(weights, "embedding.positions", positions, hidden)?,
+            types: Embedding::load(weights, "embedding.types", config.type_vocab, hidden)?,
+            norm: Norm::load(weights, "embedding.norm", hidden)?,
+            layers,
+        })
+    }
+
+    /// Leaves the final hidden states in `buffers.x`; returns how many rows they are.
+    pub(super) fn run(
+        &self,
+        cx: Context<'_>,
+        config: &ModelConfig,
+        batch: &Batch,
+        buffers: &mut Buffers,
+    ) -> usize {
+        let hidden = config.hidden;
+        let eps = config.norm_eps;
+        let mut rows = batch.tokens();
+        self.embed(config, batch, slot(&mut buffers.x, rows * hidden));
+        self.norm.run(cx, &mut buffers.x[..rows * hidden], eps);
+        for (at, layer) in self.layers.iter().enumerate() {
+            let quantized = &mut buffers.quantized;
+            let qkv = slot(&mut buffers.qkv, rows * layer.qkv.outputs());
+            let x = &mut buffers.x[..rows * hidden];
+            layer.qkv.run(cx, x, Activation::Identity, false, quantized, qkv);
+            let spans = spans(batch, config.head, at + 1 == self.layers.len());
+            rows = gather(x, hidden, &spans);
+            let x = &mut x[..rows * hidden];
+            let attended = slot(&mut buffers.attended, rows * hidden);
+            attention(cx, heads(config), qkv, &spans, attended);
+            layer.out.run(cx, attended, Activation::Identity, true, quantized, x);
+            layer.attention_norm.run(cx, x, eps);
+            for x in x.chunks_mut(FEED_FORWARD_ROWS * hidden) {
+                let inner = slot(&mut buffers.inner, x.len() / hidden * layer.up.outputs());
+                layer.up.run(cx, x, Activation::Gelu, false, quantized, inner);
+                layer.down.run(cx, inner, Activation::Identity, true, quantized, x);
+                layer.output_norm.run(cx, x, eps);
+            }
+        }
+        rows
+    }
+
+    fn embed(&self, config: &ModelConfig, batch: &Batch, x: &mut [f32]) {
+        let hidden = config.hidden;
+        let reserved = reserved_positions(config);
+        x.fill(0.0);
+        for tokens in batch.sequences() {
+            let mut next = reserved;
+            for token in tokens {
+                let id = batch.ids()[token];
+                let row = &mut x[token * hidden..][..hidden];
+                self.words.add_row(id as usize, row);
+                self.types.add_row(batch.types()[token] as usize, row);
+                // XLM-RoBERTa gives a literal padding token the padding position and does not
+                // count it (`create_position_ids_from_input_ids` of transformers).
+                let padding = config.family == Family::XlmRoberta && id == config.pad_id;
+                let position = if padding { config.pad_id as usize } else { next };
+                next += usize::from(!padding);
+                self.positions.add_row(position.min(self.positions.rows() - 1), row);
+            }
+        }
+    }
+}
+
+/// Positions that precede the first token's.
+fn reserved_positions(config: &ModelConfig) -> usize {
+    if config.family == Family::XlmRoberta { config.pad_id as usize + 1 } else { 0 }
+}

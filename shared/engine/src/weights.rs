@@ -1,0 +1,276 @@
+//! Weights as the engine sees them: named, typed views of memory that somebody else owns.
+//!
+//! A view is a [`Bytes`], so whoever maps the snapshot keeps ownership and nothing is copied. Names
+//! of a linear layer `L`: `L.weight`, for int8 also `L.scale` and `L.offset` (one per channel,
+//! padded to whole panels, see [`crate::layout`]), and `L.bias` where the layer has one.
+
+use std::marker::PhantomData;
+
+use bytemuck::AnyBitPattern;
+use bytes::Bytes;
+use half::bf16;
+
+use crate::Error;
+use crate::gemm::{self, Activation, Context, Epilogue, FloatPanels, Int8Product};
+use crate::layout::{INT8_GROUP, PANEL, PANEL64, ROW_MAJOR, panel_len};
+use crate::quantize::QuantizedRows;
+
+/// Element types the engine reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Element {
+    /// 8-bit signed integer.
+    I8,
+    /// 32-bit signed integer.
+    I32,
+    /// bfloat16.
+    Bf16,
+    /// 32-bit float.
+    F32,
+}
+
+/// One tensor: bytes, and what they mean.
+#[derive(Debug, Clone)]
+pub struct WeightView {
+    /// Element type.
+    pub element: Element,
+    /// [`ROW_MAJOR`] or [`PANEL64`].
+    pub layout: String,
+    /// Logical shape, without padding.
+    pub shape: Vec<usize>,
+    /// The elements, little endian, aligned to their size.
+    pub bytes: Bytes,
+}
+
+/// Where weights come from.
+pub trait Weights {
+    /// The tensor of that name, or `None` when there is none.
+    fn get(&self, name: &str) -> Result<Option<WeightView>, Error>;
+}
+
+/// A tensor checked once, read as a slice ever after.
+#[derive(Debug, Clone)]
+pub(crate) struct Values<T> {
+    bytes: Bytes,
+    element: PhantomData<T>,
+}
+
+impl<T: AnyBitPattern> Values<T> {
+    fn new(name: &str, view: &WeightView, element: Element, len: usize) -> Result<Self, Error> {
+        if view.element != element {
+            return Err(Error::mismatch(
+                name,
+                format!("{element:?}"),
+                format!("{:?}", view.element),
+            ));
+        }
+        match bytemuck::try_cast_slice::<u8, T>(&view.bytes) {
+            Ok(values) if values.len() == len => {
+                Ok(Self { bytes: view.bytes.clone(), element: PhantomData })
+            }
+            Ok(values) => {
+                Err(Error::mismatch(name, format!("{len} values"), values.len().to_string()))
+            }
+            Err(err) => Err(Error::mismatch(
+                name,
+                format!("{len} aligned values"),
+                format!("{} bytes: {err}", view.bytes.len()),
+            )),
+        }
+    }
+
+    pub(crate) fn as_slice(&self) -> &[T] {
+        bytemuck::cast_slice(&self.bytes)
+    }
+}
+
+fn require(weights: &dyn Weights, name: &str) -> Result<WeightView, Error> {
+    weights.get(name)?.ok_or_else(|| Error::Missing { name: name.to_owned() })
+}
+
+/// A vector of f32, such as a norm's weight.
+pub(crate) fn vector(weights: &dyn Weights, name: &str, len: usize) -> Result<Values<f32>, Error> {
+    Values::new(name, &require(weights, name)?, Element::F32, len)
+}
+
+/// `y = activation(x W^T + b)`.
+#[derive(Debug)]
+pub(crate) struct Linear {
+    n: usize,
+    k: usize,
+    panels: Panels,
+    bias: Option<Values<f32>>,
+}
+
+#[derive(Debug)]
+enum Panels {
+    Int8 { weights: Values<i8>, scales: Values<f32>, offsets: Values<i32> },
+    Bf16(Values<bf16>),
+    F32(Values<f32>),
+}
+
+impl Linear {
+    /// The layer `name` with `n` outputs and `k` inputs, in whatever precision it was packed.
+    pub(crate) fn load(
+        weights: &dyn Weights,
+        name: &str,
+        n: usize,
+        k: usize,
+    ) -> Result<Self, Error> {
+        let weight_name = format!("{name}.weight");
+        let view = require(weights, &weight_name)?;
+        if view.layout != PANEL64 {
+            return Err(Error::mismatch(&weight_name, PANEL64, view.layout));
+        }
+        if view.shape != [n, k] {
+            let found = format!("{:?}", view.shape);
+            return Err(Error::mismatch(&weight_name, format!("shape [{n}, {k}]"), found));
+        }
+        let padded = n.next_multiple_of(PANEL);
+        let panels = match view.element {
+            Element::I8 => {
+                let (scale, offset) = (format!("{name}.scale"), format!("{name}.offset"));
+                Panels::Int8 {
+                    weights: Values::new(
+                        &weight_name,
+                        &view,
+                        Element::I8,
+                        panel_len(n, k, INT8_GROUP),
+                    )?,
+                    scales: vector(weights, &scale, padded)?,
+                    offsets: Values::new(
+                        &offset,
+                        &require(weights, &offset)?,
+                        Element::I32,
+                        padded,
+                    )?,
+                }
+            }
+            Element::Bf16 => {
+                Panels::Bf16(Values::new(&weight_name, &view, Element::Bf16, panel_len(n, k, 1))?)
+            }
+            Element::F32 => {
+                Panels::F32(Values::new(&weight_name, &view, Element::F32, panel_len(n, k, 1))?)
+            }
+            Element::I32 => {
+                return Err(Error::mismatch(&weight_name, "int8, bf16 or f32 elements", "i32"));
+            }
+        };
+        let bias_name = format!("{name}.bias");
+        let bias = weights
+            .get(&bias_name)?
+            .map(|view| Values::new(&bias_name, &view, Element::F32, padded))
+            .transpose()?;
+        Ok(Self { n, k, panels, bias })
+    }
+
+    /// Outputs per row.
+    pub(crate) fn outputs(&self) -> usize {
+        self.n
+    }
+
+    /// Fills `out` with one row of outputs per row of `x`; `accumulate` adds to it instead.
+    pub(crate) fn run(
+        &self,
+        cx: Context<'_>,
+        x: &[f32],
+        activation: Activation,
+        accumulate: bool,
+        quantized: &mut QuantizedRows,
+        out: &mut [f32],
+    ) {
+        let bias = self.bias.as_ref().map(Values::as_slice);
+        let epilogue = Epilogue { bias, activation, accumulate };
+        match &self.panels {
+            Panels::Int8 { weights, scales, offsets } => {
+                quantized.fill(cx.kernel, cx.threads, x, self.k);
+                let product = Int8Product {
+                    x: quantized,
+                    panels: weights.as_slice(),
+                    scales: scales.as_slice(),
+                    offsets: offsets.as_slice(),
+                };
+                gemm::int8(cx, &product, self.n, &epilogue, out);
+            }
+            Panels::Bf16(panels) => {
+                let panels = FloatPanels::Bf16(panels.as_slice());
+                gemm::float(cx, x, self.k, panels, self.n, &epilogue, out);
+            }
+            Panels::F32(panels) => {
+                let panels = FloatPanels::F32(panels.as_slice());
+                gemm::float(cx, x, self.k, panels, self.n, &epilogue, out);
+            }
+        }
+    }
+}
+
+/// A table of rows that are gathered one by one: only the pages of used rows are ever touched.
+#[derive(Debug)]
+pub(crate) struct Embedding {
+    rows: usize,
+    width: usize,
+    table: Table,
+}
+
+#[derive(Debug)]
+enum Table {
+    Int8 { rows: Values<i8>, scales: Values<f32> },
+    Bf16(Values<bf16>),
+    F32(Values<f32>),
+}
+
+impl Embedding {
+    /// The table `name` of `rows` by `width`.
+    pub(crate) fn load(
+        weights: &dyn Weights,
+        name: &str,
+        rows: usize,
+        width: usize,
+    ) -> Result<Self, Error> {
+        let weight_name = format!("{name}.weight");
+        let view = require(weights, &weight_name)?;
+        if view.layout != ROW_MAJOR {
+            return Err(Error::mismatch(&weight_name, ROW_MAJOR, view.layout));
+        }
+        let len = rows * width;
+        let table = match view.element {
+            Element::I8 => Table::Int8 {
+                rows: Values::new(&weight_name, &view, Element::I8, len)?,
+                scales: vector(weights, &format!("{name}.scale"), rows)?,
+            },
+            Element::Bf16 => Table::Bf16(Values::new(&weight_name, &view, Element::Bf16, len)?),
+            Element::F32 => Table::F32(Values::new(&weight_name, &view, Element::F32, len)?),
+            Element::I32 => {
+                return Err(Error::mismatch(&weight_name, "int8, bf16 or f32 elements", "i32"));
+            }
+        };
+        Ok(Self { rows, width, table })
+    }
+
+    /// Number of rows.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Adds row `index` to `out`.
+    pub(crate) fn add_row(&self, index: usize, out: &mut [f32]) {
+        let range = index * self.width..(index + 1) * self.width;
+        match &self.table {
+            Table::Int8 { rows, scales } => {
+                let scale = scales.as_slice()[index];
+                for (out, &q) in out.iter_mut().zip(&rows.as_slice()[range]) {
+                    *out += f32::from(q) * scale;
+                }
+            }
+            Table::Bf16(rows) => {
+                for (out, value) in out.iter_mut().zip(&rows.as_slice()[range]) {
+                    *out += value.to_f32();
+                }
+            }
+            Table::F32(rows) => {
+                for (out, &value) in out.iter_mut().zip(&rows.as_slice()[range]) {
+                    *out += value;
+                }
+            }
+        }
+    }
+}

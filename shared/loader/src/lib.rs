@@ -1,8 +1,68 @@
-//! (skeleton)
-/// Skeleton.
-#[derive(Debug)]
-pub struct Snapshot;
-/// Skeleton.
-#[derive(Debug, thiserror::Error)]
-#[error("skeleton")]
-pub struct Error;
+//! Snapshots: prepared, checked, mappable copies of model weights.
+//!
+//! A [`SnapshotWriter`] turns a [`Plan`] and the bytes it promises into one immutable file; [`Snapshot::open`] maps
+//! that file and hands out its tensors without parsing, copying or repacking, and never before their bytes are known
+//! to be the ones that were written. [`Checkpoint`] reads what snapshots are made from: safetensors directories.
+//!
+//! The loader knows nothing of models: names, layouts and metadata are the caller's.
+//!
+//! ```
+//! use defrost_loader::{Dtype, OpenOptions, Plan, SegmentPlan, Snapshot, SnapshotWriter, TensorPlan};
+//!
+//! # fn main() -> Result<(), defrost_loader::Error> {
+//! # let dir = tempfile::tempdir().unwrap();
+//! let path = dir.path().join("tiny.snap");
+//! let tensor = TensorPlan {
+//!     name: "w".into(),
+//!     dtype: Dtype::U8,
+//!     layout: "row-major".into(),
+//!     shape: vec![2, 2],
+//!     len: 4,
+//! };
+//! let plan = Plan {
+//!     isa: "portable".into(),
+//!     layout_abi: 1,
+//!     segments: vec![SegmentPlan { name: "layer.0".into(), tensors: vec![tensor] }],
+//!     ..Plan::default()
+//! };
+//! let mut writer = SnapshotWriter::create(&path, plan)?;
+//! writer.write("w", &[1, 2, 3, 4])?;
+//! let root = writer.finish()?;
+//!
+//! let snapshot = Snapshot::open(&path, &OpenOptions::new(["portable"], 1))?;
+//! assert_eq!(snapshot.root(), root);
+//! assert_eq!(&snapshot.tensor("w")?.bytes[..], [1, 2, 3, 4]);
+//! # Ok(())
+//! # }
+//! ```
+
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on should say where"))]
+
+mod checkpoint;
+mod dtype;
+mod error;
+mod format;
+mod hash;
+mod image;
+mod map;
+mod plan;
+mod root;
+mod snapshot;
+mod temporary;
+mod verify;
+mod writer;
+
+pub use checkpoint::{Checkpoint, CheckpointDtype, CheckpointTensor, to_f32};
+pub use dtype::Dtype;
+pub use error::{Error, Kind};
+pub use format::manifest::{Manifest, Segment, TensorEntry};
+pub use hash::ChunkHash;
+pub use plan::{Plan, SegmentPlan, TensorPlan};
+pub use root::Root;
+pub use snapshot::{OpenOptions, Snapshot, Tensor, inspect};
+pub use verify::full::verify;
+pub use verify::{Verification, VerifyMode};
+pub use writer::SnapshotWriter;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,239 @@
+//! Reads safetensors checkpoints, the raw material of snapshots.
+//!
+//! A checkpoint is a directory with `model.safetensors`, or with `model.safetensors.index.json` and the shards it
+//! names, beside `config.json`, `tokenizer.json` and the like. The weight files are mapped, their headers parsed and
+//! checked by the `safetensors` crate; tensors are views of the mapping. The format has no content hashes, so damage
+//! inside a tensor goes unseen here; that is why snapshots exist.
+//!
+//! Shard names come out of a JSON file and are joined to the directory, so only plain file names are followed.
+//! Symbolic links are followed, because the hub's cache consists of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Component, Path, PathBuf};
+
+use bytes::Bytes;
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+use safetensors::SafeTensors;
+use serde::Deserialize;
+
+use crate::error::{Error, Kind, shown};
+use crate::map::Mapping;
+
+pub use safetensors::Dtype as CheckpointDtype;
+
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// Largest file that `file` and the index reader take into memory, in bytes. The largest tokenizers have 35 MB.
+const LARGEST_FILE: u64 = 256 * 1024 * 1024;
+
+/// An open checkpoint directory.
+#[derive(Debug)]
+pub struct Checkpoint {
+    dir: PathBuf,
+    tensors: BTreeMap<String, CheckpointTensor>,
+}
+
+/// A tensor of a checkpoint; the bytes are a view of the mapped file, of any alignment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CheckpointTensor {
+    /// Element type.
+    pub dtype: CheckpointDtype,
+    /// Dimensions, outermost first.
+    pub shape: Vec<usize>,
+    /// The elements, little endian, row-major.
+    pub bytes: Bytes,
+}
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl Checkpoint {
+    /// Maps the weights in a directory and checks their headers.
+    ///
+    /// Fails with [`Kind::NotFound`] if there are no weights in safetensors format, and with [`Kind::Corrupt`] if a
+    /// header or the index is wrong or they contradict each other.
+    pub fn open(dir: &Path) -> Result<Self, Error> {
+        let mut tensors = BTreeMap::new();
+        let single = dir.join(SINGLE);
+        if single.is_file() {
+            add_file(&single, &mut tensors)?;
+        } else if let Some(index) = read_small(&dir.join(INDEX))? {
+            open_shards(dir, &index, &mut tensors)?;
+        } else {
+            return Err(no_weights(dir));
+        }
+        Ok(Self { dir: dir.to_path_buf(), tensors })
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// All tensor names, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// A tensor by name; cloning it does not copy the weights.
+    pub fn get(&self, name: &str) -> Option<CheckpointTensor> {
+        self.tensors.get(name).cloned()
+    }
+
+    /// The content of another file of the checkpoint, for instance `config.json` or `1_Pooling/config.json`, or
+    /// `None` if there is none.
+    ///
+    /// Fails with [`Kind::Invalid`] if the name leads out of the directory or the file exceeds 256 MiB.
+    pub fn file(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        let path = Path::new(name);
+        let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
+        if name.is_empty() || !plain {
+            return Err(Error::new(Kind::Invalid, "the name leads out of the checkpoint")
+                .in_file(&self.dir)
+                .mismatch("a relative path without `..`", shown(name)));
+        }
+        read_small(&self.dir.join(path))
+    }
+}
+
+fn no_weights(dir: &Path) -> Error {
+    let remedy = if dir.join("pytorch_model.bin").exists() {
+        "pytorch_model.bin is not read: convert it to safetensors first"
+    } else {
+        "give the directory that holds the model's files"
+    };
+    let found = if dir.is_dir() { "a directory without them" } else { "no directory" };
+    Error::new(Kind::NotFound, "no weights")
+        .in_file(dir)
+        .mismatch(format_args!("{SINGLE} or {INDEX}"), found)
+        .remedy(remedy)
+}
+
+fn open_shards(
+    dir: &Path,
+    json: &[u8],
+    tensors: &mut BTreeMap<String, CheckpointTensor>,
+) -> Result<(), Error> {
+    let wrong = |what: String| Error::new(Kind::Corrupt, what).in_file(&dir.join(INDEX));
+    let index: Index = serde_json::from_slice(json)
+        .map_err(|error| wrong(format!("not an index of shards ({error})")))?;
+    let shards: BTreeSet<&str> = index.weight_map.values().map(String::as_str).collect();
+    for shard in shards {
+        let mut parts = Path::new(shard).components();
+        let plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == shard);
+        if !plain || shard.contains(['\\', '\0']) {
+            return Err(wrong("a shard lies outside the directory".to_owned())
+                .mismatch("a plain file name", shown(shard))
+                .remedy("do not use this checkpoint"));
+        }
+        add_file(&dir.join(shard), tensors)?;
+    }
+    for (name, shard) in &index.weight_map {
+        if !tensors.contains_key(name) {
+            return Err(wrong(format!("tensor {} is missing", shown(name)))
+                .mismatch(format_args!("it in {}", shown(shard)), "no shard with it")
+                .remedy("download the checkpoint again"));
+        }
+    }
+    Ok(())
+}
+
+fn add_file(path: &Path, tensors: &mut BTreeMap<String, CheckpointTensor>) -> Result<(), Error> {
+    let file = File::open(path).map_err(|e| Error::io("cannot open the weights", path, e))?;
+    let len = file.metadata().map_err(|e| Error::io("cannot stat the weights", path, e))?.len();
+    let len = crate::format::cursor::to_usize(len)?;
+    let mapping =
+        Mapping::of(&file, len).map_err(|e| Error::io("cannot map the weights", path, e))?;
+    let broken = |what: String| {
+        Error::new(Kind::Corrupt, what)
+            .in_file(path)
+            .remedy("the file is damaged or incomplete: download the checkpoint again")
+    };
+    let (header, metadata) = SafeTensors::read_metadata(mapping.as_slice())
+        .map_err(|error| broken(format!("not a safetensors file ({error})")))?;
+    let all = mapping.bytes();
+    let data = header.checked_add(size_of::<u64>()).filter(|&start| start <= len);
+    let data = data
+        .map(|start| all.slice(start..))
+        .ok_or_else(|| broken("the header is too long".to_owned()))?;
+    for (name, info) in metadata.tensors() {
+        let (start, end) = info.data_offsets;
+        if start > end || end > data.len() {
+            return Err(broken(format!("tensor {} reaches beyond the file", shown(&name)))
+                .mismatch(format_args!("an end up to {}", data.len()), end));
+        }
+        let tensor = CheckpointTensor {
+            dtype: info.dtype,
+            shape: info.shape.clone(),
+            bytes: data.slice(start..end),
+        };
+        if tensors.insert(name.clone(), tensor).is_some() {
+            return Err(broken(format!("tensor {} is in two shards", shown(&name))));
+        }
+    }
+    Ok(())
+}
+
+/// A whole file, `None` if it does not exist.
+fn read_small(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
+            return Ok(None);
+        }
+        Err(error) => return Err(Error::io("cannot open the file", path, error)),
+    };
+    let mut bytes = Vec::new();
+    file.take(LARGEST_FILE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|e| Error::io("cannot read the file", path, e))?;
+    if bytes.len() as u64 > LARGEST_FILE {
+        return Err(Error::new(Kind::Invalid, "the file is too large")
+            .in_file(path)
+            .mismatch(format_args!("at most {LARGEST_FILE} bytes"), "more"));
+    }
+    Ok(Some(bytes))
+}
+
+/// The elements of a float tensor (f16, bf16, f32, f64) as f32.
+///
+/// Fails with [`Kind::Unsupported`] for any other type, and with [`Kind::Corrupt`] if the bytes are not a whole number
+/// of elements.
+pub fn to_f32(tensor: &CheckpointTensor) -> Result<Vec<f32>, Error> {
+    let bytes = &tensor.bytes[..];
+    match tensor.dtype {
+        CheckpointDtype::F32 => elements(bytes, f32::from_le_bytes),
+        #[expect(clippy::cast_possible_truncation, reason = "rounding to f32 is what is asked for")]
+        CheckpointDtype::F64 => elements(bytes, |b| f64::from_le_bytes(b) as f32),
+        CheckpointDtype::BF16 => elements(bytes, |b| bf16::from_le_bytes(b).to_f32()),
+        CheckpointDtype::F16 => {
+            // The slice conversion uses F16C; one element at a time is several times slower.
+            let halves = elements(bytes, f16::from_le_bytes)?;
+            let mut out = vec![0.0; halves.len()];
+            halves.convert_to_f32_slice(&mut out);
+            Ok(out)
+        }
+        other => Err(Error::new(Kind::Unsupported, "not a tensor of floats")
+            .mismatch("f16, bf16, f32 or f64", format_args!("{other:?}"))),
+    }
+}
+
+fn elements<T, const N: usize>(bytes: &[u8], read: impl Fn([u8; N]) -> T) -> Result<Vec<T>, Error> {
+    let (whole, rest) = bytes.as_chunks::<N>();
+    if !rest.is_empty() {
+        return Err(Error::new(Kind::Corrupt, "a tensor ends within an element")
+            .mismatch(format_args!("a multiple of {N} bytes"), bytes.len()));
+    }
+    Ok(whole.iter().map(|&element| read(element)).collect())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,64 @@
+//! Files that get their name only when they are complete.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Names to try before giving up. In a container every start has the same process id, so a crash leaves names
+/// behind that the next start runs into.
+const ATTEMPTS: u64 = 1000;
+
+/// A file under a temporary name beside its destination; removed when dropped, unless renamed.
+#[derive(Debug)]
+pub(crate) struct Temporary {
+    path: PathBuf,
+    destination: PathBuf,
+    renamed: bool,
+}
+
+impl Temporary {
+    pub(crate) fn create(
+        destination: &Path,
+        options: &mut OpenOptions,
+    ) -> io::Result<(File, Self)> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let name = destination.file_name().ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidInput, "the destination is not the path of a file")
+        })?;
+        let mut last = io::Error::from(io::ErrorKind::AlreadyExists);
+        for _ in 0..ATTEMPTS {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let mut hidden = OsString::from(".");
+            hidden.push(name);
+            hidden.push(format!(".{}.{number}.tmp", std::process::id()));
+            let path = destination.with_file_name(hidden);
+            match options.create_new(true).open(&path) {
+                Ok(file) => {
+                    let destination = destination.to_path_buf();
+                    return Ok((file, Self { path, destination, renamed: false }));
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => last = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last)
+    }
+
+    /// Gives the file its name, replacing what had it before.
+    pub(crate) fn rename(mut self) -> io::Result<()> {
+        fs::rename(&self.path, &self.destination)?;
+        self.renamed = true;
+        Ok(())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.renamed {
+            // Nothing can be done about a failure, and the leftover harms nobody.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Behaviour of writer, reader and verifier together; in the crate because they use small chunks.
+
+mod corruption;
+mod damage;
+mod hostile;
+mod modes;
+mod refusals;
+mod round_trip;
+mod support;

@@ -1,0 +1,84 @@
+//! Bytes from anywhere: refused or understood, never a panic, never memory out of proportion.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::support::Sample;
+use crate::format::manifest::Manifest;
+use crate::format::superblock::{self, Superblock};
+
+fn manifest() -> (Vec<u8>, u64) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.snap");
+    Sample::model().write(&path);
+    let manifest = crate::inspect(&path).unwrap().1;
+    (manifest.encode().unwrap(), manifest.file_len())
+}
+
+/// Decoding may fail; what it accepts is in its one form.
+fn decode(bytes: &[u8], file_len: u64) {
+    if let Ok(manifest) = Manifest::decode(bytes, file_len) {
+        assert_eq!(manifest.encode().unwrap(), bytes);
+        assert_eq!(manifest.file_len(), file_len);
+        for tensor in &manifest.tensors {
+            assert!(tensor.offset + tensor.len <= manifest.data_offset + manifest.data_len);
+            let chunks = manifest.chunks_of(tensor.offset, tensor.len);
+            assert!(chunks.end <= manifest.chunks.len() as u64);
+        }
+    }
+}
+
+#[test]
+fn every_byte_of_a_manifest_set_to_extremes() {
+    let (bytes, file_len) = manifest();
+    for at in 0..bytes.len() {
+        for value in [0, 1, 0x7f, 0x80, 0xff] {
+            let mut bytes = bytes.clone();
+            bytes[at] = value;
+            decode(&bytes, file_len);
+        }
+        decode(&bytes[..at], file_len);
+    }
+}
+
+#[test]
+fn huge_counts_allocate_nothing() {
+    let (bytes, file_len) = manifest();
+    for field in 0..9 {
+        let mut bytes = bytes.clone();
+        bytes[8 + field * 4..12 + field * 4].fill(0xff);
+        assert!(Manifest::decode(&bytes, file_len).is_err(), "field {field}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
+
+    #[test]
+    fn random_bytes(bytes in vec(any::<u8>(), 0..600), file_len in any::<u64>()) {
+        decode(&bytes, file_len);
+        decode(&[b"DFRSTMAN", &bytes[..]].concat(), file_len);
+        let mut block = [0; superblock::LEN];
+        block[..bytes.len()].copy_from_slice(&bytes);
+        let _ = Superblock::decode(&block, file_len);
+    }
+
+    #[test]
+    fn mutated_manifests(
+        edits in vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        numbers in vec((any::<prop::sample::Index>(), any::<u64>()), 0..2),
+        length in prop_oneof![Just(None), any::<u64>().prop_map(Some)],
+    ) {
+        thread_local!(static MANIFEST: (Vec<u8>, u64) = manifest());
+        let (mut bytes, file_len) = MANIFEST.with(Clone::clone);
+        for (at, value) in edits {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        for (at, value) in numbers {
+            let at = at.index(bytes.len() - 8);
+            bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
+        }
+        decode(&bytes, length.unwrap_or(file_len));
+    }
+}

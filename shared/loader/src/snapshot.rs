@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -59,6 +60,7 @@ struct Inner {
     numbers: HashMap<Arc<str>, usize>,
     file: Bytes,
     gate: Arc<Gate>,
+    threads: Vec<JoinHandle<()>>,
     requested: VerifyMode,
     used: VerifyMode,
 }
@@ -92,27 +94,23 @@ impl Snapshot {
         let manifest = Arc::new(manifest);
         let gate = Arc::new(Gate::new(Arc::clone(&manifest), mapping.clone(), path.to_path_buf()));
         let threads = options.threads.max(1);
-        let used = match options.verify {
-            VerifyMode::OnTheFly => {
-                gate.start(threads);
-                VerifyMode::OnTheFly
-            }
+        let (used, threads) = match options.verify {
+            VerifyMode::OnTheFly => (VerifyMode::OnTheFly, gate.start(threads)),
             VerifyMode::Eager => {
                 gate.run_all(threads)?;
-                VerifyMode::Eager
+                (VerifyMode::Eager, Vec::new())
             }
             VerifyMode::Stamped => {
                 let place = stamp::place(path, options.stamp_dir.as_deref(), &root);
                 if stamp::matches(&place, &root, &stat) {
-                    gate.trust();
-                    VerifyMode::Stamped
+                    (VerifyMode::Stamped, gate.trust())
                 } else {
                     gate.run_all(threads)?;
                     // Without a stamp the next start hashes again; a read-only volume must not fail a good restore.
                     if stamp::settled(&stat, began) {
                         let _ = stamp::write(&place, &root, &stat);
                     }
-                    VerifyMode::Eager
+                    (VerifyMode::Eager, Vec::new())
                 }
             }
         };
@@ -128,6 +126,7 @@ impl Snapshot {
                 numbers,
                 file: mapping.bytes(),
                 gate,
+                threads,
                 requested: options.verify,
                 used,
             }),
@@ -216,9 +215,14 @@ impl Snapshot {
     }
 }
 
+/// When the last clone is gone, no thread of ours touches the file any more.
 impl Drop for Inner {
     fn drop(&mut self) {
         self.gate.cancel();
+        for thread in self.threads.drain(..) {
+            // It ends after the chunk it is at; a panic in it would already have shown as a missing chunk.
+            let _ = thread.join();
+        }
     }
 }
 

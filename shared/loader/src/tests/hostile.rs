@@ -44,7 +44,8 @@ fn every_byte_of_a_manifest_set_to_extremes() {
 #[test]
 fn huge_counts_allocate_nothing() {
     let (bytes, file_len) = manifest();
-    for field in 0..9 {
+    // Field 1 is the layout ABI, which may be any number.
+    for field in [0, 2, 3, 4, 5, 6, 7, 8] {
         let mut bytes = bytes.clone();
         bytes[8 + field * 4..12 + field * 4].fill(0xff);
         assert!(Manifest::decode(&bytes, file_len).is_err(), "field {field}");

@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, shown};
@@ -27,8 +27,8 @@ const CLAIMED: u8 = 1;
 const GOOD: u8 = 2;
 
 /// Bytes that are mapped per call when nothing is hashed: large enough to amortise the call, small enough that a
-/// dropped snapshot stops soon.
-const POPULATE_STEP: usize = 16 * 1024 * 1024;
+/// snapshot dropped meanwhile waits for milliseconds only.
+const POPULATE_STEP: usize = 4 * 1024 * 1024;
 
 #[derive(Debug)]
 pub(crate) struct Gate {
@@ -76,41 +76,42 @@ impl Gate {
         thread::scope(|scope| {
             for _ in 1..threads.min(self.states.len()) {
                 // Without helpers it merely takes longer.
-                let _ = thread::Builder::new()
-                    .name("defrost-verify".to_owned())
-                    .spawn_scoped(scope, || self.work());
+                let _ = named("defrost-verify").spawn_scoped(scope, || self.work());
             }
             self.work();
         });
         self.wait_for(0..self.states.len())
     }
 
-    /// Starts up to `threads` threads that hash in order and end with the file, a failure or `cancel`.
-    pub(crate) fn start(self: &Arc<Self>, threads: usize) {
-        for _ in 0..threads.min(self.states.len()) {
-            let gate = Arc::clone(self);
-            // Without workers, readers hash what they need.
-            let _ =
-                thread::Builder::new().name("defrost-verify".to_owned()).spawn(move || gate.work());
-        }
+    /// Starts up to `threads` threads that hash in order until the end, a failure or `cancel`.
+    pub(crate) fn start(self: &Arc<Self>, threads: usize) -> Vec<JoinHandle<()>> {
+        (0..threads.min(self.states.len()))
+            .filter_map(|_| {
+                let gate = Arc::clone(self);
+                // Without workers, readers hash what they need.
+                named("defrost-verify").spawn(move || gate.work()).ok()
+            })
+            .collect()
     }
 
     /// Declares everything good on the word of a stamp, and maps the pages ahead of the first reader.
-    pub(crate) fn trust(self: &Arc<Self>) {
+    pub(crate) fn trust(self: &Arc<Self>) -> Vec<JoinHandle<()>> {
         self.states.iter().for_each(|state| state.store(GOOD, Ordering::Release));
         self.remaining.store(0, Ordering::Release);
         self.lock().duration = Some(Duration::ZERO);
         let gate = Arc::clone(self);
         // Without it, the first touch of each page faults; nothing is wrong.
-        let _ = thread::Builder::new().name("defrost-prefault".to_owned()).spawn(move || {
-            let len = gate.mapping.as_slice().len();
-            for start in (0..len).step_by(POPULATE_STEP) {
-                if gate.cancelled.load(Ordering::Relaxed) {
-                    return;
-                }
-                gate.mapping.populate(start..(start + POPULATE_STEP).min(len));
+        named("defrost-prefault").spawn(move || gate.prefault()).into_iter().collect()
+    }
+
+    fn prefault(&self) {
+        let len = self.mapping.as_slice().len();
+        for start in (0..len).step_by(POPULATE_STEP) {
+            if self.cancelled.load(Ordering::Relaxed) {
+                return;
             }
-        });
+            self.mapping.populate(start..(start + POPULATE_STEP).min(len));
+        }
     }
 
     /// Lets the threads stop; for when nobody can ask for tensors any more.
@@ -225,4 +226,8 @@ impl Gate {
     fn lock(&self) -> MutexGuard<'_, Outcome> {
         self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn named(name: &str) -> thread::Builder {
+    thread::Builder::new().name(name.to_owned())
 }

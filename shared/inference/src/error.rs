@@ -13,7 +13,9 @@ pub enum Error {
         message: String,
     },
     /// A text does not fit the model and the request forbids truncation.
-    #[error("this model's maximum context length is {limit} tokens, the pair has {found}: the input is too large; please reduce the length of the input prompt or allow truncation")]
+    #[error(
+        "this model's maximum context length is {limit} tokens, the pair has {found}: the input is too large; please reduce the length of the input prompt or allow truncation"
+    )]
     TooLong {
         /// Most tokens of one pair.
         limit: usize,
@@ -35,6 +37,9 @@ pub enum Error {
     /// The tokenizer refused its file or a text.
     #[error("tokenizer: {0}")]
     Tokenizer(String),
+    /// The engine refused weights or a batch.
+    #[error(transparent)]
+    Engine(#[from] defrost_engine::Error),
     /// Reading or verifying the snapshot failed.
     #[error(transparent)]
     Loader(#[from] defrost_loader::Error),

@@ -1,9 +1,32 @@
-//! From texts to scores: tokenise, prompt, batch, run the engine, score.
+//! From texts to scores: pack checkpoints, restore snapshots, tokenise, prompt, batch, run the
+//! engine, score.
+//!
+//! ```text
+//! Checkpoint --pack--> snapshot --restore--> Snapshot --Reranker::load--> Reranker::score
+//! ```
 
+mod encode;
 mod error;
+pub mod isa;
+mod pack;
+mod prompt;
 mod reranker;
+mod restore;
 mod score;
+mod snapshot_weights;
+mod spec;
+mod synth;
+mod tokenizer;
 
+pub use encode::Precision;
 pub use error::Error;
-pub use reranker::{ModelInfo, Reranker, RerankerOptions, Score, ScoreRequest, Truncation};
+pub use pack::{PackOptions, Packed, pack};
+pub use reranker::{
+    LoadTimings, ModelInfo, Reranker, RerankerOptions, Score, ScoreRequest, Truncation,
+};
+pub use restore::{RestoreOptions, restore};
 pub use score::{Normalization, RerankerKind};
+pub use spec::checkpoint::SpecOptions;
+pub use spec::{ModelSpec, Template};
+pub use synth::{Shape, synthesize};
+pub use tokenizer::TextTokenizer;

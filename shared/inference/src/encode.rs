@@ -1,0 +1,163 @@
+//! Model parts as snapshot tensors: what is planned, and the bytes that fill the plan.
+//!
+//! | storage | int8 | bf16 / f32 |
+//! |---|---|---|
+//! | linear | `.weight` i8 panels, `.scale` f32, `.offset` i32 | `.weight` panels |
+//! | table | `.weight` i8 rows, `.scale` f32 | `.weight` rows |
+//! | head, vector, bias | f32 | f32 |
+//!
+//! In a portable snapshot the panels are row-major instead; nothing else differs.
+
+use bytemuck::NoUninit;
+use defrost_engine::layout::{
+    INT8_GROUP, PANEL, PANEL64, ROW_MAJOR, int8_offsets, pad_to_panel, panel_len, panels,
+    quantize_rows, to_bf16,
+};
+use defrost_engine::plan::{Part, Storage};
+use defrost_loader::{Dtype, TensorPlan};
+
+use crate::isa::PORTABLE;
+
+/// Precision of the large matrices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// int8 with one scale per output channel.
+    Int8,
+    /// bfloat16.
+    Bf16,
+    /// 32-bit float.
+    F32,
+}
+
+impl Precision {
+    /// Every precision.
+    pub const ALL: [Self; 3] = [Self::Int8, Self::Bf16, Self::F32];
+
+    /// `int8`, `bf16` or `f32`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Int8 => "int8",
+            Self::Bf16 => "bf16",
+            Self::F32 => "f32",
+        }
+    }
+
+    /// The precision of that name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|precision| precision.name() == name)
+    }
+
+    fn dtype(self) -> Dtype {
+        match self {
+            Self::Int8 => Dtype::I8,
+            Self::Bf16 => Dtype::Bf16,
+            Self::F32 => Dtype::F32,
+        }
+    }
+
+    fn group(self) -> usize {
+        if self == Self::Int8 { INT8_GROUP } else { 1 }
+    }
+}
+
+/// How matrices are stored.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Encoding<'a> {
+    pub(crate) precision: Precision,
+    pub(crate) isa: &'a str,
+}
+
+impl Encoding<'_> {
+    fn precision(self, storage: Storage) -> Precision {
+        match storage {
+            Storage::Linear | Storage::Table => self.precision,
+            Storage::LinearF32 | Storage::Vector | Storage::Bias => Precision::F32,
+        }
+    }
+
+    fn is_panel(self, storage: Storage) -> bool {
+        matches!(storage, Storage::Linear | Storage::LinearF32) && self.isa != PORTABLE
+    }
+
+    /// The tensors of one part, in the order of [`Encoding::fill`].
+    pub(crate) fn plan(self, part: &Part) -> Vec<TensorPlan> {
+        let precision = self.precision(part.storage);
+        let plain = |name: String, dtype: Dtype, shape: Vec<usize>| {
+            let len = shape.iter().product::<usize>() * dtype.size();
+            TensorPlan { name, dtype, layout: ROW_MAJOR.to_owned(), shape, len }
+        };
+        let mut tensors = Vec::new();
+        let stem = part.name.strip_suffix(".weight").unwrap_or(&part.name);
+        if part.storage == Storage::Bias {
+            let padded = part.shape[0].next_multiple_of(PANEL);
+            tensors.push(plain(part.name.clone(), Dtype::F32, vec![padded]));
+        } else if self.is_panel(part.storage) {
+            let (n, k) = (part.shape[0], part.shape[1]);
+            tensors.push(TensorPlan {
+                name: part.name.clone(),
+                dtype: precision.dtype(),
+                layout: PANEL64.to_owned(),
+                shape: part.shape.clone(),
+                len: panel_len(n, k, precision.group()) * precision.dtype().size(),
+            });
+        } else {
+            tensors.push(plain(part.name.clone(), precision.dtype(), part.shape.clone()));
+        }
+        if precision == Precision::Int8 {
+            let rows = part.shape[0];
+            if part.storage == Storage::Linear {
+                let padded = rows.next_multiple_of(PANEL);
+                tensors.push(plain(format!("{stem}.scale"), Dtype::F32, vec![padded]));
+                tensors.push(plain(format!("{stem}.offset"), Dtype::I32, vec![padded]));
+            } else {
+                tensors.push(plain(format!("{stem}.scale"), Dtype::F32, vec![rows]));
+            }
+        }
+        tensors
+    }
+
+    /// The bytes of the part's tensors, from its row-major values.
+    pub(crate) fn fill(self, part: &Part, values: Vec<f32>) -> Vec<Vec<u8>> {
+        let k = part.shape.last().copied().unwrap_or(1);
+        match (self.precision(part.storage), part.storage) {
+            (Precision::Int8, storage) => {
+                let (rows, scales) = quantize_rows(&values, k);
+                drop(values);
+                if storage == Storage::Table {
+                    return vec![bytes(&rows), bytes(&scales)];
+                }
+                let offsets = pad_to_panel(int8_offsets(&rows, k));
+                vec![
+                    self.matrix(part, &rows, INT8_GROUP),
+                    bytes(&pad_to_panel(scales)),
+                    bytes(&offsets),
+                ]
+            }
+            (_, Storage::Bias) => vec![bytes(&pad_to_panel(values))],
+            (Precision::Bf16, _) => vec![self.matrix(part, &to_bf16(&values), 1)],
+            (Precision::F32, _) => vec![self.matrix(part, &values, 1)],
+        }
+    }
+
+    /// Row-major values as this encoding lays them out.
+    pub(crate) fn matrix<T: NoUninit + Default>(
+        self,
+        part: &Part,
+        rows: &[T],
+        group: usize,
+    ) -> Vec<u8> {
+        if self.is_panel(part.storage) {
+            bytes(&panels(rows, part.shape[0], part.shape[1], group))
+        } else {
+            bytes(rows)
+        }
+    }
+}
+
+/// Values as little-endian bytes; the workspace builds for little-endian targets only.
+fn bytes<T: NoUninit>(values: &[T]) -> Vec<u8> {
+    bytemuck::cast_slice(values).to_vec()
+}
+
+#[cfg(target_endian = "big")]
+compile_error!("snapshots are little endian and mapped as they are");

@@ -1,0 +1,169 @@
+//! From a checkpoint to a snapshot.
+//!
+//! The file is a function of the checkpoint's bytes and the options alone: no time, no path, no
+//! thread count enters it, so packing twice gives the same root. Parts are encoded several at a time
+//! by a pool of threads and written in execution order.
+
+use std::path::Path;
+
+use defrost_engine::plan::{Group, Part, plan};
+use defrost_loader::{
+    Checkpoint, Dtype, Plan, Root, SegmentPlan, SnapshotWriter, TensorPlan, to_f32,
+};
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+
+use crate::Error;
+use crate::encode::{Encoding, Precision};
+use crate::isa;
+use crate::spec::ModelSpec;
+use crate::spec::checkpoint::{SpecOptions, read};
+
+/// Name of the tensor that holds the bytes of tokenizer.json.
+pub(crate) const TOKENIZER: &str = "tokenizer.json";
+/// Layout tag of raw files.
+const FILE: &str = "file";
+
+/// What to make of a checkpoint.
+#[derive(Debug, Clone)]
+pub struct PackOptions {
+    /// Model name and what the checkpoint's files leave open.
+    pub spec: SpecOptions,
+    /// Precision of the large matrices.
+    pub precision: Precision,
+    /// [`isa::NATIVE`] or [`isa::PORTABLE`].
+    pub isa: String,
+}
+
+/// What was packed.
+#[derive(Debug)]
+pub struct Packed {
+    /// Hash that names the snapshot.
+    pub root: Root,
+    /// What the snapshot says about the model.
+    pub spec: ModelSpec,
+}
+
+/// Packs the checkpoint directory into the file `out`. `progress` gets bytes done and in all.
+pub fn pack(
+    checkpoint: &Checkpoint,
+    options: &PackOptions,
+    out: &Path,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Packed, Error> {
+    if options.isa != isa::PORTABLE && options.isa != isa::NATIVE {
+        return Err(Error::Model(format!(
+            "cannot pack for isa {:?} here, expected {} or {}",
+            options.isa,
+            isa::NATIVE,
+            isa::PORTABLE
+        )));
+    }
+    let source = read(checkpoint, &options.spec)?;
+    let groups = plan(&source.spec.config, &source.naming);
+    let encoding = Encoding { precision: options.precision, isa: &options.isa };
+    let snapshot_plan = snapshot_plan(&source.spec, &groups, encoding, source.tokenizer.len());
+    let total = total_bytes(&snapshot_plan);
+    let mut writer = SnapshotWriter::create(out, snapshot_plan)?;
+    writer.write(TOKENIZER, &source.tokenizer)?;
+    let mut done = source.tokenizer.len() as u64;
+    progress(done, total);
+    for group in &groups {
+        // One group at a time bounds memory to the group's values, which is one layer or a table.
+        let encoded: Vec<Result<Vec<Vec<u8>>, Error>> = group
+            .parts
+            .par_iter()
+            .map(|part| Ok(encoding.fill(part, values(checkpoint, part)?)))
+            .collect();
+        for (part, tensors) in group.parts.iter().zip(encoded) {
+            for (tensor, bytes) in encoding.plan(part).iter().zip(tensors?) {
+                writer.write(&tensor.name, &bytes)?;
+                done += bytes.len() as u64;
+                progress(done, total);
+            }
+        }
+    }
+    Ok(Packed { root: writer.finish()?, spec: source.spec })
+}
+
+/// The plan of a whole snapshot: the tokenizer's file first, then the groups in execution order.
+pub(crate) fn snapshot_plan(
+    spec: &ModelSpec,
+    groups: &[Group],
+    encoding: Encoding<'_>,
+    tokenizer_len: usize,
+) -> Plan {
+    let files = SegmentPlan {
+        name: "files".into(),
+        tensors: vec![TensorPlan {
+            name: TOKENIZER.into(),
+            dtype: Dtype::U8,
+            layout: FILE.into(),
+            shape: vec![tokenizer_len],
+            len: tokenizer_len,
+        }],
+    };
+    let segments = groups.iter().map(|group| SegmentPlan {
+        name: group.name.clone(),
+        tensors: group.parts.iter().flat_map(|part| encoding.plan(part)).collect(),
+    });
+    let mut meta = spec.to_meta();
+    meta.insert("precision".into(), encoding.precision.name().into());
+    Plan {
+        isa: encoding.isa.to_owned(),
+        layout_abi: isa::LAYOUT_ABI,
+        meta,
+        segments: std::iter::once(files).chain(segments).collect(),
+    }
+}
+
+pub(crate) fn total_bytes(plan: &Plan) -> u64 {
+    plan.segments.iter().flat_map(|segment| &segment.tensors).map(|tensor| tensor.len as u64).sum()
+}
+
+/// The row-major values of a part, put together from its checkpoint tensors.
+fn values(checkpoint: &Checkpoint, part: &Part) -> Result<Vec<f32>, Error> {
+    let expected: usize = part.shape.iter().product();
+    let columns = if part.shape.len() > 1 { part.shape[1] } else { 1 };
+    let mut all = Vec::new();
+    for source in &part.sources {
+        let tensor = checkpoint.get(source).ok_or_else(|| {
+            Error::Model(format!(
+                "the checkpoint has no tensor {source:?}, which {} needs",
+                part.name
+            ))
+        })?;
+        let rows = tensor.shape.first().copied().unwrap_or(0);
+        let width: usize = tensor.shape.iter().skip(1).product();
+        if width != columns {
+            return Err(Error::Model(format!(
+                "tensor {source:?} has shape {:?}, expected rows of {columns} for {}",
+                tensor.shape, part.name
+            )));
+        }
+        let values = to_f32(&tensor)?;
+        if part.rows.is_empty() {
+            if all.is_empty() {
+                all = values;
+            } else {
+                all.extend_from_slice(&values);
+            }
+            continue;
+        }
+        for &row in &part.rows {
+            let row_values = values.get(row * width..(row + 1) * width).ok_or_else(|| {
+                Error::Model(format!("tensor {source:?} has {rows} rows, row {row} is needed"))
+            })?;
+            all.extend_from_slice(row_values);
+        }
+    }
+    if all.len() != expected {
+        return Err(Error::Model(format!(
+            "{} is put together from {} values of {:?}, expected {:?} by config.json",
+            part.name,
+            all.len(),
+            part.sources,
+            part.shape
+        )));
+    }
+    Ok(all)
+}

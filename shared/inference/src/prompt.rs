@@ -1,0 +1,268 @@
+//! From a query and a document to the token ids that the model was trained on.
+//!
+//! Sources: `mxbai_rerank_v2.py` of mixedbread-ai/mxbai-rerank; the model card of
+//! `Qwen/Qwen3-Reranker`; `base.py` of FlagEmbedding for pairs; sentence-transformers for embeddings.
+//! All cut the document's end first and keep the prompt around it whole.
+//!
+//! The segments of mxbai-rerank-v2 are tokenised one by one and their ids joined, as its package
+//! does; the whole string gives other ids wherever a text ends in punctuation before a line break.
+
+use tokenizers::Encoding;
+use tokenizers::utils::truncation::TruncationDirection;
+
+use crate::spec::Template;
+use crate::tokenizer::{TextTokenizer, Tokens};
+use crate::{Error, Truncation};
+
+const MXBAI_PREFIX: &str = "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n<|im_start|>user\n";
+const MXBAI_TASK: &str = "You are a search relevance expert who evaluates how well documents match search queries. For each query-document pair, carefully analyze the semantic relationship between them, then provide your binary relevance judgment (0 for not relevant, 1 for relevant).\nRelevance:";
+const MXBAI_SUFFIX: &str = "<|im_end|>\n<|im_start|>assistant\n";
+
+const QWEN3_PREFIX: &str = "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct provided. Note that the answer can only be \"yes\" or \"no\".<|im_end|>\n<|im_start|>user\n";
+const QWEN3_SUFFIX: &str = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n";
+const QWEN3_INSTRUCTION: &str =
+    "Given a web search query, retrieve relevant passages that answer the query";
+
+/// A template with its fixed parts tokenised.
+#[derive(Debug)]
+pub(crate) struct Prompt {
+    tokenizer: TextTokenizer,
+    form: Form,
+    max_length: usize,
+}
+
+#[derive(Debug)]
+enum Form {
+    Pair,
+    Mxbai { prefix: Vec<u32>, separator: Vec<u32>, task: Vec<u32>, suffix: Vec<u32> },
+    Qwen3 { prefix: Vec<u32>, suffix: Vec<u32> },
+    Embedding { query_prompt: String, document_prompt: String },
+}
+
+/// A query, ready to be joined with documents.
+#[derive(Debug)]
+pub(crate) struct Query {
+    part: QueryPart,
+    truncated: bool,
+}
+
+#[derive(Debug)]
+enum QueryPart {
+    Encoded(Box<Encoding>),
+    Ids(Vec<u32>),
+    /// Text up to the document.
+    Text(String),
+    /// For embeddings the query is a sequence of its own.
+    Sequence(Tokens),
+}
+
+/// One sequence for the model.
+#[derive(Debug)]
+pub(crate) struct Sequence {
+    pub(crate) tokens: Tokens,
+    /// Whether anything was cut from the query or the document.
+    pub(crate) truncated: bool,
+}
+
+impl Prompt {
+    pub(crate) fn new(
+        tokenizer: TextTokenizer,
+        template: &Template,
+        max_length: usize,
+        max_positions: usize,
+    ) -> Result<Self, Error> {
+        let form = match template {
+            Template::Pair => Form::Pair,
+            Template::MxbaiRerankV2 => Form::Mxbai {
+                prefix: tokenizer.ids(MXBAI_PREFIX)?,
+                separator: tokenizer.ids("\n")?,
+                task: tokenizer.ids(MXBAI_TASK)?,
+                suffix: tokenizer.ids(MXBAI_SUFFIX)?,
+            },
+            Template::Qwen3Reranker => Form::Qwen3 {
+                prefix: tokenizer.ids(QWEN3_PREFIX)?,
+                suffix: tokenizer.ids(QWEN3_SUFFIX)?,
+            },
+            Template::Embedding { query_prompt, document_prompt } => Form::Embedding {
+                query_prompt: query_prompt.clone(),
+                document_prompt: document_prompt.clone(),
+            },
+        };
+        let prompt = Self { tokenizer, form, max_length };
+        let fixed = prompt.fixed_tokens();
+        let room = if matches!(prompt.form, Form::Mxbai { .. }) {
+            max_positions.saturating_sub(fixed).min(max_length)
+        } else {
+            max_length.min(max_positions).saturating_sub(fixed)
+        };
+        if room < 4 {
+            return Err(Error::Model(format!(
+                "a maximum length of {max_length} tokens leaves {room} for query and document \
+                 beside the {fixed} fixed ones; expected at least {}",
+                fixed + 4
+            )));
+        }
+        let max_length = match prompt.form {
+            // `mxbai_rerank` counts the template apart and shortens only where positions end.
+            Form::Mxbai { .. } => room,
+            _ => max_length.min(max_positions),
+        };
+        Ok(Self { max_length, ..prompt })
+    }
+
+    /// Tokens that the template itself takes.
+    fn fixed_tokens(&self) -> usize {
+        match &self.form {
+            Form::Pair => self.tokenizer.added(true),
+            Form::Embedding { .. } => self.tokenizer.added(false),
+            Form::Mxbai { prefix, separator, task, suffix } => {
+                prefix.len() + separator.len() + task.len() + suffix.len()
+            }
+            Form::Qwen3 { prefix, suffix } => prefix.len() + suffix.len(),
+        }
+    }
+
+    /// Most tokens of one sequence.
+    pub(crate) fn max_length(&self) -> usize {
+        self.max_length
+    }
+
+    /// Whether an instruction changes the prompt.
+    pub(crate) fn takes_instruction(&self) -> bool {
+        match &self.form {
+            Form::Mxbai { .. } | Form::Qwen3 { .. } => true,
+            Form::Embedding { query_prompt, .. } => query_prompt.starts_with("Instruct: "),
+            Form::Pair => false,
+        }
+    }
+
+    /// Prepares the query of one request.
+    pub(crate) fn query(
+        &self,
+        query: &str,
+        instruction: Option<&str>,
+        truncation: &Truncation,
+    ) -> Result<Query, Error> {
+        let (query, cut) = self.limit(query, truncation.max_tokens_per_query)?;
+        let (part, truncated) = match &self.form {
+            Form::Pair => {
+                let mut encoding = self.tokenizer.encode(query)?;
+                let truncated = shorten(&mut encoding, self.max_length * 3 / 4);
+                (QueryPart::Encoded(Box::new(encoding)), truncated)
+            }
+            Form::Mxbai { .. } => {
+                let instruction = instruction.map(|text| format!("instruction: {text}\n"));
+                let text = format!("{}query: {query}", instruction.unwrap_or_default());
+                let mut ids = self.tokenizer.ids(&text)?;
+                let limit = self.max_length * 3 / 4;
+                let truncated = ids.len() > limit;
+                ids.truncate(limit);
+                (QueryPart::Ids(ids), truncated)
+            }
+            Form::Qwen3 { .. } => {
+                let instruction = instruction.unwrap_or(QWEN3_INSTRUCTION);
+                let text = format!("<Instruct>: {instruction}\n<Query>: {query}\n<Document>: ");
+                (QueryPart::Text(text), false)
+            }
+            Form::Embedding { query_prompt, .. } => {
+                // "Instruct: {task}\nQuery:" is the only known prompt that holds a task.
+                let prompt = match instruction {
+                    Some(task) if self.takes_instruction() => {
+                        format!("Instruct: {task}\nQuery:")
+                    }
+                    _ => query_prompt.clone(),
+                };
+                let (tokens, truncated) = self.alone(&format!("{prompt}{query}"))?;
+                (QueryPart::Sequence(tokens), truncated)
+            }
+        };
+        self.refuse_if(truncated && truncation.forbidden, query)?;
+        Ok(Query { part, truncated: truncated || cut })
+    }
+
+    /// The sequence of the query itself, for models that embed it apart.
+    pub(crate) fn query_sequence(query: &Query) -> Option<Sequence> {
+        match &query.part {
+            QueryPart::Sequence(tokens) => {
+                Some(Sequence { tokens: tokens.clone(), truncated: query.truncated })
+            }
+            _ => None,
+        }
+    }
+
+    /// The sequence of one document, together with the query where the model reads both.
+    pub(crate) fn document(
+        &self,
+        query: &Query,
+        document: &str,
+        truncation: &Truncation,
+    ) -> Result<Sequence, Error> {
+        let (document, cut) = self.limit(document, truncation.max_tokens_per_doc)?;
+        let (tokens, truncated) = match (&self.form, &query.part) {
+            (Form::Mxbai { prefix, separator, task, suffix }, QueryPart::Ids(query)) => {
+                let mut ids = self.tokenizer.ids(&format!("document: {document}"))?;
+                let limit = self.max_length.saturating_sub(query.len() + separator.len());
+                let truncated = ids.len() > limit;
+                ids.truncate(limit);
+                let ids = [prefix, query, separator, &ids, separator, task, suffix]
+                    .into_iter()
+                    .flatten()
+                    .copied()
+                    .collect();
+                (Tokens { ids, types: Vec::new() }, truncated)
+            }
+            (Form::Qwen3 { prefix, suffix }, QueryPart::Text(text)) => {
+                let mut body = self.tokenizer.ids(&format!("{text}{document}"))?;
+                let limit = self.max_length - self.fixed_tokens();
+                let truncated = body.len() > limit;
+                body.truncate(limit);
+                let ids = [prefix, &body, suffix].into_iter().flatten().copied().collect();
+                (Tokens { ids, types: Vec::new() }, truncated)
+            }
+            (_, QueryPart::Encoded(query)) => {
+                let mut encoding = self.tokenizer.encode(document)?;
+                let limit =
+                    self.max_length.saturating_sub(query.len() + self.tokenizer.added(true));
+                let truncated = shorten(&mut encoding, limit);
+                (self.tokenizer.pair(Encoding::clone(query), encoding)?, truncated)
+            }
+            (Form::Embedding { document_prompt, .. }, _) => {
+                self.alone(&format!("{document_prompt}{document}"))?
+            }
+            _ => return Err(Error::Model("the query was prepared for another template".into())),
+        };
+        self.refuse_if(truncated && truncation.forbidden, document)?;
+        Ok(Sequence { tokens, truncated: truncated || cut || query.truncated })
+    }
+
+    fn alone(&self, text: &str) -> Result<(Tokens, bool), Error> {
+        let mut encoding = self.tokenizer.encode(text)?;
+        let limit = self.max_length.saturating_sub(self.tokenizer.added(false));
+        let truncated = shorten(&mut encoding, limit);
+        Ok((self.tokenizer.single(encoding)?, truncated))
+    }
+
+    fn limit<'a>(&self, text: &'a str, limit: Option<usize>) -> Result<(&'a str, bool), Error> {
+        limit.map_or(Ok((text, false)), |limit| self.tokenizer.cut(text, limit))
+    }
+
+    fn refuse_if(&self, refused: bool, text: &str) -> Result<(), Error> {
+        if !refused {
+            return Ok(());
+        }
+        Err(Error::TooLong {
+            limit: self.max_length,
+            found: self.tokenizer.ids(text)?.len() + self.fixed_tokens(),
+        })
+    }
+}
+
+/// Cuts an encoding to `limit` tokens; says whether that took anything away.
+fn shorten(encoding: &mut Encoding, limit: usize) -> bool {
+    let truncated = encoding.len() > limit;
+    if truncated {
+        encoding.truncate(limit, 0, TruncationDirection::Right);
+        encoding.take_overflowing();
+    }
+    truncated
+}

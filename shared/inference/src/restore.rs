@@ -1,0 +1,115 @@
+//! From a snapshot file to a snapshot the kernels can read.
+//!
+//! A native snapshot is mapped and that is all. A portable one is packed for this processor family
+//! once: the result is written to the cache directory under its parent's root, found there by every
+//! later start, and verified like any other snapshot.
+
+use std::path::{Path, PathBuf};
+
+use defrost_engine::plan::{Naming, Storage, plan};
+use defrost_loader::{Dtype, OpenOptions, Snapshot, SnapshotWriter, VerifyMode};
+
+use crate::encode::{Encoding, Precision};
+use crate::pack::{TOKENIZER, snapshot_plan};
+use crate::spec::ModelSpec;
+use crate::{Error, isa};
+
+/// How to restore.
+#[derive(Debug, Clone, Default)]
+pub struct RestoreOptions {
+    /// When bytes are hashed.
+    pub verify: VerifyMode,
+    /// Where stamps and packed copies of portable snapshots go. `None`: stamps beside the snapshot,
+    /// copies in the user's cache directory.
+    pub cache_dir: Option<PathBuf>,
+    /// Threads that hash; `None`: one per core.
+    pub threads: Option<usize>,
+}
+
+/// Opens the snapshot at `path`, packed for this machine.
+pub fn restore(path: &Path, options: &RestoreOptions) -> Result<Snapshot, Error> {
+    let mut open = OpenOptions::new(isa::ACCEPTED, isa::LAYOUT_ABI);
+    open.verify = options.verify;
+    open.stamp_dir.clone_from(&options.cache_dir);
+    if let Some(threads) = options.threads {
+        open.threads = threads.max(1);
+    }
+    if let Some(dir) = &options.cache_dir {
+        // A directory that cannot be made only costs the stamp; packing below says it loudly.
+        let _ = std::fs::create_dir_all(dir);
+    }
+    let snapshot = Snapshot::open(path, &open)?;
+    if snapshot.isa() != isa::PORTABLE {
+        return Ok(snapshot);
+    }
+    let cache = options.cache_dir.clone().unwrap_or_else(default_cache);
+    let name = format!("{}.{}-{}.snap", snapshot.root(), isa::NATIVE, isa::LAYOUT_ABI);
+    let packed = cache.join(name);
+    if packed.is_file() {
+        match Snapshot::open(&packed, &open) {
+            Ok(snapshot) => return Ok(snapshot),
+            // A damaged copy is only a cache miss: the portable parent is verified and at hand.
+            Err(_) => pack_native(&snapshot, &packed)?,
+        }
+    } else {
+        std::fs::create_dir_all(&cache).map_err(|err| {
+            Error::Model(format!(
+                "cannot create {} for the packed copy of a portable snapshot: {err}; \
+                 set CACHE_DIR to a writable directory or pack with --isa {}",
+                cache.display(),
+                isa::NATIVE
+            ))
+        })?;
+        pack_native(&snapshot, &packed)?;
+    }
+    Ok(Snapshot::open(&packed, &open)?)
+}
+
+fn default_cache() -> PathBuf {
+    let home = |name: &str, below: &str| {
+        std::env::var_os(name).filter(|dir| !dir.is_empty()).map(|dir| Path::new(&dir).join(below))
+    };
+    home("XDG_CACHE_HOME", "defrost")
+        .or_else(|| home("HOME", ".cache/defrost"))
+        .unwrap_or_else(|| std::env::temp_dir().join("defrost"))
+}
+
+/// Writes the native copy of a portable snapshot: panels instead of rows, the rest as it is.
+fn pack_native(portable: &Snapshot, out: &Path) -> Result<(), Error> {
+    let spec = ModelSpec::from_snapshot(portable)?;
+    let precision = portable
+        .meta("precision")
+        .and_then(Precision::by_name)
+        .ok_or_else(|| Error::Model("the snapshot does not say its precision".into()))?;
+    let encoding = Encoding { precision, isa: isa::NATIVE };
+    let groups = plan(&spec.config, &Naming::default());
+    let tokenizer = portable.tensor(TOKENIZER)?;
+    let plan = snapshot_plan(&spec, &groups, encoding, tokenizer.bytes.len());
+    let mut writer = SnapshotWriter::create(out, plan)?;
+    writer.write(TOKENIZER, &tokenizer.bytes)?;
+    for part in groups.iter().flat_map(|group| &group.parts) {
+        for planned in encoding.plan(part) {
+            let tensor = portable.tensor(&planned.name)?;
+            let is_matrix = planned.name == part.name
+                && matches!(part.storage, Storage::Linear | Storage::LinearF32);
+            if !is_matrix {
+                writer.write(&planned.name, &tensor.bytes)?;
+                continue;
+            }
+            let bytes = match planned.dtype {
+                Dtype::I8 => encoding.matrix(
+                    part,
+                    bytemuck::cast_slice::<u8, i8>(&tensor.bytes),
+                    defrost_engine::layout::INT8_GROUP,
+                ),
+                Dtype::Bf16 => {
+                    encoding.matrix(part, bytemuck::cast_slice::<u8, u16>(&tensor.bytes), 1)
+                }
+                _ => encoding.matrix(part, bytemuck::cast_slice::<u8, u32>(&tensor.bytes), 1),
+            };
+            writer.write(&planned.name, &bytes)?;
+        }
+    }
+    writer.finish()?;
+    Ok(())
+}

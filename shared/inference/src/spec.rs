@@ -1,0 +1,78 @@
+//! What a snapshot says about its model: dimensions, how pairs become token ids, how they are scored.
+//!
+//! `pack` reads it from a checkpoint's files once (see [`checkpoint`]) and writes it into the
+//! snapshot's metadata as plain `key = value` strings, so that nothing is parsed as JSON at boot.
+
+pub(crate) mod checkpoint;
+mod meta;
+
+use defrost_engine::{Head, ModelConfig};
+
+use crate::RerankerKind;
+
+/// How a query and a document become token ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Template {
+    /// The tokenizer's own pair encoding: `[CLS] q [SEP] d [SEP]`, `<s> q </s></s> d </s>`.
+    Pair,
+    /// The chat prompt of `mixedbread-ai/mxbai-rerank-*-v2`, put together from segments.
+    MxbaiRerankV2,
+    /// The chat prompt of `Qwen/Qwen3-Reranker-*`.
+    Qwen3Reranker,
+    /// Each text alone, after a prompt.
+    Embedding {
+        /// Before queries, such as `Instruct: …\nQuery:`; may be empty.
+        query_prompt: String,
+        /// Before documents; mostly empty.
+        document_prompt: String,
+    },
+}
+
+impl Template {
+    /// Its name in snapshots and on the command line.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Pair => "pair",
+            Self::MxbaiRerankV2 => "mxbai-rerank-v2",
+            Self::Qwen3Reranker => "qwen3-reranker",
+            Self::Embedding { .. } => "embedding",
+        }
+    }
+
+    /// Texts whose single token answers no and yes.
+    pub(crate) fn no_yes(&self) -> Option<[&'static str; 2]> {
+        match self {
+            Self::MxbaiRerankV2 => Some(["0", "1"]),
+            Self::Qwen3Reranker => Some(["no", "yes"]),
+            Self::Pair | Self::Embedding { .. } => None,
+        }
+    }
+}
+
+/// Everything but the weights.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelSpec {
+    /// Name shown to clients, such as `BAAI/bge-reranker-v2-m3`.
+    pub name: String,
+    /// Dimensions.
+    pub config: ModelConfig,
+    /// How pairs become token ids.
+    pub template: Template,
+    /// Most tokens of a pair (for mxbai-rerank-v2 without its template), unless configured otherwise.
+    pub max_length: usize,
+    /// Largest logit the authors expect; see [`crate::Normalization::Mxbai`].
+    pub estimated_max: f32,
+}
+
+impl ModelSpec {
+    /// How pairs are scored.
+    pub fn kind(&self) -> RerankerKind {
+        match self.config.head {
+            Head::Classifier => RerankerKind::CrossEncoder,
+            Head::YesNo => RerankerKind::YesNoLogit,
+            Head::MeanPooling | Head::FirstPooling | Head::LastPooling => {
+                RerankerKind::EmbeddingSimilarity
+            }
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! [`ModelSpec`] as the snapshot's metadata strings, and back.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::str::FromStr;
+
+use defrost_engine::{Family, Head, ModelConfig};
+use defrost_loader::Snapshot;
+
+use super::{ModelSpec, Template};
+use crate::Error;
+
+impl ModelSpec {
+    /// The metadata strings of this model.
+    pub(crate) fn to_meta(&self) -> BTreeMap<String, String> {
+        let config = &self.config;
+        let mut meta = BTreeMap::new();
+        let mut put = |key: &str, value: &dyn Display| {
+            meta.insert(key.to_owned(), value.to_string());
+        };
+        put("model.name", &self.name);
+        put("model.family", &config.family.name());
+        put("model.head", &config.head.name());
+        put("model.hidden", &config.hidden);
+        put("model.layers", &config.layers);
+        put("model.heads", &config.heads);
+        put("model.kv_heads", &config.kv_heads);
+        put("model.head_dim", &config.head_dim);
+        put("model.intermediate", &config.intermediate);
+        put("model.vocab", &config.vocab);
+        put("model.max_positions", &config.max_positions);
+        put("model.type_vocab", &config.type_vocab);
+        put("model.norm_eps", &config.norm_eps);
+        put("model.rope_theta", &config.rope_theta);
+        put("model.pad_id", &config.pad_id);
+        put("reranker.template", &self.template.name());
+        put("reranker.max_length", &self.max_length);
+        put("reranker.estimated_max", &self.estimated_max);
+        if let Template::Embedding { query_prompt, document_prompt } = &self.template {
+            put("reranker.query_prompt", query_prompt);
+            put("reranker.document_prompt", document_prompt);
+        }
+        meta
+    }
+
+    /// Reads it back; the error names the key at fault.
+    pub fn from_snapshot(snapshot: &Snapshot) -> Result<Self, Error> {
+        let meta = Meta(snapshot);
+        let config = ModelConfig {
+            family: meta.named("model.family", Family::by_name)?,
+            head: meta.named("model.head", Head::by_name)?,
+            hidden: meta.parse("model.hidden")?,
+            layers: meta.parse("model.layers")?,
+            heads: meta.parse("model.heads")?,
+            kv_heads: meta.parse("model.kv_heads")?,
+            head_dim: meta.parse("model.head_dim")?,
+            intermediate: meta.parse("model.intermediate")?,
+            vocab: meta.parse("model.vocab")?,
+            max_positions: meta.parse("model.max_positions")?,
+            type_vocab: meta.parse("model.type_vocab")?,
+            norm_eps: meta.parse("model.norm_eps")?,
+            rope_theta: meta.parse("model.rope_theta")?,
+            pad_id: meta.parse("model.pad_id")?,
+        };
+        config.validate()?;
+        let template = match meta.text("reranker.template")? {
+            "pair" => Template::Pair,
+            "mxbai-rerank-v2" => Template::MxbaiRerankV2,
+            "qwen3-reranker" => Template::Qwen3Reranker,
+            "embedding" => Template::Embedding {
+                query_prompt: meta.text("reranker.query_prompt")?.to_owned(),
+                document_prompt: meta.text("reranker.document_prompt")?.to_owned(),
+            },
+            other => return Err(meta.unknown("reranker.template", other)),
+        };
+        Ok(Self {
+            name: meta.text("model.name")?.to_owned(),
+            config,
+            template,
+            max_length: meta.parse("reranker.max_length")?,
+            estimated_max: meta.parse("reranker.estimated_max")?,
+        })
+    }
+}
+
+struct Meta<'a>(&'a Snapshot);
+
+impl Meta<'_> {
+    fn text(&self, key: &str) -> Result<&str, Error> {
+        self.0.meta(key).ok_or_else(|| {
+            Error::Model(format!(
+                "snapshot {} has no metadata {key:?}: it is not a model that `defrost pack` wrote",
+                self.0.path().display()
+            ))
+        })
+    }
+
+    fn unknown(&self, key: &str, found: &str) -> Error {
+        Error::Model(format!(
+            "snapshot {}: metadata {key:?} is {found:?}, which this version does not know; \
+             pack the model again or use the version that packed it",
+            self.0.path().display()
+        ))
+    }
+
+    fn parse<T: FromStr>(&self, key: &str) -> Result<T, Error> {
+        let text = self.text(key)?;
+        text.parse().map_err(|_| self.unknown(key, text))
+    }
+
+    fn named<T>(&self, key: &str, by_name: impl Fn(&str) -> Option<T>) -> Result<T, Error> {
+        let text = self.text(key)?;
+        by_name(text).ok_or_else(|| self.unknown(key, text))
+    }
+}

@@ -1,0 +1,298 @@
+//! Random models of any true size: checkpoints with the names, shapes and files of real ones.
+//!
+//! For speed, memory and faults at full size where no real weights are at hand. The result is an
+//! ordinary checkpoint directory, so `pack`, `transformers` and ONNX exporters all read it. Weights
+//! are uniform with the standard deviation 0.02 that these models are initialised with, from a
+//! counter-based generator: a tensor's values depend on the seed and its name alone.
+
+mod tokenizer;
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::path::Path;
+
+use defrost_engine::plan::{Naming, Part, Storage, plan};
+use defrost_engine::{Family, Head, ModelConfig};
+use half::bf16;
+use safetensors::{Dtype, View};
+use serde_json::{Value, json};
+
+use crate::Error;
+
+/// The dimensions of a model to make up.
+#[derive(Debug, Clone)]
+pub struct Shape {
+    /// Dimensions and head.
+    pub config: ModelConfig,
+}
+
+/// Presets: name, family, head, hidden, layers, heads, kv heads, head width, inner, vocab, positions.
+type Preset = (&'static str, Family, Head, [usize; 8]);
+const PRESETS: [Preset; 6] = [
+    (
+        "mxbai-rerank-base-v2",
+        Family::Qwen2,
+        Head::YesNo,
+        [896, 24, 14, 2, 64, 4864, 151_936, 32_768],
+    ),
+    (
+        "qwen3-reranker-0.6b",
+        Family::Qwen3,
+        Head::YesNo,
+        [1024, 28, 16, 8, 128, 3072, 151_669, 40_960],
+    ),
+    (
+        "bge-reranker-v2-m3",
+        Family::XlmRoberta,
+        Head::Classifier,
+        [1024, 24, 16, 16, 64, 4096, 250_002, 8192],
+    ),
+    ("bge-m3", Family::XlmRoberta, Head::FirstPooling, [1024, 24, 16, 16, 64, 4096, 250_002, 8192]),
+    (
+        "ms-marco-minilm-l6-v2",
+        Family::Bert,
+        Head::Classifier,
+        [384, 6, 12, 12, 32, 1536, 30_522, 512],
+    ),
+    ("all-minilm-l6-v2", Family::Bert, Head::MeanPooling, [384, 6, 12, 12, 32, 1536, 30_522, 512]),
+];
+
+impl Shape {
+    /// The dimensions of a known model.
+    pub fn preset(name: &str) -> Option<Self> {
+        let (_, family, head, sizes) = PRESETS.iter().find(|preset| preset.0 == name)?;
+        let &[hidden, layers, heads, kv_heads, head_dim, intermediate, vocab, max_positions] =
+            sizes;
+        let bert = *family == Family::Bert;
+        Some(Self {
+            config: ModelConfig {
+                family: *family,
+                head: *head,
+                hidden,
+                layers,
+                heads,
+                kv_heads,
+                head_dim,
+                intermediate,
+                vocab,
+                max_positions,
+                type_vocab: match family {
+                    Family::Bert => 2,
+                    Family::XlmRoberta => 1,
+                    Family::Qwen2 | Family::Qwen3 => 0,
+                },
+                norm_eps: match family {
+                    Family::Bert => 1e-12,
+                    Family::XlmRoberta => 1e-5,
+                    Family::Qwen2 | Family::Qwen3 => 1e-6,
+                },
+                rope_theta: 1e6,
+                pad_id: u32::from(!bert),
+            },
+        })
+    }
+
+    /// Names that [`Shape::preset`] knows.
+    pub fn presets() -> impl Iterator<Item = &'static str> {
+        PRESETS.iter().map(|preset| preset.0)
+    }
+
+    /// Replaces one dimension, such as `layers` by 2.
+    pub fn set(&mut self, dimension: &str, size: usize) -> Result<(), Error> {
+        let config = &mut self.config;
+        let slot = match dimension {
+            "hidden" => &mut config.hidden,
+            "layers" => &mut config.layers,
+            "heads" => &mut config.heads,
+            "kv_heads" => &mut config.kv_heads,
+            "head_dim" => &mut config.head_dim,
+            "intermediate" => &mut config.intermediate,
+            "vocab" => &mut config.vocab,
+            "max_positions" => &mut config.max_positions,
+            other => {
+                return Err(Error::Model(format!(
+                    "unknown dimension {other:?}, expected hidden, layers, heads, kv_heads, head_dim, \
+                     intermediate, vocab or max_positions"
+                )));
+            }
+        };
+        *slot = size;
+        Ok(())
+    }
+
+    /// The text of config.json.
+    fn config_json(&self) -> Value {
+        let config = &self.config;
+        let classifies = config.head == Head::Classifier;
+        let (architecture, act) = match config.family {
+            Family::Bert if classifies => ("BertForSequenceClassification", "gelu"),
+            Family::Bert => ("BertModel", "gelu"),
+            Family::XlmRoberta if classifies => ("XLMRobertaForSequenceClassification", "gelu"),
+            Family::XlmRoberta => ("XLMRobertaModel", "gelu"),
+            Family::Qwen2 => ("Qwen2ForCausalLM", "silu"),
+            Family::Qwen3 => ("Qwen3ForCausalLM", "silu"),
+        };
+        let reserved =
+            if config.family == Family::XlmRoberta { config.pad_id as usize + 1 } else { 0 };
+        let mut json = json!({
+            "architectures": [architecture],
+            "model_type": config.family.name(),
+            "hidden_act": act,
+            "hidden_size": config.hidden,
+            "num_hidden_layers": config.layers,
+            "num_attention_heads": config.heads,
+            "intermediate_size": config.intermediate,
+            "vocab_size": config.vocab,
+            "max_position_embeddings": config.max_positions + reserved,
+        });
+        let more = if config.family.is_causal() {
+            json!({
+                "num_key_value_heads": config.kv_heads,
+                "head_dim": config.head_dim,
+                "rms_norm_eps": config.norm_eps,
+                "rope_theta": config.rope_theta,
+                "tie_word_embeddings": true,
+            })
+        } else {
+            json!({
+                "type_vocab_size": config.type_vocab,
+                "layer_norm_eps": config.norm_eps,
+                "pad_token_id": config.pad_id,
+                "id2label": {"0": "LABEL_0"},
+                "label2id": {"LABEL_0": 0},
+            })
+        };
+        if let (Value::Object(json), Value::Object(more)) = (&mut json, more) {
+            json.extend(more);
+        }
+        json
+    }
+}
+
+/// Writes a random checkpoint into the directory `out`, in bf16. `tokenizer` are the bytes of a
+/// tokenizer.json whose ids fit the vocabulary; without one, a byte-level tokenizer is made up.
+pub fn synthesize(
+    shape: &Shape,
+    tokenizer: Option<&[u8]>,
+    seed: u64,
+    out: &Path,
+) -> Result<(), Error> {
+    let config = &shape.config;
+    config.validate()?;
+    let io = |err: std::io::Error| Error::Model(format!("cannot write {}: {err}", out.display()));
+    std::fs::create_dir_all(out).map_err(io)?;
+    let classifies = config.head == Head::Classifier;
+    let prefix = match config.family {
+        Family::Bert if classifies => "bert.",
+        Family::XlmRoberta if classifies => "roberta.",
+        Family::Bert | Family::XlmRoberta => "",
+        Family::Qwen2 | Family::Qwen3 => "model.",
+    };
+    let naming = Naming { prefix: prefix.to_owned(), ..Naming::default() };
+    let tensors: Vec<(String, RandomTensor)> = plan(config, &naming)
+        .iter()
+        .flat_map(|group| &group.parts)
+        .filter(|part| part.rows.is_empty())
+        .flat_map(|part| random_tensors(config, part, seed))
+        .collect();
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    safetensors::serialize_to_file(tensors, Some(metadata), &out.join("model.safetensors"))
+        .map_err(|err| Error::Model(format!("cannot write model.safetensors: {err}")))?;
+    let text = serde_json::to_vec_pretty(&shape.config_json())
+        .map_err(|err| Error::Model(err.to_string()))?;
+    std::fs::write(out.join("config.json"), text).map_err(io)?;
+    let tokenizer = match tokenizer {
+        Some(tokenizer) => Cow::Borrowed(tokenizer),
+        None => Cow::Owned(tokenizer::byte_level(config)?),
+    };
+    std::fs::write(out.join("tokenizer.json"), tokenizer).map_err(io)?;
+    if let Some(flag) = pooling_flag(config.head) {
+        let modules = json!([
+            {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+            {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+            {"idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"},
+        ]);
+        std::fs::write(out.join("modules.json"), modules.to_string()).map_err(io)?;
+        std::fs::create_dir_all(out.join("1_Pooling")).map_err(io)?;
+        let pooling = json!({"word_embedding_dimension": config.hidden, flag: true});
+        std::fs::write(out.join("1_Pooling/config.json"), pooling.to_string()).map_err(io)?;
+    }
+    Ok(())
+}
+
+fn pooling_flag(head: Head) -> Option<&'static str> {
+    match head {
+        Head::MeanPooling => Some("pooling_mode_mean_tokens"),
+        Head::FirstPooling => Some("pooling_mode_cls_token"),
+        Head::LastPooling => Some("pooling_mode_lasttoken"),
+        Head::Classifier | Head::YesNo => None,
+    }
+}
+
+/// A tensor whose values are made when they are written.
+struct RandomTensor {
+    seed: u64,
+    shape: Vec<usize>,
+    /// Norm weights are one, as at initialisation.
+    ones: bool,
+}
+
+impl View for RandomTensor {
+    fn dtype(&self) -> Dtype {
+        Dtype::BF16
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        /// Half-width of a uniform distribution with standard deviation 0.02.
+        const HALF_WIDTH: f32 = 0.034_641_016;
+        let mut bytes = Vec::with_capacity(self.data_len());
+        for index in 0..self.shape.iter().product::<usize>() as u64 {
+            let value = if self.ones {
+                1.0
+            } else {
+                let bits = mix(self.seed.wrapping_add(index.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+                ((bits >> 40) as f32 / 8_388_608.0 - 1.0) * HALF_WIDTH
+            };
+            bytes.extend_from_slice(&bf16::from_f32(value).to_le_bytes());
+        }
+        Cow::Owned(bytes)
+    }
+
+    fn data_len(&self) -> usize {
+        self.shape.iter().product::<usize>() * 2
+    }
+}
+
+/// The finaliser of `SplitMix64`.
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+fn random_tensors(config: &ModelConfig, part: &Part, seed: u64) -> Vec<(String, RandomTensor)> {
+    let rows = part.shape[0];
+    let split = match part.sources.len() {
+        3 => {
+            let keys = config.kv_heads * config.head_dim;
+            vec![rows - 2 * keys, keys, keys]
+        }
+        count => vec![rows / count; count],
+    };
+    let ones = part.storage == Storage::Vector && part.name.ends_with("weight");
+    part.sources
+        .iter()
+        .zip(split)
+        .map(|(name, rows)| {
+            let mut shape = part.shape.clone();
+            shape[0] = rows;
+            let name_hash =
+                name.bytes().fold(seed, |hash, byte| mix(hash.wrapping_add(u64::from(byte) + 1)));
+            (name.clone(), RandomTensor { seed: name_hash, shape, ones })
+        })
+        .collect()
+}

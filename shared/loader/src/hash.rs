@@ -1,9 +1,16 @@
 //! The two hashes of a chunk.
 //!
-//! Every chunk carries both. xxh3 is checked whenever a snapshot is restored: it costs a small part of what reading
-//! the bytes costs and finds every kind of accident (flipped bits, zeroed or swapped blocks, short writes). BLAKE3 is
-//! what the root is built from: it names the content, so that nobody can construct another file with the same name;
-//! `verify` checks it, and so does a download.
+//! Every chunk carries both. xxh3 is checked whenever a snapshot is restored: it is fast enough to vanish behind reading
+//! the bytes and finds every kind of accident (flipped bits, zeroed or swapped blocks, short writes), but somebody who
+//! wants to can construct a collision. BLAKE3 is what the root is built from: it names the content, so that nobody can
+//! make another file with the same name; `verify` checks it, and so must whatever fetches a snapshot from elsewhere.
+//!
+//! Measured on 2026-11-21 on one core of a shared Xeon virtual machine with AVX-512, best of five, with
+//! `examples/restore_speed.rs`: xxh3 19.5 GB/s (AVX2, chosen at run time by the library), BLAKE3 4.0 to 4.7 GB/s. A
+//! 512 MiB snapshot in a warm page cache opens eagerly in 68 ms on one thread and 40 ms on two (7.9 and 13 GB/s,
+//! page faults included), and is verified with both hashes in 185 ms (2.9 GB/s); the same disk reads 1.5 GB/s cold,
+//! which hides the hashing. Mapping each chunk with `MADV_POPULATE_READ` before hashing it made a warm restore 10 %
+//! slower and a cold one no faster, so the hashing pass is the prefault.
 
 use twox_hash::XxHash3_64;
 

@@ -1,7 +1,6 @@
 //! The three verify modes: what each skips, waits for and leaves behind.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, SystemTime};
 
 use super::support::{MODES, Sample, options};
@@ -92,7 +91,6 @@ fn a_bad_chunk_closes_the_gate_for_every_tensor() {
     bytes[usize::try_from(bad_tensor.offset).unwrap() + 5000] ^= 1;
     fs::write(&path, &bytes).unwrap();
 
-    // With no thread to spare, readers hash what they ask for, and nothing else.
     let snapshot = Snapshot::open(&path, &options(VerifyMode::OnTheFly)).unwrap();
     let error = snapshot.tensor(&bad_tensor.name).unwrap_err();
     assert_eq!(error.kind(), Kind::Corrupt);
@@ -138,16 +136,4 @@ fn zero_threads_are_one() {
         let options = OpenOptions { threads: 0, ..options(mode) };
         sample.assert_equal(&Snapshot::open(&path, &options).unwrap());
     }
-}
-
-#[test]
-fn a_read_only_directory_is_no_failure_to_read() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("model.snap");
-    let sample = Sample::model();
-    let root = sample.write(&path);
-    fs::remove_file(dir.path().join(format!("{root}.ok"))).unwrap();
-    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o555)).unwrap();
-    sample.assert_equal(&Snapshot::open(&path, &options(VerifyMode::Stamped)).unwrap());
-    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
 }

@@ -201,7 +201,6 @@ impl Gate {
     fn check(&self, chunk: usize) -> Result<usize, Error> {
         let place = self.manifest.chunk_range(chunk);
         let range = to_usize(place.start)?..to_usize(place.end)?;
-        self.mapping.populate(range.clone());
         let bytes = self.mapping.as_slice().get(range).ok_or_else(|| {
             Error::new(Kind::Truncated, "a chunk lies outside the file")
                 .at(place.start)

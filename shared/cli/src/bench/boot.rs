@@ -1,0 +1,223 @@
+//! `defrost bench boot`: from `exec` to the first score, as a client sees it.
+//!
+//! Each run starts the function as a new process on a free port and sends one rerank request as soon
+//! as the port takes connections; the function holds it until the model is ready. The clock starts
+//! before the process does and stops at the last byte of the answer. Then the function's own phases
+//! are read from /health and its peak memory from the kernel, and it is asked to stop.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use super::{http, median};
+use crate::{pack, progress};
+
+/// Arguments of `defrost bench boot`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The snapshot to boot.
+    #[arg(long, required_unless_present = "checkpoint")]
+    model: Option<PathBuf>,
+    /// Pack this checkpoint first, and time that too.
+    #[arg(long, conflicts_with = "model")]
+    checkpoint: Option<String>,
+    /// Precision of --checkpoint.
+    #[arg(long, value_enum, default_value_t = pack::PrecisionArg::Int8)]
+    precision: pack::PrecisionArg,
+    /// The function's binary; default: rerank-cpu-int8 beside this tool.
+    #[arg(long)]
+    function: Option<PathBuf>,
+    /// Starts to measure.
+    #[arg(long, default_value_t = 10)]
+    runs: usize,
+    /// VERIFY of the function: stamped, on-the-fly or eager.
+    #[arg(long, default_value = "stamped")]
+    verify: String,
+    /// `NUM_THREADS` of the function.
+    #[arg(long)]
+    num_threads: Option<usize>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How long a function may take to bind its port and answer.
+const PATIENCE: Duration = Duration::from_mins(5);
+
+struct Run {
+    first_score_ms: f64,
+    peak_rss_bytes: u64,
+    phases: Vec<(String, f64)>,
+}
+
+/// Measures and prints.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let scratch = std::env::temp_dir().join(format!("defrost-bench-{}", std::process::id()));
+    let result = measure(args, &scratch);
+    let _ = std::fs::remove_dir_all(&scratch);
+    result
+}
+
+fn measure(args: &Args, scratch: &Path) -> Result<()> {
+    std::fs::create_dir_all(scratch)?;
+    let (model, pack_seconds) = match (&args.model, &args.checkpoint) {
+        (Some(model), _) => (model.clone(), None),
+        (None, Some(checkpoint)) => {
+            let start = Instant::now();
+            let (_, out) = pack::pack(&pack::Args {
+                source: checkpoint.clone(),
+                out: Some(scratch.join("bench.snap")),
+                precision: args.precision,
+                isa: "native".into(),
+                name: None,
+                template: None,
+                max_length: None,
+            })?;
+            (out, Some(start.elapsed().as_secs_f64()))
+        }
+        (None, None) => bail!("give --model or --checkpoint"),
+    };
+    let function = match &args.function {
+        Some(path) => path.clone(),
+        None => std::env::current_exe()?.with_file_name("rerank-cpu-int8"),
+    };
+    let bar = indicatif::ProgressBar::new(args.runs as u64);
+    let mut runs = Vec::new();
+    for _ in 0..args.runs.max(1) {
+        runs.push(boot(&function, &model, args, scratch)?);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let size = std::fs::metadata(&model)?.len();
+    report(args, &runs, size, pack_seconds)
+}
+
+fn boot(function: &Path, model: &Path, args: &Args, scratch: &Path) -> Result<Run> {
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free));
+    let log = scratch.join("function.log");
+    let mut command = Command::new(function);
+    command
+        .env_remove("AWS_LAMBDA_RUNTIME_API")
+        .env("MODEL", model)
+        .env("HOST", "127.0.0.1")
+        .env("PORT", free.to_string())
+        .env("VERIFY", &args.verify)
+        .stdout(std::fs::File::create(&log)?)
+        .stderr(std::fs::File::options().append(true).open(&log)?)
+        .stdin(Stdio::null());
+    if let Some(threads) = args.num_threads {
+        command.env("NUM_THREADS", threads.to_string());
+    }
+    let body = json!({"query": "who wrote it?", "documents": ["Harper Lee wrote it in 1960."]});
+    let body = body.to_string();
+    let start = Instant::now();
+    let mut child =
+        command.spawn().with_context(|| format!("cannot start {}", function.display()))?;
+    let answer = first_answer(&mut child, address, &body, start);
+    let first_score_ms = start.elapsed().as_secs_f64() * 1e3;
+    let result = answer.and_then(|()| {
+        let health: Value = serde_json::from_str(&http::request(address, "GET", "/health", "")?.1)?;
+        Ok(Run { first_score_ms, peak_rss_bytes: peak_rss(child.id())?, phases: phases(&health) })
+    });
+    let _ = child.kill();
+    let _ = child.wait();
+    result.with_context(|| {
+        let log = std::fs::read_to_string(&log).unwrap_or_default();
+        format!("the function's log:\n{}", log.trim_end())
+    })
+}
+
+/// Sends the request as soon as somebody listens. Polls without pause: a connection refused on
+/// loopback costs microseconds, a sleep would be part of the figure.
+fn first_answer(child: &mut Child, address: SocketAddr, body: &str, start: Instant) -> Result<()> {
+    loop {
+        if let Ok((status, answer)) = http::request(address, "POST", "/v1/rerank", body) {
+            if status != 200 {
+                bail!("first answer has status {status}: {answer}");
+            }
+            return Ok(());
+        }
+        if let Some(status) = child.try_wait()? {
+            bail!("the function ended before its first answer: {status}");
+        }
+        if start.elapsed() > PATIENCE {
+            bail!("no answer within {} s", PATIENCE.as_secs());
+        }
+        std::thread::yield_now();
+    }
+}
+
+fn peak_rss(pid: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))
+        .context("peak memory is read from /proc, which only Linux has")?;
+    let kib: u64 = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .and_then(|rest| rest.split_whitespace().next())
+        .and_then(|kib| kib.parse().ok())
+        .context("no VmHWM in /proc/PID/status")?;
+    Ok(kib * 1024)
+}
+
+/// The boot phases that /health reports, in milliseconds.
+fn phases(health: &Value) -> Vec<(String, f64)> {
+    health["boot"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter_map(|(name, value)| Some((name.clone(), value.as_f64()?)))
+        .collect()
+}
+
+fn report(args: &Args, runs: &[Run], size: u64, pack_seconds: Option<f64>) -> Result<()> {
+    let times: Vec<f64> = runs.iter().map(|run| run.first_score_ms).collect();
+    let fastest = times.iter().copied().fold(f64::INFINITY, f64::min);
+    let slowest = times.iter().copied().fold(0.0, f64::max);
+    let rss = runs.iter().map(|run| run.peak_rss_bytes).max().unwrap_or(0);
+    let phases: Vec<(String, f64)> = runs[0]
+        .phases
+        .iter()
+        .map(|(name, _)| {
+            let values: Vec<f64> = runs
+                .iter()
+                .filter_map(|run| run.phases.iter().find(|phase| phase.0 == *name))
+                .map(|phase| phase.1)
+                .collect();
+            (name.clone(), median(&values))
+        })
+        .collect();
+    if args.json {
+        let value = json!({
+            "runs": runs.len(),
+            "verify": args.verify,
+            "first_score_ms": {"median": median(&times), "min": fastest, "max": slowest},
+            "peak_rss_bytes": rss,
+            "snapshot_bytes": size,
+            "pack_s": pack_seconds,
+            "phases_median": phases.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
+        });
+        println!("{}", serde_json::to_string_pretty(&value)?);
+        return Ok(());
+    }
+    println!(
+        "exec -> first score  {:.1} ms median of {} ({fastest:.1} to {slowest:.1}), verify {}",
+        median(&times),
+        runs.len(),
+        args.verify
+    );
+    for (name, value) in &phases {
+        println!("  {name:<18} {value:>9.2}");
+    }
+    println!("peak RSS             {}", progress::human(rss));
+    println!("snapshot             {}", progress::human(size));
+    match pack_seconds {
+        Some(seconds) => println!("pack                 {seconds:.2} s"),
+        None => println!("pack                 not measured (give --checkpoint)"),
+    }
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! `defrost pack`.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use defrost_inference::{PackOptions, Packed, Precision, SpecOptions, isa};
+use defrost_loader::Checkpoint;
+
+use crate::progress;
+use crate::source;
+
+/// Arguments of `defrost pack`.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Args {
+    /// Checkpoint directory (config.json, tokenizer.json, model.safetensors), or hf://org/name[@revision].
+    pub(crate) source: String,
+    /// File to write; default: NAME-PRECISION.snap in the current directory.
+    #[arg(long, short)]
+    pub(crate) out: Option<PathBuf>,
+    /// Precision of the large matrices.
+    #[arg(long, value_enum, default_value_t = PrecisionArg::Int8)]
+    pub(crate) precision: PrecisionArg,
+    /// Layout of the weights: `native` (mapped and read as they are) or `portable` (any machine; packed once at the first start).
+    #[arg(long, default_value = "native")]
+    pub(crate) isa: String,
+    /// Name shown to clients; default: the hub's name or the directory's.
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Prompt where the checkpoint leaves it open: pair, mxbai-rerank-v2, qwen3-reranker or embedding.
+    #[arg(long)]
+    pub(crate) template: Option<String>,
+    /// Default maximum length in tokens; default: the model's own.
+    #[arg(long)]
+    pub(crate) max_length: Option<usize>,
+}
+
+/// `--precision`.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum PrecisionArg {
+    /// One byte a weight, one scale per output channel.
+    Int8,
+    /// bfloat16.
+    Bf16,
+    /// 32-bit float.
+    F32,
+}
+
+impl From<PrecisionArg> for Precision {
+    fn from(arg: PrecisionArg) -> Self {
+        match arg {
+            PrecisionArg::Int8 => Self::Int8,
+            PrecisionArg::Bf16 => Self::Bf16,
+            PrecisionArg::F32 => Self::F32,
+        }
+    }
+}
+
+/// Packs and reports.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let start = Instant::now();
+    let (packed, out) = pack(args)?;
+    let size = std::fs::metadata(&out).map(|meta| meta.len()).unwrap_or_default();
+    println!("{}", out.display());
+    println!("  root  {}", packed.root);
+    println!("  size  {}", progress::human(size));
+    println!("  time  {:.2} s", start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Packs; returns what was made and where.
+pub(crate) fn pack(args: &Args) -> Result<(Packed, PathBuf)> {
+    let source = source::open(&args.source)?;
+    let checkpoint = Checkpoint::open(&source.dir)?;
+    let precision = Precision::from(args.precision);
+    let out = args.out.clone().unwrap_or_else(|| {
+        let short = source.name.rsplit('/').next().unwrap_or("model");
+        PathBuf::from(format!("{short}-{}.snap", precision.name()))
+    });
+    if let Some(parent) = out.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        std::fs::create_dir_all(parent)
+            .with_context(|| format!("cannot create {}", parent.display()))?;
+    }
+    let options = PackOptions {
+        spec: SpecOptions {
+            name: args.name.clone().unwrap_or(source.name),
+            template: args.template.clone(),
+            max_length: args.max_length,
+        },
+        precision,
+        isa: if args.isa == "native" { isa::NATIVE.to_owned() } else { args.isa.clone() },
+    };
+    let bar = progress::bytes("pack");
+    let packed = defrost_inference::pack(&checkpoint, &options, &out, &mut |done, total| {
+        progress::advance(&bar, done, total);
+    })?;
+    bar.finish_and_clear();
+    Ok((packed, out))
+}

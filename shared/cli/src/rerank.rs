@@ -1,0 +1,212 @@
+//! `defrost rerank`: scores once, prints the ranking.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use defrost_inference::{
+    Normalization, Reranker, RerankerOptions, RestoreOptions, ScoreRequest, restore,
+};
+use defrost_loader::VerifyMode;
+use serde::{Deserialize, Serialize};
+
+/// Arguments of `defrost rerank`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The snapshot.
+    #[arg(long, env = "MODEL")]
+    model: PathBuf,
+    /// The query; with --docs-file, taken from the file if that holds one.
+    #[arg(long, conflicts_with = "cases_file")]
+    query: Option<String>,
+    /// Documents: a JSON list of strings, a JSON object {"query", "documents"}, or text with one document a line; - reads stdin.
+    #[arg(long, required_unless_present = "cases_file", conflicts_with = "cases_file")]
+    docs_file: Option<PathBuf>,
+    /// Several cases: a JSON list of {"query", "documents"}.
+    #[arg(long)]
+    cases_file: Option<PathBuf>,
+    /// Print only the best N documents; 0 prints all.
+    #[arg(long, default_value_t = 0)]
+    top_k: usize,
+    /// Task description for models that take one.
+    #[arg(long)]
+    instruction: Option<String>,
+    /// sigmoid (into [0, 1]), raw, or mxbai (the shifted sigmoid of mxbai-rerank-v2).
+    #[arg(long, default_value = "sigmoid", value_parser = ["sigmoid", "raw", "mxbai"])]
+    normalization: String,
+    /// Maximum length of a pair in tokens; default: the model's own.
+    #[arg(long, env = "MAX_LENGTH")]
+    max_length: Option<usize>,
+    /// Worker threads; default: physical cores within the cgroup's quota.
+    #[arg(long, env = "NUM_THREADS")]
+    num_threads: Option<usize>,
+    /// When bytes are hashed: stamped, on-the-fly or eager.
+    #[arg(long, env = "VERIFY", default_value_t = VerifyMode::default())]
+    verify: VerifyMode,
+    /// Where stamps and packed copies of portable snapshots go.
+    #[arg(long, env = "CACHE_DIR")]
+    cache_dir: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct Case {
+    query: Option<String>,
+    documents: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Ranked<'a> {
+    query: &'a str,
+    score_type: &'static str,
+    results: Vec<Entry<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Entry<'a> {
+    index: usize,
+    score: f64,
+    truncated: bool,
+    document: &'a str,
+}
+
+/// Scores and prints.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let requests = requests(args)?;
+    let options = RestoreOptions {
+        verify: args.verify,
+        cache_dir: args.cache_dir.clone(),
+        threads: args.num_threads,
+    };
+    let snapshot = restore(&args.model, &options)?;
+    let reranker = Reranker::load(
+        &snapshot,
+        &RerankerOptions {
+            max_length: args.max_length,
+            num_threads: args.num_threads,
+            ..RerankerOptions::default()
+        },
+    )?;
+    let scores = reranker.score(&requests, &|| false)?;
+    let normalization = match args.normalization.as_str() {
+        "raw" => Normalization::Raw,
+        "mxbai" => Normalization::Mxbai,
+        _ => Normalization::Sigmoid,
+    };
+    let info = reranker.info();
+    let ranked: Vec<Ranked<'_>> = requests
+        .iter()
+        .zip(&scores)
+        .map(|(request, scores)| {
+            let mut results: Vec<Entry<'_>> = request
+                .documents
+                .iter()
+                .zip(scores)
+                .enumerate()
+                .map(|(index, (document, score))| Entry {
+                    index,
+                    score: normalization.apply(info.kind, score.raw, info.estimated_max),
+                    truncated: score.truncated,
+                    document,
+                })
+                .collect();
+            results.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.index.cmp(&b.index)));
+            if args.top_k > 0 {
+                results.truncate(args.top_k);
+            }
+            let score_type = normalization.score_type(info.kind);
+            Ranked { query: &request.query, score_type, results }
+        })
+        .collect();
+    if args.json {
+        let text = if args.cases_file.is_some() {
+            serde_json::to_string_pretty(&ranked)?
+        } else {
+            serde_json::to_string_pretty(&ranked[0])?
+        };
+        println!("{text}");
+        return Ok(());
+    }
+    for case in &ranked {
+        println!("{}  ({})", case.query, case.score_type);
+        for entry in &case.results {
+            let note = if entry.truncated { "  [truncated]" } else { "" };
+            println!(
+                "  {:>9.6}  {:>3}  {}{note}",
+                entry.score,
+                entry.index,
+                one_line(entry.document)
+            );
+        }
+    }
+    Ok(())
+}
+
+/// A document cut to what fits beside its score.
+fn one_line(text: &str) -> String {
+    const WIDTH: usize = 100;
+    let flat: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if flat.chars().count() <= WIDTH {
+        return flat;
+    }
+    flat.chars().take(WIDTH - 1).chain(['…']).collect()
+}
+
+fn requests(args: &Args) -> Result<Vec<ScoreRequest>> {
+    let cases: Vec<Case> = if let Some(path) = &args.cases_file {
+        let text = read(path)?;
+        serde_json::from_str(&text).with_context(|| {
+            format!("{}: expected a JSON list of {{\"query\", \"documents\"}}", path.display())
+        })?
+    } else if let Some(path) = &args.docs_file {
+        vec![documents(&read(path)?, path)?]
+    } else {
+        bail!("give --docs-file or --cases-file");
+    };
+    cases
+        .into_iter()
+        .enumerate()
+        .map(|(index, case)| {
+            let query = args.query.clone().or(case.query).unwrap_or_default();
+            if query.trim().is_empty() {
+                bail!("case {index} has no query: give --query or a \"query\" in the file");
+            }
+            if case.documents.is_empty() {
+                bail!("case {index} has no documents");
+            }
+            Ok(ScoreRequest {
+                query,
+                documents: case.documents,
+                instruction: args.instruction.clone(),
+                ..ScoreRequest::default()
+            })
+        })
+        .collect()
+}
+
+fn documents(text: &str, path: &Path) -> Result<Case> {
+    let start = text.trim_start();
+    if start.starts_with('{') {
+        return serde_json::from_str(text).with_context(|| {
+            format!("{}: expected a JSON object {{\"query\", \"documents\"}}", path.display())
+        });
+    }
+    if start.starts_with('[') {
+        let documents = serde_json::from_str(text)
+            .with_context(|| format!("{}: expected a JSON list of strings", path.display()))?;
+        return Ok(Case { query: None, documents });
+    }
+    let documents = text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned);
+    Ok(Case { query: None, documents: documents.collect() })
+}
+
+fn read(path: &Path) -> Result<String> {
+    if path.as_os_str() == "-" {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).context("cannot read stdin")?;
+        return Ok(text);
+    }
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}

@@ -1,0 +1,122 @@
+//! Where checkpoints come from: a directory, or `hf://org/name@revision`.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+
+/// A checkpoint directory on this machine, and the name its model goes by.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) dir: PathBuf,
+    pub(crate) name: String,
+}
+
+/// The files of a checkpoint that `pack` reads.
+#[cfg(feature = "hub")]
+const FILES: [&str; 8] = [
+    "config.json",
+    "config_sentence_transformers.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "model-*-of-*.safetensors",
+    "modules.json",
+    "sentence_bert_config.json",
+    "tokenizer.json",
+];
+
+/// Finds the checkpoint, downloading it where it is on the hub.
+pub(crate) fn open(source: &str) -> Result<Source> {
+    if let Some(id) = source.strip_prefix("hf://") {
+        return download(id);
+    }
+    if source.contains("://") {
+        bail!("unknown source {source:?}: expected a directory or hf://org/name[@revision]");
+    }
+    let dir = PathBuf::from(source);
+    let name = dir
+        .canonicalize()
+        .ok()
+        .and_then(|path| path.file_name().map(|name| name.to_string_lossy().into_owned()))
+        .unwrap_or_else(|| source.to_owned());
+    Ok(Source { dir, name })
+}
+
+#[cfg(not(feature = "hub"))]
+fn download(id: &str) -> Result<Source> {
+    bail!("hf://{id}: this defrost was built without the feature `hub`; give a local directory")
+}
+
+#[cfg(feature = "hub")]
+fn download(id: &str) -> Result<Source> {
+    use anyhow::Context;
+
+    let (name, revision) = id.split_once('@').unwrap_or((id, "main"));
+    let Some((owner, repository)) = name.split_once('/') else {
+        bail!("hf://{id}: expected hf://org/name or hf://org/name@revision");
+    };
+    if owner.is_empty() || repository.is_empty() || repository.contains('/') || revision.is_empty()
+    {
+        bail!("hf://{id}: expected hf://org/name or hf://org/name@revision");
+    }
+    let client = hf_hub::HFClientSync::new().context("cannot set up the hub client")?;
+    let patterns = FILES.iter().map(|&file| file.to_owned()).chain(["1_Pooling/*".to_owned()]);
+    let bar = crate::progress::bytes("download");
+    let dir = client
+        .model(owner, repository)
+        .snapshot_download()
+        .revision(revision)
+        .allow_patterns(patterns.collect())
+        .progress(hub_progress::Bar::new(bar.clone()))
+        .send()
+        .with_context(|| {
+            format!(
+                "cannot get {name} at {revision} from the hub (HF_ENDPOINT names another one, \
+                 HF_TOKEN gives access)"
+            )
+        })?;
+    bar.finish_and_clear();
+    Ok(Source { dir, name: name.to_owned() })
+}
+
+#[cfg(feature = "hub")]
+mod hub_progress {
+    use std::collections::HashMap;
+    use std::sync::{Mutex, PoisonError};
+
+    use hf_hub::progress::{DownloadEvent, ProgressEvent, ProgressHandler};
+    use indicatif::ProgressBar;
+
+    /// Sums the files' progress into one bar.
+    pub(super) struct Bar {
+        bar: ProgressBar,
+        files: Mutex<HashMap<String, u64>>,
+    }
+
+    impl Bar {
+        pub(super) fn new(bar: ProgressBar) -> Self {
+            Self { bar, files: Mutex::default() }
+        }
+    }
+
+    impl ProgressHandler for Bar {
+        fn on_progress(&self, event: &ProgressEvent) {
+            match event {
+                ProgressEvent::Download(DownloadEvent::Start { total_bytes, .. }) => {
+                    self.bar.set_length(*total_bytes);
+                }
+                ProgressEvent::Download(DownloadEvent::Progress { files }) => {
+                    let mut known = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+                    for file in files {
+                        known.insert(file.filename.clone(), file.bytes_completed);
+                    }
+                    self.bar.set_position(known.values().sum());
+                }
+                ProgressEvent::Download(DownloadEvent::AggregateProgress {
+                    bytes_completed,
+                    ..
+                }) => self.bar.set_position(*bytes_completed),
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! `defrost synth`.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use defrost_inference::{Shape, synthesize};
+
+/// Arguments of `defrost synth`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Model to imitate: mxbai-rerank-base-v2, qwen3-reranker-0.6b, bge-reranker-v2-m3, bge-m3, ms-marco-minilm-l6-v2, all-minilm-l6-v2; or a family: bert, xlm-roberta, qwen2, qwen3.
+    model: String,
+    /// Directory to write the checkpoint into.
+    #[arg(long, short)]
+    out: PathBuf,
+    /// Other dimensions than the model's, such as layers=2,hidden=128 (hidden, layers, heads, kv_heads, head_dim, intermediate, vocab, max_positions).
+    #[arg(long, value_delimiter = ',')]
+    dims: Vec<String>,
+    /// A real tokenizer.json to go with it; without one, every byte is a token.
+    #[arg(long)]
+    tokenizer: Option<PathBuf>,
+    /// The same seed gives the same weights.
+    #[arg(long, default_value_t = 7)]
+    seed: u64,
+}
+
+/// The model that stands for a family.
+fn preset(model: &str) -> &str {
+    match model {
+        "bert" => "ms-marco-minilm-l6-v2",
+        "xlm-roberta" => "bge-reranker-v2-m3",
+        "qwen2" => "mxbai-rerank-base-v2",
+        "qwen3" => "qwen3-reranker-0.6b",
+        other => other,
+    }
+}
+
+/// Writes the checkpoint.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let start = Instant::now();
+    let Some(mut shape) = Shape::preset(preset(&args.model)) else {
+        let known: Vec<&str> = Shape::presets().collect();
+        bail!(
+            "unknown model {:?}, expected one of {}, or a family: bert, xlm-roberta, qwen2, qwen3",
+            args.model,
+            known.join(", ")
+        );
+    };
+    for dimension in &args.dims {
+        let Some((name, size)) = dimension.split_once('=') else {
+            bail!("--dims: {dimension:?} is not NAME=SIZE");
+        };
+        let size = size.parse().with_context(|| format!("--dims: {size:?} is not a size"))?;
+        shape.set(name, size)?;
+    }
+    let tokenizer = args
+        .tokenizer
+        .as_ref()
+        .map(|path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display())))
+        .transpose()?;
+    eprintln!("defrost: writing {} to {}", args.model, args.out.display());
+    synthesize(&shape, tokenizer.as_deref(), args.seed, &args.out)?;
+    println!("{}  {:.1} s", args.out.display(), start.elapsed().as_secs_f64());
+    Ok(())
+}

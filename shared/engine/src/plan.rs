@@ -16,6 +16,9 @@ pub enum Storage {
     LinearF32,
     /// Rows gathered one by one, in the model's precision, row-major.
     Table,
+    /// As a table, but bf16 where the model is int8: positions and token types, a hundredth of the
+    /// bytes, whose error every token would carry.
+    FineTable,
     /// A vector or small matrix of f32, row-major.
     Vector,
     /// A bias, f32, padded to whole panels.
@@ -116,19 +119,22 @@ fn norm(name: &str, width: usize, source: &str, bias: bool) -> Vec<Part> {
 
 fn embedding(config: &ModelConfig, prefix: &str) -> Vec<Part> {
     let hidden = config.hidden;
-    let table = |name: &str, rows: usize, source: &str| {
+    let table = |storage: Storage, name: &str, rows: usize, source: &str| {
         let source = format!("{prefix}{source}.weight");
-        part(format!("{name}.weight"), Storage::Table, &[rows, hidden], &[source])
+        part(format!("{name}.weight"), storage, &[rows, hidden], &[source])
     };
+    let words = |source: &str| table(Storage::Table, "embedding.words", config.vocab, source);
     if config.family.is_causal() {
-        return vec![table("embedding.words", config.vocab, "embed_tokens")];
+        return vec![words("embed_tokens")];
     }
     let reserved = if config.family == Family::XlmRoberta { config.pad_id as usize + 1 } else { 0 };
     let positions = config.max_positions + reserved;
     let mut parts = norm("embedding.norm", hidden, &format!("{prefix}embeddings.LayerNorm"), true);
-    parts.push(table("embedding.types", config.type_vocab, "embeddings.token_type_embeddings"));
-    parts.push(table("embedding.positions", positions, "embeddings.position_embeddings"));
-    parts.push(table("embedding.words", config.vocab, "embeddings.word_embeddings"));
+    let fine = Storage::FineTable;
+    let (kinds, places) = ("embeddings.token_type_embeddings", "embeddings.position_embeddings");
+    parts.push(table(fine, "embedding.types", config.type_vocab, kinds));
+    parts.push(table(fine, "embedding.positions", positions, places));
+    parts.push(words("embeddings.word_embeddings"));
     parts
 }
 

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | linear | `.weight` i8 panels, `.scale` f32, `.offset` i32 | `.weight` panels |
 //! | table | `.weight` i8 rows, `.scale` f32 | `.weight` rows |
+//! | fine table | `.weight` bf16 rows | `.weight` rows |
 //! | head, vector, bias | f32 | f32 |
 //!
 //! In a portable snapshot the panels are row-major instead; nothing else differs.
@@ -71,6 +72,8 @@ impl Encoding<'_> {
     fn precision(self, storage: Storage) -> Precision {
         match storage {
             Storage::Linear | Storage::Table => self.precision,
+            Storage::FineTable if self.precision == Precision::Int8 => Precision::Bf16,
+            Storage::FineTable => self.precision,
             Storage::LinearF32 | Storage::Vector | Storage::Bias => Precision::F32,
         }
     }

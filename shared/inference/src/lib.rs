@@ -29,4 +29,4 @@ pub use score::{Normalization, RerankerKind};
 pub use spec::checkpoint::SpecOptions;
 pub use spec::{ModelSpec, Template};
 pub use synth::{Shape, synthesize};
-pub use tokenizer::TextTokenizer;
+pub use tokenizer::{TextTokenizer, Tokens};

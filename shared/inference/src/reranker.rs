@@ -15,7 +15,7 @@ use crate::pack::TOKENIZER;
 use crate::prompt::{Prompt, Sequence};
 use crate::snapshot_weights::SnapshotWeights;
 use crate::spec::ModelSpec;
-use crate::tokenizer::TextTokenizer;
+use crate::tokenizer::{TextTokenizer, Tokens};
 use crate::{Error, Normalization, RerankerKind};
 
 /// Settings that do not come from the snapshot.
@@ -178,11 +178,11 @@ impl Reranker {
     ) -> Result<Vec<Vec<Score>>, Error> {
         let prepared =
             requests.iter().map(|request| self.prepare(request)).collect::<Result<Vec<_>, _>>()?;
-        let sequences: Vec<&Sequence> = prepared
+        let sequences = prepared
             .iter()
             .flat_map(|request| request.query.iter().chain(&request.documents))
-            .collect();
-        let answers = self.run(&sequences, cancelled)?;
+            .map(|sequence| &sequence.tokens);
+        let answers = self.run(sequences, cancelled)?;
         let width = self.model.outputs();
         let mut answers = answers.chunks_exact(width);
         prepared
@@ -210,6 +210,20 @@ impl Reranker {
             .collect()
     }
 
+    /// The token ids a request becomes: for embedding models the query first, then each document;
+    /// otherwise one pair per document.
+    pub fn encode(&self, request: &ScoreRequest) -> Result<Vec<Tokens>, Error> {
+        let prepared = self.prepare(request)?;
+        let sequences = prepared.query.into_iter().chain(prepared.documents);
+        Ok(sequences.map(|sequence| sequence.tokens).collect())
+    }
+
+    /// The model's answers to token ids as they are: one logit, or the pooled hidden state, each.
+    pub fn run_tokens(&self, sequences: &[Tokens]) -> Result<Vec<Vec<f32>>, Error> {
+        let answers = self.run(sequences.iter(), &|| false)?;
+        Ok(answers.chunks_exact(self.model.outputs()).map(<[f32]>::to_vec).collect())
+    }
+
     /// The pooled hidden states of texts that are embedded alone (no score of any kind involved),
     /// L2-normalised. Only for embedding models.
     pub fn embed(
@@ -231,7 +245,7 @@ impl Reranker {
             let query = self.prompt.query("", None, &truncation)?;
             self.prompt.document(&query, text, &truncation)
         })?;
-        let answers = self.run(&sequences.iter().collect::<Vec<_>>(), cancelled)?;
+        let answers = self.run(sequences.iter().map(|sequence| &sequence.tokens), cancelled)?;
         Ok(answers
             .chunks_exact(self.model.outputs())
             .map(|answer| {
@@ -264,19 +278,19 @@ impl Reranker {
         slots.into_iter().flatten().collect()
     }
 
-    fn run(
+    fn run<'a>(
         &self,
-        sequences: &[&Sequence],
+        sequences: impl Iterator<Item = &'a Tokens>,
         cancelled: &(dyn Fn() -> bool + Sync),
     ) -> Result<Vec<f32>, Error> {
-        let mut answers = Vec::with_capacity(sequences.len() * self.model.outputs());
+        let mut answers = Vec::new();
         let mut batch = Batch::default();
         for sequence in sequences {
-            let tokens = sequence.tokens.ids.len();
+            let tokens = sequence.ids.len();
             if !batch.is_empty() && batch.tokens() + tokens > self.max_batch_tokens {
                 answers.extend(self.forward(&std::mem::take(&mut batch), cancelled)?);
             }
-            batch.push(&sequence.tokens.ids, &sequence.tokens.types);
+            batch.push(&sequence.ids, &sequence.types);
         }
         answers.extend(self.forward(&batch, cancelled)?);
         Ok(answers)

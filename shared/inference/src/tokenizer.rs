@@ -12,9 +12,11 @@ pub struct TextTokenizer {
 
 /// Token ids and types as the model takes them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Tokens {
-    pub(crate) ids: Vec<u32>,
-    pub(crate) types: Vec<u32>,
+pub struct Tokens {
+    /// Token ids.
+    pub ids: Vec<u32>,
+    /// Token types; empty for all zero.
+    pub types: Vec<u32>,
 }
 
 impl TextTokenizer {

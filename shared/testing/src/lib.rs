@@ -1,1 +1,3 @@
-//! (skeleton)
+//! Never published: fixtures and tolerances that the tests of several crates share.
+
+pub mod golden;

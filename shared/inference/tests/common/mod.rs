@@ -1,0 +1,33 @@
+//! Packs a checkpoint into a temporary snapshot and loads it.
+
+use std::path::Path;
+
+use defrost_inference::{
+    PackOptions, Precision, Reranker, RerankerOptions, RestoreOptions, SpecOptions, isa, pack,
+    restore,
+};
+use defrost_loader::Checkpoint;
+
+/// Packs `checkpoint` as `out`.
+pub(crate) fn pack_to(checkpoint: &Path, precision: Precision, isa: &str, out: &Path) {
+    let options = PackOptions {
+        spec: SpecOptions { name: "tiny".into(), ..SpecOptions::default() },
+        precision,
+        isa: isa.to_owned(),
+    };
+    let checkpoint = Checkpoint::open(checkpoint).unwrap();
+    pack(&checkpoint, &options, out, &mut |_, _| {}).unwrap();
+}
+
+/// A reranker over a snapshot in a temporary directory, which may be removed once it is mapped.
+pub(crate) fn reranker(
+    checkpoint: &Path,
+    precision: Precision,
+    options: &RerankerOptions,
+) -> Reranker {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tiny.snap");
+    pack_to(checkpoint, precision, isa::NATIVE, &path);
+    let snapshot = restore(&path, &RestoreOptions::default()).unwrap();
+    Reranker::load(&snapshot, options).unwrap()
+}

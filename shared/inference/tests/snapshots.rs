@@ -1,0 +1,132 @@
+//! Packing is reproducible, portable snapshots give the same scores, and no damaged snapshot ever
+//! scores.
+
+mod common;
+
+use std::path::Path;
+
+use defrost_inference::{
+    Error, Precision, Reranker, RerankerOptions, RestoreOptions, ScoreRequest, isa, restore,
+};
+use defrost_loader::VerifyMode;
+use defrost_testing::golden;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng};
+
+fn requests() -> Vec<ScoreRequest> {
+    vec![ScoreRequest {
+        query: "who wrote it?".into(),
+        documents: vec!["Harper Lee".into(), "中文 😀".into()],
+        ..ScoreRequest::default()
+    }]
+}
+
+fn scores(path: &Path, options: &RestoreOptions) -> Result<Vec<u32>, Error> {
+    let snapshot = restore(path, options)?;
+    let one = RerankerOptions { num_threads: Some(1), ..RerankerOptions::default() };
+    let reranker = Reranker::load(&snapshot, &one)?;
+    let scores = reranker.score(&requests(), &|| false)?;
+    Ok(scores[0].iter().map(|score| score.raw.to_bits()).collect())
+}
+
+#[test]
+fn packing_twice_gives_the_same_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (dir.path().join("a.snap"), dir.path().join("b.snap"));
+    for precision in Precision::ALL {
+        for isa in [isa::NATIVE, isa::PORTABLE] {
+            common::pack_to(&golden::checkpoint("qwen3-reranker"), precision, isa, &a);
+            common::pack_to(&golden::checkpoint("qwen3-reranker"), precision, isa, &b);
+            assert_eq!(std::fs::read(&a).unwrap(), std::fs::read(&b).unwrap());
+        }
+    }
+}
+
+#[test]
+fn portable_snapshots_are_packed_once_and_score_the_same() {
+    for model in ["bert-classifier", "qwen2-mxbai"] {
+        for precision in Precision::ALL {
+            let dir = tempfile::tempdir().unwrap();
+            let cache = dir.path().join("cache");
+            let options =
+                RestoreOptions { cache_dir: Some(cache.clone()), ..RestoreOptions::default() };
+            let (native, portable) = (dir.path().join("n.snap"), dir.path().join("p.snap"));
+            let checkpoint = golden::checkpoint(model);
+            common::pack_to(&checkpoint, precision, isa::NATIVE, &native);
+            common::pack_to(&checkpoint, precision, isa::PORTABLE, &portable);
+            let expected = scores(&native, &options).unwrap();
+            assert_eq!(scores(&portable, &options).unwrap(), expected);
+            let copies = || {
+                let mut copies: Vec<_> = std::fs::read_dir(&cache)
+                    .unwrap()
+                    .map(|entry| entry.unwrap())
+                    .filter(|entry| entry.path().extension().is_some_and(|ext| ext == "snap"))
+                    .map(|entry| (entry.file_name(), entry.metadata().unwrap().modified().unwrap()))
+                    .collect();
+                copies.sort();
+                copies
+            };
+            let first = copies();
+            assert_eq!(first.len(), 1);
+            assert_eq!(
+                std::fs::read(cache.join(&first[0].0)).unwrap(),
+                std::fs::read(&native).unwrap()
+            );
+            assert_eq!(scores(&portable, &options).unwrap(), expected);
+            assert_eq!(copies(), first, "the copy must be reused");
+            std::fs::write(cache.join(&first[0].0), b"damaged").unwrap();
+            assert_eq!(scores(&portable, &options).unwrap(), expected, "and made again if damaged");
+        }
+    }
+}
+
+/// 10,000 random corruptions of a real model's snapshot: none of them gives a score.
+#[test]
+fn ten_thousand_corruptions_are_refused_before_a_score() {
+    let dir = tempfile::tempdir().unwrap();
+    let good = dir.path().join("good.snap");
+    common::pack_to(&golden::checkpoint("bert-classifier"), Precision::Int8, isa::NATIVE, &good);
+    let stamped = RestoreOptions::default();
+    scores(&good, &stamped).unwrap();
+    let original = std::fs::read(&good).unwrap();
+    let bad = dir.path().join("bad.snap");
+    let modes = [VerifyMode::Stamped, VerifyMode::OnTheFly, VerifyMode::Eager];
+    let mut rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
+    let mut number = |below: usize| -> usize {
+        use proptest::prelude::Rng;
+        (rng.next_u64() % below as u64) as usize
+    };
+    let mut done = 0;
+    while done < 10_000 {
+        let mut bytes = original.clone();
+        let len = bytes.len();
+        match number(4) {
+            0 => bytes[number(len)] ^= 1 << number(8),
+            1 => {
+                let start = number(len);
+                let end = len.min(start + 1 + number(8192));
+                bytes[start..end].fill(0);
+            }
+            2 => bytes.truncate(number(len)),
+            _ => {
+                let size = 1 + number(4096);
+                let (a, b) = (number(len - size), number(len - size));
+                if a.abs_diff(b) < size {
+                    continue;
+                }
+                let (low, high) = (a.min(b), a.max(b));
+                let (front, back) = bytes.split_at_mut(high);
+                front[low..low + size].swap_with_slice(&mut back[..size]);
+            }
+        }
+        if bytes == original {
+            continue;
+        }
+        std::fs::write(&bad, &bytes).unwrap();
+        let verify = modes[done % modes.len()];
+        let options = RestoreOptions { verify, threads: Some(1), ..RestoreOptions::default() };
+        let result = scores(&bad, &options);
+        assert!(result.is_err(), "corruption {done} scored {result:?} with {verify}");
+        done += 1;
+    }
+    assert_eq!(Config::default().cases, 256, "proptest is only the random source here");
+}

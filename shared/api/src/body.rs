@@ -77,6 +77,10 @@ pub struct Pair {
 }
 
 /// Keeps the difference between `"key": null` and no key.
+#[allow(
+    clippy::option_option,
+    reason = "absent, null and a value are three different things here"
+)]
 fn present<'de, D, T>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
 where
     D: Deserializer<'de>,

@@ -21,7 +21,9 @@ mod lenient;
 mod rank;
 mod request;
 
-pub use answer::{Answer, Facts, Scored, answer};
+pub use answer::{
+    Answer, BaaiBatch, BaaiQuery, BaaiSingle, Canonical, Facts, Mixedbread, Scored, TeiRank, answer,
+};
 pub use body::{Pair, RerankBody};
 pub use error::{ErrorBody, ErrorStyle, Invalid};
 pub use lenient::{Count, Document, Documents, Flag, FlagOrName, Text};

@@ -64,6 +64,11 @@ pub enum Normalization {
 }
 
 impl Normalization {
+    /// Whether scores come out in `[0, 1]`.
+    pub fn is_normalized(self) -> bool {
+        self != Self::Raw
+    }
+
     fn named(name: &str) -> Option<Self> {
         match name {
             "sigmoid" => Some(Self::Sigmoid),
@@ -187,7 +192,7 @@ impl RerankBody {
             shape,
             model: self.model.take(),
             top_n,
-            return_documents: return_documents || shape == Shape::BaaiQuery,
+            return_documents,
             normalization,
             instruction: self
                 .instruction

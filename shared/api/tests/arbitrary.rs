@@ -14,8 +14,22 @@ fn json() -> impl Strategy<Value = Value> {
     ];
     let key = prop_oneof![
         prop::sample::select(vec![
-            "query", "documents", "texts", "input", "passage", "passages", "pairs", "top_n", "top_k", "truncate",
-            "truncation", "normalize", "normalization", "rank_fields", "max_tokens_per_doc", "text",
+            "query",
+            "documents",
+            "texts",
+            "input",
+            "passage",
+            "passages",
+            "pairs",
+            "top_n",
+            "top_k",
+            "truncate",
+            "truncation",
+            "normalize",
+            "normalization",
+            "rank_fields",
+            "max_tokens_per_doc",
+            "text",
         ])
         .prop_map(str::to_owned),
         ".{0,4}",

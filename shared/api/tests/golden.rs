@@ -1,13 +1,15 @@
 //! The request examples of reference/api.md section 7, each with the answer its client reads.
 
 use defrost_api::{
-    ErrorStyle, Facts, Limits, Normalization, RerankBody, RerankRequest, Route, Scored, Shape, answer,
+    ErrorStyle, Facts, Limits, Normalization, RerankBody, RerankRequest, Route, Scored, Shape,
+    answer,
 };
 use serde_json::{Value, json};
 
 fn read(route: Route, body: &Value) -> RerankRequest {
     let body = RerankBody::parse_on(route, body.to_string().as_bytes()).expect("the body is read");
-    body.into_request(route, &Limits::default()).expect("the request is valid")
+    body.into_request(route, &Limits::default())
+        .expect("the request is valid")
 }
 
 fn refused(route: Route, body: &Value) -> (Option<String>, u16) {
@@ -19,16 +21,28 @@ fn refused(route: Route, body: &Value) -> (Option<String>, u16) {
 }
 
 fn answered(request: &RerankRequest, scores: &[f64]) -> Value {
-    let scored: Vec<_> =
-        scores.iter().map(|&score| Scored { score, tokens: 5, truncated: false }).collect();
-    let texts: Vec<&str> =
-        request.work.iter().flat_map(|work| &work.documents).map(String::as_str).collect();
+    let scored: Vec<_> = scores
+        .iter()
+        .map(|&score| Scored {
+            score,
+            tokens: 5,
+            truncated: false,
+        })
+        .collect();
+    let texts: Vec<&str> = request
+        .work
+        .iter()
+        .flat_map(|work| &work.documents)
+        .map(String::as_str)
+        .collect();
     let facts = Facts {
         id: "rerank-1",
         created: 7,
         model: "m",
         score_type: "sigmoid",
-        normalized: request.normalization.is_none_or(Normalization::is_normalized),
+        normalized: request
+            .normalization
+            .is_none_or(Normalization::is_normalized),
         lengths: (1, 1),
         ..Facts::default()
     };
@@ -45,7 +59,10 @@ fn meta(tokens: usize) -> Value {
 
 #[test]
 fn example_1_canonical() {
-    let request = read(Route::Rerank, &json!({"query": "q", "documents": ["a", "b"]}));
+    let request = read(
+        Route::Rerank,
+        &json!({"query": "q", "documents": ["a", "b"]}),
+    );
     assert_eq!(request.shape, Shape::Canonical);
     assert_eq!(
         answered(&request, &[0.25, 0.75]),
@@ -81,7 +98,10 @@ fn example_2_nulls_are_absent() {
             "max_tokens_per_query": null, "max_tokens_per_doc": null, "max_chunks_per_doc": null,
         }),
     );
-    assert_eq!(every_null, read(Route::Rerank, &json!({"query": "q", "documents": ["a"]})));
+    assert_eq!(
+        every_null,
+        read(Route::Rerank, &json!({"query": "q", "documents": ["a"]}))
+    );
 }
 
 #[test]
@@ -99,7 +119,10 @@ fn example_3_tei() {
 
 #[test]
 fn example_4_baai_pair() {
-    let request = read(Route::Rerank, &json!({"query": "q", "passage": "p", "normalize": true}));
+    let request = read(
+        Route::Rerank,
+        &json!({"query": "q", "passage": "p", "normalize": true}),
+    );
     assert_eq!(
         answered(&request, &[0.5]),
         json!({"score": 0.5, "normalized": true, "query_length": 1, "passage_length": 1})
@@ -138,7 +161,8 @@ fn baai_query() {
 
 #[test]
 fn example_6_voyage_gets_data() {
-    let body = json!({"query": "q", "documents": ["a"], "model": "m", "top_k": null, "truncation": true});
+    let body =
+        json!({"query": "q", "documents": ["a"], "model": "m", "top_k": null, "truncation": true});
     let request = read(Route::Rerank, &body);
     assert!(!request.truncation.forbidden);
     assert_eq!(
@@ -150,8 +174,14 @@ fn example_6_voyage_gets_data() {
         &json!({"query": "q", "documents": ["a", "b"], "top_k": 1, "return_documents": true}),
     );
     let body = answered(&request, &[0.1, 0.5]);
-    assert_eq!(body["data"], json!([{"index": 1, "relevance_score": 0.5, "score": 0.5, "document": "b"}]));
-    assert_eq!(body["results"], json!([{"index": 1, "relevance_score": 0.5, "document": {"text": "b"}}]));
+    assert_eq!(
+        body["data"],
+        json!([{"index": 1, "relevance_score": 0.5, "score": 0.5, "document": "b"}])
+    );
+    assert_eq!(
+        body["results"],
+        json!([{"index": 1, "relevance_score": 0.5, "document": {"text": "b"}}])
+    );
 }
 
 #[test]
@@ -187,8 +217,16 @@ fn example_8_objects_and_string_booleans() {
 
 #[test]
 fn example_9_top_n_zero_is_all() {
-    let request = read(Route::Rerank, &json!({"query": "q", "documents": ["a", "b"], "top_n": 0}));
-    assert_eq!(answered(&request, &[0.1, 0.2])["results"].as_array().map(Vec::len), Some(2));
+    let request = read(
+        Route::Rerank,
+        &json!({"query": "q", "documents": ["a", "b"], "top_n": 0}),
+    );
+    assert_eq!(
+        answered(&request, &[0.1, 0.2])["results"]
+            .as_array()
+            .map(Vec::len),
+        Some(2)
+    );
 }
 
 #[test]
@@ -203,7 +241,11 @@ fn example_11_documents_that_are_none() {
         (json!([{"text": 3}]), "documents[0]"),
     ] {
         let body = json!({"query": "q", "documents": documents});
-        assert_eq!(refused(Route::Rerank, &body), (Some(param.into()), 400), "{body}");
+        assert_eq!(
+            refused(Route::Rerank, &body),
+            (Some(param.into()), 400),
+            "{body}"
+        );
     }
 }
 
@@ -214,57 +256,151 @@ fn every_rule_names_its_field() {
         (json!({"query": "", "documents": ["a"]}), "query"),
         (json!({"query": " \n", "documents": ["a"]}), "query"),
         (json!({"query": 3, "documents": ["a"]}), "query"),
-        (json!({"query": "q", "documents": ["a"], "texts": ["a"]}), "documents"),
-        (json!({"query": "q", "documents": ["a"], "input": ["a"]}), "documents"),
+        (
+            json!({"query": "q", "documents": ["a"], "texts": ["a"]}),
+            "documents",
+        ),
+        (
+            json!({"query": "q", "documents": ["a"], "input": ["a"]}),
+            "documents",
+        ),
         (json!({"query": "q", "pairs": []}), "pairs"),
         (json!({"query": "q", "passages": ["a"]}), "passages"),
-        (json!({"query": "q", "documents": ["a"], "top_n": -1}), "top_n"),
-        (json!({"query": "q", "documents": ["a"], "top_n": 1.5}), "top_n"),
-        (json!({"query": "q", "documents": ["a"], "top_n": "x".repeat(5000)}), "top_n"),
-        (json!({"query": "q", "documents": ["a"], "top_n": 1, "top_k": 2}), "top_k"),
-        (json!({"query": "q", "documents": ["a"], "return_documents": "maybe"}), "return_documents"),
-        (json!({"query": "q", "documents": ["a"], "normalization": "x"}), "normalization"),
-        (json!({"query": "q", "documents": ["a"], "raw_scores": true, "normalize": true}), "raw_scores"),
-        (json!({"query": "q", "documents": ["a"], "truncate": "START"}), "truncate"),
-        (json!({"query": "q", "documents": ["a"], "truncate": false, "truncation": true}), "truncation"),
-        (json!({"query": "q", "documents": ["a"], "max_tokens_per_doc": -2}), "max_tokens_per_doc"),
+        (
+            json!({"query": "q", "documents": ["a"], "top_n": -1}),
+            "top_n",
+        ),
+        (
+            json!({"query": "q", "documents": ["a"], "top_n": 1.5}),
+            "top_n",
+        ),
+        (
+            json!({"query": "q", "documents": ["a"], "top_n": "x".repeat(5000)}),
+            "top_n",
+        ),
+        (
+            json!({"query": "q", "documents": ["a"], "top_n": 1, "top_k": 2}),
+            "top_k",
+        ),
+        (
+            json!({"query": "q", "documents": ["a"], "return_documents": "maybe"}),
+            "return_documents",
+        ),
+        (
+            json!({"query": "q", "documents": ["a"], "normalization": "x"}),
+            "normalization",
+        ),
+        (
+            json!({"query": "q", "documents": ["a"], "raw_scores": true, "normalize": true}),
+            "raw_scores",
+        ),
+        (
+            json!({"query": "q", "documents": ["a"], "truncate": "START"}),
+            "truncate",
+        ),
+        (
+            json!({"query": "q", "documents": ["a"], "truncate": false, "truncation": true}),
+            "truncation",
+        ),
+        (
+            json!({"query": "q", "documents": ["a"], "max_tokens_per_doc": -2}),
+            "max_tokens_per_doc",
+        ),
     ] {
-        assert_eq!(refused(Route::Rerank, &body), (Some(param.into()), 400), "{body}");
+        assert_eq!(
+            refused(Route::Rerank, &body),
+            (Some(param.into()), 400),
+            "{body}"
+        );
     }
     let too_many = json!({"query": "q", "documents": vec!["a"; 1001]});
-    assert_eq!(refused(Route::Rerank, &too_many), (Some("documents".into()), 400));
+    assert_eq!(
+        refused(Route::Rerank, &too_many),
+        (Some("documents".into()), 400)
+    );
 }
 
 #[test]
 fn baai_bounds_are_422() {
     for (route, body, param) in [
-        (Route::Rerank, json!({"query": "q", "passage": ""}), "passage"),
-        (Route::Rerank, json!({"query": " ", "passage": "p"}), "query"),
-        (Route::Rerank, json!({"query": "q", "passage": 3}), "passage"),
-        (Route::Rerank, json!({"query": "q", "passage": "é".repeat(10_001)}), "passage"),
+        (
+            Route::Rerank,
+            json!({"query": "q", "passage": ""}),
+            "passage",
+        ),
+        (
+            Route::Rerank,
+            json!({"query": " ", "passage": "p"}),
+            "query",
+        ),
+        (
+            Route::Rerank,
+            json!({"query": "q", "passage": 3}),
+            "passage",
+        ),
+        (
+            Route::Rerank,
+            json!({"query": "q", "passage": "é".repeat(10_001)}),
+            "passage",
+        ),
         (Route::Batch, json!({}), "pairs"),
         (Route::Batch, json!({"pairs": []}), "pairs"),
-        (Route::Batch, json!({"pairs": [{"query": "q"}]}), "pairs[0].passage"),
-        (Route::Batch, json!({"pairs": vec![json!({"query": "q", "passage": "p"}); 101]}), "pairs"),
-        (Route::Query, json!({"query": "q", "passages": ["a", ""]}), "passages[1]"),
-        (Route::Query, json!({"query": "q", "documents": ["a"]}), "documents"),
+        (
+            Route::Batch,
+            json!({"pairs": [{"query": "q"}]}),
+            "pairs[0].passage",
+        ),
+        (
+            Route::Batch,
+            json!({"pairs": vec![json!({"query": "q", "passage": "p"}); 101]}),
+            "pairs",
+        ),
+        (
+            Route::Query,
+            json!({"query": "q", "passages": ["a", ""]}),
+            "passages[1]",
+        ),
+        (
+            Route::Query,
+            json!({"query": "q", "documents": ["a"]}),
+            "documents",
+        ),
     ] {
         assert_eq!(refused(route, &body), (Some(param.into()), 422), "{body}");
     }
-    read(Route::Rerank, &json!({"query": "q", "passage": "é".repeat(10_000)}));
+    read(
+        Route::Rerank,
+        &json!({"query": "q", "passage": "é".repeat(10_000)}),
+    );
 }
 
 #[test]
 fn bodies_that_are_no_object() {
-    let cases: [&[u8]; 9] =
-        [b"", b" ", b"[]", b"null", b"3", b"\"x\"", b"{", b"{\"query\":\"q\"} x", b"{\"query\":\"\xff\"}"];
+    let cases: [&[u8]; 9] = [
+        b"",
+        b" ",
+        b"[]",
+        b"null",
+        b"3",
+        b"\"x\"",
+        b"{",
+        b"{\"query\":\"q\"} x",
+        b"{\"query\":\"\xff\"}",
+    ];
     for bytes in cases {
         let error = RerankBody::parse(bytes).expect_err("no object");
-        assert_eq!((error.param.as_deref(), error.status()), (None, 400), "{bytes:?}");
+        assert_eq!(
+            (error.param.as_deref(), error.status()),
+            (None, 400),
+            "{bytes:?}"
+        );
     }
     let huge = format!(r#"{{"query":"q","top_n":"{}"}}"#, "ü".repeat(1 << 20));
     let error = RerankBody::parse(huge.as_bytes()).expect_err("no number");
-    assert!(error.message.len() < 400, "a message does not quote a megabyte");
+    assert!(
+        error.message.len() < 400,
+        "a message does not quote a megabyte"
+    );
     assert_eq!(error.param.as_deref(), Some("top_n"));
 }
 
@@ -279,19 +415,35 @@ fn scores_can_be_asked_for_by_several_names() {
         (json!({"normalize": "mxbai"}), Some(Mxbai)),
         (json!({"normalization": "sigmoid"}), Some(Sigmoid)),
         (json!({"raw_scores": false}), Some(Normalized)),
-        (json!({"raw_scores": false, "normalization": "mxbai"}), Some(Mxbai)),
-        (json!({"normalize": "false", "raw_scores": "true"}), Some(Raw)),
+        (
+            json!({"raw_scores": false, "normalization": "mxbai"}),
+            Some(Mxbai),
+        ),
+        (
+            json!({"normalize": "false", "raw_scores": "true"}),
+            Some(Raw),
+        ),
     ] {
         let mut body = json!({"query": "q", "documents": ["a"]});
-        body.as_object_mut().expect("an object").extend(extra.as_object().expect("an object").clone());
+        body.as_object_mut()
+            .expect("an object")
+            .extend(extra.as_object().expect("an object").clone());
         assert_eq!(read(Route::Rerank, &body).normalization, expected, "{body}");
     }
 }
 
 #[test]
 fn what_is_not_honoured_is_said() {
-    let request = read(Route::Rerank, &json!({"query": "q", "documents": ["a"], "max_chunks_per_doc": 4}));
-    assert_eq!(answered(&request, &[0.5])["warnings"].as_array().map(Vec::len), Some(1));
+    let request = read(
+        Route::Rerank,
+        &json!({"query": "q", "documents": ["a"], "max_chunks_per_doc": 4}),
+    );
+    assert_eq!(
+        answered(&request, &[0.5])["warnings"]
+            .as_array()
+            .map(Vec::len),
+        Some(1)
+    );
 }
 
 #[test]

@@ -55,7 +55,9 @@ impl Model {
     /// The name to answer with: the one asked for if it is served, else the first.
     pub(crate) fn name_for<'a>(&'a self, asked: Option<&str>) -> &'a str {
         let served = self.names.iter().find(|name| Some(name.as_str()) == asked);
-        served.or(self.names.first()).map_or("", String::as_str)
+        served
+            .or_else(|| self.names.first())
+            .map_or("", String::as_str)
     }
 }
 

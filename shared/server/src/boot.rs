@@ -3,6 +3,7 @@
 //! Exit codes: 0 after a drain, `--help` or a good health check; 1 when the snapshot, the port or
 //! the runtime API fails; 2 for bad usage. Every failure is one line on stderr.
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -58,9 +59,21 @@ pub fn run<L>(function: Function, load: L) -> ExitCode
 where
     L: FnOnce(&Config, &PhaseRecorder) -> Result<Box<dyn Backend>, BootError> + Send + 'static,
 {
+    run_with_args(function, std::env::args_os(), load)
+}
+
+/// As [`run`], with these arguments (the program's name first) instead of the process's own.
+pub fn run_with_args<L>(
+    function: Function,
+    args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    load: L,
+) -> ExitCode
+where
+    L: FnOnce(&Config, &PhaseRecorder) -> Result<Box<dyn Backend>, BootError> + Send + 'static,
+{
     let phases = PhaseRecorder::start();
     let begun = Instant::now();
-    let config = match Config::from_process(&function) {
+    let config = match Config::from_env(&function, args) {
         Ok(Action::Serve(config)) => *config,
         Ok(Action::Healthcheck { host, port }) => {
             return match healthcheck::check(&host, port) {

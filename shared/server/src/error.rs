@@ -5,8 +5,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use defrost_api::{ErrorBody, ErrorStyle, Invalid};
 
-/// Seconds after which a refused client may try again: about one request's time in the queue,
-/// and about the boot of a mid-sized model.
+/// Seconds after which a refused client may try again: longer than a typical request takes (0.5 s)
+/// and than a 0.5-billion-parameter model takes to boot (0.15 s), so a place is free by then.
 const RETRY_AFTER_SECONDS: u16 = 1;
 
 /// An error on its way to a client.

@@ -30,7 +30,7 @@ mod worker;
 
 pub use app::App;
 pub use backend::Backend;
-pub use boot::{BootError, Function, run};
+pub use boot::{BootError, Function, run, run_with_args};
 pub use config::{Action, Config, ConfigError, LogFormat, ReturnData, SETTINGS, Setting, Verify};
 pub use error::ApiError;
 pub use http::serve;

@@ -65,9 +65,10 @@ pub(crate) async fn observe(
         headers.insert(X_PROCESS_TIME, value);
     }
     let ms = elapsed.as_secs_f64() * 1e3;
-    match code {
-        500.. => tracing::warn!(%method, route, code, request_id = %id.0, "answered in {ms:.1} ms"),
-        _ => tracing::debug!(%method, route, code, request_id = %id.0, "answered in {ms:.1} ms"),
+    if code < 500 {
+        tracing::debug!(%method, route, code, request_id = %id.0, "answered in {ms:.1} ms");
+    } else {
+        tracing::warn!(%method, route, code, request_id = %id.0, "answered in {ms:.1} ms");
     }
     response
 }

@@ -14,15 +14,13 @@ use crate::boot::Function;
 const OWN_PREFIX: &str = "DEFROST_";
 
 impl Config {
-    /// Reads the process's arguments and environment.
-    pub fn from_process(function: &Function) -> Result<Action, ConfigError> {
+    /// Reads these arguments and the process's environment.
+    pub fn from_env(
+        function: &Function,
+        args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    ) -> Result<Action, ConfigError> {
         let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-        Self::from_lookup(
-            function,
-            std::env::args_os(),
-            |name| std::env::var(name).ok(),
-            names,
-        )
+        Self::from_lookup(function, args, |name| std::env::var(name).ok(), names)
     }
 
     /// Reads arguments (the program's name first) and variables. `names` are all variables that

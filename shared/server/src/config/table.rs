@@ -23,6 +23,16 @@ impl Setting {
     pub fn flag(&self) -> String {
         self.name.to_ascii_lowercase().replace('_', "-")
     }
+
+    /// The setting's row in the README: name, default, meaning.
+    pub fn markdown_row(&self) -> String {
+        let default = if self.default.is_empty() {
+            String::new()
+        } else {
+            format!("`{}`", self.default)
+        };
+        format!("| `{}` | {default} | {} |", self.name, self.help)
+    }
 }
 
 const fn setting(

@@ -17,7 +17,7 @@ fn loaded(app: &App) -> Result<Arc<Model>, ApiError> {
     })
 }
 
-/// OpenAI's list, with the keys that infinity's client and the Qwen3 embedding server's need beside.
+/// `OpenAI`'s list, with the keys that infinity's client and the Qwen3 embedding server's need beside.
 pub(crate) async fn models(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
     let model = loaded(&app)?;
     let info = &model.info;

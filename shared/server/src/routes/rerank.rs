@@ -187,9 +187,8 @@ fn normalization(app: &App, model: &Model, request: &RerankRequest) -> Normaliza
         .normalization
         .unwrap_or(model.info.default_normalization);
     match request.normalization {
-        None => default,
         Some(Asked::Normalized) if default == Normalization::Raw => Normalization::Sigmoid,
-        Some(Asked::Normalized) => default,
+        None | Some(Asked::Normalized) => default,
         Some(Asked::Sigmoid) => Normalization::Sigmoid,
         Some(Asked::Raw) => Normalization::Raw,
         Some(Asked::Mxbai) => Normalization::Mxbai,

@@ -35,3 +35,31 @@ fn status_line(host: &str, port: u16) -> io::Result<String> {
     let text = String::from_utf8_lossy(&answer);
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    fn checked(answer: &'static [u8]) -> Result<(), String> {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("an address").port();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a connection");
+            let mut request = [0; 1024];
+            let read = stream.read(&mut request).expect("a request");
+            stream.write_all(answer).expect("answered");
+            request[..read].starts_with(b"GET /health HTTP/1.1\r\n")
+        });
+        let result = check("127.0.0.1", port);
+        assert!(server.join().expect("no panic"), "asks for /health");
+        result
+    }
+
+    #[test]
+    fn only_200_is_healthy() {
+        assert_eq!(checked(b"HTTP/1.1 200 OK\r\n\r\n"), Ok(()));
+        assert!(checked(b"HTTP/1.1 503 Service Unavailable\r\n\r\n").is_err());
+        assert!(checked(b"").is_err());
+    }
+}

@@ -72,6 +72,7 @@ pub(crate) struct Metrics {
     pub(crate) inflight: Gauge,
     model_load: Seconds,
     cold_start: Seconds,
+    warmup: Seconds,
     boot_phase: Family<PhaseLabels, Seconds>,
     ready: Gauge,
     model_info: Family<ModelLabels, Gauge>,
@@ -104,6 +105,7 @@ impl Metrics {
             inflight: Gauge::default(),
             model_load: Seconds::default(),
             cold_start: Seconds::default(),
+            warmup: Seconds::default(),
             boot_phase: Family::default(),
             ready: Gauge::default(),
             model_info: Family::default(),
@@ -176,6 +178,11 @@ impl Metrics {
             self.cold_start.clone(),
         );
         r.register(
+            "warmup_seconds",
+            "Time of the warm-up run, 0 without one",
+            self.warmup.clone(),
+        );
+        r.register(
             "boot_phase_seconds",
             "Time of one phase of boot",
             self.boot_phase.clone(),
@@ -229,13 +236,16 @@ impl Metrics {
         for &(phase, duration) in phases {
             self.phase(phase, duration);
         }
-        let before_loading = ["exec", "config"];
+        let not_loading = ["exec", "config", "warmup"];
         let load: Duration = phases
             .iter()
-            .filter(|(phase, _)| !before_loading.contains(phase))
+            .filter(|(phase, _)| !not_loading.contains(phase))
             .map(|(_, time)| *time)
             .sum();
         self.model_load.set(load.as_secs_f64());
+        if let Some((_, warmup)) = phases.iter().find(|(phase, _)| *phase == "warmup") {
+            self.warmup.set(warmup.as_secs_f64());
+        }
         self.cold_start.set(after.as_secs_f64());
         self.ready.set(1);
         self.model_info

@@ -17,6 +17,7 @@ use crate::app::{App, Model, Status};
 use crate::backend::Backend;
 use crate::boot::{BootError, Function};
 use crate::config::Config;
+use crate::error::chain;
 use crate::metrics::Metrics;
 use crate::phases::PhaseRecorder;
 
@@ -91,6 +92,13 @@ impl Worker {
     {
         match load(&self.config, &self.phases) {
             Ok(backend) => {
+                if !self.config.fast_boot
+                    && let Err(error) = self.warm_up(&*backend)
+                {
+                    self.status
+                        .send_replace(Status::Failed(error.to_string().into()));
+                    return;
+                }
                 self.announce(&*backend);
                 while let Some(job) = jobs.blocking_recv() {
                     self.score(&*backend, job);
@@ -101,6 +109,26 @@ impl Worker {
                     .send_replace(Status::Failed(error.to_string().into()));
             }
         }
+    }
+
+    /// Scores one small request, so that the first client's finds pages mapped, buffers grown and
+    /// threads started. A model that cannot do this cannot serve.
+    fn warm_up(&self, backend: &dyn Backend) -> Result<(), BootError> {
+        let request = ScoreRequest {
+            query: "which document is warm".into(),
+            documents: vec!["a document to warm up with".into()],
+            ..ScoreRequest::default()
+        };
+        let scored = self
+            .phases
+            .time("warmup", || backend.score(&[request], &|| false));
+        let failed = |error| {
+            BootError::new(format!(
+                "the warm-up (FAST_BOOT=false) failed: {}",
+                chain(&error)
+            ))
+        };
+        scored.map(drop).map_err(failed)
     }
 
     fn announce(&self, backend: &dyn Backend) {

@@ -14,17 +14,17 @@ use serde::Serialize;
     reason = "one lives for the length of one answer"
 )]
 pub enum Answer<'a> {
-    /// [`Shape::Canonical`].
+    /// [`crate::Shape::Canonical`].
     Canonical(Canonical<'a>),
-    /// [`Shape::Tei`].
+    /// [`crate::Shape::Tei`].
     Tei(Vec<TeiRank<'a>>),
-    /// [`Shape::BaaiSingle`].
+    /// [`crate::Shape::BaaiSingle`].
     BaaiSingle(BaaiSingle),
-    /// [`Shape::BaaiBatch`].
+    /// [`crate::Shape::BaaiBatch`].
     BaaiBatch(BaaiBatch),
-    /// [`Shape::BaaiQuery`].
+    /// [`crate::Shape::BaaiQuery`].
     BaaiQuery(BaaiQuery<'a>),
-    /// [`Shape::Mixedbread`].
+    /// [`crate::Shape::Mixedbread`].
     Mixedbread(Mixedbread<'a>),
 }
 

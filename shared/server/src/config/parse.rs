@@ -149,11 +149,6 @@ impl Reader<'_> {
     }
 
     fn config(&mut self) -> Config {
-        if let Some(backend) = self.value("BACKEND").filter(|backend| backend != "engine") {
-            self.errors.push(format!(
-                "BACKEND: this binary has engine only, found {backend:?}"
-            ));
-        }
         let mut config = Config {
             model: self.text("MODEL"),
             host: self.text("HOST"),
@@ -217,6 +212,11 @@ impl Reader<'_> {
                 .unwrap_or(LogFormat::Text),
             effective: Vec::new(),
         };
+        if let Some(backend) = self.value("BACKEND").filter(|backend| backend != "engine") {
+            self.errors.push(format!(
+                "BACKEND: this binary has engine only, found {backend:?}"
+            ));
+        }
         if config.cors_origins == ["none"] {
             config.cors_origins.clear();
         }

@@ -1,1 +1,16 @@
-fn main() {}
+//! Reranker on CPU, int8, from a mapped snapshot. `MODEL=<snapshot> PORT=8000 rerank-cpu-int8`.
+
+use std::process::ExitCode;
+
+use defrost_server::{Function, restore_reranker, run};
+
+const FUNCTION: Function = Function {
+    name: env!("CARGO_PKG_NAME"),
+    version: env!("CARGO_PKG_VERSION"),
+    about: "reranks documents on a CPU with an int8 model restored from a snapshot",
+    backend: "engine",
+};
+
+fn main() -> ExitCode {
+    run(FUNCTION, restore_reranker)
+}

@@ -1,0 +1,154 @@
+//! What is wrong with a request, and the error body that says so.
+//!
+//! One body serves every client (checked against them in reference/api.md 3.2): `OpenAI`'s SDK
+//! reads `error.message`, Cohere's `message`, Jina's, Voyage's and `FastAPI`'s `detail`. Two shapes
+//! differ: TEI's clients read `error` as a string, BAAI's (`FastAPI`) read `detail` as a list.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+/// A request that cannot be served as it is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Invalid {
+    /// The field to change, as a path such as `documents[3]`; `None`: the body as a whole.
+    pub param: Option<String>,
+    /// What was expected, what was found, what to do.
+    pub message: String,
+    /// How this client expects errors.
+    pub style: ErrorStyle,
+}
+
+impl Invalid {
+    pub(crate) fn new(param: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            param: Some(param.into()),
+            message: message.into(),
+            style: ErrorStyle::OpenAi,
+        }
+    }
+
+    pub(crate) fn body(message: impl Into<String>) -> Self {
+        Self {
+            param: None,
+            message: message.into(),
+            style: ErrorStyle::OpenAi,
+        }
+    }
+
+    pub(crate) fn styled(mut self, style: ErrorStyle) -> Self {
+        self.style = style;
+        self
+    }
+
+    /// The HTTP status: 422 where `FastAPI`'s clients expect it, 400 elsewhere.
+    pub fn status(&self) -> u16 {
+        self.style.invalid_status()
+    }
+}
+
+/// Which of the three forms of the error body a client reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ErrorStyle {
+    /// `error` is an object, `message` and `detail` are strings.
+    #[default]
+    OpenAi,
+    /// `error` is a string.
+    Tei,
+    /// As [`ErrorStyle::OpenAi`], but `detail` of an invalid request is `FastAPI`'s list.
+    FastApi,
+}
+
+impl ErrorStyle {
+    /// The status of a request that breaks a rule of its shape.
+    pub fn invalid_status(self) -> u16 {
+        match self {
+            Self::FastApi => 422,
+            Self::OpenAi | Self::Tei => 400,
+        }
+    }
+}
+
+/// The JSON of an error.
+#[derive(Debug, Clone, Serialize)]
+pub struct ErrorBody(Value);
+
+impl ErrorBody {
+    /// Builds the body of an error with this status. `code` is stable, `message` may change.
+    pub fn new(
+        style: ErrorStyle,
+        status: u16,
+        code: &str,
+        param: Option<&str>,
+        message: &str,
+    ) -> Self {
+        let (kind, tei_kind) = match status {
+            401 => ("authentication_error", "Unauthorized"),
+            404 => ("not_found_error", "Validation"),
+            408 | 504 => ("timeout_error", "Backend"),
+            429 => ("rate_limit_error", "Overloaded"),
+            503 => ("service_unavailable_error", "Unhealthy"),
+            500.. => ("server_error", "Backend"),
+            _ => ("invalid_request_error", "Validation"),
+        };
+        if style == ErrorStyle::Tei {
+            return Self(json!({"error": message, "error_type": tei_kind}));
+        }
+        let detail = if style == ErrorStyle::FastApi && status == 422 {
+            json!([{"loc": location(param), "msg": message, "type": "value_error"}])
+        } else {
+            Value::from(message)
+        };
+        Self(json!({
+            "error": {"message": message, "type": kind, "param": param, "code": code},
+            "message": message,
+            "detail": detail,
+            "error_type": tei_kind,
+        }))
+    }
+}
+
+/// `pairs[3].query` as `FastAPI` writes it: `["body", "pairs", 3, "query"]`.
+fn location(param: Option<&str>) -> Vec<Value> {
+    let mut location = vec![Value::from("body")];
+    let parts = param
+        .unwrap_or_default()
+        .split(['.', '[', ']'])
+        .filter(|part| !part.is_empty());
+    location.extend(parts.map(|part| {
+        part.parse::<u64>()
+            .map_or_else(|_| part.into(), Value::from)
+    }));
+    location
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_client_finds_its_message() {
+        let ErrorBody(body) = ErrorBody::new(ErrorStyle::OpenAi, 400, "c", Some("query"), "m");
+        assert_eq!(
+            body,
+            json!({
+                "error": {"message": "m", "type": "invalid_request_error", "param": "query", "code": "c"},
+                "message": "m", "detail": "m", "error_type": "Validation",
+            })
+        );
+        let ErrorBody(body) = ErrorBody::new(ErrorStyle::Tei, 429, "c", None, "m");
+        assert_eq!(body, json!({"error": "m", "error_type": "Overloaded"}));
+    }
+
+    #[test]
+    fn fastapi_gets_a_location() {
+        let ErrorBody(body) =
+            ErrorBody::new(ErrorStyle::FastApi, 422, "c", Some("pairs[3].query"), "m");
+        assert_eq!(
+            body["detail"][0]["loc"],
+            json!(["body", "pairs", 3, "query"])
+        );
+        let ErrorBody(body) = ErrorBody::new(ErrorStyle::FastApi, 503, "c", None, "m");
+        assert_eq!(body["detail"], "m");
+    }
+}

@@ -1,0 +1,189 @@
+//! The options of a request: which of several names was used, and whether two of them disagree.
+
+use super::{Normalization, Route, Shape, Truncation};
+use crate::body::RerankBody;
+use crate::error::Invalid;
+use crate::lenient::{Count, FlagOrName};
+
+impl RerankBody {
+    pub(super) fn refuse_contradictions(&self, route: Route, shape: Shape) -> Result<(), Invalid> {
+        let expected = match shape {
+            Shape::Canonical => "documents",
+            Shape::Tei => "texts",
+            Shape::BaaiSingle => "passage",
+            Shape::BaaiBatch => "pairs",
+            Shape::BaaiQuery => "passages",
+            Shape::Mixedbread => "input",
+        };
+        let keys = [
+            ("documents", self.documents.is_some()),
+            ("texts", self.texts.is_some()),
+            ("passage", self.passage.is_some()),
+            ("input", self.input.is_some()),
+            ("pairs", self.pairs.is_some()),
+            ("passages", self.passages.is_some()),
+        ];
+        let has_expected = keys.iter().any(|&(key, given)| given && key == expected);
+        let Some((other, _)) = keys.iter().find(|&&(key, given)| given && key != expected) else {
+            return Ok(());
+        };
+        let message = match (has_expected, *other) {
+            (true, _) => {
+                format!("{expected} and {other} contradict each other; send only one of them")
+            }
+            (false, "pairs") if route == Route::Rerank => {
+                "pairs is read on /rerank/batch; send it there".to_owned()
+            }
+            (false, "passages") if route == Route::Rerank => {
+                "passages is read on /rerank/query; send it there, or send documents".to_owned()
+            }
+            (false, _) => format!("this route expects {expected}, found {other}"),
+        };
+        Err(Invalid::new(*other, message))
+    }
+
+    /// The mapping of scores, from whichever of four fields says it. `BAAI`'s default is raw for
+    /// one pair and for batches, normalised for `/rerank/query`.
+    pub(super) fn normalization(&self, shape: Shape) -> Result<Option<Normalization>, Invalid> {
+        let scaled = |yes: bool| {
+            if yes {
+                Normalization::Normalized
+            } else {
+                Normalization::Raw
+            }
+        };
+        let mut asked: Vec<(&str, Normalization)> = Vec::new();
+        if let Some(name) = &self.normalization {
+            asked.push(("normalization", named("normalization", name)?));
+        }
+        match &self.normalize {
+            None => {}
+            Some(FlagOrName::Flag(flag)) => asked.push(("normalize", scaled(*flag))),
+            Some(FlagOrName::Name(name)) => asked.push(("normalize", named("normalize", name)?)),
+        }
+        if let Some(raw) = self.raw_scores {
+            asked.push(("raw_scores", scaled(!raw.0)));
+        }
+        if let Some(activation) = self.use_activation {
+            asked.push(("use_activation", scaled(activation.0)));
+        }
+        let mut chosen: Option<(&str, Normalization)> = None;
+        for (field, wanted) in asked {
+            chosen = match chosen {
+                None => Some((field, wanted)),
+                Some((_, have)) if have == wanted => chosen,
+                Some((first, Normalization::Normalized)) if wanted != Normalization::Raw => {
+                    Some((first, wanted))
+                }
+                Some((_, have))
+                    if wanted == Normalization::Normalized && have != Normalization::Raw =>
+                {
+                    chosen
+                }
+                Some((first, _)) => {
+                    return Err(Invalid::new(
+                        field,
+                        format!(
+                            "{first} and {field} ask for different scores; send only one of them"
+                        ),
+                    ));
+                }
+            };
+        }
+        let default = match shape {
+            Shape::BaaiSingle | Shape::BaaiBatch => Some(Normalization::Raw),
+            Shape::BaaiQuery => Some(Normalization::Normalized),
+            Shape::Canonical | Shape::Tei | Shape::Mixedbread => None,
+        };
+        Ok(chosen.map(|(_, wanted)| wanted).or(default))
+    }
+
+    pub(super) fn truncation(&self) -> Result<Truncation, Invalid> {
+        let by_truncate = match &self.truncate {
+            None => None,
+            Some(FlagOrName::Flag(allowed)) => Some(*allowed),
+            Some(FlagOrName::Name(name)) => match name.as_str() {
+                "none" => Some(false),
+                "end" => Some(true),
+                "start" => {
+                    return Err(Invalid::new(
+                        "truncate",
+                        "truncate: texts are cut at their end only, found \"START\"; send \"END\" or \"NONE\"",
+                    ));
+                }
+                _ => {
+                    return Err(Invalid::new(
+                        "truncate",
+                        "truncate: expected true, false, \"END\" or \"NONE\"",
+                    ));
+                }
+            },
+        };
+        let by_truncation = self.truncation.flatten().map(|flag| flag.0);
+        if let (Some(a), Some(b)) = (by_truncate, by_truncation)
+            && a != b
+        {
+            return Err(Invalid::new(
+                "truncation",
+                "truncate and truncation contradict each other; send only one of them",
+            ));
+        }
+        Ok(Truncation {
+            forbidden: by_truncate.or(by_truncation) == Some(false),
+            max_tokens_per_query: token_limit("max_tokens_per_query", self.max_tokens_per_query)?,
+            max_tokens_per_doc: token_limit("max_tokens_per_doc", self.max_tokens_per_doc)?,
+        })
+    }
+
+    pub(super) fn top_n(&self) -> Result<Option<usize>, Invalid> {
+        let top_n = count("top_n", self.top_n)?;
+        let top_k = count("top_k", self.top_k.flatten())?;
+        match (top_n, top_k) {
+            (Some(n), Some(k)) if n != k => Err(Invalid::new(
+                "top_k",
+                format!("top_n is {n} and top_k is {k}; send only one of them"),
+            )),
+            _ => Ok(top_n.or(top_k)),
+        }
+    }
+
+    /// Options that are read but not honoured. Silence would pass one meaning off as another.
+    pub(super) fn unsupported(&self) -> Result<Vec<String>, Invalid> {
+        let chunks = count("max_chunks_per_doc", self.max_chunks_per_doc)?;
+        Ok(chunks
+            .filter(|&chunks| chunks > 1)
+            .map(|_| {
+                "max_chunks_per_doc is not supported: each document was scored as one piece"
+                    .to_owned()
+            })
+            .into_iter()
+            .collect())
+    }
+}
+
+fn named(field: &str, name: &str) -> Result<Normalization, Invalid> {
+    Normalization::named(&name.to_ascii_lowercase()).ok_or_else(|| {
+        Invalid::new(
+            field,
+            format!("{field}: expected \"sigmoid\", \"raw\" or \"mxbai\"; found another name"),
+        )
+    })
+}
+
+fn count(field: &str, value: Option<Count>) -> Result<Option<usize>, Invalid> {
+    value
+        .map(|Count(value)| {
+            usize::try_from(value).map_err(|_| {
+                Invalid::new(
+                    field,
+                    format!("{field}: expected 0 (no limit) or more, found {value}"),
+                )
+            })
+        })
+        .transpose()
+}
+
+/// Zero means no limit, as in vLLM.
+fn token_limit(field: &str, value: Option<Count>) -> Result<Option<usize>, Invalid> {
+    Ok(count(field, value)?.filter(|&limit| limit > 0))
+}

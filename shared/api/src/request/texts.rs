@@ -1,0 +1,207 @@
+//! The texts of a request: taken from the key of its shape, checked against the limits.
+
+use std::collections::HashMap;
+
+use serde_json::{Map, Value};
+
+use super::{Limits, Shape, Work};
+use crate::body::{Pair, RerankBody};
+use crate::error::Invalid;
+use crate::lenient::{Document, Documents, Text};
+
+impl RerankBody {
+    pub(super) fn work(self, shape: Shape, limits: &Limits) -> Result<Vec<Work>, Invalid> {
+        let fields = self.rank_fields.as_deref();
+        match shape {
+            Shape::Canonical => one(self.query, "documents", self.documents, fields, limits),
+            Shape::Tei => one(self.query, "texts", self.texts, fields, limits),
+            Shape::Mixedbread => one(self.query, "input", self.input, fields, limits),
+            Shape::BaaiSingle => {
+                let query = bounded("query", self.query, limits)?;
+                let passage = bounded("passage", self.passage, limits)?;
+                Ok(vec![Work {
+                    query,
+                    documents: vec![passage],
+                    positions: vec![0],
+                }])
+            }
+            Shape::BaaiBatch => pairs(self.pairs, limits),
+            Shape::BaaiQuery => passages(self.query, self.passages, limits),
+        }
+    }
+}
+
+fn one(
+    query: Option<Text>,
+    key: &str,
+    documents: Option<Documents>,
+    rank_fields: Option<&[String]>,
+    limits: &Limits,
+) -> Result<Vec<Work>, Invalid> {
+    let query = query
+        .map(|Text(query)| query)
+        .ok_or_else(|| Invalid::new("query", "query is missing; send the text to rank by"))?;
+    if query.trim().is_empty() {
+        return Err(Invalid::new(
+            "query",
+            "query: expected a text, found only white space",
+        ));
+    }
+    let Documents(documents) = documents.ok_or_else(|| {
+        Invalid::new(
+            key,
+            format!("{key} is missing; send a list of texts to rank"),
+        )
+    })?;
+    let found = documents.len();
+    if found == 0 {
+        return Err(Invalid::new(
+            key,
+            format!("{key}: expected at least one text, found an empty list"),
+        ));
+    }
+    if found > limits.max_documents {
+        return Err(Invalid::new(
+            key,
+            format!(
+                "{key}: at most {} texts are allowed (MAX_DOCUMENTS), found {found}; send several requests",
+                limits.max_documents
+            ),
+        ));
+    }
+    let documents = documents
+        .into_iter()
+        .enumerate()
+        .map(|(index, document)| document_text(key, index, document, rank_fields))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(vec![Work {
+        query,
+        documents,
+        positions: (0..found).collect(),
+    }])
+}
+
+fn document_text(
+    key: &str,
+    index: usize,
+    document: Document,
+    rank_fields: Option<&[String]>,
+) -> Result<String, Invalid> {
+    match (document, rank_fields) {
+        (Document::Text(text), _) => Ok(text),
+        (Document::Fields(fields), Some(names)) if !names.is_empty() => {
+            let values: Vec<String> =
+                names.iter().filter_map(|name| fields.get(name)).filter_map(field_text).collect();
+            if values.is_empty() {
+                return Err(Invalid::new(
+                    format!("{key}[{index}]"),
+                    format!("{key}[{index}]: the object has none of the rank_fields"),
+                ));
+            }
+            Ok(values.join("\n"))
+        }
+        (Document::Fields(fields), _) => text_field(fields).ok_or_else(|| {
+            Invalid::new(
+                format!("{key}[{index}]"),
+                format!("{key}[{index}]: expected an object with a string `text`; name other fields in rank_fields"),
+            )
+        }),
+    }
+}
+
+fn text_field(mut fields: Map<String, Value>) -> Option<String> {
+    match fields.remove("text") {
+        Some(Value::String(text)) => Some(text),
+        _ => None,
+    }
+}
+
+fn field_text(value: &Value) -> Option<String> {
+    match value {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    }
+}
+
+fn pairs(pairs: Option<Vec<Pair>>, limits: &Limits) -> Result<Vec<Work>, Invalid> {
+    let pairs = counted("pairs", pairs, limits)?;
+    let mut work: Vec<Work> = Vec::new();
+    let mut by_query: HashMap<String, usize> = HashMap::new();
+    for (index, pair) in pairs.into_iter().enumerate() {
+        let query = bounded(&format!("pairs[{index}].query"), pair.query, limits)?;
+        let passage = bounded(&format!("pairs[{index}].passage"), pair.passage, limits)?;
+        // Pairs of one query go together: the engine computes their common prefix once.
+        let slot = *by_query.entry(query.clone()).or_insert_with(|| {
+            work.push(Work {
+                query,
+                ..Work::default()
+            });
+            work.len() - 1
+        });
+        work[slot].documents.push(passage);
+        work[slot].positions.push(index);
+    }
+    Ok(work)
+}
+
+fn passages(
+    query: Option<Text>,
+    passages: Option<Vec<Text>>,
+    limits: &Limits,
+) -> Result<Vec<Work>, Invalid> {
+    let query = bounded("query", query, limits)?;
+    let passages = counted("passages", passages, limits)?;
+    let positions = (0..passages.len()).collect();
+    let documents = passages
+        .into_iter()
+        .enumerate()
+        .map(|(index, passage)| bounded(&format!("passages[{index}]"), Some(passage), limits))
+        .collect::<Result<_, _>>()?;
+    Ok(vec![Work {
+        query,
+        documents,
+        positions,
+    }])
+}
+
+fn counted<T>(key: &str, list: Option<Vec<T>>, limits: &Limits) -> Result<Vec<T>, Invalid> {
+    let list = list.ok_or_else(|| Invalid::new(key, format!("{key} is missing")))?;
+    if (1..=limits.max_pairs).contains(&list.len()) {
+        return Ok(list);
+    }
+    Err(Invalid::new(
+        key,
+        format!(
+            "{key}: expected 1 to {} (MAX_PAIRS), found {}",
+            limits.max_pairs,
+            list.len()
+        ),
+    ))
+}
+
+fn bounded(param: &str, text: Option<Text>, limits: &Limits) -> Result<String, Invalid> {
+    let Some(Text(text)) = text else {
+        return Err(Invalid::new(param, format!("{param} is missing")));
+    };
+    if text.trim().is_empty() {
+        return Err(Invalid::new(
+            param,
+            format!("{param}: expected a text, found only white space"),
+        ));
+    }
+    // A character takes at least one byte, so short texts need no counting.
+    if text.len() > limits.max_text_chars {
+        let chars = text.chars().count();
+        if chars > limits.max_text_chars {
+            return Err(Invalid::new(
+                param,
+                format!(
+                    "{param}: at most {} characters are allowed (MAX_TEXT_CHARS), found {chars}",
+                    limits.max_text_chars
+                ),
+            ));
+        }
+    }
+    Ok(text)
+}

@@ -1,0 +1,455 @@
+//! The request examples of reference/api.md section 7, each with the answer its client reads.
+
+use defrost_api::{
+    ErrorStyle, Facts, Limits, Normalization, RerankBody, RerankRequest, Route, Scored, Shape,
+    answer,
+};
+use serde_json::{Value, json};
+
+fn read(route: Route, body: &Value) -> RerankRequest {
+    let body = RerankBody::parse_on(route, body.to_string().as_bytes()).expect("the body is read");
+    body.into_request(route, &Limits::default())
+        .expect("the request is valid")
+}
+
+fn refused(route: Route, body: &Value) -> (Option<String>, u16) {
+    let error = RerankBody::parse_on(route, body.to_string().as_bytes())
+        .and_then(|body| body.into_request(route, &Limits::default()))
+        .expect_err("the request is refused");
+    let status = error.status();
+    (error.param, status)
+}
+
+fn answered(request: &RerankRequest, scores: &[f64]) -> Value {
+    let scored: Vec<_> = scores
+        .iter()
+        .map(|&score| Scored {
+            score,
+            tokens: 5,
+            truncated: false,
+        })
+        .collect();
+    let texts: Vec<&str> = request
+        .work
+        .iter()
+        .flat_map(|work| &work.documents)
+        .map(String::as_str)
+        .collect();
+    let facts = Facts {
+        id: "rerank-1",
+        created: 7,
+        model: "m",
+        score_type: "sigmoid",
+        normalized: request
+            .normalization
+            .is_none_or(Normalization::is_normalized),
+        lengths: (1, 1),
+        ..Facts::default()
+    };
+    serde_json::to_value(answer(request, &scored, &texts, &facts)).expect("answers are json")
+}
+
+fn meta(tokens: usize) -> Value {
+    json!({
+        "api_version": {"version": "2"},
+        "billed_units": {"search_units": 1},
+        "tokens": {"input_tokens": tokens, "output_tokens": 0},
+    })
+}
+
+#[test]
+fn example_1_canonical() {
+    let request = read(
+        Route::Rerank,
+        &json!({"query": "q", "documents": ["a", "b"]}),
+    );
+    assert_eq!(request.shape, Shape::Canonical);
+    assert_eq!(
+        answered(&request, &[0.25, 0.75]),
+        json!({
+            "id": "rerank-1", "object": "rerank", "created": 7, "model": "m",
+            "results": [
+                {"index": 1, "relevance_score": 0.75},
+                {"index": 0, "relevance_score": 0.25},
+            ],
+            "score_type": "sigmoid",
+            "usage": {"prompt_tokens": 10, "total_tokens": 10},
+            "meta": meta(10),
+        })
+    );
+}
+
+#[test]
+fn example_2_nulls_are_absent() {
+    let request = read(
+        Route::Rerank,
+        &json!({"model": "x", "query": "q", "documents": ["a"], "top_n": null, "max_tokens_per_doc": null}),
+    );
+    assert_eq!(request.model.as_deref(), Some("x"));
+    assert_eq!(request.top_n, None);
+    assert!(answered(&request, &[0.5]).get("data").is_none());
+    let every_null = read(
+        Route::Rerank,
+        &json!({
+            "query": "q", "documents": ["a"], "model": null, "texts": null, "input": null, "passage": null,
+            "passages": null, "pairs": null, "top_n": null, "return_documents": null, "return_text": null,
+            "return_input": null, "rank_fields": null, "raw_scores": null, "use_activation": null,
+            "normalize": null, "normalization": null, "instruction": null, "truncate": null,
+            "max_tokens_per_query": null, "max_tokens_per_doc": null, "max_chunks_per_doc": null,
+        }),
+    );
+    assert_eq!(
+        every_null,
+        read(Route::Rerank, &json!({"query": "q", "documents": ["a"]}))
+    );
+}
+
+#[test]
+fn example_3_tei() {
+    let request = read(
+        Route::Rerank,
+        &json!({"query": "q", "texts": ["a", "b"], "raw_scores": false, "return_text": true, "truncate": true}),
+    );
+    assert_eq!(request.shape, Shape::Tei);
+    assert_eq!(
+        answered(&request, &[0.25, 0.75]),
+        json!([{"index": 1, "score": 0.75, "text": "b"}, {"index": 0, "score": 0.25, "text": "a"}])
+    );
+}
+
+#[test]
+fn example_4_baai_pair() {
+    let request = read(
+        Route::Rerank,
+        &json!({"query": "q", "passage": "p", "normalize": true}),
+    );
+    assert_eq!(
+        answered(&request, &[0.5]),
+        json!({"score": 0.5, "normalized": true, "query_length": 1, "passage_length": 1})
+    );
+    let raw = read(Route::Rerank, &json!({"query": "q", "passage": "p"}));
+    assert_eq!(raw.normalization, Some(Normalization::Raw));
+}
+
+#[test]
+fn example_5_baai_batch() {
+    let request = read(
+        Route::Batch,
+        &json!({"pairs": [
+            {"query": "a", "passage": "1"}, {"query": "b", "passage": "2"}, {"query": "a", "passage": "3"},
+        ], "normalize": false}),
+    );
+    assert_eq!(request.work.len(), 2, "pairs of one query go together");
+    assert_eq!(request.work[0].positions, [0, 2]);
+    assert_eq!(
+        answered(&request, &[0.1, 0.9, 0.5]),
+        json!({"scores": [0.1, 0.9, 0.5], "normalized": false, "pairs_count": 3})
+    );
+    let lists = read(Route::Batch, &json!({"pairs": [["a", "1"]]}));
+    assert_eq!(lists.work[0].query, "a");
+}
+
+#[test]
+fn baai_query() {
+    let request = read(Route::Query, &json!({"query": "q", "passages": ["a", "b"]}));
+    assert_eq!(request.normalization, Some(Normalization::Normalized));
+    assert_eq!(
+        answered(&request, &[0.25, 0.75]),
+        json!({"re_ranked": [{"passage": "b", "score": 0.75}, {"passage": "a", "score": 0.25}]})
+    );
+}
+
+#[test]
+fn example_6_voyage_gets_data() {
+    let body =
+        json!({"query": "q", "documents": ["a"], "model": "m", "top_k": null, "truncation": true});
+    let request = read(Route::Rerank, &body);
+    assert!(!request.truncation.forbidden);
+    assert_eq!(
+        answered(&request, &[0.5])["data"],
+        json!([{"index": 0, "relevance_score": 0.5, "score": 0.5}])
+    );
+    let request = read(
+        Route::Rerank,
+        &json!({"query": "q", "documents": ["a", "b"], "top_k": 1, "return_documents": true}),
+    );
+    let body = answered(&request, &[0.1, 0.5]);
+    assert_eq!(
+        body["data"],
+        json!([{"index": 1, "relevance_score": 0.5, "score": 0.5, "document": "b"}])
+    );
+    assert_eq!(
+        body["results"],
+        json!([{"index": 1, "relevance_score": 0.5, "document": {"text": "b"}}])
+    );
+}
+
+#[test]
+fn example_7_mixedbread() {
+    let request = read(
+        Route::Rerank,
+        &json!({"model": "m", "query": "q", "input": ["a"], "top_k": 1, "return_input": true}),
+    );
+    assert_eq!(
+        answered(&request, &[0.5]),
+        json!({
+            "usage": {"prompt_tokens": 5, "total_tokens": 5}, "model": "m", "object": "list",
+            "data": [{"index": 0, "score": 0.5, "input": "a", "object": "rank_result"}],
+            "top_k": 1, "return_input": true, "score_type": "sigmoid",
+        })
+    );
+}
+
+#[test]
+fn example_8_objects_and_string_booleans() {
+    let request = read(
+        Route::Rerank,
+        &json!({"query": "q", "documents": [{"text": "a"}, {"text": "b"}], "return_documents": "true"}),
+    );
+    assert!(request.return_documents);
+    assert_eq!(request.work[0].documents, ["a", "b"]);
+    let ranked = read(
+        Route::Rerank,
+        &json!({"query": "q", "documents": [{"title": "t", "n": 3, "x": null}], "rank_fields": ["n", "title", "x"]}),
+    );
+    assert_eq!(ranked.work[0].documents, ["3\nt"]);
+}
+
+#[test]
+fn example_9_top_n_zero_is_all() {
+    let request = read(
+        Route::Rerank,
+        &json!({"query": "q", "documents": ["a", "b"], "top_n": 0}),
+    );
+    assert_eq!(
+        answered(&request, &[0.1, 0.2])["results"]
+            .as_array()
+            .map(Vec::len),
+        Some(2)
+    );
+}
+
+#[test]
+fn example_11_documents_that_are_none() {
+    for (documents, param) in [
+        (json!([]), "documents"),
+        (json!(null), "documents"),
+        (json!(123), "documents"),
+        (json!([1, 2, 3]), "documents[0]"),
+        (json!(["a", null]), "documents[1]"),
+        (json!([{"title": "a"}]), "documents[0]"),
+        (json!([{"text": 3}]), "documents[0]"),
+    ] {
+        let body = json!({"query": "q", "documents": documents});
+        assert_eq!(
+            refused(Route::Rerank, &body),
+            (Some(param.into()), 400),
+            "{body}"
+        );
+    }
+}
+
+#[test]
+fn every_rule_names_its_field() {
+    for (body, param) in [
+        (json!({"documents": ["a"]}), "query"),
+        (json!({"query": "", "documents": ["a"]}), "query"),
+        (json!({"query": " \n", "documents": ["a"]}), "query"),
+        (json!({"query": 3, "documents": ["a"]}), "query"),
+        (
+            json!({"query": "q", "documents": ["a"], "texts": ["a"]}),
+            "documents",
+        ),
+        (
+            json!({"query": "q", "documents": ["a"], "input": ["a"]}),
+            "documents",
+        ),
+        (json!({"query": "q", "pairs": []}), "pairs"),
+        (json!({"query": "q", "passages": ["a"]}), "passages"),
+        (
+            json!({"query": "q", "documents": ["a"], "top_n": -1}),
+            "top_n",
+        ),
+        (
+            json!({"query": "q", "documents": ["a"], "top_n": 1.5}),
+            "top_n",
+        ),
+        (
+            json!({"query": "q", "documents": ["a"], "top_n": "x".repeat(5000)}),
+            "top_n",
+        ),
+        (
+            json!({"query": "q", "documents": ["a"], "top_n": 1, "top_k": 2}),
+            "top_k",
+        ),
+        (
+            json!({"query": "q", "documents": ["a"], "return_documents": "maybe"}),
+            "return_documents",
+        ),
+        (
+            json!({"query": "q", "documents": ["a"], "normalization": "x"}),
+            "normalization",
+        ),
+        (
+            json!({"query": "q", "documents": ["a"], "raw_scores": true, "normalize": true}),
+            "raw_scores",
+        ),
+        (
+            json!({"query": "q", "documents": ["a"], "truncate": "START"}),
+            "truncate",
+        ),
+        (
+            json!({"query": "q", "documents": ["a"], "truncate": false, "truncation": true}),
+            "truncation",
+        ),
+        (
+            json!({"query": "q", "documents": ["a"], "max_tokens_per_doc": -2}),
+            "max_tokens_per_doc",
+        ),
+    ] {
+        assert_eq!(
+            refused(Route::Rerank, &body),
+            (Some(param.into()), 400),
+            "{body}"
+        );
+    }
+    let too_many = json!({"query": "q", "documents": vec!["a"; 1001]});
+    assert_eq!(
+        refused(Route::Rerank, &too_many),
+        (Some("documents".into()), 400)
+    );
+}
+
+#[test]
+fn baai_bounds_are_422() {
+    for (route, body, param) in [
+        (
+            Route::Rerank,
+            json!({"query": "q", "passage": ""}),
+            "passage",
+        ),
+        (
+            Route::Rerank,
+            json!({"query": " ", "passage": "p"}),
+            "query",
+        ),
+        (
+            Route::Rerank,
+            json!({"query": "q", "passage": 3}),
+            "passage",
+        ),
+        (
+            Route::Rerank,
+            json!({"query": "q", "passage": "é".repeat(10_001)}),
+            "passage",
+        ),
+        (Route::Batch, json!({}), "pairs"),
+        (Route::Batch, json!({"pairs": []}), "pairs"),
+        (
+            Route::Batch,
+            json!({"pairs": [{"query": "q"}]}),
+            "pairs[0].passage",
+        ),
+        (
+            Route::Batch,
+            json!({"pairs": vec![json!({"query": "q", "passage": "p"}); 101]}),
+            "pairs",
+        ),
+        (
+            Route::Query,
+            json!({"query": "q", "passages": ["a", ""]}),
+            "passages[1]",
+        ),
+        (
+            Route::Query,
+            json!({"query": "q", "documents": ["a"]}),
+            "documents",
+        ),
+    ] {
+        assert_eq!(refused(route, &body), (Some(param.into()), 422), "{body}");
+    }
+    read(
+        Route::Rerank,
+        &json!({"query": "q", "passage": "é".repeat(10_000)}),
+    );
+}
+
+#[test]
+fn bodies_that_are_no_object() {
+    let cases: [&[u8]; 9] = [
+        b"",
+        b" ",
+        b"[]",
+        b"null",
+        b"3",
+        b"\"x\"",
+        b"{",
+        b"{\"query\":\"q\"} x",
+        b"{\"query\":\"\xff\"}",
+    ];
+    for bytes in cases {
+        let error = RerankBody::parse(bytes).expect_err("no object");
+        assert_eq!(
+            (error.param.as_deref(), error.status()),
+            (None, 400),
+            "{bytes:?}"
+        );
+    }
+    let huge = format!(r#"{{"query":"q","top_n":"{}"}}"#, "ü".repeat(1 << 20));
+    let error = RerankBody::parse(huge.as_bytes()).expect_err("no number");
+    assert!(
+        error.message.len() < 400,
+        "a message does not quote a megabyte"
+    );
+    assert_eq!(error.param.as_deref(), Some("top_n"));
+}
+
+#[test]
+fn scores_can_be_asked_for_by_several_names() {
+    use Normalization::{Mxbai, Normalized, Raw, Sigmoid};
+    for (extra, expected) in [
+        (json!({}), None),
+        (json!({"raw_scores": true}), Some(Raw)),
+        (json!({"use_activation": false}), Some(Raw)),
+        (json!({"normalize": false}), Some(Raw)),
+        (json!({"normalize": "mxbai"}), Some(Mxbai)),
+        (json!({"normalization": "sigmoid"}), Some(Sigmoid)),
+        (json!({"raw_scores": false}), Some(Normalized)),
+        (
+            json!({"raw_scores": false, "normalization": "mxbai"}),
+            Some(Mxbai),
+        ),
+        (
+            json!({"normalize": "false", "raw_scores": "true"}),
+            Some(Raw),
+        ),
+    ] {
+        let mut body = json!({"query": "q", "documents": ["a"]});
+        body.as_object_mut()
+            .expect("an object")
+            .extend(extra.as_object().expect("an object").clone());
+        assert_eq!(read(Route::Rerank, &body).normalization, expected, "{body}");
+    }
+}
+
+#[test]
+fn what_is_not_honoured_is_said() {
+    let request = read(
+        Route::Rerank,
+        &json!({"query": "q", "documents": ["a"], "max_chunks_per_doc": 4}),
+    );
+    assert_eq!(
+        answered(&request, &[0.5])["warnings"]
+            .as_array()
+            .map(Vec::len),
+        Some(1)
+    );
+}
+
+#[test]
+fn errors_take_the_style_of_the_shape() {
+    let style = |body: &[u8]| RerankBody::parse(body).expect_err("refused").style;
+    assert_eq!(style(br#"{"query":"q","texts":3}"#), ErrorStyle::Tei);
+    assert_eq!(style(br#"{"query":3,"passage":"p"}"#), ErrorStyle::FastApi);
+    assert_eq!(style(br#"{"query":3}"#), ErrorStyle::OpenAi);
+}

@@ -1,0 +1,108 @@
+//! What every request handler shares.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use defrost_inference::ModelInfo;
+use tokio::sync::{Semaphore, mpsc, watch};
+
+use crate::boot::Function;
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::phases::PhaseRecorder;
+use crate::worker::Job;
+
+/// One running function: its settings, its state of boot, its queue. Made by [`crate::start`].
+#[derive(Debug)]
+pub struct App {
+    pub(crate) function: Function,
+    pub(crate) config: Arc<Config>,
+    pub(crate) phases: Arc<PhaseRecorder>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) status: watch::Receiver<Status>,
+    pub(crate) draining: watch::Sender<bool>,
+    pub(crate) queue: mpsc::Sender<Job>,
+    /// One permit for each request that may wait for the model to load.
+    pub(crate) waiting_room: Semaphore,
+    pub(crate) answered: AtomicBool,
+    /// Time from exec to the first computed scores.
+    pub(crate) first_score_after: Arc<OnceLock<Duration>>,
+}
+
+/// How far boot has come.
+#[derive(Debug, Clone)]
+pub(crate) enum Status {
+    Loading,
+    Ready(Arc<Model>),
+    /// Why, for the log and the operator; clients are not told.
+    Failed(Arc<str>),
+}
+
+/// The loaded model, as requests see it.
+#[derive(Debug)]
+pub(crate) struct Model {
+    pub(crate) info: ModelInfo,
+    /// Names it is served under, at least one.
+    pub(crate) names: Vec<String>,
+    /// Time from exec until it was ready.
+    pub(crate) ready_after: Duration,
+    /// Unix time at which it was ready.
+    pub(crate) created: u64,
+}
+
+impl Model {
+    /// The name to answer with: the one asked for if it is served, else the first.
+    pub(crate) fn name_for<'a>(&'a self, asked: Option<&str>) -> &'a str {
+        let served = self.names.iter().find(|name| Some(name.as_str()) == asked);
+        served
+            .or_else(|| self.names.first())
+            .map_or("", String::as_str)
+    }
+}
+
+impl App {
+    /// Resolves when boot has failed, with the reason.
+    pub async fn failed(&self) -> String {
+        let mut status = self.status.clone();
+        let failed = status
+            .wait_for(|status| matches!(status, Status::Failed(_)))
+            .await;
+        match failed.as_deref() {
+            Ok(Status::Failed(reason)) => reason.to_string(),
+            _ => "the inference thread stopped".to_owned(),
+        }
+    }
+
+    /// Resolves when the model is loaded or boot has failed.
+    pub async fn booted(&self) {
+        let mut status = self.status.clone();
+        let _ = status
+            .wait_for(|status| !matches!(status, Status::Loading))
+            .await;
+    }
+
+    /// Tells requests that still wait for the model that the process is going away.
+    pub fn drain(&self) {
+        self.draining.send_replace(true);
+    }
+
+    pub(crate) fn ready_model(&self) -> Option<Arc<Model>> {
+        match &*self.status.borrow() {
+            Status::Ready(model) => Some(Arc::clone(model)),
+            Status::Loading | Status::Failed(_) => None,
+        }
+    }
+
+    /// The one word for probes: `ok`, `loading`, `failed` or `draining`.
+    pub(crate) fn state_word(&self) -> &'static str {
+        if *self.draining.borrow() {
+            return "draining";
+        }
+        match &*self.status.borrow() {
+            Status::Loading => "loading",
+            Status::Ready(_) => "ok",
+            Status::Failed(_) => "failed",
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! A function's life: configure, bind, load, serve, drain.
+//!
+//! Exit codes: 0 after a drain, `--help` or a good health check; 1 when the snapshot, the port or
+//! the runtime API fails; 2 for bad usage. Every failure is one line on stderr.
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::app::App;
+use crate::backend::Backend;
+use crate::config::{Action, Config, ConfigError};
+use crate::phases::PhaseRecorder;
+use crate::{healthcheck, http, lambda, logging, worker};
+
+/// Threads that read requests and write answers. Two, so that a large body being parsed does not
+/// hold up a probe; scoring has threads of its own.
+const IO_THREADS: usize = 2;
+
+/// Which function this binary is.
+#[derive(Debug, Clone, Copy)]
+pub struct Function {
+    /// The binary's name.
+    pub name: &'static str,
+    /// The binary's version.
+    pub version: &'static str,
+    /// One phrase for `--help`.
+    pub about: &'static str,
+    /// What runs the model.
+    pub backend: &'static str,
+}
+
+/// Why a function could not start or go on, in one line for the operator.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BootError(String);
+
+impl BootError {
+    /// With this message.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+
+    /// With an error's message and those of its causes.
+    pub fn from_error(error: &dyn std::error::Error) -> Self {
+        Self(crate::error::chain(error))
+    }
+}
+
+/// Runs a function from its command line to its exit code. `load` is called on the inference
+/// thread, after the port is bound.
+pub fn run<L>(function: Function, load: L) -> ExitCode
+where
+    L: FnOnce(&Config, &PhaseRecorder) -> Result<Box<dyn Backend>, BootError> + Send + 'static,
+{
+    run_with_args(function, std::env::args_os(), load)
+}
+
+/// As [`run`], with these arguments (the program's name first) instead of the process's own.
+pub fn run_with_args<L>(
+    function: Function,
+    args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    load: L,
+) -> ExitCode
+where
+    L: FnOnce(&Config, &PhaseRecorder) -> Result<Box<dyn Backend>, BootError> + Send + 'static,
+{
+    let phases = PhaseRecorder::start();
+    let begun = Instant::now();
+    let config = match Config::from_env(&function, args) {
+        Ok(Action::Serve(config)) => *config,
+        Ok(Action::Healthcheck { host, port }) => {
+            return match healthcheck::check(&host, port) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(message) => fail(&function, &message, 1),
+            };
+        }
+        Err(ConfigError::Info(text)) => {
+            // A closed stdout is not our failure.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            return ExitCode::SUCCESS;
+        }
+        Err(error @ ConfigError::Usage(_)) => return fail(&function, &error.to_string(), 2),
+    };
+    logging::start(&config);
+    phases.record("config", begun.elapsed());
+    tracing::info!(
+        "{} {}: {}",
+        function.name,
+        function.version,
+        config.summary()
+    );
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(IO_THREADS)
+        .enable_io()
+        .enable_time()
+        .build();
+    let result = match runtime {
+        Ok(runtime) => {
+            let result = runtime.block_on(live(function, config, Arc::new(phases), load));
+            // What is still running is past its grace.
+            runtime.shutdown_background();
+            result
+        }
+        Err(error) => Err(BootError::new(format!("starting the runtime: {error}"))),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&function, &error.to_string(), 1),
+    }
+}
+
+fn fail(function: &Function, message: &str, code: u8) -> ExitCode {
+    // A closed stderr leaves nothing to tell.
+    let _ = writeln!(std::io::stderr(), "{}: {message}", function.name);
+    ExitCode::from(code)
+}
+
+async fn live<L>(
+    function: Function,
+    config: Config,
+    phases: Arc<PhaseRecorder>,
+    load: L,
+) -> Result<(), BootError>
+where
+    L: FnOnce(&Config, &PhaseRecorder) -> Result<Box<dyn Backend>, BootError> + Send + 'static,
+{
+    let no_thread = |error| BootError::new(format!("starting the inference thread: {error}"));
+    if lambda::is_lambda() {
+        let app = worker::start(function, config, phases, load).map_err(no_thread)?;
+        return lambda::serve(app).await;
+    }
+    let no_signal = |error| BootError::new(format!("listening for signals: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(no_signal)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signal)?;
+    let listener = bind(&config).await?;
+    let app = worker::start(function, config, phases, load).map_err(no_thread)?;
+    let mut failure = None;
+    let shutdown = async {
+        tokio::select! {
+            reason = app.failed() => failure = Some(BootError::new(reason)),
+            _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
+            _ = interrupt.recv() => tracing::info!("SIGINT: draining"),
+        }
+    };
+    if !http::serve(listener, Arc::clone(&app), shutdown).await {
+        tracing::warn!(
+            "requests were cut off after {} s (SHUTDOWN_GRACE)",
+            app.config.shutdown_grace.as_secs_f64()
+        );
+    }
+    forget_port(&app);
+    failure.map_or(Ok(()), Err)
+}
+
+async fn bind(config: &Config) -> Result<TcpListener, BootError> {
+    let place = format!("{}:{}", config.host, config.port);
+    let failed = |error: std::io::Error| {
+        BootError::new(format!("listening on {place} (HOST, PORT): {error}"))
+    };
+    let listener = TcpListener::bind((config.host.as_str(), config.port))
+        .await
+        .map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    tracing::info!("listening on http://{address}");
+    if let Some(path) = &config.port_file {
+        write_port(path, address.port()).map_err(|error| {
+            BootError::new(format!("writing {} (PORT_FILE): {error}", path.display()))
+        })?;
+    }
+    Ok(listener)
+}
+
+/// Whoever waits for the file never reads half of it.
+fn write_port(path: &Path, port: u16) -> std::io::Result<()> {
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(".tmp");
+    std::fs::write(&unfinished, format!("{port}\n"))?;
+    std::fs::rename(&unfinished, path)
+}
+
+fn forget_port(app: &App) {
+    if let Some(path) = &app.config.port_file {
+        // Gone already is as good.
+        let _ = std::fs::remove_file(path);
+    }
+}

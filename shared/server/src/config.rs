@@ -1,0 +1,131 @@
+//! Settings: read once from flags and environment, checked together, printed at start.
+//!
+//! Flag beats variable beats default; an empty variable is unset, as compose files leave it.
+//! Everything is parsed before anything is reported, so one run shows every mistake. The lookup
+//! is a closure: tests never touch the process environment.
+
+mod parse;
+mod table;
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use defrost_inference::Normalization;
+
+pub use table::{SETTINGS, Setting};
+
+/// What the command line asks for.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// Serve requests.
+    Serve(Box<Config>),
+    /// Ask a running server for its health, then exit.
+    Healthcheck {
+        /// The server's host, never a wildcard.
+        host: String,
+        /// The server's port.
+        port: u16,
+    },
+}
+
+/// Why there is nothing to run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// `--help` or `--version`: the text to print on stdout, exit 0.
+    #[error("{0}")]
+    Info(String),
+    /// Bad usage: every mistake found, exit 2.
+    #[error("{}", .0.join("; "))]
+    Usage(Vec<String>),
+}
+
+/// Every setting with its value. Meanings and defaults: [`SETTINGS`].
+#[derive(Debug, Clone)]
+#[allow(
+    missing_docs,
+    reason = "each field is the setting of its name, described in SETTINGS"
+)]
+pub struct Config {
+    pub model: String,
+    pub host: String,
+    pub port: u16,
+    pub port_file: Option<PathBuf>,
+    pub fast_boot: bool,
+    pub num_threads: Option<usize>,
+    pub max_length: Option<usize>,
+    pub max_batch_tokens: usize,
+    pub max_documents: usize,
+    pub max_pairs: usize,
+    pub max_text_chars: usize,
+    pub max_body_bytes: usize,
+    pub max_queue: usize,
+    pub boot_timeout: Duration,
+    pub shutdown_grace: Duration,
+    pub verify: Verify,
+    pub cache_dir: Option<PathBuf>,
+    pub served_model_name: Vec<String>,
+    pub strict_model: bool,
+    pub default_top_n: Option<usize>,
+    pub normalization: Option<Normalization>,
+    pub return_data: ReturnData,
+    pub api_keys: Vec<String>,
+    pub cors_origins: Vec<String>,
+    pub log_level: String,
+    pub log_format: LogFormat,
+    /// The settings as given, for [`Config::summary`].
+    effective: Vec<(&'static str, String)>,
+}
+
+/// When a snapshot's bytes are checked; see the loader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verify {
+    /// Once a host, then by stamp.
+    Stamped,
+    /// Before first use.
+    OnTheFly,
+    /// All at restore.
+    Eager,
+}
+
+impl Verify {
+    /// The value of `VERIFY`, which is also the loader's name of the mode.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stamped => "stamped",
+            Self::OnTheFly => "on-the-fly",
+            Self::Eager => "eager",
+        }
+    }
+}
+
+/// When canonical answers carry `data`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReturnData {
+    /// When the request has `top_k` or `truncation`.
+    Auto,
+    /// Always.
+    Always,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For log collectors.
+    Json,
+}
+
+impl Config {
+    /// One line `NAME=value …` of the effective settings; secrets are counted, not shown.
+    pub fn summary(&self) -> String {
+        let mut line = String::new();
+        for (name, value) in &self.effective {
+            let space = if line.is_empty() { "" } else { " " };
+            // Writing to a String does not fail.
+            let _ = write!(line, "{space}{name}={value}");
+        }
+        line
+    }
+}

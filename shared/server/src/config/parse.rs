@@ -1,0 +1,352 @@
+//! From arguments and variables to a checked [`Config`].
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Arg, ArgMatches, Command};
+use defrost_inference::Normalization;
+
+use super::{Action, Config, ConfigError, LogFormat, ReturnData, SETTINGS, Setting, Verify};
+use crate::boot::Function;
+
+/// Variables with this prefix are ours alone, so an unknown one is a misspelt setting.
+const OWN_PREFIX: &str = "DEFROST_";
+
+impl Config {
+    /// Reads these arguments and the process's environment.
+    pub fn from_env(
+        function: &Function,
+        args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    ) -> Result<Action, ConfigError> {
+        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        Self::from_lookup(function, args, |name| std::env::var(name).ok(), names)
+    }
+
+    /// Reads arguments (the program's name first) and variables. `names` are all variables that
+    /// are set, to find misspelt ones. Every name may carry the prefix `DEFROST_`.
+    pub fn from_lookup(
+        function: &Function,
+        args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+        lookup: impl Fn(&str) -> Option<String>,
+        names: impl IntoIterator<Item = String>,
+    ) -> Result<Action, ConfigError> {
+        let matches = command(function)
+            .try_get_matches_from(args)
+            .map_err(|error| usage(&error))?;
+        let healthcheck = matches.subcommand_matches("healthcheck");
+        let mut reader = Reader {
+            matches: &matches,
+            lookup: &lookup,
+            errors: Vec::new(),
+            effective: Vec::new(),
+        };
+        reader.refuse_unknown(names);
+        if let Some(matches) = healthcheck {
+            reader.matches = matches;
+            let host = reader.text("HOST");
+            let port = reader.number("PORT", 1, u16::MAX);
+            return reader.finish(Action::Healthcheck {
+                host: reachable(&host),
+                port: port.unwrap_or_default(),
+            });
+        }
+        let config = reader.config();
+        reader.finish(Action::Serve(Box::new(config)))
+    }
+}
+
+fn command(function: &Function) -> Command {
+    let args = || {
+        SETTINGS.iter().map(|setting| {
+            let default = match setting.default {
+                "" => String::new(),
+                default => format!(" [default: {default}]"),
+            };
+            let aliases = match setting.aliases {
+                [] => String::new(),
+                aliases => format!(" or {}", aliases.join(", ")),
+            };
+            Arg::new(setting.name)
+                .long(setting.flag())
+                .value_name(setting.value)
+                .help(format!(
+                    "{}{default} [env: {}{aliases}]",
+                    setting.help, setting.name
+                ))
+        })
+    };
+    Command::new(function.name)
+        .version(function.version)
+        .about(function.about)
+        .disable_help_subcommand(true)
+        .args(args())
+        .subcommand(
+            Command::new("healthcheck")
+                .about("ask the server on HOST:PORT for its health; exit 0 when it is ready")
+                .args(args().filter(|arg| ["HOST", "PORT"].contains(&arg.get_id().as_str()))),
+        )
+}
+
+fn usage(error: &clap::Error) -> ConfigError {
+    use clap::error::ErrorKind::{DisplayHelp, DisplayVersion};
+    let text = error.render().to_string();
+    match error.kind() {
+        DisplayHelp | DisplayVersion => ConfigError::Info(text),
+        _ => {
+            let line = text
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .trim_start_matches("error: ");
+            ConfigError::Usage(vec![format!("{line} (see --help)")])
+        }
+    }
+}
+
+/// A wildcard address is for listening; a client asks loopback.
+fn reachable(host: &str) -> String {
+    match host {
+        "0.0.0.0" => "127.0.0.1".to_owned(),
+        "::" => "::1".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+struct Reader<'a> {
+    matches: &'a ArgMatches,
+    lookup: &'a dyn Fn(&str) -> Option<String>,
+    errors: Vec<String>,
+    effective: Vec<(&'static str, String)>,
+}
+
+impl Reader<'_> {
+    fn finish(self, action: Action) -> Result<Action, ConfigError> {
+        if self.errors.is_empty() {
+            Ok(action)
+        } else {
+            Err(ConfigError::Usage(self.errors))
+        }
+    }
+
+    fn refuse_unknown(&mut self, names: impl IntoIterator<Item = String>) {
+        let mut unknown: Vec<String> = names
+            .into_iter()
+            .filter(|name| {
+                name.strip_prefix(OWN_PREFIX).is_some_and(|own| {
+                    !SETTINGS
+                        .iter()
+                        .any(|setting| setting.name == own || setting.aliases.contains(&own))
+                })
+            })
+            .collect();
+        unknown.sort_unstable();
+        self.errors.extend(
+            unknown
+                .into_iter()
+                .map(|name| format!("{name}: no such setting (see --help)")),
+        );
+    }
+
+    fn config(&mut self) -> Config {
+        let mut config = Config {
+            model: self.text("MODEL"),
+            host: self.text("HOST"),
+            port: self.number("PORT", 0, u16::MAX).unwrap_or_default(),
+            port_file: self.path("PORT_FILE"),
+            fast_boot: self.flag("FAST_BOOT"),
+            num_threads: self.number("NUM_THREADS", 1, 1024),
+            max_length: self.number("MAX_LENGTH", 1, usize::MAX),
+            max_batch_tokens: self
+                .number("MAX_BATCH_TOKENS", 1, usize::MAX)
+                .unwrap_or_default(),
+            max_documents: self
+                .number("MAX_DOCUMENTS", 1, usize::MAX)
+                .unwrap_or_default(),
+            max_pairs: self.number("MAX_PAIRS", 1, usize::MAX).unwrap_or_default(),
+            max_text_chars: self
+                .number("MAX_TEXT_CHARS", 1, usize::MAX)
+                .unwrap_or_default(),
+            max_body_bytes: self
+                .number("MAX_BODY_BYTES", 1, usize::MAX)
+                .unwrap_or_default(),
+            // The bound of tokio's channel.
+            max_queue: self
+                .number("MAX_QUEUE", 1, usize::MAX >> 3)
+                .unwrap_or_default(),
+            boot_timeout: self.seconds("BOOT_TIMEOUT"),
+            shutdown_grace: self.seconds("SHUTDOWN_GRACE"),
+            verify: self
+                .choice(
+                    "VERIFY",
+                    &[Verify::Stamped, Verify::OnTheFly, Verify::Eager]
+                        .map(|mode| (mode.as_str(), mode)),
+                )
+                .unwrap_or(Verify::Stamped),
+            cache_dir: self.path("CACHE_DIR"),
+            served_model_name: self.list("SERVED_MODEL_NAME"),
+            strict_model: self.flag("STRICT_MODEL"),
+            default_top_n: self.number("DEFAULT_TOP_N", 0, usize::MAX),
+            normalization: self.choice(
+                "NORMALIZATION",
+                &[
+                    ("sigmoid", Normalization::Sigmoid),
+                    ("raw", Normalization::Raw),
+                    ("mxbai", Normalization::Mxbai),
+                ],
+            ),
+            return_data: self
+                .choice(
+                    "RETURN_DATA",
+                    &[("auto", ReturnData::Auto), ("always", ReturnData::Always)],
+                )
+                .unwrap_or(ReturnData::Auto),
+            api_keys: self.list("API_KEYS"),
+            cors_origins: self.list("CORS_ORIGINS"),
+            log_level: self.text("LOG_LEVEL"),
+            log_format: self
+                .choice(
+                    "LOG_FORMAT",
+                    &[("text", LogFormat::Text), ("json", LogFormat::Json)],
+                )
+                .unwrap_or(LogFormat::Text),
+            effective: Vec::new(),
+        };
+        if let Some(backend) = self.value("BACKEND").filter(|backend| backend != "engine") {
+            self.errors.push(format!(
+                "BACKEND: this binary has engine only, found {backend:?}"
+            ));
+        }
+        if config.cors_origins == ["none"] {
+            config.cors_origins.clear();
+        }
+        for origin in &config.cors_origins {
+            if axum::http::HeaderValue::from_str(origin).is_err() {
+                self.errors.push(
+                    "CORS_ORIGINS: an origin holds characters that no header can carry".to_owned(),
+                );
+            }
+        }
+        if let Err(error) = crate::logging::filter(&config.log_level) {
+            self.errors.push(format!("LOG_LEVEL: {error}"));
+        }
+        if config.model.is_empty() {
+            self.errors
+                .push("MODEL: not set; name the snapshot to serve".to_owned());
+        }
+        config.effective = std::mem::take(&mut self.effective);
+        config
+    }
+
+    /// The setting's value as text: flag, variable, aliases, default.
+    fn value(&mut self, name: &'static str) -> Option<String> {
+        let setting = SETTINGS.iter().find(|setting| setting.name == name)?;
+        let value = self.given(setting).or_else(|| match setting.default {
+            "" => None,
+            default => Some(default.to_owned()),
+        })?;
+        let shown = if setting.secret {
+            "(hidden)".to_owned()
+        } else {
+            value.clone()
+        };
+        self.effective.push((setting.name, shown));
+        Some(value)
+    }
+
+    fn given(&self, setting: &Setting) -> Option<String> {
+        let flag = self.matches.get_one::<String>(setting.name).cloned();
+        flag.or_else(|| {
+            [setting.name]
+                .iter()
+                .chain(setting.aliases)
+                .find_map(|name| {
+                    let plain = (self.lookup)(name).filter(|value| !value.trim().is_empty());
+                    plain.or_else(|| {
+                        (self.lookup)(&format!("{OWN_PREFIX}{name}"))
+                            .filter(|value| !value.trim().is_empty())
+                    })
+                })
+        })
+        .map(|value| value.trim().to_owned())
+    }
+
+    fn text(&mut self, name: &'static str) -> String {
+        self.value(name).unwrap_or_default()
+    }
+
+    fn path(&mut self, name: &'static str) -> Option<PathBuf> {
+        self.value(name).map(PathBuf::from)
+    }
+
+    fn list(&mut self, name: &'static str) -> Vec<String> {
+        let value = self.value(name).unwrap_or_default();
+        value
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty())
+            .map(str::to_owned)
+            .collect()
+    }
+
+    fn flag(&mut self, name: &'static str) -> bool {
+        let value = self.text(name);
+        match value.to_ascii_lowercase().as_str() {
+            "true" | "1" | "yes" | "on" => true,
+            "false" | "0" | "no" | "off" => false,
+            _ => {
+                self.errors
+                    .push(format!("{name}: expected true or false, found {value:?}"));
+                false
+            }
+        }
+    }
+
+    fn number<T>(&mut self, name: &'static str, min: T, max: T) -> Option<T>
+    where
+        T: std::str::FromStr + PartialOrd + std::fmt::Display + Copy,
+    {
+        let value = self.value(name)?;
+        match value.parse::<T>() {
+            Ok(number) if number >= min && number <= max => Some(number),
+            _ => {
+                self.errors.push(format!(
+                    "{name}: expected a whole number from {min} to {max}, found {value:?}"
+                ));
+                None
+            }
+        }
+    }
+
+    fn seconds(&mut self, name: &'static str) -> Duration {
+        let value = self.text(name);
+        let seconds = value
+            .parse::<f64>()
+            .ok()
+            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        // Beyond a day a timer's deadline stops meaning anything, and may overflow.
+        seconds
+            .filter(|seconds| *seconds <= Duration::from_hours(24))
+            .unwrap_or_else(|| {
+                self.errors.push(format!(
+                    "{name}: expected seconds from 0 to 86400, found {value:?}"
+                ));
+                Duration::ZERO
+            })
+    }
+
+    fn choice<T: Copy>(&mut self, name: &'static str, choices: &[(&str, T)]) -> Option<T> {
+        let value = self.value(name)?;
+        let found = choices
+            .iter()
+            .find(|(choice, _)| value.eq_ignore_ascii_case(choice));
+        if found.is_none() {
+            let names: Vec<_> = choices.iter().map(|(choice, _)| *choice).collect();
+            self.errors.push(format!(
+                "{name}: expected {}, found {value:?}",
+                names.join(" or ")
+            ));
+        }
+        found.map(|&(_, value)| value)
+    }
+}

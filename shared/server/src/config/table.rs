@@ -1,0 +1,245 @@
+//! The settings, each once: this table makes the flags, the variables, `--help`, the start-up
+//! print and, by a test, the README.
+
+/// One setting.
+#[derive(Debug)]
+pub struct Setting {
+    /// Environment variable; the flag is the same in kebab-case.
+    pub name: &'static str,
+    /// Other names for the same variable, used when `name` is not set, first one first.
+    pub aliases: &'static [&'static str],
+    /// Value used when nothing is set, written as one would set it; empty: none.
+    pub default: &'static str,
+    /// What kind of value it takes.
+    pub value: &'static str,
+    /// One line of explanation.
+    pub help: &'static str,
+    /// Never printed.
+    pub secret: bool,
+}
+
+impl Setting {
+    /// `MAX_LENGTH` as `max-length`.
+    pub fn flag(&self) -> String {
+        self.name.to_ascii_lowercase().replace('_', "-")
+    }
+
+    /// The setting's row in the README: name, default, meaning.
+    pub fn markdown_row(&self) -> String {
+        let default = if self.default.is_empty() {
+            String::new()
+        } else {
+            format!("`{}`", self.default)
+        };
+        format!("| `{}` | {default} | {} |", self.name, self.help)
+    }
+}
+
+const fn setting(
+    name: &'static str,
+    value: &'static str,
+    default: &'static str,
+    help: &'static str,
+) -> Setting {
+    Setting {
+        name,
+        aliases: &[],
+        default,
+        value,
+        help,
+        secret: false,
+    }
+}
+
+/// Every setting of a function binary.
+///
+/// Defaults that are numbers: `MAX_BATCH_TOKENS` is four 512-token pairs, enough rows to fill the
+/// int8 kernels while the activations stay in the cache. `MAX_DOCUMENTS` is what Voyage allows.
+/// `MAX_BODY_BYTES` holds 1,000 documents of 10,000 characters. `MAX_QUEUE` times the time of a
+/// typical request (0.5 s) is about the minute after which clients give up. `BOOT_TIMEOUT` covers
+/// a slow first restore and stays below the 300 s at which Cloud Run cuts a request.
+/// `SHUTDOWN_GRACE` is shorter than the 10 s Cloud Run leaves after SIGTERM.
+pub const SETTINGS: &[Setting] = &[
+    Setting {
+        aliases: &["MODEL_ID", "MODEL_NAME", "MODEL_PATH"],
+        ..setting("MODEL", "PATH", "", "snapshot to serve (required)")
+    },
+    setting(
+        "HOST",
+        "ADDRESS",
+        "127.0.0.1",
+        "address to listen on; images set 0.0.0.0",
+    ),
+    setting(
+        "PORT",
+        "NUMBER",
+        "8000",
+        "port to listen on; 0 picks a free one and logs it",
+    ),
+    setting(
+        "PORT_FILE",
+        "PATH",
+        "",
+        "write the port in use to this file",
+    ),
+    setting(
+        "FAST_BOOT",
+        "BOOL",
+        "true",
+        "ready as early as possible; false: tune and warm up first",
+    ),
+    setting(
+        "BACKEND",
+        "NAME",
+        "engine",
+        "what runs the model; this binary has engine only",
+    ),
+    setting(
+        "NUM_THREADS",
+        "NUMBER",
+        "",
+        "worker threads; default: physical cores within the cgroup's quota",
+    ),
+    setting(
+        "MAX_LENGTH",
+        "TOKENS",
+        "",
+        "most tokens of one query-document pair; default: the model's own",
+    ),
+    setting(
+        "MAX_BATCH_TOKENS",
+        "TOKENS",
+        "2048",
+        "token budget of one forward pass; bounds memory, never changes scores",
+    ),
+    setting(
+        "MAX_DOCUMENTS",
+        "NUMBER",
+        "1000",
+        "most documents of one request",
+    ),
+    setting(
+        "MAX_PAIRS",
+        "NUMBER",
+        "100",
+        "most pairs or passages on /rerank/batch and /rerank/query",
+    ),
+    setting(
+        "MAX_TEXT_CHARS",
+        "NUMBER",
+        "10000",
+        "most characters of a text in the BAAI shapes",
+    ),
+    setting(
+        "MAX_BODY_BYTES",
+        "BYTES",
+        "10485760",
+        "most bytes of a request body",
+    ),
+    setting(
+        "MAX_QUEUE",
+        "NUMBER",
+        "128",
+        "most requests waiting, during boot and after",
+    ),
+    setting(
+        "BOOT_TIMEOUT",
+        "SECONDS",
+        "120",
+        "how long a request waits for the model to load",
+    ),
+    setting(
+        "SHUTDOWN_GRACE",
+        "SECONDS",
+        "9",
+        "how long running requests may take after SIGTERM",
+    ),
+    setting(
+        "VERIFY",
+        "MODE",
+        "stamped",
+        "when bytes are checked: stamped, on-the-fly or eager",
+    ),
+    setting(
+        "CACHE_DIR",
+        "PATH",
+        "",
+        "where stamps of verified snapshots are kept",
+    ),
+    setting(
+        "SERVED_MODEL_NAME",
+        "LIST",
+        "",
+        "names to serve the model under; default: the snapshot's",
+    ),
+    setting(
+        "STRICT_MODEL",
+        "BOOL",
+        "false",
+        "refuse requests that name another model",
+    ),
+    setting(
+        "DEFAULT_TOP_N",
+        "NUMBER",
+        "",
+        "results returned when a request does not say; default: all",
+    ),
+    setting(
+        "NORMALIZATION",
+        "NAME",
+        "",
+        "scores when a request does not say: sigmoid, raw or mxbai; default: the model's own",
+    ),
+    setting(
+        "RETURN_DATA",
+        "NAME",
+        "auto",
+        "add the data array: auto (when top_k or truncation is sent) or always",
+    ),
+    Setting {
+        aliases: &["API_KEY"],
+        secret: true,
+        ..setting(
+            "API_KEYS",
+            "LIST",
+            "",
+            "keys that clients must send; default: no key needed",
+        )
+    },
+    setting(
+        "CORS_ORIGINS",
+        "LIST",
+        "*",
+        "origins that browsers may call from; none: no CORS headers",
+    ),
+    setting(
+        "LOG_LEVEL",
+        "FILTER",
+        "info",
+        "error, warn, info, debug, trace, or a tracing filter",
+    ),
+    setting("LOG_FORMAT", "NAME", "text", "text or json"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<_> = SETTINGS
+            .iter()
+            .flat_map(|setting| setting.aliases.iter().chain([&setting.name]))
+            .collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn flags_are_kebab_case() {
+        let flags: Vec<_> = SETTINGS.iter().map(Setting::flag).collect();
+        assert!(flags.contains(&"max-batch-tokens".to_owned()));
+    }
+}

@@ -1,0 +1,241 @@
+//! Every error a client can get, as status, stable code and body.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use defrost_api::{ErrorBody, ErrorStyle, Invalid};
+
+/// Seconds after which a refused client may try again: longer than a typical request takes (0.5 s)
+/// and than a 0.5-billion-parameter model takes to boot (0.15 s), so a place is free by then.
+const RETRY_AFTER_SECONDS: u16 = 1;
+
+/// An error on its way to a client.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct ApiError {
+    status: StatusCode,
+    code: &'static str,
+    param: Option<String>,
+    message: String,
+    style: ErrorStyle,
+    retry: bool,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        let style = ErrorStyle::OpenAi;
+        Self {
+            status,
+            code,
+            param: None,
+            message: message.into(),
+            style,
+            retry: false,
+        }
+    }
+
+    fn retriable(mut self) -> Self {
+        self.retry = true;
+        self
+    }
+
+    pub(crate) fn styled(mut self, style: ErrorStyle) -> Self {
+        self.style = style;
+        self
+    }
+
+    pub(crate) fn loading(message: String) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "loading", message).retriable()
+    }
+
+    pub(crate) fn unavailable() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "model_unavailable",
+            "the model could not be restored; the server's log says why",
+        )
+    }
+
+    pub(crate) fn shutting_down() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "shutting_down",
+            "the server is shutting down; send the request again",
+        )
+        .retriable()
+    }
+
+    pub(crate) fn queue_full(limit: usize) -> Self {
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "queue_full",
+            format!("{limit} requests are queued already (MAX_QUEUE); retry later"),
+        )
+        .retriable()
+    }
+
+    pub(crate) fn unauthorized(message: &str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message)
+    }
+
+    pub(crate) fn not_found(path: &str) -> Self {
+        let shown: String = path.chars().take(100).collect();
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            format!("no such route: {shown}; GET / lists the routes"),
+        )
+    }
+
+    pub(crate) fn method_not_allowed(method: &str) -> Self {
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            format!("this route does not take {method}; the allow header lists what it takes"),
+        )
+    }
+
+    pub(crate) fn model_not_found(asked: &str, served: &[String]) -> Self {
+        let shown: String = asked.chars().take(100).collect();
+        let mut error = Self::new(
+            StatusCode::NOT_FOUND,
+            "model_not_found",
+            format!(
+                "model {shown:?} is not served here; served: {}",
+                served.join(", ")
+            ),
+        );
+        error.param = Some("model".into());
+        error
+    }
+
+    pub(crate) fn body_too_large(limit: usize, found: Option<u64>) -> Self {
+        let found = found.map_or_else(|| "more".to_owned(), |bytes| format!("{bytes} bytes"));
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "payload_too_large",
+            format!(
+                "the body may have at most {limit} bytes (MAX_BODY_BYTES), found {found}; send fewer documents"
+            ),
+        )
+    }
+
+    pub(crate) fn media_type(message: &str) -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            message,
+        )
+    }
+
+    pub(crate) fn body_incomplete() -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "invalid_request",
+            "the body ended before it was complete",
+        )
+    }
+
+    pub(crate) fn body_too_slow(seconds: u64) -> Self {
+        Self::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "timeout",
+            format!("no byte of the body came for {seconds} s; send it again"),
+        )
+    }
+
+    pub(crate) fn non_finite(index: usize) -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "non_finite_score",
+            format!("the model's score for document {index} is not a finite number"),
+        )
+    }
+
+    /// A fault of ours: the log gets `cause`, the client only learns that it happened.
+    pub(crate) fn internal(cause: &str) -> Self {
+        tracing::error!("{cause}");
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal_error",
+            "the server failed on this request; its log has the reason under this x-request-id",
+        )
+    }
+}
+
+impl From<Invalid> for ApiError {
+    fn from(invalid: Invalid) -> Self {
+        let status = StatusCode::from_u16(invalid.status()).unwrap_or(StatusCode::BAD_REQUEST);
+        let error = Self::new(status, "invalid_request", invalid.message).styled(invalid.style);
+        Self {
+            param: invalid.param,
+            ..error
+        }
+    }
+}
+
+impl From<defrost_inference::Error> for ApiError {
+    fn from(error: defrost_inference::Error) -> Self {
+        use defrost_inference::Error;
+        match error {
+            Error::InvalidInput { param, message } => {
+                let error = Self::new(StatusCode::BAD_REQUEST, "invalid_request", message);
+                Self {
+                    param: Some(param.into()),
+                    ..error
+                }
+            }
+            Error::TooLong { .. } => {
+                let error = Self::new(
+                    StatusCode::BAD_REQUEST,
+                    "context_length_exceeded",
+                    error.to_string(),
+                );
+                Self {
+                    param: Some("documents".into()),
+                    ..error
+                }
+            }
+            Error::NonFinite { index } => Self::non_finite(index),
+            other => Self::internal(&chain(&other)),
+        }
+    }
+}
+
+/// An error with its causes, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        // Transparent errors repeat their source.
+        if !line.ends_with(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+        source = cause.source();
+    }
+    line.replace('\n', " ")
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = self.status.as_u16();
+        let body = ErrorBody::new(
+            self.style,
+            status,
+            self.code,
+            self.param.as_deref(),
+            &self.message,
+        );
+        let mut response = (self.status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        if self.retry {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

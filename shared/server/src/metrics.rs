@@ -1,0 +1,267 @@
+//! Prometheus metrics, all named `defrost_…`.
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use defrost_inference::{ModelInfo, Score};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+use crate::boot::Function;
+
+type Seconds = Gauge<f64, AtomicU64>;
+
+/// Content type of [`Metrics::encode`].
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    route: String,
+    code: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabels {
+    route: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabels {
+    kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PhaseLabels {
+    phase: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BuildLabels {
+    function: &'static str,
+    version: &'static str,
+    backend: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ModelLabels {
+    model: String,
+    family: String,
+    precision: String,
+    kernel: &'static str,
+    snapshot: String,
+}
+
+/// The metrics of one function.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    request_duration: Family<RouteLabels, Histogram, fn() -> Histogram>,
+    queue_duration: Histogram,
+    inference_duration: Histogram,
+    batch_items: Histogram,
+    batch_tokens: Histogram,
+    tokens: Family<KindLabels, Counter>,
+    truncated: Counter,
+    pub(crate) cancelled: Counter,
+    pub(crate) queue_depth: Gauge,
+    pub(crate) inflight: Gauge,
+    model_load: Seconds,
+    cold_start: Seconds,
+    warmup: Seconds,
+    boot_phase: Family<PhaseLabels, Seconds>,
+    ready: Gauge,
+    model_info: Family<ModelLabels, Gauge>,
+}
+
+/// 1 ms to 65 s: from a probe to the largest request on a small machine.
+fn durations() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 2.0, 17))
+}
+
+/// 1 to 2^`powers`.
+fn sizes(powers: u16) -> Histogram {
+    Histogram::new(exponential_buckets(1.0, 2.0, powers + 1))
+}
+
+impl Metrics {
+    pub(crate) fn new(function: &Function) -> Self {
+        let metrics = Self {
+            registry: Registry::with_prefix("defrost"),
+            requests: Family::default(),
+            request_duration: Family::new_with_constructor(durations as fn() -> Histogram),
+            queue_duration: durations(),
+            inference_duration: durations(),
+            batch_items: sizes(10),
+            batch_tokens: sizes(20),
+            tokens: Family::default(),
+            truncated: Counter::default(),
+            cancelled: Counter::default(),
+            queue_depth: Gauge::default(),
+            inflight: Gauge::default(),
+            model_load: Seconds::default(),
+            cold_start: Seconds::default(),
+            warmup: Seconds::default(),
+            boot_phase: Family::default(),
+            ready: Gauge::default(),
+            model_info: Family::default(),
+        };
+        metrics.registered(function)
+    }
+
+    fn registered(mut self, function: &Function) -> Self {
+        let build: Family<BuildLabels, Gauge> = Family::default();
+        build
+            .get_or_create(&BuildLabels {
+                function: function.name,
+                version: function.version,
+                backend: function.backend,
+            })
+            .set(1);
+        let r = &mut self.registry;
+        // The encoder adds `_total` to counters.
+        r.register("requests", "Requests answered", self.requests.clone());
+        r.register(
+            "request_duration_seconds",
+            "Time from request to answer",
+            self.request_duration.clone(),
+        );
+        r.register(
+            "queue_duration_seconds",
+            "Time in the queue",
+            self.queue_duration.clone(),
+        );
+        r.register(
+            "inference_duration_seconds",
+            "Time in the model",
+            self.inference_duration.clone(),
+        );
+        r.register(
+            "batch_items",
+            "Documents of one request",
+            self.batch_items.clone(),
+        );
+        r.register(
+            "batch_tokens",
+            "Tokens of one request",
+            self.batch_tokens.clone(),
+        );
+        r.register("tokens", "Tokens run", self.tokens.clone());
+        r.register(
+            "truncated",
+            "Documents cut to fit the model",
+            self.truncated.clone(),
+        );
+        r.register(
+            "cancelled",
+            "Requests dropped because their client had gone",
+            self.cancelled.clone(),
+        );
+        r.register(
+            "queue_depth",
+            "Requests in the queue",
+            self.queue_depth.clone(),
+        );
+        r.register("inflight", "Requests being handled", self.inflight.clone());
+        r.register(
+            "model_load_seconds",
+            "Time to restore the model",
+            self.model_load.clone(),
+        );
+        r.register(
+            "cold_start_seconds",
+            "Time from exec to ready",
+            self.cold_start.clone(),
+        );
+        r.register(
+            "warmup_seconds",
+            "Time of the warm-up run, 0 without one",
+            self.warmup.clone(),
+        );
+        r.register(
+            "boot_phase_seconds",
+            "Time of one phase of boot",
+            self.boot_phase.clone(),
+        );
+        r.register("ready", "Whether the model is loaded", self.ready.clone());
+        r.register("build_info", "The running binary", build);
+        r.register("model_info", "The loaded model", self.model_info.clone());
+        self
+    }
+
+    pub(crate) fn answered(&self, route: &str, code: u16, duration: Duration) {
+        let route = route.to_owned();
+        self.requests
+            .get_or_create(&RequestLabels {
+                route: route.clone(),
+                code,
+            })
+            .inc();
+        self.request_duration
+            .get_or_create(&RouteLabels { route })
+            .observe(duration.as_secs_f64());
+    }
+
+    pub(crate) fn scored(&self, queue: Duration, inference: Duration, scores: &[Vec<Score>]) {
+        let scores = || scores.iter().flatten();
+        let tokens: usize = scores().map(|score| score.tokens).sum();
+        self.queue_duration.observe(queue.as_secs_f64());
+        self.inference_duration.observe(inference.as_secs_f64());
+        self.batch_items.observe(scores().count() as f64);
+        self.batch_tokens.observe(tokens as f64);
+        self.tokens
+            .get_or_create(&KindLabels { kind: "prompt" })
+            .inc_by(tokens as u64);
+        self.truncated
+            .inc_by(scores().filter(|score| score.truncated).count() as u64);
+    }
+
+    pub(crate) fn phase(&self, phase: &'static str, duration: Duration) {
+        self.boot_phase
+            .get_or_create(&PhaseLabels { phase })
+            .set(duration.as_secs_f64());
+    }
+
+    /// Notes the end of boot.
+    pub(crate) fn ready(
+        &self,
+        info: &ModelInfo,
+        after: Duration,
+        phases: &[(&'static str, Duration)],
+    ) {
+        for &(phase, duration) in phases {
+            self.phase(phase, duration);
+        }
+        let not_loading = ["exec", "config", "warmup"];
+        let load: Duration = phases
+            .iter()
+            .filter(|(phase, _)| !not_loading.contains(phase))
+            .map(|(_, time)| *time)
+            .sum();
+        self.model_load.set(load.as_secs_f64());
+        if let Some((_, warmup)) = phases.iter().find(|(phase, _)| *phase == "warmup") {
+            self.warmup.set(warmup.as_secs_f64());
+        }
+        self.cold_start.set(after.as_secs_f64());
+        self.ready.set(1);
+        self.model_info
+            .get_or_create(&ModelLabels {
+                model: info.name.clone(),
+                family: info.family.clone(),
+                precision: info.precision.clone(),
+                kernel: info.kernel,
+                snapshot: info.snapshot.clone(),
+            })
+            .set(1);
+    }
+
+    pub(crate) fn encode(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}

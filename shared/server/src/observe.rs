@@ -1,0 +1,170 @@
+//! What every answer gets, whatever the route: an id, its times, a count, a log line; and the
+//! check of the key in front of the routes that need one.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use prometheus_client::metrics::gauge::Gauge;
+
+use crate::app::App;
+use crate::error::ApiError;
+use crate::request_id::RequestId;
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_PROCESS_TIME: HeaderName = HeaderName::from_static("x-process-time");
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// Answered without a key: probes and scrapers have none.
+const PUBLIC: [&str; 5] = ["/health", "/ready", "/live", "/ping", "/metrics"];
+
+/// Counts a request while it is handled, also when its client goes away midway.
+struct InFlight(Gauge);
+
+impl InFlight {
+    fn enter(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+pub(crate) async fn observe(
+    State(app): State<Arc<App>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let begun = Instant::now();
+    let _in_flight = InFlight::enter(&app.metrics.inflight);
+    let id = RequestId::of(request.headers().get(X_REQUEST_ID));
+    let method = request.method().clone();
+    // The pattern, not the path: a label per path would let clients grow the metrics without end.
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
+    request.extensions_mut().insert(id.clone());
+
+    let mut response = next.run(request).await;
+
+    let elapsed = begun.elapsed();
+    let code = response.status().as_u16();
+    app.metrics.answered(route, code, elapsed);
+    let headers = response.headers_mut();
+    if let Ok(value) = HeaderValue::from_str(&id.0) {
+        headers.insert(X_REQUEST_ID, value);
+    }
+    if let Ok(value) = HeaderValue::from_str(&format!("{:.6}", elapsed.as_secs_f64())) {
+        headers.insert(X_PROCESS_TIME, value);
+    }
+    let ms = elapsed.as_secs_f64() * 1e3;
+    if code < 500 {
+        tracing::debug!(%method, route, code, request_id = %id.0, "answered in {ms:.1} ms");
+    } else {
+        tracing::warn!(%method, route, code, request_id = %id.0, "answered in {ms:.1} ms");
+    }
+    response
+}
+
+pub(crate) async fn authorize(
+    State(app): State<Arc<App>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let keys = &app.config.api_keys;
+    if keys.is_empty() || PUBLIC.contains(&request.uri().path()) {
+        return next.run(request).await;
+    }
+    match sent_key(request.headers()) {
+        Some(key) if known(keys, key) => next.run(request).await,
+        Some(_) => {
+            ApiError::unauthorized("the api key is not known here; check it").into_response()
+        }
+        None => ApiError::unauthorized(
+            "an api key is needed; send it as authorization: Bearer <key> or as x-api-key",
+        )
+        .into_response(),
+    }
+}
+
+/// The key as `Bearer <key>`, as the bare key (`LlamaIndex`'s TEI client), or in `x-api-key`. An empty
+/// header counts as none: Dify sends one.
+fn sent_key(headers: &HeaderMap) -> Option<&[u8]> {
+    let authorization = headers.get(header::AUTHORIZATION).map(|value| {
+        let value = value.as_bytes().trim_ascii();
+        match value.split_at_checked(6) {
+            Some((scheme, key)) if scheme.eq_ignore_ascii_case(b"bearer") => key.trim_ascii(),
+            _ => value,
+        }
+    });
+    let own = headers
+        .get(X_API_KEY)
+        .map(|value| value.as_bytes().trim_ascii());
+    [authorization, own]
+        .into_iter()
+        .flatten()
+        .find(|key| !key.is_empty())
+}
+
+/// Compares with every key in full, so that the time taken says nothing about how much matched.
+fn known(keys: &[String], sent: &[u8]) -> bool {
+    keys.iter()
+        .fold(false, |found, key| found | same(key.as_bytes(), sent))
+}
+
+fn same(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    black_box(
+        a.iter()
+            .zip(b)
+            .fold(0, |difference, (a, b)| black_box(difference | (a ^ b))),
+    ) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key_of(pairs: &[(&'static str, &'static str)]) -> Option<String> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.insert(*name, HeaderValue::from_static(value));
+        }
+        sent_key(&headers).map(|key| String::from_utf8_lossy(key).into_owned())
+    }
+
+    #[test]
+    fn keys_are_found_in_every_form() {
+        assert_eq!(
+            key_of(&[("authorization", "Bearer abc")]).as_deref(),
+            Some("abc")
+        );
+        assert_eq!(
+            key_of(&[("authorization", "bearer  abc")]).as_deref(),
+            Some("abc")
+        );
+        assert_eq!(key_of(&[("authorization", "abc")]).as_deref(), Some("abc"));
+        assert_eq!(
+            key_of(&[("authorization", ""), ("x-api-key", "k")]).as_deref(),
+            Some("k")
+        );
+        assert_eq!(key_of(&[("authorization", "Bearer ")]), None);
+        assert_eq!(key_of(&[]), None);
+    }
+
+    #[test]
+    fn only_whole_keys_match() {
+        let keys = ["one".to_owned(), "three".to_owned()];
+        assert!(known(&keys, b"one") && known(&keys, b"three"));
+        assert!(!known(&keys, b"on") && !known(&keys, b"ones") && !known(&keys, b""));
+    }
+}

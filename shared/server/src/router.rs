@@ -1,0 +1,73 @@
+//! The routes, and the layers around them.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::{HeaderName, HeaderValue, Method, Uri};
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+use tower_http::cors::{AllowOrigin, Any, CorsLayer};
+
+use crate::app::App;
+use crate::error::ApiError;
+use crate::observe::{authorize, observe};
+use crate::routes::{models, probes, rerank};
+
+/// Every route of a rerank function; the same for HTTP, Lambda and tests.
+pub fn router(app: Arc<App>) -> Router {
+    let mut router = Router::new()
+        .route("/", get(probes::root).post(rerank::rerank))
+        .route("/rerank/batch", post(rerank::batch))
+        .route("/rerank/query", post(rerank::query))
+        .route("/health", get(probes::health))
+        .route("/ready", get(probes::ready))
+        .route("/live", get(probes::live))
+        .route("/ping", get(probes::ready))
+        .route("/v1/models", get(models::models))
+        .route("/models", get(models::models))
+        .route("/info", get(models::info))
+        .route("/version", get(probes::version))
+        .route("/metrics", get(probes::metrics));
+    for path in rerank::PATHS {
+        router = router.route(path, post(rerank::rerank));
+    }
+    let cors = cors(&app.config.cors_origins);
+    router
+        .fallback(async |uri: Uri| ApiError::not_found(uri.path()))
+        .method_not_allowed_fallback(async |method: Method| {
+            ApiError::method_not_allowed(method.as_str())
+        })
+        .layer(from_fn_with_state(Arc::clone(&app), authorize))
+        .layer(tower::util::option_layer(cors))
+        .layer(from_fn_with_state(Arc::clone(&app), observe))
+        .with_state(app)
+}
+
+fn cors(origins: &[String]) -> Option<CorsLayer> {
+    if origins.is_empty() {
+        return None;
+    }
+    let allowed = if origins.iter().any(|origin| origin == "*") {
+        AllowOrigin::any()
+    } else {
+        AllowOrigin::list(
+            origins
+                .iter()
+                .filter_map(|origin| HeaderValue::from_str(origin).ok()),
+        )
+    };
+    let exposed = [
+        "x-request-id",
+        "x-process-time",
+        "server-timing",
+        "x-truncated-documents",
+        "retry-after",
+    ];
+    Some(
+        CorsLayer::new()
+            .allow_origin(allowed)
+            .allow_methods([Method::GET, Method::POST])
+            .allow_headers(Any)
+            .expose_headers(exposed.map(HeaderName::from_static)),
+    )
+}

@@ -1,0 +1,6 @@
+//! The handlers.
+
+mod body;
+pub(crate) mod models;
+pub(crate) mod probes;
+pub(crate) mod rerank;

@@ -1,0 +1,103 @@
+//! The served model, in the words of several services.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use defrost_inference::RerankerKind;
+use serde_json::{Map, Value, json};
+
+use crate::app::{App, Model};
+use crate::error::ApiError;
+
+fn loaded(app: &App) -> Result<Arc<Model>, ApiError> {
+    app.ready_model().ok_or_else(|| match app.state_word() {
+        "failed" => ApiError::unavailable(),
+        _ => ApiError::loading("the model is loading; retry later".into()),
+    })
+}
+
+/// `OpenAI`'s list, with the keys that infinity's client and the Qwen3 embedding server's need beside.
+pub(crate) async fn models(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
+    let model = loaded(&app)?;
+    let info = &model.info;
+    let data: Vec<Value> = model
+        .names
+        .iter()
+        .map(|name| {
+            json!({
+                "id": name,
+                "object": "model",
+                "created": model.created,
+                // infinity_client refuses every other owner.
+                "owned_by": "infinity",
+                "root": info.name,
+                "parent": null,
+                "permission": [],
+                "backend": app.function.backend,
+                "capabilities": ["rerank"],
+                "max_model_len": info.max_length,
+                "stats": {"queue_fraction": 0.0, "queue_absolute": 0, "results_pending": 0, "batch_size": app.config.max_batch_tokens},
+            })
+        })
+        .collect();
+    let by_name: Map<String, Value> = model
+        .names
+        .iter()
+        .map(|name| {
+            (
+                name.clone(),
+                json!({"path": info.name, "loaded": true, "embedding_dim": info.hidden}),
+            )
+        })
+        .collect();
+    Ok(Json(json!({
+        "object": "list",
+        "data": data,
+        "loaded_models": model.names,
+        "default_model": model.name_for(None),
+        "max_batch_size": app.config.max_documents,
+        "max_text_length": info.max_length,
+        "models": by_name,
+    })))
+}
+
+pub(crate) async fn info(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
+    let model = loaded(&app)?;
+    let info = &model.info;
+    let normalization = app
+        .config
+        .normalization
+        .unwrap_or(info.default_normalization);
+    Ok(Json(json!({
+        "service": app.function.name,
+        "version": app.function.version,
+        "backend": app.function.backend,
+        "model_id": info.name,
+        "served_model_names": model.names,
+        "model_type": {"reranker": {"kind": kind(info.kind), "family": info.family}},
+        "model_dtype": info.precision,
+        "hidden_size": info.hidden,
+        "layers": info.layers,
+        "snapshot": info.snapshot,
+        "kernel": info.kernel,
+        "threads": info.threads,
+        "takes_instruction": info.takes_instruction,
+        "score_type": normalization.score_type(info.kind),
+        "max_input_length": info.max_length,
+        "max_batch_tokens": app.config.max_batch_tokens,
+        "max_client_batch_size": app.config.max_documents,
+        "max_documents": app.config.max_documents,
+        "max_body_bytes": app.config.max_body_bytes,
+        "max_concurrent_requests": app.config.max_queue,
+        "fast_boot": app.config.fast_boot,
+    })))
+}
+
+fn kind(kind: RerankerKind) -> &'static str {
+    match kind {
+        RerankerKind::CrossEncoder => "cross-encoder",
+        RerankerKind::YesNoLogit => "yes-no-logit",
+        RerankerKind::EmbeddingSimilarity => "embedding-similarity",
+    }
+}

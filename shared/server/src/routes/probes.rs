@@ -1,0 +1,126 @@
+//! What the process says about itself: to people, probes and scrapers.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+
+use super::rerank;
+use crate::app::App;
+use crate::error::ApiError;
+use crate::metrics;
+
+pub(crate) async fn root(State(app): State<Arc<App>>) -> Json<Value> {
+    let model = app.ready_model();
+    Json(json!({
+        "service": app.function.name,
+        "description": app.function.about,
+        "model": model.as_ref().map(|model| model.name_for(None)),
+        "version": app.function.version,
+        "backend": app.function.backend,
+        "status": app.state_word(),
+        "endpoints": {
+            "rerank": rerank::PATHS,
+            "rerank_batch": "/rerank/batch",
+            "rerank_query": "/rerank/query",
+            "health": "/health",
+            "ready": "/ready",
+            "live": "/live",
+            "models": "/v1/models",
+            "info": "/info",
+            "version": "/version",
+            "metrics": "/metrics",
+        },
+    }))
+}
+
+pub(crate) async fn health(State(app): State<Arc<App>>) -> Response {
+    let word = app.state_word();
+    let model = app.ready_model();
+    let info = model.as_ref().map(|model| &model.info);
+    let unix = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs_f64();
+    let phases: Map<String, Value> = app
+        .phases
+        .phases()
+        .into_iter()
+        .map(|(phase, time)| (phase.to_owned(), time.as_secs_f64().into()))
+        .collect();
+    let mut body = json!({
+        "status": word,
+        "model_loaded": model.is_some(),
+        "model_status": if model.is_some() { "ready" } else { word },
+        "model_name": model.as_ref().map(|model| model.name_for(None)),
+        "device": "cpu",
+        "version": app.function.version,
+        "embedding_dim": info.map(|info| info.hidden),
+        "dimensions": info.map(|info| info.hidden),
+        "memory_usage_mb": resident_mb(),
+        "uptime_seconds": app.phases.since_exec().as_secs_f64(),
+        "timestamp": unix,
+        "unix": unix,
+        "boot": {
+            "phases": phases,
+            "ready_seconds": model.as_ref().map(|model| model.ready_after.as_secs_f64()),
+            "first_score_seconds": app.first_score_after.get().map(std::time::Duration::as_secs_f64),
+        },
+    });
+    if word == "ok" {
+        return Json(body).into_response();
+    }
+    if let Some(body) = body.as_object_mut() {
+        body.insert("detail".into(), format!("not ready: {word}").into());
+    }
+    not_ready(&body)
+}
+
+pub(crate) async fn ready(State(app): State<Arc<App>>) -> Response {
+    match app.state_word() {
+        "ok" => Json(json!({"status": "ok"})).into_response(),
+        word => not_ready(&json!({"status": word, "detail": format!("not ready: {word}")})),
+    }
+}
+
+pub(crate) async fn live() -> Json<Value> {
+    Json(json!({"status": "ok"}))
+}
+
+pub(crate) async fn version(State(app): State<Arc<App>>) -> Json<Value> {
+    Json(json!({"version": app.function.version}))
+}
+
+pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
+    let depth = app.queue.max_capacity() - app.queue.capacity();
+    app.metrics
+        .queue_depth
+        .set(i64::try_from(depth).unwrap_or(i64::MAX));
+    let text = app
+        .metrics
+        .encode()
+        .map_err(|error| ApiError::internal(&format!("writing metrics: {error}")))?;
+    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
+}
+
+fn not_ready(body: &Value) -> Response {
+    let mut response = (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response();
+    response
+        .headers_mut()
+        .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
+/// Resident memory in MB, as the kernel counts it.
+fn resident_mb() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: f64 = line.split_ascii_whitespace().next()?.parse().ok()?;
+    Some(kib * 1024.0 / 1e6)
+}

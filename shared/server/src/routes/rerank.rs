@@ -1,0 +1,237 @@
+//! The rerank routes: read, check, score, answer.
+
+use std::fmt::Write as _;
+use std::mem::take;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::Extension;
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use defrost_api::{Facts, Limits, RerankBody, RerankRequest, Route, Scored, Work, answer};
+use defrost_inference::{Normalization, Score, ScoreRequest, Truncation};
+
+use super::body;
+use crate::app::{App, Model};
+use crate::config::ReturnData;
+use crate::error::ApiError;
+use crate::request_id::RequestId;
+use crate::worker::Outcome;
+
+/// One handler under every name that clients use.
+pub(crate) const PATHS: [&str; 6] = [
+    "/v1/rerank",
+    "/rerank",
+    "/v2/rerank",
+    "/reranking",
+    "/v1/reranking",
+    "/invocations",
+];
+
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+const X_TRUNCATED_DOCUMENTS: HeaderName = HeaderName::from_static("x-truncated-documents");
+
+type Reply = Result<Response, ApiError>;
+
+pub(crate) async fn rerank(
+    State(app): State<Arc<App>>,
+    Extension(id): Extension<RequestId>,
+    request: Request,
+) -> Reply {
+    handle(&app, &id, Route::Rerank, request).await
+}
+
+pub(crate) async fn batch(
+    State(app): State<Arc<App>>,
+    Extension(id): Extension<RequestId>,
+    request: Request,
+) -> Reply {
+    handle(&app, &id, Route::Batch, request).await
+}
+
+pub(crate) async fn query(
+    State(app): State<Arc<App>>,
+    Extension(id): Extension<RequestId>,
+    request: Request,
+) -> Reply {
+    handle(&app, &id, Route::Query, request).await
+}
+
+async fn handle(app: &App, id: &RequestId, route: Route, request: Request) -> Reply {
+    let (parts, body) = request.into_parts();
+    let bytes = body::read(&parts, body, app.config.max_body_bytes).await?;
+    let body = RerankBody::parse_on(route, &bytes)?;
+    drop(bytes);
+    let limits = Limits {
+        max_documents: app.config.max_documents,
+        max_pairs: app.config.max_pairs,
+        max_text_chars: app.config.max_text_chars,
+    };
+    let request = body.into_request(route, &limits)?;
+    let style = request.shape.error_style();
+    score(app, id, request)
+        .await
+        .map_err(|error| error.styled(style))
+}
+
+async fn score(app: &App, id: &RequestId, mut request: RerankRequest) -> Reply {
+    let model = app.model().await?;
+    if app.config.strict_model
+        && let Some(asked) = &request.model
+        && !model.names.contains(asked)
+    {
+        return Err(ApiError::model_not_found(asked, &model.names));
+    }
+    let count = request.document_count();
+    let (positions, texts) = to_texts(&mut request);
+    let outcome = app.score(Arc::clone(&texts)).await?;
+    let Outcome {
+        result,
+        queue,
+        inference,
+    } = outcome;
+    let normalization = normalization(app, &model, &request);
+    let scored = in_request_order(&result?, &positions, count, normalization, &model)?;
+    let mut documents = vec![""; count];
+    for (text, position) in texts
+        .iter()
+        .flat_map(|one| &one.documents)
+        .zip(positions.iter().flatten())
+    {
+        if let Some(slot) = documents.get_mut(*position) {
+            *slot = text;
+        }
+    }
+    let facts = Facts {
+        id: &format!("rerank-{}", id.0),
+        created: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs(),
+        model: model.name_for(request.model.as_deref()),
+        score_type: normalization.score_type(model.info.kind),
+        normalized: normalization != Normalization::Raw,
+        default_top_n: app.config.default_top_n,
+        always_data: app.config.return_data == ReturnData::Always,
+        lengths: (
+            texts.first().map_or(0, |one| one.query.chars().count()),
+            documents.first().map_or(0, |text| text.chars().count()),
+        ),
+    };
+    let json = serde_json::to_vec(&answer(&request, &scored, &documents, &facts))
+        .map_err(|error| ApiError::internal(&format!("writing the answer: {error}")))?;
+    let mut response = ([(header::CONTENT_TYPE, "application/json")], json).into_response();
+    let headers = response.headers_mut();
+    let mut timing = format!(
+        "queue;dur={:.3}, inference;dur={:.3}",
+        queue.as_secs_f64() * 1e3,
+        inference.as_secs_f64() * 1e3
+    );
+    if !app.answered.swap(true, Ordering::Relaxed) {
+        for (phase, duration) in app.phases.phases() {
+            // Writing to a String does not fail.
+            let _ = write!(
+                timing,
+                ", boot_{phase};dur={:.3}",
+                duration.as_secs_f64() * 1e3
+            );
+        }
+    }
+    if let Ok(value) = HeaderValue::from_str(&timing) {
+        headers.insert(SERVER_TIMING, value);
+    }
+    let truncated = scored.iter().filter(|one| one.truncated).count();
+    if truncated > 0 {
+        headers.insert(X_TRUNCATED_DOCUMENTS, HeaderValue::from(truncated));
+    }
+    Ok(response)
+}
+
+/// Takes the texts out of the request, with each one's place in it.
+fn to_texts(request: &mut RerankRequest) -> (Vec<Vec<usize>>, Arc<Vec<ScoreRequest>>) {
+    let truncation = Truncation {
+        max_tokens_per_query: request.truncation.max_tokens_per_query,
+        max_tokens_per_doc: request.truncation.max_tokens_per_doc,
+        forbidden: request.truncation.forbidden,
+    };
+    let (positions, texts): (Vec<_>, Vec<_>) = take(&mut request.work)
+        .into_iter()
+        .map(
+            |Work {
+                 query,
+                 documents,
+                 positions,
+             }| {
+                let truncation = truncation.clone();
+                (
+                    positions,
+                    ScoreRequest {
+                        query,
+                        documents,
+                        instruction: request.instruction.clone(),
+                        truncation,
+                    },
+                )
+            },
+        )
+        .unzip();
+    (positions, Arc::new(texts))
+}
+
+fn normalization(app: &App, model: &Model, request: &RerankRequest) -> Normalization {
+    use defrost_api::Normalization as Asked;
+    let default = app
+        .config
+        .normalization
+        .unwrap_or(model.info.default_normalization);
+    match request.normalization {
+        Some(Asked::Normalized) if default == Normalization::Raw => Normalization::Sigmoid,
+        None | Some(Asked::Normalized) => default,
+        Some(Asked::Sigmoid) => Normalization::Sigmoid,
+        Some(Asked::Raw) => Normalization::Raw,
+        Some(Asked::Mxbai) => Normalization::Mxbai,
+    }
+}
+
+fn in_request_order(
+    scores: &[Vec<Score>],
+    positions: &[Vec<usize>],
+    count: usize,
+    normalization: Normalization,
+    model: &Model,
+) -> Result<Vec<Scored>, ApiError> {
+    let lengths_match = scores.len() == positions.len()
+        && scores
+            .iter()
+            .zip(positions)
+            .all(|(s, p)| s.len() == p.len());
+    if !lengths_match {
+        return Err(ApiError::internal(
+            "the backend returned another number of scores than texts",
+        ));
+    }
+    let mut scored = vec![
+        Scored {
+            score: 0.0,
+            tokens: 0,
+            truncated: false
+        };
+        count
+    ];
+    for (score, &position) in scores.iter().flatten().zip(positions.iter().flatten()) {
+        let value = normalization.apply(model.info.kind, score.raw, model.info.estimated_max);
+        if !value.is_finite() {
+            return Err(ApiError::non_finite(position));
+        }
+        if let Some(slot) = scored.get_mut(position) {
+            *slot = Scored {
+                score: value,
+                tokens: score.tokens,
+                truncated: score.truncated,
+            };
+        }
+    }
+    Ok(scored)
+}

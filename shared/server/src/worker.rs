@@ -1,0 +1,212 @@
+//! The thread that loads the backend and then scores, one job after another.
+//!
+//! Scoring is CPU work that fills the machine, so it has a thread of its own beside the runtime's
+//! and jobs queue for it: two at once would only slow each other down. The queue is bounded by
+//! `MAX_QUEUE`; a full one is an answer (429), never a wait without end. A job whose client has
+//! gone is dropped when its turn comes, and one that is running is asked to stop between
+//! micro-batches, because its oneshot channel is closed by then.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use defrost_inference::{Error, Score, ScoreRequest};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+use crate::app::{App, Model, Status};
+use crate::backend::Backend;
+use crate::boot::{BootError, Function};
+use crate::config::Config;
+use crate::error::chain;
+use crate::metrics::Metrics;
+use crate::phases::PhaseRecorder;
+
+/// One request's texts on their way to the backend.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) requests: Arc<Vec<ScoreRequest>>,
+    pub(crate) reply: oneshot::Sender<Outcome>,
+    pub(crate) queued: Instant,
+}
+
+/// What came of a job, and how long it took.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) result: Result<Vec<Vec<Score>>, Error>,
+    pub(crate) queue: Duration,
+    pub(crate) inference: Duration,
+}
+
+/// Starts loading the backend on a thread of its own and returns at once; requests may come in.
+/// `load` may record phases of its own.
+pub fn start<L>(
+    function: Function,
+    config: Config,
+    phases: Arc<PhaseRecorder>,
+    load: L,
+) -> std::io::Result<Arc<App>>
+where
+    L: FnOnce(&Config, &PhaseRecorder) -> Result<Box<dyn Backend>, BootError> + Send + 'static,
+{
+    let (queue, jobs) = mpsc::channel(config.max_queue);
+    let (status_sender, status) = watch::channel(Status::Loading);
+    let config = Arc::new(config);
+    let metrics = Arc::new(Metrics::new(&function));
+    let first_score_after = Arc::new(OnceLock::new());
+    let worker = Worker {
+        config: Arc::clone(&config),
+        phases: Arc::clone(&phases),
+        metrics: Arc::clone(&metrics),
+        status: status_sender,
+        first_score_after: Arc::clone(&first_score_after),
+    };
+    std::thread::Builder::new()
+        .name("inference".into())
+        .spawn(move || worker.run(load, jobs))?;
+    Ok(Arc::new(App {
+        function,
+        phases,
+        metrics,
+        status,
+        draining: watch::Sender::new(false),
+        queue,
+        waiting_room: Semaphore::new(config.max_queue),
+        answered: AtomicBool::new(false),
+        first_score_after,
+        config,
+    }))
+}
+
+struct Worker {
+    config: Arc<Config>,
+    phases: Arc<PhaseRecorder>,
+    metrics: Arc<Metrics>,
+    status: watch::Sender<Status>,
+    first_score_after: Arc<OnceLock<Duration>>,
+}
+
+impl Worker {
+    fn run<L>(self, load: L, mut jobs: mpsc::Receiver<Job>)
+    where
+        L: FnOnce(&Config, &PhaseRecorder) -> Result<Box<dyn Backend>, BootError>,
+    {
+        match load(&self.config, &self.phases) {
+            Ok(backend) => {
+                if !self.config.fast_boot
+                    && let Err(error) = self.warm_up(&*backend)
+                {
+                    self.status
+                        .send_replace(Status::Failed(error.to_string().into()));
+                    return;
+                }
+                self.announce(&*backend);
+                while let Some(job) = jobs.blocking_recv() {
+                    self.score(&*backend, job);
+                }
+            }
+            Err(error) => {
+                self.status
+                    .send_replace(Status::Failed(error.to_string().into()));
+            }
+        }
+    }
+
+    /// Scores one small request, so that the first client's finds pages mapped, buffers grown and
+    /// threads started. A model that cannot do this cannot serve.
+    fn warm_up(&self, backend: &dyn Backend) -> Result<(), BootError> {
+        let request = ScoreRequest {
+            query: "which document is warm".into(),
+            documents: vec!["a document to warm up with".into()],
+            ..ScoreRequest::default()
+        };
+        let scored = self
+            .phases
+            .time("warmup", || backend.score(&[request], &|| false));
+        let failed = |error| {
+            BootError::new(format!(
+                "the warm-up (FAST_BOOT=false) failed: {}",
+                chain(&error)
+            ))
+        };
+        scored.map(drop).map_err(failed)
+    }
+
+    fn announce(&self, backend: &dyn Backend) {
+        let info = backend.info().clone();
+        let names = match self.config.served_model_name.as_slice() {
+            [] => vec![info.name.clone()],
+            names => names.to_vec(),
+        };
+        let ready_after = self.phases.since_exec();
+        let created = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
+        self.metrics
+            .ready(&info, ready_after, &self.phases.phases());
+        tracing::info!(
+            model = %info.name,
+            precision = %info.precision,
+            kernel = info.kernel,
+            threads = info.threads,
+            snapshot = %info.snapshot,
+            "ready {:.1} ms after exec ({})",
+            ready_after.as_secs_f64() * 1e3,
+            self.phases.summary(),
+        );
+        self.status.send_replace(Status::Ready(Arc::new(Model {
+            info,
+            names,
+            ready_after,
+            created,
+        })));
+    }
+
+    fn score(&self, backend: &dyn Backend, job: Job) {
+        if job.reply.is_closed() {
+            self.metrics.cancelled.inc();
+            return;
+        }
+        let begun = Instant::now();
+        let queue = begun - job.queued;
+        let result = backend.score(&job.requests, &|| job.reply.is_closed());
+        let inference = begun.elapsed();
+        match &result {
+            Ok(scores) => {
+                self.metrics.scored(queue, inference, scores);
+                self.phases.record("first_score", inference);
+                if self.first_score_after.set(self.phases.since_exec()).is_ok() {
+                    self.metrics.phase("first_score", inference);
+                    tracing::info!(
+                        "first score {:.1} ms after exec, computed in {:.1} ms",
+                        self.phases.since_exec().as_secs_f64() * 1e3,
+                        inference.as_secs_f64() * 1e3,
+                    );
+                }
+            }
+            Err(Error::Cancelled) => {
+                self.metrics.cancelled.inc();
+            }
+            Err(_) => {}
+        }
+        // Nobody listens any more when the client has gone.
+        let _ = job.reply.send(Outcome {
+            result,
+            queue,
+            inference,
+        });
+    }
+}
+
+/// However the thread ends, nobody is left waiting for it.
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.status.send_if_modified(|status| {
+            let running = !matches!(status, Status::Failed(_));
+            if running {
+                *status = Status::Failed("the inference thread stopped".into());
+            }
+            running
+        });
+    }
+}

@@ -1,0 +1,14 @@
+//! The server's behaviour, with a deterministic scorer in place of a model.
+
+mod behaviour {
+    mod arbitrary;
+    mod bad_input;
+    mod child;
+    mod config;
+    mod lambda;
+    mod operations;
+    mod queue;
+    mod shapes;
+    mod sockets;
+    mod toy;
+}

@@ -1,0 +1,213 @@
+//! Settings from flags, variables and defaults.
+
+use std::time::Duration;
+
+use defrost_inference::Normalization;
+use defrost_server::{Action, ConfigError, ReturnData, SETTINGS, Verify};
+
+use super::toy::{config, parse};
+
+fn errors(args: &[&str], vars: &[(&str, &str)]) -> Vec<String> {
+    match parse(args, vars) {
+        Err(ConfigError::Usage(errors)) => errors,
+        other => panic!("usage errors expected, found {other:?}"),
+    }
+}
+
+#[test]
+fn defaults() {
+    let config = config(&[]);
+    assert_eq!((config.host.as_str(), config.port), ("127.0.0.1", 8000));
+    assert!(config.fast_boot && !config.strict_model);
+    assert_eq!(
+        (config.max_batch_tokens, config.max_documents),
+        (2048, 1000)
+    );
+    assert_eq!(config.max_body_bytes, 10 << 20);
+    assert_eq!(
+        (config.num_threads, config.max_length, config.default_top_n),
+        (None, None, None)
+    );
+    assert_eq!(
+        (config.verify, config.return_data),
+        (Verify::Stamped, ReturnData::Auto)
+    );
+    assert_eq!(config.normalization, None);
+    assert_eq!(config.cors_origins, ["*"]);
+    assert!(config.api_keys.is_empty());
+}
+
+#[test]
+fn flag_beats_variable_beats_alias_beats_default() {
+    let of = |args: &[&str], vars: &[(&str, &str)]| match parse(args, vars) {
+        Ok(Action::Serve(config)) => (config.model, config.port),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        of(
+            &["--model", "f", "--port", "1"],
+            &[("MODEL", "v"), ("PORT", "2")]
+        ),
+        ("f".into(), 1)
+    );
+    assert_eq!(
+        of(&[], &[("MODEL", "v"), ("MODEL_ID", "a"), ("PORT", "2")]),
+        ("v".into(), 2)
+    );
+    assert_eq!(
+        of(&[], &[("MODEL_PATH", "p"), ("MODEL_ID", "a"), ("PORT", "")]),
+        ("a".into(), 8000)
+    );
+    assert_eq!(of(&[], &[("DEFROST_MODEL", "d")]), ("d".into(), 8000));
+    assert_eq!(
+        of(&[], &[("MODEL", " "), ("MODEL_NAME", "n")]),
+        ("n".into(), 8000)
+    );
+}
+
+#[test]
+fn values_are_read() {
+    let config = config(&[
+        ("FAST_BOOT", "0"),
+        ("VERIFY", "on-the-fly"),
+        ("NORMALIZATION", "mxbai"),
+        ("BOOT_TIMEOUT", "1.5"),
+        ("SERVED_MODEL_NAME", "a, b,,c"),
+        ("CORS_ORIGINS", "none"),
+        ("NUM_THREADS", "3"),
+    ]);
+    assert!(!config.fast_boot);
+    assert_eq!(config.verify, Verify::OnTheFly);
+    assert_eq!(config.normalization, Some(Normalization::Mxbai));
+    assert_eq!(config.boot_timeout, Duration::from_millis(1500));
+    assert_eq!(config.served_model_name, ["a", "b", "c"]);
+    assert!(config.cors_origins.is_empty());
+    assert_eq!(config.num_threads, Some(3));
+}
+
+#[test]
+fn all_mistakes_are_reported_at_once() {
+    let errors = errors(
+        &[],
+        &[
+            ("PORT", "70000"),
+            ("FAST_BOOT", "perhaps"),
+            ("VERIFY", "never"),
+            ("MAX_DOCUMENTS", "0"),
+            ("BOOT_TIMEOUT", "-1"),
+            ("BACKEND", "ort"),
+            ("LOG_LEVEL", "a=b=c"),
+            ("CORS_ORIGINS", "a\nb"),
+            ("DEFROST_MAX_LENGHT", "3"),
+        ],
+    );
+    for name in [
+        "PORT:",
+        "FAST_BOOT:",
+        "VERIFY:",
+        "MAX_DOCUMENTS:",
+        "BOOT_TIMEOUT:",
+        "BACKEND:",
+        "LOG_LEVEL:",
+        "CORS_ORIGINS:",
+        "DEFROST_MAX_LENGHT:",
+        "MODEL:",
+    ] {
+        assert!(
+            errors.iter().any(|error| error.starts_with(name)),
+            "{name} in {errors:?}"
+        );
+    }
+    assert_eq!(errors.len(), 10, "{errors:?}");
+    assert!(errors.iter().all(|error| !error.contains('\n')));
+}
+
+#[test]
+fn numbers_out_of_range_name_the_limits() {
+    let found = errors(&["--port", "x"], &[("MODEL", "m")]);
+    assert_eq!(
+        found,
+        ["PORT: expected a whole number from 0 to 65535, found \"x\""]
+    );
+}
+
+#[test]
+fn unknown_flags_are_one_line() {
+    let found = errors(&["--prot", "1"], &[("MODEL", "m")]);
+    assert_eq!(found.len(), 1);
+    assert!(
+        found[0].contains("--prot") && !found[0].contains('\n'),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn help_lists_every_setting() {
+    let Err(ConfigError::Info(help)) = parse(&["--help"], &[]) else {
+        panic!("help expected")
+    };
+    for setting in SETTINGS {
+        assert!(
+            help.contains(&format!("--{}", setting.flag())),
+            "{}",
+            setting.name
+        );
+        assert!(help.contains(setting.help), "{}", setting.name);
+    }
+    assert!(help.contains("healthcheck"));
+    let Err(ConfigError::Info(version)) = parse(&["--version"], &[]) else {
+        panic!("version expected")
+    };
+    assert_eq!(version, "toy 1.2.3\n");
+}
+
+#[test]
+fn the_summary_hides_secrets() {
+    let summary = config(&[("API_KEY", "hush-hush"), ("PORT", "7")]).summary();
+    assert!(
+        summary.contains("PORT=7")
+            && summary.contains("MODEL=toy")
+            && summary.contains("API_KEYS=(hidden)")
+    );
+    assert!(!summary.contains("hush-hush"));
+}
+
+#[test]
+fn healthcheck_needs_no_model() {
+    let Ok(Action::Healthcheck { host, port }) =
+        parse(&["healthcheck"], &[("HOST", "0.0.0.0"), ("PORT", "81")])
+    else {
+        panic!("a health check expected");
+    };
+    assert_eq!((host.as_str(), port), ("127.0.0.1", 81));
+    let Ok(Action::Healthcheck { port, .. }) = parse(&["healthcheck", "--port", "82"], &[]) else {
+        panic!("a health check expected");
+    };
+    assert_eq!(port, 82);
+    assert_eq!(errors(&["healthcheck"], &[("PORT", "0")]).len(), 1);
+}
+
+/// The table between the README's markers is this table.
+#[test]
+fn the_readme_lists_every_setting() {
+    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
+    let text = std::fs::read_to_string(readme).unwrap_or_default();
+    let Some((_, table)) = text.split_once("<!-- settings -->") else {
+        return;
+    };
+    let table = table.split("<!-- /settings -->").next().unwrap_or_default();
+    let found: Vec<&str> = table
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .collect();
+    let rows: Vec<String> = SETTINGS
+        .iter()
+        .map(defrost_server::Setting::markdown_row)
+        .collect();
+    assert_eq!(
+        found,
+        rows,
+        "write this table into README.md:\n{}",
+        rows.join("\n")
+    );
+}

@@ -1,0 +1,189 @@
+//! Every rerank route answers in the shape of its request.
+
+use serde_json::json;
+
+use super::toy::{get, post, ready};
+
+#[tokio::test]
+async fn canonical_on_every_path() {
+    let router = ready(&[]).await;
+    let body = json!({"query": "a b", "documents": ["x", "a b", "a"], "return_documents": true});
+    for path in [
+        "/v1/rerank",
+        "/rerank",
+        "/v2/rerank",
+        "/reranking",
+        "/v1/reranking",
+        "/invocations",
+        "/",
+    ] {
+        let answer = post(&router, path, &body).await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text);
+        let json = answer.json();
+        assert_eq!(json["results"][0]["index"], 1);
+        assert_eq!(json["results"][0]["document"], json!({"text": "a b"}));
+        assert_eq!(json["results"][2]["index"], 0);
+        assert_eq!(json["model"], "toy/words");
+        assert_eq!(json["score_type"], "sigmoid");
+        assert_eq!(json["usage"]["total_tokens"], 10);
+        assert!(json.get("data").is_none() && json.get("warnings").is_none());
+        let best = json["results"][0]["relevance_score"]
+            .as_f64()
+            .expect("a number");
+        assert!((best - 1.0 / (1.0 + (-1.0f64).exp())).abs() < 1e-12);
+    }
+}
+
+#[tokio::test]
+async fn other_shapes() {
+    let router = ready(&[]).await;
+    let tei = post(
+        &router,
+        "/rerank",
+        &json!({"query": "a", "texts": ["x", "a"], "return_text": true}),
+    )
+    .await
+    .json();
+    assert_eq!(
+        (&tei[0]["index"], &tei[0]["text"]),
+        (&json!(1), &json!("a"))
+    );
+    let single = post(
+        &router,
+        "/rerank",
+        &json!({"query": "a b", "passage": "a bé"}),
+    )
+    .await
+    .json();
+    assert_eq!(
+        single,
+        json!({"score": 0.0, "normalized": false, "query_length": 3, "passage_length": 4})
+    );
+    let pairs = json!({"pairs": [
+        {"query": "a", "passage": "x"}, {"query": "b", "passage": "b"}, {"query": "a", "passage": "a"},
+    ]});
+    let batch = post(&router, "/rerank/batch", &pairs).await.json();
+    assert_eq!(
+        batch,
+        json!({"scores": [-1.0, 0.0, 0.0], "normalized": false, "pairs_count": 3})
+    );
+    let query = post(
+        &router,
+        "/rerank/query",
+        &json!({"query": "a", "passages": ["x", "a"]}),
+    )
+    .await
+    .json();
+    assert_eq!(query["re_ranked"][0], json!({"passage": "a", "score": 0.5}));
+    let mixedbread =
+        json!({"model": "m", "query": "a", "input": ["x", "a"], "top_k": 1, "return_input": true});
+    let mixedbread = post(&router, "/v1/reranking", &mixedbread).await.json();
+    assert_eq!(
+        mixedbread["data"],
+        json!([{"index": 1, "score": 0.5, "input": "a", "object": "rank_result"}])
+    );
+    let voyage =
+        json!({"query": "a", "documents": ["a"], "model": "m", "top_k": null, "truncation": true});
+    let voyage = post(&router, "/v1/rerank", &voyage).await.json();
+    assert_eq!(voyage["data"][0]["relevance_score"], 0.5);
+}
+
+#[tokio::test]
+async fn scores_are_mapped_as_asked() {
+    let score = async |router: &axum::Router, extra: serde_json::Value| {
+        let mut body = json!({"query": "a b", "documents": ["a b"]});
+        body.as_object_mut()
+            .expect("an object")
+            .extend(extra.as_object().expect("an object").clone());
+        let json = post(router, "/v1/rerank", &body).await.json();
+        (
+            json["results"][0]["relevance_score"]
+                .as_f64()
+                .expect("a number"),
+            json["score_type"].as_str().expect("a string").to_owned(),
+        )
+    };
+    let router = ready(&[]).await;
+    assert_eq!(
+        score(&router, json!({"raw_scores": true})).await,
+        (1.0, "logit".to_owned())
+    );
+    assert_eq!(score(&router, json!({})).await.1, "sigmoid");
+    let (value, kind) = score(&router, json!({"normalize": "mxbai"})).await;
+    assert!((value - 1.0 / (1.0 + 3.5f64.exp())).abs() < 1e-12);
+    assert_eq!(kind, "mxbai_sigmoid");
+    let router = ready(&[("NORMALIZATION", "raw")]).await;
+    assert_eq!(score(&router, json!({})).await, (1.0, "logit".to_owned()));
+    assert_eq!(
+        score(&router, json!({"normalize": true})).await.1,
+        "sigmoid"
+    );
+}
+
+#[tokio::test]
+async fn settings_change_answers() {
+    let router = ready(&[
+        ("DEFAULT_TOP_N", "1"),
+        ("RETURN_DATA", "always"),
+        ("SERVED_MODEL_NAME", "one, two"),
+    ])
+    .await;
+    let body = json!({"model": "two", "query": "a", "documents": ["x", "a"]});
+    let json = post(&router, "/rerank", &body).await.json();
+    assert_eq!(json["results"].as_array().map(Vec::len), Some(1));
+    assert_eq!(json["data"].as_array().map(Vec::len), Some(1));
+    assert_eq!(json["model"], "two");
+    let all = json!({"model": "else", "query": "a", "documents": ["x", "a"], "top_n": 0});
+    let json = post(&router, "/rerank", &all).await.json();
+    assert_eq!(json["results"].as_array().map(Vec::len), Some(2));
+    assert_eq!(json["model"], "one");
+    let tei = post(
+        &router,
+        "/rerank",
+        &json!({"query": "a", "texts": ["x", "a"]}),
+    )
+    .await
+    .json();
+    assert_eq!(
+        tei.as_array().map(Vec::len),
+        Some(2),
+        "TEI's clients need every document"
+    );
+    let models = get(&router, "/v1/models").await.json();
+    assert_eq!(
+        (&models["data"][0]["id"], &models["data"][1]["id"]),
+        (&json!("one"), &json!("two"))
+    );
+}
+
+#[tokio::test]
+async fn truncation_is_told() {
+    let router = ready(&[]).await;
+    let body = json!({"query": "a", "documents": ["a", "a b c d e f g h i"]});
+    let answer = post(&router, "/v1/rerank", &body).await;
+    assert_eq!(answer.header("x-truncated-documents"), "1");
+    assert_eq!(
+        answer.json()["warnings"],
+        json!(["1 of 2 documents were truncated to fit"])
+    );
+    let body = json!({"query": "a", "documents": ["a"]});
+    assert_eq!(
+        post(&router, "/v1/rerank", &body)
+            .await
+            .header("x-truncated-documents"),
+        ""
+    );
+}
+
+#[tokio::test]
+async fn an_empty_document_is_scored() {
+    let router = ready(&[]).await;
+    let json = post(
+        &router,
+        "/v1/rerank",
+        &json!({"query": "a", "documents": ["", "a"]}),
+    )
+    .await
+    .json();
+    assert_eq!(json["results"][1]["index"], 0);
+}

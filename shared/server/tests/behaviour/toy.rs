@@ -1,0 +1,235 @@
+//! The scorer and the client that the tests share.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Request, StatusCode};
+use defrost_inference::{Error, ModelInfo, Normalization, RerankerKind, Score, ScoreRequest};
+use defrost_server::{
+    Action, App, Backend, BootError, Config, ConfigError, Function, PhaseRecorder, router, start,
+};
+use http_body_util::BodyExt as _;
+use serde_json::Value;
+use tower::ServiceExt as _;
+
+pub(crate) const FUNCTION: Function = Function {
+    name: "toy",
+    version: "1.2.3",
+    about: "a toy",
+    backend: "engine",
+};
+
+/// Longest pair in words; longer ones count as truncated.
+const MAX_WORDS: usize = 8;
+
+type Hook = dyn Fn(&(dyn Fn() -> bool + Sync)) -> Result<(), Error> + Send + Sync;
+
+/// Scores by words in common. Some documents make it fail in chosen ways.
+pub(crate) struct Toy {
+    info: ModelInfo,
+    hook: Box<Hook>,
+}
+
+impl Toy {
+    pub(crate) fn new() -> Self {
+        Self::with_hook(|_| Ok(()))
+    }
+
+    /// A scorer that first runs `hook`, which gets to ask whether the client has gone.
+    pub(crate) fn with_hook(
+        hook: impl Fn(&(dyn Fn() -> bool + Sync)) -> Result<(), Error> + Send + Sync + 'static,
+    ) -> Self {
+        let info = ModelInfo {
+            name: "toy/words".into(),
+            family: "bert".into(),
+            kind: RerankerKind::CrossEncoder,
+            precision: "int8".into(),
+            hidden: 16,
+            layers: 2,
+            max_length: MAX_WORDS,
+            takes_instruction: false,
+            estimated_max: 9.0,
+            kernel: "portable",
+            threads: 1,
+            snapshot: "00ff".into(),
+            default_normalization: Normalization::Sigmoid,
+        };
+        Self {
+            info,
+            hook: Box::new(hook),
+        }
+    }
+}
+
+impl Backend for Toy {
+    fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    fn score(
+        &self,
+        requests: &[ScoreRequest],
+        cancelled: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Vec<Vec<Score>>, Error> {
+        (self.hook)(cancelled)?;
+        requests.iter().map(score_one).collect()
+    }
+}
+
+fn score_one(request: &ScoreRequest) -> Result<Vec<Score>, Error> {
+    let query: Vec<&str> = request.query.split_whitespace().collect();
+    let one = |(index, document): (usize, &String)| {
+        let words: Vec<&str> = document.split_whitespace().collect();
+        let tokens = query.len() + words.len();
+        match document.as_str() {
+            "NAN" => return Err(Error::NonFinite { index }),
+            "RAW-NAN" => {
+                return Ok(Score {
+                    raw: f32::NAN,
+                    tokens,
+                    truncated: false,
+                });
+            }
+            "BROKEN" => return Err(Error::Model("/secret/path is broken".into())),
+            "REFUSED" => {
+                return Err(Error::InvalidInput {
+                    param: "instruction",
+                    message: "no instruction".into(),
+                });
+            }
+            _ => {}
+        }
+        if request.truncation.forbidden && tokens > MAX_WORDS {
+            return Err(Error::TooLong {
+                limit: MAX_WORDS,
+                found: tokens,
+            });
+        }
+        let common = query.iter().filter(|word| words.contains(word)).count();
+        #[allow(clippy::cast_precision_loss, reason = "a handful of words")]
+        let raw = common as f32 - 1.0;
+        Ok(Score {
+            raw,
+            tokens: tokens.min(MAX_WORDS),
+            truncated: tokens > MAX_WORDS,
+        })
+    };
+    request.documents.iter().enumerate().map(one).collect()
+}
+
+pub(crate) fn parse(args: &[&str], vars: &[(&str, &str)]) -> Result<Action, ConfigError> {
+    let lookup = |name: &str| {
+        vars.iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, value)| (*value).to_owned())
+    };
+    let names = vars.iter().map(|(name, _)| (*name).to_owned());
+    Config::from_lookup(
+        &FUNCTION,
+        ["toy"].iter().chain(args).copied(),
+        lookup,
+        names,
+    )
+}
+
+pub(crate) fn config(vars: &[(&str, &str)]) -> Config {
+    let vars: Vec<_> = [("MODEL", "toy")].iter().chain(vars).copied().collect();
+    match parse(&[], &vars) {
+        Ok(Action::Serve(config)) => *config,
+        other => panic!("not a configuration to serve: {other:?}"),
+    }
+}
+
+pub(crate) fn start_with(
+    vars: &[(&str, &str)],
+    load: impl FnOnce() -> Result<Toy, BootError> + Send + 'static,
+) -> Arc<App> {
+    let load =
+        move |_: &Config, _: &PhaseRecorder| load().map(|toy| Box::new(toy) as Box<dyn Backend>);
+    start(
+        FUNCTION,
+        config(vars),
+        Arc::new(PhaseRecorder::start()),
+        load,
+    )
+    .expect("a thread starts")
+}
+
+/// The router of a function that is ready.
+pub(crate) async fn ready(vars: &[(&str, &str)]) -> Router {
+    let app = start_with(vars, || Ok(Toy::new()));
+    app.booted().await;
+    router(app)
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text)
+            .unwrap_or_else(|error| panic!("{error} in {:?}", self.text))
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().expect("headers are ascii"))
+    }
+}
+
+pub(crate) async fn send(router: &Router, request: Request<Body>) -> Answer {
+    let response = router
+        .clone()
+        .oneshot(request)
+        .await
+        .expect("a router does not fail");
+    let (parts, body) = response.into_parts();
+    let bytes = body
+        .collect()
+        .await
+        .expect("the body is complete")
+        .to_bytes();
+    let text = String::from_utf8(bytes.to_vec()).expect("answers are utf-8");
+    Answer {
+        status: parts.status,
+        headers: parts.headers,
+        text,
+    }
+}
+
+pub(crate) fn post_request(path: &str, body: impl Into<Body>) -> Request<Body> {
+    Request::post(path)
+        .header("content-type", "application/json")
+        .body(body.into())
+        .expect("a request")
+}
+
+pub(crate) async fn post(router: &Router, path: &str, body: &Value) -> Answer {
+    send(router, post_request(path, body.to_string())).await
+}
+
+pub(crate) async fn get(router: &Router, path: &str) -> Answer {
+    send(
+        router,
+        Request::get(path).body(Body::empty()).expect("a request"),
+    )
+    .await
+}
+
+/// Runs a future until it first waits: the request then stands where the test wants it.
+pub(crate) async fn park<F: Future>(mut future: Pin<&mut F>) {
+    std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Pending => Poll::Ready(()),
+        Poll::Ready(_) => panic!("the request was to wait and did not"),
+    })
+    .await;
+}

@@ -21,10 +21,7 @@ fn help_is_printed() {
     let output = run(&["--help"], &[]);
     assert_eq!(output.status.code(), Some(0));
     let help = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        help.contains("rerank-cpu-int8") && help.contains("--max-batch-tokens"),
-        "{help}"
-    );
+    assert!(help.contains("rerank-cpu-int8") && help.contains("--max-batch-tokens"), "{help}");
 }
 
 #[test]
@@ -37,10 +34,7 @@ fn bad_usage_is_2_and_one_line() {
         let output = run(args, vars);
         assert_eq!(output.status.code(), Some(2), "{args:?} {vars:?}");
         let text = stderr(&output);
-        assert!(
-            text.starts_with("rerank-cpu-int8: ") && text.lines().count() == 1,
-            "{text}"
-        );
+        assert!(text.starts_with("rerank-cpu-int8: ") && text.lines().count() == 1, "{text}");
     }
 }
 
@@ -48,16 +42,10 @@ fn bad_usage_is_2_and_one_line() {
 fn a_missing_snapshot_is_1_and_one_line() {
     let folder = std::env::temp_dir().join("no-such-snapshot-of-defrost");
     let path = folder.to_str().expect("utf-8");
-    let output = run(
-        &[],
-        &[("MODEL", path), ("PORT", "0"), ("LOG_LEVEL", "error")],
-    );
+    let output = run(&[], &[("MODEL", path), ("PORT", "0"), ("LOG_LEVEL", "error")]);
     assert_eq!(output.status.code(), Some(1));
     let text = stderr(&output);
-    assert!(
-        text.starts_with("rerank-cpu-int8: ") && text.lines().count() == 1,
-        "{text}"
-    );
+    assert!(text.starts_with("rerank-cpu-int8: ") && text.lines().count() == 1, "{text}");
 }
 
 #[test]

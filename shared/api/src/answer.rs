@@ -51,12 +51,7 @@ pub fn answer<'a>(
     texts: &[&'a str],
     facts: &Facts<'a>,
 ) -> Answer<'a> {
-    let draft = Draft {
-        request,
-        scored,
-        texts,
-        facts,
-    };
+    let draft = Draft { request, scored, texts, facts };
     match request.shape {
         Shape::Canonical => Answer::Canonical(draft.canonical()),
         Shape::Tei => Answer::Tei(draft.tei()),
@@ -101,10 +96,7 @@ impl<'a> Draft<'_, 'a> {
             meta: Meta {
                 api_version: ApiVersion { version: "2" },
                 billed_units: BilledUnits { search_units: 1 },
-                tokens: MetaTokens {
-                    input_tokens: usage.prompt_tokens,
-                    output_tokens: 0,
-                },
+                tokens: MetaTokens { input_tokens: usage.prompt_tokens, output_tokens: 0 },
             },
             usage,
             warnings: self.warnings(),
@@ -142,9 +134,7 @@ impl<'a> Draft<'_, 'a> {
             passage: self.texts.get(index).copied().unwrap_or_default(),
             score: self.scored[index].score,
         };
-        BaaiQuery {
-            re_ranked: self.order().into_iter().map(entry).collect(),
-        }
+        BaaiQuery { re_ranked: self.order().into_iter().map(entry).collect() }
     }
 
     fn mixedbread(&self) -> Mixedbread<'a> {
@@ -174,25 +164,16 @@ impl<'a> Draft<'_, 'a> {
             Shape::Canonical | Shape::Mixedbread => self.facts.default_top_n,
             _ => None,
         };
-        rank(
-            self.scored.iter().map(|one| one.score),
-            self.request.top_n.or(default),
-        )
+        rank(self.scored.iter().map(|one| one.score), self.request.top_n.or(default))
     }
 
     fn text(&self, index: usize) -> Option<&'a str> {
-        self.texts
-            .get(index)
-            .copied()
-            .filter(|_| self.request.return_documents)
+        self.texts.get(index).copied().filter(|_| self.request.return_documents)
     }
 
     fn usage(&self) -> Usage {
         let tokens = self.scored.iter().map(|one| one.tokens).sum();
-        Usage {
-            prompt_tokens: tokens,
-            total_tokens: tokens,
-        }
+        Usage { prompt_tokens: tokens, total_tokens: tokens }
     }
 
     fn warnings(&self) -> Vec<String> {
@@ -200,9 +181,7 @@ impl<'a> Draft<'_, 'a> {
         let truncated = self.scored.iter().filter(|one| one.truncated).count();
         if truncated > 0 {
             let all = self.scored.len();
-            warnings.push(format!(
-                "{truncated} of {all} documents were truncated to fit"
-            ));
+            warnings.push(format!("{truncated} of {all} documents were truncated to fit"));
         }
         warnings
     }

@@ -77,10 +77,7 @@ pub struct Pair {
 }
 
 /// Keeps the difference between `"key": null` and no key.
-#[allow(
-    clippy::option_option,
-    reason = "absent, null and a value are three different things here"
-)]
+#[allow(clippy::option_option, reason = "absent, null and a value are three different things here")]
 fn present<'de, D, T>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
 where
     D: Deserializer<'de>,
@@ -142,9 +139,7 @@ fn not_json(error: &serde_json::Error) -> Invalid {
 }
 
 fn without_position(message: &str) -> &str {
-    message
-        .rfind(" at line ")
-        .map_or(message, |end| &message[..end])
+    message.rfind(" at line ").map_or(message, |end| &message[..end])
 }
 
 fn shorten(message: &str) -> String {
@@ -171,9 +166,7 @@ fn style_hint(route: Route, bytes: &[u8]) -> ErrorStyle {
     }
     match serde_json::from_slice(bytes) {
         Ok(Keys { texts: Some(_), .. }) => ErrorStyle::Tei,
-        Ok(Keys {
-            passage: Some(_), ..
-        }) => ErrorStyle::FastApi,
+        Ok(Keys { passage: Some(_), .. }) => ErrorStyle::FastApi,
         _ => ErrorStyle::OpenAi,
     }
 }

@@ -21,19 +21,11 @@ pub struct Invalid {
 
 impl Invalid {
     pub(crate) fn new(param: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            param: Some(param.into()),
-            message: message.into(),
-            style: ErrorStyle::OpenAi,
-        }
+        Self { param: Some(param.into()), message: message.into(), style: ErrorStyle::OpenAi }
     }
 
     pub(crate) fn body(message: impl Into<String>) -> Self {
-        Self {
-            param: None,
-            message: message.into(),
-            style: ErrorStyle::OpenAi,
-        }
+        Self { param: None, message: message.into(), style: ErrorStyle::OpenAi }
     }
 
     pub(crate) fn styled(mut self, style: ErrorStyle) -> Self {
@@ -111,14 +103,9 @@ impl ErrorBody {
 /// `pairs[3].query` as `FastAPI` writes it: `["body", "pairs", 3, "query"]`.
 fn location(param: Option<&str>) -> Vec<Value> {
     let mut location = vec![Value::from("body")];
-    let parts = param
-        .unwrap_or_default()
-        .split(['.', '[', ']'])
-        .filter(|part| !part.is_empty());
-    location.extend(parts.map(|part| {
-        part.parse::<u64>()
-            .map_or_else(|_| part.into(), Value::from)
-    }));
+    let parts = param.unwrap_or_default().split(['.', '[', ']']).filter(|part| !part.is_empty());
+    location
+        .extend(parts.map(|part| part.parse::<u64>().map_or_else(|_| part.into(), Value::from)));
     location
 }
 
@@ -144,10 +131,7 @@ mod tests {
     fn fastapi_gets_a_location() {
         let ErrorBody(body) =
             ErrorBody::new(ErrorStyle::FastApi, 422, "c", Some("pairs[3].query"), "m");
-        assert_eq!(
-            body["detail"][0]["loc"],
-            json!(["body", "pairs", 3, "query"])
-        );
+        assert_eq!(body["detail"][0]["loc"], json!(["body", "pairs", 3, "query"]));
         let ErrorBody(body) = ErrorBody::new(ErrorStyle::FastApi, 503, "c", None, "m");
         assert_eq!(body["detail"], "m");
     }

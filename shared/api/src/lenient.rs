@@ -18,10 +18,9 @@ impl<'de> Deserialize<'de> for Flag {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match deserializer.deserialize_any(FlagOrNameVisitor("true or false"))? {
             FlagOrName::Flag(flag) => Ok(Self(flag)),
-            FlagOrName::Name(name) => Err(D::Error::invalid_value(
-                Unexpected::Str(&name),
-                &"true or false",
-            )),
+            FlagOrName::Name(name) => {
+                Err(D::Error::invalid_value(Unexpected::Str(&name), &"true or false"))
+            }
         }
     }
 }
@@ -134,9 +133,8 @@ pub enum Document {
 
 impl<'de> Deserialize<'de> for Document {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(DocumentVisitor(
-            "a document: a string or an object with a text",
-        ))
+        deserializer
+            .deserialize_any(DocumentVisitor("a document: a string or an object with a text"))
     }
 }
 

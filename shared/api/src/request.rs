@@ -147,11 +147,7 @@ pub struct Limits {
 impl Default for Limits {
     /// 1,000 documents as Voyage allows; 100 pairs of 10,000 characters as the BAAI service does.
     fn default() -> Self {
-        Self {
-            max_documents: 1000,
-            max_pairs: 100,
-            max_text_chars: 10_000,
-        }
+        Self { max_documents: 1000, max_pairs: 100, max_text_chars: 10_000 }
     }
 }
 
@@ -159,8 +155,7 @@ impl RerankBody {
     /// Decides the shape and checks the body against its rules.
     pub fn into_request(self, route: Route, limits: &Limits) -> Result<RerankRequest, Invalid> {
         let shape = self.shape(route);
-        self.build(route, shape, limits)
-            .map_err(|invalid| invalid.styled(shape.error_style()))
+        self.build(route, shape, limits).map_err(|invalid| invalid.styled(shape.error_style()))
     }
 
     fn shape(&self, route: Route) -> Shape {
@@ -194,10 +189,7 @@ impl RerankBody {
             top_n,
             return_documents,
             normalization,
-            instruction: self
-                .instruction
-                .take()
-                .filter(|text| !text.trim().is_empty()),
+            instruction: self.instruction.take().filter(|text| !text.trim().is_empty()),
             truncation,
             wants_data: self.top_k.is_some() || self.truncation.is_some(),
             warnings,

@@ -8,8 +8,7 @@ use serde_json::{Value, json};
 
 fn read(route: Route, body: &Value) -> RerankRequest {
     let body = RerankBody::parse_on(route, body.to_string().as_bytes()).expect("the body is read");
-    body.into_request(route, &Limits::default())
-        .expect("the request is valid")
+    body.into_request(route, &Limits::default()).expect("the request is valid")
 }
 
 fn refused(route: Route, body: &Value) -> (Option<String>, u16) {
@@ -21,28 +20,16 @@ fn refused(route: Route, body: &Value) -> (Option<String>, u16) {
 }
 
 fn answered(request: &RerankRequest, scores: &[f64]) -> Value {
-    let scored: Vec<_> = scores
-        .iter()
-        .map(|&score| Scored {
-            score,
-            tokens: 5,
-            truncated: false,
-        })
-        .collect();
-    let texts: Vec<&str> = request
-        .work
-        .iter()
-        .flat_map(|work| &work.documents)
-        .map(String::as_str)
-        .collect();
+    let scored: Vec<_> =
+        scores.iter().map(|&score| Scored { score, tokens: 5, truncated: false }).collect();
+    let texts: Vec<&str> =
+        request.work.iter().flat_map(|work| &work.documents).map(String::as_str).collect();
     let facts = Facts {
         id: "rerank-1",
         created: 7,
         model: "m",
         score_type: "sigmoid",
-        normalized: request
-            .normalization
-            .is_none_or(Normalization::is_normalized),
+        normalized: request.normalization.is_none_or(Normalization::is_normalized),
         lengths: (1, 1),
         ..Facts::default()
     };
@@ -59,10 +46,7 @@ fn meta(tokens: usize) -> Value {
 
 #[test]
 fn example_1_canonical() {
-    let request = read(
-        Route::Rerank,
-        &json!({"query": "q", "documents": ["a", "b"]}),
-    );
+    let request = read(Route::Rerank, &json!({"query": "q", "documents": ["a", "b"]}));
     assert_eq!(request.shape, Shape::Canonical);
     assert_eq!(
         answered(&request, &[0.25, 0.75]),
@@ -98,10 +82,7 @@ fn example_2_nulls_are_absent() {
             "max_tokens_per_query": null, "max_tokens_per_doc": null, "max_chunks_per_doc": null,
         }),
     );
-    assert_eq!(
-        every_null,
-        read(Route::Rerank, &json!({"query": "q", "documents": ["a"]}))
-    );
+    assert_eq!(every_null, read(Route::Rerank, &json!({"query": "q", "documents": ["a"]})));
 }
 
 #[test]
@@ -119,10 +100,7 @@ fn example_3_tei() {
 
 #[test]
 fn example_4_baai_pair() {
-    let request = read(
-        Route::Rerank,
-        &json!({"query": "q", "passage": "p", "normalize": true}),
-    );
+    let request = read(Route::Rerank, &json!({"query": "q", "passage": "p", "normalize": true}));
     assert_eq!(
         answered(&request, &[0.5]),
         json!({"score": 0.5, "normalized": true, "query_length": 1, "passage_length": 1})
@@ -217,16 +195,8 @@ fn example_8_objects_and_string_booleans() {
 
 #[test]
 fn example_9_top_n_zero_is_all() {
-    let request = read(
-        Route::Rerank,
-        &json!({"query": "q", "documents": ["a", "b"], "top_n": 0}),
-    );
-    assert_eq!(
-        answered(&request, &[0.1, 0.2])["results"]
-            .as_array()
-            .map(Vec::len),
-        Some(2)
-    );
+    let request = read(Route::Rerank, &json!({"query": "q", "documents": ["a", "b"], "top_n": 0}));
+    assert_eq!(answered(&request, &[0.1, 0.2])["results"].as_array().map(Vec::len), Some(2));
 }
 
 #[test]
@@ -241,11 +211,7 @@ fn example_11_documents_that_are_none() {
         (json!([{"text": 3}]), "documents[0]"),
     ] {
         let body = json!({"query": "q", "documents": documents});
-        assert_eq!(
-            refused(Route::Rerank, &body),
-            (Some(param.into()), 400),
-            "{body}"
-        );
+        assert_eq!(refused(Route::Rerank, &body), (Some(param.into()), 400), "{body}");
     }
 }
 
@@ -256,122 +222,53 @@ fn every_rule_names_its_field() {
         (json!({"query": "", "documents": ["a"]}), "query"),
         (json!({"query": " \n", "documents": ["a"]}), "query"),
         (json!({"query": 3, "documents": ["a"]}), "query"),
-        (
-            json!({"query": "q", "documents": ["a"], "texts": ["a"]}),
-            "documents",
-        ),
-        (
-            json!({"query": "q", "documents": ["a"], "input": ["a"]}),
-            "documents",
-        ),
+        (json!({"query": "q", "documents": ["a"], "texts": ["a"]}), "documents"),
+        (json!({"query": "q", "documents": ["a"], "input": ["a"]}), "documents"),
         (json!({"query": "q", "pairs": []}), "pairs"),
         (json!({"query": "q", "passages": ["a"]}), "passages"),
-        (
-            json!({"query": "q", "documents": ["a"], "top_n": -1}),
-            "top_n",
-        ),
-        (
-            json!({"query": "q", "documents": ["a"], "top_n": 1.5}),
-            "top_n",
-        ),
-        (
-            json!({"query": "q", "documents": ["a"], "top_n": "x".repeat(5000)}),
-            "top_n",
-        ),
-        (
-            json!({"query": "q", "documents": ["a"], "top_n": 1, "top_k": 2}),
-            "top_k",
-        ),
+        (json!({"query": "q", "documents": ["a"], "top_n": -1}), "top_n"),
+        (json!({"query": "q", "documents": ["a"], "top_n": 1.5}), "top_n"),
+        (json!({"query": "q", "documents": ["a"], "top_n": "x".repeat(5000)}), "top_n"),
+        (json!({"query": "q", "documents": ["a"], "top_n": 1, "top_k": 2}), "top_k"),
         (
             json!({"query": "q", "documents": ["a"], "return_documents": "maybe"}),
             "return_documents",
         ),
-        (
-            json!({"query": "q", "documents": ["a"], "normalization": "x"}),
-            "normalization",
-        ),
+        (json!({"query": "q", "documents": ["a"], "normalization": "x"}), "normalization"),
         (
             json!({"query": "q", "documents": ["a"], "raw_scores": true, "normalize": true}),
             "raw_scores",
         ),
-        (
-            json!({"query": "q", "documents": ["a"], "truncate": "START"}),
-            "truncate",
-        ),
+        (json!({"query": "q", "documents": ["a"], "truncate": "START"}), "truncate"),
         (
             json!({"query": "q", "documents": ["a"], "truncate": false, "truncation": true}),
             "truncation",
         ),
-        (
-            json!({"query": "q", "documents": ["a"], "max_tokens_per_doc": -2}),
-            "max_tokens_per_doc",
-        ),
+        (json!({"query": "q", "documents": ["a"], "max_tokens_per_doc": -2}), "max_tokens_per_doc"),
     ] {
-        assert_eq!(
-            refused(Route::Rerank, &body),
-            (Some(param.into()), 400),
-            "{body}"
-        );
+        assert_eq!(refused(Route::Rerank, &body), (Some(param.into()), 400), "{body}");
     }
     let too_many = json!({"query": "q", "documents": vec!["a"; 1001]});
-    assert_eq!(
-        refused(Route::Rerank, &too_many),
-        (Some("documents".into()), 400)
-    );
+    assert_eq!(refused(Route::Rerank, &too_many), (Some("documents".into()), 400));
 }
 
 #[test]
 fn baai_bounds_are_422() {
     for (route, body, param) in [
-        (
-            Route::Rerank,
-            json!({"query": "q", "passage": ""}),
-            "passage",
-        ),
-        (
-            Route::Rerank,
-            json!({"query": " ", "passage": "p"}),
-            "query",
-        ),
-        (
-            Route::Rerank,
-            json!({"query": "q", "passage": 3}),
-            "passage",
-        ),
-        (
-            Route::Rerank,
-            json!({"query": "q", "passage": "é".repeat(10_001)}),
-            "passage",
-        ),
+        (Route::Rerank, json!({"query": "q", "passage": ""}), "passage"),
+        (Route::Rerank, json!({"query": " ", "passage": "p"}), "query"),
+        (Route::Rerank, json!({"query": "q", "passage": 3}), "passage"),
+        (Route::Rerank, json!({"query": "q", "passage": "é".repeat(10_001)}), "passage"),
         (Route::Batch, json!({}), "pairs"),
         (Route::Batch, json!({"pairs": []}), "pairs"),
-        (
-            Route::Batch,
-            json!({"pairs": [{"query": "q"}]}),
-            "pairs[0].passage",
-        ),
-        (
-            Route::Batch,
-            json!({"pairs": vec![json!({"query": "q", "passage": "p"}); 101]}),
-            "pairs",
-        ),
-        (
-            Route::Query,
-            json!({"query": "q", "passages": ["a", ""]}),
-            "passages[1]",
-        ),
-        (
-            Route::Query,
-            json!({"query": "q", "documents": ["a"]}),
-            "documents",
-        ),
+        (Route::Batch, json!({"pairs": [{"query": "q"}]}), "pairs[0].passage"),
+        (Route::Batch, json!({"pairs": vec![json!({"query": "q", "passage": "p"}); 101]}), "pairs"),
+        (Route::Query, json!({"query": "q", "passages": ["a", ""]}), "passages[1]"),
+        (Route::Query, json!({"query": "q", "documents": ["a"]}), "documents"),
     ] {
         assert_eq!(refused(route, &body), (Some(param.into()), 422), "{body}");
     }
-    read(
-        Route::Rerank,
-        &json!({"query": "q", "passage": "é".repeat(10_000)}),
-    );
+    read(Route::Rerank, &json!({"query": "q", "passage": "é".repeat(10_000)}));
 }
 
 #[test]
@@ -389,18 +286,11 @@ fn bodies_that_are_no_object() {
     ];
     for bytes in cases {
         let error = RerankBody::parse(bytes).expect_err("no object");
-        assert_eq!(
-            (error.param.as_deref(), error.status()),
-            (None, 400),
-            "{bytes:?}"
-        );
+        assert_eq!((error.param.as_deref(), error.status()), (None, 400), "{bytes:?}");
     }
     let huge = format!(r#"{{"query":"q","top_n":"{}"}}"#, "ü".repeat(1 << 20));
     let error = RerankBody::parse(huge.as_bytes()).expect_err("no number");
-    assert!(
-        error.message.len() < 400,
-        "a message does not quote a megabyte"
-    );
+    assert!(error.message.len() < 400, "a message does not quote a megabyte");
     assert_eq!(error.param.as_deref(), Some("top_n"));
 }
 
@@ -415,14 +305,8 @@ fn scores_can_be_asked_for_by_several_names() {
         (json!({"normalize": "mxbai"}), Some(Mxbai)),
         (json!({"normalization": "sigmoid"}), Some(Sigmoid)),
         (json!({"raw_scores": false}), Some(Normalized)),
-        (
-            json!({"raw_scores": false, "normalization": "mxbai"}),
-            Some(Mxbai),
-        ),
-        (
-            json!({"normalize": "false", "raw_scores": "true"}),
-            Some(Raw),
-        ),
+        (json!({"raw_scores": false, "normalization": "mxbai"}), Some(Mxbai)),
+        (json!({"normalize": "false", "raw_scores": "true"}), Some(Raw)),
     ] {
         let mut body = json!({"query": "q", "documents": ["a"]});
         body.as_object_mut()
@@ -434,16 +318,9 @@ fn scores_can_be_asked_for_by_several_names() {
 
 #[test]
 fn what_is_not_honoured_is_said() {
-    let request = read(
-        Route::Rerank,
-        &json!({"query": "q", "documents": ["a"], "max_chunks_per_doc": 4}),
-    );
-    assert_eq!(
-        answered(&request, &[0.5])["warnings"]
-            .as_array()
-            .map(Vec::len),
-        Some(1)
-    );
+    let request =
+        read(Route::Rerank, &json!({"query": "q", "documents": ["a"], "max_chunks_per_doc": 4}));
+    assert_eq!(answered(&request, &[0.5])["warnings"].as_array().map(Vec::len), Some(1));
 }
 
 #[test]

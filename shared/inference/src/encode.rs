@@ -71,9 +71,8 @@ pub(crate) struct Encoding<'a> {
 impl Encoding<'_> {
     fn precision(self, storage: Storage) -> Precision {
         match storage {
-            Storage::Linear | Storage::Table => self.precision,
             Storage::FineTable if self.precision == Precision::Int8 => Precision::Bf16,
-            Storage::FineTable => self.precision,
+            Storage::Linear | Storage::Table | Storage::FineTable => self.precision,
             Storage::LinearF32 | Storage::Vector | Storage::Bias => Precision::F32,
         }
     }

@@ -49,11 +49,7 @@ impl App {
         requests: Arc<Vec<ScoreRequest>>,
     ) -> Result<Outcome, ApiError> {
         let (reply, outcome) = oneshot::channel();
-        let job = Job {
-            requests,
-            reply,
-            queued: Instant::now(),
-        };
+        let job = Job { requests, reply, queued: Instant::now() };
         self.queue.try_send(job).map_err(|error| match error {
             TrySendError::Full(_) => ApiError::queue_full(self.config.max_queue),
             TrySendError::Closed(_) => ApiError::unavailable(),

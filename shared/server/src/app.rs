@@ -55,9 +55,7 @@ impl Model {
     /// The name to answer with: the one asked for if it is served, else the first.
     pub(crate) fn name_for<'a>(&'a self, asked: Option<&str>) -> &'a str {
         let served = self.names.iter().find(|name| Some(name.as_str()) == asked);
-        served
-            .or_else(|| self.names.first())
-            .map_or("", String::as_str)
+        served.or_else(|| self.names.first()).map_or("", String::as_str)
     }
 }
 
@@ -65,9 +63,7 @@ impl App {
     /// Resolves when boot has failed, with the reason.
     pub async fn failed(&self) -> String {
         let mut status = self.status.clone();
-        let failed = status
-            .wait_for(|status| matches!(status, Status::Failed(_)))
-            .await;
+        let failed = status.wait_for(|status| matches!(status, Status::Failed(_))).await;
         match failed.as_deref() {
             Ok(Status::Failed(reason)) => reason.to_string(),
             _ => "the inference thread stopped".to_owned(),
@@ -77,9 +73,7 @@ impl App {
     /// Resolves when the model is loaded or boot has failed.
     pub async fn booted(&self) {
         let mut status = self.status.clone();
-        let _ = status
-            .wait_for(|status| !matches!(status, Status::Loading))
-            .await;
+        let _ = status.wait_for(|status| !matches!(status, Status::Loading)).await;
     }
 
     /// Tells requests that still wait for the model that the process is going away.

@@ -90,12 +90,7 @@ where
     };
     logging::start(&config);
     phases.record("config", begun.elapsed());
-    tracing::info!(
-        "{} {}: {}",
-        function.name,
-        function.version,
-        config.summary()
-    );
+    tracing::info!("{} {}: {}", function.name, function.version, config.summary());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(IO_THREADS)
         .enable_io()
@@ -164,9 +159,7 @@ async fn bind(config: &Config) -> Result<TcpListener, BootError> {
     let failed = |error: std::io::Error| {
         BootError::new(format!("listening on {place} (HOST, PORT): {error}"))
     };
-    let listener = TcpListener::bind((config.host.as_str(), config.port))
-        .await
-        .map_err(failed)?;
+    let listener = TcpListener::bind((config.host.as_str(), config.port)).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     tracing::info!("listening on http://{address}");
     if let Some(path) = &config.port_file {

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use defrost_inference::Normalization;
+use defrost_loader::VerifyMode;
 
 pub use table::{SETTINGS, Setting};
 
@@ -42,10 +43,7 @@ pub enum ConfigError {
 
 /// Every setting with its value. Meanings and defaults: [`SETTINGS`].
 #[derive(Debug, Clone)]
-#[allow(
-    missing_docs,
-    reason = "each field is the setting of its name, described in SETTINGS"
-)]
+#[allow(missing_docs, reason = "each field is the setting of its name, described in SETTINGS")]
 pub struct Config {
     pub model: String,
     pub host: String,
@@ -62,7 +60,7 @@ pub struct Config {
     pub max_queue: usize,
     pub boot_timeout: Duration,
     pub shutdown_grace: Duration,
-    pub verify: Verify,
+    pub verify: VerifyMode,
     pub cache_dir: Option<PathBuf>,
     pub served_model_name: Vec<String>,
     pub strict_model: bool,
@@ -75,28 +73,6 @@ pub struct Config {
     pub log_format: LogFormat,
     /// The settings as given, for [`Config::summary`].
     effective: Vec<(&'static str, String)>,
-}
-
-/// When a snapshot's bytes are checked; see the loader.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verify {
-    /// Once a host, then by stamp.
-    Stamped,
-    /// Before first use.
-    OnTheFly,
-    /// All at restore.
-    Eager,
-}
-
-impl Verify {
-    /// The value of `VERIFY`, which is also the loader's name of the mode.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Stamped => "stamped",
-            Self::OnTheFly => "on-the-fly",
-            Self::Eager => "eager",
-        }
-    }
 }
 
 /// When canonical answers carry `data`.

@@ -24,14 +24,7 @@ pub struct ApiError {
 impl ApiError {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         let style = ErrorStyle::OpenAi;
-        Self {
-            status,
-            code,
-            param: None,
-            message: message.into(),
-            style,
-            retry: false,
-        }
+        Self { status, code, param: None, message: message.into(), style, retry: false }
     }
 
     fn retriable(mut self) -> Self {
@@ -100,10 +93,7 @@ impl ApiError {
         let mut error = Self::new(
             StatusCode::NOT_FOUND,
             "model_not_found",
-            format!(
-                "model {shown:?} is not served here; served: {}",
-                served.join(", ")
-            ),
+            format!("model {shown:?} is not served here; served: {}", served.join(", ")),
         );
         error.param = Some("model".into());
         error
@@ -121,11 +111,7 @@ impl ApiError {
     }
 
     pub(crate) fn media_type(message: &str) -> Self {
-        Self::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "unsupported_media_type",
-            message,
-        )
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
     }
 
     pub(crate) fn body_incomplete() -> Self {
@@ -167,10 +153,7 @@ impl From<Invalid> for ApiError {
     fn from(invalid: Invalid) -> Self {
         let status = StatusCode::from_u16(invalid.status()).unwrap_or(StatusCode::BAD_REQUEST);
         let error = Self::new(status, "invalid_request", invalid.message).styled(invalid.style);
-        Self {
-            param: invalid.param,
-            ..error
-        }
+        Self { param: invalid.param, ..error }
     }
 }
 
@@ -180,10 +163,7 @@ impl From<defrost_inference::Error> for ApiError {
         match error {
             Error::InvalidInput { param, message } => {
                 let error = Self::new(StatusCode::BAD_REQUEST, "invalid_request", message);
-                Self {
-                    param: Some(param.into()),
-                    ..error
-                }
+                Self { param: Some(param.into()), ..error }
             }
             Error::TooLong { .. } => {
                 let error = Self::new(
@@ -191,10 +171,7 @@ impl From<defrost_inference::Error> for ApiError {
                     "context_length_exceeded",
                     error.to_string(),
                 );
-                Self {
-                    param: Some("documents".into()),
-                    ..error
-                }
+                Self { param: Some("documents".into()), ..error }
             }
             Error::NonFinite { index } => Self::non_finite(index),
             other => Self::internal(&chain(&other)),
@@ -221,13 +198,8 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = self.status.as_u16();
-        let body = ErrorBody::new(
-            self.style,
-            status,
-            self.code,
-            self.param.as_deref(),
-            &self.message,
-        );
+        let body =
+            ErrorBody::new(self.style, status, self.code, self.param.as_deref(), &self.message);
         let mut response = (self.status, Json(body)).into_response();
         let headers = response.headers_mut();
         if self.retry {

@@ -13,18 +13,12 @@ pub(crate) fn check(host: &str, port: u16) -> Result<(), String> {
         .map_err(|error| format!("no answer from {host}:{port}: {error}"))?;
     match line.split(' ').nth(1) {
         Some("200") => Ok(()),
-        _ => Err(format!(
-            "not healthy: {host}:{port} answered {:?}",
-            line.trim_end()
-        )),
+        _ => Err(format!("not healthy: {host}:{port} answered {:?}", line.trim_end())),
     }
 }
 
 fn status_line(host: &str, port: u16) -> io::Result<String> {
-    let address = (host, port)
-        .to_socket_addrs()?
-        .next()
-        .ok_or(io::ErrorKind::AddrNotAvailable)?;
+    let address = (host, port).to_socket_addrs()?.next().ok_or(io::ErrorKind::AddrNotAvailable)?;
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;

@@ -29,9 +29,7 @@ pub async fn serve(
 ) -> bool {
     let service = TowerToHyperService::new(router(Arc::clone(&app)));
     let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT);
+    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
     let connections = GracefulShutdown::new();
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
@@ -58,7 +56,5 @@ pub async fn serve(
     }
     drop(listener);
     app.drain();
-    tokio::time::timeout(app.config.shutdown_grace, connections.shutdown())
-        .await
-        .is_ok()
+    tokio::time::timeout(app.config.shutdown_grace, connections.shutdown()).await.is_ok()
 }

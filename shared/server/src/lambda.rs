@@ -16,11 +16,8 @@ use crate::router::router;
 const MAX_INIT: Duration = Duration::from_secs(9);
 
 /// `lambda_http` panics without these.
-const NEEDED: [&str; 3] = [
-    "AWS_LAMBDA_FUNCTION_NAME",
-    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
-    "AWS_LAMBDA_FUNCTION_VERSION",
-];
+const NEEDED: [&str; 3] =
+    ["AWS_LAMBDA_FUNCTION_NAME", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "AWS_LAMBDA_FUNCTION_VERSION"];
 
 /// Whether this process was started by Lambda.
 pub(crate) fn is_lambda() -> bool {

@@ -31,7 +31,7 @@ mod worker;
 pub use app::App;
 pub use backend::Backend;
 pub use boot::{BootError, Function, run, run_with_args};
-pub use config::{Action, Config, ConfigError, LogFormat, ReturnData, SETTINGS, Setting, Verify};
+pub use config::{Action, Config, ConfigError, LogFormat, ReturnData, SETTINGS, Setting};
 pub use error::ApiError;
 pub use http::serve;
 pub use lambda::serve as serve_lambda;

@@ -130,63 +130,27 @@ impl Metrics {
             "Time from request to answer",
             self.request_duration.clone(),
         );
-        r.register(
-            "queue_duration_seconds",
-            "Time in the queue",
-            self.queue_duration.clone(),
-        );
+        r.register("queue_duration_seconds", "Time in the queue", self.queue_duration.clone());
         r.register(
             "inference_duration_seconds",
             "Time in the model",
             self.inference_duration.clone(),
         );
-        r.register(
-            "batch_items",
-            "Documents of one request",
-            self.batch_items.clone(),
-        );
-        r.register(
-            "batch_tokens",
-            "Tokens of one request",
-            self.batch_tokens.clone(),
-        );
+        r.register("batch_items", "Documents of one request", self.batch_items.clone());
+        r.register("batch_tokens", "Tokens of one request", self.batch_tokens.clone());
         r.register("tokens", "Tokens run", self.tokens.clone());
-        r.register(
-            "truncated",
-            "Documents cut to fit the model",
-            self.truncated.clone(),
-        );
+        r.register("truncated", "Documents cut to fit the model", self.truncated.clone());
         r.register(
             "cancelled",
             "Requests dropped because their client had gone",
             self.cancelled.clone(),
         );
-        r.register(
-            "queue_depth",
-            "Requests in the queue",
-            self.queue_depth.clone(),
-        );
+        r.register("queue_depth", "Requests in the queue", self.queue_depth.clone());
         r.register("inflight", "Requests being handled", self.inflight.clone());
-        r.register(
-            "model_load_seconds",
-            "Time to restore the model",
-            self.model_load.clone(),
-        );
-        r.register(
-            "cold_start_seconds",
-            "Time from exec to ready",
-            self.cold_start.clone(),
-        );
-        r.register(
-            "warmup_seconds",
-            "Time of the warm-up run, 0 without one",
-            self.warmup.clone(),
-        );
-        r.register(
-            "boot_phase_seconds",
-            "Time of one phase of boot",
-            self.boot_phase.clone(),
-        );
+        r.register("model_load_seconds", "Time to restore the model", self.model_load.clone());
+        r.register("cold_start_seconds", "Time from exec to ready", self.cold_start.clone());
+        r.register("warmup_seconds", "Time of the warm-up run, 0 without one", self.warmup.clone());
+        r.register("boot_phase_seconds", "Time of one phase of boot", self.boot_phase.clone());
         r.register("ready", "Whether the model is loaded", self.ready.clone());
         r.register("build_info", "The running binary", build);
         r.register("model_info", "The loaded model", self.model_info.clone());
@@ -195,15 +159,8 @@ impl Metrics {
 
     pub(crate) fn answered(&self, route: &str, code: u16, duration: Duration) {
         let route = route.to_owned();
-        self.requests
-            .get_or_create(&RequestLabels {
-                route: route.clone(),
-                code,
-            })
-            .inc();
-        self.request_duration
-            .get_or_create(&RouteLabels { route })
-            .observe(duration.as_secs_f64());
+        self.requests.get_or_create(&RequestLabels { route: route.clone(), code }).inc();
+        self.request_duration.get_or_create(&RouteLabels { route }).observe(duration.as_secs_f64());
     }
 
     pub(crate) fn scored(&self, queue: Duration, inference: Duration, scores: &[Vec<Score>]) {
@@ -213,17 +170,12 @@ impl Metrics {
         self.inference_duration.observe(inference.as_secs_f64());
         self.batch_items.observe(scores().count() as f64);
         self.batch_tokens.observe(tokens as f64);
-        self.tokens
-            .get_or_create(&KindLabels { kind: "prompt" })
-            .inc_by(tokens as u64);
-        self.truncated
-            .inc_by(scores().filter(|score| score.truncated).count() as u64);
+        self.tokens.get_or_create(&KindLabels { kind: "prompt" }).inc_by(tokens as u64);
+        self.truncated.inc_by(scores().filter(|score| score.truncated).count() as u64);
     }
 
     pub(crate) fn phase(&self, phase: &'static str, duration: Duration) {
-        self.boot_phase
-            .get_or_create(&PhaseLabels { phase })
-            .set(duration.as_secs_f64());
+        self.boot_phase.get_or_create(&PhaseLabels { phase }).set(duration.as_secs_f64());
     }
 
     /// Notes the end of boot.

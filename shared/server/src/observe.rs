@@ -104,30 +104,20 @@ fn sent_key(headers: &HeaderMap) -> Option<&[u8]> {
             _ => value,
         }
     });
-    let own = headers
-        .get(X_API_KEY)
-        .map(|value| value.as_bytes().trim_ascii());
-    [authorization, own]
-        .into_iter()
-        .flatten()
-        .find(|key| !key.is_empty())
+    let own = headers.get(X_API_KEY).map(|value| value.as_bytes().trim_ascii());
+    [authorization, own].into_iter().flatten().find(|key| !key.is_empty())
 }
 
 /// Compares with every key in full, so that the time taken says nothing about how much matched.
 fn known(keys: &[String], sent: &[u8]) -> bool {
-    keys.iter()
-        .fold(false, |found, key| found | same(key.as_bytes(), sent))
+    keys.iter().fold(false, |found, key| found | same(key.as_bytes(), sent))
 }
 
 fn same(a: &[u8], b: &[u8]) -> bool {
     if a.len() != b.len() {
         return false;
     }
-    black_box(
-        a.iter()
-            .zip(b)
-            .fold(0, |difference, (a, b)| black_box(difference | (a ^ b))),
-    ) == 0
+    black_box(a.iter().zip(b).fold(0, |difference, (a, b)| black_box(difference | (a ^ b)))) == 0
 }
 
 #[cfg(test)]
@@ -144,19 +134,10 @@ mod tests {
 
     #[test]
     fn keys_are_found_in_every_form() {
-        assert_eq!(
-            key_of(&[("authorization", "Bearer abc")]).as_deref(),
-            Some("abc")
-        );
-        assert_eq!(
-            key_of(&[("authorization", "bearer  abc")]).as_deref(),
-            Some("abc")
-        );
+        assert_eq!(key_of(&[("authorization", "Bearer abc")]).as_deref(), Some("abc"));
+        assert_eq!(key_of(&[("authorization", "bearer  abc")]).as_deref(), Some("abc"));
         assert_eq!(key_of(&[("authorization", "abc")]).as_deref(), Some("abc"));
-        assert_eq!(
-            key_of(&[("authorization", ""), ("x-api-key", "k")]).as_deref(),
-            Some("k")
-        );
+        assert_eq!(key_of(&[("authorization", ""), ("x-api-key", "k")]).as_deref(), Some("k"));
         assert_eq!(key_of(&[("authorization", "Bearer ")]), None);
         assert_eq!(key_of(&[]), None);
     }

@@ -27,11 +27,7 @@ impl PhaseRecorder {
     pub fn start() -> Self {
         let main = Instant::now();
         let exec = before_main();
-        Self {
-            main,
-            exec,
-            phases: Mutex::new(vec![("exec", exec)]),
-        }
+        Self { main, exec, phases: Mutex::new(vec![("exec", exec)]) }
     }
 
     /// Notes how long a phase took. A phase recorded twice keeps its first time.
@@ -57,10 +53,7 @@ impl PhaseRecorder {
 
     /// The phases so far, in order.
     pub fn phases(&self) -> Vec<(&'static str, Duration)> {
-        self.phases
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.phases.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The phases as `exec 2.1 ms, config 0.3 ms, …`.
@@ -77,9 +70,7 @@ impl PhaseRecorder {
 fn before_main() -> Duration {
     let cpu = to_duration(clock_gettime(ClockId::ProcessCPUTime));
     let now = to_duration(clock_gettime(ClockId::Boottime));
-    let ticks = std::fs::read_to_string("/proc/self/stat")
-        .ok()
-        .and_then(|stat| start_ticks(&stat));
+    let ticks = std::fs::read_to_string("/proc/self/stat").ok().and_then(|stat| start_ticks(&stat));
     let by_ticks = ticks.map(|ticks| now.saturating_sub(TICK * ticks).saturating_sub(TICK));
     by_ticks.map_or(cpu, |wall| wall.max(cpu))
 }
@@ -111,11 +102,8 @@ mod tests {
         let recorder = PhaseRecorder::start();
         recorder.record("engine", Duration::from_millis(5));
         recorder.record("engine", Duration::from_millis(9));
-        let engine: Vec<_> = recorder
-            .phases()
-            .into_iter()
-            .filter(|(name, _)| *name == "engine")
-            .collect();
+        let engine: Vec<_> =
+            recorder.phases().into_iter().filter(|(name, _)| *name == "engine").collect();
         assert_eq!(engine, [("engine", Duration::from_millis(5))]);
         assert!(recorder.since_exec() < Duration::from_hours(1));
         assert!(recorder.summary().contains("engine 5.0 ms"));

@@ -29,10 +29,7 @@ impl RequestId {
     /// one memory snapshot share the keys.
     fn new() -> Self {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_nanos();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         let count = COUNTER.fetch_add(1, Ordering::Relaxed);
         let half = |salt: u8| RandomState::new().hash_one((now, count, salt));
         Self(format!("{:016x}{:016x}", half(0), half(1)))

@@ -1,7 +1,8 @@
 //! From settings to a loaded reranker.
 
-use defrost_inference::{Reranker, RerankerOptions};
-use defrost_loader::Snapshot;
+use std::path::Path;
+
+use defrost_inference::{Reranker, RerankerOptions, RestoreOptions, restore};
 
 use crate::backend::Backend;
 use crate::boot::BootError;
@@ -10,21 +11,32 @@ use crate::phases::PhaseRecorder;
 
 /// Restores the snapshot named by `MODEL` and builds a reranker over it.
 pub fn reranker(config: &Config, phases: &PhaseRecorder) -> Result<Box<dyn Backend>, BootError> {
-    let snapshot = phases.time("restore", || open(config))?;
+    let options = RestoreOptions {
+        verify: config.verify,
+        cache_dir: config.cache_dir.clone(),
+        threads: config.num_threads,
+    };
+    let snapshot = phases.time("restore", || {
+        restore(Path::new(&config.model), &options).map_err(|error| BootError::from_error(&error))
+    })?;
     let options = RerankerOptions {
         max_length: config.max_length,
         max_batch_tokens: config.max_batch_tokens,
         num_threads: config.num_threads,
+        kernel: None,
     };
     let reranker =
         Reranker::load(&snapshot, &options).map_err(|error| BootError::from_error(&error))?;
+    let timings = reranker.timings();
+    phases.record("tokenizer", timings.tokenizer);
+    phases.record("engine", timings.engine);
+    let verification = snapshot.verification();
+    tracing::info!(
+        "restored {} ({}, verified {} in {:.1} ms)",
+        snapshot.root(),
+        snapshot.path().display(),
+        verification.mode,
+        verification.duration.as_secs_f64() * 1e3
+    );
     Ok(Box::new(reranker))
-}
-
-#[allow(
-    clippy::unnecessary_wraps,
-    reason = "the loader's Snapshot::open fails; its skeleton does not"
-)]
-fn open(_config: &Config) -> Result<Snapshot, BootError> {
-    Ok(Snapshot)
 }

@@ -50,19 +50,10 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
     let allowed = if origins.iter().any(|origin| origin == "*") {
         AllowOrigin::any()
     } else {
-        AllowOrigin::list(
-            origins
-                .iter()
-                .filter_map(|origin| HeaderValue::from_str(origin).ok()),
-        )
+        AllowOrigin::list(origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()))
     };
-    let exposed = [
-        "x-request-id",
-        "x-process-time",
-        "server-timing",
-        "x-truncated-documents",
-        "retry-after",
-    ];
+    let exposed =
+        ["x-request-id", "x-process-time", "server-timing", "x-truncated-documents", "retry-after"];
     Some(
         CorsLayer::new()
             .allow_origin(allowed)

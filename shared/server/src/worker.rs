@@ -60,9 +60,7 @@ where
         status: status_sender,
         first_score_after: Arc::clone(&first_score_after),
     };
-    std::thread::Builder::new()
-        .name("inference".into())
-        .spawn(move || worker.run(load, jobs))?;
+    std::thread::Builder::new().name("inference".into()).spawn(move || worker.run(load, jobs))?;
     Ok(Arc::new(App {
         function,
         phases,
@@ -95,8 +93,7 @@ impl Worker {
                 if !self.config.fast_boot
                     && let Err(error) = self.warm_up(&*backend)
                 {
-                    self.status
-                        .send_replace(Status::Failed(error.to_string().into()));
+                    self.status.send_replace(Status::Failed(error.to_string().into()));
                     return;
                 }
                 self.announce(&*backend);
@@ -105,8 +102,7 @@ impl Worker {
                 }
             }
             Err(error) => {
-                self.status
-                    .send_replace(Status::Failed(error.to_string().into()));
+                self.status.send_replace(Status::Failed(error.to_string().into()));
             }
         }
     }
@@ -119,14 +115,9 @@ impl Worker {
             documents: vec!["a document to warm up with".into()],
             ..ScoreRequest::default()
         };
-        let scored = self
-            .phases
-            .time("warmup", || backend.score(&[request], &|| false));
+        let scored = self.phases.time("warmup", || backend.score(&[request], &|| false));
         let failed = |error| {
-            BootError::new(format!(
-                "the warm-up (FAST_BOOT=false) failed: {}",
-                chain(&error)
-            ))
+            BootError::new(format!("the warm-up (FAST_BOOT=false) failed: {}", chain(&error)))
         };
         scored.map(drop).map_err(failed)
     }
@@ -138,12 +129,8 @@ impl Worker {
             names => names.to_vec(),
         };
         let ready_after = self.phases.since_exec();
-        let created = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_secs();
-        self.metrics
-            .ready(&info, ready_after, &self.phases.phases());
+        let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        self.metrics.ready(&info, ready_after, &self.phases.phases());
         tracing::info!(
             model = %info.name,
             precision = %info.precision,
@@ -190,11 +177,7 @@ impl Worker {
             Err(_) => {}
         }
         // Nobody listens any more when the client has gone.
-        let _ = job.reply.send(Outcome {
-            result,
-            queue,
-            inference,
-        });
+        let _ = job.reply.send(Outcome { result, queue, inference });
     }
 }
 

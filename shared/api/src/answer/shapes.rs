@@ -9,10 +9,7 @@ use serde::Serialize;
 /// The JSON of an answer.
 #[derive(Debug, Clone, Serialize)]
 #[serde(untagged)]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "one lives for the length of one answer"
-)]
+#[allow(clippy::large_enum_variant, reason = "one lives for the length of one answer")]
 pub enum Answer<'a> {
     /// [`crate::Shape::Canonical`].
     Canonical(Canonical<'a>),

@@ -46,11 +46,7 @@ impl RerankBody {
     /// one pair and for batches, normalised for `/rerank/query`.
     pub(super) fn normalization(&self, shape: Shape) -> Result<Option<Normalization>, Invalid> {
         let scaled = |yes: bool| {
-            if yes {
-                Normalization::Normalized
-            } else {
-                Normalization::Raw
-            }
+            if yes { Normalization::Normalized } else { Normalization::Raw }
         };
         let mut asked: Vec<(&str, Normalization)> = Vec::new();
         if let Some(name) = &self.normalization {

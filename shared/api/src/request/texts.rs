@@ -19,11 +19,7 @@ impl RerankBody {
             Shape::BaaiSingle => {
                 let query = bounded("query", self.query, limits)?;
                 let passage = bounded("passage", self.passage, limits)?;
-                Ok(vec![Work {
-                    query,
-                    documents: vec![passage],
-                    positions: vec![0],
-                }])
+                Ok(vec![Work { query, documents: vec![passage], positions: vec![0] }])
             }
             Shape::BaaiBatch => pairs(self.pairs, limits),
             Shape::BaaiQuery => passages(self.query, self.passages, limits),
@@ -42,16 +38,10 @@ fn one(
         .map(|Text(query)| query)
         .ok_or_else(|| Invalid::new("query", "query is missing; send the text to rank by"))?;
     if query.trim().is_empty() {
-        return Err(Invalid::new(
-            "query",
-            "query: expected a text, found only white space",
-        ));
+        return Err(Invalid::new("query", "query: expected a text, found only white space"));
     }
     let Documents(documents) = documents.ok_or_else(|| {
-        Invalid::new(
-            key,
-            format!("{key} is missing; send a list of texts to rank"),
-        )
+        Invalid::new(key, format!("{key} is missing; send a list of texts to rank"))
     })?;
     let found = documents.len();
     if found == 0 {
@@ -74,11 +64,7 @@ fn one(
         .enumerate()
         .map(|(index, document)| document_text(key, index, document, rank_fields))
         .collect::<Result<Vec<_>, _>>()?;
-    Ok(vec![Work {
-        query,
-        documents,
-        positions: (0..found).collect(),
-    }])
+    Ok(vec![Work { query, documents, positions: (0..found).collect() }])
 }
 
 fn document_text(
@@ -133,10 +119,7 @@ fn pairs(pairs: Option<Vec<Pair>>, limits: &Limits) -> Result<Vec<Work>, Invalid
         let passage = bounded(&format!("pairs[{index}].passage"), pair.passage, limits)?;
         // Pairs of one query go together: the engine computes their common prefix once.
         let slot = *by_query.entry(query.clone()).or_insert_with(|| {
-            work.push(Work {
-                query,
-                ..Work::default()
-            });
+            work.push(Work { query, ..Work::default() });
             work.len() - 1
         });
         work[slot].documents.push(passage);
@@ -158,11 +141,7 @@ fn passages(
         .enumerate()
         .map(|(index, passage)| bounded(&format!("passages[{index}]"), Some(passage), limits))
         .collect::<Result<_, _>>()?;
-    Ok(vec![Work {
-        query,
-        documents,
-        positions,
-    }])
+    Ok(vec![Work { query, documents, positions }])
 }
 
 fn counted<T>(key: &str, list: Option<Vec<T>>, limits: &Limits) -> Result<Vec<T>, Invalid> {
@@ -172,11 +151,7 @@ fn counted<T>(key: &str, list: Option<Vec<T>>, limits: &Limits) -> Result<Vec<T>
     }
     Err(Invalid::new(
         key,
-        format!(
-            "{key}: expected 1 to {} (MAX_PAIRS), found {}",
-            limits.max_pairs,
-            list.len()
-        ),
+        format!("{key}: expected 1 to {} (MAX_PAIRS), found {}", limits.max_pairs, list.len()),
     ))
 }
 

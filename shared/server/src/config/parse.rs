@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Command};
 use defrost_inference::Normalization;
+use defrost_loader::VerifyMode;
 
-use super::{Action, Config, ConfigError, LogFormat, ReturnData, SETTINGS, Setting, Verify};
+use super::{Action, Config, ConfigError, LogFormat, ReturnData, SETTINGS, Setting};
 use crate::boot::Function;
 
 /// Variables with this prefix are ours alone, so an unknown one is a misspelt setting.
@@ -31,9 +32,8 @@ impl Config {
         lookup: impl Fn(&str) -> Option<String>,
         names: impl IntoIterator<Item = String>,
     ) -> Result<Action, ConfigError> {
-        let matches = command(function)
-            .try_get_matches_from(args)
-            .map_err(|error| usage(&error))?;
+        let matches =
+            command(function).try_get_matches_from(args).map_err(|error| usage(&error))?;
         let healthcheck = matches.subcommand_matches("healthcheck");
         let mut reader = Reader {
             matches: &matches,
@@ -70,10 +70,7 @@ fn command(function: &Function) -> Command {
             Arg::new(setting.name)
                 .long(setting.flag())
                 .value_name(setting.value)
-                .help(format!(
-                    "{}{default} [env: {}{aliases}]",
-                    setting.help, setting.name
-                ))
+                .help(format!("{}{default} [env: {}{aliases}]", setting.help, setting.name))
         })
     };
     Command::new(function.name)
@@ -94,11 +91,7 @@ fn usage(error: &clap::Error) -> ConfigError {
     match error.kind() {
         DisplayHelp | DisplayVersion => ConfigError::Info(text),
         _ => {
-            let line = text
-                .lines()
-                .next()
-                .unwrap_or_default()
-                .trim_start_matches("error: ");
+            let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
             ConfigError::Usage(vec![format!("{line} (see --help)")])
         }
     }
@@ -122,11 +115,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn finish(self, action: Action) -> Result<Action, ConfigError> {
-        if self.errors.is_empty() {
-            Ok(action)
-        } else {
-            Err(ConfigError::Usage(self.errors))
-        }
+        if self.errors.is_empty() { Ok(action) } else { Err(ConfigError::Usage(self.errors)) }
     }
 
     fn refuse_unknown(&mut self, names: impl IntoIterator<Item = String>) {
@@ -142,9 +131,7 @@ impl Reader<'_> {
             .collect();
         unknown.sort_unstable();
         self.errors.extend(
-            unknown
-                .into_iter()
-                .map(|name| format!("{name}: no such setting (see --help)")),
+            unknown.into_iter().map(|name| format!("{name}: no such setting (see --help)")),
         );
     }
 
@@ -157,32 +144,25 @@ impl Reader<'_> {
             fast_boot: self.flag("FAST_BOOT"),
             num_threads: self.number("NUM_THREADS", 1, 1024),
             max_length: self.number("MAX_LENGTH", 1, usize::MAX),
-            max_batch_tokens: self
-                .number("MAX_BATCH_TOKENS", 1, usize::MAX)
-                .unwrap_or_default(),
-            max_documents: self
-                .number("MAX_DOCUMENTS", 1, usize::MAX)
-                .unwrap_or_default(),
+            max_batch_tokens: self.number("MAX_BATCH_TOKENS", 1, usize::MAX).unwrap_or_default(),
+            max_documents: self.number("MAX_DOCUMENTS", 1, usize::MAX).unwrap_or_default(),
             max_pairs: self.number("MAX_PAIRS", 1, usize::MAX).unwrap_or_default(),
-            max_text_chars: self
-                .number("MAX_TEXT_CHARS", 1, usize::MAX)
-                .unwrap_or_default(),
-            max_body_bytes: self
-                .number("MAX_BODY_BYTES", 1, usize::MAX)
-                .unwrap_or_default(),
+            max_text_chars: self.number("MAX_TEXT_CHARS", 1, usize::MAX).unwrap_or_default(),
+            max_body_bytes: self.number("MAX_BODY_BYTES", 1, usize::MAX).unwrap_or_default(),
             // The bound of tokio's channel.
-            max_queue: self
-                .number("MAX_QUEUE", 1, usize::MAX >> 3)
-                .unwrap_or_default(),
+            max_queue: self.number("MAX_QUEUE", 1, usize::MAX >> 3).unwrap_or_default(),
             boot_timeout: self.seconds("BOOT_TIMEOUT"),
             shutdown_grace: self.seconds("SHUTDOWN_GRACE"),
             verify: self
                 .choice(
                     "VERIFY",
-                    &[Verify::Stamped, Verify::OnTheFly, Verify::Eager]
-                        .map(|mode| (mode.as_str(), mode)),
+                    &[
+                        ("stamped", VerifyMode::Stamped),
+                        ("on-the-fly", VerifyMode::OnTheFly),
+                        ("eager", VerifyMode::Eager),
+                    ],
                 )
-                .unwrap_or(Verify::Stamped),
+                .unwrap_or_default(),
             cache_dir: self.path("CACHE_DIR"),
             served_model_name: self.list("SERVED_MODEL_NAME"),
             strict_model: self.flag("STRICT_MODEL"),
@@ -205,17 +185,12 @@ impl Reader<'_> {
             cors_origins: self.list("CORS_ORIGINS"),
             log_level: self.text("LOG_LEVEL"),
             log_format: self
-                .choice(
-                    "LOG_FORMAT",
-                    &[("text", LogFormat::Text), ("json", LogFormat::Json)],
-                )
+                .choice("LOG_FORMAT", &[("text", LogFormat::Text), ("json", LogFormat::Json)])
                 .unwrap_or(LogFormat::Text),
             effective: Vec::new(),
         };
         if let Some(backend) = self.value("BACKEND").filter(|backend| backend != "engine") {
-            self.errors.push(format!(
-                "BACKEND: this binary has engine only, found {backend:?}"
-            ));
+            self.errors.push(format!("BACKEND: this binary has engine only, found {backend:?}"));
         }
         if config.cors_origins == ["none"] {
             config.cors_origins.clear();
@@ -231,8 +206,7 @@ impl Reader<'_> {
             self.errors.push(format!("LOG_LEVEL: {error}"));
         }
         if config.model.is_empty() {
-            self.errors
-                .push("MODEL: not set; name the snapshot to serve".to_owned());
+            self.errors.push("MODEL: not set; name the snapshot to serve".to_owned());
         }
         config.effective = std::mem::take(&mut self.effective);
         config
@@ -245,11 +219,7 @@ impl Reader<'_> {
             "" => None,
             default => Some(default.to_owned()),
         })?;
-        let shown = if setting.secret {
-            "(hidden)".to_owned()
-        } else {
-            value.clone()
-        };
+        let shown = if setting.secret { "(hidden)".to_owned() } else { value.clone() };
         self.effective.push((setting.name, shown));
         Some(value)
     }
@@ -257,16 +227,13 @@ impl Reader<'_> {
     fn given(&self, setting: &Setting) -> Option<String> {
         let flag = self.matches.get_one::<String>(setting.name).cloned();
         flag.or_else(|| {
-            [setting.name]
-                .iter()
-                .chain(setting.aliases)
-                .find_map(|name| {
-                    let plain = (self.lookup)(name).filter(|value| !value.trim().is_empty());
-                    plain.or_else(|| {
-                        (self.lookup)(&format!("{OWN_PREFIX}{name}"))
-                            .filter(|value| !value.trim().is_empty())
-                    })
+            [setting.name].iter().chain(setting.aliases).find_map(|name| {
+                let plain = (self.lookup)(name).filter(|value| !value.trim().is_empty());
+                plain.or_else(|| {
+                    (self.lookup)(&format!("{OWN_PREFIX}{name}"))
+                        .filter(|value| !value.trim().is_empty())
                 })
+            })
         })
         .map(|value| value.trim().to_owned())
     }
@@ -281,12 +248,7 @@ impl Reader<'_> {
 
     fn list(&mut self, name: &'static str) -> Vec<String> {
         let value = self.value(name).unwrap_or_default();
-        value
-            .split(',')
-            .map(str::trim)
-            .filter(|item| !item.is_empty())
-            .map(str::to_owned)
-            .collect()
+        value.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
     }
 
     fn flag(&mut self, name: &'static str) -> bool {
@@ -295,8 +257,7 @@ impl Reader<'_> {
             "true" | "1" | "yes" | "on" => true,
             "false" | "0" | "no" | "off" => false,
             _ => {
-                self.errors
-                    .push(format!("{name}: expected true or false, found {value:?}"));
+                self.errors.push(format!("{name}: expected true or false, found {value:?}"));
                 false
             }
         }
@@ -320,32 +281,21 @@ impl Reader<'_> {
 
     fn seconds(&mut self, name: &'static str) -> Duration {
         let value = self.text(name);
-        let seconds = value
-            .parse::<f64>()
-            .ok()
-            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let seconds =
+            value.parse::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         // Beyond a day a timer's deadline stops meaning anything, and may overflow.
-        seconds
-            .filter(|seconds| *seconds <= Duration::from_hours(24))
-            .unwrap_or_else(|| {
-                self.errors.push(format!(
-                    "{name}: expected seconds from 0 to 86400, found {value:?}"
-                ));
-                Duration::ZERO
-            })
+        seconds.filter(|seconds| *seconds <= Duration::from_hours(24)).unwrap_or_else(|| {
+            self.errors.push(format!("{name}: expected seconds from 0 to 86400, found {value:?}"));
+            Duration::ZERO
+        })
     }
 
     fn choice<T: Copy>(&mut self, name: &'static str, choices: &[(&str, T)]) -> Option<T> {
         let value = self.value(name)?;
-        let found = choices
-            .iter()
-            .find(|(choice, _)| value.eq_ignore_ascii_case(choice));
+        let found = choices.iter().find(|(choice, _)| value.eq_ignore_ascii_case(choice));
         if found.is_none() {
             let names: Vec<_> = choices.iter().map(|(choice, _)| *choice).collect();
-            self.errors.push(format!(
-                "{name}: expected {}, found {value:?}",
-                names.join(" or ")
-            ));
+            self.errors.push(format!("{name}: expected {}, found {value:?}", names.join(" or ")));
         }
         found.map(|&(_, value)| value)
     }

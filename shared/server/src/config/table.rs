@@ -26,11 +26,8 @@ impl Setting {
 
     /// The setting's row in the README: name, default, meaning.
     pub fn markdown_row(&self) -> String {
-        let default = if self.default.is_empty() {
-            String::new()
-        } else {
-            format!("`{}`", self.default)
-        };
+        let default =
+            if self.default.is_empty() { String::new() } else { format!("`{}`", self.default) };
         format!("| `{}` | {default} | {} |", self.name, self.help)
     }
 }
@@ -41,14 +38,7 @@ const fn setting(
     default: &'static str,
     help: &'static str,
 ) -> Setting {
-    Setting {
-        name,
-        aliases: &[],
-        default,
-        value,
-        help,
-        secret: false,
-    }
+    Setting { name, aliases: &[], default, value, help, secret: false }
 }
 
 /// Every setting of a function binary.
@@ -64,36 +54,16 @@ pub const SETTINGS: &[Setting] = &[
         aliases: &["MODEL_ID", "MODEL_NAME", "MODEL_PATH"],
         ..setting("MODEL", "PATH", "", "snapshot to serve (required)")
     },
-    setting(
-        "HOST",
-        "ADDRESS",
-        "127.0.0.1",
-        "address to listen on; images set 0.0.0.0",
-    ),
-    setting(
-        "PORT",
-        "NUMBER",
-        "8000",
-        "port to listen on; 0 picks a free one and logs it",
-    ),
-    setting(
-        "PORT_FILE",
-        "PATH",
-        "",
-        "write the port in use to this file",
-    ),
+    setting("HOST", "ADDRESS", "127.0.0.1", "address to listen on; images set 0.0.0.0"),
+    setting("PORT", "NUMBER", "8000", "port to listen on; 0 picks a free one and logs it"),
+    setting("PORT_FILE", "PATH", "", "write the port in use to this file"),
     setting(
         "FAST_BOOT",
         "BOOL",
         "true",
         "ready as early as possible; false: tune and warm up first",
     ),
-    setting(
-        "BACKEND",
-        "NAME",
-        "engine",
-        "what runs the model; this binary has engine only",
-    ),
+    setting("BACKEND", "NAME", "engine", "what runs the model; this binary has engine only"),
     setting(
         "NUM_THREADS",
         "NUMBER",
@@ -112,72 +82,27 @@ pub const SETTINGS: &[Setting] = &[
         "2048",
         "token budget of one forward pass; bounds memory, never changes scores",
     ),
-    setting(
-        "MAX_DOCUMENTS",
-        "NUMBER",
-        "1000",
-        "most documents of one request",
-    ),
+    setting("MAX_DOCUMENTS", "NUMBER", "1000", "most documents of one request"),
     setting(
         "MAX_PAIRS",
         "NUMBER",
         "100",
         "most pairs or passages on /rerank/batch and /rerank/query",
     ),
-    setting(
-        "MAX_TEXT_CHARS",
-        "NUMBER",
-        "10000",
-        "most characters of a text in the BAAI shapes",
-    ),
-    setting(
-        "MAX_BODY_BYTES",
-        "BYTES",
-        "10485760",
-        "most bytes of a request body",
-    ),
-    setting(
-        "MAX_QUEUE",
-        "NUMBER",
-        "128",
-        "most requests waiting, during boot and after",
-    ),
-    setting(
-        "BOOT_TIMEOUT",
-        "SECONDS",
-        "120",
-        "how long a request waits for the model to load",
-    ),
-    setting(
-        "SHUTDOWN_GRACE",
-        "SECONDS",
-        "9",
-        "how long running requests may take after SIGTERM",
-    ),
-    setting(
-        "VERIFY",
-        "MODE",
-        "stamped",
-        "when bytes are checked: stamped, on-the-fly or eager",
-    ),
-    setting(
-        "CACHE_DIR",
-        "PATH",
-        "",
-        "where stamps of verified snapshots are kept",
-    ),
+    setting("MAX_TEXT_CHARS", "NUMBER", "10000", "most characters of a text in the BAAI shapes"),
+    setting("MAX_BODY_BYTES", "BYTES", "10485760", "most bytes of a request body"),
+    setting("MAX_QUEUE", "NUMBER", "128", "most requests waiting, during boot and after"),
+    setting("BOOT_TIMEOUT", "SECONDS", "120", "how long a request waits for the model to load"),
+    setting("SHUTDOWN_GRACE", "SECONDS", "9", "how long running requests may take after SIGTERM"),
+    setting("VERIFY", "MODE", "stamped", "when bytes are checked: stamped, on-the-fly or eager"),
+    setting("CACHE_DIR", "PATH", "", "where stamps of verified snapshots are kept"),
     setting(
         "SERVED_MODEL_NAME",
         "LIST",
         "",
         "names to serve the model under; default: the snapshot's",
     ),
-    setting(
-        "STRICT_MODEL",
-        "BOOL",
-        "false",
-        "refuse requests that name another model",
-    ),
+    setting("STRICT_MODEL", "BOOL", "false", "refuse requests that name another model"),
     setting(
         "DEFAULT_TOP_N",
         "NUMBER",
@@ -199,12 +124,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         aliases: &["API_KEY"],
         secret: true,
-        ..setting(
-            "API_KEYS",
-            "LIST",
-            "",
-            "keys that clients must send; default: no key needed",
-        )
+        ..setting("API_KEYS", "LIST", "", "keys that clients must send; default: no key needed")
     },
     setting(
         "CORS_ORIGINS",
@@ -212,12 +132,7 @@ pub const SETTINGS: &[Setting] = &[
         "*",
         "origins that browsers may call from; none: no CORS headers",
     ),
-    setting(
-        "LOG_LEVEL",
-        "FILTER",
-        "info",
-        "error, warn, info, debug, trace, or a tracing filter",
-    ),
+    setting("LOG_LEVEL", "FILTER", "info", "error, warn, info, debug, trace, or a tracing filter"),
     setting("LOG_FORMAT", "NAME", "text", "text or json"),
 ];
 

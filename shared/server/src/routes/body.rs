@@ -84,9 +84,7 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
     if let Some(encoding) = headers.get(header::CONTENT_ENCODING)
         && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
     {
-        return Err(ApiError::media_type(
-            "compressed bodies are not read; send the json as it is",
-        ));
+        return Err(ApiError::media_type("compressed bodies are not read; send the json as it is"));
     }
     let Some(value) = headers.get(header::CONTENT_TYPE) else {
         return Ok(());
@@ -102,7 +100,5 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
     if essence.is_empty() || essence == "application/json" || essence.ends_with("+json") {
         return Ok(());
     }
-    Err(ApiError::media_type(
-        "expected content-type: application/json, found another one",
-    ))
+    Err(ApiError::media_type("expected content-type: application/json, found another one"))
 }

@@ -45,10 +45,7 @@ pub(crate) async fn models(State(app): State<Arc<App>>) -> Result<Json<Value>, A
         .names
         .iter()
         .map(|name| {
-            (
-                name.clone(),
-                json!({"path": info.name, "loaded": true, "embedding_dim": info.hidden}),
-            )
+            (name.clone(), json!({"path": info.name, "loaded": true, "embedding_dim": info.hidden}))
         })
         .collect();
     Ok(Json(json!({
@@ -65,10 +62,7 @@ pub(crate) async fn models(State(app): State<Arc<App>>) -> Result<Json<Value>, A
 pub(crate) async fn info(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
     let model = loaded(&app)?;
     let info = &model.info;
-    let normalization = app
-        .config
-        .normalization
-        .unwrap_or(info.default_normalization);
+    let normalization = app.config.normalization.unwrap_or(info.default_normalization);
     Ok(Json(json!({
         "service": app.function.name,
         "version": app.function.version,

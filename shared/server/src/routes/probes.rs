@@ -42,10 +42,7 @@ pub(crate) async fn health(State(app): State<Arc<App>>) -> Response {
     let word = app.state_word();
     let model = app.ready_model();
     let info = model.as_ref().map(|model| &model.info);
-    let unix = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs_f64();
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     let phases: Map<String, Value> = app
         .phases
         .phases()
@@ -97,9 +94,7 @@ pub(crate) async fn version(State(app): State<Arc<App>>) -> Json<Value> {
 
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
     let depth = app.queue.max_capacity() - app.queue.capacity();
-    app.metrics
-        .queue_depth
-        .set(i64::try_from(depth).unwrap_or(i64::MAX));
+    app.metrics.queue_depth.set(i64::try_from(depth).unwrap_or(i64::MAX));
     let text = app
         .metrics
         .encode()
@@ -109,18 +104,14 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Api
 
 fn not_ready(body: &Value) -> Response {
     let mut response = (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response();
-    response
-        .headers_mut()
-        .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     response
 }
 
 /// Resident memory in MB, as the kernel counts it.
 fn resident_mb() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: f64 = line.split_ascii_whitespace().next()?.parse().ok()?;
     Some(kib * 1024.0 / 1e6)
 }

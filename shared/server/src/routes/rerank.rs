@@ -21,14 +21,8 @@ use crate::request_id::RequestId;
 use crate::worker::Outcome;
 
 /// One handler under every name that clients use.
-pub(crate) const PATHS: [&str; 6] = [
-    "/v1/rerank",
-    "/rerank",
-    "/v2/rerank",
-    "/reranking",
-    "/v1/reranking",
-    "/invocations",
-];
+pub(crate) const PATHS: [&str; 6] =
+    ["/v1/rerank", "/rerank", "/v2/rerank", "/reranking", "/v1/reranking", "/invocations"];
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const X_TRUNCATED_DOCUMENTS: HeaderName = HeaderName::from_static("x-truncated-documents");
@@ -71,9 +65,7 @@ async fn handle(app: &App, id: &RequestId, route: Route, request: Request) -> Re
     };
     let request = body.into_request(route, &limits)?;
     let style = request.shape.error_style();
-    score(app, id, request)
-        .await
-        .map_err(|error| error.styled(style))
+    score(app, id, request).await.map_err(|error| error.styled(style))
 }
 
 async fn score(app: &App, id: &RequestId, mut request: RerankRequest) -> Reply {
@@ -87,18 +79,12 @@ async fn score(app: &App, id: &RequestId, mut request: RerankRequest) -> Reply {
     let count = request.document_count();
     let (positions, texts) = to_texts(&mut request);
     let outcome = app.score(Arc::clone(&texts)).await?;
-    let Outcome {
-        result,
-        queue,
-        inference,
-    } = outcome;
+    let Outcome { result, queue, inference } = outcome;
     let normalization = normalization(app, &model, &request);
     let scored = in_request_order(&result?, &positions, count, normalization, &model)?;
     let mut documents = vec![""; count];
-    for (text, position) in texts
-        .iter()
-        .flat_map(|one| &one.documents)
-        .zip(positions.iter().flatten())
+    for (text, position) in
+        texts.iter().flat_map(|one| &one.documents).zip(positions.iter().flatten())
     {
         if let Some(slot) = documents.get_mut(*position) {
             *slot = text;
@@ -106,10 +92,7 @@ async fn score(app: &App, id: &RequestId, mut request: RerankRequest) -> Reply {
     }
     let facts = Facts {
         id: &format!("rerank-{}", id.0),
-        created: SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_secs(),
+        created: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         model: model.name_for(request.model.as_deref()),
         score_type: normalization.score_type(model.info.kind),
         normalized: normalization != Normalization::Raw,
@@ -132,11 +115,7 @@ async fn score(app: &App, id: &RequestId, mut request: RerankRequest) -> Reply {
     if !app.answered.swap(true, Ordering::Relaxed) {
         for (phase, duration) in app.phases.phases() {
             // Writing to a String does not fail.
-            let _ = write!(
-                timing,
-                ", boot_{phase};dur={:.3}",
-                duration.as_secs_f64() * 1e3
-            );
+            let _ = write!(timing, ", boot_{phase};dur={:.3}", duration.as_secs_f64() * 1e3);
         }
     }
     if let Ok(value) = HeaderValue::from_str(&timing) {
@@ -158,34 +137,25 @@ fn to_texts(request: &mut RerankRequest) -> (Vec<Vec<usize>>, Arc<Vec<ScoreReque
     };
     let (positions, texts): (Vec<_>, Vec<_>) = take(&mut request.work)
         .into_iter()
-        .map(
-            |Work {
-                 query,
-                 documents,
-                 positions,
-             }| {
-                let truncation = truncation.clone();
-                (
-                    positions,
-                    ScoreRequest {
-                        query,
-                        documents,
-                        instruction: request.instruction.clone(),
-                        truncation,
-                    },
-                )
-            },
-        )
+        .map(|Work { query, documents, positions }| {
+            let truncation = truncation.clone();
+            (
+                positions,
+                ScoreRequest {
+                    query,
+                    documents,
+                    instruction: request.instruction.clone(),
+                    truncation,
+                },
+            )
+        })
         .unzip();
     (positions, Arc::new(texts))
 }
 
 fn normalization(app: &App, model: &Model, request: &RerankRequest) -> Normalization {
     use defrost_api::Normalization as Asked;
-    let default = app
-        .config
-        .normalization
-        .unwrap_or(model.info.default_normalization);
+    let default = app.config.normalization.unwrap_or(model.info.default_normalization);
     match request.normalization {
         Some(Asked::Normalized) if default == Normalization::Raw => Normalization::Sigmoid,
         None | Some(Asked::Normalized) => default,
@@ -203,34 +173,18 @@ fn in_request_order(
     model: &Model,
 ) -> Result<Vec<Scored>, ApiError> {
     let lengths_match = scores.len() == positions.len()
-        && scores
-            .iter()
-            .zip(positions)
-            .all(|(s, p)| s.len() == p.len());
+        && scores.iter().zip(positions).all(|(s, p)| s.len() == p.len());
     if !lengths_match {
-        return Err(ApiError::internal(
-            "the backend returned another number of scores than texts",
-        ));
+        return Err(ApiError::internal("the backend returned another number of scores than texts"));
     }
-    let mut scored = vec![
-        Scored {
-            score: 0.0,
-            tokens: 0,
-            truncated: false
-        };
-        count
-    ];
+    let mut scored = vec![Scored { score: 0.0, tokens: 0, truncated: false }; count];
     for (score, &position) in scores.iter().flatten().zip(positions.iter().flatten()) {
         let value = normalization.apply(model.info.kind, score.raw, model.info.estimated_max);
         if !value.is_finite() {
             return Err(ApiError::non_finite(position));
         }
         if let Some(slot) = scored.get_mut(position) {
-            *slot = Scored {
-                score: value,
-                tokens: score.tokens,
-                truncated: score.truncated,
-            };
+            *slot = Scored { score: value, tokens: score.tokens, truncated: score.truncated };
         }
     }
     Ok(scored)

@@ -59,10 +59,8 @@ fn nearly_valid() -> impl Strategy<Value = Value> {
 }
 
 fn check(strategy: impl Strategy<Value = Vec<u8>>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let router = runtime.block_on(ready(&[]));
     proptest!(|(bytes in strategy)| {
         for path in ["/v1/rerank", "/rerank/batch", "/rerank/query"] {

@@ -9,14 +9,8 @@ use super::toy::{Answer, get, post, post_request, ready, send};
 fn code(answer: &Answer) -> (u16, String) {
     let body = answer.json();
     assert_eq!(body["message"], body["error"]["message"], "{body}");
-    assert!(
-        body["detail"].is_string() && body["error"]["type"].is_string(),
-        "{body}"
-    );
-    (
-        answer.status.as_u16(),
-        body["error"]["code"].as_str().expect("a code").to_owned(),
-    )
+    assert!(body["detail"].is_string() && body["error"]["type"].is_string(), "{body}");
+    (answer.status.as_u16(), body["error"]["code"].as_str().expect("a code").to_owned())
 }
 
 #[tokio::test]
@@ -28,22 +22,10 @@ async fn invalid_requests() {
         (r#"{"query":"q","documents":[]}"#, json!("documents")),
         (r#"{"query":"q","documents":null}"#, json!("documents")),
         (r#"{"query":"q","documents":123}"#, json!("documents")),
-        (
-            r#"{"query":"q","documents":[1,2,3]}"#,
-            json!("documents[0]"),
-        ),
-        (
-            r#"{"query":"q","documents":["a","b","c"]}"#,
-            json!("documents"),
-        ),
-        (
-            r#"{"query":"q","documents":["a"],"texts":["b"]}"#,
-            json!("documents"),
-        ),
-        (
-            r#"{"query":"q","documents":["a"],"top_n":-1}"#,
-            json!("top_n"),
-        ),
+        (r#"{"query":"q","documents":[1,2,3]}"#, json!("documents[0]")),
+        (r#"{"query":"q","documents":["a","b","c"]}"#, json!("documents")),
+        (r#"{"query":"q","documents":["a"],"texts":["b"]}"#, json!("documents")),
+        (r#"{"query":"q","documents":["a"],"top_n":-1}"#, json!("top_n")),
         ("[]", Value::Null),
         ("{", Value::Null),
         ("", Value::Null),
@@ -58,11 +40,7 @@ async fn invalid_requests() {
         assert_eq!(code(&answer), (400, "invalid_request".into()), "{body}");
         assert_eq!(answer.json()["error"]["param"], param, "{body}");
     }
-    let answer = send(
-        &router,
-        post_request("/v1/rerank", &b"{\"query\":\"\xff\"}"[..]),
-    )
-    .await;
+    let answer = send(&router, post_request("/v1/rerank", &b"{\"query\":\"\xff\"}"[..])).await;
     assert_eq!(code(&answer), (400, "invalid_request".into()));
 }
 
@@ -74,26 +52,14 @@ async fn tei_and_baai_errors_have_their_own_shape() {
     assert_eq!(answer.json()["error_type"], "Validation");
     assert!(answer.json()["error"].is_string());
     for (path, body, location) in [
-        (
-            "/rerank",
-            json!({"query": " ", "passage": "p"}),
-            json!(["body", "query"]),
-        ),
-        (
-            "/rerank/batch",
-            json!({"pairs": []}),
-            json!(["body", "pairs"]),
-        ),
+        ("/rerank", json!({"query": " ", "passage": "p"}), json!(["body", "query"])),
+        ("/rerank/batch", json!({"pairs": []}), json!(["body", "pairs"])),
         (
             "/rerank/batch",
             json!({"pairs": [{"query": "q"}]}),
             json!(["body", "pairs", 0, "passage"]),
         ),
-        (
-            "/rerank/query",
-            json!({"query": "q", "passages": [3]}),
-            json!(["body", "passages", 0]),
-        ),
+        ("/rerank/query", json!({"query": "q", "passages": [3]}), json!(["body", "passages", 0])),
     ] {
         let answer = post(&router, path, &body).await;
         assert_eq!(answer.status, 422, "{body}");
@@ -110,18 +76,10 @@ async fn faults_of_the_model() {
         ("BROKEN", (500, "internal_error")),
         ("REFUSED", (400, "invalid_request")),
     ] {
-        let answer = post(
-            &router,
-            "/v1/rerank",
-            &json!({"query": "q", "documents": [document]}),
-        )
-        .await;
+        let answer =
+            post(&router, "/v1/rerank", &json!({"query": "q", "documents": [document]})).await;
         assert_eq!(code(&answer), (expected.0, expected.1.to_owned()));
-        assert!(
-            !answer.text.contains("secret") && !answer.text.contains("NaN"),
-            "{}",
-            answer.text
-        );
+        assert!(!answer.text.contains("secret") && !answer.text.contains("NaN"), "{}", answer.text);
     }
     let long = json!({"query": "q", "documents": ["a b c d e f g h i"], "truncation": false});
     let answer = post(&router, "/v1/rerank", &long).await;
@@ -139,10 +97,7 @@ async fn faults_of_the_model() {
 #[tokio::test]
 async fn routes_methods_and_types() {
     let router = ready(&[]).await;
-    assert_eq!(
-        code(&get(&router, "/nowhere").await),
-        (404, "not_found".into())
-    );
+    assert_eq!(code(&get(&router, "/nowhere").await), (404, "not_found".into()));
     let answer = get(&router, "/v1/rerank").await;
     assert_eq!(code(&answer), (405, "method_not_allowed".into()));
     assert_eq!(answer.header("allow"), "POST");
@@ -162,25 +117,12 @@ async fn routes_methods_and_types() {
     ] {
         assert_eq!(typed(good).await.status, 200, "{good:?}");
     }
-    for bad in [
-        "text/plain",
-        "application/x-www-form-urlencoded",
-        "application/jsonx",
-    ] {
-        assert_eq!(
-            code(&typed(Some(bad)).await),
-            (415, "unsupported_media_type".into()),
-            "{bad}"
-        );
+    for bad in ["text/plain", "application/x-www-form-urlencoded", "application/jsonx"] {
+        assert_eq!(code(&typed(Some(bad)).await), (415, "unsupported_media_type".into()), "{bad}");
     }
     let mut request = post_request("/v1/rerank", "x");
-    request
-        .headers_mut()
-        .insert("content-encoding", "gzip".parse().expect("a value"));
-    assert_eq!(
-        code(&send(&router, request).await),
-        (415, "unsupported_media_type".into())
-    );
+    request.headers_mut().insert("content-encoding", "gzip".parse().expect("a value"));
+    assert_eq!(code(&send(&router, request).await), (415, "unsupported_media_type".into()));
 }
 
 #[tokio::test]
@@ -188,19 +130,12 @@ async fn bodies_up_to_the_limit() {
     let body = json!({"query": "q", "documents": ["aaaa"]}).to_string();
     let exact = body.len().to_string();
     let router = ready(&[("MAX_BODY_BYTES", &exact)]).await;
-    assert_eq!(
-        send(&router, post_request("/v1/rerank", body.clone()))
-            .await
-            .status,
-        200
-    );
+    assert_eq!(send(&router, post_request("/v1/rerank", body.clone())).await.status, 200);
     let longer = format!("{body} ");
     let answer = send(&router, post_request("/v1/rerank", longer.clone())).await;
     assert_eq!(code(&answer), (413, "payload_too_large".into()));
     let mut request = post_request("/v1/rerank", longer.clone());
-    request
-        .headers_mut()
-        .insert("content-length", longer.len().into());
+    request.headers_mut().insert("content-length", longer.len().into());
     assert_eq!(send(&router, request).await.status, 413);
 }
 
@@ -208,16 +143,8 @@ async fn bodies_up_to_the_limit() {
 async fn strict_servers_refuse_other_models() {
     let router = ready(&[("STRICT_MODEL", "true")]).await;
     let ask = |model: Value| json!({"query": "q", "documents": ["a"], "model": model});
-    assert_eq!(
-        post(&router, "/v1/rerank", &ask(json!("toy/words")))
-            .await
-            .status,
-        200
-    );
-    assert_eq!(
-        post(&router, "/v1/rerank", &ask(Value::Null)).await.status,
-        200
-    );
+    assert_eq!(post(&router, "/v1/rerank", &ask(json!("toy/words"))).await.status, 200);
+    assert_eq!(post(&router, "/v1/rerank", &ask(Value::Null)).await.status, 200);
     let answer = post(&router, "/v1/rerank", &ask(json!("other"))).await;
     assert_eq!(code(&answer), (404, "model_not_found".into()));
 }

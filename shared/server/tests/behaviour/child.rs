@@ -52,11 +52,7 @@ fn line_with(stderr: &mut BufReader<ChildStderr>, part: &str) -> String {
     let mut log = String::new();
     loop {
         let start = log.len();
-        assert_ne!(
-            stderr.read_line(&mut log).expect("a line"),
-            0,
-            "no {part:?} in {log}"
-        );
+        assert_ne!(stderr.read_line(&mut log).expect("a line"), 0, "no {part:?} in {log}");
         if log[start..].contains(part) {
             return log[start..].trim_end().to_owned();
         }
@@ -65,10 +61,7 @@ fn line_with(stderr: &mut BufReader<ChildStderr>, part: &str) -> String {
 
 fn port(stderr: &mut BufReader<ChildStderr>) -> u16 {
     let line = line_with(stderr, "listening on");
-    line.rsplit(':')
-        .next()
-        .and_then(|port| port.parse().ok())
-        .expect("a port")
+    line.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port")
 }
 
 #[test]
@@ -79,14 +72,9 @@ fn sigterm_drains() {
     let (mut child, mut stderr) = spawn("waits", &[("PORT_FILE", path)]);
     let port = port(&mut stderr);
     let ready = line_with(&mut stderr, "ready ");
-    assert!(
-        ready.contains("exec ") && ready.contains("config "),
-        "{ready}"
-    );
+    assert!(ready.contains("exec ") && ready.contains("config "), "{ready}");
     assert_eq!(
-        std::fs::read_to_string(&port_file)
-            .expect("the port file")
-            .trim(),
+        std::fs::read_to_string(&port_file).expect("the port file").trim(),
         port.to_string()
     );
     let body = json!({"query": "a", "documents": ["a"]}).to_string();
@@ -100,16 +88,9 @@ fn sigterm_drains() {
     line_with(&mut stderr, "scoring");
     kill_process(Pid::from_child(&child), Signal::TERM).expect("signalled");
     line_with(&mut stderr, "draining");
-    child
-        .stdin
-        .take()
-        .expect("piped")
-        .write_all(b"x")
-        .expect("released");
+    child.stdin.take().expect("piped").write_all(b"x").expect("released");
     let mut answer = String::new();
-    stream
-        .read_to_string(&mut answer)
-        .expect("answered, then closed");
+    stream.read_to_string(&mut answer).expect("answered, then closed");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(child.wait().expect("ended").success());
     assert!(!port_file.exists());
@@ -118,10 +99,7 @@ fn sigterm_drains() {
 #[test]
 fn a_broken_snapshot_ends_the_process() {
     let (mut child, mut stderr) = spawn("broken", &[]);
-    assert_eq!(
-        line_with(&mut stderr, "toy: "),
-        "toy: segment 3 of m.snap is truncated"
-    );
+    assert_eq!(line_with(&mut stderr, "toy: "), "toy: segment 3 of m.snap is truncated");
     assert_eq!(child.wait().expect("ended").code(), Some(101));
 }
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use defrost_inference::Normalization;
-use defrost_server::{Action, ConfigError, ReturnData, SETTINGS, Verify};
+use defrost_loader::VerifyMode;
+use defrost_server::{Action, ConfigError, ReturnData, SETTINGS};
 
 use super::toy::{config, parse};
 
@@ -19,19 +20,10 @@ fn defaults() {
     let config = config(&[]);
     assert_eq!((config.host.as_str(), config.port), ("127.0.0.1", 8000));
     assert!(config.fast_boot && !config.strict_model);
-    assert_eq!(
-        (config.max_batch_tokens, config.max_documents),
-        (2048, 1000)
-    );
+    assert_eq!((config.max_batch_tokens, config.max_documents), (2048, 1000));
     assert_eq!(config.max_body_bytes, 10 << 20);
-    assert_eq!(
-        (config.num_threads, config.max_length, config.default_top_n),
-        (None, None, None)
-    );
-    assert_eq!(
-        (config.verify, config.return_data),
-        (Verify::Stamped, ReturnData::Auto)
-    );
+    assert_eq!((config.num_threads, config.max_length, config.default_top_n), (None, None, None));
+    assert_eq!((config.verify, config.return_data), (VerifyMode::Stamped, ReturnData::Auto));
     assert_eq!(config.normalization, None);
     assert_eq!(config.cors_origins, ["*"]);
     assert!(config.api_keys.is_empty());
@@ -44,25 +36,16 @@ fn flag_beats_variable_beats_alias_beats_default() {
         other => panic!("{other:?}"),
     };
     assert_eq!(
-        of(
-            &["--model", "f", "--port", "1"],
-            &[("MODEL", "v"), ("PORT", "2")]
-        ),
+        of(&["--model", "f", "--port", "1"], &[("MODEL", "v"), ("PORT", "2")]),
         ("f".into(), 1)
     );
-    assert_eq!(
-        of(&[], &[("MODEL", "v"), ("MODEL_ID", "a"), ("PORT", "2")]),
-        ("v".into(), 2)
-    );
+    assert_eq!(of(&[], &[("MODEL", "v"), ("MODEL_ID", "a"), ("PORT", "2")]), ("v".into(), 2));
     assert_eq!(
         of(&[], &[("MODEL_PATH", "p"), ("MODEL_ID", "a"), ("PORT", "")]),
         ("a".into(), 8000)
     );
     assert_eq!(of(&[], &[("DEFROST_MODEL", "d")]), ("d".into(), 8000));
-    assert_eq!(
-        of(&[], &[("MODEL", " "), ("MODEL_NAME", "n")]),
-        ("n".into(), 8000)
-    );
+    assert_eq!(of(&[], &[("MODEL", " "), ("MODEL_NAME", "n")]), ("n".into(), 8000));
 }
 
 #[test]
@@ -77,7 +60,7 @@ fn values_are_read() {
         ("NUM_THREADS", "3"),
     ]);
     assert!(!config.fast_boot);
-    assert_eq!(config.verify, Verify::OnTheFly);
+    assert_eq!(config.verify, VerifyMode::OnTheFly);
     assert_eq!(config.normalization, Some(Normalization::Mxbai));
     assert_eq!(config.boot_timeout, Duration::from_millis(1500));
     assert_eq!(config.served_model_name, ["a", "b", "c"]);
@@ -113,10 +96,7 @@ fn all_mistakes_are_reported_at_once() {
         "DEFROST_MAX_LENGHT:",
         "MODEL:",
     ] {
-        assert!(
-            errors.iter().any(|error| error.starts_with(name)),
-            "{name} in {errors:?}"
-        );
+        assert!(errors.iter().any(|error| error.starts_with(name)), "{name} in {errors:?}");
     }
     assert_eq!(errors.len(), 10, "{errors:?}");
     assert!(errors.iter().all(|error| !error.contains('\n')));
@@ -125,33 +105,21 @@ fn all_mistakes_are_reported_at_once() {
 #[test]
 fn numbers_out_of_range_name_the_limits() {
     let found = errors(&["--port", "x"], &[("MODEL", "m")]);
-    assert_eq!(
-        found,
-        ["PORT: expected a whole number from 0 to 65535, found \"x\""]
-    );
+    assert_eq!(found, ["PORT: expected a whole number from 0 to 65535, found \"x\""]);
 }
 
 #[test]
 fn unknown_flags_are_one_line() {
     let found = errors(&["--prot", "1"], &[("MODEL", "m")]);
     assert_eq!(found.len(), 1);
-    assert!(
-        found[0].contains("--prot") && !found[0].contains('\n'),
-        "{found:?}"
-    );
+    assert!(found[0].contains("--prot") && !found[0].contains('\n'), "{found:?}");
 }
 
 #[test]
 fn help_lists_every_setting() {
-    let Err(ConfigError::Info(help)) = parse(&["--help"], &[]) else {
-        panic!("help expected")
-    };
+    let Err(ConfigError::Info(help)) = parse(&["--help"], &[]) else { panic!("help expected") };
     for setting in SETTINGS {
-        assert!(
-            help.contains(&format!("--{}", setting.flag())),
-            "{}",
-            setting.name
-        );
+        assert!(help.contains(&format!("--{}", setting.flag())), "{}", setting.name);
         assert!(help.contains(setting.help), "{}", setting.name);
     }
     assert!(help.contains("healthcheck"));
@@ -196,18 +164,7 @@ fn the_readme_lists_every_setting() {
         return;
     };
     let table = table.split("<!-- /settings -->").next().unwrap_or_default();
-    let found: Vec<&str> = table
-        .lines()
-        .filter(|line| line.starts_with("| `"))
-        .collect();
-    let rows: Vec<String> = SETTINGS
-        .iter()
-        .map(defrost_server::Setting::markdown_row)
-        .collect();
-    assert_eq!(
-        found,
-        rows,
-        "write this table into README.md:\n{}",
-        rows.join("\n")
-    );
+    let found: Vec<&str> = table.lines().filter(|line| line.starts_with("| `")).collect();
+    let rows: Vec<String> = SETTINGS.iter().map(defrost_server::Setting::markdown_row).collect();
+    assert_eq!(found, rows, "write this table into README.md:\n{}", rows.join("\n"));
 }

@@ -28,10 +28,7 @@ async fn next(State(stub): State<Arc<Stub>>) -> Response {
     };
     let mut headers = HeaderMap::new();
     for (name, value) in [
-        (
-            "lambda-runtime-aws-request-id",
-            "8476a536-e9f4-11e8-9739-2dfe598c3fcd",
-        ),
+        ("lambda-runtime-aws-request-id", "8476a536-e9f4-11e8-9739-2dfe598c3fcd"),
         ("lambda-runtime-deadline-ms", "99999999999999"),
         (
             "lambda-runtime-invoked-function-arn",
@@ -53,10 +50,7 @@ async fn answered(
     body: String,
 ) -> StatusCode {
     let body = serde_json::from_str(&body).unwrap_or(Value::String(body));
-    stub.answers
-        .send((kind, body))
-        .await
-        .expect("the test listens");
+    stub.answers.send((kind, body)).await.expect("the test listens");
     StatusCode::ACCEPTED
 }
 
@@ -103,10 +97,7 @@ fn without_time(mut body: Value) -> Value {
 async fn same_bodies_as_http() {
     let (events, receiver) = mpsc::channel(8);
     let (sender, mut answers) = mpsc::channel(8);
-    let stub = Arc::new(Stub {
-        events: Mutex::new(receiver),
-        answers: sender,
-    });
+    let stub = Arc::new(Stub { events: Mutex::new(receiver), answers: sender });
     let routes = Router::new()
         .route("/2018-06-01/runtime/invocation/next", get(next))
         .route("/2018-06-01/runtime/invocation/{id}/{kind}", post(answered))
@@ -131,17 +122,11 @@ async fn same_bodies_as_http() {
             json!({"query": "a b", "documents": ["x", "a b é", "a"], "return_documents": true}),
         ),
         ("/rerank", json!({"query": "a", "texts": ["x", "a"]})),
-        (
-            "/rerank/batch",
-            json!({"pairs": [{"query": "a", "passage": "a"}]}),
-        ),
+        ("/rerank/batch", json!({"pairs": [{"query": "a", "passage": "a"}]})),
         ("/v1/rerank", json!({"query": "", "documents": ["x"]})),
         ("/nowhere", json!({})),
     ] {
-        events
-            .send(event("POST", path, Some(&body.to_string())))
-            .await
-            .expect("the stub listens");
+        events.send(event("POST", path, Some(&body.to_string()))).await.expect("the stub listens");
         let (kind, answer) = answers.recv().await.expect("an answer");
         assert_eq!(kind, "response", "{answer}");
         let expected = post_http(&http, path, &body).await;
@@ -152,10 +137,7 @@ async fn same_bodies_as_http() {
             serde_json::from_str(answer["body"].as_str().expect("text")).expect("json");
         assert_eq!(without_time(found), without_time(expected.json()), "{path}");
     }
-    events
-        .send(event("GET", "/health", None))
-        .await
-        .expect("the stub listens");
+    events.send(event("GET", "/health", None)).await.expect("the stub listens");
     let (_, answer) = answers.recv().await.expect("an answer");
     assert_eq!(answer["statusCode"], 200);
     child.kill().expect("killed");

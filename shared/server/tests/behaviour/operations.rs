@@ -29,16 +29,7 @@ async fn probes_while_loading_and_after() {
     }
     release.send(()).expect("the loader waits");
     app.booted().await;
-    for path in [
-        "/",
-        "/health",
-        "/ready",
-        "/ping",
-        "/v1/models",
-        "/models",
-        "/info",
-        "/live",
-    ] {
+    for path in ["/", "/health", "/ready", "/ping", "/v1/models", "/models", "/info", "/live"] {
         assert_eq!(get(&router, path).await.status, 200, "{path}");
     }
     let health = get(&router, "/health").await.json();
@@ -58,18 +49,10 @@ async fn probes_while_loading_and_after() {
     ] {
         assert!(!health[key].is_null(), "{key}");
     }
-    assert_eq!(
-        (&health["status"], &health["model_loaded"]),
-        (&json!("ok"), &json!(true))
-    );
+    assert_eq!((&health["status"], &health["model_loaded"]), (&json!("ok"), &json!(true)));
     assert!(health["boot"]["phases"]["exec"].is_f64());
     assert!(health["boot"]["first_score_seconds"].is_null());
-    post(
-        &router,
-        "/rerank",
-        &json!({"query": "a", "documents": ["a"]}),
-    )
-    .await;
+    post(&router, "/rerank", &json!({"query": "a", "documents": ["a"]})).await;
     let health = get(&router, "/health").await.json();
     assert!(health["boot"]["first_score_seconds"].is_f64());
     assert!(health["boot"]["phases"]["first_score"].is_f64());
@@ -83,12 +66,7 @@ async fn a_failed_boot_is_told_without_its_reason() {
     for answer in [
         get(&router, "/health").await,
         get(&router, "/info").await,
-        post(
-            &router,
-            "/rerank",
-            &json!({"query": "a", "documents": ["a"]}),
-        )
-        .await,
+        post(&router, "/rerank", &json!({"query": "a", "documents": ["a"]})).await,
     ] {
         assert_eq!(answer.status, 503);
         assert!(!answer.text.contains("secret"), "{}", answer.text);
@@ -100,17 +78,10 @@ async fn slow_boot_warms_up_first() {
     let router = ready(&[("FAST_BOOT", "false")]).await;
     let health = get(&router, "/health").await.json();
     assert!(health["boot"]["phases"]["warmup"].is_f64());
-    assert!(
-        health["boot"]["phases"]["first_score"].is_null(),
-        "a warm-up is no answer"
-    );
+    assert!(health["boot"]["phases"]["first_score"].is_null(), "a warm-up is no answer");
     let broken = || Ok(Toy::with_hook(|_| Err(defrost_inference::Error::Cancelled)));
     let app = start_with(&[("FAST_BOOT", "false")], broken);
-    assert!(
-        app.failed()
-            .await
-            .starts_with("the warm-up (FAST_BOOT=false) failed")
-    );
+    assert!(app.failed().await.starts_with("the warm-up (FAST_BOOT=false) failed"));
 }
 
 #[tokio::test]
@@ -120,38 +91,24 @@ async fn service_info() {
     for key in ["service", "model", "version", "backend", "endpoints"] {
         assert!(!root[key].is_null(), "{key}");
     }
-    assert_eq!(
-        get(&router, "/version").await.json(),
-        json!({"version": "1.2.3"})
-    );
+    assert_eq!(get(&router, "/version").await.json(), json!({"version": "1.2.3"}));
     let models = get(&router, "/v1/models").await.json();
     assert_eq!(models["object"], "list");
     assert_eq!(models["data"][0]["id"], "toy/words");
     assert_eq!(models["default_model"], "toy/words");
     let info = get(&router, "/info").await.json();
-    assert_eq!(
-        (&info["model_dtype"], &info["kernel"]),
-        (&json!("int8"), &json!("portable"))
-    );
+    assert_eq!((&info["model_dtype"], &info["kernel"]), (&json!("int8"), &json!("portable")));
 }
 
 #[tokio::test]
 async fn metrics_count() {
     let router = ready(&[]).await;
-    post(
-        &router,
-        "/v1/rerank",
-        &json!({"query": "a", "documents": ["a", "a b c d e f g h i"]}),
-    )
-    .await;
+    post(&router, "/v1/rerank", &json!({"query": "a", "documents": ["a", "a b c d e f g h i"]}))
+        .await;
     get(&router, "/nowhere/1").await;
     get(&router, "/nowhere/2").await;
     let answer = get(&router, "/metrics").await;
-    assert!(
-        answer
-            .header("content-type")
-            .starts_with("application/openmetrics-text")
-    );
+    assert!(answer.header("content-type").starts_with("application/openmetrics-text"));
     for line in [
         r#"defrost_requests_total{route="/v1/rerank",code="200"} 1"#,
         r#"defrost_requests_total{route="unmatched",code="404"} 2"#,
@@ -184,74 +141,42 @@ async fn metrics_count() {
 #[tokio::test]
 async fn headers_of_every_answer() {
     let router = ready(&[]).await;
-    let mut request = post_request(
-        "/v1/rerank",
-        json!({"query": "a", "documents": ["a"]}).to_string(),
-    );
-    request
-        .headers_mut()
-        .insert("x-request-id", "abc-7".parse().expect("a value"));
+    let mut request =
+        post_request("/v1/rerank", json!({"query": "a", "documents": ["a"]}).to_string());
+    request.headers_mut().insert("x-request-id", "abc-7".parse().expect("a value"));
     let first = send(&router, request).await;
     assert_eq!(first.header("x-request-id"), "abc-7");
     assert_eq!(first.json()["id"], "rerank-abc-7");
     assert!(first.header("x-process-time").parse::<f64>().is_ok());
     let timing = first.header("server-timing");
-    for part in [
-        "queue;dur=",
-        "inference;dur=",
-        "boot_exec;dur=",
-        "boot_first_score;dur=",
-    ] {
+    for part in ["queue;dur=", "inference;dur=", "boot_exec;dur=", "boot_first_score;dur="] {
         assert!(timing.contains(part), "{part} in {timing}");
     }
-    let second = post(
-        &router,
-        "/v1/rerank",
-        &json!({"query": "a", "documents": ["a"]}),
-    )
-    .await;
-    assert!(
-        !second.header("server-timing").contains("boot_"),
-        "boot is told once"
-    );
+    let second = post(&router, "/v1/rerank", &json!({"query": "a", "documents": ["a"]})).await;
+    assert!(!second.header("server-timing").contains("boot_"), "boot is told once");
     assert_eq!(second.header("x-request-id").len(), 32);
-    assert_eq!(
-        get(&router, "/nowhere").await.header("x-request-id").len(),
-        32
-    );
+    assert_eq!(get(&router, "/nowhere").await.header("x-request-id").len(), 32);
 }
 
 async fn with_header(router: &axum::Router, name: &str, value: &str) -> Answer {
-    let mut request = post_request(
-        "/v1/rerank",
-        json!({"query": "a", "documents": ["a"]}).to_string(),
-    );
+    let mut request =
+        post_request("/v1/rerank", json!({"query": "a", "documents": ["a"]}).to_string());
     let name: axum::http::HeaderName = name.parse().expect("a name");
-    request
-        .headers_mut()
-        .insert(name, value.parse().expect("a value"));
+    request.headers_mut().insert(name, value.parse().expect("a value"));
     send(router, request).await
 }
 
 #[tokio::test]
 async fn keys() {
     let router = ready(&[("API_KEYS", "k1, k2")]).await;
-    for (name, value) in [
-        ("authorization", "Bearer k1"),
-        ("authorization", "k2"),
-        ("x-api-key", "k1"),
-    ] {
-        assert_eq!(
-            with_header(&router, name, value).await.status,
-            200,
-            "{name}: {value}"
-        );
+    for (name, value) in
+        [("authorization", "Bearer k1"), ("authorization", "k2"), ("x-api-key", "k1")]
+    {
+        assert_eq!(with_header(&router, name, value).await.status, 200, "{name}: {value}");
     }
-    for (name, value) in [
-        ("authorization", "Bearer k"),
-        ("authorization", ""),
-        ("x-api-key", "k1k"),
-    ] {
+    for (name, value) in
+        [("authorization", "Bearer k"), ("authorization", ""), ("x-api-key", "k1k")]
+    {
         let answer = with_header(&router, name, value).await;
         assert_eq!(answer.status, 401, "{name}: {value}");
         assert_eq!(answer.json()["error"]["type"], "authentication_error");
@@ -266,49 +191,26 @@ async fn keys() {
         200,
         "Dify sends an empty header"
     );
-    assert_eq!(
-        with_header(&open, "authorization", "Bearer any")
-            .await
-            .status,
-        200
-    );
+    assert_eq!(with_header(&open, "authorization", "Bearer any").await.status, 200);
 }
 
 async fn preflight(vars: &[(&str, &str)], origin: &str) -> Answer {
     let request = Request::options("/v1/rerank")
         .header("origin", origin)
         .header("access-control-request-method", "POST")
-        .header(
-            "access-control-request-headers",
-            "authorization,content-type",
-        );
-    send(
-        &ready(vars).await,
-        request.body(Body::empty()).expect("a request"),
-    )
-    .await
+        .header("access-control-request-headers", "authorization,content-type");
+    send(&ready(vars).await, request.body(Body::empty()).expect("a request")).await
 }
 
 #[tokio::test]
 async fn browsers() {
     let any = preflight(&[("API_KEYS", "k")], "https://a.example").await;
-    assert_eq!(
-        (
-            any.status.as_u16(),
-            any.header("access-control-allow-origin")
-        ),
-        (200, "*")
-    );
+    assert_eq!((any.status.as_u16(), any.header("access-control-allow-origin")), (200, "*"));
     let listed = [("CORS_ORIGINS", "https://a.example,https://b.example")];
     let allowed = preflight(&listed, "https://b.example").await;
+    assert_eq!(allowed.header("access-control-allow-origin"), "https://b.example");
     assert_eq!(
-        allowed.header("access-control-allow-origin"),
-        "https://b.example"
-    );
-    assert_eq!(
-        preflight(&listed, "https://c.example")
-            .await
-            .header("access-control-allow-origin"),
+        preflight(&listed, "https://c.example").await.header("access-control-allow-origin"),
         ""
     );
     let none = preflight(&[("CORS_ORIGINS", "none")], "https://a.example").await;

@@ -13,12 +13,7 @@ use serde_json::json;
 use super::toy::{Answer, Toy, get, park, post, start_with};
 
 async fn ask(router: &Router) -> Answer {
-    post(
-        router,
-        "/v1/rerank",
-        &json!({"query": "a", "documents": ["a"]}),
-    )
-    .await
+    post(router, "/v1/rerank", &json!({"query": "a", "documents": ["a"]})).await
 }
 
 /// A scorer that says when it starts and waits to be released.
@@ -47,16 +42,10 @@ async fn requests_wait_for_the_model() {
     let mut second = pin!(ask(&router));
     park(second.as_mut()).await;
     let third = ask(&router).await;
-    assert_eq!(
-        (third.status.as_u16(), third.header("retry-after")),
-        (503, "1")
-    );
+    assert_eq!((third.status.as_u16(), third.header("retry-after")), (503, "1"));
     assert_eq!(third.json()["error"]["code"], "loading");
     let invalid = post(&router, "/v1/rerank", &json!({"query": "a"})).await;
-    assert_eq!(
-        invalid.status, 400,
-        "a bad request need not wait to hear so"
-    );
+    assert_eq!(invalid.status, 400, "a bad request need not wait to hear so");
     release.send(()).expect("the loader waits");
     assert_eq!(first.await.status, 200);
     assert_eq!(second.await.status, 200);
@@ -112,22 +101,12 @@ async fn a_full_queue_is_429() {
     let mut queued = pin!(ask(&router));
     park(queued.as_mut()).await;
     let metrics = get(&router, "/metrics").await;
-    assert!(
-        metrics.text.contains("defrost_queue_depth 1"),
-        "{}",
-        metrics.text
-    );
+    assert!(metrics.text.contains("defrost_queue_depth 1"), "{}", metrics.text);
     let refused = ask(&router).await;
-    assert_eq!(
-        (refused.status.as_u16(), refused.header("retry-after")),
-        (429, "1")
-    );
+    assert_eq!((refused.status.as_u16(), refused.header("retry-after")), (429, "1"));
     assert_eq!(refused.json()["error"]["code"], "queue_full");
     let tei = post(&router, "/rerank", &json!({"query": "a", "texts": ["a"]})).await;
-    assert_eq!(
-        (tei.status.as_u16(), &tei.json()["error_type"]),
-        (429, &json!("Overloaded"))
-    );
+    assert_eq!((tei.status.as_u16(), &tei.json()["error_type"]), (429, &json!("Overloaded")));
     drop(release);
     assert_eq!(running.await.status, 200);
     assert_eq!(queued.await.status, 200);
@@ -151,10 +130,7 @@ async fn work_of_gone_clients_is_dropped() {
     assert_eq!(ask(&router).await.status, 200);
     let metrics = get(&router, "/metrics").await.text;
     assert!(metrics.contains("defrost_cancelled_total 1"), "{metrics}");
-    assert!(
-        metrics.contains("defrost_inference_duration_seconds_count 2"),
-        "{metrics}"
-    );
+    assert!(metrics.contains("defrost_inference_duration_seconds_count 2"), "{metrics}");
 }
 
 #[tokio::test]

@@ -8,15 +8,9 @@ use super::toy::{get, post, ready};
 async fn canonical_on_every_path() {
     let router = ready(&[]).await;
     let body = json!({"query": "a b", "documents": ["x", "a b", "a"], "return_documents": true});
-    for path in [
-        "/v1/rerank",
-        "/rerank",
-        "/v2/rerank",
-        "/reranking",
-        "/v1/reranking",
-        "/invocations",
-        "/",
-    ] {
+    for path in
+        ["/v1/rerank", "/rerank", "/v2/rerank", "/reranking", "/v1/reranking", "/invocations", "/"]
+    {
         let answer = post(&router, path, &body).await;
         assert_eq!(answer.status, 200, "{path}: {}", answer.text);
         let json = answer.json();
@@ -27,9 +21,7 @@ async fn canonical_on_every_path() {
         assert_eq!(json["score_type"], "sigmoid");
         assert_eq!(json["usage"]["total_tokens"], 10);
         assert!(json.get("data").is_none() && json.get("warnings").is_none());
-        let best = json["results"][0]["relevance_score"]
-            .as_f64()
-            .expect("a number");
+        let best = json["results"][0]["relevance_score"].as_f64().expect("a number");
         assert!((best - 1.0 / (1.0 + (-1.0f64).exp())).abs() < 1e-12);
     }
 }
@@ -37,24 +29,12 @@ async fn canonical_on_every_path() {
 #[tokio::test]
 async fn other_shapes() {
     let router = ready(&[]).await;
-    let tei = post(
-        &router,
-        "/rerank",
-        &json!({"query": "a", "texts": ["x", "a"], "return_text": true}),
-    )
-    .await
-    .json();
-    assert_eq!(
-        (&tei[0]["index"], &tei[0]["text"]),
-        (&json!(1), &json!("a"))
-    );
-    let single = post(
-        &router,
-        "/rerank",
-        &json!({"query": "a b", "passage": "a bé"}),
-    )
-    .await
-    .json();
+    let tei =
+        post(&router, "/rerank", &json!({"query": "a", "texts": ["x", "a"], "return_text": true}))
+            .await
+            .json();
+    assert_eq!((&tei[0]["index"], &tei[0]["text"]), (&json!(1), &json!("a")));
+    let single = post(&router, "/rerank", &json!({"query": "a b", "passage": "a bé"})).await.json();
     assert_eq!(
         single,
         json!({"score": 0.0, "normalized": false, "query_length": 3, "passage_length": 4})
@@ -63,17 +43,9 @@ async fn other_shapes() {
         {"query": "a", "passage": "x"}, {"query": "b", "passage": "b"}, {"query": "a", "passage": "a"},
     ]});
     let batch = post(&router, "/rerank/batch", &pairs).await.json();
-    assert_eq!(
-        batch,
-        json!({"scores": [-1.0, 0.0, 0.0], "normalized": false, "pairs_count": 3})
-    );
-    let query = post(
-        &router,
-        "/rerank/query",
-        &json!({"query": "a", "passages": ["x", "a"]}),
-    )
-    .await
-    .json();
+    assert_eq!(batch, json!({"scores": [-1.0, 0.0, 0.0], "normalized": false, "pairs_count": 3}));
+    let query =
+        post(&router, "/rerank/query", &json!({"query": "a", "passages": ["x", "a"]})).await.json();
     assert_eq!(query["re_ranked"][0], json!({"passage": "a", "score": 0.5}));
     let mixedbread =
         json!({"model": "m", "query": "a", "input": ["x", "a"], "top_k": 1, "return_input": true});
@@ -97,27 +69,19 @@ async fn scores_are_mapped_as_asked() {
             .extend(extra.as_object().expect("an object").clone());
         let json = post(router, "/v1/rerank", &body).await.json();
         (
-            json["results"][0]["relevance_score"]
-                .as_f64()
-                .expect("a number"),
+            json["results"][0]["relevance_score"].as_f64().expect("a number"),
             json["score_type"].as_str().expect("a string").to_owned(),
         )
     };
     let router = ready(&[]).await;
-    assert_eq!(
-        score(&router, json!({"raw_scores": true})).await,
-        (1.0, "logit".to_owned())
-    );
+    assert_eq!(score(&router, json!({"raw_scores": true})).await, (1.0, "logit".to_owned()));
     assert_eq!(score(&router, json!({})).await.1, "sigmoid");
     let (value, kind) = score(&router, json!({"normalize": "mxbai"})).await;
     assert!((value - 1.0 / (1.0 + 3.5f64.exp())).abs() < 1e-12);
     assert_eq!(kind, "mxbai_sigmoid");
     let router = ready(&[("NORMALIZATION", "raw")]).await;
     assert_eq!(score(&router, json!({})).await, (1.0, "logit".to_owned()));
-    assert_eq!(
-        score(&router, json!({"normalize": true})).await.1,
-        "sigmoid"
-    );
+    assert_eq!(score(&router, json!({"normalize": true})).await.1, "sigmoid");
 }
 
 #[tokio::test]
@@ -137,18 +101,8 @@ async fn settings_change_answers() {
     let json = post(&router, "/rerank", &all).await.json();
     assert_eq!(json["results"].as_array().map(Vec::len), Some(2));
     assert_eq!(json["model"], "one");
-    let tei = post(
-        &router,
-        "/rerank",
-        &json!({"query": "a", "texts": ["x", "a"]}),
-    )
-    .await
-    .json();
-    assert_eq!(
-        tei.as_array().map(Vec::len),
-        Some(2),
-        "TEI's clients need every document"
-    );
+    let tei = post(&router, "/rerank", &json!({"query": "a", "texts": ["x", "a"]})).await.json();
+    assert_eq!(tei.as_array().map(Vec::len), Some(2), "TEI's clients need every document");
     let models = get(&router, "/v1/models").await.json();
     assert_eq!(
         (&models["data"][0]["id"], &models["data"][1]["id"]),
@@ -162,28 +116,15 @@ async fn truncation_is_told() {
     let body = json!({"query": "a", "documents": ["a", "a b c d e f g h i"]});
     let answer = post(&router, "/v1/rerank", &body).await;
     assert_eq!(answer.header("x-truncated-documents"), "1");
-    assert_eq!(
-        answer.json()["warnings"],
-        json!(["1 of 2 documents were truncated to fit"])
-    );
+    assert_eq!(answer.json()["warnings"], json!(["1 of 2 documents were truncated to fit"]));
     let body = json!({"query": "a", "documents": ["a"]});
-    assert_eq!(
-        post(&router, "/v1/rerank", &body)
-            .await
-            .header("x-truncated-documents"),
-        ""
-    );
+    assert_eq!(post(&router, "/v1/rerank", &body).await.header("x-truncated-documents"), "");
 }
 
 #[tokio::test]
 async fn an_empty_document_is_scored() {
     let router = ready(&[]).await;
-    let json = post(
-        &router,
-        "/v1/rerank",
-        &json!({"query": "a", "documents": ["", "a"]}),
-    )
-    .await
-    .json();
+    let json =
+        post(&router, "/v1/rerank", &json!({"query": "a", "documents": ["", "a"]})).await.json();
     assert_eq!(json["results"][1]["index"], 0);
 }

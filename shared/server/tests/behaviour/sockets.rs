@@ -33,35 +33,21 @@ async fn server(
     let ended = tokio::spawn(serve(listener, app, async {
         let _ = stopped.await;
     }));
-    Server {
-        address,
-        stop,
-        ended,
-    }
+    Server { address, stop, ended }
 }
 
 /// Reads one answer: status, header lines, body by its Content-Length.
 fn read_answer(reader: &mut impl std::io::BufRead) -> (StatusCode, String, String) {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
-        assert_ne!(
-            reader.read_line(&mut head).expect("a line"),
-            0,
-            "closed after {head:?}"
-        );
+        assert_ne!(reader.read_line(&mut head).expect("a line"), 0, "closed after {head:?}");
     }
-    let status = head
-        .split(' ')
-        .nth(1)
-        .and_then(|code| code.parse().ok())
-        .expect("a status");
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
     let lower = head.to_ascii_lowercase();
     let length = lower
         .lines()
         .find_map(|line| line.strip_prefix("content-length: "))
-        .map_or(0, |length| {
-            length.trim().parse::<usize>().expect("a length")
-        });
+        .map_or(0, |length| length.trim().parse::<usize>().expect("a length"));
     let mut body = vec![0; length];
     reader.read_exact(&mut body).expect("the body");
     (status, lower, String::from_utf8(body).expect("utf-8"))
@@ -99,10 +85,7 @@ async fn chunked_bodies() {
     assert_eq!(status, 413, "{body}");
     let megabytes = chunked(&format!("{BODY}{}", " ".repeat(8 << 20)));
     let (status, _, body) = exchange(server.address, megabytes).await;
-    assert_eq!(
-        status, 413,
-        "a client that sends on still reads its answer: {body}"
-    );
+    assert_eq!(status, 413, "a client that sends on still reads its answer: {body}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -173,20 +156,12 @@ async fn draining_finishes_what_runs() {
     });
     let server = server(&[], move || Ok(toy)).await;
     let running = tokio::spawn(exchange(server.address, chunked(BODY)));
-    spawn_blocking(move || starts.recv().expect("scoring starts"))
-        .await
-        .expect("no panic");
+    spawn_blocking(move || starts.recv().expect("scoring starts")).await.expect("no panic");
     server.stop.send(()).expect("the server runs");
     release.send(()).expect("the scorer waits");
     assert_eq!(running.await.expect("no panic").0, 200);
-    assert!(
-        server.ended.await.expect("no panic"),
-        "all requests were finished"
-    );
-    assert!(
-        TcpStream::connect(server.address).is_err(),
-        "no longer listening"
-    );
+    assert!(server.ended.await.expect("no panic"), "all requests were finished");
+    assert!(TcpStream::connect(server.address).is_err(), "no longer listening");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -199,11 +174,7 @@ async fn garbage_is_not_http() {
     let mut nothing = TcpStream::connect(server.address).expect("connected");
     nothing.shutdown(std::net::Shutdown::Write).expect("closed");
     let mut rest = Vec::new();
-    spawn_blocking(move || {
-        nothing
-            .read_to_end(&mut rest)
-            .expect("closed by the server")
-    })
-    .await
-    .expect("no panic");
+    spawn_blocking(move || nothing.read_to_end(&mut rest).expect("closed by the server"))
+        .await
+        .expect("no panic");
 }

@@ -15,12 +15,8 @@ use http_body_util::BodyExt as _;
 use serde_json::Value;
 use tower::ServiceExt as _;
 
-pub(crate) const FUNCTION: Function = Function {
-    name: "toy",
-    version: "1.2.3",
-    about: "a toy",
-    backend: "engine",
-};
+pub(crate) const FUNCTION: Function =
+    Function { name: "toy", version: "1.2.3", about: "a toy", backend: "engine" };
 
 /// Longest pair in words; longer ones count as truncated.
 const MAX_WORDS: usize = 8;
@@ -57,10 +53,7 @@ impl Toy {
             snapshot: "00ff".into(),
             default_normalization: Normalization::Sigmoid,
         };
-        Self {
-            info,
-            hook: Box::new(hook),
-        }
+        Self { info, hook: Box::new(hook) }
     }
 }
 
@@ -87,11 +80,7 @@ fn score_one(request: &ScoreRequest) -> Result<Vec<Score>, Error> {
         match document.as_str() {
             "NAN" => return Err(Error::NonFinite { index }),
             "RAW-NAN" => {
-                return Ok(Score {
-                    raw: f32::NAN,
-                    tokens,
-                    truncated: false,
-                });
+                return Ok(Score { raw: f32::NAN, tokens, truncated: false });
             }
             "BROKEN" => return Err(Error::Model("/secret/path is broken".into())),
             "REFUSED" => {
@@ -103,36 +92,22 @@ fn score_one(request: &ScoreRequest) -> Result<Vec<Score>, Error> {
             _ => {}
         }
         if request.truncation.forbidden && tokens > MAX_WORDS {
-            return Err(Error::TooLong {
-                limit: MAX_WORDS,
-                found: tokens,
-            });
+            return Err(Error::TooLong { limit: MAX_WORDS, found: tokens });
         }
         let common = query.iter().filter(|word| words.contains(word)).count();
         #[allow(clippy::cast_precision_loss, reason = "a handful of words")]
         let raw = common as f32 - 1.0;
-        Ok(Score {
-            raw,
-            tokens: tokens.min(MAX_WORDS),
-            truncated: tokens > MAX_WORDS,
-        })
+        Ok(Score { raw, tokens: tokens.min(MAX_WORDS), truncated: tokens > MAX_WORDS })
     };
     request.documents.iter().enumerate().map(one).collect()
 }
 
 pub(crate) fn parse(args: &[&str], vars: &[(&str, &str)]) -> Result<Action, ConfigError> {
     let lookup = |name: &str| {
-        vars.iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, value)| (*value).to_owned())
+        vars.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
     };
     let names = vars.iter().map(|(name, _)| (*name).to_owned());
-    Config::from_lookup(
-        &FUNCTION,
-        ["toy"].iter().chain(args).copied(),
-        lookup,
-        names,
-    )
+    Config::from_lookup(&FUNCTION, ["toy"].iter().chain(args).copied(), lookup, names)
 }
 
 pub(crate) fn config(vars: &[(&str, &str)]) -> Config {
@@ -149,13 +124,7 @@ pub(crate) fn start_with(
 ) -> Arc<App> {
     let load =
         move |_: &Config, _: &PhaseRecorder| load().map(|toy| Box::new(toy) as Box<dyn Backend>);
-    start(
-        FUNCTION,
-        config(vars),
-        Arc::new(PhaseRecorder::start()),
-        load,
-    )
-    .expect("a thread starts")
+    start(FUNCTION, config(vars), Arc::new(PhaseRecorder::start()), load).expect("a thread starts")
 }
 
 /// The router of a function that is ready.
@@ -180,30 +149,16 @@ impl Answer {
     }
 
     pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .map_or("", |value| value.to_str().expect("headers are ascii"))
+        self.headers.get(name).map_or("", |value| value.to_str().expect("headers are ascii"))
     }
 }
 
 pub(crate) async fn send(router: &Router, request: Request<Body>) -> Answer {
-    let response = router
-        .clone()
-        .oneshot(request)
-        .await
-        .expect("a router does not fail");
+    let response = router.clone().oneshot(request).await.expect("a router does not fail");
     let (parts, body) = response.into_parts();
-    let bytes = body
-        .collect()
-        .await
-        .expect("the body is complete")
-        .to_bytes();
+    let bytes = body.collect().await.expect("the body is complete").to_bytes();
     let text = String::from_utf8(bytes.to_vec()).expect("answers are utf-8");
-    Answer {
-        status: parts.status,
-        headers: parts.headers,
-        text,
-    }
+    Answer { status: parts.status, headers: parts.headers, text }
 }
 
 pub(crate) fn post_request(path: &str, body: impl Into<Body>) -> Request<Body> {
@@ -218,11 +173,7 @@ pub(crate) async fn post(router: &Router, path: &str, body: &Value) -> Answer {
 }
 
 pub(crate) async fn get(router: &Router, path: &str) -> Answer {
-    send(
-        router,
-        Request::get(path).body(Body::empty()).expect("a request"),
-    )
-    .await
+    send(router, Request::get(path).body(Body::empty()).expect("a request")).await
 }
 
 /// Runs a future until it first waits: the request then stands where the test wants it.

@@ -1,7 +1,7 @@
 //! Packing is reproducible, portable snapshots give the same scores, and no damaged snapshot ever
 //! scores.
 
-mod common;
+use super::common;
 
 use std::path::Path;
 
@@ -93,7 +93,7 @@ fn ten_thousand_corruptions_are_refused_before_a_score() {
     let mut rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
     let mut number = |below: usize| -> usize {
         use proptest::prelude::Rng;
-        (rng.next_u64() % below as u64) as usize
+        usize::try_from(rng.next_u64() % below as u64).unwrap()
     };
     let mut done = 0;
     while done < 10_000 {

@@ -1,7 +1,7 @@
 //! A pair's score is the same to the last bit alone, in any batch, in any order, with any thread
 //! count and any batch budget.
 
-mod common;
+use super::common;
 
 use std::sync::OnceLock;
 

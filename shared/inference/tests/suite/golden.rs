@@ -1,6 +1,6 @@
 //! Scores and token ids equal those of `transformers`, for every family and precision.
 
-mod common;
+use super::common;
 
 use defrost_engine::Kernel;
 use defrost_inference::{Precision, Reranker, RerankerOptions, ScoreRequest, Tokens};

@@ -1,6 +1,6 @@
 //! What cannot be computed rightly is refused, with a message that says what to do.
 
-mod common;
+use super::common;
 
 use std::path::Path;
 

@@ -1,0 +1,168 @@
+//! The binary as its users run it: a process, a snapshot, a socket.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use defrost_inference::{PackOptions, Precision, SpecOptions, isa, pack};
+use defrost_loader::Checkpoint;
+use defrost_testing::golden::{self, PAIR_MODELS};
+use serde_json::{Value, json};
+
+fn snapshot(dir: &Path, model: &str, precision: Precision) -> PathBuf {
+    let out = dir.join(format!("{model}.snap"));
+    let options = PackOptions {
+        spec: SpecOptions { name: format!("tiny/{model}"), ..SpecOptions::default() },
+        precision,
+        isa: isa::NATIVE.to_owned(),
+    };
+    let checkpoint = Checkpoint::open(&golden::checkpoint(model)).unwrap();
+    pack(&checkpoint, &options, &out, &mut |_, _| {}).unwrap();
+    out
+}
+
+fn command(model: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rerank-cpu-int8"));
+    command.env_clear().env("MODEL", model).env("PORT", "0");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// A running function; its log is read to find the port.
+struct Running {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Running {
+    fn start(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut seen = String::new();
+        let address = loop {
+            let mut line = String::new();
+            assert!(log.read_line(&mut line).unwrap() > 0, "ended before it listened: {seen}");
+            if let Some((_, address)) = line.split_once("listening on http://") {
+                break address.trim().parse().unwrap();
+            }
+            seen += &line;
+        };
+        // Keeps the pipe empty, so that the function never blocks on its log.
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        Self { child, address }
+    }
+
+    fn ask(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        (status, serde_json::from_str(body).unwrap_or(Value::Null))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn scores_over_http_are_those_of_transformers() {
+    let dir = tempfile::tempdir().unwrap();
+    for model in PAIR_MODELS {
+        let golden = golden::read(model);
+        let mut command = command(&snapshot(dir.path(), model, Precision::F32));
+        command.env("MAX_LENGTH", golden.max_length.to_string());
+        let function = Running::start(command);
+        for case in golden.cases.iter().filter(|case| !case.query.trim().is_empty()) {
+            let body = json!({
+                "query": case.query, "documents": [case.document],
+                "instruction": case.instruction, "raw_scores": true,
+            });
+            // The first request arrives while the model loads and is answered all the same.
+            let (status, answer) = function.ask("POST", "/v1/rerank", &body.to_string());
+            assert_eq!(status, 200, "{model} {}: {answer}", case.name);
+            let score = answer["results"][0]["relevance_score"].as_f64().unwrap();
+            let error = (score - f64::from(case.raw)).abs();
+            assert!(error <= 1e-4, "{model} {}: {score} for {}", case.name, case.raw);
+            assert_eq!(answer["score_type"], "logit");
+            assert_eq!(answer["usage"]["total_tokens"], case.ids.len());
+        }
+        let (status, health) = function.ask("GET", "/health", "");
+        assert_eq!((status, &health["status"]), (200, &json!("ok")));
+    }
+}
+
+#[test]
+fn int8_ranks_and_reports_its_boot() {
+    let dir = tempfile::tempdir().unwrap();
+    let function = Running::start(command(&snapshot(dir.path(), "qwen2-mxbai", Precision::Int8)));
+    let documents = ["Harper Lee", "Herman Melville", "中文 😀", ""];
+    let body = json!({"query": "who?", "documents": documents, "return_documents": true});
+    let (status, answer) = function.ask("POST", "/v1/rerank", &body.to_string());
+    assert_eq!(status, 200, "{answer}");
+    let results = answer["results"].as_array().unwrap();
+    assert_eq!(results.len(), 4);
+    let scores: Vec<f64> =
+        results.iter().map(|result| result["relevance_score"].as_f64().unwrap()).collect();
+    assert!(scores.is_sorted_by(|a, b| a >= b) && scores.iter().all(|s| (0.0..=1.0).contains(s)));
+    for result in results {
+        let index = usize::try_from(result["index"].as_u64().unwrap()).unwrap();
+        assert_eq!(result["document"]["text"], documents[index]);
+    }
+    let (_, health) = function.ask("GET", "/health", "");
+    for phase in ["exec", "config", "restore", "tokenizer", "engine", "first_score"] {
+        let seconds = &health["boot"][format!("{phase}_seconds")];
+        assert!(seconds.as_f64().is_some(), "{phase} is missing from {health}");
+    }
+    let (_, models) = function.ask("GET", "/v1/models", "");
+    assert_eq!(models["data"][0]["id"], "tiny/qwen2-mxbai");
+}
+
+fn fails(command: &mut Command) -> (Option<i32>, String) {
+    let Output { status, stderr, .. } = command.output().unwrap();
+    let stderr = String::from_utf8(stderr).unwrap();
+    let errors: Vec<&str> =
+        stderr.lines().filter(|line| line.starts_with("rerank-cpu-int8: ")).collect();
+    assert_eq!(errors.len(), 1, "one clear line: {stderr}");
+    (status.code(), errors[0].to_owned())
+}
+
+#[test]
+fn what_is_missing_or_broken_is_said_in_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = dir.path().join("nothing.snap");
+    let (code, line) = fails(&mut command(&missing));
+    assert_eq!(code, Some(1));
+    assert!(line.contains("nothing.snap"), "{line}");
+
+    let good = snapshot(dir.path(), "bert-classifier", Precision::Int8);
+    let mut bytes = std::fs::read(&good).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 4;
+    std::fs::write(&good, &bytes).unwrap();
+    let (code, line) = fails(&mut command(&good));
+    assert_eq!(code, Some(1));
+    assert!(line.contains("bert-classifier.snap"), "{line}");
+
+    std::fs::write(&good, &bytes[..middle]).unwrap();
+    assert_eq!(fails(&mut command(&good)).0, Some(1));
+    std::fs::write(&good, b"not a snapshot at all").unwrap();
+    assert_eq!(fails(&mut command(&good)).0, Some(1));
+
+    let (code, line) = fails(command(&missing).env("VERIFY", "never"));
+    assert_eq!(code, Some(2));
+    assert!(line.contains("VERIFY"), "{line}");
+}

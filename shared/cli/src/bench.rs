@@ -1,7 +1,6 @@
 //! `defrost bench`: figures with the command that repeats them.
 
 mod boot;
-mod http;
 mod ndcg;
 
 use anyhow::Result;

@@ -7,6 +7,8 @@
 #![allow(clippy::print_stderr, reason = "errors and notes of a command-line tool go to stderr")]
 
 mod bench;
+mod health;
+mod http;
 mod inspect;
 mod pack;
 mod progress;
@@ -34,10 +36,12 @@ enum Command {
     Inspect(inspect::Args),
     /// Read all of a snapshot and compare every hash.
     Verify(inspect::VerifyArgs),
-    /// Score documents against a query once, without a server.
+    /// Score documents against a query: here and now, or through a running function.
     Rerank(rerank::Args),
     /// Make a random model of true dimensions, for speed and memory without real weights.
     Synth(synth::Args),
+    /// Show how a running function is and how it woke up.
+    Health(health::Args),
     /// Measure: boot of a function, retrieval quality.
     Bench(bench::Args),
 }
@@ -49,6 +53,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => inspect::verify(&args),
         Command::Rerank(args) => rerank::run(&args),
         Command::Synth(args) => synth::run(&args),
+        Command::Health(args) => health::run(&args),
         Command::Bench(args) => bench::run(&args),
     };
     match result {

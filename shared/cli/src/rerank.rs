@@ -1,21 +1,27 @@
-//! `defrost rerank`: scores once, prints the ranking.
+//! `defrost rerank`: scores documents, in this process or through a function, and prints the ranking.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use defrost_inference::{
-    Normalization, Reranker, RerankerOptions, RestoreOptions, ScoreRequest, restore,
+    Normalization, Reranker, RerankerOptions, RestoreOptions, Score, ScoreRequest, restore,
 };
 use defrost_loader::VerifyMode;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::http;
 
 /// Arguments of `defrost rerank`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The snapshot.
-    #[arg(long, env = "MODEL")]
-    model: PathBuf,
+    #[arg(long, env = "MODEL", required_unless_present = "url")]
+    model: Option<PathBuf>,
+    /// Ask a running function (http://HOST:PORT) instead of loading a snapshot.
+    #[arg(long)]
+    url: Option<String>,
     /// The query; with --docs-file, taken from the file if that holds one.
     #[arg(long, conflicts_with = "cases_file")]
     query: Option<String>,
@@ -57,10 +63,22 @@ struct Case {
     documents: Vec<String>,
 }
 
+#[derive(Debug, Deserialize)]
+struct Answer {
+    score_type: String,
+    results: Vec<AnswerResult>,
+}
+
+#[derive(Debug, Deserialize)]
+struct AnswerResult {
+    index: usize,
+    relevance_score: f64,
+}
+
 #[derive(Debug, Serialize)]
 struct Ranked<'a> {
     query: &'a str,
-    score_type: &'static str,
+    score_type: String,
     results: Vec<Entry<'a>>,
 }
 
@@ -75,51 +93,16 @@ struct Entry<'a> {
 /// Scores and prints.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let requests = requests(args)?;
-    let options = RestoreOptions {
-        verify: args.verify,
-        cache_dir: args.cache_dir.clone(),
-        threads: args.num_threads,
+    let mut ranked = match (&args.url, &args.model) {
+        (Some(url), _) => ask(args, url, &requests)?,
+        (None, Some(model)) => score(args, model, &requests)?,
+        (None, None) => bail!("give --model or --url"),
     };
-    let snapshot = restore(&args.model, &options)?;
-    let reranker = Reranker::load(
-        &snapshot,
-        &RerankerOptions {
-            max_length: args.max_length,
-            num_threads: args.num_threads,
-            ..RerankerOptions::default()
-        },
-    )?;
-    let scores = reranker.score(&requests, &|| false)?;
-    let normalization = match args.normalization.as_str() {
-        "raw" => Normalization::Raw,
-        "mxbai" => Normalization::Mxbai,
-        _ => Normalization::Sigmoid,
-    };
-    let info = reranker.info();
-    let ranked: Vec<Ranked<'_>> = requests
-        .iter()
-        .zip(&scores)
-        .map(|(request, scores)| {
-            let mut results: Vec<Entry<'_>> = request
-                .documents
-                .iter()
-                .zip(scores)
-                .enumerate()
-                .map(|(index, (document, score))| Entry {
-                    index,
-                    score: normalization.apply(info.kind, score.raw, info.estimated_max),
-                    truncated: score.truncated,
-                    document,
-                })
-                .collect();
-            results.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.index.cmp(&b.index)));
-            if args.top_k > 0 {
-                results.truncate(args.top_k);
-            }
-            let score_type = normalization.score_type(info.kind);
-            Ranked { query: &request.query, score_type, results }
-        })
-        .collect();
+    if args.top_k > 0 {
+        for case in &mut ranked {
+            case.results.truncate(args.top_k);
+        }
+    }
     if args.json {
         let text = if args.cases_file.is_some() {
             serde_json::to_string_pretty(&ranked)?
@@ -142,6 +125,77 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Scores with a snapshot in this process.
+fn score<'a>(args: &Args, model: &Path, requests: &'a [ScoreRequest]) -> Result<Vec<Ranked<'a>>> {
+    let options = RestoreOptions {
+        verify: args.verify,
+        cache_dir: args.cache_dir.clone(),
+        threads: args.num_threads,
+    };
+    let snapshot = restore(model, &options)?;
+    let options = RerankerOptions {
+        max_length: args.max_length,
+        num_threads: args.num_threads,
+        ..RerankerOptions::default()
+    };
+    let reranker = Reranker::load(&snapshot, &options)?;
+    let scores = reranker.score(requests, &|| false)?;
+    let normalization = match args.normalization.as_str() {
+        "raw" => Normalization::Raw,
+        "mxbai" => Normalization::Mxbai,
+        _ => Normalization::Sigmoid,
+    };
+    let info = reranker.info();
+    let rank = |(request, scores): (&'a ScoreRequest, &Vec<Score>)| {
+        let mut results: Vec<Entry<'_>> = request
+            .documents
+            .iter()
+            .zip(scores)
+            .enumerate()
+            .map(|(index, (document, score))| Entry {
+                index,
+                score: normalization.apply(info.kind, score.raw, info.estimated_max),
+                truncated: score.truncated,
+                document,
+            })
+            .collect();
+        results.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.index.cmp(&b.index)));
+        let score_type = normalization.score_type(info.kind).to_owned();
+        Ranked { query: &request.query, score_type, results }
+    };
+    Ok(requests.iter().zip(&scores).map(rank).collect())
+}
+
+/// Has a running function score; its order is kept.
+fn ask<'a>(args: &Args, url: &str, requests: &'a [ScoreRequest]) -> Result<Vec<Ranked<'a>>> {
+    let address = http::address(url)?;
+    requests
+        .iter()
+        .map(|request| {
+            let body = json!({
+                "query": request.query,
+                "documents": request.documents,
+                "instruction": request.instruction,
+                "normalization": args.normalization,
+            });
+            let (status, text) = http::request(address, "POST", "/v1/rerank", &body.to_string())
+                .with_context(|| format!("no answer from {url}"))?;
+            if status != 200 {
+                bail!("{url} answered {status}: {text}");
+            }
+            let answer: Answer = serde_json::from_str(&text)
+                .with_context(|| format!("{url} did not answer in the shape of /v1/rerank"))?;
+            let entry = |result: AnswerResult| {
+                let document = request.documents.get(result.index)?;
+                let score = result.relevance_score;
+                Some(Entry { index: result.index, score, truncated: false, document })
+            };
+            let results = answer.results.into_iter().filter_map(entry).collect();
+            Ok(Ranked { query: &request.query, score_type: answer.score_type, results })
+        })
+        .collect()
 }
 
 /// A document cut to what fits beside its score.

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::{http, median};
-use crate::{pack, progress};
+use super::median;
+use crate::{health, http, pack, progress};
 
 /// Arguments of `defrost bench boot`.
 #[derive(Debug, clap::Args)]
@@ -122,7 +122,8 @@ fn boot(function: &Path, model: &Path, args: &Args, scratch: &Path) -> Result<Ru
     let first_score_ms = start.elapsed().as_secs_f64() * 1e3;
     let result = answer.and_then(|()| {
         let health: Value = serde_json::from_str(&http::request(address, "GET", "/health", "")?.1)?;
-        Ok(Run { first_score_ms, peak_rss_bytes: peak_rss(child.id())?, phases: phases(&health) })
+        let phases = health::phases(&health);
+        Ok(Run { first_score_ms, peak_rss_bytes: peak_rss(child.id())?, phases })
     });
     let _ = child.kill();
     let _ = child.wait();
@@ -164,16 +165,6 @@ fn peak_rss(pid: u32) -> Result<u64> {
     Ok(kib * 1024)
 }
 
-/// The boot phases that /health reports, in milliseconds.
-fn phases(health: &Value) -> Vec<(String, f64)> {
-    health["boot"]
-        .as_object()
-        .into_iter()
-        .flatten()
-        .filter_map(|(name, value)| Some((name.clone(), value.as_f64()?)))
-        .collect()
-}
-
 fn report(args: &Args, runs: &[Run], size: u64, pack_seconds: Option<f64>) -> Result<()> {
     let times: Vec<f64> = runs.iter().map(|run| run.first_score_ms).collect();
     let fastest = times.iter().copied().fold(f64::INFINITY, f64::min);
@@ -199,19 +190,19 @@ fn report(args: &Args, runs: &[Run], size: u64, pack_seconds: Option<f64>) -> Re
             "peak_rss_bytes": rss,
             "snapshot_bytes": size,
             "pack_s": pack_seconds,
-            "phases_median": phases.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
+            "phases_median_ms": phases.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
         });
         println!("{}", serde_json::to_string_pretty(&value)?);
         return Ok(());
     }
     println!(
-        "exec -> first score  {:.1} ms median of {} ({fastest:.1} to {slowest:.1}), verify {}",
+        "exec -> first score over HTTP  {:.1} ms median of {} ({fastest:.1} to {slowest:.1}), verify {}",
         median(&times),
         runs.len(),
         args.verify
     );
     for (name, value) in &phases {
-        println!("  {name:<18} {value:>9.2}");
+        println!("  {name:<20} {value:>9.2} ms");
     }
     println!("peak RSS             {}", progress::human(rss));
     println!("snapshot             {}", progress::human(size));

@@ -1,14 +1,14 @@
-//! Just enough HTTP/1.1 to time a first answer: one request a connection, no library between the
-//! clock and the socket.
+//! Just enough HTTP/1.1 to ask a function on this machine or network: one request a connection. No
+//! library lies between the benchmark's clock and the socket. No TLS: for that there is curl.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 /// Sends a request and returns status and body.
-pub(super) fn request(
+pub(crate) fn request(
     address: SocketAddr,
     method: &str,
     path: &str,
@@ -35,4 +35,18 @@ pub(super) fn request(
         .and_then(|status| status.parse().ok())
         .with_context(|| format!("no status in {:?}", head.lines().next()))?;
     Ok((status, body.to_owned()))
+}
+
+/// The address in `http://host:port`, with or without a trailing slash.
+pub(crate) fn address(url: &str) -> Result<SocketAddr> {
+    let Some(rest) = url.strip_prefix("http://") else {
+        bail!("{url:?}: expected http://HOST:PORT");
+    };
+    let place = rest.trim_end_matches('/');
+    let place = if place.contains(':') { place.to_owned() } else { format!("{place}:80") };
+    place
+        .to_socket_addrs()
+        .with_context(|| format!("{url:?}: expected http://HOST:PORT"))?
+        .next()
+        .with_context(|| format!("{url:?} has no address"))
 }

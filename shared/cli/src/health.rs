@@ -1,0 +1,52 @@
+//! `defrost health`: how a running function is, and how it woke up.
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::http;
+
+/// Arguments of `defrost health`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The function, as http://HOST:PORT.
+    #[arg(long, default_value = "http://127.0.0.1:8000")]
+    url: String,
+}
+
+/// Prints status and boot phases.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let address = http::address(&args.url)?;
+    let (status, body) = http::request(address, "GET", "/health", "")
+        .with_context(|| format!("no answer from {}", args.url))?;
+    let health: Value = serde_json::from_str(&body).context("/health did not answer JSON")?;
+    let text = |key: &str| health[key].as_str().unwrap_or("?").to_owned();
+    println!("{} ({status})  {}", text("status"), text("model_name"));
+    for (phase, ms) in phases(&health) {
+        println!("  {phase:<20} {ms:>9.2} ms");
+    }
+    Ok(())
+}
+
+/// Phases in the order they happen; JSON objects have none.
+const ORDER: [&str; 7] =
+    ["exec", "config", "restore", "tokenizer", "engine", "warmup", "first_score"];
+
+/// The boot phases in an answer of /health, in milliseconds, and the two spans they add up to.
+pub(crate) fn phases(health: &Value) -> Vec<(String, f64)> {
+    let boot = &health["boot"];
+    let mut phases: Vec<(String, f64)> = boot["phases"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter_map(|(name, seconds)| Some((name.clone(), seconds.as_f64()? * 1e3)))
+        .collect();
+    phases.sort_by_key(|(name, _)| ORDER.iter().position(|known| known == name));
+    for (key, name) in
+        [("ready_seconds", "exec -> ready"), ("first_score_seconds", "exec -> first score")]
+    {
+        if let Some(seconds) = boot[key].as_f64() {
+            phases.push((name.to_owned(), seconds * 1e3));
+        }
+    }
+    phases
+}

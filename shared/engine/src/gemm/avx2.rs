@@ -4,6 +4,7 @@
 //! are widened to 16 bits and multiplied with `VPMADDWD`, whose 32-bit sums are exact.
 #![allow(unsafe_code, reason = "vector loads and stores through pointers that callers checked")]
 #![allow(clippy::cast_ptr_alignment, reason = "only unaligned loads and stores are used")]
+#![allow(clippy::needless_range_loop, reason = "as in the AVX-512 tiles: constant ranges unroll")]
 
 use std::arch::x86_64::{
     __m256, __m256i, _mm_loadu_si128, _mm_set1_epi32, _mm256_add_epi32, _mm256_castsi256_ps,
@@ -70,21 +71,23 @@ unsafe fn int8_rows<const ROWS: usize>(
                 _mm256_cvtepi8_epi16(_mm_loadu_si128(at.add(16).cast())),
             ]
         };
-        for (row, acc) in acc.iter_mut().enumerate() {
+        for row in 0..ROWS {
             // SAFETY: four codes of row `row`, inside by the caller's promise; read unaligned.
             let codes = unsafe {
                 x.add((row * groups + group) * INT8_GROUP).cast::<i32>().read_unaligned()
             };
             let codes = _mm256_cvtepu8_epi16(_mm_set1_epi32(codes));
-            for (acc, &weights) in acc.iter_mut().zip(&weights) {
-                *acc = _mm256_add_epi32(*acc, _mm256_madd_epi16(codes, weights));
+            for part in 0..2 {
+                let products = _mm256_madd_epi16(codes, weights[part]);
+                acc[row][part] = _mm256_add_epi32(acc[row][part], products);
             }
         }
     }
-    for (acc, sums) in acc.iter().zip(sums.iter_mut()) {
+    for row in 0..ROWS {
         // Horizontal adds work within 128-bit halves; the permutation puts channels in order.
-        let channels = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_hadd_epi32(acc[0], acc[1]));
-        let target = &mut sums[first..][..INT8_CHANNELS];
+        let pairs = _mm256_hadd_epi32(acc[row][0], acc[row][1]);
+        let channels = _mm256_permute4x64_epi64::<0b11_01_10_00>(pairs);
+        let target = &mut sums[row][first..][..INT8_CHANNELS];
         // SAFETY: eight i32.
         unsafe { _mm256_storeu_si256(target.as_mut_ptr().cast::<__m256i>(), channels) }
     }
@@ -141,20 +144,20 @@ macro_rules! float_tiles {
                 let weights = unsafe {
                     [$load(panel.add(input * width)), $load(panel.add(input * width + 8))]
                 };
-                for (row, acc) in acc.iter_mut().enumerate() {
+                for row in 0..ROWS {
                     // SAFETY: value `input` of row `row`, inside by the caller's promise.
                     let value = _mm256_set1_ps(unsafe { *x.add(row * stride + input) });
-                    for (acc, &weights) in acc.iter_mut().zip(&weights) {
-                        *acc = _mm256_fmadd_ps(value, weights, *acc);
+                    for part in 0..2 {
+                        acc[row][part] = _mm256_fmadd_ps(value, weights[part], acc[row][part]);
                     }
                 }
             }
-            for (acc, sums) in acc.iter().zip(sums.iter_mut()) {
-                let target = &mut sums[first..][..FLOAT_CHANNELS];
+            for row in 0..ROWS {
+                let target = &mut sums[row][first..][..FLOAT_CHANNELS];
                 // SAFETY: sixteen f32.
                 unsafe {
-                    _mm256_storeu_ps(target.as_mut_ptr(), acc[0]);
-                    _mm256_storeu_ps(target.as_mut_ptr().add(8), acc[1]);
+                    _mm256_storeu_ps(target.as_mut_ptr(), acc[row][0]);
+                    _mm256_storeu_ps(target.as_mut_ptr().add(8), acc[row][1]);
                 }
             }
         }

@@ -1,0 +1,62 @@
+# `make help` lists the targets. Two commands matter: `make demo` and `make test`.
+SHELL := bash
+.DEFAULT_GOAL := help
+.PHONY: help demo quick release test lint test-rust test-model test-lambda bench-scifact bench-boot golden clean
+
+PYTHON ?= python3
+BEIR ?= data/scifact-mini
+MODEL ?= models/all-MiniLM-L6-v2-int8.snap
+RUNS ?= 10
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+quick: ## build the binaries, optimised, in a few minutes (target/quick)
+	cargo build --profile quick -p defrost-cli --no-default-features
+	cargo build --profile quick -p rerank-cpu-int8
+
+release: ## build the binaries as they ship: fat LTO (target/release)
+	cargo build --release -p defrost-cli
+	cargo build --release -p rerank-cpu-int8
+
+demo: quick ## fetch MiniLM, pack it, start the function, rerank over HTTP, show the boot, stop
+	scripts/demo target/quick
+
+test: lint test-rust test-model test-lambda ## everything, from formatting to real weights and the Lambda emulator
+
+lint: ## formatting, clippy and documentation, warnings as errors
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
+
+test-rust: ## unit, property, golden and process tests
+	if cargo nextest --version >/dev/null 2>&1; then \
+		cargo nextest run --workspace --locked --no-fail-fast; \
+	else \
+		cargo test --workspace --locked --no-fail-fast --lib --bins --tests; \
+	fi
+	cargo test --workspace --locked --doc --quiet
+
+test-model: ## real MiniLM weights: scores and nDCG@10 against transformers, and the demo, on test binaries
+	scripts/fetch_default_model
+	DEFROST_TEST_MODEL=$(CURDIR)/models/all-MiniLM-L6-v2 cargo test -p defrost-cli --locked --test minilm -- --nocapture
+	cargo build --locked -p defrost-cli -p rerank-cpu-int8
+	scripts/demo target/debug
+
+test-lambda: ## the same binary behind cargo-lambda's emulator and on a port: identical bodies
+	cargo build --locked -p defrost-cli -p rerank-cpu-int8
+	target/debug/defrost pack data/golden/qwen2-mxbai --name tiny/qwen2-mxbai --out target/lambda-check.snap
+	$(PYTHON) scripts/check_lambda --function target/debug/rerank-cpu-int8 --model target/lambda-check.snap
+
+bench-scifact: quick ## nDCG@10 on BEIR=DIR (default data/scifact-mini) in f32 and int8
+	scripts/bench_scifact $(BEIR) target/quick
+
+bench-boot: release ## exec to first score of MODEL=SNAPSHOT, RUNS=N starts
+	target/release/defrost bench boot --model $(MODEL) --runs $(RUNS)
+
+golden: ## make data/golden again (PYTHON with torch and transformers)
+	$(PYTHON) scripts/golden.py --out data/golden
+
+clean: ## remove what was built and fetched
+	cargo clean
+	rm -rf models

@@ -147,7 +147,8 @@ impl Prompt {
         let (part, truncated) = match &self.form {
             Form::Pair => {
                 let mut encoding = self.tokenizer.encode(query)?;
-                let truncated = shorten(&mut encoding, self.max_length * 3 / 4);
+                let room = self.max_length.saturating_sub(self.fixed_tokens() + 1);
+                let truncated = shorten(&mut encoding, room.min(self.max_length * 3 / 4));
                 (QueryPart::Encoded(Box::new(encoding)), truncated)
             }
             Form::Mxbai { .. } => {

@@ -43,6 +43,11 @@ impl TextTokenizer {
         }
     }
 
+    /// The largest id it can give.
+    pub(crate) fn largest_id(&self) -> u32 {
+        self.inner.get_vocab(true).into_values().max().unwrap_or(0)
+    }
+
     /// A text without special tokens, to be put together by [`TextTokenizer::single`] or
     /// [`TextTokenizer::pair`].
     pub(crate) fn encode(&self, text: &str) -> Result<Encoding, Error> {

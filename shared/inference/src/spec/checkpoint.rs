@@ -138,6 +138,14 @@ pub(crate) fn read(
             config.vocab
         )));
     }
+    let largest = text_tokenizer.largest_id() as usize;
+    if largest >= config.vocab {
+        return Err(Error::Model(format!(
+            "tokenizer.json gives ids up to {largest}, config.json has {} words: the files belong \
+             to different models",
+            config.vocab
+        )));
+    }
     let lm_head = if checkpoint.get("lm_head.weight").is_some() {
         "lm_head.weight".to_owned()
     } else {

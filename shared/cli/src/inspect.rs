@@ -43,6 +43,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 .collect::<serde_json::Map<_, _>>(),
             "segments": manifest.segments.iter().map(|segment| json!({
                 "name": &*segment.name, "offset": segment.offset, "bytes": segment.len,
+                "sparse": segment.sparse,
             })).collect::<Vec<_>>(),
             "tensors": manifest.tensors.iter().map(|tensor| json!({
                 "name": &*tensor.name, "dtype": tensor.dtype.name(), "layout": &*tensor.layout,

@@ -116,7 +116,7 @@ fn config(model: &str, layers: usize) -> ModelConfig {
         intermediate,
         vocab: 1000,
         max_positions: 8192,
-        type_vocab: if family.is_causal() { 0 } else { 1 },
+        type_vocab: usize::from(!family.is_causal()),
         norm_eps: 1e-5,
         rope_theta: 1e6,
         pad_id: 1,
@@ -137,7 +137,7 @@ fn main() -> Result<(), Error> {
         .filter(|part| part.storage == Storage::Linear)
         .map(|part| part.shape.iter().product::<usize>())
         .sum();
-    let ids: Vec<u32> = (0..tokens).map(|at| 2 + (at as u32 * 7) % 900).collect();
+    let ids: Vec<u32> = (2..902).cycle().step_by(7).take(tokens).collect();
     for threads in [1, Threads::default_count()] {
         let pool = Arc::new(Threads::new(Some(threads))?);
         let model = Model::load(config.clone(), &weights, kernel, pool)?;

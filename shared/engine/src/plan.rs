@@ -45,6 +45,8 @@ pub struct Part {
 pub struct Group {
     /// `embedding`, `layer.N` or `head`.
     pub name: String,
+    /// Whether a pass reads only some rows of it.
+    pub sparse: bool,
     /// In the order of use.
     pub parts: Vec<Part>,
 }
@@ -66,6 +68,7 @@ pub fn plan(config: &ModelConfig, naming: &Naming) -> Vec<Group> {
     let mut groups: Vec<Group> = (0..config.layers)
         .map(|at| Group {
             name: format!("layer.{at}"),
+            sparse: false,
             parts: if config.family.is_causal() {
                 decoder_layer(config, &naming.prefix, at)
             } else {
@@ -75,9 +78,10 @@ pub fn plan(config: &ModelConfig, naming: &Naming) -> Vec<Group> {
         .collect();
     let head = head(config, naming);
     if !head.is_empty() {
-        groups.push(Group { name: "head".into(), parts: head });
+        groups.push(Group { name: "head".into(), sparse: false, parts: head });
     }
-    groups.push(Group { name: "embedding".into(), parts: embedding(config, &naming.prefix) });
+    let tables = embedding(config, &naming.prefix);
+    groups.push(Group { name: "embedding".into(), sparse: true, parts: tables });
     groups
 }
 

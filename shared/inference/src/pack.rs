@@ -94,6 +94,7 @@ pub(crate) fn snapshot_plan(
 ) -> Plan {
     let files = SegmentPlan {
         name: "files".into(),
+        sparse: false,
         tensors: vec![TensorPlan {
             name: TOKENIZER.into(),
             dtype: Dtype::U8,
@@ -104,6 +105,7 @@ pub(crate) fn snapshot_plan(
     };
     let segments = groups.iter().map(|group| SegmentPlan {
         name: group.name.clone(),
+        sparse: group.sparse,
         tensors: group.parts.iter().flat_map(|part| encoding.plan(part)).collect(),
     });
     let mut meta = spec.to_meta();

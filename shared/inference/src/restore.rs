@@ -38,7 +38,7 @@ pub fn restore(path: &Path, options: &RestoreOptions) -> Result<Snapshot, Error>
         // A directory that cannot be made only costs the stamp; packing below says it loudly.
         let _ = std::fs::create_dir_all(dir);
     }
-    let snapshot = Snapshot::open(path, &open)?;
+    let snapshot = Snapshot::open(&find(path)?, &open)?;
     if snapshot.isa() != isa::PORTABLE {
         return Ok(snapshot);
     }
@@ -63,6 +63,34 @@ pub fn restore(path: &Path, options: &RestoreOptions) -> Result<Snapshot, Error>
         pack_native(&snapshot, &packed)?;
     }
     Ok(Snapshot::open(&packed, &open)?)
+}
+
+/// The snapshot that `path` means: a file, or the only one in a directory (a mounted volume).
+fn find(path: &Path) -> Result<PathBuf, Error> {
+    if let Some((scheme, _)) = path.to_str().and_then(|text| text.split_once("://")) {
+        return Err(Error::Model(format!(
+            "{}: this version restores from files only, not from {scheme}://; \
+             make a file with `defrost pack` and give its path",
+            path.display()
+        )));
+    }
+    let Ok(entries) = std::fs::read_dir(path) else {
+        return Ok(path.to_owned());
+    };
+    let mut found: Vec<PathBuf> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "snap"))
+        .collect();
+    found.sort();
+    match found.as_slice() {
+        [only] => Ok(only.clone()),
+        _ => Err(Error::Model(format!(
+            "{}: expected a directory with one .snap file, found {}; give the file's path",
+            path.display(),
+            found.len()
+        ))),
+    }
 }
 
 fn default_cache() -> PathBuf {

@@ -73,7 +73,8 @@ fn write(path: &Path, tensor: &[u8], count: usize) -> Result<defrost_loader::Roo
         shape: vec![tensor.len()],
         len: tensor.len(),
     });
-    let segments = vec![SegmentPlan { name: "all".to_owned(), tensors: tensors.collect() }];
+    let segments =
+        vec![SegmentPlan { name: "all".to_owned(), sparse: false, tensors: tensors.collect() }];
     let plan = Plan { isa: "portable".to_owned(), layout_abi: 1, segments, ..Plan::default() };
     let mut writer = SnapshotWriter::create(path, plan)?;
     for i in 0..count {

@@ -22,7 +22,7 @@
 //! let plan = Plan {
 //!     isa: "portable".into(),
 //!     layout_abi: 1,
-//!     segments: vec![SegmentPlan { name: "layer.0".into(), tensors: vec![tensor] }],
+//!     segments: vec![SegmentPlan { name: "layer.0".into(), sparse: false, tensors: vec![tensor] }],
 //!     ..Plan::default()
 //! };
 //! let mut writer = SnapshotWriter::create(&path, plan)?;

@@ -31,6 +31,8 @@ pub struct Plan {
 pub struct SegmentPlan {
     /// Its name, unique in the plan.
     pub name: String,
+    /// Whether its bytes are read here and there, as embedding tables are.
+    pub sparse: bool,
     /// Its tensors in the order in which they are written.
     pub tensors: Vec<TensorPlan>,
 }
@@ -76,7 +78,8 @@ impl Plan {
                     len,
                 });
             }
-            segments.push(Segment { name: segment.name.into(), offset: start, len: end - start });
+            let (name, len) = (segment.name.into(), end - start);
+            segments.push(Segment { name, offset: start, len, sparse: segment.sparse });
         }
         let data_len = align_up(end, PAGE).ok_or_else(too_large)?;
         let chunks = data_len.div_ceil(u64::from(chunk_size));

@@ -147,9 +147,9 @@ macro_rules! float_rows {
             for input in 0..k {
                 let mut weights = [_mm512_setzero_ps(); $registers];
                 for part in 0..$registers {
+                    let at = panel.wrapping_add((input * $registers + part) * LANES);
                     // SAFETY: row `input` of the panel is inside by the caller's promise.
-                    weights[part] =
-                        unsafe { $load(panel.add((input * $registers + part) * LANES)) };
+                    weights[part] = unsafe { $load(at) };
                 }
                 for row in 0..ROWS {
                     // SAFETY: value `input` of row `row`, inside by the caller's promise.

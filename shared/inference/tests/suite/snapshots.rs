@@ -79,6 +79,22 @@ fn portable_snapshots_are_packed_once_and_score_the_same() {
     }
 }
 
+#[test]
+fn a_directory_stands_for_its_only_snapshot() {
+    let dir = tempfile::tempdir().unwrap();
+    let message = |path: &Path| match restore(path, &RestoreOptions::default()) {
+        Ok(snapshot) => snapshot.path().display().to_string(),
+        Err(err) => err.to_string(),
+    };
+    assert!(message(dir.path()).contains("one .snap file, found 0"));
+    let only = dir.path().join("only.snap");
+    common::pack_to(&golden::checkpoint("bert-embedding"), Precision::F32, isa::NATIVE, &only);
+    assert_eq!(message(dir.path()), only.display().to_string());
+    std::fs::copy(&only, dir.path().join("second.snap")).unwrap();
+    assert!(message(dir.path()).contains("one .snap file, found 2"));
+    assert!(message(Path::new("s3://bucket/model")).contains("from files only, not from s3://"));
+}
+
 /// 10,000 random corruptions of a real model's snapshot: none of them gives a score.
 #[test]
 fn ten_thousand_corruptions_are_refused_before_a_score() {

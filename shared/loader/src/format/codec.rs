@@ -5,7 +5,7 @@
 //!          metadata pairs, segments, tensors, chunks, strings, and the bytes of all strings
 //! strings  n x u32 length, then the UTF-8 bytes without separators
 //! meta     n x (u32 key, u32 value)                                     sorted by key
-//! segments n x (u32 name, u64 offset, u64 len)
+//! segments n x (u32 name, u32 flags, u64 offset, u64 len)                 flag 1: sparse
 //! tensors  n x (u32 name, u32 layout, u32 segment, u8 dtype, u8 rank, u16 zero, u64 offset, u64 len, 8 x u64 shape)
 //! chunks   n x (u64 xxh3, 32 bytes blake3)
 //! ```
@@ -29,7 +29,9 @@ const MAGIC: [u8; 8] = *b"DFRSTMAN";
 const HEADER: u64 = 8 + 9 * 4;
 const STRING: u64 = 4;
 const META: u64 = 8;
-const SEGMENT: u64 = 20;
+const SEGMENT: u64 = 24;
+/// Segment flag: read here and there, not front to back.
+const SPARSE: u32 = 1;
 const TENSOR: u64 = 32 + 8 * MAX_RANK as u64;
 const CHUNK: u64 = 40;
 
@@ -145,6 +147,7 @@ impl Manifest {
         }
         for segment in &self.segments {
             put_u32(&mut out, strings.number(&segment.name))?;
+            out.extend_from_slice(&(if segment.sparse { SPARSE } else { 0 }).to_le_bytes());
             out.extend_from_slice(&segment.offset.to_le_bytes());
             out.extend_from_slice(&segment.len.to_le_bytes());
         }
@@ -199,6 +202,7 @@ impl Manifest {
         for _ in 0..counts.segments {
             segments.push(Segment {
                 name: text(cursor.index()?)?,
+                sparse: cursor.u32()? & SPARSE != 0,
                 offset: cursor.u64()?,
                 len: cursor.u64()?,
             });

@@ -41,6 +41,8 @@ pub struct Segment {
     pub offset: u64,
     /// Its length in bytes, without the padding after it.
     pub len: u64,
+    /// Read here and there, as embedding tables are: its pages are not mapped ahead of their use.
+    pub sparse: bool,
 }
 
 /// Where a tensor lies and what it means.

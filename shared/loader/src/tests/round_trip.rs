@@ -78,7 +78,7 @@ fn the_format_is_pinned() {
     let root = Sample::model().write(&dir.path().join("a.snap"));
     assert_eq!(
         root.to_string(),
-        "4bc33abf336e1eaf181141998c88490853a6b484fd5db4ffd6a6f041f10e55f1"
+        "d915867e5b55fb81ab26948108f12231fa52da77619295b754e2b4d957dca103"
     );
 }
 

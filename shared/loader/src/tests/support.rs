@@ -47,7 +47,11 @@ impl Sample {
     }
 
     pub(super) fn segment(&mut self, name: &str) {
-        self.plan.segments.push(SegmentPlan { name: name.to_owned(), tensors: Vec::new() });
+        self.plan.segments.push(SegmentPlan {
+            name: name.to_owned(),
+            sparse: name.starts_with("sparse"),
+            tensors: Vec::new(),
+        });
     }
 
     /// Adds a tensor of random bytes to the last segment.

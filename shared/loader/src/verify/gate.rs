@@ -94,7 +94,8 @@ impl Gate {
             .collect()
     }
 
-    /// Declares everything good on the word of a stamp, and maps the pages ahead of the first reader.
+    /// Declares everything good on the word of a stamp, and maps the pages ahead of the first reader,
+    /// but for those of sparse segments, of which few are ever read.
     pub(crate) fn trust(self: &Arc<Self>) -> Vec<JoinHandle<()>> {
         self.states.iter().for_each(|state| state.store(GOOD, Ordering::Release));
         self.remaining.store(0, Ordering::Release);
@@ -105,12 +106,18 @@ impl Gate {
     }
 
     fn prefault(&self) {
-        let len = self.mapping.as_slice().len();
-        for start in (0..len).step_by(POPULATE_STEP) {
-            if self.cancelled.load(Ordering::Relaxed) {
+        for segment in self.manifest.segments.iter().filter(|segment| !segment.sparse) {
+            let (Ok(start), Ok(end)) =
+                (to_usize(segment.offset), to_usize(segment.offset + segment.len))
+            else {
                 return;
+            };
+            for step in (start..end).step_by(POPULATE_STEP) {
+                if self.cancelled.load(Ordering::Relaxed) {
+                    return;
+                }
+                self.mapping.populate(step..(step + POPULATE_STEP).min(end));
             }
-            self.mapping.populate(start..(start + POPULATE_STEP).min(len));
         }
     }
 

@@ -95,7 +95,12 @@ pub const SETTINGS: &[Setting] = &[
     setting("BOOT_TIMEOUT", "SECONDS", "120", "how long a request waits for the model to load"),
     setting("SHUTDOWN_GRACE", "SECONDS", "9", "how long running requests may take after SIGTERM"),
     setting("VERIFY", "MODE", "stamped", "when bytes are checked: stamped, on-the-fly or eager"),
-    setting("CACHE_DIR", "PATH", "", "where stamps of verified snapshots are kept"),
+    setting(
+        "CACHE_DIR",
+        "PATH",
+        "",
+        "where stamps of verified snapshots and packed copies of portable ones are kept",
+    ),
     setting(
         "SERVED_MODEL_NAME",
         "LIST",

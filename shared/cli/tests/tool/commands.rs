@@ -108,7 +108,7 @@ fn inspect_lists_segments_in_execution_order_and_every_byte_of_the_tensors() {
     let mut end = 0;
     for segment in segments {
         let offset = number(&segment["offset"]);
-        assert!(offset >= end && offset % 4096 == 0, "{segment}");
+        assert!(offset >= end && offset.is_multiple_of(4096), "{segment}");
         end = offset + number(&segment["bytes"]);
     }
     assert!(end <= std::fs::metadata(dir.path().join("model.snap")).unwrap().len());

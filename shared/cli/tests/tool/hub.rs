@@ -36,7 +36,10 @@ fn etag(path: &str) -> String {
 
 /// As the hub lists a revision.
 fn tree(files: &[(String, Vec<u8>)]) -> Value {
-    let file = |(path, bytes): &(String, Vec<u8>)| json!({"type": "file", "oid": etag(path), "size": bytes.len(), "path": path});
+    let file = |(path, bytes): &(String, Vec<u8>)| {
+        let size = bytes.len();
+        json!({"type": "file", "oid": etag(path), "size": size, "path": path})
+    };
     let folder = json!({"type": "directory", "oid": "1", "size": 0, "path": "1_Pooling"});
     files.iter().map(file).chain([folder]).collect()
 }

@@ -1,9 +1,10 @@
 //! `defrost health`: how a running function is, and how it woke up.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::http;
+use crate::print::say;
 
 /// Arguments of `defrost health`.
 #[derive(Debug, clap::Args)]
@@ -18,11 +19,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let address = http::address(&args.url)?;
     let (status, body) = http::request(address, "GET", "/health", "")
         .with_context(|| format!("no answer from {}", args.url))?;
-    let health: Value = serde_json::from_str(&body).context("/health did not answer JSON")?;
-    let text = |key: &str| health[key].as_str().unwrap_or("?").to_owned();
-    println!("{} ({status})  {}", text("status"), text("model_name"));
+    let health: Value = serde_json::from_str(&body).unwrap_or_default();
+    // While it boots, a function answers 503 and the same body; anything else is no function.
+    let Some(word) = health["status"].as_str() else {
+        bail!("{}/health answered {status}: {}", args.url.trim_end_matches('/'), http::line(&body));
+    };
+    say!("{word} ({status})  {}", health["model_name"].as_str().unwrap_or("?"))?;
     for (phase, ms) in phases(&health) {
-        println!("  {phase:<20} {ms:>9.2} ms");
+        say!("  {phase:<20} {ms:>9.2} ms")?;
     }
     Ok(())
 }

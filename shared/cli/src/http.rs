@@ -37,6 +37,13 @@ pub(crate) fn request(
     Ok((status, body.to_owned()))
 }
 
+/// The body of an error on one line, cut to what a terminal shows of it.
+pub(crate) fn line(body: &str) -> String {
+    const LONGEST: usize = 300;
+    let words: Vec<&str> = body.split_whitespace().collect();
+    words.join(" ").chars().filter(|char| !char.is_control()).take(LONGEST).collect()
+}
+
 /// The address in `http://host:port`, with or without a trailing slash.
 pub(crate) fn address(url: &str) -> Result<SocketAddr> {
     let Some(rest) = url.strip_prefix("http://") else {

@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::Result;
 use serde_json::json;
 
+use crate::print::say;
 use crate::progress;
 
 /// Arguments of `defrost inspect`.
@@ -50,33 +51,33 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 "bytes": tensor.len,
             })).collect::<Vec<_>>(),
         });
-        println!("{}", serde_json::to_string_pretty(&value)?);
+        say!("{}", serde_json::to_string_pretty(&value)?)?;
         return Ok(());
     }
-    println!("root    {root}");
-    println!("isa     {} (layout {})", manifest.isa, manifest.layout_abi);
-    println!(
+    say!("root    {root}")?;
+    say!("isa     {} (layout {})", manifest.isa, manifest.layout_abi)?;
+    say!(
         "chunks  {} of {}",
         manifest.chunks.len(),
         progress::human(u64::from(manifest.chunk_size))
-    );
+    )?;
     for (key, value) in &manifest.meta {
-        println!("{key} = {value:?}");
+        say!("{key} = {value:?}")?;
     }
-    println!("\n{:<14} {:>14} {:>12} {:>8}", "segment", "offset", "size", "tensors");
+    say!("\n{:<14} {:>14} {:>12} {:>8}", "segment", "offset", "size", "tensors")?;
     for (index, segment) in manifest.segments.iter().enumerate() {
         let tensors = manifest.tensors.iter().filter(|tensor| tensor.segment == index);
-        println!(
+        say!(
             "{:<14} {:>14} {:>12} {:>8}",
             segment.name,
             segment.offset,
             progress::human(segment.len),
             tensors.clone().count()
-        );
+        )?;
         if args.tensors {
             for tensor in tensors {
                 let shape: Vec<String> = tensor.shape.iter().map(ToString::to_string).collect();
-                println!(
+                say!(
                     "  {:<30} {:<5} {:<10} {:<16} {:>14} {:>12}",
                     tensor.name,
                     tensor.dtype.name(),
@@ -84,12 +85,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                     shape.join(" x "),
                     tensor.offset,
                     progress::human(tensor.len)
-                );
+                )?;
             }
         }
     }
     let total: u64 = manifest.tensors.iter().map(|tensor| tensor.len).sum();
-    println!("\n{} tensors, {}", manifest.tensors.len(), progress::human(total));
+    say!("\n{} tensors, {}", manifest.tensors.len(), progress::human(total))?;
     Ok(())
 }
 
@@ -102,6 +103,6 @@ pub(crate) fn verify(args: &VerifyArgs) -> Result<()> {
     })?;
     bar.finish_and_clear();
     let seconds = start.elapsed().as_secs_f64();
-    println!("{root}  ok  {seconds:.2} s");
+    say!("{root}  ok  {seconds:.2} s")?;
     Ok(())
 }

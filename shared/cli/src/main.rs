@@ -3,7 +3,6 @@
 //! Exit codes: 0 done, 1 the work failed (one line on stderr says why), 2 wrong usage.
 
 #![allow(clippy::doc_markdown, reason = "these comments are the text of --help")]
-#![allow(clippy::print_stdout, reason = "a command-line tool answers on stdout")]
 #![allow(clippy::print_stderr, reason = "errors and notes of a command-line tool go to stderr")]
 
 mod bench;
@@ -11,6 +10,7 @@ mod health;
 mod http;
 mod inspect;
 mod pack;
+mod print;
 mod progress;
 mod rerank;
 mod source;
@@ -58,6 +58,7 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(err) if err.is::<print::Closed>() => ExitCode::SUCCESS,
         Err(err) => {
             eprintln!("defrost: {err:#}");
             ExitCode::FAILURE

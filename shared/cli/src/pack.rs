@@ -1,5 +1,6 @@
 //! `defrost pack`.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -8,6 +9,7 @@ use clap::ValueEnum;
 use defrost_inference::{PackOptions, Packed, Precision, SpecOptions, isa};
 use defrost_loader::Checkpoint;
 
+use crate::print::say;
 use crate::progress;
 use crate::source;
 
@@ -33,7 +35,7 @@ pub(crate) struct Args {
     pub(crate) template: Option<String>,
     /// Default maximum length in tokens; default: the model's own.
     #[arg(long)]
-    pub(crate) max_length: Option<usize>,
+    pub(crate) max_length: Option<NonZeroUsize>,
 }
 
 /// `--precision`.
@@ -62,10 +64,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let start = Instant::now();
     let (packed, out) = pack(args)?;
     let size = std::fs::metadata(&out).map(|meta| meta.len()).unwrap_or_default();
-    println!("{}", out.display());
-    println!("  root  {}", packed.root);
-    println!("  size  {}", progress::human(size));
-    println!("  time  {:.2} s", start.elapsed().as_secs_f64());
+    say!("{}", out.display())?;
+    say!("  root  {}", packed.root)?;
+    say!("  size  {}", progress::human(size))?;
+    say!("  time  {:.2} s", start.elapsed().as_secs_f64())?;
     Ok(())
 }
 
@@ -86,7 +88,7 @@ pub(crate) fn pack(args: &Args) -> Result<(Packed, PathBuf)> {
         spec: SpecOptions {
             name: args.name.clone().unwrap_or(source.name),
             template: args.template.clone(),
-            max_length: args.max_length,
+            max_length: args.max_length.map(NonZeroUsize::get),
         },
         precision,
         isa: if args.isa == "native" { isa::NATIVE.to_owned() } else { args.isa.clone() },

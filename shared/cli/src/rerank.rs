@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::http;
+use crate::print::say;
 
 /// Arguments of `defrost rerank`.
 #[derive(Debug, clap::Args)]
@@ -109,19 +110,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         } else {
             serde_json::to_string_pretty(&ranked[0])?
         };
-        println!("{text}");
+        say!("{text}")?;
         return Ok(());
     }
     for case in &ranked {
-        println!("{}  ({})", case.query, case.score_type);
+        say!("{}  ({})", case.query, case.score_type)?;
         for entry in &case.results {
             let note = if entry.truncated { "  [truncated]" } else { "" };
-            println!(
-                "  {:>9.6}  {:>3}  {}{note}",
-                entry.score,
-                entry.index,
-                one_line(entry.document)
-            );
+            say!("  {:>9.6}  {:>3}  {}{note}", entry.score, entry.index, one_line(entry.document))?;
         }
     }
     Ok(())
@@ -183,16 +179,26 @@ fn ask<'a>(args: &Args, url: &str, requests: &'a [ScoreRequest]) -> Result<Vec<R
             let (status, text) = http::request(address, "POST", "/v1/rerank", &body.to_string())
                 .with_context(|| format!("no answer from {url}"))?;
             if status != 200 {
-                bail!("{url} answered {status}: {text}");
+                bail!("{url} answered {status}: {}", http::line(&text));
             }
             let answer: Answer = serde_json::from_str(&text)
                 .with_context(|| format!("{url} did not answer in the shape of /v1/rerank"))?;
-            let entry = |result: AnswerResult| {
-                let document = request.documents.get(result.index)?;
-                let score = result.relevance_score;
-                Some(Entry { index: result.index, score, truncated: false, document })
+            let mut indices: Vec<usize> = answer.results.iter().map(|one| one.index).collect();
+            indices.sort_unstable();
+            if !indices.iter().copied().eq(0..request.documents.len()) {
+                bail!(
+                    "{url} did not score each of {} documents once: it answered {} results",
+                    request.documents.len(),
+                    indices.len()
+                );
+            }
+            let entry = |AnswerResult { index, relevance_score }| Entry {
+                index,
+                score: relevance_score,
+                truncated: false,
+                document: &request.documents[index],
             };
-            let results = answer.results.into_iter().filter_map(entry).collect();
+            let results = answer.results.into_iter().map(entry).collect();
             Ok(Ranked { query: &request.query, score_type: answer.score_type, results })
         })
         .collect()

@@ -1,5 +1,7 @@
 //! Where checkpoints come from: a directory, or `hf://org/name@revision`.
 
+#[cfg(feature = "hub")]
+use std::path::Path;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
@@ -75,7 +77,49 @@ fn download(id: &str) -> Result<Source> {
             )
         })?;
     bar.finish_and_clear();
+    let listed = client
+        .model(owner, repository)
+        .list_tree()
+        .revision(dir.file_name().unwrap_or_default().to_string_lossy())
+        .recursive(true)
+        .send()
+        .with_context(|| format!("cannot list the files of {name} on the hub"))?;
+    for entry in listed {
+        if let hf_hub::repository::RepoTreeEntry::File { path, size, .. } = entry {
+            check_size(&dir, &path, size)?;
+        }
+    }
     Ok(Source { dir, name: name.to_owned() })
+}
+
+/// Compares a downloaded file with what the hub lists. hf-hub keeps whatever a request for a file
+/// was answered with, an error page too, and from then on takes it for the file.
+#[cfg(feature = "hub")]
+fn check_size(dir: &Path, path: &str, size: u64) -> Result<()> {
+    use std::fs;
+    use std::path::Component;
+
+    use anyhow::Context;
+
+    let plain = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
+    let Some(found) = fs::metadata(dir.join(path)).ok().filter(|_| plain) else {
+        // Not one of the files asked for.
+        return Ok(());
+    };
+    if found.len() == size {
+        return Ok(());
+    }
+    // The file's name in the snapshot is a link to its bytes.
+    let bytes = fs::canonicalize(dir.join(path))?;
+    let repository = dir.ancestors().nth(2).unwrap_or(dir);
+    if bytes.starts_with(fs::canonicalize(repository)?) {
+        fs::remove_file(&bytes).with_context(|| format!("cannot remove {}", bytes.display()))?;
+    }
+    bail!(
+        "{path} came with {} bytes from the hub, which lists {size}; it is out of the cache again, \
+         try once more",
+        found.len()
+    )
 }
 
 #[cfg(feature = "hub")]

@@ -6,6 +6,8 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use defrost_inference::{Shape, synthesize};
 
+use crate::print::say;
+
 /// Arguments of `defrost synth`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -61,6 +63,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         .transpose()?;
     eprintln!("defrost: writing {} to {}", args.model, args.out.display());
     synthesize(&shape, tokenizer.as_deref(), args.seed, &args.out)?;
-    println!("{}  {:.1} s", args.out.display(), start.elapsed().as_secs_f64());
+    say!("{}  {:.1} s", args.out.display(), start.elapsed().as_secs_f64())?;
     Ok(())
 }

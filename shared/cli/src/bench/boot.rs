@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::median;
+use crate::print::say;
 use crate::{health, http, pack, progress};
 
 /// Arguments of `defrost bench boot`.
@@ -192,23 +193,23 @@ fn report(args: &Args, runs: &[Run], size: u64, pack_seconds: Option<f64>) -> Re
             "pack_s": pack_seconds,
             "phases_median_ms": phases.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
         });
-        println!("{}", serde_json::to_string_pretty(&value)?);
+        say!("{}", serde_json::to_string_pretty(&value)?)?;
         return Ok(());
     }
-    println!(
+    say!(
         "exec -> first score over HTTP  {:.1} ms median of {} ({fastest:.1} to {slowest:.1}), verify {}",
         median(&times),
         runs.len(),
         args.verify
-    );
+    )?;
     for (name, value) in &phases {
-        println!("  {name:<20} {value:>9.2} ms");
+        say!("  {name:<20} {value:>9.2} ms")?;
     }
-    println!("peak RSS             {}", progress::human(rss));
-    println!("snapshot             {}", progress::human(size));
+    say!("peak RSS             {}", progress::human(rss))?;
+    say!("snapshot             {}", progress::human(size))?;
     match pack_seconds {
-        Some(seconds) => println!("pack                 {seconds:.2} s"),
-        None => println!("pack                 not measured (give --checkpoint)"),
+        Some(seconds) => say!("pack                 {seconds:.2} s")?,
+        None => say!("pack                 not measured (give --checkpoint)")?,
     }
     Ok(())
 }

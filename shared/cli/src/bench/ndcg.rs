@@ -14,6 +14,8 @@ use indicatif::ProgressBar;
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::print::say;
+
 /// Arguments of `defrost bench ndcg`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -83,9 +85,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             "seconds": seconds, "precision": info.precision, "kernel": info.kernel,
             "threads": info.threads, "model": info.name,
         });
-        println!("{}", serde_json::to_string_pretty(&value)?);
+        say!("{}", serde_json::to_string_pretty(&value)?)?;
     } else {
-        println!(
+        say!(
             "nDCG@10 {score:.4}  {} queries, {} documents, {} {} on {} x {}, {seconds:.1} s",
             queries.len(),
             corpus.len(),
@@ -93,7 +95,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             info.precision,
             info.threads,
             info.kernel
-        );
+        )?;
     }
     Ok(())
 }

@@ -1,0 +1,14 @@
+//! The tool as its users run it: the real binary, tiny checkpoints, servers on loopback.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
+mod tool {
+    mod boot;
+    mod commands;
+    #[cfg(feature = "hub")]
+    mod hub;
+    mod rerank;
+    mod server;
+    mod support;
+    mod synth;
+}

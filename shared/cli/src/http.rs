@@ -51,9 +51,10 @@ pub(crate) fn address(url: &str) -> Result<SocketAddr> {
     };
     let place = rest.trim_end_matches('/');
     let place = if place.contains(':') { place.to_owned() } else { format!("{place}:80") };
+    // Functions bind 127.0.0.1 by default, and `localhost` often means ::1 first.
     place
         .to_socket_addrs()
         .with_context(|| format!("{url:?}: expected http://HOST:PORT"))?
-        .next()
+        .min_by_key(SocketAddr::is_ipv6)
         .with_context(|| format!("{url:?} has no address"))
 }

@@ -179,6 +179,10 @@ pub fn synthesize(
 ) -> Result<(), Error> {
     let config = &shape.config;
     config.validate()?;
+    let tokenizer = match tokenizer {
+        Some(tokenizer) => Cow::Borrowed(tokenizer),
+        None => Cow::Owned(tokenizer::byte_level(config)?),
+    };
     let io = |err: std::io::Error| Error::Model(format!("cannot write {}: {err}", out.display()));
     std::fs::create_dir_all(out).map_err(io)?;
     let classifies = config.head == Head::Classifier;
@@ -201,10 +205,6 @@ pub fn synthesize(
     let text = serde_json::to_vec_pretty(&shape.config_json())
         .map_err(|err| Error::Model(err.to_string()))?;
     std::fs::write(out.join("config.json"), text).map_err(io)?;
-    let tokenizer = match tokenizer {
-        Some(tokenizer) => Cow::Borrowed(tokenizer),
-        None => Cow::Owned(tokenizer::byte_level(config)?),
-    };
     std::fs::write(out.join("tokenizer.json"), tokenizer).map_err(io)?;
     if let Some(flag) = pooling_flag(config.head) {
         let modules = json!([

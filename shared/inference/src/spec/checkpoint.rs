@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::{ModelSpec, Template};
 use crate::Error;
+use crate::prompt::Prompt;
 use crate::tokenizer::TextTokenizer;
 
 /// Default length of cross-encoder pairs: what FlagEmbedding and sentence-transformers use.
@@ -152,6 +153,8 @@ pub(crate) fn read(
         format!("{prefix}embed_tokens.weight")
     };
     let max_length = max_length(checkpoint, &config, &template, options)?;
+    // What no start would accept is refused here already.
+    Prompt::new(text_tokenizer, &template, max_length, config.max_positions)?;
     // The constants of `mxbai_rerank`: 9.0 for base-v2 (hidden size 896), 12.0 for all others.
     let estimated_max = if config.hidden == 896 { 9.0 } else { 12.0 };
     let spec =

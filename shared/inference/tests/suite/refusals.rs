@@ -79,6 +79,8 @@ fn incomplete_checkpoints_are_refused() {
     assert!(try_pack(dir.path(), wrong).unwrap_err().contains("does not fit a bert model"));
     let wrong = SpecOptions { template: Some("poem".into()), ..SpecOptions::default() };
     assert!(try_pack(dir.path(), wrong).unwrap_err().contains("unknown template \"poem\""));
+    let short = SpecOptions { max_length: Some(4), ..SpecOptions::default() };
+    assert!(try_pack(dir.path(), short).unwrap_err().contains("a maximum length of 4 tokens"));
 }
 
 fn request(document: &str, truncation: Truncation) -> ScoreRequest {

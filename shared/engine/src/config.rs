@@ -122,6 +122,9 @@ pub struct ModelConfig {
 /// Sizes above this are no model we know, but would overflow or exhaust memory.
 const LARGEST: usize = 1 << 24;
 
+/// Longest row of an int8 matrix whose sums fit 32 bits: 255 * 128 * 65,536 is below 2^31.
+const LONGEST_ROW: usize = 1 << 16;
+
 impl ModelConfig {
     /// Refuses dimensions that contradict each other.
     pub fn validate(&self) -> Result<(), Error> {
@@ -139,6 +142,12 @@ impl ModelConfig {
             if size == 0 || size > LARGEST {
                 return Err(Error::Config(format!("{name} is {size}, expected 1 to {LARGEST}")));
             }
+        }
+        let longest = self.hidden.max(self.intermediate).max(self.heads * self.head_dim);
+        if longest > LONGEST_ROW {
+            return Err(Error::Config(format!(
+                "a matrix has rows of {longest}, expected at most {LONGEST_ROW}"
+            )));
         }
         if !self.heads.is_multiple_of(self.kv_heads) {
             return Err(Error::Config(format!(

@@ -63,10 +63,13 @@ mod shared_out {
             Self { start: out.as_mut_ptr(), len: out.len(), life: std::marker::PhantomData }
         }
 
-        /// Writes one element. Callers give each index to one task only.
-        pub(crate) fn write(&self, index: usize, value: T) {
+        /// Writes one element.
+        ///
+        /// # Safety
+        /// No other task may write or hold the same element at the same time.
+        pub(crate) unsafe fn write(&self, index: usize, value: T) {
             assert!(index < self.len, "write outside of the output");
-            // SAFETY: in bounds of the exclusive borrow; tasks have disjoint indices.
+            // SAFETY: in bounds of the exclusive borrow; alone by the caller's promise.
             unsafe { self.start.add(index).write(value) }
         }
 

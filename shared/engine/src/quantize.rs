@@ -23,6 +23,7 @@ pub(crate) struct QuantizedRows {
 
 impl QuantizedRows {
     /// Quantises `rows` of `k` values each.
+    #[allow(unsafe_code, reason = "writes of scales, each row by its own task")]
     pub(crate) fn fill(&mut self, kernel: Kernel, threads: &Threads, rows: &[f32], k: usize) {
         let count = rows.len() / k;
         self.k = k.next_multiple_of(INT8_GROUP);
@@ -35,7 +36,8 @@ impl QuantizedRows {
                 let at = task * ROWS_PER_TASK + row;
                 let mut scale = 0.0;
                 quantize(kernel, &rows[at * k..][..k], quantized, &mut scale);
-                scales.write(at, scale);
+                // SAFETY: each row belongs to one task.
+                unsafe { scales.write(at, scale) }
             }
         });
     }

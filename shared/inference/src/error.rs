@@ -14,13 +14,13 @@ pub enum Error {
     },
     /// A text does not fit the model and the request forbids truncation.
     #[error(
-        "this model's maximum context length is {limit} tokens, the pair has {found}: the input is too large; please reduce the length of the input prompt or allow truncation"
+        "this model's maximum context length is {limit} tokens and {param} does not fit: the input is too large; please reduce the length of the input prompt or allow truncation"
     )]
     TooLong {
         /// Most tokens of one pair.
         limit: usize,
-        /// Tokens the pair would have without truncation.
-        found: usize,
+        /// The text that did not fit: `query` or `documents`.
+        param: &'static str,
     },
     /// The model answered NaN or infinity; such a score is never passed on.
     #[error("the model's score for document {index} is not a finite number")]

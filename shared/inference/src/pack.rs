@@ -16,7 +16,7 @@ use crate::Error;
 use crate::encode::{Encoding, Precision};
 use crate::isa;
 use crate::spec::ModelSpec;
-use crate::spec::checkpoint::{SpecOptions, read};
+use crate::spec::checkpoint::{SpecOptions, check_all_read, read};
 
 /// Name of the tensor that holds the bytes of tokenizer.json.
 pub(crate) const TOKENIZER: &str = "tokenizer.json";
@@ -60,6 +60,7 @@ pub fn pack(
     }
     let source = read(checkpoint, &options.spec)?;
     let groups = plan(&source.spec.config, &source.naming);
+    check_all_read(checkpoint, &groups)?;
     let encoding = Encoding { precision: options.precision, isa: &options.isa };
     let snapshot_plan = snapshot_plan(&source.spec, &groups, encoding, source.tokenizer.len());
     let total = total_bytes(&snapshot_plan);

@@ -60,8 +60,10 @@ enum QueryPart {
 #[derive(Debug)]
 pub(crate) struct Sequence {
     pub(crate) tokens: Tokens,
-    /// Whether anything was cut from the query or the document.
+    /// Whether anything was cut from the document (or from an embedded query itself).
     pub(crate) truncated: bool,
+    /// Whether anything was cut from the query.
+    pub(crate) query_truncated: bool,
 }
 
 impl Prompt {
@@ -74,14 +76,14 @@ impl Prompt {
         let form = match template {
             Template::Pair => Form::Pair,
             Template::MxbaiRerankV2 => Form::Mxbai {
-                prefix: tokenizer.ids(MXBAI_PREFIX)?,
-                separator: tokenizer.ids("\n")?,
-                task: tokenizer.ids(MXBAI_TASK)?,
-                suffix: tokenizer.ids(MXBAI_SUFFIX)?,
+                prefix: tokenizer.ids(MXBAI_PREFIX, usize::MAX)?,
+                separator: tokenizer.ids("\n", usize::MAX)?,
+                task: tokenizer.ids(MXBAI_TASK, usize::MAX)?,
+                suffix: tokenizer.ids(MXBAI_SUFFIX, usize::MAX)?,
             },
             Template::Qwen3Reranker => Form::Qwen3 {
-                prefix: tokenizer.ids(QWEN3_PREFIX)?,
-                suffix: tokenizer.ids(QWEN3_SUFFIX)?,
+                prefix: tokenizer.ids(QWEN3_PREFIX, usize::MAX)?,
+                suffix: tokenizer.ids(QWEN3_SUFFIX, usize::MAX)?,
             },
             Template::Embedding { query_prompt, document_prompt } => Form::Embedding {
                 query_prompt: query_prompt.clone(),
@@ -146,16 +148,17 @@ impl Prompt {
         let (query, cut) = self.limit(query, truncation.max_tokens_per_query)?;
         let (part, truncated) = match &self.form {
             Form::Pair => {
-                let mut encoding = self.tokenizer.encode(query)?;
                 let room = self.max_length.saturating_sub(self.fixed_tokens() + 1);
-                let truncated = shorten(&mut encoding, room.min(self.max_length * 3 / 4));
+                let limit = room.min(self.max_length * 3 / 4);
+                let mut encoding = self.tokenizer.encode(query, limit)?;
+                let truncated = shorten(&mut encoding, limit);
                 (QueryPart::Encoded(Box::new(encoding)), truncated)
             }
             Form::Mxbai { .. } => {
                 let instruction = instruction.map(|text| format!("instruction: {text}\n"));
                 let text = format!("{}query: {query}", instruction.unwrap_or_default());
-                let mut ids = self.tokenizer.ids(&text)?;
                 let limit = self.max_length * 3 / 4;
+                let mut ids = self.tokenizer.ids(&text, limit)?;
                 let truncated = ids.len() > limit;
                 ids.truncate(limit);
                 (QueryPart::Ids(ids), truncated)
@@ -177,7 +180,7 @@ impl Prompt {
                 (QueryPart::Sequence(tokens), truncated)
             }
         };
-        self.refuse_if(truncated && truncation.forbidden, query)?;
+        self.refuse_if(truncated && truncation.forbidden, "query")?;
         Ok(Query { part, truncated: truncated || cut })
     }
 
@@ -185,7 +188,8 @@ impl Prompt {
     pub(crate) fn query_sequence(query: &Query) -> Option<Sequence> {
         match &query.part {
             QueryPart::Sequence(tokens) => {
-                Some(Sequence { tokens: tokens.clone(), truncated: query.truncated })
+                let (tokens, truncated) = (tokens.clone(), query.truncated);
+                Some(Sequence { tokens, truncated, query_truncated: truncated })
             }
             _ => None,
         }
@@ -201,8 +205,8 @@ impl Prompt {
         let (document, cut) = self.limit(document, truncation.max_tokens_per_doc)?;
         let (tokens, truncated) = match (&self.form, &query.part) {
             (Form::Mxbai { prefix, separator, task, suffix }, QueryPart::Ids(query)) => {
-                let mut ids = self.tokenizer.ids(&format!("document: {document}"))?;
                 let limit = self.max_length.saturating_sub(query.len() + separator.len());
+                let mut ids = self.tokenizer.ids(&format!("document: {document}"), limit)?;
                 let truncated = ids.len() > limit;
                 ids.truncate(limit);
                 let ids = [prefix, query, separator, &ids, separator, task, suffix]
@@ -213,17 +217,17 @@ impl Prompt {
                 (Tokens { ids, types: Vec::new() }, truncated)
             }
             (Form::Qwen3 { prefix, suffix }, QueryPart::Text(text)) => {
-                let mut body = self.tokenizer.ids(&format!("{text}{document}"))?;
                 let limit = self.max_length - self.fixed_tokens();
+                let mut body = self.tokenizer.ids(&format!("{text}{document}"), limit)?;
                 let truncated = body.len() > limit;
                 body.truncate(limit);
                 let ids = [prefix, &body, suffix].into_iter().flatten().copied().collect();
                 (Tokens { ids, types: Vec::new() }, truncated)
             }
             (_, QueryPart::Encoded(query)) => {
-                let mut encoding = self.tokenizer.encode(document)?;
                 let limit =
                     self.max_length.saturating_sub(query.len() + self.tokenizer.added(true));
+                let mut encoding = self.tokenizer.encode(document, limit)?;
                 let truncated = shorten(&mut encoding, limit);
                 (self.tokenizer.pair(Encoding::clone(query), encoding)?, truncated)
             }
@@ -232,13 +236,13 @@ impl Prompt {
             }
             _ => return Err(Error::Model("the query was prepared for another template".into())),
         };
-        self.refuse_if(truncated && truncation.forbidden, document)?;
-        Ok(Sequence { tokens, truncated: truncated || cut || query.truncated })
+        self.refuse_if(truncated && truncation.forbidden, "documents")?;
+        Ok(Sequence { tokens, truncated: truncated || cut, query_truncated: query.truncated })
     }
 
     fn alone(&self, text: &str) -> Result<(Tokens, bool), Error> {
-        let mut encoding = self.tokenizer.encode(text)?;
         let limit = self.max_length.saturating_sub(self.tokenizer.added(false));
+        let mut encoding = self.tokenizer.encode(text, limit)?;
         let truncated = shorten(&mut encoding, limit);
         Ok((self.tokenizer.single(encoding)?, truncated))
     }
@@ -247,14 +251,8 @@ impl Prompt {
         limit.map_or(Ok((text, false)), |limit| self.tokenizer.cut(text, limit))
     }
 
-    fn refuse_if(&self, refused: bool, text: &str) -> Result<(), Error> {
-        if !refused {
-            return Ok(());
-        }
-        Err(Error::TooLong {
-            limit: self.max_length,
-            found: self.tokenizer.ids(text)?.len() + self.fixed_tokens(),
-        })
+    fn refuse_if(&self, refused: bool, param: &'static str) -> Result<(), Error> {
+        if refused { Err(Error::TooLong { limit: self.max_length, param }) } else { Ok(()) }
     }
 }
 

@@ -55,6 +55,8 @@ pub struct ModelInfo {
     pub name: String,
     /// `bert`, `xlm-roberta`, `qwen2` or `qwen3`.
     pub family: String,
+    /// How texts become tokens: `pair`, `mxbai-rerank-v2`, `qwen3-reranker` or `embedding`.
+    pub template: &'static str,
     /// How pairs are scored.
     pub kind: RerankerKind,
     /// `int8`, `bf16` or `f32`.
@@ -108,10 +110,13 @@ pub struct ScoreRequest {
 pub struct Score {
     /// Logit, or cosine for embedding similarity.
     pub raw: f32,
-    /// Tokens of the pair as run, template included.
+    /// Tokens run for this document, template included; for embedding models those of the query
+    /// are counted with the first document.
     pub tokens: usize,
-    /// Whether the query or the document was cut to fit.
+    /// Whether the document was cut to fit.
     pub truncated: bool,
+    /// Whether the query was cut to fit.
+    pub query_truncated: bool,
 }
 
 /// A model that is ready to score.
@@ -142,6 +147,7 @@ impl Reranker {
             LoadTimings { tokenizer: tokenizer_ready - start, engine: tokenizer_ready.elapsed() };
         let info = ModelInfo {
             kind: spec.kind(),
+            template: spec.template.name(),
             name: spec.name,
             family: spec.config.family.name().to_owned(),
             precision: snapshot.meta("precision").unwrap_or("unknown").to_owned(),
@@ -176,8 +182,10 @@ impl Reranker {
         requests: &[ScoreRequest],
         cancelled: &(dyn Fn() -> bool + Sync),
     ) -> Result<Vec<Vec<Score>>, Error> {
-        let prepared =
-            requests.iter().map(|request| self.prepare(request)).collect::<Result<Vec<_>, _>>()?;
+        let prepared = requests
+            .iter()
+            .map(|request| if cancelled() { Err(Error::Cancelled) } else { self.prepare(request) })
+            .collect::<Result<Vec<_>, _>>()?;
         let sequences = prepared
             .iter()
             .flat_map(|request| request.query.iter().chain(&request.documents))
@@ -202,8 +210,11 @@ impl Reranker {
                         if !raw.is_finite() {
                             return Err(Error::NonFinite { index });
                         }
-                        let tokens = document.tokens.ids.len();
-                        Ok(Score { raw, tokens, truncated: document.truncated })
+                        let own = request.query.as_ref().filter(|_| index == 0);
+                        let tokens = document.tokens.ids.len()
+                            + own.map_or(0, |query| query.tokens.ids.len());
+                        let Sequence { truncated, query_truncated, .. } = *document;
+                        Ok(Score { raw, tokens, truncated, query_truncated })
                     })
                     .collect()
             })
@@ -287,6 +298,12 @@ impl Reranker {
         let mut batch = Batch::default();
         for sequence in sequences {
             let tokens = sequence.ids.len();
+            if tokens == 0 {
+                // An empty text under a tokenizer that adds nothing: no hidden state, a zero vector.
+                answers.extend(self.forward(&std::mem::take(&mut batch), cancelled)?);
+                answers.resize(answers.len() + self.model.outputs(), 0.0);
+                continue;
+            }
             if !batch.is_empty() && batch.tokens() + tokens > self.max_batch_tokens {
                 answers.extend(self.forward(&std::mem::take(&mut batch), cancelled)?);
             }

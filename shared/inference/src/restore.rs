@@ -14,6 +14,9 @@ use crate::pack::{TOKENIZER, snapshot_plan};
 use crate::spec::ModelSpec;
 use crate::{Error, isa};
 
+/// Metadata key of a native copy: the root of the portable snapshot it was made from.
+const PARENT: &str = "portable.root";
+
 /// How to restore.
 #[derive(Debug, Clone, Default)]
 pub struct RestoreOptions {
@@ -47,9 +50,9 @@ pub fn restore(path: &Path, options: &RestoreOptions) -> Result<Snapshot, Error>
     let packed = cache.join(name);
     if packed.is_file() {
         match Snapshot::open(&packed, &open) {
-            Ok(snapshot) => return Ok(snapshot),
-            // A damaged copy is only a cache miss: the portable parent is verified and at hand.
-            Err(_) => pack_native(&snapshot, &packed)?,
+            Ok(copy) if copy.meta(PARENT) == Some(&snapshot.root().to_string()) => return Ok(copy),
+            // A damaged or foreign copy is only a cache miss: the parent is verified and at hand.
+            Ok(_) | Err(_) => pack_native(&snapshot, &packed)?,
         }
     } else {
         std::fs::create_dir_all(&cache).map_err(|err| {
@@ -112,12 +115,31 @@ fn pack_native(portable: &Snapshot, out: &Path) -> Result<(), Error> {
     let encoding = Encoding { precision, isa: isa::NATIVE };
     let groups = plan(&spec.config, &Naming::default());
     let tokenizer = portable.tensor(TOKENIZER)?;
-    let plan = snapshot_plan(&spec, &groups, encoding, tokenizer.bytes.len());
+    let mut plan = snapshot_plan(&spec, &groups, encoding, tokenizer.bytes.len());
+    plan.meta.insert(PARENT.to_owned(), portable.root().to_string());
     let mut writer = SnapshotWriter::create(out, plan)?;
     writer.write(TOKENIZER, &tokenizer.bytes)?;
     for part in groups.iter().flat_map(|group| &group.parts) {
-        for planned in encoding.plan(part) {
+        let rows = Encoding { precision, isa: isa::PORTABLE };
+        for (planned, expected) in encoding.plan(part).iter().zip(rows.plan(part)) {
             let tensor = portable.tensor(&planned.name)?;
+            if (tensor.dtype, tensor.layout.as_str(), &tensor.shape, tensor.bytes.len())
+                != (expected.dtype, expected.layout.as_str(), &expected.shape, expected.len)
+            {
+                return Err(Error::Model(format!(
+                    "tensor {:?} is {} {} {:?} of {} bytes, its metadata imply {} {} {:?} of {} \
+                     bytes: the portable snapshot was not written by `defrost pack`",
+                    planned.name,
+                    tensor.dtype,
+                    tensor.layout,
+                    tensor.shape,
+                    tensor.bytes.len(),
+                    expected.dtype,
+                    expected.layout,
+                    expected.shape,
+                    expected.len
+                )));
+            }
             let is_matrix = planned.name == part.name
                 && matches!(part.storage, Storage::Linear | Storage::LinearF32);
             if !is_matrix {

@@ -1,8 +1,23 @@
 //! The `tokenizers` crate behind the few calls that prompts need.
+//!
+//! A text of megabytes would cost gigabytes and seconds to tokenise, only to be cut to a few hundred
+//! tokens. So callers say how many tokens they can use, and of a long text only a prefix is
+//! tokenised: cut at white space, doubled until it gives [`MARGIN`] tokens more than wanted or the
+//! text ends. Pre-tokenizers split at white space and normalizers look at neighbours only, so the cut
+//! can change nothing but the last few tokens, which the margin covers.
 
 use tokenizers::{Encoding, PostProcessor, Tokenizer};
 
 use crate::Error;
+
+/// Tokens beyond the wanted ones that a prefix must give before its tokens are trusted. A cut
+/// changes the piece it falls into and perhaps the one before; pieces of natural text have fewer
+/// than 20 tokens.
+const MARGIN: usize = 64;
+
+/// Bytes of the first prefix per wanted token. Natural text has 2 to 6 bytes a token, so that one
+/// prefix is nearly always enough.
+const BYTES_PER_TOKEN: usize = 12;
 
 /// A tokenizer whose own truncation and padding are off: prompts decide both.
 #[derive(Debug)]
@@ -28,14 +43,14 @@ impl TextTokenizer {
         Ok(Self { inner })
     }
 
-    /// The ids of a text, without special tokens.
-    pub(crate) fn ids(&self, text: &str) -> Result<Vec<u32>, Error> {
-        Ok(self.encode(text)?.get_ids().to_vec())
+    /// The ids of a text without special tokens: all of them, or more than `limit`.
+    pub(crate) fn ids(&self, text: &str, limit: usize) -> Result<Vec<u32>, Error> {
+        Ok(self.encode(text, limit)?.get_ids().to_vec())
     }
 
     /// The one id of a text that must be one token.
     pub(crate) fn single_token(&self, text: &str) -> Result<u32, Error> {
-        match self.ids(text)?.as_slice() {
+        match self.ids(text, usize::MAX)?.as_slice() {
             [id] => Ok(*id),
             ids => Err(Error::Tokenizer(format!(
                 "{text:?} must be one token for this template, it is {ids:?}"
@@ -48,10 +63,10 @@ impl TextTokenizer {
         self.inner.get_vocab(true).into_values().max().unwrap_or(0)
     }
 
-    /// A text without special tokens, to be put together by [`TextTokenizer::single`] or
-    /// [`TextTokenizer::pair`].
-    pub(crate) fn encode(&self, text: &str) -> Result<Encoding, Error> {
-        self.inner.encode_fast(text, false).map_err(fault)
+    /// A text without special tokens (all tokens, or more than `limit`), to be put together by
+    /// [`TextTokenizer::single`] or [`TextTokenizer::pair`].
+    pub(crate) fn encode(&self, text: &str, limit: usize) -> Result<Encoding, Error> {
+        bounded(text, limit, |prefix| self.inner.encode_fast(prefix, false).map_err(fault))
     }
 
     /// Special tokens that [`TextTokenizer::single`] (or `pair`) adds.
@@ -77,19 +92,86 @@ impl TextTokenizer {
     /// The longest prefix of `text` that is made of its first `limit` tokens, and whether that cut
     /// anything. Never cuts inside a character.
     pub(crate) fn cut<'a>(&self, text: &'a str, limit: usize) -> Result<(&'a str, bool), Error> {
-        let encoding = self.inner.encode(text, false).map_err(fault)?;
+        let encoding =
+            bounded(text, limit, |prefix| self.inner.encode(prefix, false).map_err(fault))?;
         let Some(&(start, _)) = encoding.get_offsets().get(limit) else {
             return Ok((text, false));
         };
-        let mut end = start.min(text.len());
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        Ok((&text[..end], true))
+        Ok((&text[..floor_char(text, start)], true))
     }
+}
+
+/// Runs `encode` on prefixes of `text` until one gives enough tokens.
+fn bounded(
+    text: &str,
+    limit: usize,
+    encode: impl Fn(&str) -> Result<Encoding, Error>,
+) -> Result<Encoding, Error> {
+    let enough = limit.saturating_add(MARGIN);
+    let mut bytes = enough.saturating_mul(BYTES_PER_TOKEN);
+    // A text a little longer than the prefix is cheaper whole than in two attempts.
+    while bytes < text.len() / 2 {
+        let prefix = &text[..floor_char(text, bytes)];
+        let end = prefix.rfind(char::is_whitespace).unwrap_or(prefix.len());
+        let encoding = encode(&prefix[..end])?;
+        if encoding.len() > enough {
+            return Ok(encoding);
+        }
+        bytes = bytes.saturating_mul(2);
+    }
+    encode(text)
+}
+
+/// The largest character boundary up to `at`.
+fn floor_char(text: &str, at: usize) -> usize {
+    let mut at = at.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "the shape map_err wants")]
 fn fault(err: tokenizers::Error) -> Error {
     Error::Tokenizer(err.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use defrost_testing::golden::{self, EMBEDDING_MODELS, PAIR_MODELS};
+
+    use super::*;
+
+    /// Prefixes give the same first tokens as whole texts, for every kind of tokenizer and for texts
+    /// with and without white space.
+    #[test]
+    fn a_bounded_encoding_starts_as_the_whole_one() {
+        for model in PAIR_MODELS.into_iter().chain(EMBEDDING_MODELS) {
+            let json = std::fs::read(golden::checkpoint(model).join("tokenizer.json")).unwrap();
+            let tokenizer = TextTokenizer::from_json(&json).unwrap();
+            let golden = golden::read(model);
+            let documents: Vec<&str> =
+                golden.cases.iter().map(|case| case.document.as_str()).collect();
+            let sentences = documents.join(" ").repeat(6);
+            for text in [
+                sentences.as_str(),
+                &"a.".repeat(40_000),
+                &"中文字符".repeat(9_000),
+                &"word ".repeat(20_000),
+                &"\n\n  \t".repeat(20_000),
+                &"x".repeat(60_000),
+                &"e\u{301}".repeat(20_000),
+            ] {
+                let whole = tokenizer.ids(text, usize::MAX).unwrap();
+                for limit in [1, 50, 512] {
+                    let bounded = tokenizer.ids(text, limit).unwrap();
+                    let wanted = (limit + 1).min(whole.len());
+                    assert!(bounded.len() >= wanted, "{model}: too few of {}", whole.len());
+                    assert_eq!(bounded[..wanted], whole[..wanted], "{model} at {limit}");
+                    let (prefix, cut) = tokenizer.cut(text, limit).unwrap();
+                    assert_eq!(cut, whole.len() > limit && prefix.len() < text.len(), "{model}");
+                }
+            }
+        }
+    }
 }

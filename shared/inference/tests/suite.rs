@@ -1,11 +1,13 @@
 //! Behaviour of the crate on tiny models, in one binary.
 
+#![allow(clippy::print_stdout, reason = "tests print their figures")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 mod suite {
     mod common;
     mod golden;
     mod invariance;
+    mod real_tokenizers;
     mod refusals;
     mod snapshots;
 }

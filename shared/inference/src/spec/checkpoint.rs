@@ -4,7 +4,9 @@
 //! What would change results and is not implemented (another activation, sliding windows, scaled
 //! rotary frequencies, several labels) is refused here, at pack time.
 
-use defrost_engine::plan::Naming;
+use std::collections::BTreeSet;
+
+use defrost_engine::plan::{Group, Naming};
 use defrost_engine::{Family, Head, ModelConfig};
 use defrost_loader::Checkpoint;
 use serde::Deserialize;
@@ -42,6 +44,8 @@ struct RawConfig {
     use_sliding_window: Option<bool>,
     position_embedding_type: Option<String>,
     hidden_act: Option<String>,
+    attention_bias: Option<bool>,
+    is_decoder: Option<bool>,
     pad_token_id: Option<u32>,
 }
 
@@ -61,11 +65,11 @@ struct Module {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-#[allow(clippy::struct_field_names, reason = "the names in the file")]
 struct Pooling {
-    pooling_mode_cls_token: bool,
-    pooling_mode_mean_tokens: bool,
-    pooling_mode_lasttoken: bool,
+    include_prompt: Option<bool>,
+    /// The flags `pooling_mode_*`, of which exactly one is set.
+    #[serde(flatten)]
+    rest: std::collections::BTreeMap<String, serde_json::Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -190,8 +194,14 @@ fn check_variants(raw: &RawConfig, family: Family) -> Result<(), Error> {
     if let Some(found) = raw.position_embedding_type.as_deref().filter(|&kind| kind != "absolute") {
         return Err(refuse("position_embedding_type", found, "absolute"));
     }
-    if raw.use_sliding_window == Some(true) {
-        return Err(refuse("use_sliding_window", "true", "false"));
+    for (field, set) in [
+        ("use_sliding_window", raw.use_sliding_window),
+        ("is_decoder", raw.is_decoder),
+        ("attention_bias", raw.attention_bias.filter(|_| family == Family::Qwen3)),
+    ] {
+        if set == Some(true) {
+            return Err(refuse(field, "true", "false"));
+        }
     }
     let scaled = raw.rope_scaling.as_ref().is_some_and(|scaling| {
         !scaling.is_null() && scaling.get("rope_type").is_none_or(|kind| kind != "default")
@@ -241,22 +251,35 @@ fn pooling(checkpoint: &Checkpoint) -> Result<Option<Head>, Error> {
     let Some(modules) = optional::<Vec<Module>>(checkpoint, "modules.json")? else {
         return Ok(None);
     };
-    let Some(module) = modules.iter().find(|module| module.kind.ends_with("Pooling")) else {
+    let known = ["Transformer", "Pooling", "Normalize"];
+    let name = |module: &Module| module.kind.rsplit('.').next().unwrap_or_default().to_owned();
+    if let Some(other) = modules.iter().map(name).find(|name| !known.contains(&name.as_str())) {
+        return Err(Error::Model(format!(
+            "modules.json: module {other:?} is not supported, expected {}",
+            known.join(", ")
+        )));
+    }
+    let Some(module) = modules.iter().find(|module| name(module) == "Pooling") else {
         return Ok(None);
     };
-    let name = format!("{}/config.json", module.path);
-    let pooling: Pooling = required(checkpoint, &name)?;
-    let modes = [
-        pooling.pooling_mode_mean_tokens,
-        pooling.pooling_mode_cls_token,
-        pooling.pooling_mode_lasttoken,
-    ];
-    match modes {
-        [true, false, false] => Ok(Some(Head::MeanPooling)),
-        [false, true, false] => Ok(Some(Head::FirstPooling)),
-        [false, false, true] => Ok(Some(Head::LastPooling)),
-        _ => Err(Error::Model(format!(
-            "{name}: expected exactly one of mean, cls or last-token pooling"
+    let file = format!("{}/config.json", module.path);
+    let pooling: Pooling = required(checkpoint, &file)?;
+    if pooling.include_prompt == Some(false) {
+        return Err(Error::Model(format!("{file}: include_prompt is false, expected true")));
+    }
+    let set: Vec<&str> = pooling
+        .rest
+        .iter()
+        .filter(|(_, value)| **value == serde_json::Value::Bool(true))
+        .filter_map(|(name, _)| name.strip_prefix("pooling_mode_"))
+        .collect();
+    match set.as_slice() {
+        ["mean_tokens"] => Ok(Some(Head::MeanPooling)),
+        ["cls_token"] => Ok(Some(Head::FirstPooling)),
+        ["lasttoken"] => Ok(Some(Head::LastPooling)),
+        other => Err(Error::Model(format!(
+            "{file}: pooling modes {other:?} are set, expected exactly one of mean_tokens, \
+             cls_token, lasttoken"
         ))),
     }
 }
@@ -287,11 +310,16 @@ fn template(
         "embedding" => {
             let prompts: Prompts =
                 optional(checkpoint, "config_sentence_transformers.json")?.unwrap_or_default();
-            let prompt =
-                |name: &str| prompts.prompts.get(name).cloned().flatten().unwrap_or_default();
+            // Documents go by several names; sentence-transformers tries them in this order.
+            let prompt = |names: &[&str]| {
+                names
+                    .iter()
+                    .find_map(|name| prompts.prompts.get(*name).cloned().flatten())
+                    .unwrap_or_default()
+            };
             Template::Embedding {
-                query_prompt: prompt("query"),
-                document_prompt: prompt("document"),
+                query_prompt: prompt(&["query"]),
+                document_prompt: prompt(&["document", "passage", "corpus"]),
             }
         }
         other => {
@@ -341,6 +369,33 @@ fn prefix(checkpoint: &Checkpoint, family: Family) -> Result<String, Error> {
                 "the checkpoint has no tensor {probe:?}, with none of the prefixes {prefixes:?}"
             ))
         })
+}
+
+/// Tensors that checkpoints carry beside the model that is run: buffers that are computed, poolers
+/// and language-model heads that this head does not read.
+const UNUSED: [&str; 4] =
+    ["position_ids", "rotary_emb.inv_freq", "pooler.dense.weight", "pooler.dense.bias"];
+
+/// Refuses tensors that nothing reads: a model with them computes something else than this one.
+pub(crate) fn check_all_read(checkpoint: &Checkpoint, groups: &[Group]) -> Result<(), Error> {
+    let read: BTreeSet<&str> = groups
+        .iter()
+        .flat_map(|group| &group.parts)
+        .flat_map(|part| &part.sources)
+        .map(String::as_str)
+        .collect();
+    let ignored = |name: &str| {
+        name.starts_with("cls.")
+            || name.starts_with("lm_head.")
+            || UNUSED.iter().any(|end| name.ends_with(end))
+    };
+    match checkpoint.names().find(|name| !read.contains(name) && !ignored(name)) {
+        None => Ok(()),
+        Some(name) => Err(Error::Model(format!(
+            "the checkpoint has a tensor {name:?} that this version does not use: the model \
+             differs from what its config.json says, or is not supported"
+        ))),
+    }
 }
 
 fn check_labels(checkpoint: &Checkpoint, family: Family, head: Head) -> Result<(), Error> {

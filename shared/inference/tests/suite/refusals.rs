@@ -50,6 +50,9 @@ fn variants_that_would_be_computed_wrongly_are_refused() {
         ("bert-classifier", "model_type", "t5".into(), "model_type is \"t5\", expected one of"),
         ("bert-classifier", "position_embedding_type", "relative_key".into(), "expected absolute"),
         ("qwen2-mxbai", "use_sliding_window", true.into(), "use_sliding_window"),
+        ("qwen3-reranker", "attention_bias", true.into(), "attention_bias is true"),
+        ("bert-classifier", "is_decoder", true.into(), "is_decoder is true"),
+        ("bert-classifier", "num_hidden_layers", 2.into(), "layer.2"),
         ("qwen2-mxbai", "num_key_value_heads", 3.into(), "evenly"),
         ("qwen2-mxbai", "hidden_size", 32.into(), "expected"),
         ("qwen3-reranker", "num_hidden_layers", 4.into(), "layers.3"),
@@ -81,6 +84,42 @@ fn incomplete_checkpoints_are_refused() {
     assert!(try_pack(dir.path(), wrong).unwrap_err().contains("unknown template \"poem\""));
     let short = SpecOptions { max_length: Some(4), ..SpecOptions::default() };
     assert!(try_pack(dir.path(), short).unwrap_err().contains("a maximum length of 4 tokens"));
+}
+
+/// A copy of an embedding checkpoint with one of its sentence-transformers files replaced.
+fn with_file(file: &str, content: &str) -> Result<(), String> {
+    let dir = copy("bert-embedding");
+    std::fs::create_dir(dir.path().join("1_Pooling")).unwrap();
+    let pooling = golden::checkpoint("bert-embedding").join("1_Pooling/config.json");
+    std::fs::copy(pooling, dir.path().join("1_Pooling/config.json")).unwrap();
+    std::fs::write(dir.path().join(file), content).unwrap();
+    try_pack(dir.path(), SpecOptions::default())
+}
+
+#[test]
+fn embedders_of_another_make_are_refused() {
+    let pooling = "1_Pooling/config.json";
+    assert_eq!(with_file(pooling, r#"{"pooling_mode_cls_token": true}"#), Ok(()));
+    let dense = r#"[{"type": "x.Transformer"}, {"type": "x.Pooling", "path": "1_Pooling"}, {"type": "x.Dense"}]"#;
+    for (file, content, message) in [
+        ("modules.json", dense, "module \"Dense\" is not supported"),
+        (pooling, r#"{"pooling_mode_max_tokens": true}"#, "[\"max_tokens\"] are set"),
+        (
+            pooling,
+            r#"{"pooling_mode_mean_tokens": true, "pooling_mode_max_tokens": true}"#,
+            "are set",
+        ),
+        (
+            pooling,
+            r#"{"pooling_mode_mean_tokens": true, "include_prompt": false}"#,
+            "include_prompt",
+        ),
+        (pooling, "{}", "[] are set"),
+        (pooling, "nonsense", "1_Pooling/config.json"),
+    ] {
+        let found = with_file(file, content).unwrap_err();
+        assert!(found.contains(message), "{file} {content}: {found}");
+    }
 }
 
 fn request(document: &str, truncation: Truncation) -> ScoreRequest {

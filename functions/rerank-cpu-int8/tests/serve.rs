@@ -131,6 +131,33 @@ fn int8_ranks_and_reports_its_boot() {
     assert_eq!(models["data"][0]["id"], "tiny/qwen2-mxbai");
 }
 
+#[test]
+fn what_was_cut_or_ignored_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let function =
+        Running::start(command(&snapshot(dir.path(), "bert-classifier", Precision::Int8)));
+    let ask = |body: Value| function.ask("POST", "/v1/rerank", &body.to_string());
+    // Longer than anything the model reads: only its beginning is tokenised.
+    let long = "word ".repeat(1_500_000);
+    let (status, answer) = ask(json!({"query": "q", "documents": [long, "short"]}));
+    assert_eq!(status, 200);
+    assert_eq!(answer["warnings"], json!(["1 of 2 documents were truncated to fit"]));
+    let (_, answer) = ask(json!({"query": long, "documents": ["short"], "instruction": "judge"}));
+    let expected =
+        ["instruction is ignored: this model takes none", "the query was truncated to fit"];
+    assert_eq!(answer["warnings"], json!(expected));
+    for (query, document, param) in [(long.as_str(), "a", "query"), ("q", &long, "documents")] {
+        let (status, answer) =
+            ask(json!({"query": query, "documents": [document], "truncation": false}));
+        assert_eq!((status, &answer["error"]["param"]), (400, &json!(param)), "{answer}");
+        assert_eq!(answer["error"]["code"], "context_length_exceeded");
+    }
+    let (status, answer) = ask(json!({"query": "q", "documents": ["a"], "normalization": "mxbai"}));
+    assert_eq!((status, &answer["error"]["param"]), (400, &json!("normalization")), "{answer}");
+    let (status, answer) = ask(json!({"query": "q", "documents": ["a", ""], "top_n": 1e30}));
+    assert_eq!((status, answer["results"].as_array().unwrap().len()), (200, 2), "{answer}");
+}
+
 fn fails(command: &mut Command) -> (Option<i32>, String) {
     let Output { status, stderr, .. } = command.output().unwrap();
     let stderr = String::from_utf8(stderr).unwrap();
@@ -161,6 +188,11 @@ fn what_is_missing_or_broken_is_said_in_one_line() {
     assert_eq!(fails(&mut command(&good)).0, Some(1));
     std::fs::write(&good, b"not a snapshot at all").unwrap();
     assert_eq!(fails(&mut command(&good)).0, Some(1));
+
+    let bert = snapshot(dir.path(), "bert-classifier", Precision::Int8);
+    let (code, line) = fails(command(&bert).env("NORMALIZATION", "mxbai"));
+    assert_eq!(code, Some(1));
+    assert!(line.contains("mxbai-rerank-v2 models only"), "{line}");
 
     let (code, line) = fails(command(&missing).env("VERIFY", "never"));
     assert_eq!(code, Some(2));

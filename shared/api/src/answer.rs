@@ -12,14 +12,16 @@ use shapes::{
 pub use shapes::{Answer, BaaiBatch, BaaiQuery, BaaiSingle, Canonical, Mixedbread, TeiRank};
 
 /// One document's score as it is returned.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Scored {
     /// The score after normalisation; finite.
     pub score: f64,
     /// Tokens of the pair as run.
     pub tokens: usize,
-    /// Whether the pair was cut to fit.
+    /// Whether the document was cut to fit.
     pub truncated: bool,
+    /// Whether the query was cut to fit.
+    pub query_truncated: bool,
 }
 
 /// What an answer says beside the scores.
@@ -178,6 +180,9 @@ impl<'a> Draft<'_, 'a> {
 
     fn warnings(&self) -> Vec<String> {
         let mut warnings = self.request.warnings.clone();
+        if self.scored.iter().any(|one| one.query_truncated) {
+            warnings.push("the query was truncated to fit".to_owned());
+        }
         let truncated = self.scored.iter().filter(|one| one.truncated).count();
         if truncated > 0 {
             let all = self.scored.len();

@@ -20,7 +20,8 @@ pub struct Invalid {
 }
 
 impl Invalid {
-    pub(crate) fn new(param: impl Into<String>, message: impl Into<String>) -> Self {
+    /// About the field `param`.
+    pub fn new(param: impl Into<String>, message: impl Into<String>) -> Self {
         Self { param: Some(param.into()), message: message.into(), style: ErrorStyle::OpenAi }
     }
 

@@ -74,9 +74,6 @@ impl<'de> Deserialize<'de> for Count {
 
 struct CountVisitor;
 
-/// Whole floats up to here are exact and fit `i64`.
-const EXACT_FLOAT: f64 = 9_007_199_254_740_992.0;
-
 impl Visitor<'_> for CountVisitor {
     type Value = Count;
 
@@ -93,11 +90,8 @@ impl Visitor<'_> for CountVisitor {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Count, E> {
-        if value.fract() == 0.0 && value.abs() <= EXACT_FLOAT {
-            #[allow(
-                clippy::cast_possible_truncation,
-                reason = "whole and within 2^53, checked above"
-            )]
+        if value.fract() == 0.0 {
+            #[allow(clippy::cast_possible_truncation, reason = "whole; the cast saturates")]
             let whole = value as i64;
             Ok(Count(whole))
         } else {

@@ -21,7 +21,7 @@ fn refused(route: Route, body: &Value) -> (Option<String>, u16) {
 
 fn answered(request: &RerankRequest, scores: &[f64]) -> Value {
     let scored: Vec<_> =
-        scores.iter().map(|&score| Scored { score, tokens: 5, truncated: false }).collect();
+        scores.iter().map(|&score| Scored { score, tokens: 5, ..Scored::default() }).collect();
     let texts: Vec<&str> =
         request.work.iter().flat_map(|work| &work.documents).map(String::as_str).collect();
     let facts = Facts {

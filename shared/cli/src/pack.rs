@@ -16,7 +16,7 @@ use crate::source;
 /// Arguments of `defrost pack`.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
-    /// Checkpoint directory (config.json, tokenizer.json, model.safetensors), or hf://org/name[@revision].
+    /// Checkpoint directory (config.json, tokenizer.json, model.safetensors), or hf://org/name, if need be with @revision.
     pub(crate) source: String,
     /// File to write; default: NAME-PRECISION.snap in the current directory.
     #[arg(long, short)]

@@ -175,6 +175,8 @@ fn ask<'a>(args: &Args, url: &str, requests: &'a [ScoreRequest]) -> Result<Vec<R
                 "documents": request.documents,
                 "instruction": request.instruction,
                 "normalization": args.normalization,
+                // All of them, whatever the function's default: --top-k cuts here.
+                "top_n": 0,
             });
             let (status, text) = http::request(address, "POST", "/v1/rerank", &body.to_string())
                 .with_context(|| format!("no answer from {url}"))?;

@@ -25,6 +25,8 @@ pub enum Error {
     /// The model answered NaN or infinity; such a score is never passed on.
     #[error("the model's score for document {index} is not a finite number")]
     NonFinite {
+        /// Position of the request.
+        request: usize,
         /// Position of the document in the request.
         index: usize,
     },

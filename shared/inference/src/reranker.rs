@@ -195,7 +195,8 @@ impl Reranker {
         let mut answers = answers.chunks_exact(width);
         prepared
             .iter()
-            .map(|request| {
+            .enumerate()
+            .map(|(at, request)| {
                 let query = request.query.as_ref().and_then(|_| answers.next());
                 request
                     .documents
@@ -208,7 +209,7 @@ impl Reranker {
                             None => answer.first().copied().unwrap_or(f32::NAN),
                         };
                         if !raw.is_finite() {
-                            return Err(Error::NonFinite { index });
+                            return Err(Error::NonFinite { request: at, index });
                         }
                         let own = request.query.as_ref().filter(|_| index == 0);
                         let tokens = document.tokens.ids.len()

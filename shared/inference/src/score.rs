@@ -36,6 +36,11 @@ impl Normalization {
         }
     }
 
+    /// Whether [`Normalization::Mxbai`] is meant for models of this template.
+    pub fn takes_mxbai(template: &str) -> bool {
+        template == "mxbai-rerank-v2"
+    }
+
     /// The value of `score_type` in answers.
     pub fn score_type(self, kind: RerankerKind) -> &'static str {
         match (self, kind) {

@@ -165,15 +165,15 @@ impl From<defrost_inference::Error> for ApiError {
                 let error = Self::new(StatusCode::BAD_REQUEST, "invalid_request", message);
                 Self { param: Some(param.into()), ..error }
             }
-            Error::TooLong { .. } => {
+            Error::TooLong { param, .. } => {
                 let error = Self::new(
                     StatusCode::BAD_REQUEST,
                     "context_length_exceeded",
                     error.to_string(),
                 );
-                Self { param: Some("documents".into()), ..error }
+                Self { param: Some(param.into()), ..error }
             }
-            Error::NonFinite { index } => Self::non_finite(index),
+            Error::NonFinite { index, .. } => Self::non_finite(index),
             other => Self::internal(&chain(&other)),
         }
     }

@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use prometheus_client::metrics::gauge::Gauge;
+use tracing::Instrument as _;
 
 use crate::app::App;
 use crate::error::ApiError;
@@ -52,7 +53,9 @@ pub(crate) async fn observe(
     let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
     request.extensions_mut().insert(id.clone());
 
-    let mut response = next.run(request).await;
+    // Whatever is logged on the way carries the id that the client gets.
+    let span = tracing::error_span!("request", id = %id.0);
+    let mut response = next.run(request).instrument(span).await;
 
     let elapsed = begun.elapsed();
     let code = response.status().as_u16();

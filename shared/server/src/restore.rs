@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use defrost_inference::{Reranker, RerankerOptions, RestoreOptions, restore};
+use defrost_inference::{Normalization, Reranker, RerankerOptions, RestoreOptions, restore};
 
 use crate::backend::Backend;
 use crate::boot::BootError;
@@ -27,6 +27,16 @@ pub fn reranker(config: &Config, phases: &PhaseRecorder) -> Result<Box<dyn Backe
     };
     let reranker =
         Reranker::load(&snapshot, &options).map_err(|error| BootError::from_error(&error))?;
+    let info = reranker.info();
+    if config.normalization == Some(Normalization::Mxbai)
+        && !Normalization::takes_mxbai(info.template)
+    {
+        return Err(BootError::new(format!(
+            "NORMALIZATION=mxbai is made for mxbai-rerank-v2 models only, {} is none: use sigmoid \
+             or raw",
+            info.name
+        )));
+    }
     let timings = reranker.timings();
     phases.record("tokenizer", timings.tokenizer);
     phases.record("engine", timings.engine);

@@ -117,7 +117,7 @@ fn pairs(pairs: Option<Vec<Pair>>, limits: &Limits) -> Result<Vec<Work>, Invalid
     for (index, pair) in pairs.into_iter().enumerate() {
         let query = bounded(&format!("pairs[{index}].query"), pair.query, limits)?;
         let passage = bounded(&format!("pairs[{index}].passage"), pair.passage, limits)?;
-        // Pairs of one query go together: the engine computes their common prefix once.
+        // Pairs of one query go together: its prompt is tokenised once.
         let slot = *by_query.entry(query.clone()).or_insert_with(|| {
             work.push(Work { query, ..Work::default() });
             work.len() - 1

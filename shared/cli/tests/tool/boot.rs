@@ -138,7 +138,7 @@ fn rerank_asks_the_function_and_keeps_its_order() {
     let body: Value = serde_json::from_str(&seen[0].body).unwrap();
     let expected = json!({
         "query": "wer?", "documents": ["ä \"b\"\nc", "two", "three"],
-        "instruction": "find", "normalization": "raw",
+        "instruction": "find", "normalization": "raw", "top_n": 0,
     });
     assert_eq!(body, expected);
 

@@ -177,7 +177,10 @@ fn weights_that_are_not_finite_never_become_a_score() {
     for precision in Precision::ALL {
         let reranker = common::reranker(dir.path(), precision, &RerankerOptions::default());
         let result = reranker.score(&[request("text", Truncation::default())], &|| false);
-        assert!(matches!(result, Err(Error::NonFinite { index: 0 })), "{precision:?}: {result:?}");
+        assert!(
+            matches!(result, Err(Error::NonFinite { request: 0, index: 0 })),
+            "{precision:?}: {result:?}"
+        );
     }
 }
 

@@ -61,7 +61,7 @@ pub const SETTINGS: &[Setting] = &[
         "FAST_BOOT",
         "BOOL",
         "true",
-        "ready as early as possible; false: tune and warm up first",
+        "ready as early as possible; false: score one pair to warm up first",
     ),
     setting("BACKEND", "NAME", "engine", "what runs the model; this binary has engine only"),
     setting(
@@ -74,7 +74,7 @@ pub const SETTINGS: &[Setting] = &[
         "MAX_LENGTH",
         "TOKENS",
         "",
-        "most tokens of one query-document pair; default: the model's own",
+        "most tokens of one query-document pair (mxbai: beside its template); default: the model's own",
     ),
     setting(
         "MAX_BATCH_TOKENS",

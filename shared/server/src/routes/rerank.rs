@@ -10,8 +10,8 @@ use axum::Extension;
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use defrost_api::{Facts, Limits, RerankBody, RerankRequest, Route, Scored, Work, answer};
-use defrost_inference::{Normalization, Score, ScoreRequest, Truncation};
+use defrost_api::{Facts, Invalid, Limits, RerankBody, RerankRequest, Route, Scored, Work, answer};
+use defrost_inference::{Error, Normalization, Score, ScoreRequest, Truncation};
 
 use super::body;
 use crate::app::{App, Model};
@@ -76,12 +76,23 @@ async fn score(app: &App, id: &RequestId, mut request: RerankRequest) -> Reply {
     {
         return Err(ApiError::model_not_found(asked, &model.names));
     }
+    let normalization = normalization(app, &model, &request)?;
+    if request.instruction.is_some() && !model.info.takes_instruction {
+        request.warnings.push("instruction is ignored: this model takes none".to_owned());
+    }
     let count = request.document_count();
     let (positions, texts) = to_texts(&mut request);
     let outcome = app.score(Arc::clone(&texts)).await?;
     let Outcome { result, queue, inference } = outcome;
-    let normalization = normalization(app, &model, &request);
-    let scored = in_request_order(&result?, &positions, count, normalization, &model)?;
+    let scores = result.map_err(|error| match error {
+        // The backend counts within a query's documents, the client within its request.
+        Error::NonFinite { request, index } => {
+            let place = positions.get(request).and_then(|group| group.get(index));
+            ApiError::non_finite(place.copied().unwrap_or(index))
+        }
+        other => other.into(),
+    })?;
+    let scored = in_request_order(&scores, &positions, count, normalization, &model)?;
     let mut documents = vec![""; count];
     for (text, position) in
         texts.iter().flat_map(|one| &one.documents).zip(positions.iter().flatten())
@@ -153,16 +164,30 @@ fn to_texts(request: &mut RerankRequest) -> (Vec<Vec<usize>>, Arc<Vec<ScoreReque
     (positions, Arc::new(texts))
 }
 
-fn normalization(app: &App, model: &Model, request: &RerankRequest) -> Normalization {
+fn normalization(
+    app: &App,
+    model: &Model,
+    request: &RerankRequest,
+) -> Result<Normalization, ApiError> {
     use defrost_api::Normalization as Asked;
     let default = app.config.normalization.unwrap_or(model.info.default_normalization);
-    match request.normalization {
+    Ok(match request.normalization {
         Some(Asked::Normalized) if default == Normalization::Raw => Normalization::Sigmoid,
         None | Some(Asked::Normalized) => default,
         Some(Asked::Sigmoid) => Normalization::Sigmoid,
         Some(Asked::Raw) => Normalization::Raw,
-        Some(Asked::Mxbai) => Normalization::Mxbai,
-    }
+        Some(Asked::Mxbai) if Normalization::takes_mxbai(model.info.template) => {
+            Normalization::Mxbai
+        }
+        Some(Asked::Mxbai) => {
+            let message = format!(
+                "normalization: mxbai is made for mxbai-rerank-v2 models only, {} is none; use \
+                 sigmoid or raw",
+                model.info.name
+            );
+            return Err(Invalid::new("normalization", message).into());
+        }
+    })
 }
 
 fn in_request_order(
@@ -177,14 +202,19 @@ fn in_request_order(
     if !lengths_match {
         return Err(ApiError::internal("the backend returned another number of scores than texts"));
     }
-    let mut scored = vec![Scored { score: 0.0, tokens: 0, truncated: false }; count];
+    let mut scored = vec![Scored::default(); count];
     for (score, &position) in scores.iter().flatten().zip(positions.iter().flatten()) {
         let value = normalization.apply(model.info.kind, score.raw, model.info.estimated_max);
         if !value.is_finite() {
             return Err(ApiError::non_finite(position));
         }
         if let Some(slot) = scored.get_mut(position) {
-            *slot = Scored { score: value, tokens: score.tokens, truncated: score.truncated };
+            *slot = Scored {
+                score: value,
+                tokens: score.tokens,
+                truncated: score.truncated,
+                query_truncated: score.query_truncated,
+            };
         }
     }
     Ok(scored)

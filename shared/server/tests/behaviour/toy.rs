@@ -41,6 +41,7 @@ impl Toy {
         let info = ModelInfo {
             name: "toy/words".into(),
             family: "bert".into(),
+            template: "mxbai-rerank-v2",
             kind: RerankerKind::CrossEncoder,
             precision: "int8".into(),
             hidden: 16,
@@ -78,9 +79,14 @@ fn score_one(request: &ScoreRequest) -> Result<Vec<Score>, Error> {
         let words: Vec<&str> = document.split_whitespace().collect();
         let tokens = query.len() + words.len();
         match document.as_str() {
-            "NAN" => return Err(Error::NonFinite { index }),
+            "NAN" => return Err(Error::NonFinite { request: 0, index }),
             "RAW-NAN" => {
-                return Ok(Score { raw: f32::NAN, tokens, truncated: false });
+                return Ok(Score {
+                    raw: f32::NAN,
+                    tokens,
+                    truncated: false,
+                    query_truncated: false,
+                });
             }
             "BROKEN" => return Err(Error::Model("/secret/path is broken".into())),
             "REFUSED" => {
@@ -92,12 +98,14 @@ fn score_one(request: &ScoreRequest) -> Result<Vec<Score>, Error> {
             _ => {}
         }
         if request.truncation.forbidden && tokens > MAX_WORDS {
-            return Err(Error::TooLong { limit: MAX_WORDS, found: tokens });
+            return Err(Error::TooLong { limit: MAX_WORDS, param: "documents" });
         }
         let common = query.iter().filter(|word| words.contains(word)).count();
         #[allow(clippy::cast_precision_loss, reason = "a handful of words")]
         let raw = common as f32 - 1.0;
-        Ok(Score { raw, tokens: tokens.min(MAX_WORDS), truncated: tokens > MAX_WORDS })
+        let truncated = tokens > MAX_WORDS;
+        let query_truncated = query.len() > MAX_WORDS;
+        Ok(Score { raw, tokens: tokens.min(MAX_WORDS), truncated, query_truncated })
     };
     request.documents.iter().enumerate().map(one).collect()
 }

@@ -16,8 +16,10 @@ use defrost_loader::Checkpoint;
 use defrost_testing::golden::repository;
 use serde_json::Value;
 
-/// int8 may move nDCG@10 by this much.
-const INT8_NDCG_TOLERANCE: f64 = 0.005;
+/// int8 may move nDCG@10 of the subset by this much: one of its 25 queries whose first two documents
+/// change places moves the mean by (1 - 1 / log2 3) / 25 = 0.0148. The promise of 0.005 is about the
+/// full set of 300 queries, which `make bench-scifact BEIR=...` measures.
+const INT8_NDCG_TOLERANCE: f64 = 0.02;
 
 fn snapshot(checkpoint: &Path, dir: &Path, precision: Precision) -> PathBuf {
     let out = dir.join(format!("{}.snap", precision.name()));

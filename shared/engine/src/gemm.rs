@@ -174,10 +174,10 @@ pub(crate) struct Target<'a> {
 }
 
 impl Target<'_> {
-    #[allow(unsafe_code, clippy::mut_from_ref, reason = "see the safety comment")]
-    fn row(&self, row: usize) -> &mut [f32] {
-        // SAFETY: `for_each_tile` gives each (row, panel) to exactly one tile, the tile runs on one
-        // thread, and its epilogue holds one row at a time.
+    #[allow(unsafe_code, reason = "see the safety comment")]
+    fn row(&mut self, row: usize) -> &mut [f32] {
+        // SAFETY: `for_each_tile` gives each (row, panel) to exactly one target, and the borrow of
+        // that target keeps its rows apart.
         unsafe { self.out.run(self.first + row * self.stride, self.width) }
     }
 }
@@ -187,7 +187,7 @@ fn for_each_tile(
     rows: usize,
     n: usize,
     out: &mut [f32],
-    tile: impl Fn(usize, std::ops::Range<usize>, &Target<'_>) + Send + Sync,
+    tile: impl Fn(usize, std::ops::Range<usize>, &mut Target<'_>) + Send + Sync,
 ) {
     let out = SharedOut::new(out);
     let panels = n.div_ceil(PANEL);
@@ -197,13 +197,13 @@ fn for_each_tile(
         let mut start = block * TASK_ROWS;
         while start < end {
             let stop = end.min(start + TILE_ROWS);
-            let target = Target {
+            let mut target = Target {
                 out: &out,
                 first: start * n + panel * PANEL,
                 stride: n,
                 width: PANEL.min(n - panel * PANEL),
             };
-            tile(panel, start..stop, &target);
+            tile(panel, start..stop, &mut target);
             start = stop;
         }
     });

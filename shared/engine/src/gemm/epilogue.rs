@@ -37,7 +37,7 @@ per_kernel! {
         offsets: &[i32],
         epilogue: &Epilogue<'_>,
         first: usize,
-        target: &Target<'_>,
+        target: &mut Target<'_>,
     ) {
         for (row, (sums, &row_scale)) in sums.iter().zip(row_scales).enumerate() {
             let mut values = [0f32; PANEL];
@@ -58,7 +58,7 @@ per_kernel! {
         rows: usize,
         epilogue: &Epilogue<'_>,
         first: usize,
-        target: &Target<'_>,
+        target: &mut Target<'_>,
     ) {
         for (row, sums) in sums.iter().enumerate().take(rows) {
             let mut values = *sums;

@@ -38,6 +38,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on should say where"))]
 
+mod board;
 mod checkpoint;
 mod dtype;
 mod error;
@@ -46,6 +47,7 @@ mod hash;
 mod image;
 mod map;
 mod plan;
+mod reading;
 mod root;
 mod snapshot;
 mod temporary;
@@ -59,7 +61,7 @@ pub use format::manifest::{Manifest, Segment, TensorEntry};
 pub use hash::ChunkHash;
 pub use plan::{Plan, SegmentPlan, TensorPlan};
 pub use root::Root;
-pub use snapshot::{OpenOptions, Snapshot, Tensor, inspect};
+pub use snapshot::{OpenOptions, Reading, Snapshot, Tensor, inspect};
 pub use verify::full::verify;
 pub use verify::{Verification, VerifyMode};
 pub use writer::SnapshotWriter;

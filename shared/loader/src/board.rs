@@ -69,10 +69,14 @@ impl Board {
         Ok(Self { words: Words::shared(file, len)?, chunks })
     }
 
-    /// Whether this board describes the download of this snapshot and is ready for readers.
-    pub(crate) fn describes(&self, root: Root, chunks: usize) -> bool {
+    /// Whether readers may begin.
+    pub(crate) fn is_published(&self) -> bool {
         self.flags().load(Ordering::Acquire) & MANIFEST != 0
-            && self.header() == header(root, chunks)
+    }
+
+    /// Whether this board was published for the download of this snapshot, now or before it was withdrawn.
+    pub(crate) fn describes(&self, root: Root, chunks: usize) -> bool {
+        self.header() == header(root, chunks)
     }
 
     /// Names the snapshot; readers may begin.
@@ -82,6 +86,11 @@ impl Board {
         }
         self.flags().fetch_or(MANIFEST, Ordering::AcqRel);
         self.ring();
+    }
+
+    /// Closes the board to readers that have not begun; for a new leader, until it has looked at what is there.
+    pub(crate) fn withdraw(&self) {
+        self.flags().fetch_and(!MANIFEST, Ordering::AcqRel);
     }
 
     /// Forgets everything; for a board left by an unfinished download of another format.
@@ -212,13 +221,13 @@ mod tests {
     fn a_shared_board_is_seen_through_another_mapping_of_its_file() {
         let file = tempfile::tempfile().unwrap();
         let (ours, root) = (Board::shared(&file, 70).unwrap(), Root::of(b"m"));
-        assert!(!ours.describes(root, 70));
+        assert!(!ours.describes(root, 70) && !ours.is_published());
         ours.publish(root);
         ours.good(69);
         let theirs = Board::shared(&file, 70).unwrap();
-        assert!(theirs.describes(root, 70) && theirs.is_good(69) && !theirs.is_good(0));
+        assert!(theirs.describes(root, 70) && theirs.is_published() && theirs.is_good(69) && !theirs.is_good(0));
         assert!(!theirs.describes(Root::of(b"n"), 70) && !theirs.describes(root, 69));
         theirs.clear();
-        assert!(!ours.describes(root, 70) && !ours.is_good(69));
+        assert!(!ours.is_published() && !ours.is_good(69));
     }
 }

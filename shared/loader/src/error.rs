@@ -124,7 +124,8 @@ impl Error {
     }
 
     /// Names the file, unless an inner layer already did.
-    pub(crate) fn in_file(mut self, path: &Path) -> Self {
+    pub(crate) fn in_file(mut self, path: impl AsRef<Path>) -> Self {
+        let path = path.as_ref();
         let inner = self.edit();
         if inner.path.is_none() {
             inner.path = Some(path.to_path_buf());

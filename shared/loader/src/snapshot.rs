@@ -85,6 +85,8 @@ struct Inner {
     /// Holds a shared lock, which tells `Cache::collect` that the file is in use.
     in_use: Mutex<Option<File>>,
     origin: String,
+    /// Why a download that brought every byte could not be kept in the cache.
+    outcome: Arc<Mutex<Option<Error>>>,
     requested: VerifyMode,
     used: VerifyMode,
 }
@@ -113,8 +115,7 @@ impl Snapshot {
         let began = SystemTime::now();
         let image = Image::open(path)?;
         check_kernels(&image.manifest, options).map_err(|error| error.in_file(path))?;
-        // Where locks are not supported there is no cache of ours that would remove the file.
-        let _ = flock(&image.file, FlockOperation::NonBlockingLockShared);
+        share(&image.file);
         let place = stamp::place(path, options.stamp_dir.as_deref(), &image.root);
         let trusted = options.verify == VerifyMode::Stamped
             && stamp::matches(&place, &image.root, &image.stat);
@@ -147,7 +148,7 @@ impl Snapshot {
             }
         };
         let parts = Parts { path: path.to_path_buf(), root, manifest, mapping, gate, origin };
-        Ok(Self::assemble(parts, file, threads, options.verify, used))
+        Ok(Self::assemble(parts, file, threads, Arc::default(), options.verify, used))
     }
 
     /// A snapshot that is still being fetched into `file`, which `parts.mapping` maps.
@@ -155,15 +156,17 @@ impl Snapshot {
         parts: Parts,
         file: File,
         threads: Vec<JoinHandle<()>>,
+        outcome: Arc<Mutex<Option<Error>>>,
         requested: VerifyMode,
     ) -> Self {
-        Self::assemble(parts, file, threads, requested, VerifyMode::OnTheFly)
+        Self::assemble(parts, file, threads, outcome, requested, VerifyMode::OnTheFly)
     }
 
     fn assemble(
         parts: Parts,
         file: File,
         threads: Vec<JoinHandle<()>>,
+        outcome: Arc<Mutex<Option<Error>>>,
         requested: VerifyMode,
         used: VerifyMode,
     ) -> Self {
@@ -182,6 +185,7 @@ impl Snapshot {
             threads: Mutex::new(threads),
             in_use: Mutex::new(Some(file)),
             origin,
+            outcome,
             requested,
             used,
         };
@@ -306,11 +310,23 @@ impl Snapshot {
     }
 
     /// Returns when every byte is known to be good and, for a snapshot that is being fetched into a cache, the cache
-    /// has it under its final name.
+    /// has it under its final name. Fails also with what kept it out of the cache; the snapshot can be used all the same.
     pub fn wait_complete(&self) -> Result<(), Error> {
         self.wait_verified()?;
         self.join();
-        self.intact()
+        self.intact()?;
+        let outcome = self.inner.outcome.lock().unwrap_or_else(PoisonError::into_inner);
+        outcome.clone().map_or(Ok(()), Err)
+    }
+
+    /// Waits for more chunks, half a second at most; true when every byte is known to be good. For showing progress.
+    pub(crate) fn wait_briefly(&self) -> Result<bool, Error> {
+        self.inner.gate.wait_briefly()
+    }
+
+    /// Bytes of data that are known to be good by now, and in all; counts what a stamp vouches for.
+    pub fn progress(&self) -> (u64, u64) {
+        self.inner.gate.good_bytes()
     }
 
     /// Makes the snapshot independent of files: when every byte is good, it is held in private memory at the same
@@ -360,6 +376,19 @@ impl Drop for Inner {
         for thread in threads.drain(..) {
             // It ends after the chunk it is at; a panic in it would already have shown as a missing chunk.
             let _ = thread.join();
+        }
+    }
+}
+
+/// Marks a file as in use. The exclusive lock that stands in the way is held by `Cache` for a moment, while it looks or
+/// removes; where locks are not supported there is no cache of ours that would remove the file.
+fn share(file: &File) {
+    for _ in 0..50 {
+        match flock(file, FlockOperation::NonBlockingLockShared) {
+            Err(error) if error == rustix::io::Errno::WOULDBLOCK => {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            _ => return,
         }
     }
 }

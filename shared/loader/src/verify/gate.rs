@@ -202,6 +202,24 @@ impl Gate {
         Ok(())
     }
 
+    /// Sleeps until something changes, but not for long; whether every chunk is good.
+    pub(crate) fn wait_briefly(&self) -> Result<bool, Error> {
+        let generation = self.board.generation();
+        self.intact()?;
+        let all = self.board.all_good(0..self.board.chunks());
+        if !all {
+            self.board.wait(generation, LOOK_AGAIN);
+        }
+        Ok(all)
+    }
+
+    /// Bytes of good chunks, and of all.
+    pub(crate) fn good_bytes(&self) -> (u64, u64) {
+        let good = (0..self.board.chunks()).filter(|&chunk| self.board.is_good(chunk));
+        let bytes = good.map(|chunk| self.manifest.chunk_range(chunk)).map(|place| place.end - place.start);
+        (bytes.sum(), self.manifest.data_len)
+    }
+
     /// Bytes checked, time taken so far, and whether all is good.
     pub(crate) fn progress(&self) -> (u64, Duration, bool) {
         let failed = self.failed.load(Ordering::Acquire);

@@ -141,7 +141,7 @@ impl Reranker {
         let tokenizer_ready = Instant::now();
         let threads = Arc::new(Threads::new(options.num_threads)?);
         let kernel = options.kernel.unwrap_or_else(Kernel::detect);
-        let weights = SnapshotWeights(snapshot);
+        let weights = SnapshotWeights(snapshot.clone());
         let model = Model::load(spec.config.clone(), &weights, kernel, Arc::clone(&threads))?;
         let timings =
             LoadTimings { tokenizer: tokenizer_ready - start, engine: tokenizer_ready.elapsed() };

@@ -72,7 +72,7 @@ pub use plan::{Plan, SegmentPlan, TensorPlan};
 pub use restore::{RestoreOptions, restore};
 pub use root::Root;
 pub use snapshot::{OpenOptions, Reading, Snapshot, Tensor, inspect};
-pub use source::Listed;
+pub use source::{Listed, StoreOptions};
 pub use transfer::{Pushed, fetch, list, pull, push, remove};
 pub use verify::full::verify;
 pub use verify::{Verification, VerifyMode};

@@ -1,7 +1,7 @@
 //! What `MODEL` may say: a path, `s3://bucket/key`, or `hf://org/name@revision`.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::error::{Error, Kind, shown};
@@ -47,6 +47,12 @@ impl Location {
             Self::S3 { key, .. } => key.ends_with(".snap"),
             Self::Hub { .. } => false,
         }
+    }
+}
+
+impl From<&Path> for Location {
+    fn from(path: &Path) -> Self {
+        Self::Path(path.to_owned())
     }
 }
 

@@ -26,16 +26,14 @@ use crate::board::Board;
 use crate::cache::{self, Cache, Download, Role};
 use crate::error::{Error, Kind};
 use crate::fetch::{self, FetchOptions, Object, Target};
-use crate::format::PAGE;
 use crate::format::cursor::to_usize;
 use crate::format::manifest::Manifest;
 use crate::format::superblock::Superblock;
-use crate::image::not_zero;
 use crate::location::Location;
 use crate::map::Mapping;
 use crate::root::Root;
 use crate::snapshot::{OpenOptions, Parts, Snapshot, check_kernels};
-use crate::source;
+use crate::source::{self, StoreOptions};
 use crate::verify::gate::{Feed, Gate};
 
 /// How to restore.
@@ -47,6 +45,15 @@ pub struct RestoreOptions {
     pub cache: Option<Cache>,
     /// How downloads behave.
     pub fetch: FetchOptions,
+    /// How object stores are reached.
+    pub store: StoreOptions,
+}
+
+impl RestoreOptions {
+    /// Without a cache, with the defaults of everything but `open`.
+    pub fn new(open: OpenOptions) -> Self {
+        Self { open, cache: None, fetch: FetchOptions::default(), store: StoreOptions::default() }
+    }
 }
 
 /// A follower looks this often whether the process that downloads still lives, if it brought nothing meanwhile.
@@ -170,7 +177,7 @@ impl Remote {
     fn find(&self) -> Result<Found, Error> {
         let runtime = runtime()?;
         let (object, superblock) = runtime.block_on(async {
-            let opened = source::open(&self.location).await?;
+            let opened = source::open(&self.location, &self.options.store).await?;
             let key = if self.location.is_snapshot() {
                 opened.key
             } else {
@@ -278,10 +285,7 @@ impl Remote {
             self.options.fetch.stall,
         ))?;
         let named = |error: Error| error.in_file(self.location.to_string());
-        let (body, padding) = text.split_at(to_usize(found.superblock.manifest_len)?);
-        if let Some(first) = padding.iter().position(|&byte| byte != 0) {
-            return Err(named(not_zero(PAGE + (body.len() + first) as u64, padding[first])));
-        }
+        let body = &text[..to_usize(found.superblock.manifest_len)?];
         let manifest = Manifest::decode(body, found.superblock.file_len).map_err(named)?;
         Ok((manifest, text))
     }

@@ -57,6 +57,7 @@ pub(crate) struct Request<'a> {
     /// Only this version will do.
     pub(crate) version: Option<&'a str>,
     /// Use another connection than ordinary requests: theirs went wrong or is slow.
+    #[cfg_attr(not(feature = "s3"), allow(dead_code, reason = "a directory has no connections"))]
     pub(crate) fresh: bool,
 }
 
@@ -100,6 +101,7 @@ pub(crate) struct Fault {
 
 /// What kind of failure a request met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(feature = "s3"), allow(dead_code, reason = "a directory knows fewer of them"))]
 pub(crate) enum FaultKind {
     /// There is no such object, bucket or directory.
     Missing,
@@ -171,6 +173,31 @@ impl fmt::Display for Fault {
     }
 }
 
+/// How object stores are reached. What is `None` comes from the environment and the profile files, as for every tool
+/// of AWS: `AWS_ENDPOINT_URL`, `AWS_REGION`, `AWS_ACCESS_KEY_ID`, `AWS_PROFILE`, the platform's role.
+#[derive(Clone, Default)]
+pub struct StoreOptions {
+    /// Address of the service, such as `http://127.0.0.1:9000`; buckets are then named in the path.
+    pub endpoint_url: Option<String>,
+    /// Its region.
+    pub region: Option<String>,
+    /// Access key id and secret.
+    pub credentials: Option<(String, String)>,
+    /// Send no signature: for public buckets (`AWS_SKIP_SIGNATURE=true`).
+    pub skip_signature: Option<bool>,
+}
+
+impl fmt::Debug for StoreOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreOptions")
+            .field("endpoint_url", &self.endpoint_url)
+            .field("region", &self.region)
+            .field("credentials", &self.credentials.as_ref().map(|_| "(hidden)"))
+            .field("skip_signature", &self.skip_signature)
+            .finish()
+    }
+}
+
 /// A source and what a location means in it.
 #[derive(Debug)]
 pub(crate) struct Opened {
@@ -180,7 +207,7 @@ pub(crate) struct Opened {
 }
 
 /// The source of a location.
-pub(crate) async fn open(location: &Location) -> Result<Opened, Error> {
+pub(crate) async fn open(location: &Location, store: &StoreOptions) -> Result<Opened, Error> {
     match location {
         Location::Path(path) => {
             let (dir, key) = dir::split(path);
@@ -188,13 +215,16 @@ pub(crate) async fn open(location: &Location) -> Result<Opened, Error> {
         }
         #[cfg(feature = "s3")]
         Location::S3 { bucket, key } => {
-            let source = std::sync::Arc::new(s3::S3::new(bucket.clone()).await?);
+            let source = std::sync::Arc::new(s3::S3::new(bucket.clone(), store).await);
             Ok(Opened { source, key: key.clone() })
         }
         #[cfg(not(feature = "s3"))]
-        Location::S3 { .. } => Err(Error::new(Kind::Unsupported, "built without object stores")
+        Location::S3 { .. } => {
+            let _ = store;
+            Err(Error::new(Kind::Unsupported, "built without object stores")
             .in_file(Path::new(&location.to_string()))
-            .remedy("build with the feature `s3`, or give the path of a file")),
+            .remedy("build with the feature `s3`, or give the path of a file"))
+        }
         Location::Hub { .. } => Err(Error::new(Kind::Unsupported, "the hub has checkpoints, not snapshots")
             .in_file(Path::new(&location.to_string()))
             .remedy("pack it first: `defrost pack hf://org/name`, or `defrost pull`")),

@@ -10,7 +10,7 @@ use crate::location::Location;
 use crate::restore::{RestoreOptions, restore, runtime};
 use crate::root::Root;
 use crate::snapshot::{Snapshot, inspect};
-use crate::source::{self, Listed};
+use crate::source::{self, Listed, StoreOptions};
 use crate::verify::full::verify;
 
 /// What [`push`] did.
@@ -30,16 +30,16 @@ pub struct Pushed {
 /// The snapshots at a location, sorted by key: objects below a prefix, or files in a directory.
 ///
 /// ```
-/// use defrost_loader::{Location, list};
+/// use defrost_loader::{Location, StoreOptions, list};
 ///
 /// let dir = tempfile::tempdir().unwrap();
 /// let location: Location = dir.path().to_str().unwrap().parse()?;
-/// assert_eq!(list(&location)?, []);
+/// assert_eq!(list(&location, &StoreOptions::default())?, []);
 /// # Ok::<(), defrost_loader::Error>(())
 /// ```
-pub fn list(location: &Location) -> Result<Vec<Listed>, Error> {
+pub fn list(location: &Location, store: &StoreOptions) -> Result<Vec<Listed>, Error> {
     runtime()?.block_on(async {
-        let opened = source::open(location).await?;
+        let opened = source::open(location, store).await?;
         let listed = opened.source.list(&opened.key).await;
         listed.map_err(|fault| fault.into_error("cannot be listed", &location.to_string()))
     })
@@ -54,12 +54,13 @@ pub fn list(location: &Location) -> Result<Vec<Listed>, Error> {
 pub fn push(
     file: &Path,
     location: &Location,
+    store: &StoreOptions,
     progress: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<Pushed, Error> {
     let root = verify(file, &mut |_, _| {})?;
     let len = fs::metadata(file).map_err(|e| Error::io("cannot stat the snapshot", file, e))?.len();
     runtime()?.block_on(async {
-        let opened = source::open(location).await?;
+        let opened = source::open(location, store).await?;
         let own_name = location.is_snapshot();
         let key = match opened.key.as_str() {
             key if own_name => key.to_owned(),
@@ -83,14 +84,14 @@ pub fn push(
 }
 
 /// Removes one snapshot from a source. `location` must name it; one that is not there is no failure.
-pub fn remove(location: &Location) -> Result<(), Error> {
+pub fn remove(location: &Location, store: &StoreOptions) -> Result<(), Error> {
     if !location.is_snapshot() {
         return Err(Error::new(Kind::Invalid, "not the name of one snapshot")
             .in_file(location.to_string())
             .mismatch("a name that ends in .snap", "a prefix or directory"));
     }
     runtime()?.block_on(async {
-        let opened = source::open(location).await?;
+        let opened = source::open(location, store).await?;
         let removed = opened.source.remove(&opened.key).await;
         removed.map_err(|fault| fault.into_error("cannot be removed", &location.to_string()))
     })

@@ -174,6 +174,10 @@ impl Worker {
             Err(Error::Cancelled) => {
                 self.metrics.cancelled.inc();
             }
+            Err(error) if error.is_permanent() => {
+                // Whoever started this process starts another, which may find the bytes.
+                self.status.send_replace(Status::Failed(chain(error).into()));
+            }
             Err(_) => {}
         }
         // Nobody listens any more when the client has gone.

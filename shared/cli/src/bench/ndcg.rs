@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use defrost_loader::Location;
 use defrost_inference::{Reranker, RerankerOptions, RestoreOptions, restore};
 use indicatif::ProgressBar;
 use serde::Deserialize;
@@ -21,7 +22,7 @@ use crate::print::say;
 pub(crate) struct Args {
     /// The snapshot of an embedding model.
     #[arg(long)]
-    model: PathBuf,
+    model: Location,
     /// Directory with corpus.jsonl, queries.jsonl and qrels/test.tsv.
     #[arg(long)]
     beir: PathBuf,

@@ -14,6 +14,7 @@ use crate::format::PAGE;
 use crate::format::codec::data_offset;
 use crate::format::cursor::to_usize;
 use crate::format::superblock::{self, Superblock};
+use crate::image::not_zero;
 use crate::root::Root;
 use crate::source::{Fault, FaultKind, Request, Source};
 
@@ -117,7 +118,11 @@ async fn whole(
         let message = format!("the body ended after {} of {len} bytes", bytes.len());
         return Err(Fault::new(FaultKind::Broken, message));
     }
-    let text = &bytes[..to_usize(superblock.manifest_len).map_err(local)?];
+    let (text, padding) = bytes.split_at(to_usize(superblock.manifest_len).map_err(local)?);
+    if let Some(first) = padding.iter().position(|&byte| byte != 0) {
+        let error = not_zero(PAGE + (text.len() + first) as u64, padding[first]);
+        return Err(Fault::new(FaultKind::Corrupt, error.to_string()));
+    }
     let found = Root::of(text);
     if found != superblock.root {
         let message =

@@ -22,15 +22,14 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
-    Region, ResponseChecksumValidation, SharedHttpClient, StalledStreamProtectionConfig,
+    Credentials, Region, ResponseChecksumValidation, SharedHttpClient, StalledStreamProtectionConfig,
 };
 use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use bytes::Bytes;
 
-use super::{Body, Boxed, Fault, FaultKind, Listed, Reply, Request, Source};
-use crate::error::Error;
+use super::{Body, Boxed, Fault, FaultKind, Listed, Reply, Request, Source, StoreOptions};
 
 /// How long a connection may take to be made, TLS included; AWS's own default.
 const CONNECT: Duration = Duration::from_millis(3100);
@@ -46,10 +45,12 @@ pub(crate) struct S3 {
 
 impl S3 {
     /// Reads the configuration; makes no request.
-    pub(crate) async fn new(bucket: String) -> Result<Self, Error> {
+    pub(crate) async fn new(bucket: String, store: &StoreOptions) -> Self {
         let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let endpoint = set("AWS_ENDPOINT_URL_S3").or_else(|| set("AWS_ENDPOINT_URL"));
-        let region = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
+        let endpoint = store.endpoint_url.clone();
+        let endpoint = endpoint.or_else(|| set("AWS_ENDPOINT_URL_S3")).or_else(|| set("AWS_ENDPOINT_URL"));
+        let region = RegionProviderChain::first_try(store.region.clone().map(Region::new))
+            .or_else(EnvironmentVariableRegionProvider::new())
             .or_else(ProfileFileRegionProvider::new());
         let region = if endpoint.is_some() {
             region.or_else(Region::new("us-east-1"))
@@ -61,8 +62,14 @@ impl S3 {
             .http_client(connections())
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT).build());
-        if set("AWS_SKIP_SIGNATURE").or_else(|| set("AWS_NO_SIGN_REQUEST")).is_some_and(|value| yes(&value)) {
+        if let Some(endpoint) = &store.endpoint_url {
+            loader = loader.endpoint_url(endpoint);
+        }
+        let skip = || set("AWS_SKIP_SIGNATURE").or_else(|| set("AWS_NO_SIGN_REQUEST"));
+        if store.skip_signature.unwrap_or_else(|| skip().is_some_and(|value| yes(&value))) {
             loader = loader.no_credentials();
+        } else if let Some((id, secret)) = &store.credentials {
+            loader = loader.credentials_provider(Credentials::new(id, secret, None, None, "options"));
         }
         let shared = loader.load().await;
         let endpoint = endpoint.is_some() || shared.endpoint_url().is_some();
@@ -74,11 +81,11 @@ impl S3 {
         let config = aws_sdk_s3::config::Builder::from(&shared)
             .force_path_style(in_path)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
-        Ok(Self {
+        Self {
             bucket,
             client: Client::from_conf(config.clone().build()),
             fresh: Client::from_conf(config.http_client(connections()).build()),
-        })
+        }
     }
 
     async fn read(&self, request: Request<'_>) -> Result<Reply, Fault> {

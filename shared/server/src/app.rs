@@ -1,7 +1,7 @@
 //! What every request handler shares.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use defrost_inference::ModelInfo;
@@ -26,8 +26,6 @@ pub struct App {
     /// One permit for each request that may wait for the model to load.
     pub(crate) waiting_room: Semaphore,
     pub(crate) answered: AtomicBool,
-    /// Time from exec to the first computed scores.
-    pub(crate) first_score_after: Arc<OnceLock<Duration>>,
 }
 
 /// How far boot has come.
@@ -45,7 +43,7 @@ pub(crate) struct Model {
     pub(crate) info: ModelInfo,
     /// Names it is served under, at least one.
     pub(crate) names: Vec<String>,
-    /// Time from exec until it was ready.
+    /// Time from exec, or from the last restore of a memory snapshot, until it was ready.
     pub(crate) ready_after: Duration,
     /// Unix time at which it was ready.
     pub(crate) created: u64,

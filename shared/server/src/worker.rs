@@ -6,9 +6,9 @@
 //! gone is dropped when its turn comes, and one that is running is asked to stop between
 //! micro-batches, because its oneshot channel is closed by then.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use defrost_inference::{Error, Score, ScoreRequest};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -52,13 +52,11 @@ where
     let (status_sender, status) = watch::channel(Status::Loading);
     let config = Arc::new(config);
     let metrics = Arc::new(Metrics::new(&function));
-    let first_score_after = Arc::new(OnceLock::new());
     let worker = Worker {
         config: Arc::clone(&config),
         phases: Arc::clone(&phases),
         metrics: Arc::clone(&metrics),
         status: status_sender,
-        first_score_after: Arc::clone(&first_score_after),
     };
     std::thread::Builder::new().name("inference".into()).spawn(move || worker.run(load, jobs))?;
     Ok(Arc::new(App {
@@ -70,7 +68,6 @@ where
         queue,
         waiting_room: Semaphore::new(config.max_queue),
         answered: AtomicBool::new(false),
-        first_score_after,
         config,
     }))
 }
@@ -80,7 +77,6 @@ struct Worker {
     phases: Arc<PhaseRecorder>,
     metrics: Arc<Metrics>,
     status: watch::Sender<Status>,
-    first_score_after: Arc<OnceLock<Duration>>,
 }
 
 impl Worker {
@@ -128,8 +124,8 @@ impl Worker {
             [] => vec![info.name.clone()],
             names => names.to_vec(),
         };
-        let ready_after = self.phases.since_exec();
-        let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let ready_after = self.phases.since_zero();
+        let created = self.phases.unix().as_secs();
         self.metrics.ready(&info, ready_after, &self.phases.phases());
         tracing::info!(
             model = %info.name,
@@ -161,12 +157,12 @@ impl Worker {
         match &result {
             Ok(scores) => {
                 self.metrics.scored(queue, inference, scores);
-                self.phases.record("first_score", inference);
-                if self.first_score_after.set(self.phases.since_exec()).is_ok() {
+                if let Some(after) = self.phases.scored(inference) {
                     self.metrics.phase("first_score", inference);
                     tracing::info!(
-                        "first score {:.1} ms after exec, computed in {:.1} ms",
-                        self.phases.since_exec().as_secs_f64() * 1e3,
+                        "first score {:.1} ms after {}, computed in {:.1} ms",
+                        after.as_secs_f64() * 1e3,
+                        self.phases.origin(),
                         inference.as_secs_f64() * 1e3,
                     );
                 }

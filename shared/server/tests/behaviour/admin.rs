@@ -157,6 +157,15 @@ async fn connections_are_closed_and_requests_are_answered_after_waking() {
     .await
     .expect("no panic");
 
+    // A request that never comes in full holds up nothing.
+    let half = spawn_blocking(move || {
+        let mut stream = TcpStream::connect(address).expect("connected");
+        stream.write_all(b"POST /v1/rerank HTTP/1.1\r\n").expect("sent");
+        stream
+    })
+    .await
+    .expect("no panic");
+
     let (status, answer, body) = exchange(address, head("POST", "/sleep")).await;
     assert_eq!(status, 200, "{body}");
     assert!(answer.contains("connection: close"), "{answer}");
@@ -186,6 +195,7 @@ async fn connections_are_closed_and_requests_are_answered_after_waking() {
     assert_eq!(status.await.expect("no panic"), 200);
     let (_, answer, _) = exchange(address, head("GET", "/live")).await;
     assert!(!answer.contains("connection: close"), "kept again: {answer}");
+    drop(half);
     server.stop.send(()).expect("the server runs");
     assert!(server.ended.await.expect("no panic"), "all connections are closed");
 }

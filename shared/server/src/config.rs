@@ -60,6 +60,7 @@ pub struct Config {
     pub max_queue: usize,
     pub boot_timeout: Duration,
     pub shutdown_grace: Duration,
+    pub snapshot_hooks: bool,
     pub verify: VerifyMode,
     pub cache_dir: Option<PathBuf>,
     pub cache_max_bytes: Option<u64>,

@@ -153,6 +153,7 @@ impl Reader<'_> {
             max_queue: self.number("MAX_QUEUE", 1, usize::MAX >> 3).unwrap_or_default(),
             boot_timeout: self.seconds("BOOT_TIMEOUT"),
             shutdown_grace: self.seconds("SHUTDOWN_GRACE"),
+            snapshot_hooks: self.flag("SNAPSHOT_HOOKS"),
             verify: self
                 .choice(
                     "VERIFY",

@@ -95,6 +95,12 @@ pub const SETTINGS: &[Setting] = &[
     setting("MAX_QUEUE", "NUMBER", "128", "most requests waiting, during boot and after"),
     setting("BOOT_TIMEOUT", "SECONDS", "120", "how long a request waits for the model to load"),
     setting("SHUTDOWN_GRACE", "SECONDS", "9", "how long running requests may take after SIGTERM"),
+    setting(
+        "SNAPSHOT_HOOKS",
+        "BOOL",
+        "false",
+        "routes that quiesce the server for a memory snapshot and wake it up, for local callers or with a key",
+    ),
     setting("VERIFY", "MODE", "stamped", "when bytes are checked: stamped, on-the-fly or eager"),
     setting(
         "CACHE_DIR",

@@ -189,7 +189,6 @@ fn scores_after_a_memory_snapshot_need_no_file_and_are_the_same() {
 }
 
 #[test]
-#[ignore = "needs a Snapshot::detach that lets go of the file"]
 fn a_quiesced_process_has_let_go_of_its_snapshot() {
     let dir = tempfile::tempdir().unwrap();
     let model = snapshot(dir.path(), "qwen2-mxbai", Precision::Int8);

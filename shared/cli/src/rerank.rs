@@ -119,7 +119,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 /// Scores with a snapshot in this process.
-fn score<'a>(args: &Args, model: &Location, requests: &'a [ScoreRequest]) -> Result<Vec<Ranked<'a>>> {
+fn score<'a>(
+    args: &Args,
+    model: &Location,
+    requests: &'a [ScoreRequest],
+) -> Result<Vec<Ranked<'a>>> {
     let snapshot = args.restore.restore(model, args.num_threads)?;
     let options = RerankerOptions {
         max_length: args.max_length,

@@ -78,9 +78,10 @@ pub(crate) fn push(args: &PushArgs) -> Result<()> {
     say!("{}", pushed.url)?;
     say!("  root  {}", pushed.root)?;
     say!("  size  {}", progress::human(pushed.len))?;
-    match pushed.already {
-        true => say!("  was there already")?,
-        false => say!("  time  {:.2} s", start.elapsed().as_secs_f64())?,
+    if pushed.already {
+        say!("  was there already")?;
+    } else {
+        say!("  time  {:.2} s", start.elapsed().as_secs_f64())?;
     }
     Ok(())
 }
@@ -127,7 +128,9 @@ pub(crate) fn pull(args: &PullArgs) -> Result<()> {
 /// Shows what is at a place, or in the cache.
 pub(crate) fn list(args: &ListArgs) -> Result<()> {
     match &args.place {
-        Some(place) => show_listed(&defrost_loader::list(place, &StoreOptions::default())?, args.json),
+        Some(place) => {
+            show_listed(&defrost_loader::list(place, &StoreOptions::default())?, args.json)
+        }
         None => show_cached(&cache(args.cache_dir.as_ref()).list()?, args.json),
     }
 }
@@ -195,7 +198,12 @@ fn show_cached(cached: &[Cached], as_json: bool) -> Result<()> {
             (false, false) => "unfinished",
         };
         let hours = age(one).as_secs_f64() / 3600.0;
-        say!("{:>10}  {hours:>7.1} h  {:<13}  {}", progress::human(one.bytes), note, one.path.display())?;
+        say!(
+            "{:>10}  {hours:>7.1} h  {:<13}  {}",
+            progress::human(one.bytes),
+            note,
+            one.path.display()
+        )?;
     }
     Ok(())
 }

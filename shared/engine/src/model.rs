@@ -153,8 +153,12 @@ impl Model {
         let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
         let cx = Context { kernel: self.kernel, threads: &self.threads };
         let rows = match &self.body {
-            Body::Encoder(encoder) => encoder.run(cx, &*self.gate, &self.config, batch, &mut buffers),
-            Body::Decoder(decoder) => decoder.run(cx, &*self.gate, &self.config, batch, &mut buffers),
+            Body::Encoder(encoder) => {
+                encoder.run(cx, &*self.gate, &self.config, batch, &mut buffers)
+            }
+            Body::Decoder(decoder) => {
+                decoder.run(cx, &*self.gate, &self.config, batch, &mut buffers)
+            }
         }?;
         self.head.wait(&*self.gate)?;
         let answer = self.answer(cx, batch, rows, &mut buffers);

@@ -11,8 +11,8 @@ use bytemuck::AnyBitPattern;
 use bytes::Bytes;
 use half::bf16;
 
-use crate::gate::{Gate, Open};
 use crate::Error;
+use crate::gate::{Gate, Open};
 use crate::gemm::{self, Activation, Context, Epilogue, FloatPanels, Int8Product};
 use crate::layout::{INT8_GROUP, PANEL, PANEL64, ROW_MAJOR, panel_len};
 use crate::quantize::QuantizedRows;

@@ -96,7 +96,8 @@ impl Board {
     /// Forgets everything; for a board left by an unfinished download of another format.
     pub(crate) fn clear(&self) {
         self.flags().store(0, Ordering::Release);
-        (0..self.chunks).for_each(|chunk| self.words.byte(HEADER + chunk).store(IDLE, Ordering::Release));
+        (0..self.chunks)
+            .for_each(|chunk| self.words.byte(HEADER + chunk).store(IDLE, Ordering::Release));
     }
 
     pub(crate) fn chunks(&self) -> usize {
@@ -133,7 +134,8 @@ impl Board {
 
     /// Declares all chunks good.
     pub(crate) fn all_are_good(&self) {
-        (0..self.chunks).for_each(|chunk| self.words.byte(HEADER + chunk).store(GOOD, Ordering::Release));
+        (0..self.chunks)
+            .for_each(|chunk| self.words.byte(HEADER + chunk).store(GOOD, Ordering::Release));
         self.ring();
     }
 
@@ -161,7 +163,8 @@ impl Board {
             tv_nsec: longest.subsec_nanos().into(),
         };
         // Woken, timed out, interrupted or too late: the caller looks again in every case.
-        let _ = futex::wait(self.generation_word(), futex::Flags::empty(), generation, Some(&timeout));
+        let _ =
+            futex::wait(self.generation_word(), futex::Flags::empty(), generation, Some(&timeout));
     }
 
     fn swap(&self, chunk: usize, from: u8, to: u8) -> bool {
@@ -225,7 +228,12 @@ mod tests {
         ours.publish(root);
         ours.good(69);
         let theirs = Board::shared(&file, 70).unwrap();
-        assert!(theirs.describes(root, 70) && theirs.is_published() && theirs.is_good(69) && !theirs.is_good(0));
+        assert!(
+            theirs.describes(root, 70)
+                && theirs.is_published()
+                && theirs.is_good(69)
+                && !theirs.is_good(0)
+        );
         assert!(!theirs.describes(Root::of(b"n"), 70) && !theirs.describes(root, 69));
         theirs.clear();
         assert!(!ours.is_published() && !ours.is_good(69));

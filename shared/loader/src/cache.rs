@@ -122,7 +122,7 @@ impl Cache {
             found.push(Cached {
                 bytes: occupied(&stat),
                 last_used: used.map_or(written, |used| used.max(written)),
-                in_use: exclusive(&lock).is_none(),
+                in_use: matches!(Lock::of(&lock), Lock::Busy),
                 complete,
                 path,
             });
@@ -137,14 +137,20 @@ impl Cache {
     pub fn collect(&self, max_bytes: u64) -> Result<Collected, Error> {
         let mut found = self.list()?;
         found.sort_by_key(|cached| (cached.complete, cached.last_used));
-        let mut done = Collected { bytes: found.iter().map(|cached| cached.bytes).sum(), ..Collected::default() };
+        let mut done = Collected {
+            bytes: found.iter().map(|cached| cached.bytes).sum(),
+            ..Collected::default()
+        };
         for cached in found {
             if done.bytes <= max_bytes {
                 break;
             }
             let other = cached.path.with_extension(if cached.complete { "ok" } else { "state" });
             let lock = if cached.complete { &cached.path } else { &other };
-            let Some(_held) = exclusive(lock) else { continue };
+            let held = Lock::of(lock);
+            if matches!(held, Lock::Busy) {
+                continue;
+            }
             for path in [&cached.path, &other] {
                 match fs::remove_file(path) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -170,7 +176,10 @@ impl Cache {
             Some((most, Ok(done))) if done.bytes <= most => Ok(()),
             _ => Err(Error::new(Kind::Invalid, "the cache is too small")
                 .in_file(&self.dir)
-                .mismatch(format_args!("room for {bytes} bytes"), format_args!("a limit of {max_bytes}"))
+                .mismatch(
+                    format_args!("room for {bytes} bytes"),
+                    format_args!("a limit of {max_bytes}"),
+                )
                 .remedy("raise CACHE_MAX_BYTES")),
         }
     }
@@ -182,15 +191,26 @@ fn occupied(stat: &fs::Metadata) -> u64 {
     stat.blocks() * 512
 }
 
-/// The exclusive lock of a file that exists and nobody has open, held until dropped. `None` if somebody has.
-fn exclusive(path: &Path) -> Option<Option<File>> {
-    match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Some(None),
-        Err(_) => None,
-        Ok(file) => match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(error) if error == rustix::io::Errno::WOULDBLOCK => None,
-            // A file system without locks is no place for several processes anyway.
-            _ => Some(Some(file)),
-        },
+/// The exclusive lock of a file, if it can be had.
+enum Lock {
+    /// Nobody uses the file while this is held.
+    Held { _file: File },
+    /// There is no file that anybody could use.
+    Absent,
+    /// Somebody uses it.
+    Busy,
+}
+
+impl Lock {
+    fn of(path: &Path) -> Self {
+        match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::Absent,
+            Err(_) => Self::Busy,
+            Ok(file) => match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Err(error) if error == rustix::io::Errno::WOULDBLOCK => Self::Busy,
+                // A file system without locks is no place for several processes anyway.
+                _ => Self::Held { _file: file },
+            },
+        }
     }
 }

@@ -129,7 +129,8 @@ pub(crate) async fn run(
     options: &FetchOptions,
 ) -> Result<(), Error> {
     let begun = Instant::now();
-    let conducted = timeout_at(begun + options.deadline, Conductor::new(object, target, options).conduct());
+    let conducted =
+        timeout_at(begun + options.deadline, Conductor::new(object, target, options).conduct());
     conducted.await.unwrap_or_else(|_| {
         let missing = (0..target.board.chunks()).filter(|&chunk| !target.board.is_good(chunk));
         let first = missing.clone().next().unwrap_or(0);
@@ -249,7 +250,10 @@ impl<'a> Conductor<'a> {
             Err(attempts) => {
                 let times = if attempts == 1 { "" } else { "s" };
                 Err(fault
-                    .into_error(&format!("cannot be fetched ({attempts} attempt{times})"), &self.object.url())
+                    .into_error(
+                        &format!("cannot be fetched ({attempts} attempt{times})"),
+                        &self.object.url(),
+                    )
                     .bytes(self.target.bytes(&missing)))
             }
         }
@@ -288,7 +292,9 @@ impl<'a> Conductor<'a> {
             rests
         });
         // They stay taken in the queue; a failed part does not wait in line again.
-        rested.into_iter().for_each(|chunks| self.begin(chunks, false));
+        for chunks in rested {
+            self.begin(chunks, false);
+        }
     }
 
     fn double_the_late(&mut self) {
@@ -312,7 +318,7 @@ impl<'a> Conductor<'a> {
                 flight.abort.abort();
                 continue;
             };
-            let chunks = first..missing.last().unwrap_or(first) + 1;
+            let chunks = first..missing.next_back().unwrap_or(first) + 1;
             self.doubled += 1;
             self.begin(chunks, true);
         }

@@ -37,7 +37,8 @@ impl Image {
     }
 
     fn read(path: &Path, options: &OpenOptions) -> Result<Self, Error> {
-        let file = options.open(path).map_err(|e| Error::io("cannot open the snapshot", path, e))?;
+        let file =
+            options.open(path).map_err(|e| Error::io("cannot open the snapshot", path, e))?;
         let stat = file.metadata().map_err(|e| Error::io("cannot stat the snapshot", path, e))?;
         if !stat.is_file() {
             return Err(Error::new(Kind::Invalid, "not a snapshot")

@@ -44,10 +44,15 @@ impl Location {
     pub fn is_snapshot(&self) -> bool {
         match self {
             Self::Path(path) => path.extension().is_some_and(|extension| extension == "snap"),
-            Self::S3 { key, .. } => key.ends_with(".snap"),
+            Self::S3 { key, .. } => is_snapshot_name(key),
             Self::Hub { .. } => false,
         }
     }
+}
+
+/// Whether a key or file name is one of a snapshot; the case matters, as it does to stores.
+pub(crate) fn is_snapshot_name(name: &str) -> bool {
+    name.strip_suffix(".snap").is_some()
 }
 
 impl From<&Path> for Location {
@@ -103,8 +108,9 @@ impl FromStr for Location {
                 }
             }
             "file" if rest.starts_with('/') => Ok(Self::Path(PathBuf::from(rest))),
-            _ => Err(wrong("a path, s3://bucket/key or hf://org/name")
-                .remedy("Google Cloud Storage and others are reached as s3:// with AWS_ENDPOINT_URL")),
+            _ => Err(wrong("a path, s3://bucket/key or hf://org/name").remedy(
+                "Google Cloud Storage and others are reached as s3:// with AWS_ENDPOINT_URL",
+            )),
         }
     }
 }

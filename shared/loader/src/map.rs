@@ -95,7 +95,9 @@ impl Mapping {
 
     /// The same bytes as a reference-counted view that keeps the mapping alive.
     pub(crate) fn bytes(&self) -> Bytes {
-        self.area.as_ref().map_or_else(Bytes::new, |area| Bytes::from_owner(Owner(Arc::clone(area))))
+        self.area
+            .as_ref()
+            .map_or_else(Bytes::new, |area| Bytes::from_owner(Owner(Arc::clone(area))))
     }
 
     /// Fills a range of [`Mapping::memory`] through `write`. Only for the one thread that claimed the range, before
@@ -194,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_truncated_file_reads_as_zeros_and_is_reported() {
-        let file = file(&[7; 5 * 4096]);
+        let file = file(&vec![7; 5 * 4096]);
         let mapping = Mapping::of(&file, 5 * 4096).unwrap();
         assert_eq!(mapping.as_slice()[4 * 4096], 7);
         file.set_len(4096).unwrap();

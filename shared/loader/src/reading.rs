@@ -106,8 +106,10 @@ fn same_file(a: &File, b: &File) -> bool {
 
 /// Decides how the data region of a mapped file is to be read.
 pub(crate) fn choose(file: &File, mapping: &Mapping, data: Range<usize>) -> Choice {
-    let kind = fstatfs(file).map(|stat| stat.f_type as u32).unwrap_or_default();
-    if let Some((_, name)) = REMOTE.iter().find(|(magic, _)| *magic == kind) {
+    let kind = fstatfs(file).map(|stat| i128::from(stat.f_type)).unwrap_or_default();
+    // Where the field is signed and short, magics of 32 bits come out negative.
+    let is = |magic: u32| kind == i128::from(magic) || kind == i128::from(magic.cast_signed());
+    if let Some((_, name)) = REMOTE.iter().find(|(magic, _)| is(*magic)) {
         return Choice::Copy(format!("a {name} mount"));
     }
     let trials = trials(&data);

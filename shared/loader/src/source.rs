@@ -152,8 +152,7 @@ impl Fault {
             FaultKind::Local => Kind::Io,
             FaultKind::Refused => Kind::Invalid,
         };
-        let error =
-            Error::new(kind, format!("{what}: {}", self.message)).in_file(Path::new(url));
+        let error = Error::new(kind, format!("{what}: {}", self.message)).in_file(Path::new(url));
         match self.kind {
             FaultKind::Missing => error.remedy("`defrost ls` lists what is there"),
             FaultKind::Denied => error.remedy(
@@ -222,11 +221,13 @@ pub(crate) async fn open(location: &Location, store: &StoreOptions) -> Result<Op
         Location::S3 { .. } => {
             let _ = store;
             Err(Error::new(Kind::Unsupported, "built without object stores")
-            .in_file(Path::new(&location.to_string()))
-            .remedy("build with the feature `s3`, or give the path of a file"))
+                .in_file(Path::new(&location.to_string()))
+                .remedy("build with the feature `s3`, or give the path of a file"))
         }
-        Location::Hub { .. } => Err(Error::new(Kind::Unsupported, "the hub has checkpoints, not snapshots")
-            .in_file(Path::new(&location.to_string()))
-            .remedy("pack it first: `defrost pack hf://org/name`, or `defrost pull`")),
+        Location::Hub { .. } => {
+            Err(Error::new(Kind::Unsupported, "the hub has checkpoints, not snapshots")
+                .in_file(Path::new(&location.to_string()))
+                .remedy("pack it first: `defrost pack hf://org/name`, or `defrost pull`"))
+        }
     }
 }

@@ -106,7 +106,8 @@ pub fn pull(
     options: &RestoreOptions,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Root, Error> {
-    let dir = out.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let dir =
+        out.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     let beside = RestoreOptions { cache: Some(Cache::new(dir, None)), ..options.clone() };
     let snapshot = fetch(location, &beside, progress)?;
     let root = snapshot.root();

@@ -24,7 +24,7 @@ pub fn reranker(config: &Config, phases: &PhaseRecorder) -> Result<Box<dyn Backe
     let snapshot = phases.time("restore", || {
         restore(&location, &options).map_err(|error| BootError::from_error(&error))
     })?;
-    report(&snapshot, phases.since_exec());
+    report(&snapshot, phases.since_zero());
     let options = RerankerOptions {
         max_length: config.max_length,
         max_batch_tokens: config.max_batch_tokens,
@@ -73,7 +73,12 @@ fn report(snapshot: &Snapshot, at: Duration) {
         );
         return;
     }
-    tracing::info!("restoring {} ({}), {:.1} ms after exec", snapshot.root(), snapshot.origin(), ms(at));
+    tracing::info!(
+        "restoring {} ({}), {:.1} ms after exec",
+        snapshot.root(),
+        snapshot.origin(),
+        ms(at)
+    );
     let begun = Instant::now();
     let snapshot = snapshot.clone();
     let watch = move || {

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use defrost_loader::Location;
 use defrost_inference::{Reranker, RerankerOptions, RestoreOptions, restore};
+use defrost_loader::Location;
 use indicatif::ProgressBar;
 use serde::Deserialize;
 use serde_json::json;

@@ -11,8 +11,8 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::fs::{FallocateFlags, FlockOperation, MemfdFlags, SealFlags, fallocate, flock};
 
@@ -62,10 +62,15 @@ impl Cache {
             }
             fs::create_dir_all(&self.dir)?;
             let state_path = self.file(root, "state");
-            let state =
-                File::options().read(true).write(true).create(true).truncate(false).open(&state_path)?;
+            let state = File::options()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(&state_path)?;
             let partial = self.file(root, "partial");
-            let download = Download { root, complete: complete.clone(), partial, state_path, state };
+            let download =
+                Download { root, complete: complete.clone(), partial, state_path, state };
             match download.try_lead() {
                 Ok(false) => return Ok(Role::Follow(download)),
                 Ok(true) if complete.is_file() => {
@@ -83,17 +88,21 @@ impl Cache {
 
     /// Makes room for the file of a download and takes over or begins it.
     pub(crate) fn prepare(&self, download: &Download, len: u64) -> Result<File, Error> {
-        let failed = |error| Error::io("cannot keep the download in the cache", &download.partial, error);
-        let there = fs::metadata(&download.partial).map(|stat| stat.len()).unwrap_or(0);
+        let failed =
+            |error| Error::io("cannot keep the download in the cache", &download.partial, error);
+        let there = fs::metadata(&download.partial).map_or(0, |stat| stat.len());
         if there != len {
             self.make_room(len)?;
         }
-        let options = || File::options().read(true).write(true).create(true).truncate(false).clone();
+        let options =
+            || File::options().read(true).write(true).create(true).truncate(false).clone();
         let file = options().open(&download.partial).map_err(failed)?;
         file.set_len(len).map_err(failed)?;
         // Reserved now, so that a full disk is found before the download and not by a fault in the middle of it.
         match fallocate(&file, FallocateFlags::KEEP_SIZE, 0, len) {
-            Err(error) if error == rustix::io::Errno::NOSPC || error == rustix::io::Errno::DQUOT => {
+            Err(error)
+                if error == rustix::io::Errno::NOSPC || error == rustix::io::Errno::DQUOT =>
+            {
                 let _ = fs::remove_file(&download.partial);
                 Err(failed(error.into()))
             }
@@ -134,7 +143,8 @@ impl Download {
     pub(crate) fn image(&self) -> Option<Image> {
         let image = Image::open_writable(&self.partial).ok()?;
         let board = self.board(image.manifest.chunks.len()).ok()?;
-        (image.root == self.root && board.describes(self.root, image.manifest.chunks.len())).then_some(image)
+        (image.root == self.root && board.describes(self.root, image.manifest.chunks.len()))
+            .then_some(image)
     }
 
     /// Gives the file its name, durably, and stamps it. Other processes may have done so already.
@@ -149,7 +159,11 @@ impl Download {
         sync_dir(&self.complete).map_err(failed)?;
         if let Ok(stat) = file.metadata() {
             // Without a stamp the next start hashes once more.
-            let _ = stamp::write(&stamp::place(&self.complete, stamp_dir, &self.root), &self.root, &stat);
+            let _ = stamp::write(
+                &stamp::place(&self.complete, stamp_dir, &self.root),
+                &self.root,
+                &stat,
+            );
         }
         let _ = fs::remove_file(&self.state_path);
         Ok(())

@@ -35,12 +35,14 @@ pub(super) async fn fetch(
         while missing > 0 {
             if left.is_empty() {
                 left = next(&mut reply, stall).await?.ok_or_else(|| {
-                    let message = format!("the body ended after {read} of {} bytes", range.end - range.start);
+                    let message =
+                        format!("the body ended after {read} of {} bytes", range.end - range.start);
                     Fault::new(FaultKind::Broken, message)
                 })?;
                 read += left.len() as u64;
             }
-            let piece = left.split_to(left.len().min(usize::try_from(missing).unwrap_or(usize::MAX)));
+            let piece =
+                left.split_to(left.len().min(usize::try_from(missing).unwrap_or(usize::MAX)));
             missing -= piece.len() as u64;
             pieces.push(piece);
         }
@@ -69,7 +71,10 @@ pub(super) async fn ask(
     let request = Request { key: &object.key, range: range.clone(), version, fresh };
     let reply = timeout(stall, object.source.get(request)).await.map_err(|_| stalled(stall))??;
     let Some(sent) = reply.range.clone() else {
-        return Err(Fault::new(FaultKind::Wrong, "answered with the whole object (200 for a range)"));
+        return Err(Fault::new(
+            FaultKind::Wrong,
+            "answered with the whole object (200 for a range)",
+        ));
     };
     if sent != range {
         let message = format!("answered with bytes {} to {}", sent.start, sent.end);
@@ -105,9 +110,9 @@ fn shown(version: &str) -> String {
 fn accept(target: &Target, chunk: usize, pieces: &[Bytes]) -> Result<(), Fault> {
     let place = target.manifest.chunk_range(chunk);
     let mut hasher = blake3::Hasher::new();
-    pieces.iter().for_each(|piece| {
+    for piece in pieces {
         hasher.update(piece);
-    });
+    }
     let (found, expected) = (*hasher.finalize().as_bytes(), target.manifest.chunks[chunk].blake3);
     if found != expected {
         return Err(Fault::new(

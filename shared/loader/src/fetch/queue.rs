@@ -30,17 +30,17 @@ impl Queue {
         let free = |chunk: usize| !self.taken[chunk] && board.state(chunk) != GOOD;
         let low = (self.low..len).find(|&chunk| free(chunk)).unwrap_or(len);
         let wanted = |chunk: usize| free(chunk) && board.state(chunk) == WANTED;
-        let run = if let Some(first) = (low..len).find(|&chunk| wanted(chunk)) {
-            first..(first..(first + PART).min(len)).find(|&chunk| !wanted(chunk)).unwrap_or((first + PART).min(len))
-        } else if low < len {
-            low..(low..(low + PART).min(len)).find(|&chunk| !free(chunk)).unwrap_or((low + PART).min(len))
-        } else {
-            self.low = low;
-            return None;
-        };
+        let (first, fits): (usize, &dyn Fn(usize) -> bool) =
+            match (low..len).find(|&chunk| wanted(chunk)) {
+                Some(first) => (first, &wanted),
+                None => (low, &free),
+            };
+        let most = (first + PART).min(len);
+        let end = (first..most).find(|&chunk| !fits(chunk));
+        let run = first..end.unwrap_or(most);
         self.low = low;
         self.taken[run.clone()].fill(true);
-        Some(run)
+        (!run.is_empty()).then_some(run)
     }
 
     /// Chunks that are no longer anybody's business; missing ones may be taken again.

@@ -93,7 +93,10 @@ mod tests {
         }
         assert_eq!(retries.after(7, &fault(FaultKind::Unavailable)), Err(ATTEMPTS));
         assert_eq!(retries.attempts(7), ATTEMPTS);
-        assert!(retries.after(8, &fault(FaultKind::Broken)).is_ok(), "other chunks are not affected");
+        assert!(
+            retries.after(8, &fault(FaultKind::Broken)).is_ok(),
+            "other chunks are not affected"
+        );
     }
 
     #[test]

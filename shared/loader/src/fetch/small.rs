@@ -55,7 +55,10 @@ async fn first(
         Fault::new(FaultKind::Stalled, format!("nothing came for {} s", stall.as_secs_f64()))
     })??;
     let Some(range) = reply.range.clone() else {
-        return Err(Fault::new(FaultKind::Wrong, "answered with the whole object (200 for a range)"));
+        return Err(Fault::new(
+            FaultKind::Wrong,
+            "answered with the whole object (200 for a range)",
+        ));
     };
     if range != (0..PAGE.min(reply.total)) {
         let message = format!("answered with bytes {} to {}", range.start, range.end);

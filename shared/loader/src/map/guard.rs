@@ -103,13 +103,18 @@ fn install() -> io::Result<libc::sigaction> {
     }
 }
 
-extern "C" fn on_fault(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+extern "C" fn on_fault(
+    signal: libc::c_int,
+    info: *mut libc::siginfo_t,
+    context: *mut libc::c_void,
+) {
     // SAFETY: the kernel passes a valid siginfo to a handler installed with SA_SIGINFO.
     let address = unsafe { (*info).si_addr() } as usize;
     for slot in &TABLE {
         let start = slot.start.load(Ordering::Acquire);
         let len = slot.len.load(Ordering::Relaxed);
-        if start != 0 && (start..start + len).contains(&address) && zero_from(address, start + len) {
+        if start != 0 && (start..start + len).contains(&address) && zero_from(address, start + len)
+        {
             slot.lost.store(true, Ordering::Release);
             return;
         }

@@ -10,6 +10,7 @@ use std::time::UNIX_EPOCH;
 use bytes::Bytes;
 
 use super::{Body, Boxed, Fault, FaultKind, Listed, Reply, Request, Source};
+use crate::location::is_snapshot_name;
 use crate::temporary::Temporary;
 
 /// Bytes read and written at a time.
@@ -27,7 +28,8 @@ pub(crate) fn split(path: &Path) -> (PathBuf, String) {
         return (path.to_path_buf(), String::new());
     }
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let dir =
+        path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     (dir.to_path_buf(), name.unwrap_or_default())
 }
 
@@ -49,7 +51,7 @@ impl Source for Dir {
                 let entry = entry.map_err(local)?;
                 let key = entry.file_name().to_string_lossy().into_owned();
                 let Ok(stat) = entry.metadata() else { continue };
-                if stat.is_file() && key.ends_with(".snap") && key.starts_with(prefix) {
+                if stat.is_file() && is_snapshot_name(&key) && key.starts_with(prefix) {
                     let url = self.url(&key);
                     found.push(Listed { key, url, len: stat.len(), modified: Some(stat.mtime()) });
                 }
@@ -70,7 +72,10 @@ impl Source for Dir {
             }
             let end = request.range.end.min(stat.len());
             if request.range.start >= end {
-                return Err(Fault::new(FaultKind::Wrong, format!("the file has {} bytes", stat.len())));
+                return Err(Fault::new(
+                    FaultKind::Wrong,
+                    format!("the file has {} bytes", stat.len()),
+                ));
             }
             let range = request.range.start..end;
             let body = Box::new(Piecewise { file, range: range.clone() });

@@ -22,7 +22,8 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
-    Credentials, Region, ResponseChecksumValidation, SharedHttpClient, StalledStreamProtectionConfig,
+    Credentials, Region, ResponseChecksumValidation, SharedHttpClient,
+    StalledStreamProtectionConfig,
 };
 use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
@@ -30,6 +31,7 @@ use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use bytes::Bytes;
 
 use super::{Body, Boxed, Fault, FaultKind, Listed, Reply, Request, Source, StoreOptions};
+use crate::location::is_snapshot_name;
 
 /// How long a connection may take to be made, TLS included; AWS's own default.
 const CONNECT: Duration = Duration::from_millis(3100);
@@ -48,7 +50,8 @@ impl S3 {
     pub(crate) async fn new(bucket: String, store: &StoreOptions) -> Self {
         let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let endpoint = store.endpoint_url.clone();
-        let endpoint = endpoint.or_else(|| set("AWS_ENDPOINT_URL_S3")).or_else(|| set("AWS_ENDPOINT_URL"));
+        let endpoint =
+            endpoint.or_else(|| set("AWS_ENDPOINT_URL_S3")).or_else(|| set("AWS_ENDPOINT_URL"));
         let region = RegionProviderChain::first_try(store.region.clone().map(Region::new))
             .or_else(EnvironmentVariableRegionProvider::new())
             .or_else(ProfileFileRegionProvider::new());
@@ -69,7 +72,8 @@ impl S3 {
         if store.skip_signature.unwrap_or_else(|| skip().is_some_and(|value| yes(&value))) {
             loader = loader.no_credentials();
         } else if let Some((id, secret)) = &store.credentials {
-            loader = loader.credentials_provider(Credentials::new(id, secret, None, None, "options"));
+            loader =
+                loader.credentials_provider(Credentials::new(id, secret, None, None, "options"));
         }
         let shared = loader.load().await;
         let endpoint = endpoint.is_some() || shared.endpoint_url().is_some();
@@ -98,7 +102,9 @@ impl S3 {
             .range(format!("bytes={}-{last}", request.range.start))
             .set_if_match(request.version.map(str::to_owned))
             .customize()
-            .config_override(aws_sdk_s3::config::Config::builder().retry_config(RetryConfig::disabled()))
+            .config_override(
+                aws_sdk_s3::config::Config::builder().retry_config(RetryConfig::disabled()),
+            )
             .send()
             .await
             .map_err(|error| fault(&error))?;
@@ -110,7 +116,9 @@ impl S3 {
         }
         let (range, total) = match said.flatten() {
             Some((range, total)) => (Some(range), total),
-            None => (None, answer.content_length().and_then(|len| len.try_into().ok()).unwrap_or(0)),
+            None => {
+                (None, answer.content_length().and_then(|len| len.try_into().ok()).unwrap_or(0))
+            }
         };
         let version = answer.e_tag().unwrap_or_default().to_owned();
         Ok(Reply { version, total, range, body: Box::new(Stream(answer.body)) })
@@ -118,18 +126,25 @@ impl S3 {
 
     async fn pages(&self, prefix: &str) -> Result<Vec<Listed>, Fault> {
         let mut found = Vec::new();
-        let mut pages =
-            self.client.list_objects_v2().bucket(&self.bucket).prefix(prefix).into_paginator().send();
+        let mut pages = self
+            .client
+            .list_objects_v2()
+            .bucket(&self.bucket)
+            .prefix(prefix)
+            .into_paginator()
+            .send();
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| fault(&error))?;
             for object in page.contents() {
                 let key = object.key().unwrap_or_default();
-                if key.ends_with(".snap") {
+                if is_snapshot_name(key) {
                     found.push(Listed {
                         key: key.to_owned(),
                         url: self.url(key),
                         len: object.size().and_then(|size| size.try_into().ok()).unwrap_or(0),
-                        modified: object.last_modified().map(aws_sdk_s3::primitives::DateTime::secs),
+                        modified: object
+                            .last_modified()
+                            .map(aws_sdk_s3::primitives::DateTime::secs),
                     });
                 }
             }
@@ -236,14 +251,18 @@ where
             };
             Fault::new(kind, format!("answered {status} ({said}){remedy}"))
         }
-        SdkError::TimeoutError(_) => Fault::new(FaultKind::Unavailable, format!("no connection in time ({said})")),
+        SdkError::TimeoutError(_) => {
+            Fault::new(FaultKind::Unavailable, format!("no connection in time ({said})"))
+        }
         SdkError::DispatchFailure(failure) if failure.is_io() || failure.is_timeout() => {
             Fault::new(FaultKind::Unavailable, format!("no answer ({said})"))
         }
         SdkError::DispatchFailure(_) if said.contains("redential") => {
             Fault::new(FaultKind::Denied, format!("no credentials ({said})"))
         }
-        SdkError::DispatchFailure(_) => Fault::new(FaultKind::Unavailable, format!("no answer ({said})")),
+        SdkError::DispatchFailure(_) => {
+            Fault::new(FaultKind::Unavailable, format!("no answer ({said})"))
+        }
         _ => Fault::new(FaultKind::Refused, said),
     }
 }
@@ -252,7 +271,8 @@ where
 fn shorten(text: &str) -> String {
     const LONGEST: usize = 240;
     let text = text.split(" (").next().filter(|head| head.len() > 20).unwrap_or(text);
-    let mut out: String = text.chars().take(LONGEST).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut out: String =
+        text.chars().take(LONGEST).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if text.chars().nth(LONGEST).is_some() {
         out.push_str("...");
     }
@@ -266,7 +286,15 @@ mod tests {
     #[test]
     fn content_ranges_are_read_strictly() {
         assert_eq!(parse_content_range("bytes 0-4095/5000"), Some((0..4096, 5000)));
-        for wrong in ["", "bytes */5000", "bytes 5-4/10", "bytes 0-10/10", "bytes 0-1", "0-1/2/3", "bytes 0-1/*"] {
+        for wrong in [
+            "",
+            "bytes */5000",
+            "bytes 5-4/10",
+            "bytes 0-10/10",
+            "bytes 0-1",
+            "0-1/2/3",
+            "bytes 0-1/*",
+        ] {
             assert_eq!(parse_content_range(wrong), None, "{wrong}");
         }
     }

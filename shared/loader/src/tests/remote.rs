@@ -37,7 +37,12 @@ impl Fixture {
         for layer in 0..chunks.div_ceil(16) {
             sample.segment(&format!("layer.{layer}"));
             let rows = 16.min(chunks - layer * 16);
-            sample.tensor(&format!("layer.{layer}.w"), Dtype::U8, "packed", &[rows, SMALL_CHUNK as usize]);
+            sample.tensor(
+                &format!("layer.{layer}.w"),
+                Dtype::U8,
+                "packed",
+                &[rows, SMALL_CHUNK as usize],
+            );
         }
         Self::of(sample, server)
     }
@@ -45,7 +50,8 @@ impl Fixture {
     fn of(sample: Sample, server: Options) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("packed.snap");
-        let mut writer = SnapshotWriter::with_chunk_size(&path, sample.plan.clone(), SMALL_CHUNK).unwrap();
+        let mut writer =
+            SnapshotWriter::with_chunk_size(&path, sample.plan.clone(), SMALL_CHUNK).unwrap();
         sample.data.iter().for_each(|(name, bytes)| writer.write(name, bytes).unwrap());
         let root = writer.finish().unwrap();
         let file = std::fs::read(&path).unwrap();
@@ -113,7 +119,7 @@ impl Fixture {
 pub(super) fn remote_options(endpoint: &str) -> RestoreOptions {
     RestoreOptions {
         fetch: FetchOptions {
-            deadline: Duration::from_secs(60),
+            deadline: Duration::from_mins(1),
             connections: 2..=8,
             stall: Duration::from_millis(300),
         },

@@ -216,7 +216,8 @@ impl Gate {
     /// Bytes of good chunks, and of all.
     pub(crate) fn good_bytes(&self) -> (u64, u64) {
         let good = (0..self.board.chunks()).filter(|&chunk| self.board.is_good(chunk));
-        let bytes = good.map(|chunk| self.manifest.chunk_range(chunk)).map(|place| place.end - place.start);
+        let bytes =
+            good.map(|chunk| self.manifest.chunk_range(chunk)).map(|place| place.end - place.start);
         (bytes.sum(), self.manifest.data_len)
     }
 
@@ -224,7 +225,8 @@ impl Gate {
     pub(crate) fn progress(&self) -> (u64, Duration, bool) {
         let failed = self.failed.load(Ordering::Acquire);
         let complete = !failed
-            && (self.complete.load(Ordering::Acquire) || self.board.all_good(0..self.board.chunks()));
+            && (self.complete.load(Ordering::Acquire)
+                || self.board.all_good(0..self.board.chunks()));
         let duration = self.duration.get().copied().unwrap_or_else(|| self.begun.elapsed());
         (self.checked.load(Ordering::Relaxed), duration, complete)
     }

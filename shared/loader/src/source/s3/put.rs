@@ -55,7 +55,8 @@ pub(super) async fn file(
     let stored = stored.await;
     if stored.is_err() {
         // The first failure is the one to tell.
-        let _ = client.abort_multipart_upload().bucket(bucket).key(key).upload_id(upload).send().await;
+        let _ =
+            client.abort_multipart_upload().bucket(bucket).key(key).upload_id(upload).send().await;
     }
     stored
 }
@@ -106,5 +107,7 @@ async fn parts(
 async fn stream(file: &Path, offset: u64, len: u64) -> Result<ByteStream, Fault> {
     let body = ByteStream::read_from().path(file).offset(offset).length(Length::Exact(len));
     let body = body.build().await;
-    body.map_err(|error| Fault::new(FaultKind::Local, format!("cannot read {}: {error}", file.display())))
+    body.map_err(|error| {
+        Fault::new(FaultKind::Local, format!("cannot read {}: {error}", file.display()))
+    })
 }

@@ -71,16 +71,25 @@ fn cases() -> Vec<Case> {
         for stage in ["superblock", "manifest", "data"] {
             let always = match (fault, stage) {
                 // The first request takes whatever version there is, and what it then reads is not a snapshot.
-                (Fault::NewVersion | Fault::SilentNewVersion, "superblock") => Kind::Corrupt,
-                (Fault::NewVersion | Fault::SilentNewVersion, "manifest") => Kind::Corrupt,
+                (Fault::NewVersion | Fault::SilentNewVersion, "superblock" | "manifest") => {
+                    Kind::Corrupt
+                }
                 _ => kind,
             };
-            let once = if is_final(always) || always == Kind::Corrupt { Refused(always) } else { Restored };
+            let once = if is_final(always) || always == Kind::Corrupt {
+                Refused(always)
+            } else {
+                Restored
+            };
             cases.push(Case { fault, stage, when: When::Always, outcome: Refused(always) });
             cases.push(Case { fault, stage, when: When::Nth(1), outcome: once });
         }
         if !is_final(kind) {
-            for when in [When::Every(3), When::PerMille { p: 10, seed: 3 }, When::PerMille { p: 200, seed: 5 }] {
+            for when in [
+                When::Every(3),
+                When::PerMille { p: 10, seed: 3 },
+                When::PerMille { p: 200, seed: 5 },
+            ] {
                 cases.push(Case { fault, stage: "all", when, outcome: Restored });
             }
         }
@@ -90,7 +99,8 @@ fn cases() -> Vec<Case> {
 
 fn run(case: &Case) -> (Result<(), Error>, u64, Duration) {
     let fixture = Fixture::with_chunks(48, Options::default());
-    let rule = Rule { on: stage(case.stage, fixture.data_offset()), when: case.when, fault: case.fault };
+    let rule =
+        Rule { on: stage(case.stage, fixture.data_offset()), when: case.when, fault: case.fault };
     fixture.server.add_rule(rule);
     let begun = Instant::now();
     let result = fixture.restore(&fixture.by_root()).map(drop);
@@ -128,14 +138,21 @@ fn every_fault_ends_in_the_right_snapshot_or_one_clear_error() {
     });
     let mut rows = rows.into_inner().unwrap();
     rows.sort_by_key(|row| row.0);
-    println!("{:<26} {:<11} {:<30} {:>8} {:>8}  outcome", "fault", "requests", "when", "sent", "ms");
+    println!(
+        "{:<26} {:<11} {:<30} {:>8} {:>8}  outcome",
+        "fault", "requests", "when", "sent", "ms"
+    );
     for (_, case, result, requests, took) in &rows {
         let outcome = match result {
             Ok(()) => "restored".to_owned(),
             Err(error) => format!("{:?}: {error}", error.kind()),
         };
         let (fault, when) = (format!("{:?}", case.fault), format!("{:?}", case.when));
-        println!("{fault:<26} {:<11} {when:<30} {requests:>8} {:>8}  {outcome}", case.stage, took.as_millis());
+        println!(
+            "{fault:<26} {:<11} {when:<30} {requests:>8} {:>8}  {outcome}",
+            case.stage,
+            took.as_millis()
+        );
     }
     for (_, case, result, _, took) in &rows {
         let what = format!("{:?} {} {:?}", case.fault, case.stage, case.when);
@@ -147,14 +164,18 @@ fn every_fault_ends_in_the_right_snapshot_or_one_clear_error() {
                 assert!(text.starts_with("s3://models/"), "{what}: no object in {text}");
                 assert!(!text.contains('\n'), "{what}: more than a line: {text}");
                 if kind != Kind::Corrupt {
-                    let range = error.range().unwrap_or_else(|| panic!("{what}: no range in {text}"));
-                    assert!(text.contains(&format!("bytes {} to {}", range.start, range.end)), "{text}");
+                    let range =
+                        error.range().unwrap_or_else(|| panic!("{what}: no range in {text}"));
+                    assert!(
+                        text.contains(&format!("bytes {} to {}", range.start, range.end)),
+                        "{text}"
+                    );
                     assert!(text.contains("attempt"), "{what}: {text}");
                 }
             }
             (result, outcome) => panic!("{what}: expected {outcome:?}, found {result:?}"),
         }
-        assert!(*took < Duration::from_secs(60), "{what}: beyond the deadline");
+        assert!(*took < Duration::from_mins(1), "{what}: beyond the deadline");
     }
 }
 

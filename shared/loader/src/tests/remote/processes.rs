@@ -76,8 +76,10 @@ fn digest(fixture: &Fixture) -> String {
 fn eight_processes_on_an_empty_cache_fetch_one_copy() {
     let fixture = Fixture::with_chunks(2048, Options::default());
     let mut children: Vec<Child> = (0..8).map(|_| spawn(&fixture, true)).collect();
-    let mut outputs: Vec<_> =
-        children.iter_mut().map(|child| BufReader::new(child.stdout.take().unwrap()).lines()).collect();
+    let mut outputs: Vec<_> = children
+        .iter_mut()
+        .map(|child| BufReader::new(child.stdout.take().unwrap()).lines())
+        .collect();
     let expected = digest(&fixture);
     for lines in &mut outputs {
         let read = lines.find_map(|line| line.unwrap().strip_prefix("read ").map(str::to_owned));
@@ -89,7 +91,12 @@ fn eight_processes_on_an_empty_cache_fetch_one_copy() {
     }
     let shares: Vec<u64> = outputs
         .iter_mut()
-        .map(|lines| lines.filter_map(|line| line.unwrap().strip_prefix("pss ").and_then(|n| n.parse().ok())).last().unwrap())
+        .map(|lines| {
+            lines
+                .filter_map(|line| line.unwrap().strip_prefix("pss ").and_then(|n| n.parse().ok()))
+                .last()
+                .unwrap()
+        })
         .collect();
     for mut child in children {
         assert!(child.wait().unwrap().success());
@@ -116,7 +123,7 @@ fn a_download_killed_at_any_moment_is_taken_up_where_it_was() {
         // A chain of killed starts, then one that lives.
         std::fs::remove_dir_all(fixture.cache()).unwrap_or_default();
         let mut sent_before = 0;
-        for _ in 0..1 + random.below(4) {
+        for _ in 0..=random.below(4) {
             fixture.server.reset_stats();
             let child = Arc::new(Mutex::new(spawn(&fixture, false)));
             let victim = Arc::clone(&child);
@@ -136,7 +143,9 @@ fn a_download_killed_at_any_moment_is_taken_up_where_it_was() {
         let _ = sent_before;
         most = most.max(sent);
     }
-    println!("{done} kills; the longest restart fetched {most} of {whole} bytes, {again} may be fetched twice per kill");
+    println!(
+        "{done} kills; the longest restart fetched {most} of {whole} bytes, {again} may be fetched twice per kill"
+    );
 }
 
 /// Waits for the end without holding the lock that the killer needs.

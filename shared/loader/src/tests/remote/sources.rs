@@ -23,7 +23,8 @@ fn s3s_fs(dir: &Path) -> String {
     let url = format!("http://{}", listener.local_addr().unwrap());
     let (ready, started) = mpsc::channel();
     std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         runtime.unwrap().block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             ready.send(()).unwrap();
@@ -32,7 +33,9 @@ fn s3s_fs(dir: &Path) -> String {
                 let service = service.clone();
                 tokio::spawn(async move {
                     let io = hyper_util::rt::TokioIo::new(stream);
-                    let _ = hyper::server::conn::http1::Builder::new().serve_connection(io, service).await;
+                    let _ = hyper::server::conn::http1::Builder::new()
+                        .serve_connection(io, service)
+                        .await;
                 });
             }
         });

@@ -48,14 +48,16 @@ fn what_a_reader_waits_for_is_fetched_first() {
     snapshot.wait(&last.bytes[15 * 4096..]).unwrap();
     let ranges = &fixture.server.stats().ranges[&format!("models/{}.snap", fixture.root)];
     let chunk = |range: &std::ops::Range<u64>| (range.start - fixture.data_offset()) / 4096;
-    let data: Vec<u64> = ranges.iter().filter(|range| range.start >= fixture.data_offset()).map(chunk).collect();
+    let data: Vec<u64> =
+        ranges.iter().filter(|range| range.start >= fixture.data_offset()).map(chunk).collect();
     assert_eq!(data[..2], [0, 255], "{data:?}");
 }
 
 #[test]
 fn bytes_of_another_snapshot_are_refused() {
     let (one, other) = (Fixture::new(), Fixture::with_chunks(2, Options::default()));
-    let (one, other) = (one.restore(&one.by_root()).unwrap(), other.restore(&other.by_root()).unwrap());
+    let (one, other) =
+        (one.restore(&one.by_root()).unwrap(), other.restore(&other.by_root()).unwrap());
     let foreign = other.tensor("layer.0.w").unwrap();
     assert_eq!(one.wait(&foreign.bytes).unwrap_err().kind(), Kind::Invalid);
     assert_eq!(one.wait(b"elsewhere").unwrap_err().kind(), Kind::Invalid);

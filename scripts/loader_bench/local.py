@@ -41,8 +41,7 @@ def measure(field: list, model: dict, states: list[str], rounds: int, seed: int)
     pairs = [(who, state) for who in field for state in states if state in who.states and state != "fresh"]
     if not pairs:
         return lines, remarks
-    needed_mib = FOOTPRINT * model["mib"]
-    memory.pretouch(max(memory.free_mib(), needed_mib))
+    reserve = memory.Reserve(FOOTPRINT * model["mib"])
     for number in range(rounds):
         order.shuffle(pairs)
         for done, (who, state) in enumerate(pairs):
@@ -50,24 +49,25 @@ def measure(field: list, model: dict, states: list[str], rounds: int, seed: int)
             if who.name in failed:
                 continue
             try:
-                line = once(who, state, model, cache, needed_mib)
+                line = once(who, state, model, cache, reserve)
             except (runs.Failed, page_cache.WrongState) as error:
                 failed.add(who.name)
                 remarks.append(f"failed: {who.name}, {state}: {error}")
                 continue
             lines.setdefault((who.name, state), []).append(line)
+    reserve.release()
     progress(1, 1, "done")
     return lines, remarks
 
 
-def once(who, state: str, model: dict, cache, needed_mib: int) -> dict:
+def once(who, state: str, model: dict, cache, reserve) -> dict:
     """One run in one state."""
     cache.put(who.file, state)
     if who.name == "defrost stamped":
         ensure_stamp(who, state, model, cache)
-    if needed_mib:
-        memory.pretouch(min(needed_mib, memory.free_mib()))
-    line = runs.run([*who.command, str(who.file)], who.env, model["checksum"])
+    if reserve:
+        reserve.take()
+    line = runs.run([*who.command, str(who.file)], who.env, model["checksum"], reserve)
     if who.name == "defrost stamped" and line["verification"] != "stamped":
         raise runs.Failed(f"expected a restore by stamp, found {line['verification']}")
     return line
@@ -83,17 +83,17 @@ def ensure_stamp(who, state: str, model: dict, cache):
 
 
 def fresh(field: list, model: dict, cache, lines: dict) -> list[str]:
-    """One run each, warm, on memory that nobody has used since boot; remarks on those for whom none was left."""
-    used, remarks = memory.Used(), []
+    """One run each, warm, on memory that the host has not backed; remarks on those for whom none was left."""
+    backed, remarks = memory.Backed(), []
     for done, who in enumerate(who for who in field if "fresh" in who.states):
         progress(done, len(field), f"{who.name}, fresh")
         try:
             cache.put(who.file, "fresh")
-            used.hold_all(FOOTPRINT * model["mib"])
-            lines.setdefault((who.name, "fresh"), []).append(once(who, "fresh", model, cache, 0))
+            backed.hold_all(FOOTPRINT * model["mib"])
+            lines.setdefault((who.name, "fresh"), []).append(once(who, "fresh", model, cache, None))
         except (memory.NoneLeft, runs.Failed, page_cache.WrongState) as error:
             remarks.append(f"not measured: {who.name}, fresh: {error}")
-    used.release()
+    backed.release()
     return remarks
 
 

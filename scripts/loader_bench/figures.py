@@ -9,9 +9,12 @@ STAMPED_CPU_MS = 10
 VERIFIED_CPU_MS = 60
 TIMES_FASTER = 5
 DIRECT_MARGIN = 1.10
+STORE_MARGIN = 1.10
+# Padding, manifest and superblocks come on top of the tensors.
+WIRE_SHARE = 1.01
 FIELDS = (
-    "wall_ms", "cpu_ms", "ready_ms", "ready_cpu_ms", "from_exec_ms", "process_cpu_ms", "minflt", "majflt",
-    "rss_mb", "base_rss_mb", "pss_mb", "anon_mb", "peak_rss_mb", "foreign_share",
+    "bytes", "wall_ms", "cpu_ms", "ready_ms", "ready_cpu_ms", "from_exec_ms", "process_cpu_ms", "minflt", "majflt",
+    "rss_mb", "base_rss_mb", "pss_mb", "anon_mb", "peak_rss_mb", "foreign_share", "wire_bytes", "requests",
 )  # fmt: skip
 
 
@@ -87,6 +90,7 @@ def verdicts(table: list[Row], size_bytes: int) -> list[Verdict]:
         cpu(at.get((fly, "warm")), VERIFIED_CPU_MS, scale),
         faster(at.get((stamped, "warm")), best(shipped), "best Python loader as shipped"),
         faster(at.get((eager, "warm")), best(checked), "best Python loader that verifies"),
+        started(at.get((stamped, "warm")), best(shipped, from_exec_ms)),
     ]
     for state in ("warm", "cold"):
         for name, rival in [
@@ -100,9 +104,39 @@ def verdicts(table: list[Row], size_bytes: int) -> list[Verdict]:
     return judged
 
 
-def best(table: list[Row]) -> Row | None:
-    """The row with the lowest median wall time."""
-    return min(table, key=lambda row: row.wall_ms, default=None)
+def object_store_verdicts(table: list[Row], networks: list[str]) -> list[Verdict]:
+    """What a restore from an object store should keep: near the same requests without hashing and writing, no byte
+    twice, and sooner than the loaders in Python."""
+    judged = []
+    for network in networks:
+        here = {row.name: row for row in table if row.state == network}
+        mine = here.get("defrost s3")
+        judged.append(not_slower(mine, here.get("AWS SDK, same ranges"), "the same ranges without hashing", STORE_MARGIN))
+        judged.append(not_slower(mine, best([row for row in here.values() if row.kind == "loader"]), "any loader", 1.0))
+        if mine:
+            share = mine.median["wire_bytes"] / mine.median["bytes"]
+            promise = f"{network}, {mine.name}: no byte twice on the wire"
+            judged.append(Verdict(promise, f"{share:.3f} of the content", share <= WIRE_SHARE))
+    return judged
+
+
+def best(table: list[Row], key=lambda row: row.wall_ms) -> Row | None:
+    """The row with the lowest median wall time, or whatever `key` takes."""
+    return min(table, key=key, default=None)
+
+
+def from_exec_ms(row: Row) -> float:
+    """Median time from exec until every page was read."""
+    return row.median["from_exec_ms"]
+
+
+def started(row: Row | None, rival: Row | None) -> Verdict:
+    """TIMES_FASTER from exec: with interpreter and imports, as a start from nothing has them."""
+    promise = f"warm, {row.name if row else '?'}: from exec at least {TIMES_FASTER}x faster than any Python loader"
+    if row is None or rival is None:
+        return Verdict(promise, "-", None)
+    ratio = from_exec_ms(rival) / from_exec_ms(row)
+    return Verdict(promise, f"{ratio:.1f}x ({rival.name})", ratio >= TIMES_FASTER)
 
 
 def cpu(row: Row | None, limit_ms: float, scale: float) -> Verdict:

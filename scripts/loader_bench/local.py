@@ -2,13 +2,13 @@
 
 import json
 import os
-import random
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 from loader_bench import contestants, machine, memory, page_cache, peer_env, runs
+from loader_bench import rounds as all_rounds
 
 # Memory that a run may need, in sizes of the checkpoint: file bytes and two copies.
 FOOTPRINT = 3
@@ -33,31 +33,17 @@ def prepare(binary: Path, folder: Path, mib: int, venv: Path) -> dict:
 
 
 def measure(field: list, model: dict, states: list[str], rounds: int, seed: int) -> tuple[dict, list[str]]:
-    """All lines by (name, state), and a remark for each contestant that failed; it is not tried again."""
-    lines, remarks, failed = {}, [], set()
-    cache, order = page_cache.Cache(), random.Random(seed)
+    """All lines by (name, state), and a remark for each contestant that failed."""
+    cache, lines, remarks = page_cache.Cache(), {}, []
     if "fresh" in states:
         remarks += fresh(field, model, cache, lines)
     pairs = [(who, state) for who in field for state in states if state in who.states and state != "fresh"]
-    if not pairs:
-        return lines, remarks
     reserve = memory.Reserve(FOOTPRINT * model["mib"])
-    for number in range(rounds):
-        order.shuffle(pairs)
-        for done, (who, state) in enumerate(pairs):
-            progress(number * len(pairs) + done, rounds * len(pairs), f"{who.name}, {state}")
-            if who.name in failed:
-                continue
-            try:
-                line = once(who, state, model, cache, reserve)
-            except (runs.Failed, page_cache.WrongState) as error:
-                failed.add(who.name)
-                remarks.append(f"failed: {who.name}, {state}: {error}")
-                continue
-            lines.setdefault((who.name, state), []).append(line)
+    more, failures = all_rounds.measure(
+        pairs, rounds, seed, lambda who, state: once(who, state, model, cache, reserve)
+    )
     reserve.release()
-    progress(1, 1, "done")
-    return lines, remarks
+    return lines | more, remarks + failures
 
 
 def once(who, state: str, model: dict, cache, reserve) -> dict:
@@ -86,7 +72,7 @@ def fresh(field: list, model: dict, cache, lines: dict) -> list[str]:
     """One run each, warm, on memory that the host has not backed; remarks on those for whom none was left."""
     backed, remarks = memory.Backed(), []
     for done, who in enumerate(who for who in field if "fresh" in who.states):
-        progress(done, len(field), f"{who.name}, fresh")
+        all_rounds.progress(done, len(field), f"{who.name}, fresh")
         try:
             cache.put(who.file, "fresh")
             backed.hold_all(FOOTPRINT * model["mib"])
@@ -95,12 +81,6 @@ def fresh(field: list, model: dict, cache, lines: dict) -> list[str]:
             remarks.append(f"not measured: {who.name}, fresh: {error}")
     backed.release()
     return remarks
-
-
-def progress(done: int, total: int, what: str):
-    """One line on a terminal, nothing elsewhere."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{done}/{total} {what}", end="" if done < total else "\n", file=sys.stderr, flush=True)
 
 
 def field(binary: Path, folder: Path, venv: Path, only: list[str]) -> tuple[list, list[str]]:

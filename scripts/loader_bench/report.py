@@ -15,6 +15,10 @@ COLUMNS = [
     ("anon MB", lambda row: f"{row.median['anon_mb']:.0f}"),
     ("peak RSS MB", lambda row: f"{row.median['peak_rss_mb']:.0f}"),
 ]
+ON_THE_WIRE = [
+    ("wire MB", lambda row: f"{row.median['wire_bytes'] / 1e6:.0f}"),
+    ("requests", lambda row: f"{row.median['requests']:.0f}"),
+]
 NOTES = """Medians over the runs, each a fresh process, in random order. Wall and CPU run from after the imports (Python)
 or after exec (Rust) until one byte of every page has been read; *from exec* includes interpreter and imports, *process
 CPU* everything. All contestants had the same content, by checksum. *Hashes* says whether every byte was compared with a
@@ -46,11 +50,12 @@ def heading(facts: dict, options: dict) -> str:
 
 def state_table(table: list[Row]) -> str:
     """One state, the fastest first."""
-    lines = ["| | hashes | " + " | ".join(name for name, _ in COLUMNS) + " |"]
-    lines.append("| --- | --- |" + " ---: |" * len(COLUMNS))
+    columns = COLUMNS + (ON_THE_WIRE if "wire_bytes" in table[0].median else [])
+    lines = ["| | hashes | " + " | ".join(name for name, _ in columns) + " |"]
+    lines.append("| --- | --- |" + " ---: |" * len(columns))
     for row in sorted(table, key=lambda row: row.wall_ms):
         name = f"**{row.name}**" if row.kind == "ours" else f"*{row.name}*" if row.kind == "floor" else row.name
-        cells = [cell(row) for _, cell in COLUMNS]
+        cells = [cell(row) for _, cell in columns]
         hashes = "yes" if row.verified else "stamp" if row.kind == "ours" else "no"
         lines.append(f"| {name} | {hashes} | " + " | ".join(cells) + " |")
     foreign = max(row.median["foreign_share"] for row in table)

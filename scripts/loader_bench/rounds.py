@@ -1,0 +1,36 @@
+"""Rounds of everyone in every setting, in a new random order each round, so that slow drifts hit all alike."""
+
+import random
+import sys
+
+from loader_bench import page_cache, runs
+
+
+def measure(pairs: list, rounds: int, seed: int, once) -> tuple[dict, list[str]]:
+    """Calls `once(who, setting)` for all pairs in each round.
+
+    Returns all lines by (name, setting), and a remark for each contestant that failed; it is not tried again.
+    """
+    lines, remarks, failed = {}, [], set()
+    order, pairs = random.Random(seed), list(pairs)
+    for number in range(rounds):
+        order.shuffle(pairs)
+        for done, (who, setting) in enumerate(pairs):
+            progress(number * len(pairs) + done, rounds * len(pairs), f"{who.name}, {setting}")
+            if who.name in failed:
+                continue
+            try:
+                line = once(who, setting)
+            except (runs.Failed, page_cache.WrongState) as error:
+                failed.add(who.name)
+                remarks.append(f"failed: {who.name}, {setting}: {error}")
+                continue
+            lines.setdefault((who.name, setting), []).append(line)
+    progress(1, 1, "done")
+    return lines, remarks
+
+
+def progress(done: int, total: int, what: str):
+    """One line on a terminal, nothing elsewhere."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{done}/{total} {what}", end="" if done < total else "\n", file=sys.stderr, flush=True)

@@ -14,15 +14,17 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::median;
+use defrost_loader::{Location, StoreOptions};
+
 use crate::print::say;
 use crate::{health, http, pack, progress};
 
 /// Arguments of `defrost bench boot`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The snapshot to boot.
+    /// The snapshot to boot: a path or s3://bucket/key.
     #[arg(long, required_unless_present = "checkpoint")]
-    model: Option<PathBuf>,
+    model: Option<Location>,
     /// Pack this checkpoint first, and time that too.
     #[arg(long, conflicts_with = "model")]
     checkpoint: Option<String>,
@@ -41,6 +43,12 @@ pub(crate) struct Args {
     /// `NUM_THREADS` of the function.
     #[arg(long)]
     num_threads: Option<usize>,
+    /// Start every run with an empty cache, so that a snapshot in an object store is fetched each time.
+    #[arg(long)]
+    empty_cache: bool,
+    /// Documents of the first request, each of some 60 tokens.
+    #[arg(long, default_value_t = 1)]
+    documents: usize,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -78,7 +86,7 @@ fn measure(args: &Args, scratch: &Path) -> Result<()> {
                 template: None,
                 max_length: None,
             })?;
-            (out, Some(start.elapsed().as_secs_f64()))
+            (out.as_path().into(), Some(start.elapsed().as_secs_f64()))
         }
         (None, None) => bail!("give --model or --checkpoint"),
     };
@@ -93,18 +101,24 @@ fn measure(args: &Args, scratch: &Path) -> Result<()> {
         bar.inc(1);
     }
     bar.finish_and_clear();
-    let size = std::fs::metadata(&model)?.len();
+    let size = match &model {
+        Location::Path(path) => std::fs::metadata(path)?.len(),
+        elsewhere => defrost_loader::list(elsewhere, &StoreOptions::default())?
+            .iter()
+            .map(|one| one.len)
+            .sum(),
+    };
     report(args, &runs, size, pack_seconds)
 }
 
-fn boot(function: &Path, model: &Path, args: &Args, scratch: &Path) -> Result<Run> {
+fn boot(function: &Path, model: &Location, args: &Args, scratch: &Path) -> Result<Run> {
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free));
     let log = scratch.join("function.log");
     let mut command = Command::new(function);
     command
         .env_remove("AWS_LAMBDA_RUNTIME_API")
-        .env("MODEL", model)
+        .env("MODEL", model.to_string())
         .env("HOST", "127.0.0.1")
         .env("PORT", free.to_string())
         .env("VERIFY", &args.verify)
@@ -114,8 +128,14 @@ fn boot(function: &Path, model: &Path, args: &Args, scratch: &Path) -> Result<Ru
     if let Some(threads) = args.num_threads {
         command.env("NUM_THREADS", threads.to_string());
     }
-    let body = json!({"query": "who wrote it?", "documents": ["Harper Lee wrote it in 1960."]});
-    let body = body.to_string();
+    if args.empty_cache {
+        let cache = scratch.join("cache");
+        // It is not there before the first run.
+        let _ = std::fs::remove_dir_all(&cache);
+        command.env("CACHE_DIR", cache);
+    }
+    let body =
+        json!({"query": "who wrote it?", "documents": documents(args.documents)}).to_string();
     let start = Instant::now();
     let mut child =
         command.spawn().with_context(|| format!("cannot start {}", function.display()))?;
@@ -132,6 +152,15 @@ fn boot(function: &Path, model: &Path, args: &Args, scratch: &Path) -> Result<Ru
         let log = std::fs::read_to_string(&log).unwrap_or_default();
         format!("the function's log:\n{}", log.trim_end())
     })
+}
+
+/// One short document, or so many of a paragraph each.
+fn documents(count: usize) -> Vec<String> {
+    let short = "Harper Lee wrote it in 1960.";
+    match count {
+        0 | 1 => vec![short.to_owned()],
+        _ => (0..count).map(|number| format!("{number}: {}", [short; 7].join(" "))).collect(),
+    }
 }
 
 /// Sends the request as soon as somebody listens. Polls without pause: a connection refused on

@@ -100,6 +100,11 @@ impl Meter {
         self.note("checksum_ms", milliseconds(begun.elapsed()));
         self.note("bytes", bytes);
         self.note("contestant", contestant);
+        self.finish()
+    }
+
+    /// The line as it is.
+    pub(crate) fn finish(self) -> Result<String, Box<dyn Error>> {
         Ok(serde_json::to_string(&self.line)?)
     }
 

@@ -47,7 +47,7 @@ struct Arguments {
     /// Least size of the parts of an upload but the last
     #[arg(long, value_name = "BYTES", default_value_t = Options::default().min_part_bytes)]
     min_part: u64,
-    /// Fails (repeatable): FAULT[:ARGUMENT]@WHEN[@WHICH]
+    /// Fails by this rule (repeatable)
     ///
     /// FAULT: status:CODE, slow-down, denied, missing, redirect-307, stall, stall-after:BYTES,
     /// hangup, short-body:BYTES, reset:BYTES, garbage, short-length:BYTES, whole-200, wrong-range,
@@ -59,7 +59,7 @@ struct Arguments {
     ///
     /// WHICH: any, gets (the default), ranged-gets, gets-from=OFFSET, gets-touching=OFFSET, key=KEY,
     /// method=METHOD.
-    #[arg(long, value_name = "RULE")]
+    #[arg(long, value_name = "FAULT[:ARGUMENT]@WHEN[@WHICH]")]
     fault: Vec<Rule>,
 }
 

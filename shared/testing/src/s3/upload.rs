@@ -80,7 +80,7 @@ pub(super) fn complete(shared: &Shared, request: &Request) -> Result<Answer, Cod
     Ok(Answer::xml(&format!(
         "<CompleteMultipartUploadResult xmlns=\"{}\">{}{}{}{}</CompleteMultipartUploadResult>",
         xml::NAMESPACE,
-        xml::element("Location", &request.target),
+        xml::element("Location", request.target.split('?').next().unwrap_or_default()),
         xml::element("Bucket", &request.bucket),
         xml::element("Key", &request.key),
         xml::element("ETag", &etag),

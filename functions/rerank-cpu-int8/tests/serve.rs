@@ -58,7 +58,7 @@ impl Running {
     fn ask(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
         let mut stream = TcpStream::connect(self.address).unwrap();
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
              content-type: application/json\r\ncontent-length: {}\r\n\r\n",
             body.len()
         );
@@ -156,6 +156,54 @@ fn what_was_cut_or_ignored_is_said() {
     assert_eq!((status, &answer["error"]["param"]), (400, &json!("normalization")), "{answer}");
     let (status, answer) = ask(json!({"query": "q", "documents": ["a", ""], "top_n": 1e30}));
     assert_eq!((status, answer["results"].as_array().unwrap().len()), (200, 2), "{answer}");
+}
+
+/// A function that has scored and was then made ready for a memory snapshot, and its answer.
+fn quiesced(model: &Path) -> (Running, Value) {
+    let mut command = command(model);
+    command.env("SNAPSHOT_HOOKS", "true");
+    let function = Running::start(command);
+    let (status, answer) = function.ask("POST", "/v1/rerank", BODY);
+    assert_eq!(status, 200, "{answer}");
+    let (status, hooks) = function.ask("POST", "/sleep?level=1", "");
+    assert_eq!((status, &hooks["state"]), (200, &json!("quiesced")), "{hooks}");
+    (function, answer["results"].clone())
+}
+
+const BODY: &str = r#"{"query": "who?", "documents": ["Harper Lee", "Herman Melville"]}"#;
+
+#[test]
+fn scores_after_a_memory_snapshot_need_no_file_and_are_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = snapshot(dir.path(), "qwen2-mxbai", Precision::Int8);
+    let (function, before) = quiesced(&model);
+    std::fs::remove_file(&model).unwrap();
+    let (status, health) = function.ask("GET", "/health", "");
+    assert_eq!((status, &health["status"]), (503, &json!("quiesced")));
+    let (status, hooks) = function.ask("POST", "/wake_up", "");
+    assert_eq!((status, &hooks["state"]), (200, &json!("ok")), "{hooks}");
+    let (_, after) = function.ask("POST", "/v1/rerank", BODY);
+    assert_eq!(after["results"], before);
+    let (_, health) = function.ask("GET", "/health", "");
+    assert!(health["boot"]["phases"]["restored"].is_f64(), "{health}");
+}
+
+#[test]
+fn a_quiesced_process_has_let_go_of_its_snapshot() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = snapshot(dir.path(), "qwen2-mxbai", Precision::Int8);
+    let (function, before) = quiesced(&model);
+    let process = PathBuf::from(format!("/proc/{}", function.child.id()));
+    let maps = std::fs::read_to_string(process.join("maps")).unwrap();
+    assert!(!maps.contains("qwen2-mxbai.snap"), "{maps}");
+    for open in std::fs::read_dir(process.join("fd")).unwrap() {
+        let target = std::fs::read_link(open.unwrap().path()).unwrap_or_default();
+        assert!(!target.starts_with(dir.path()), "{} is open", target.display());
+    }
+    // In a mapped file the pages would be gone.
+    std::fs::File::create(&model).unwrap();
+    function.ask("POST", "/wake_up", "");
+    assert_eq!(function.ask("POST", "/v1/rerank", BODY).1["results"], before);
 }
 
 fn fails(command: &mut Command) -> (Option<i32>, String) {

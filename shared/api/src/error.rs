@@ -77,6 +77,7 @@ impl ErrorBody {
     ) -> Self {
         let (kind, tei_kind) = match status {
             401 => ("authentication_error", "Unauthorized"),
+            403 => ("permission_error", "Unauthorized"),
             404 => ("not_found_error", "Validation"),
             408 | 504 => ("timeout_error", "Backend"),
             429 => ("rate_limit_error", "Overloaded"),

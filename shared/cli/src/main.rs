@@ -1,4 +1,4 @@
-//! `defrost`: prepares snapshots, looks into them, scores with them once, and measures.
+//! `defrost`: prepares snapshots, moves them, looks into them, scores with them once, and measures.
 //!
 //! Exit codes: 0 done, 1 the work failed (one line on stderr says why), 2 wrong usage.
 
@@ -10,10 +10,12 @@ mod health;
 mod http;
 mod inspect;
 mod pack;
+mod place;
 mod print;
 mod progress;
 mod rerank;
 mod source;
+mod store;
 mod synth;
 
 use std::process::ExitCode;
@@ -32,6 +34,16 @@ struct Cli {
 enum Command {
     /// Turn a checkpoint (directory or hf://org/name@revision) into a snapshot.
     Pack(pack::Args),
+    /// Store a snapshot in a bucket or directory.
+    Push(store::PushArgs),
+    /// Fetch a snapshot into the cache or a file.
+    Pull(store::PullArgs),
+    /// List snapshots: in a bucket, a directory or the cache.
+    Ls(store::ListArgs),
+    /// Remove a snapshot from a bucket or directory.
+    Rm(store::RemoveArgs),
+    /// Make room in the cache.
+    Gc(store::CollectArgs),
     /// Show what a snapshot holds: metadata, segments, tensors, sizes.
     Inspect(inspect::Args),
     /// Read all of a snapshot and compare every hash.
@@ -49,6 +61,11 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Pack(args) => pack::run(&args),
+        Command::Push(args) => store::push(&args),
+        Command::Pull(args) => store::pull(&args),
+        Command::Ls(args) => store::list(&args),
+        Command::Rm(args) => store::remove(&args),
+        Command::Gc(args) => store::collect(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Verify(args) => inspect::verify(&args),
         Command::Rerank(args) => rerank::run(&args),

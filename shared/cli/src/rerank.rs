@@ -4,22 +4,21 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use defrost_inference::{
-    Normalization, Reranker, RerankerOptions, RestoreOptions, Score, ScoreRequest, restore,
-};
-use defrost_loader::VerifyMode;
+use defrost_inference::{Normalization, Reranker, RerankerOptions, Score, ScoreRequest};
+use defrost_loader::Location;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::http;
+use crate::place::RestoreArgs;
 use crate::print::say;
 
 /// Arguments of `defrost rerank`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The snapshot.
+    /// The snapshot: a path, s3://bucket/key, or hf://org/name.
     #[arg(long, env = "MODEL", required_unless_present = "url")]
-    model: Option<PathBuf>,
+    model: Option<Location>,
     /// Ask a running function (http://HOST:PORT) instead of loading a snapshot.
     #[arg(long)]
     url: Option<String>,
@@ -47,12 +46,8 @@ pub(crate) struct Args {
     /// Worker threads; default: physical cores within the cgroup's quota.
     #[arg(long, env = "NUM_THREADS")]
     num_threads: Option<usize>,
-    /// When bytes are hashed: stamped, on-the-fly or eager.
-    #[arg(long, env = "VERIFY", default_value_t = VerifyMode::default())]
-    verify: VerifyMode,
-    /// Where stamps and packed copies of portable snapshots go.
-    #[arg(long, env = "CACHE_DIR")]
-    cache_dir: Option<PathBuf>,
+    #[command(flatten)]
+    restore: RestoreArgs,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -124,13 +119,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 /// Scores with a snapshot in this process.
-fn score<'a>(args: &Args, model: &Path, requests: &'a [ScoreRequest]) -> Result<Vec<Ranked<'a>>> {
-    let options = RestoreOptions {
-        verify: args.verify,
-        cache_dir: args.cache_dir.clone(),
-        threads: args.num_threads,
-    };
-    let snapshot = restore(model, &options)?;
+fn score<'a>(
+    args: &Args,
+    model: &Location,
+    requests: &'a [ScoreRequest],
+) -> Result<Vec<Ranked<'a>>> {
+    let snapshot = args.restore.restore(model, args.num_threads)?;
     let options = RerankerOptions {
         max_length: args.max_length,
         num_threads: args.num_threads,

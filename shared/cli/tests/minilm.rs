@@ -61,7 +61,7 @@ fn real_weights_score_and_retrieve_as_published() {
         [(Precision::F32, 1e-5, 1e-6), (Precision::Int8, 0.03, INT8_NDCG_TOLERANCE)]
     {
         let path = snapshot(&checkpoint, dir.path(), precision);
-        let loaded = restore(&path, &RestoreOptions::default()).unwrap();
+        let loaded = restore(&path.as_path().into(), &RestoreOptions::default()).unwrap();
         let reranker = Reranker::load(&loaded, &RerankerOptions::default()).unwrap();
         let cases = reference["cases"].as_array().unwrap();
         assert!(cases.len() >= 12);

@@ -26,6 +26,9 @@ pub enum Error {
     /// A batch holds an id or a length that the model has no row for.
     #[error("batch: {0}")]
     Batch(String),
+    /// The weights' bytes cannot be had, or are not the right ones.
+    #[error(transparent)]
+    Weights(Box<dyn std::error::Error + Send + Sync>),
     /// The worker threads could not be started.
     #[error("cannot start {threads} worker threads: {reason}")]
     Threads {

@@ -15,7 +15,7 @@ use crate::kernel::Kernel;
 use crate::quantize::QuantizedRows;
 use crate::threads::Threads;
 use crate::weights::{Linear, Values, Weights, vector};
-use crate::{Batch, Error, Head, ModelConfig};
+use crate::{Batch, Error, Gate, Head, ModelConfig};
 
 /// Rows that go through a feed-forward layer at a time. Its inner width is the largest buffer of
 /// the pass; 512 rows of 9,728 are 20 MB, and weights are read again only every 512 tokens.
@@ -29,6 +29,7 @@ pub struct Model {
     threads: Arc<Threads>,
     body: Body,
     head: HeadWeights,
+    gate: Arc<dyn Gate>,
     buffers: Mutex<Buffers>,
 }
 
@@ -49,6 +50,19 @@ enum HeadWeights {
 struct ClassifierWeights {
     dense: Linear,
     out: Linear,
+}
+
+impl HeadWeights {
+    fn wait(&self, gate: &dyn Gate) -> Result<(), Error> {
+        match self {
+            Self::Classifier(classifier) => {
+                classifier.dense.wait(gate)?;
+                classifier.out.wait(gate)
+            }
+            Self::YesNo { rows } => rows.wait(gate),
+            Self::Pooling => Ok(()),
+        }
+    }
 }
 
 /// Memory kept between passes: fresh pages cost more than the arithmetic of short texts.
@@ -76,8 +90,8 @@ fn slot(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
 }
 
 impl Model {
-    /// Builds the model over `weights`; nothing is copied. Names and shapes are listed in
-    /// [`crate::plan`].
+    /// Builds the model over `weights`; nothing is copied, or read before a pass needs it. Names and
+    /// shapes are listed in [`crate::plan`].
     pub fn load(
         config: ModelConfig,
         weights: &dyn Weights,
@@ -101,7 +115,8 @@ impl Model {
             }
             Head::MeanPooling | Head::FirstPooling | Head::LastPooling => HeadWeights::Pooling,
         };
-        Ok(Self { config, kernel, threads, body, head, buffers: Mutex::default() })
+        let gate = weights.gate();
+        Ok(Self { config, kernel, threads, body, head, gate, buffers: Mutex::default() })
     }
 
     /// Its configuration.
@@ -128,7 +143,8 @@ impl Model {
     }
 
     /// Runs the batch; returns [`Model::outputs`] values per sequence, in order. Poolings are not
-    /// normalised. Passes of one model run one at a time: they share its threads and buffers.
+    /// normalised. Passes of one model run one at a time: they share its threads and buffers. Weights
+    /// that are still on their way are waited for, layer by layer.
     pub fn forward(&self, batch: &Batch) -> Result<Vec<f32>, Error> {
         batch.check(&self.config)?;
         if batch.is_empty() {
@@ -137,10 +153,17 @@ impl Model {
         let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
         let cx = Context { kernel: self.kernel, threads: &self.threads };
         let rows = match &self.body {
-            Body::Encoder(encoder) => encoder.run(cx, &self.config, batch, &mut buffers),
-            Body::Decoder(decoder) => decoder.run(cx, &self.config, batch, &mut buffers),
-        };
-        Ok(self.answer(cx, batch, rows, &mut buffers))
+            Body::Encoder(encoder) => {
+                encoder.run(cx, &*self.gate, &self.config, batch, &mut buffers)
+            }
+            Body::Decoder(decoder) => {
+                decoder.run(cx, &*self.gate, &self.config, batch, &mut buffers)
+            }
+        }?;
+        self.head.wait(&*self.gate)?;
+        let answer = self.answer(cx, batch, rows, &mut buffers);
+        self.gate.intact()?;
+        Ok(answer)
     }
 
     /// Applies the head to the `rows` hidden states that the body left in `buffers.x`.

@@ -5,12 +5,14 @@
 //! padded to whole panels, see [`crate::layout`]), and `L.bias` where the layer has one.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use bytemuck::AnyBitPattern;
 use bytes::Bytes;
 use half::bf16;
 
 use crate::Error;
+use crate::gate::{Gate, Open};
 use crate::gemm::{self, Activation, Context, Epilogue, FloatPanels, Int8Product};
 use crate::layout::{INT8_GROUP, PANEL, PANEL64, ROW_MAJOR, panel_len};
 use crate::quantize::QuantizedRows;
@@ -43,8 +45,13 @@ pub struct WeightView {
 
 /// Where weights come from.
 pub trait Weights {
-    /// The tensor of that name, or `None` when there is none.
+    /// The tensor of that name, or `None` when there is none. Its bytes are read only once [`Weights::gate`] says so.
     fn get(&self, name: &str) -> Result<Option<WeightView>, Error>;
+
+    /// Says when bytes of the views may be read.
+    fn gate(&self) -> Arc<dyn Gate> {
+        Arc::new(Open)
+    }
 }
 
 /// A tensor checked once, read as a slice ever after.
@@ -80,6 +87,17 @@ impl<T: AnyBitPattern> Values<T> {
 
     pub(crate) fn as_slice(&self) -> &[T] {
         bytemuck::cast_slice(&self.bytes)
+    }
+
+    /// Returns when the values may be read.
+    pub(crate) fn wait(&self, gate: &dyn Gate) -> Result<(), Error> {
+        gate.wait(&self.bytes)
+    }
+
+    /// The bytes of `width` values from the `index`th row on.
+    fn row_bytes(&self, index: usize, width: usize) -> &[u8] {
+        let size = size_of::<T>() * width;
+        &self.bytes[index * size..(index + 1) * size]
     }
 }
 
@@ -163,6 +181,20 @@ impl Linear {
         Ok(Self { n, k, panels, bias })
     }
 
+    /// Returns when the layer may run.
+    pub(crate) fn wait(&self, gate: &dyn Gate) -> Result<(), Error> {
+        match &self.panels {
+            Panels::Int8 { weights, scales, offsets } => {
+                weights.wait(gate)?;
+                scales.wait(gate)?;
+                offsets.wait(gate)?;
+            }
+            Panels::Bf16(panels) => panels.wait(gate)?,
+            Panels::F32(panels) => panels.wait(gate)?,
+        }
+        self.bias.as_ref().map_or(Ok(()), |bias| bias.wait(gate))
+    }
+
     /// Outputs per row.
     pub(crate) fn outputs(&self) -> usize {
         self.n
@@ -244,6 +276,30 @@ impl Embedding {
             }
         };
         Ok(Self { rows, width, table })
+    }
+
+    /// Returns when these rows may be read.
+    pub(crate) fn wait(
+        &self,
+        gate: &dyn Gate,
+        rows: impl Iterator<Item = usize> + Clone,
+    ) -> Result<(), Error> {
+        let bytes = |row: usize| match &self.table {
+            Table::Int8 { rows, .. } => rows.row_bytes(row, self.width),
+            Table::Bf16(rows) => rows.row_bytes(row, self.width),
+            Table::F32(rows) => rows.row_bytes(row, self.width),
+        };
+        rows.clone().for_each(|row| gate.want(bytes(row)));
+        if let Table::Int8 { scales, .. } = &self.table {
+            rows.clone().for_each(|row| gate.want(scales.row_bytes(row, 1)));
+            for row in rows.clone() {
+                gate.wait(scales.row_bytes(row, 1))?;
+            }
+        }
+        for row in rows {
+            gate.wait(bytes(row))?;
+        }
+        Ok(())
     }
 
     /// Number of rows.

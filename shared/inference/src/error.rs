@@ -46,3 +46,10 @@ pub enum Error {
     #[error(transparent)]
     Loader(#[from] defrost_loader::Error),
 }
+
+impl Error {
+    /// Whether every later request would meet it too: the model's bytes cannot be had.
+    pub fn is_permanent(&self) -> bool {
+        matches!(self, Self::Loader(_) | Self::Engine(defrost_engine::Error::Weights(_)))
+    }
+}

@@ -24,7 +24,7 @@ pub use pack::{PackOptions, Packed, pack};
 pub use reranker::{
     LoadTimings, ModelInfo, Reranker, RerankerOptions, Score, ScoreRequest, Truncation,
 };
-pub use restore::{RestoreOptions, restore};
+pub use restore::{RestoreOptions, default_cache, restore};
 pub use score::{Normalization, RerankerKind};
 pub use spec::checkpoint::SpecOptions;
 pub use spec::{ModelSpec, Template};

@@ -123,6 +123,7 @@ pub struct Score {
 #[derive(Debug)]
 pub struct Reranker {
     info: ModelInfo,
+    snapshot: Snapshot,
     timings: LoadTimings,
     prompt: Prompt,
     model: Model,
@@ -141,7 +142,7 @@ impl Reranker {
         let tokenizer_ready = Instant::now();
         let threads = Arc::new(Threads::new(options.num_threads)?);
         let kernel = options.kernel.unwrap_or_else(Kernel::detect);
-        let weights = SnapshotWeights(snapshot);
+        let weights = SnapshotWeights(snapshot.clone());
         let model = Model::load(spec.config.clone(), &weights, kernel, Arc::clone(&threads))?;
         let timings =
             LoadTimings { tokenizer: tokenizer_ready - start, engine: tokenizer_ready.elapsed() };
@@ -162,7 +163,8 @@ impl Reranker {
             default_normalization: Normalization::default(),
         };
         let max_batch_tokens = options.max_batch_tokens.max(1);
-        Ok(Self { info, timings, prompt, model, threads, max_batch_tokens })
+        let snapshot = snapshot.clone();
+        Ok(Self { info, snapshot, timings, prompt, model, threads, max_batch_tokens })
     }
 
     /// Facts about the model.
@@ -173,6 +175,13 @@ impl Reranker {
     /// Where the time of loading went.
     pub fn timings(&self) -> LoadTimings {
         self.timings
+    }
+
+    /// Makes the model independent of the snapshot's file: afterwards a copy of this process's
+    /// memory is all it takes to score, wherever the platform brings it back to life. Waits until
+    /// every byte of the snapshot is verified. Nothing may be scored meanwhile.
+    pub fn prepare_for_snapshot(&self) -> Result<(), Error> {
+        Ok(self.snapshot.detach()?)
     }
 
     /// Scores every document of every request, in input order. `cancelled` is asked between

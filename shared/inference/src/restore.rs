@@ -1,13 +1,15 @@
-//! From a snapshot file to a snapshot the kernels can read.
+//! From a location to a snapshot the kernels can read.
 //!
-//! A native snapshot is mapped and that is all. A portable one is packed for this processor family
+//! A native snapshot is mapped, or fetched, and that is all. A portable one is packed for this processor family
 //! once: the result is written to the cache directory under its parent's root, found there by every
 //! later start, and verified like any other snapshot.
 
 use std::path::{Path, PathBuf};
 
 use defrost_engine::plan::{Naming, Storage, plan};
-use defrost_loader::{Dtype, OpenOptions, Snapshot, SnapshotWriter, VerifyMode};
+use defrost_loader::{
+    Cache, Dtype, FetchOptions, Location, OpenOptions, Snapshot, SnapshotWriter, VerifyMode,
+};
 
 use crate::encode::{Encoding, Precision};
 use crate::pack::{TOKENIZER, snapshot_plan};
@@ -22,30 +24,52 @@ const PARENT: &str = "portable.root";
 pub struct RestoreOptions {
     /// When bytes are hashed.
     pub verify: VerifyMode,
-    /// Where stamps and packed copies of portable snapshots go. `None`: stamps beside the snapshot,
-    /// copies in the user's cache directory.
+    /// Where stamps, downloads and packed copies of portable snapshots go. `None`: stamps beside a local snapshot,
+    /// all else in [`default_cache`].
     pub cache_dir: Option<PathBuf>,
+    /// Most bytes that downloads may take there; others are removed first, least recently used first.
+    pub cache_max_bytes: Option<u64>,
     /// Threads that hash; `None`: one per core.
     pub threads: Option<usize>,
+    /// How downloads behave.
+    pub fetch: FetchOptions,
 }
 
-/// Opens the snapshot at `path`, packed for this machine.
-pub fn restore(path: &Path, options: &RestoreOptions) -> Result<Snapshot, Error> {
-    let mut open = OpenOptions::new(isa::ACCEPTED, isa::LAYOUT_ABI);
-    open.verify = options.verify;
-    open.stamp_dir.clone_from(&options.cache_dir);
-    if let Some(threads) = options.threads {
-        open.threads = threads.max(1);
+impl RestoreOptions {
+    /// As the loader's options, for snapshots that this build's kernels read.
+    pub fn for_loader(&self) -> defrost_loader::RestoreOptions {
+        let mut open = OpenOptions::new(isa::ACCEPTED, isa::LAYOUT_ABI);
+        open.verify = self.verify;
+        open.stamp_dir.clone_from(&self.cache_dir);
+        if let Some(threads) = self.threads {
+            open.threads = threads.max(1);
+        }
+        let cache = Some(Cache::new(self.cache(), self.cache_max_bytes));
+        defrost_loader::RestoreOptions {
+            cache,
+            fetch: self.fetch.clone(),
+            ..defrost_loader::RestoreOptions::new(open)
+        }
     }
+
+    fn cache(&self) -> PathBuf {
+        self.cache_dir.clone().unwrap_or_else(default_cache)
+    }
+}
+
+/// Opens the snapshot at `location` (a path or `s3://bucket/key`), packed for this machine. One that is fetched may be
+/// used before it is complete; see [`defrost_loader::restore`].
+pub fn restore(location: &Location, options: &RestoreOptions) -> Result<Snapshot, Error> {
+    let loader = options.for_loader();
     if let Some(dir) = &options.cache_dir {
-        // A directory that cannot be made only costs the stamp; packing below says it loudly.
+        // A directory that cannot be made only costs the stamp; packing and fetching below say it loudly.
         let _ = std::fs::create_dir_all(dir);
     }
-    let snapshot = Snapshot::open(&find(path)?, &open)?;
+    let snapshot = defrost_loader::restore(location, &loader)?;
     if snapshot.isa() != isa::PORTABLE {
         return Ok(snapshot);
     }
-    let cache = options.cache_dir.clone().unwrap_or_else(default_cache);
+    let (cache, open) = (options.cache(), loader.open);
     let name = format!("{}.{}-{}.snap", snapshot.root(), isa::NATIVE, isa::LAYOUT_ABI);
     let packed = cache.join(name);
     if packed.is_file() {
@@ -68,35 +92,9 @@ pub fn restore(path: &Path, options: &RestoreOptions) -> Result<Snapshot, Error>
     Ok(Snapshot::open(&packed, &open)?)
 }
 
-/// The snapshot that `path` means: a file, or the only one in a directory (a mounted volume).
-fn find(path: &Path) -> Result<PathBuf, Error> {
-    if let Some((scheme, _)) = path.to_str().and_then(|text| text.split_once("://")) {
-        return Err(Error::Model(format!(
-            "{}: this version restores from files only, not from {scheme}://; \
-             make a file with `defrost pack` and give its path",
-            path.display()
-        )));
-    }
-    let Ok(entries) = std::fs::read_dir(path) else {
-        return Ok(path.to_owned());
-    };
-    let mut found: Vec<PathBuf> = entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "snap"))
-        .collect();
-    found.sort();
-    match found.as_slice() {
-        [only] => Ok(only.clone()),
-        _ => Err(Error::Model(format!(
-            "{}: expected a directory with one .snap file, found {}; give the file's path",
-            path.display(),
-            found.len()
-        ))),
-    }
-}
-
-fn default_cache() -> PathBuf {
+/// Where downloads and packed copies go when nothing is said: `$XDG_CACHE_HOME/defrost`, `~/.cache/defrost`, or the
+/// temporary directory.
+pub fn default_cache() -> PathBuf {
     let home = |name: &str, below: &str| {
         std::env::var_os(name).filter(|dir| !dir.is_empty()).map(|dir| Path::new(&dir).join(below))
     };

@@ -120,7 +120,7 @@ fn open_shards(
     json: &[u8],
     tensors: &mut BTreeMap<String, CheckpointTensor>,
 ) -> Result<(), Error> {
-    let wrong = |what: String| Error::new(Kind::Corrupt, what).in_file(&dir.join(INDEX));
+    let wrong = |what: String| Error::new(Kind::Corrupt, what).in_file(dir.join(INDEX));
     let index: Index = serde_json::from_slice(json)
         .map_err(|error| wrong(format!("not an index of shards ({error})")))?;
     let shards: BTreeSet<&str> = index.weight_map.values().map(String::as_str).collect();

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -25,13 +26,21 @@ pub enum Kind {
     Unsupported,
     /// The weights are packed for an instruction set that this machine or build does not accept.
     WrongIsa,
+    /// The object at the source is no longer the version that the download began with.
+    Changed,
+    /// The source asked for fewer requests until the retry budget was spent.
+    Throttled,
+    /// The source could not be reached, failed or broke its protocol until the retry budget was spent.
+    Unavailable,
+    /// The deadline passed first.
+    Timeout,
     /// Any other failure of the operating system.
     Io,
     /// The caller asked for something impossible: a plan that contradicts itself, a tensor out of order.
     Invalid,
 }
 
-/// Why a snapshot or checkpoint could not be written, opened or read.
+/// Why a snapshot or checkpoint could not be written, opened, fetched or read.
 #[derive(Debug, Clone)]
 #[allow(
     clippy::error_impl_error,
@@ -47,6 +56,7 @@ struct Inner {
     what: String,
     path: Option<PathBuf>,
     offset: Option<u64>,
+    range: Option<Range<u64>>,
     expected: Option<String>,
     found: Option<String>,
     remedy: Option<String>,
@@ -59,7 +69,7 @@ impl Error {
         self.inner.kind
     }
 
-    /// The file at fault, where one is known.
+    /// The file or object (as `s3://bucket/key`) at fault, where one is known.
     pub fn path(&self) -> Option<&Path> {
         self.inner.path.as_deref()
     }
@@ -67,6 +77,11 @@ impl Error {
     /// Where in the file, in bytes from its start.
     pub fn offset(&self) -> Option<u64> {
         self.inner.offset
+    }
+
+    /// The bytes that were asked of a source, as offsets into the object.
+    pub fn range(&self) -> Option<Range<u64>> {
+        self.inner.range.clone()
     }
 
     /// What a correct file or call would have held.
@@ -86,6 +101,7 @@ impl Error {
                 what: what.into(),
                 path: None,
                 offset: None,
+                range: None,
                 expected: None,
                 found: None,
                 remedy: None,
@@ -108,7 +124,8 @@ impl Error {
     }
 
     /// Names the file, unless an inner layer already did.
-    pub(crate) fn in_file(mut self, path: &Path) -> Self {
+    pub(crate) fn in_file(mut self, path: impl AsRef<Path>) -> Self {
+        let path = path.as_ref();
         let inner = self.edit();
         if inner.path.is_none() {
             inner.path = Some(path.to_path_buf());
@@ -118,6 +135,11 @@ impl Error {
 
     pub(crate) fn at(mut self, offset: u64) -> Self {
         self.edit().offset = Some(offset);
+        self
+    }
+
+    pub(crate) fn bytes(mut self, range: Range<u64>) -> Self {
+        self.edit().range = Some(range);
         self
     }
 
@@ -157,6 +179,9 @@ impl fmt::Display for Error {
         f.write_str(&inner.what)?;
         if let Some(offset) = inner.offset {
             write!(f, " at byte {offset}")?;
+        }
+        if let Some(range) = &inner.range {
+            write!(f, " (bytes {} to {})", range.start, range.end)?;
         }
         if let (Some(expected), Some(found)) = (&inner.expected, &inner.found) {
             write!(f, ": expected {expected}, found {found}")?;

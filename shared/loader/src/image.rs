@@ -4,7 +4,7 @@
 //! hash of the manifest (0.1 MB for a 0.5-billion-parameter model). It is read into memory rather than looked at
 //! through the mapping, so that what was checked is what is used.
 
-use std::fs::{File, Metadata};
+use std::fs::{File, Metadata, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -28,11 +28,17 @@ pub(crate) struct Image {
 
 impl Image {
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        Self::read(path).map_err(|error| error.in_file(path))
+        Self::read(path, OpenOptions::new().read(true)).map_err(|error| error.in_file(path))
     }
 
-    fn read(path: &Path) -> Result<Self, Error> {
-        let file = File::open(path).map_err(|e| Error::io("cannot open the snapshot", path, e))?;
+    /// Of a download that may have to be continued.
+    pub(crate) fn open_writable(path: &Path) -> Result<Self, Error> {
+        Self::read(path, OpenOptions::new().read(true).write(true))
+    }
+
+    fn read(path: &Path, options: &OpenOptions) -> Result<Self, Error> {
+        let file =
+            options.open(path).map_err(|e| Error::io("cannot open the snapshot", path, e))?;
         let stat = file.metadata().map_err(|e| Error::io("cannot stat the snapshot", path, e))?;
         if !stat.is_file() {
             return Err(Error::new(Kind::Invalid, "not a snapshot")

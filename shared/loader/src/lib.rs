@@ -38,28 +38,42 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on should say where"))]
 
+mod board;
+mod cache;
 mod checkpoint;
 mod dtype;
 mod error;
+mod fetch;
 mod format;
 mod hash;
 mod image;
+mod location;
 mod map;
 mod plan;
+mod reading;
+mod restore;
 mod root;
 mod snapshot;
+mod source;
 mod temporary;
+mod transfer;
 mod verify;
 mod writer;
 
+pub use cache::{Cache, Cached, Collected};
 pub use checkpoint::{Checkpoint, CheckpointDtype, CheckpointTensor, to_f32};
 pub use dtype::Dtype;
 pub use error::{Error, Kind};
+pub use fetch::FetchOptions;
 pub use format::manifest::{Manifest, Segment, TensorEntry};
 pub use hash::ChunkHash;
+pub use location::Location;
 pub use plan::{Plan, SegmentPlan, TensorPlan};
+pub use restore::{RestoreOptions, restore};
 pub use root::Root;
-pub use snapshot::{OpenOptions, Snapshot, Tensor, inspect};
+pub use snapshot::{OpenOptions, Reading, Snapshot, Tensor, inspect};
+pub use source::{Listed, StoreOptions};
+pub use transfer::{Pushed, fetch, list, pull, push, remove};
 pub use verify::full::verify;
 pub use verify::{Verification, VerifyMode};
 pub use writer::SnapshotWriter;

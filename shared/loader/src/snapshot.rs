@@ -1,49 +1,31 @@
 //! An open snapshot: mapped, checked, its tensors handed out without copying.
 
+mod options;
+
 use std::collections::HashMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use rustix::fs::{FlockOperation, flock};
 
+use crate::board::Board;
 use crate::dtype::Dtype;
 use crate::error::{Error, Kind, shown};
 use crate::format::cursor::to_usize;
 use crate::format::manifest::Manifest;
 use crate::image::Image;
+use crate::map::Mapping;
+use crate::reading::{self, Choice, Reader};
 use crate::root::Root;
-use crate::verify::gate::Gate;
+use crate::verify::gate::{Feed, Gate};
 use crate::verify::{Verification, VerifyMode, stamp};
 
-/// How to open a snapshot.
-#[derive(Debug, Clone)]
-pub struct OpenOptions {
-    /// When the bytes are hashed.
-    pub verify: VerifyMode,
-    /// Where stamps lie; beside the snapshot if `None`.
-    pub stamp_dir: Option<PathBuf>,
-    /// The instruction sets this machine and build can run; a snapshot packed for another one is refused.
-    pub isa_accepted: Vec<String>,
-    /// The version of the packed layouts this build reads.
-    pub layout_abi: u32,
-    /// Threads that hash, at least 1.
-    pub threads: usize,
-}
-
-impl OpenOptions {
-    /// The default way to open (stamped, one thread per core) on a machine that runs these instruction sets.
-    pub fn new(isa_accepted: impl IntoIterator<Item = impl Into<String>>, layout_abi: u32) -> Self {
-        Self {
-            verify: VerifyMode::default(),
-            stamp_dir: None,
-            isa_accepted: isa_accepted.into_iter().map(Into::into).collect(),
-            layout_abi,
-            threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        }
-    }
-}
+pub(crate) use options::check_kernels;
+pub use options::{OpenOptions, Reading};
 
 /// An open snapshot; clones share it. The file stays mapped while a clone or any [`Tensor`] of it lives.
 #[derive(Debug, Clone)]
@@ -59,8 +41,14 @@ struct Inner {
     manifest: Arc<Manifest>,
     numbers: HashMap<Arc<str>, usize>,
     file: Bytes,
+    mapping: Mapping,
     gate: Arc<Gate>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Holds a shared lock, which tells `Cache::collect` that the file is in use.
+    in_use: Mutex<Option<File>>,
+    origin: String,
+    /// Why a download that brought every byte could not be kept in the cache.
+    outcome: Arc<Mutex<Option<Error>>>,
     requested: VerifyMode,
     used: VerifyMode,
 }
@@ -89,48 +77,81 @@ impl Snapshot {
         let began = SystemTime::now();
         let image = Image::open(path)?;
         check_kernels(&image.manifest, options).map_err(|error| error.in_file(path))?;
-        let mapping = image.map(path)?;
+        share(&image.file);
+        let place = stamp::place(path, options.stamp_dir.as_deref(), &image.root);
+        let trusted = options.verify == VerifyMode::Stamped
+            && stamp::matches(&place, &image.root, &image.stat);
+        let (mapping, feed, origin) = bring(&image, path, options.reading)?;
         let Image { file, stat, root, manifest } = image;
         let manifest = Arc::new(manifest);
-        let gate = Arc::new(Gate::new(Arc::clone(&manifest), mapping.clone(), path.to_path_buf()));
+        let board = Board::private(manifest.chunks.len())
+            .map_err(|e| Error::io("cannot get memory for the snapshot", path, e))?;
+        let mapped = matches!(feed, Feed::Check);
+        let gate = Arc::new(Gate::new(
+            Arc::clone(&manifest),
+            mapping.clone(),
+            path.to_path_buf(),
+            Arc::new(board),
+            feed,
+            trusted,
+        ));
         let threads = options.threads.max(1);
         let (used, threads) = match options.verify {
             VerifyMode::OnTheFly => (VerifyMode::OnTheFly, gate.start(threads)),
-            VerifyMode::Eager => {
+            _ if trusted && mapped => (VerifyMode::Stamped, gate.trust()),
+            _ if trusted => (VerifyMode::Stamped, gate.start(threads)),
+            VerifyMode::Eager | VerifyMode::Stamped => {
                 gate.run_all(threads)?;
+                // Without a stamp the next start hashes again; a read-only volume must not fail a good restore.
+                if options.verify == VerifyMode::Stamped && stamp::settled(&stat, began) {
+                    let _ = stamp::write(&place, &root, &stat);
+                }
                 (VerifyMode::Eager, Vec::new())
             }
-            VerifyMode::Stamped => {
-                let place = stamp::place(path, options.stamp_dir.as_deref(), &root);
-                if stamp::matches(&place, &root, &stat) {
-                    (VerifyMode::Stamped, gate.trust())
-                } else {
-                    gate.run_all(threads)?;
-                    // Without a stamp the next start hashes again; a read-only volume must not fail a good restore.
-                    if stamp::settled(&stat, began) {
-                        let _ = stamp::write(&place, &root, &stat);
-                    }
-                    (VerifyMode::Eager, Vec::new())
-                }
-            }
         };
-        drop(file);
+        let parts = Parts { path: path.to_path_buf(), root, manifest, mapping, gate, origin };
+        Ok(Self::assemble(parts, file, threads, Arc::default(), options.verify, used))
+    }
+
+    /// A snapshot that is still being fetched into `file`, which `parts.mapping` maps.
+    pub(crate) fn growing(
+        parts: Parts,
+        file: File,
+        threads: Vec<JoinHandle<()>>,
+        outcome: Arc<Mutex<Option<Error>>>,
+        requested: VerifyMode,
+    ) -> Self {
+        Self::assemble(parts, file, threads, outcome, requested, VerifyMode::OnTheFly)
+    }
+
+    fn assemble(
+        parts: Parts,
+        file: File,
+        threads: Vec<JoinHandle<()>>,
+        outcome: Arc<Mutex<Option<Error>>>,
+        requested: VerifyMode,
+        used: VerifyMode,
+    ) -> Self {
+        let Parts { path, root, manifest, mapping, gate, origin } = parts;
         let numbers =
             manifest.tensors.iter().enumerate().map(|(i, t)| (Arc::clone(&t.name), i)).collect();
-        Ok(Self {
-            inner: Arc::new(Inner {
-                path: path.to_path_buf(),
-                root,
-                file_len: stat.len(),
-                manifest,
-                numbers,
-                file: mapping.bytes(),
-                gate,
-                threads,
-                requested: options.verify,
-                used,
-            }),
-        })
+        let inner = Inner {
+            path,
+            root,
+            file_len: manifest.file_len(),
+            manifest,
+            numbers,
+            file: mapping.bytes(),
+            mapping,
+            gate,
+            threads: Mutex::new(threads),
+            in_use: Mutex::new(Some(file)),
+            origin,
+            outcome,
+            requested,
+            used,
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     /// The name of the content.
@@ -168,11 +189,26 @@ impl Snapshot {
         self.inner.numbers.contains_key(name)
     }
 
+    /// Where it came from and how it is held, in words for the log.
+    pub fn origin(&self) -> &str {
+        &self.inner.origin
+    }
+
     /// A tensor, once every chunk that holds it is known to be good.
     ///
-    /// Waits for that in [`VerifyMode::OnTheFly`]. Fails with [`Kind::NotFound`] if there is no such tensor, and with
+    /// Waits for that in [`VerifyMode::OnTheFly`] and while the snapshot is being fetched. Fails with [`Kind::NotFound`] if there is no such tensor, and with
     /// [`Kind::Corrupt`] if any chunk of the snapshot is known to be bad.
     pub fn tensor(&self, name: &str) -> Result<Tensor, Error> {
+        let tensor = self.peek(name)?;
+        self.wait(&tensor.bytes)?;
+        Ok(tensor)
+    }
+
+    /// A tensor whose bytes must not be looked at before [`wait`](Self::wait) has returned for them.
+    ///
+    /// This is how a model is built over a snapshot that is still being fetched: views of everything at once, and a
+    /// wait for each layer's when its turn comes. Fails with [`Kind::NotFound`] if there is no such tensor.
+    pub fn peek(&self, name: &str) -> Result<Tensor, Error> {
         let inner = &*self.inner;
         let entry =
             inner.numbers.get(name).and_then(|&i| inner.manifest.tensors.get(i)).ok_or_else(
@@ -186,7 +222,6 @@ impl Snapshot {
                         .remedy("`defrost inspect` lists them")
                 },
             )?;
-        inner.gate.pass(entry.offset, entry.len)?;
         let start = to_usize(entry.offset)?;
         Ok(Tensor {
             name: entry.name.to_string(),
@@ -197,9 +232,89 @@ impl Snapshot {
         })
     }
 
+    /// Returns when these bytes, a view or part of a view that this snapshot handed out, are known to be good.
+    ///
+    /// Fails with [`Kind::Corrupt`], [`Kind::Truncated`] or what kept them from being fetched; with [`Kind::Invalid`]
+    /// if they are not the snapshot's.
+    pub fn wait(&self, bytes: &[u8]) -> Result<(), Error> {
+        let (offset, len) = self.place(bytes)?;
+        self.inner.gate.pass(offset, len)
+    }
+
+    /// Says that these bytes will be waited for soon, so that they are fetched before others.
+    pub fn want(&self, bytes: &[u8]) {
+        if let Ok((offset, len)) = self.place(bytes) {
+            self.inner.gate.want(offset, len);
+        }
+    }
+
+    /// Fails if bytes that were read since the last wait may not have been the snapshot's: the file was shortened, or
+    /// a chunk turned out to be bad. To be asked before an answer computed from them is given away.
+    pub fn intact(&self) -> Result<(), Error> {
+        self.inner.gate.intact()
+    }
+
+    fn place(&self, bytes: &[u8]) -> Result<(u64, u64), Error> {
+        let inner = &*self.inner;
+        let data = inner.manifest.data_offset;
+        let start = (bytes.as_ptr() as usize).wrapping_sub(inner.file.as_ptr() as usize) as u64;
+        let len = bytes.len() as u64;
+        match start.checked_add(len) {
+            _ if len == 0 => Ok((data, 0)),
+            Some(end) if start >= data && end <= data + inner.manifest.data_len => Ok((start, len)),
+            _ => Err(Error::new(Kind::Invalid, "bytes of another snapshot").in_file(&inner.path)),
+        }
+    }
+
     /// Returns when every byte is known to be good, or fails as [`tensor`](Self::tensor) does.
     pub fn wait_verified(&self) -> Result<(), Error> {
         self.inner.gate.pass_all()
+    }
+
+    /// Returns when every byte is known to be good and, for a snapshot that is being fetched into a cache, the cache
+    /// has it under its final name. Fails also with what kept it out of the cache; the snapshot can be used all the same.
+    pub fn wait_complete(&self) -> Result<(), Error> {
+        self.wait_verified()?;
+        self.join();
+        self.intact()?;
+        let outcome = self.inner.outcome.lock().unwrap_or_else(PoisonError::into_inner);
+        outcome.clone().map_or(Ok(()), Err)
+    }
+
+    /// Waits for more chunks, half a second at most; true when every byte is known to be good. For showing progress.
+    pub(crate) fn wait_briefly(&self) -> Result<bool, Error> {
+        self.inner.gate.wait_briefly()
+    }
+
+    /// Bytes of data that are known to be good by now, and in all; counts what a stamp vouches for.
+    pub fn progress(&self) -> (u64, u64) {
+        self.inner.gate.good_bytes()
+    }
+
+    /// Makes the snapshot independent of files: when every byte is good, it is held in private memory at the same
+    /// addresses, and no file, lock or thread of it is left. For platforms that freeze the memory of a process and
+    /// thaw it where the files are others.
+    ///
+    /// Costs a copy of the snapshot's size. Fails as [`wait_verified`](Self::wait_verified), and with [`Kind::Io`] if
+    /// there is not enough memory.
+    pub fn detach(&self) -> Result<(), Error> {
+        self.wait_verified()?;
+        self.join();
+        let inner = &*self.inner;
+        inner.mapping.detach().map_err(|e| {
+            Error::io("cannot hold the snapshot in memory of its own", &inner.path, e)
+        })?;
+        self.intact()?;
+        inner.in_use.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Ok(())
+    }
+
+    fn join(&self) {
+        let mut threads = self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        for thread in threads.drain(..) {
+            // A panic in it would already have shown as a missing chunk.
+            let _ = thread.join();
+        }
     }
 
     /// What has been done to check the data.
@@ -219,35 +334,60 @@ impl Snapshot {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.gate.cancel();
-        for thread in self.threads.drain(..) {
+        let threads = self.threads.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for thread in threads.drain(..) {
             // It ends after the chunk it is at; a panic in it would already have shown as a missing chunk.
             let _ = thread.join();
         }
     }
 }
 
+/// Marks a file as in use. The exclusive lock that stands in the way is held by `Cache` for a moment, while it looks or
+/// removes; where locks are not supported there is no cache of ours that would remove the file.
+fn share(file: &File) {
+    for _ in 0..50 {
+        match flock(file, FlockOperation::NonBlockingLockShared) {
+            Err(error) if error == rustix::io::Errno::WOULDBLOCK => {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            _ => return,
+        }
+    }
+}
+
+/// What a snapshot is made of.
+pub(crate) struct Parts {
+    pub(crate) path: PathBuf,
+    pub(crate) root: Root,
+    pub(crate) manifest: Arc<Manifest>,
+    pub(crate) mapping: Mapping,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) origin: String,
+}
+
+/// Maps the file, or prepares memory to copy it into.
+fn bring(image: &Image, path: &Path, reading: Reading) -> Result<(Mapping, Feed, String), Error> {
+    let mapping = image.map(path)?;
+    let choice = match reading {
+        Reading::Map => Choice::Map,
+        Reading::Copy => Choice::Copy("asked for".to_owned()),
+        Reading::Probe => {
+            let data = to_usize(image.manifest.data_offset)?;
+            let end = data + to_usize(image.manifest.data_len)?;
+            reading::choose(&image.file, &mapping, data..end)
+        }
+    };
+    let Choice::Copy(why) = choice else {
+        return Ok((mapping, Feed::Check, "mapped".to_owned()));
+    };
+    let memory = Mapping::memory(to_usize(image.manifest.file_len())?)
+        .map_err(|e| Error::io("cannot get memory for a copy of the snapshot", path, e))?;
+    let file =
+        image.file.try_clone().map_err(|e| Error::io("cannot open the snapshot", path, e))?;
+    Ok((memory, Feed::Read(Reader::new(file, path)), format!("copied into memory ({why})")))
+}
+
 /// Reads the root and table of contents of a snapshot for any machine; checks structure, not data.
 pub fn inspect(path: &Path) -> Result<(Root, Manifest), Error> {
     Image::open(path).map(|image| (image.root, image.manifest))
-}
-
-fn check_kernels(manifest: &Manifest, options: &OpenOptions) -> Result<(), Error> {
-    if !options.isa_accepted.iter().any(|isa| **isa == *manifest.isa) {
-        let accepted = options.isa_accepted.join(", ");
-        return Err(Error::new(
-            Kind::WrongIsa,
-            "the weights are packed for another instruction set",
-        )
-        .mismatch(format_args!("one of [{accepted}]"), shown(&manifest.isa))
-        .remedy("pack the model again with `defrost pack --isa <one of these>`"));
-    }
-    if manifest.layout_abi != options.layout_abi {
-        return Err(Error::new(
-            Kind::Unsupported,
-            "the weights are packed in another version of the layout",
-        )
-        .mismatch(options.layout_abi, manifest.layout_abi)
-        .remedy("pack the model again with this version of `defrost pack`"));
-    }
-    Ok(())
 }

@@ -54,6 +54,13 @@ impl Temporary {
     }
 }
 
+/// Makes a new name in its directory durable.
+pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
+    let dir =
+        path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    File::open(dir)?.sync_all()
+}
+
 impl Drop for Temporary {
     fn drop(&mut self) {
         if !self.renamed {

@@ -5,5 +5,7 @@ mod damage;
 mod hostile;
 mod modes;
 mod refusals;
+#[cfg(feature = "s3")]
+mod remote;
 mod round_trip;
 mod support;

@@ -5,12 +5,9 @@
 //! the two superblocks. Until then the file has no valid superblock and no final name: a crash at any point leaves
 //! either nothing or a hidden temporary file, never a snapshot that looks whole.
 
-use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::SystemTime;
 
 use crate::error::{Error, Kind, shown};
 use crate::format::cursor::to_usize;
@@ -20,7 +17,7 @@ use crate::format::{CHUNK, PAGE};
 use crate::hash::ChunkHash;
 use crate::plan::Plan;
 use crate::root::Root;
-use crate::temporary::Temporary;
+use crate::temporary::{Temporary, sync_dir};
 use crate::verify::stamp;
 
 /// Writes one snapshot; dropped before [`finish`](Self::finish), it leaves nothing behind.
@@ -110,7 +107,7 @@ impl SnapshotWriter {
         self.file
             .sync_all()
             .map_err(|e| Error::io("cannot make the snapshot durable", &self.path, e))?;
-        let _ = settle(&self.file);
+        let _ = stamp::settle(&self.file);
 
         let Self { path, file, temporary, .. } = self;
         temporary
@@ -189,18 +186,4 @@ impl SnapshotWriter {
             .write_all_at(bytes, offset)
             .map_err(|e| Error::io("cannot write the snapshot", &self.path, e).at(offset))
     }
-}
-
-/// Waits until a later edit is sure to move the file's times (see `stamp`): at most 20 ms, while the file still has
-/// a name nobody else knows. Writing a real model takes longer than that anyway, and then this does not wait.
-fn settle(file: &File) -> io::Result<()> {
-    let age = SystemTime::now().duration_since(file.metadata()?.modified()?).unwrap_or_default();
-    thread::sleep(stamp::SETTLED.saturating_sub(age));
-    Ok(())
-}
-
-fn sync_dir(path: &Path) -> io::Result<()> {
-    let dir =
-        path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    fs::File::open(dir)?.sync_all()
 }

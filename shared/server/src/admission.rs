@@ -4,7 +4,10 @@
 //! loading:  waiting room (MAX_QUEUE permits, BOOT_TIMEOUT)  -> full, late or draining: 503
 //! ready:    queue (MAX_QUEUE jobs)                          -> full: 429
 //! ```
+//!
+//! Around a memory snapshot the gate is closed, and requests wait as while loading.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,33 +17,63 @@ use tokio::sync::oneshot;
 
 use crate::app::{App, Model, Status};
 use crate::error::ApiError;
-use crate::worker::{Job, Outcome};
+use crate::gate::Pass;
+use crate::worker::{Job, Outcome, Work};
+
+/// The model, in the hands of a request: while one lives, no snapshot is taken.
+#[derive(Debug)]
+pub(crate) struct Admitted<'a> {
+    model: Arc<Model>,
+    _pass: Pass<'a>,
+}
+
+impl Deref for Admitted<'_> {
+    type Target = Model;
+
+    fn deref(&self) -> &Model {
+        &self.model
+    }
+}
 
 impl App {
-    /// The model, as soon as it is loaded.
-    pub(crate) async fn model(&self) -> Result<Arc<Model>, ApiError> {
-        if let Some(result) = settled(&self.status.borrow()) {
+    /// The model, as soon as it is loaded and the gate is open.
+    pub(crate) async fn model(&self) -> Result<Admitted<'_>, ApiError> {
+        if let Some(result) = self.model_now() {
             return result;
         }
+        let doing = match *self.status.borrow() {
+            Status::Loading => "loading",
+            Status::Ready(_) | Status::Failed(_) => "quiesced for a memory snapshot",
+        };
         let Ok(_permit) = self.waiting_room.try_acquire() else {
             return Err(ApiError::loading(format!(
-                "the model is loading and {} requests wait already (MAX_QUEUE); retry later",
+                "the model is {doing} and {} requests wait already (MAX_QUEUE); retry later",
                 self.config.max_queue
             )));
         };
-        let mut status = self.status.clone();
         let mut draining = self.draining.subscribe();
         tokio::select! {
-            status = status.wait_for(|status| !matches!(status, Status::Loading)) => match status {
-                Ok(status) => settled(&status).unwrap_or_else(|| Err(ApiError::unavailable())),
-                Err(_) => Err(ApiError::unavailable()),
-            },
+            // First: of an answer and a timer that a jump of the clock has fired, the answer.
+            biased;
+            admitted = self.model_later() => admitted,
             _ = draining.wait_for(|draining| *draining) => Err(ApiError::shutting_down()),
             () = tokio::time::sleep(self.config.boot_timeout) => Err(ApiError::loading(format!(
-                "the model is still loading after {} s (BOOT_TIMEOUT); retry later",
+                "the model is still {doing} after {} s (BOOT_TIMEOUT); retry later",
                 self.config.boot_timeout.as_secs_f64()
             ))),
         }
+    }
+
+    fn model_now(&self) -> Option<Result<Admitted<'_>, ApiError>> {
+        // The pass first: the model is another one after a restore.
+        let pass = self.gate.try_pass()?;
+        settled(&self.status.borrow(), pass)
+    }
+
+    async fn model_later(&self) -> Result<Admitted<'_>, ApiError> {
+        self.booted().await;
+        let pass = self.gate.pass().await;
+        settled(&self.status.borrow(), pass).unwrap_or_else(|| Err(ApiError::unavailable()))
     }
 
     /// Queues the texts and waits for their scores. Dropping the future cancels the work.
@@ -49,7 +82,7 @@ impl App {
         requests: Arc<Vec<ScoreRequest>>,
     ) -> Result<Outcome, ApiError> {
         let (reply, outcome) = oneshot::channel();
-        let job = Job { requests, reply, queued: Instant::now() };
+        let job = Work::Score(Job { requests, reply, queued: Instant::now() });
         self.queue.try_send(job).map_err(|error| match error {
             TrySendError::Full(_) => ApiError::queue_full(self.config.max_queue),
             TrySendError::Closed(_) => ApiError::unavailable(),
@@ -58,10 +91,10 @@ impl App {
     }
 }
 
-fn settled(status: &Status) -> Option<Result<Arc<Model>, ApiError>> {
+fn settled<'a>(status: &Status, pass: Pass<'a>) -> Option<Result<Admitted<'a>, ApiError>> {
     match status {
         Status::Loading => None,
-        Status::Ready(model) => Some(Ok(Arc::clone(model))),
+        Status::Ready(model) => Some(Ok(Admitted { model: Arc::clone(model), _pass: pass })),
         Status::Failed(_) => Some(Err(ApiError::unavailable())),
     }
 }

@@ -1,7 +1,7 @@
 //! What every request handler shares.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use defrost_inference::ModelInfo;
@@ -9,9 +9,12 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::boot::Function;
 use crate::config::Config;
+use crate::connections::Connections;
+use crate::gate::Gate;
+use crate::hooks::{Hooks, Quiesced};
 use crate::metrics::Metrics;
 use crate::phases::PhaseRecorder;
-use crate::worker::Job;
+use crate::worker::Work;
 
 /// One running function: its settings, its state of boot, its queue. Made by [`crate::start`].
 #[derive(Debug)]
@@ -22,12 +25,15 @@ pub struct App {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) status: watch::Receiver<Status>,
     pub(crate) draining: watch::Sender<bool>,
-    pub(crate) queue: mpsc::Sender<Job>,
+    pub(crate) queue: mpsc::Sender<Work>,
     /// One permit for each request that may wait for the model to load.
     pub(crate) waiting_room: Semaphore,
+    /// Whether the times of boot have been told with an answer.
     pub(crate) answered: AtomicBool,
-    /// Time from exec to the first computed scores.
-    pub(crate) first_score_after: Arc<OnceLock<Duration>>,
+    /// Closed around a memory snapshot.
+    pub(crate) gate: Gate,
+    pub(crate) connections: Connections,
+    pub(crate) hooks: Hooks,
 }
 
 /// How far boot has come.
@@ -45,9 +51,9 @@ pub(crate) struct Model {
     pub(crate) info: ModelInfo,
     /// Names it is served under, at least one.
     pub(crate) names: Vec<String>,
-    /// Time from exec until it was ready.
+    /// Time from exec, or from the last restore of a memory snapshot, until it was ready.
     pub(crate) ready_after: Duration,
-    /// Unix time at which it was ready.
+    /// Unix time at that moment.
     pub(crate) created: u64,
 }
 
@@ -88,13 +94,14 @@ impl App {
         }
     }
 
-    /// The one word for probes: `ok`, `loading`, `failed` or `draining`.
+    /// The one word for probes: `ok`, `loading`, `failed`, `draining` or `quiesced`.
     pub(crate) fn state_word(&self) -> &'static str {
         if *self.draining.borrow() {
             return "draining";
         }
         match &*self.status.borrow() {
             Status::Loading => "loading",
+            Status::Ready(_) if self.hooks.quiesced() != Quiesced::No => "quiesced",
             Status::Ready(_) => "ok",
             Status::Failed(_) => "failed",
         }

@@ -14,6 +14,18 @@ pub trait Backend: Send + Sync {
         requests: &[ScoreRequest],
         cancelled: &(dyn Fn() -> bool + Sync),
     ) -> Result<Vec<Vec<Score>>, Error>;
+
+    /// Gives up what a copy of the process's memory could not bring back: files, mappings of
+    /// files, sockets. Called while nothing is scored; scoring must still work afterwards.
+    fn before_snapshot(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Renews what must not be shared with other copies of the same memory. Called before anything
+    /// is scored in the copy, also where [`before_snapshot`](Self::before_snapshot) gave up nothing.
+    fn after_restore(&self) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 impl Backend for Reranker {
@@ -27,5 +39,9 @@ impl Backend for Reranker {
         cancelled: &(dyn Fn() -> bool + Sync),
     ) -> Result<Vec<Vec<Score>>, Error> {
         Reranker::score(self, requests, cancelled)
+    }
+
+    fn before_snapshot(&self) -> Result<(), Error> {
+        self.prepare_for_snapshot()
     }
 }

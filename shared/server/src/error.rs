@@ -5,6 +5,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use defrost_api::{ErrorBody, ErrorStyle, Invalid};
 
+use crate::hooks::HookError;
+
 /// Seconds after which a refused client may try again: longer than a typical request takes (0.5 s)
 /// and than a 0.5-billion-parameter model takes to boot (0.15 s), so a place is free by then.
 const RETRY_AFTER_SECONDS: u16 = 1;
@@ -69,6 +71,10 @@ impl ApiError {
 
     pub(crate) fn unauthorized(message: &str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message)
+    }
+
+    pub(crate) fn forbidden(message: &str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", message)
     }
 
     pub(crate) fn not_found(path: &str) -> Self {
@@ -154,6 +160,17 @@ impl From<Invalid> for ApiError {
         let status = StatusCode::from_u16(invalid.status()).unwrap_or(StatusCode::BAD_REQUEST);
         let error = Self::new(status, "invalid_request", invalid.message).styled(invalid.style);
         Self { param: invalid.param, ..error }
+    }
+}
+
+impl From<HookError> for ApiError {
+    fn from(error: HookError) -> Self {
+        match error {
+            HookError::ShuttingDown => Self::shutting_down(),
+            HookError::NotLoaded(_) => Self::unavailable(),
+            HookError::Late(_) => Self::loading(error.to_string()),
+            HookError::Backend(_) => Self::internal(&error.to_string()),
+        }
     }
 }
 

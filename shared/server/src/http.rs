@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::{ConnectInfo, Request};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
+use tower::ServiceExt as _;
 
 use crate::app::App;
 use crate::router::router;
@@ -27,16 +28,15 @@ pub async fn serve(
     app: Arc<App>,
     shutdown: impl Future<Output = ()>,
 ) -> bool {
-    let service = TowerToHyperService::new(router(Arc::clone(&app)));
+    let router = router(Arc::clone(&app));
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    let connections = GracefulShutdown::new();
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
-        let stream = tokio::select! {
+        let (stream, peer) = tokio::select! {
             () = &mut shutdown => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!("accepting a connection: {error}");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -46,15 +46,14 @@ pub async fn serve(
         };
         // An answer is one write; waiting to fill a packet would only delay it.
         let _ = stream.set_nodelay(true);
-        let connection =
-            connections.watch(builder.serve_connection(TokioIo::new(stream), service.clone()));
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!("connection ended: {error}");
-            }
+        let service = router.clone().map_request(move |mut request: Request<_>| {
+            request.extensions_mut().insert(ConnectInfo(peer));
+            request
         });
+        let service = TowerToHyperService::new(service);
+        tokio::spawn(app.connections.serve(&builder, TokioIo::new(stream), service));
     }
     drop(listener);
     app.drain();
-    tokio::time::timeout(app.config.shutdown_grace, connections.shutdown()).await.is_ok()
+    tokio::time::timeout(app.config.shutdown_grace, app.connections.close_all()).await.is_ok()
 }

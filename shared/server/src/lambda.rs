@@ -4,12 +4,24 @@
 //! an invocation of a small function and is what `SnapStart` keeps. It may take 10 s on demand; a
 //! model that needs longer is finished inside the first invocation, which waits for it as any
 //! request during boot does. With provisioned concurrency or `SnapStart` init has minutes.
+//!
+//! With `SnapStart` the end of init is [`App::before_snapshot`], and every copy of the snapshot
+//! begins with [`App::after_restore`] before it asks for its first event. The runtime calls them, as
+//! the one resource registered with it: our own hooks have their own order. It reports the failure
+//! of the first as an error of init and of the second as one of the restore, and ends. The
+//! connection to the runtime API is its own, and it makes a new one after a restore.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use lambda_http::lambda_runtime::Runtime;
+use lambda_http::lambda_runtime::layers::TracingLayer;
+use lambda_http::{Adapter, BoxFuture, SnapStartResource};
+use tokio::sync::Notify;
+
 use crate::app::App;
 use crate::boot::BootError;
+use crate::hooks::HookError;
 use crate::router::router;
 
 /// Time in init before events are asked for: the limit of 10 s less a second for the runtime.
@@ -41,11 +53,46 @@ pub async fn serve(app: Arc<App>) -> Result<(), BootError> {
     } else {
         app.booted().await;
     }
+    let snap_start = Arc::new(SnapStart { app: Arc::clone(&app), restored: Notify::new() });
+    // What `lambda_http::run` does; its `runtime`, meant for this, asks for answers that are `Sync`.
+    let runtime = Runtime::new(Adapter::from(router(Arc::clone(&app))))
+        .layer(TracingLayer::new())
+        .register_snapstart_resource(Arc::<SnapStart>::clone(&snap_start));
+    let has_restore = runtime.is_snapstart();
+    // Until the restore it is the runtime that reports a failed boot, through the hook.
+    let failed = async {
+        if has_restore {
+            snap_start.restored.notified().await;
+        }
+        app.failed().await
+    };
     tokio::select! {
         biased;
-        reason = app.failed() => Err(BootError::new(reason)),
-        ended = lambda_http::run(router(Arc::clone(&app))) => {
-            ended.map_err(|error| BootError::new(format!("the lambda runtime api failed: {error}")))
+        reason = failed => Err(BootError::new(reason)),
+        ended = runtime.run() => {
+            ended.map_err(|error| match error.downcast_ref::<HookError>() {
+                Some(error) => BootError::new(format!("around the SnapStart snapshot: {error}")),
+                None => BootError::new(format!("the lambda runtime api failed: {error}")),
+            })
         }
+    }
+}
+
+struct SnapStart {
+    app: Arc<App>,
+    restored: Notify,
+}
+
+impl SnapStartResource for SnapStart {
+    fn before_snapshot(&self) -> BoxFuture<'_, Result<(), lambda_http::Error>> {
+        Box::pin(async { Ok(self.app.before_snapshot().await?) })
+    }
+
+    fn after_restore(&self) -> BoxFuture<'_, Result<(), lambda_http::Error>> {
+        Box::pin(async {
+            self.app.after_restore().await?;
+            self.restored.notify_one();
+            Ok(())
+        })
     }
 }

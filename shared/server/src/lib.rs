@@ -8,14 +8,50 @@
 //!
 //! A function's `main` is one call of [`run`] with a closure that loads its backend. The port is
 //! bound before the backend is loaded: what arrives meanwhile waits, bounded in number and time.
+//!
+//! # Memory snapshots
+//!
+//! A platform may copy the memory of a process that has booted, and start later ones from the copy.
+//! [`App::before_snapshot`] makes a process fit to be copied and [`App::after_restore`] makes a copy
+//! serve; between the two, requests wait as they do during boot. Afterwards no file, no idle
+//! connection, no reading of a clock and no random state of the process is left in its memory:
+//!
+//! | what | before the snapshot | after the restore |
+//! |---|---|---|
+//! | requests | boot is waited for, running ones are finished, new ones wait | those that wait go on |
+//! | connections (HTTP) | idle ones are closed, others with their answer (`connection: close`) | kept again |
+//! | first touch | one pair is scored | |
+//! | weights | [`Backend::before_snapshot`]: every byte verified, detached from the file | [`Backend::after_restore`] |
+//! | times | | counted from the restore: phase `restored`, `first_score`, `uptime_seconds`, `created` |
+//! | request ids | | nothing to do: each is fresh from the operating system |
+//! | metrics | | `defrost_restores_total`, `defrost_restore_seconds`; counters go on |
+//!
+//! - **AWS Lambda, `SnapStart`** (container images): nothing to set. The first hook runs at the end
+//!   of init, the second before the first event. A failure is reported as one of init or of the
+//!   restore, and ends the process.
+//! - **Modal, checkpoints of containers**: `SNAPSHOT_HOOKS=true` makes routes of the hooks, `POST
+//!   /admin/before_snapshot` (`/admin/quiesce`, `/sleep`) and `POST /admin/after_restore`
+//!   (`/wake_up`). They answer `{"state": "quiesced" | "ok", "took_ms": …}` and may be repeated.
+//!   `/health` and `/ready` say `quiesced` with 503 in between. With `API_KEYS` they need a key;
+//!   without, only requests from loopback to a loopback `Host`, not passed on by a proxy, are taken.
+//!   Boot and running requests get `BOOT_TIMEOUT`; a failure before the snapshot is undone.
+//!
+//! What stays: the listening socket; the connection that calls the route, until it has its answer;
+//! connections whose requests wait, or have come only in part; the runtime's timers, which fire
+//! early or late when the monotonic clock jumps; hash keys of in-memory maps; and the kernels chosen
+//! for the processor of the first boot, so a copy must wake up on one that has its instructions.
 
 mod admission;
 mod app;
 mod backend;
 mod boot;
+mod clock;
 mod config;
+mod connections;
 mod error;
+mod gate;
 mod healthcheck;
+mod hooks;
 mod http;
 mod lambda;
 mod logging;
@@ -31,8 +67,10 @@ mod worker;
 pub use app::App;
 pub use backend::Backend;
 pub use boot::{BootError, Function, run, run_with_args};
+pub use clock::Clock;
 pub use config::{Action, Config, ConfigError, LogFormat, ReturnData, SETTINGS, Setting};
 pub use error::ApiError;
+pub use hooks::HookError;
 pub use http::serve;
 pub use lambda::serve as serve_lambda;
 pub use phases::PhaseRecorder;

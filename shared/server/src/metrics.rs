@@ -75,6 +75,8 @@ pub(crate) struct Metrics {
     warmup: Seconds,
     boot_phase: Family<PhaseLabels, Seconds>,
     ready: Gauge,
+    restores: Counter,
+    restore: Seconds,
     model_info: Family<ModelLabels, Gauge>,
 }
 
@@ -108,6 +110,8 @@ impl Metrics {
             warmup: Seconds::default(),
             boot_phase: Family::default(),
             ready: Gauge::default(),
+            restores: Counter::default(),
+            restore: Seconds::default(),
             model_info: Family::default(),
         };
         metrics.registered(function)
@@ -148,10 +152,20 @@ impl Metrics {
         r.register("queue_depth", "Requests in the queue", self.queue_depth.clone());
         r.register("inflight", "Requests being handled", self.inflight.clone());
         r.register("model_load_seconds", "Time to restore the model", self.model_load.clone());
-        r.register("cold_start_seconds", "Time from exec to ready", self.cold_start.clone());
+        r.register(
+            "cold_start_seconds",
+            "Time from exec, or from the last restore of a memory snapshot, to ready",
+            self.cold_start.clone(),
+        );
         r.register("warmup_seconds", "Time of the warm-up run, 0 without one", self.warmup.clone());
         r.register("boot_phase_seconds", "Time of one phase of boot", self.boot_phase.clone());
         r.register("ready", "Whether the model is loaded", self.ready.clone());
+        r.register("restores", "Restores of a memory snapshot", self.restores.clone());
+        r.register(
+            "restore_seconds",
+            "Time from the last restore of a memory snapshot to ready, 0 without one",
+            self.restore.clone(),
+        );
         r.register("build_info", "The running binary", build);
         r.register("model_info", "The loaded model", self.model_info.clone());
         self
@@ -178,6 +192,14 @@ impl Metrics {
         self.boot_phase.get_or_create(&PhaseLabels { phase }).set(duration.as_secs_f64());
     }
 
+    /// Notes the warm-up among these phases.
+    pub(crate) fn warmed(&self, phases: &[(&'static str, Duration)]) {
+        for &(phase, time) in phases.iter().filter(|(phase, _)| *phase == "warmup") {
+            self.phase(phase, time);
+            self.warmup.set(time.as_secs_f64());
+        }
+    }
+
     /// Notes the end of boot.
     pub(crate) fn ready(
         &self,
@@ -195,9 +217,6 @@ impl Metrics {
             .map(|(_, time)| *time)
             .sum();
         self.model_load.set(load.as_secs_f64());
-        if let Some((_, warmup)) = phases.iter().find(|(phase, _)| *phase == "warmup") {
-            self.warmup.set(warmup.as_secs_f64());
-        }
         self.cold_start.set(after.as_secs_f64());
         self.ready.set(1);
         self.model_info
@@ -209,6 +228,15 @@ impl Metrics {
                 snapshot: info.snapshot.clone(),
             })
             .set(1);
+    }
+
+    /// Notes that a restored process serves. Counts from before the snapshot stay: each copy goes
+    /// on from them, and a counter may start anywhere.
+    pub(crate) fn restored(&self, after: Duration) {
+        self.restores.inc();
+        self.restore.set(after.as_secs_f64());
+        self.cold_start.set(after.as_secs_f64());
+        self.phase("restored", after);
     }
 
     pub(crate) fn encode(&self) -> Result<String, std::fmt::Error> {

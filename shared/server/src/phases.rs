@@ -1,59 +1,136 @@
-//! What boot spent its time on, from `exec` on.
+//! What boot spent its time on, from `exec` on; after a memory snapshot, from the restore on.
 //!
 //! The clock starts when `main` does. What lies before (the kernel's exec and the dynamic linker)
 //! is only known to 10 ms: `/proc/self/stat` has the start in ticks, rounded down. Two lower
 //! bounds are sharper together: the CPU time the process has used when `main` begins, exact but
 //! blind to waiting for the disk, and the tick difference less one tick. The phase `exec` is the
 //! larger of the two.
+//!
+//! Every phase is a difference of two readings of one clock, so it stays true when the process is
+//! copied. The zero that [`PhaseRecorder::since_zero`] counts from does not: it is a reading that
+//! another machine's clock may be anywhere from. [`PhaseRecorder::restart`] sets a new one.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::clock::{Clock, SystemClock};
+
 /// Length of the kernel's clock tick as user space sees it; 100 Hz on every Linux ABI.
 const TICK: Duration = Duration::from_millis(10);
+
+const FIRST_SCORE: &str = "first_score";
+const RESTORED: &str = "restored";
 
 /// Measures the phases of one boot.
 #[derive(Debug)]
 pub struct PhaseRecorder {
-    main: Instant,
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    zero: Instant,
+    /// Time before `zero` that counts as well.
     exec: Duration,
-    phases: Mutex<Vec<(&'static str, Duration)>>,
+    origin: &'static str,
+    phases: Vec<(&'static str, Duration)>,
+    first_score_after: Option<Duration>,
 }
 
 impl PhaseRecorder {
     /// Starts the clock; call it first in `main`.
     pub fn start() -> Self {
-        let main = Instant::now();
+        Self::with_clock(Arc::new(SystemClock))
+    }
+
+    /// As [`start`](Self::start), with other clocks than the system's.
+    pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
+        let zero = clock.now();
         let exec = before_main();
-        Self { main, exec, phases: Mutex::new(vec![("exec", exec)]) }
+        let state = State {
+            zero,
+            exec,
+            origin: "exec",
+            phases: vec![("exec", exec)],
+            first_score_after: None,
+        };
+        Self { clock, state: Mutex::new(state) }
+    }
+
+    /// Starts again at zero, in a process that has just been restored from a memory snapshot. The
+    /// phases of the boot before the snapshot stay; the first score is yet to come.
+    pub fn restart(&self) {
+        let mut state = self.state();
+        state.zero = self.clock.now();
+        state.exec = Duration::ZERO;
+        state.origin = "restore";
+        state.phases.retain(|(name, _)| ![FIRST_SCORE, RESTORED].contains(name));
+        state.first_score_after = None;
+    }
+
+    /// Notes that a restored process is ready, as the phase `restored`, and returns its length.
+    pub fn restored(&self) -> Duration {
+        let took = self.since_zero();
+        self.record(RESTORED, took);
+        took
     }
 
     /// Notes how long a phase took. A phase recorded twice keeps its first time.
     pub fn record(&self, phase: &'static str, duration: Duration) {
-        let mut phases = self.phases.lock().unwrap_or_else(PoisonError::into_inner);
-        if !phases.iter().any(|(name, _)| *name == phase) {
-            phases.push((phase, duration));
+        let mut state = self.state();
+        if !state.phases.iter().any(|(name, _)| *name == phase) {
+            state.phases.push((phase, duration));
         }
+    }
+
+    /// Notes a score computed for a client. The first one is the phase `first_score`, and only for
+    /// that one the time since zero is returned.
+    pub(crate) fn scored(&self, inference: Duration) -> Option<Duration> {
+        let now = self.clock.now();
+        let mut state = self.state();
+        if state.first_score_after.is_some() {
+            return None;
+        }
+        state.phases.push((FIRST_SCORE, inference));
+        state.first_score_after = Some(state.until(now));
+        state.first_score_after
     }
 
     /// Runs `work` as a phase.
     pub fn time<T>(&self, phase: &'static str, work: impl FnOnce() -> T) -> T {
-        let start = Instant::now();
+        let start = self.clock.now();
         let result = work();
-        self.record(phase, start.elapsed());
+        self.record(phase, self.clock.now().saturating_duration_since(start));
         result
     }
 
-    /// Time since `exec`.
-    pub fn since_exec(&self) -> Duration {
-        self.exec + self.main.elapsed()
+    /// Time since `exec`, or since the last restore.
+    pub fn since_zero(&self) -> Duration {
+        let now = self.clock.now();
+        self.state().until(now)
+    }
+
+    /// What zero is: `exec` or `restore`.
+    pub fn origin(&self) -> &'static str {
+        self.state().origin
+    }
+
+    /// Time from zero to the first computed scores.
+    pub fn first_score_after(&self) -> Option<Duration> {
+        self.state().first_score_after
+    }
+
+    /// The wall clock, since 1970.
+    pub(crate) fn unix(&self) -> Duration {
+        self.clock.unix()
     }
 
     /// The phases so far, in order.
     pub fn phases(&self) -> Vec<(&'static str, Duration)> {
-        self.phases.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.state().phases.clone()
     }
 
     /// The phases as `exec 2.1 ms, config 0.3 ms, …`.
@@ -64,6 +141,16 @@ impl PhaseRecorder {
             .map(|(name, time)| format!("{name} {:.1} ms", time.as_secs_f64() * 1e3))
             .collect();
         parts.join(", ")
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn until(&self, now: Instant) -> Duration {
+        self.exec + now.saturating_duration_since(self.zero)
     }
 }
 
@@ -105,7 +192,47 @@ mod tests {
         let engine: Vec<_> =
             recorder.phases().into_iter().filter(|(name, _)| *name == "engine").collect();
         assert_eq!(engine, [("engine", Duration::from_millis(5))]);
-        assert!(recorder.since_exec() < Duration::from_hours(1));
+        assert!(recorder.since_zero() < Duration::from_hours(1));
         assert!(recorder.summary().contains("engine 5.0 ms"));
+    }
+    /// Clocks that go where they are told.
+    #[derive(Debug)]
+    struct Jumping(Mutex<Instant>);
+
+    impl Clock for Jumping {
+        fn now(&self) -> Instant {
+            *self.0.lock().expect("no panic")
+        }
+
+        fn unix(&self) -> Duration {
+            Duration::ZERO
+        }
+    }
+
+    #[test]
+    fn a_restore_is_a_new_zero_wherever_the_clock_went() {
+        let (second, day) = (Duration::from_secs(1), Duration::from_hours(24));
+        let earlier = Instant::now();
+        let begin = earlier + day;
+        let clock = Arc::new(Jumping(Mutex::new(begin)));
+        let recorder = PhaseRecorder::with_clock(Arc::<Jumping>::clone(&clock));
+        let go = |to: Instant| *clock.0.lock().expect("no panic") = to;
+        go(begin + second);
+        assert!(recorder.scored(second).is_some_and(|after| after >= second));
+        assert_eq!(recorder.origin(), "exec");
+        for restored in [begin + day, earlier] {
+            go(restored);
+            recorder.restart();
+            go(restored + second);
+            assert_eq!(recorder.restored(), second);
+            go(restored + second * 2);
+            assert_eq!(recorder.scored(second), Some(second * 2));
+            assert_eq!(recorder.scored(second), None);
+            go(restored + second * 3);
+            assert_eq!(recorder.since_zero(), second * 3);
+            let names: Vec<_> = recorder.phases().into_iter().map(|(name, _)| name).collect();
+            assert_eq!(names, ["exec", "restored", "first_score"]);
+        }
+        assert_eq!(recorder.origin(), "restore");
     }
 }

@@ -1,7 +1,9 @@
 //! The id that ties an answer to its log line.
+//!
+//! A new id is sixteen bytes asked of the operating system for this id alone. A generator in the
+//! process, however seeded, would be copied with its memory: two processes restored from one
+//! memory snapshot would go on with the same ids. The kernel is told of a restore and reseeds.
 
-use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::http::HeaderValue;
@@ -25,14 +27,22 @@ impl RequestId {
             .map_or_else(Self::new, |id| Self(id.to_owned()))
     }
 
-    /// A random id. The clock goes in beside the hasher's random keys: processes restored from
-    /// one memory snapshot share the keys.
     fn new() -> Self {
-        static COUNTER: AtomicU64 = AtomicU64::new(0);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let half = |salt: u8| RandomState::new().hash_one((now, count, salt));
-        Self(format!("{:016x}{:016x}", half(0), half(1)))
+        let mut bytes = [0; 16];
+        if let Err(error) = getrandom::fill(&mut bytes) {
+            // The wall clock is not of this process either; two ids of one nanosecond would agree.
+            tracing::warn!("no randomness from the operating system: {error}");
+            bytes = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default()
+                .as_nanos()
+                .to_be_bytes();
+        }
+        Self::from_bytes(bytes)
+    }
+
+    fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(format!("{:032x}", u128::from_be_bytes(bytes)))
     }
 }
 
@@ -46,5 +56,13 @@ mod tests {
         assert_eq!(of("abc-1"), "abc-1");
         assert_eq!(of("has space").len(), 32);
         assert_ne!(RequestId::of(None).0, RequestId::of(None).0);
+    }
+
+    /// No counter, no key: what two copies of a process have in common is not in their ids.
+    #[test]
+    fn an_id_is_fresh_bytes_and_nothing_else() {
+        assert_eq!(RequestId::from_bytes([7; 16]).0, "07".repeat(16));
+        assert_eq!(RequestId::from_bytes([7; 16]).0, RequestId::from_bytes([7; 16]).0);
+        assert_eq!(RequestId::from_bytes([0; 16]).0.len(), 32);
     }
 }

@@ -1,8 +1,9 @@
 //! From settings to a loaded reranker.
 
-use std::path::Path;
+use std::time::{Duration, Instant};
 
 use defrost_inference::{Normalization, Reranker, RerankerOptions, RestoreOptions, restore};
+use defrost_loader::{FetchOptions, Location, Snapshot};
 
 use crate::backend::Backend;
 use crate::boot::BootError;
@@ -14,11 +15,16 @@ pub fn reranker(config: &Config, phases: &PhaseRecorder) -> Result<Box<dyn Backe
     let options = RestoreOptions {
         verify: config.verify,
         cache_dir: config.cache_dir.clone(),
+        cache_max_bytes: config.cache_max_bytes,
         threads: config.num_threads,
+        fetch: fetch_options(config),
     };
+    let location: Location =
+        config.model.parse().map_err(|error| BootError::new(format!("MODEL: {error}")))?;
     let snapshot = phases.time("restore", || {
-        restore(Path::new(&config.model), &options).map_err(|error| BootError::from_error(&error))
+        restore(&location, &options).map_err(|error| BootError::from_error(&error))
     })?;
+    report(&snapshot, phases.since_zero());
     let options = RerankerOptions {
         max_length: config.max_length,
         max_batch_tokens: config.max_batch_tokens,
@@ -40,13 +46,62 @@ pub fn reranker(config: &Config, phases: &PhaseRecorder) -> Result<Box<dyn Backe
     let timings = reranker.timings();
     phases.record("tokenizer", timings.tokenizer);
     phases.record("engine", timings.engine);
-    let verification = snapshot.verification();
-    tracing::info!(
-        "restored {} ({}, verified {} in {:.1} ms)",
-        snapshot.root(),
-        snapshot.path().display(),
-        verification.mode,
-        verification.duration.as_secs_f64() * 1e3
-    );
     Ok(Box::new(reranker))
+}
+
+fn fetch_options(config: &Config) -> FetchOptions {
+    let usual = FetchOptions::default();
+    let most = config.restore_connections;
+    FetchOptions {
+        deadline: config.restore_timeout,
+        connections: (*usual.connections.start()).min(most)..=most,
+        ..usual
+    }
+}
+
+/// Logs how the snapshot came here, and for one that is still on its way also when it has.
+fn report(snapshot: &Snapshot, at: Duration) {
+    let verification = snapshot.verification();
+    if verification.complete {
+        tracing::info!(
+            "restored {} ({}, {}, verified {} in {:.1} ms)",
+            snapshot.root(),
+            snapshot.path().display(),
+            snapshot.origin(),
+            verification.mode,
+            verification.duration.as_secs_f64() * 1e3
+        );
+        return;
+    }
+    tracing::info!(
+        "restoring {} ({}), {:.1} ms after exec",
+        snapshot.root(),
+        snapshot.origin(),
+        ms(at)
+    );
+    let begun = Instant::now();
+    let snapshot = snapshot.clone();
+    let watch = move || {
+        let verified = snapshot.wait_verified();
+        let (bytes, _) = snapshot.progress();
+        match verified {
+            Ok(()) => tracing::info!(
+                "all {bytes} bytes of the snapshot here and verified {:.1} ms after exec",
+                ms(at + begun.elapsed())
+            ),
+            Err(error) => {
+                tracing::error!("the snapshot cannot be restored: {error}");
+                return;
+            }
+        }
+        if let Err(error) = snapshot.wait_complete() {
+            tracing::warn!("the next start must fetch the snapshot again: {error}");
+        }
+    };
+    // Without the thread, only these lines are missing.
+    let _ = std::thread::Builder::new().name("restore-report".into()).spawn(watch);
+}
+
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
 }

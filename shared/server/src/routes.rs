@@ -1,5 +1,6 @@
 //! The handlers.
 
+pub(crate) mod admin;
 mod body;
 pub(crate) mod models;
 pub(crate) mod probes;

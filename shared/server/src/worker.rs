@@ -4,11 +4,12 @@
 //! and jobs queue for it: two at once would only slow each other down. The queue is bounded by
 //! `MAX_QUEUE`; a full one is an answer (429), never a wait without end. A job whose client has
 //! gone is dropped when its turn comes, and one that is running is asked to stop between
-//! micro-batches, because its oneshot channel is closed by then.
+//! micro-batches, because its oneshot channel is closed by then. What a memory snapshot needs done
+//! with the backend goes through the same queue: it never meets a score.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use defrost_inference::{Error, Score, ScoreRequest};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -17,7 +18,10 @@ use crate::app::{App, Model, Status};
 use crate::backend::Backend;
 use crate::boot::{BootError, Function};
 use crate::config::Config;
+use crate::connections::Connections;
 use crate::error::chain;
+use crate::gate::Gate;
+use crate::hooks::Hooks;
 use crate::metrics::Metrics;
 use crate::phases::PhaseRecorder;
 
@@ -27,6 +31,28 @@ pub(crate) struct Job {
     pub(crate) requests: Arc<Vec<ScoreRequest>>,
     pub(crate) reply: oneshot::Sender<Outcome>,
     pub(crate) queued: Instant,
+}
+
+/// What the inference thread is asked to do, one after the other.
+#[derive(Debug)]
+pub(crate) enum Work {
+    Score(Job),
+    Call(Call),
+}
+
+/// A part of a snapshot or a restore that only the thread with the backend can do.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) task: Task,
+    pub(crate) reply: oneshot::Sender<Result<(), BootError>>,
+}
+
+/// See [`crate::hooks`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Task {
+    WarmUp,
+    BeforeSnapshot,
+    AfterRestore,
 }
 
 /// What came of a job, and how long it took.
@@ -52,13 +78,11 @@ where
     let (status_sender, status) = watch::channel(Status::Loading);
     let config = Arc::new(config);
     let metrics = Arc::new(Metrics::new(&function));
-    let first_score_after = Arc::new(OnceLock::new());
     let worker = Worker {
         config: Arc::clone(&config),
         phases: Arc::clone(&phases),
         metrics: Arc::clone(&metrics),
         status: status_sender,
-        first_score_after: Arc::clone(&first_score_after),
     };
     std::thread::Builder::new().name("inference".into()).spawn(move || worker.run(load, jobs))?;
     Ok(Arc::new(App {
@@ -70,7 +94,9 @@ where
         queue,
         waiting_room: Semaphore::new(config.max_queue),
         answered: AtomicBool::new(false),
-        first_score_after,
+        gate: Gate::default(),
+        connections: Connections::default(),
+        hooks: Hooks::default(),
         config,
     }))
 }
@@ -80,25 +106,30 @@ struct Worker {
     phases: Arc<PhaseRecorder>,
     metrics: Arc<Metrics>,
     status: watch::Sender<Status>,
-    first_score_after: Arc<OnceLock<Duration>>,
 }
 
 impl Worker {
-    fn run<L>(self, load: L, mut jobs: mpsc::Receiver<Job>)
+    fn run<L>(self, load: L, mut jobs: mpsc::Receiver<Work>)
     where
         L: FnOnce(&Config, &PhaseRecorder) -> Result<Box<dyn Backend>, BootError>,
     {
         match load(&self.config, &self.phases) {
             Ok(backend) => {
                 if !self.config.fast_boot
-                    && let Err(error) = self.warm_up(&*backend)
+                    && let Err(error) = self.warm_up(&*backend, "FAST_BOOT=false")
                 {
                     self.status.send_replace(Status::Failed(error.to_string().into()));
                     return;
                 }
                 self.announce(&*backend);
-                while let Some(job) = jobs.blocking_recv() {
-                    self.score(&*backend, job);
+                while let Some(work) = jobs.blocking_recv() {
+                    match work {
+                        Work::Score(job) => self.score(&*backend, job),
+                        Work::Call(Call { task, reply }) => {
+                            // Nobody listens any more when the snapshot was given up.
+                            let _ = reply.send(self.call(&*backend, task));
+                        }
+                    }
                 }
             }
             Err(error) => {
@@ -109,28 +140,48 @@ impl Worker {
 
     /// Scores one small request, so that the first client's finds pages mapped, buffers grown and
     /// threads started. A model that cannot do this cannot serve.
-    fn warm_up(&self, backend: &dyn Backend) -> Result<(), BootError> {
+    fn warm_up(&self, backend: &dyn Backend, why: &str) -> Result<(), BootError> {
         let request = ScoreRequest {
             query: "which document is warm".into(),
             documents: vec!["a document to warm up with".into()],
             ..ScoreRequest::default()
         };
         let scored = self.phases.time("warmup", || backend.score(&[request], &|| false));
-        let failed = |error| {
-            BootError::new(format!("the warm-up (FAST_BOOT=false) failed: {}", chain(&error)))
-        };
-        scored.map(drop).map_err(failed)
+        self.metrics.warmed(&self.phases.phases());
+        scored.map(drop).map_err(|error| failed(&format!("the warm-up ({why})"), &error))
     }
 
-    fn announce(&self, backend: &dyn Backend) {
+    fn call(&self, backend: &dyn Backend, task: Task) -> Result<(), BootError> {
+        match task {
+            Task::WarmUp => self.warm_up(backend, "before a snapshot"),
+            Task::BeforeSnapshot => backend
+                .before_snapshot()
+                .map_err(|error| failed("detaching the model before a snapshot", &error)),
+            Task::AfterRestore => {
+                backend
+                    .after_restore()
+                    .map_err(|error| failed("renewing the model after a restore", &error))?;
+                self.status.send_replace(Status::Ready(Arc::new(self.model(backend))));
+                Ok(())
+            }
+        }
+    }
+
+    /// The model as it is at this moment.
+    fn model(&self, backend: &dyn Backend) -> Model {
         let info = backend.info().clone();
         let names = match self.config.served_model_name.as_slice() {
             [] => vec![info.name.clone()],
             names => names.to_vec(),
         };
-        let ready_after = self.phases.since_exec();
-        let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        self.metrics.ready(&info, ready_after, &self.phases.phases());
+        let ready_after = self.phases.since_zero();
+        Model { info, names, ready_after, created: self.phases.unix().as_secs() }
+    }
+
+    fn announce(&self, backend: &dyn Backend) {
+        let model = self.model(backend);
+        let Model { info, ready_after, .. } = &model;
+        self.metrics.ready(info, *ready_after, &self.phases.phases());
         tracing::info!(
             model = %info.name,
             precision = %info.precision,
@@ -141,12 +192,7 @@ impl Worker {
             ready_after.as_secs_f64() * 1e3,
             self.phases.summary(),
         );
-        self.status.send_replace(Status::Ready(Arc::new(Model {
-            info,
-            names,
-            ready_after,
-            created,
-        })));
+        self.status.send_replace(Status::Ready(Arc::new(model)));
     }
 
     fn score(&self, backend: &dyn Backend, job: Job) {
@@ -161,12 +207,12 @@ impl Worker {
         match &result {
             Ok(scores) => {
                 self.metrics.scored(queue, inference, scores);
-                self.phases.record("first_score", inference);
-                if self.first_score_after.set(self.phases.since_exec()).is_ok() {
+                if let Some(after) = self.phases.scored(inference) {
                     self.metrics.phase("first_score", inference);
                     tracing::info!(
-                        "first score {:.1} ms after exec, computed in {:.1} ms",
-                        self.phases.since_exec().as_secs_f64() * 1e3,
+                        "first score {:.1} ms after {}, computed in {:.1} ms",
+                        after.as_secs_f64() * 1e3,
+                        self.phases.origin(),
                         inference.as_secs_f64() * 1e3,
                     );
                 }
@@ -174,11 +220,19 @@ impl Worker {
             Err(Error::Cancelled) => {
                 self.metrics.cancelled.inc();
             }
+            Err(error) if error.is_permanent() => {
+                // Whoever started this process starts another, which may find the bytes.
+                self.status.send_replace(Status::Failed(chain(error).into()));
+            }
             Err(_) => {}
         }
         // Nobody listens any more when the client has gone.
         let _ = job.reply.send(Outcome { result, queue, inference });
     }
+}
+
+fn failed(what: &str, error: &Error) -> BootError {
+    BootError::new(format!("{what} failed: {}", chain(error)))
 }
 
 /// However the thread ends, nobody is left waiting for it.

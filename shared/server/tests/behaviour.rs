@@ -1,6 +1,7 @@
 //! The server's behaviour, with a deterministic scorer in place of a model.
 
 mod behaviour {
+    mod admin;
     mod arbitrary;
     mod bad_input;
     mod child;
@@ -9,6 +10,7 @@ mod behaviour {
     mod operations;
     mod queue;
     mod shapes;
+    mod snapshot;
     mod sockets;
     mod toy;
 }

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use defrost_inference::{Reranker, RerankerOptions, RestoreOptions, restore};
+use defrost_loader::Location;
 use indicatif::ProgressBar;
 use serde::Deserialize;
 use serde_json::json;
@@ -21,7 +22,7 @@ use crate::print::say;
 pub(crate) struct Args {
     /// The snapshot of an embedding model.
     #[arg(long)]
-    model: PathBuf,
+    model: Location,
     /// Directory with corpus.jsonl, queries.jsonl and qrels/test.tsv.
     #[arg(long)]
     beir: PathBuf,

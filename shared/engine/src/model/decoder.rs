@@ -6,7 +6,7 @@ use crate::gemm::{Activation, Context};
 use crate::norm::{rms_norm, swiglu_row};
 use crate::rope::{HeadNorm, rotate};
 use crate::weights::{Embedding, Linear, Values, Weights, vector};
-use crate::{Batch, Error, Family, ModelConfig};
+use crate::{Batch, Error, Family, Gate, ModelConfig};
 
 #[derive(Debug)]
 pub(super) struct Decoder {
@@ -25,6 +25,21 @@ struct Layer {
     /// Gate and up projection side by side.
     gate_up: Linear,
     down: Linear,
+}
+
+impl Layer {
+    fn wait(&self, gate: &dyn Gate) -> Result<(), Error> {
+        self.attention_norm.wait(gate)?;
+        self.qkv.wait(gate)?;
+        if let Some((query, key)) = &self.head_norms {
+            query.wait(gate)?;
+            key.wait(gate)?;
+        }
+        self.out.wait(gate)?;
+        self.output_norm.wait(gate)?;
+        self.gate_up.wait(gate)?;
+        self.down.wait(gate)
+    }
 }
 
 impl Decoder {
@@ -65,15 +80,17 @@ impl Decoder {
     pub(super) fn run(
         &self,
         cx: Context<'_>,
+        gate: &dyn Gate,
         config: &ModelConfig,
         batch: &Batch,
         buffers: &mut Buffers,
-    ) -> usize {
+    ) -> Result<usize, Error> {
         let (hidden, eps) = (config.hidden, config.norm_eps);
         let heads = heads(config);
         let mut rows = batch.tokens();
         let x = slot(&mut buffers.x, rows * hidden);
         x.fill(0.0);
+        self.words.wait(gate, batch.ids().iter().map(|&id| id as usize))?;
         for (row, &id) in x.chunks_exact_mut(hidden).zip(batch.ids()) {
             self.words.add_row(id as usize, row);
         }
@@ -81,6 +98,7 @@ impl Decoder {
         let longest = batch.sequences().map(|tokens| tokens.len()).max().unwrap_or(0);
         buffers.rotations.extend_to(longest, config.head_dim, config.rope_theta);
         for (at, layer) in self.layers.iter().enumerate() {
+            layer.wait(gate)?;
             let quantized = &mut buffers.quantized;
             let x = &mut buffers.x[..rows * hidden];
             let normed = slot(&mut buffers.normed, rows * hidden);
@@ -113,9 +131,10 @@ impl Decoder {
                 layer.down.run(cx, gated, Activation::Identity, true, quantized, x);
             }
         }
+        self.norm.wait(gate)?;
         let normed = slot(&mut buffers.normed, rows * hidden);
         rms_norm(cx, &buffers.x[..rows * hidden], self.norm.as_slice(), eps, normed);
         buffers.x[..rows * hidden].copy_from_slice(normed);
-        rows
+        Ok(rows)
     }
 }

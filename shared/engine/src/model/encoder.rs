@@ -5,7 +5,7 @@ use crate::attention::attention;
 use crate::gemm::{Activation, Context};
 use crate::norm::layer_norm;
 use crate::weights::{Embedding, Linear, Values, Weights, vector};
-use crate::{Batch, Error, Family, ModelConfig};
+use crate::{Batch, Error, Family, Gate, ModelConfig};
 
 #[derive(Debug)]
 pub(super) struct Encoder {
@@ -30,6 +30,11 @@ impl Norm {
         })
     }
 
+    fn wait(&self, gate: &dyn Gate) -> Result<(), Error> {
+        self.weight.wait(gate)?;
+        self.bias.wait(gate)
+    }
+
     fn run(&self, cx: Context<'_>, rows: &mut [f32], eps: f32) {
         layer_norm(cx, rows, self.weight.as_slice(), self.bias.as_slice(), eps);
     }
@@ -43,6 +48,17 @@ struct Layer {
     up: Linear,
     down: Linear,
     output_norm: Norm,
+}
+
+impl Layer {
+    fn wait(&self, gate: &dyn Gate) -> Result<(), Error> {
+        self.qkv.wait(gate)?;
+        self.out.wait(gate)?;
+        self.attention_norm.wait(gate)?;
+        self.up.wait(gate)?;
+        self.down.wait(gate)?;
+        self.output_norm.wait(gate)
+    }
 }
 
 impl Encoder {
@@ -75,16 +91,19 @@ impl Encoder {
     pub(super) fn run(
         &self,
         cx: Context<'_>,
+        gate: &dyn Gate,
         config: &ModelConfig,
         batch: &Batch,
         buffers: &mut Buffers,
-    ) -> usize {
+    ) -> Result<usize, Error> {
         let hidden = config.hidden;
         let eps = config.norm_eps;
         let mut rows = batch.tokens();
+        self.wait_for_rows(gate, config, batch)?;
         self.embed(config, batch, slot(&mut buffers.x, rows * hidden));
         self.norm.run(cx, &mut buffers.x[..rows * hidden], eps);
         for (at, layer) in self.layers.iter().enumerate() {
+            layer.wait(gate)?;
             let quantized = &mut buffers.quantized;
             let qkv = slot(&mut buffers.qkv, rows * layer.qkv.outputs());
             let x = &mut buffers.x[..rows * hidden];
@@ -103,7 +122,22 @@ impl Encoder {
                 layer.output_norm.run(cx, x, eps);
             }
         }
-        rows
+        Ok(rows)
+    }
+
+    /// Waits for the rows of the tables that [`Encoder::embed`] reads.
+    fn wait_for_rows(
+        &self,
+        gate: &dyn Gate,
+        config: &ModelConfig,
+        batch: &Batch,
+    ) -> Result<(), Error> {
+        let longest = batch.sequences().map(|tokens| tokens.len()).max().unwrap_or(0);
+        let positions = (reserved_positions(config) + longest).min(self.positions.rows());
+        self.words.wait(gate, batch.ids().iter().map(|&id| id as usize))?;
+        self.types.wait(gate, batch.types().iter().map(|&id| id as usize))?;
+        self.positions.wait(gate, 0..positions)?;
+        self.norm.wait(gate)
     }
 
     fn embed(&self, config: &ModelConfig, batch: &Batch, x: &mut [f32]) {

@@ -28,6 +28,6 @@ pub(crate) fn reranker(
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("tiny.snap");
     pack_to(checkpoint, precision, isa::NATIVE, &path);
-    let snapshot = restore(&path, &RestoreOptions::default()).unwrap();
+    let snapshot = restore(&path.as_path().into(), &RestoreOptions::default()).unwrap();
     Reranker::load(&snapshot, options).unwrap()
 }

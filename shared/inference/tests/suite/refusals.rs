@@ -189,7 +189,7 @@ fn a_maximum_length_without_room_for_text_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("tiny.snap");
     common::pack_to(&golden::checkpoint("qwen3-reranker"), Precision::F32, isa::NATIVE, &path);
-    let snapshot = restore(&path, &RestoreOptions::default()).unwrap();
+    let snapshot = restore(&path.as_path().into(), &RestoreOptions::default()).unwrap();
     let options = RerankerOptions { max_length: Some(10), ..RerankerOptions::default() };
     let message = Reranker::load(&snapshot, &options).unwrap_err().to_string();
     assert!(message.contains("a maximum length of 10 tokens leaves"), "{message}");

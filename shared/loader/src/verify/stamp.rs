@@ -50,6 +50,14 @@ pub(crate) fn settled(stat: &Metadata, began: SystemTime) -> bool {
     now - latest >= i128::try_from(SETTLED.as_nanos()).unwrap_or(0)
 }
 
+/// Waits until a later edit is sure to move the file's times: at most 20 ms, while the file still has a name nobody else
+/// knows. Writing or fetching a real model takes longer than that anyway, and then this does not wait.
+pub(crate) fn settle(file: &fs::File) -> io::Result<()> {
+    let age = SystemTime::now().duration_since(file.metadata()?.modified()?).unwrap_or_default();
+    std::thread::sleep(SETTLED.saturating_sub(age));
+    Ok(())
+}
+
 /// Writes the stamp under a temporary name and renames it, so that a reader sees all of it or nothing.
 pub(crate) fn write(stamp: &Path, root: &Root, stat: &Metadata) -> io::Result<()> {
     let (mut file, temporary) = Temporary::create(stamp, OpenOptions::new().write(true))?;

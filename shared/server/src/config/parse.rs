@@ -153,6 +153,7 @@ impl Reader<'_> {
             max_queue: self.number("MAX_QUEUE", 1, usize::MAX >> 3).unwrap_or_default(),
             boot_timeout: self.seconds("BOOT_TIMEOUT"),
             shutdown_grace: self.seconds("SHUTDOWN_GRACE"),
+            snapshot_hooks: self.flag("SNAPSHOT_HOOKS"),
             verify: self
                 .choice(
                     "VERIFY",
@@ -164,6 +165,9 @@ impl Reader<'_> {
                 )
                 .unwrap_or_default(),
             cache_dir: self.path("CACHE_DIR"),
+            cache_max_bytes: self.number("CACHE_MAX_BYTES", 0, u64::MAX),
+            restore_timeout: self.seconds("RESTORE_TIMEOUT"),
+            restore_connections: self.number("RESTORE_CONNECTIONS", 1, 256).unwrap_or_default(),
             served_model_name: self.list("SERVED_MODEL_NAME"),
             strict_model: self.flag("STRICT_MODEL"),
             default_top_n: self.number("DEFAULT_TOP_N", 0, usize::MAX),

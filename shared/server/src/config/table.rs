@@ -48,11 +48,12 @@ const fn setting(
 /// `MAX_BODY_BYTES` holds 1,000 documents of 10,000 characters. `MAX_QUEUE` times the time of a
 /// typical request (0.5 s) is about the minute after which clients give up. `BOOT_TIMEOUT` covers
 /// a slow first restore and stays below the 300 s at which Cloud Run cuts a request.
-/// `SHUTDOWN_GRACE` is shorter than the 10 s Cloud Run leaves after SIGTERM.
+/// `SHUTDOWN_GRACE` is shorter than the 10 s Cloud Run leaves after SIGTERM. `RESTORE_TIMEOUT` and
+/// `RESTORE_CONNECTIONS` are the loader's defaults, justified there.
 pub const SETTINGS: &[Setting] = &[
     Setting {
         aliases: &["MODEL_ID", "MODEL_NAME", "MODEL_PATH"],
-        ..setting("MODEL", "PATH", "", "snapshot to serve (required)")
+        ..setting("MODEL", "PLACE", "", "snapshot to serve: a path or s3://bucket/key (required)")
     },
     setting("HOST", "ADDRESS", "127.0.0.1", "address to listen on; images set 0.0.0.0"),
     setting("PORT", "NUMBER", "8000", "port to listen on; 0 picks a free one and logs it"),
@@ -94,13 +95,27 @@ pub const SETTINGS: &[Setting] = &[
     setting("MAX_QUEUE", "NUMBER", "128", "most requests waiting, during boot and after"),
     setting("BOOT_TIMEOUT", "SECONDS", "120", "how long a request waits for the model to load"),
     setting("SHUTDOWN_GRACE", "SECONDS", "9", "how long running requests may take after SIGTERM"),
+    setting(
+        "SNAPSHOT_HOOKS",
+        "BOOL",
+        "false",
+        "routes that quiesce the server for a memory snapshot and wake it up, for local callers or with a key",
+    ),
     setting("VERIFY", "MODE", "stamped", "when bytes are checked: stamped, on-the-fly or eager"),
     setting(
         "CACHE_DIR",
         "PATH",
         "",
-        "where stamps of verified snapshots and packed copies of portable ones are kept",
+        "where downloads, stamps and packed copies of portable snapshots are kept; default: ~/.cache/defrost, stamps beside a local snapshot",
     ),
+    setting(
+        "CACHE_MAX_BYTES",
+        "BYTES",
+        "",
+        "most that downloads may take there; least recently used ones go first; default: no limit",
+    ),
+    setting("RESTORE_TIMEOUT", "SECONDS", "600", "how long a download may take"),
+    setting("RESTORE_CONNECTIONS", "NUMBER", "32", "most requests of a download at once"),
     setting(
         "SERVED_MODEL_NAME",
         "LIST",

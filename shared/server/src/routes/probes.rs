@@ -59,13 +59,13 @@ pub(crate) async fn health(State(app): State<Arc<App>>) -> Response {
         "embedding_dim": info.map(|info| info.hidden),
         "dimensions": info.map(|info| info.hidden),
         "memory_usage_mb": resident_mb(),
-        "uptime_seconds": app.phases.since_exec().as_secs_f64(),
+        "uptime_seconds": app.phases.since_zero().as_secs_f64(),
         "timestamp": unix,
         "unix": unix,
         "boot": {
             "phases": phases,
             "ready_seconds": model.as_ref().map(|model| model.ready_after.as_secs_f64()),
-            "first_score_seconds": app.first_score_after.get().map(std::time::Duration::as_secs_f64),
+            "first_score_seconds": app.phases.first_score_after().map(|time| time.as_secs_f64()),
         },
     });
     if word == "ok" {

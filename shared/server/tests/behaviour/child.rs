@@ -7,6 +7,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Child, ChildStderr, Command, ExitCode, Stdio};
 
+use defrost_inference::Error;
 use defrost_server::{Backend, BootError, run_with_args};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -25,10 +26,38 @@ fn process() {
             let _ = std::io::stdin().read(&mut [0]);
             Ok(())
         })) as Box<dyn Backend>),
+        "tells" => Ok(Box::new(telling())),
         _ => Ok(Box::new(Toy::new())),
     });
     // The harness reports success as 0 and a panic as 101.
     assert_eq!(code, ExitCode::SUCCESS, "{code:?}");
+}
+
+/// A scorer that posts the name of whatever is asked of it to the server at `TELL`, and waits for
+/// the answer: so what it is asked has its place among what that server is asked by others. The
+/// hook named by `FAIL` then fails.
+fn telling() -> Toy {
+    let tell = |name: &str| {
+        let address = std::env::var("TELL").expect("an address");
+        let mut stream = TcpStream::connect(address).expect("connected");
+        write!(
+            stream,
+            "POST /told/{name} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+        )
+        .expect("sent");
+        stream.read_to_end(&mut Vec::new()).expect("answered");
+    };
+    let toy = Toy::with_hook(move |_| {
+        tell("score");
+        Ok(())
+    });
+    toy.with_snapshot_hook(move |name| {
+        tell(name);
+        match std::env::var("FAIL") {
+            Ok(failing) if failing == name => Err(Error::Model("is broken".into())),
+            _ => Ok(()),
+        }
+    })
 }
 
 /// A child of the given kind; `vars` are its settings.

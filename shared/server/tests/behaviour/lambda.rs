@@ -1,8 +1,12 @@
 //! The Lambda way in gives the bodies that HTTP gives.
 //!
 //! A stub of the runtime API hands events to a child process and collects what it posts back. It
-//! knows three routes: `next`, which waits for an event, and `response` and `error` of one.
+//! knows `next`, which waits for an event, `response` and `error` of one, and for `SnapStart`
+//! `restore/next`, which answers at once as if a copy had just been started, and the two routes for
+//! errors outside of events. What it is asked, and what the child tells of its hooks, is one list.
 
+use std::io::{BufReader, Read as _};
+use std::process::{Child, ChildStderr};
 use std::sync::Arc;
 
 use axum::Router;
@@ -13,6 +17,7 @@ use axum::routing::{get, post};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, mpsc};
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::child::spawn;
 use super::toy::{post as post_http, ready};
@@ -20,9 +25,88 @@ use super::toy::{post as post_http, ready};
 struct Stub {
     events: Mutex<mpsc::Receiver<Value>>,
     answers: mpsc::Sender<(String, Value)>,
+    journal: std::sync::Mutex<Vec<String>>,
+}
+
+impl Stub {
+    fn note(&self, what: impl Into<String>) {
+        self.journal.lock().expect("no panic").push(what.into());
+    }
+
+    /// The list up to the first answer or error.
+    fn journal(&self) -> Vec<String> {
+        let journal = self.journal.lock().expect("no panic");
+        let ends = |what: &String| what == "response" || what.ends_with("error");
+        let end = journal.iter().position(ends).expect("an answer or an error");
+        journal[..=end].to_vec()
+    }
+}
+
+/// The stub, running.
+struct Running {
+    stub: Arc<Stub>,
+    address: String,
+    events: mpsc::Sender<Value>,
+    answers: mpsc::Receiver<(String, Value)>,
+    serving: JoinHandle<std::io::Result<()>>,
+}
+
+async fn start() -> Running {
+    let (events, receiver) = mpsc::channel(8);
+    let (sender, answers) = mpsc::channel(8);
+    let stub = Arc::new(Stub {
+        events: Mutex::new(receiver),
+        answers: sender,
+        journal: std::sync::Mutex::default(),
+    });
+    let routes = Router::new()
+        .route("/2018-06-01/runtime/invocation/next", get(next))
+        .route("/2018-06-01/runtime/invocation/{id}/{kind}", post(answered))
+        .route("/2018-06-01/runtime/restore/next", get(restored))
+        .route("/2018-06-01/runtime/{phase}/error", post(failed))
+        .route("/told/{what}", post(told))
+        .with_state(Arc::clone(&stub));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let serving = tokio::spawn(async move { axum::serve(listener, routes).await });
+    Running { stub, address, events, answers, serving }
+}
+
+impl Running {
+    fn spawn(&self, kind: &str, vars: &[(&str, &str)]) -> (Child, BufReader<ChildStderr>) {
+        let own = [
+            ("AWS_LAMBDA_RUNTIME_API", self.address.as_str()),
+            ("AWS_LAMBDA_FUNCTION_NAME", "toy"),
+            ("AWS_LAMBDA_FUNCTION_VERSION", "1"),
+            ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128"),
+            ("LOG_LEVEL", "error"),
+            ("TELL", &self.address),
+        ];
+        spawn(kind, &[&own, vars].concat())
+    }
+}
+
+async fn restored(State(stub): State<Arc<Stub>>) {
+    stub.note("restore/next");
+}
+
+async fn told(State(stub): State<Arc<Stub>>, Path(what): Path<String>) {
+    stub.note(what);
+}
+
+async fn failed(
+    State(stub): State<Arc<Stub>>,
+    Path(phase): Path<String>,
+    body: String,
+) -> StatusCode {
+    stub.note(format!("{phase}/error"));
+    let body = serde_json::from_str(&body).expect("json");
+    stub.answers.send((phase, body)).await.expect("the test listens");
+    StatusCode::ACCEPTED
 }
 
 async fn next(State(stub): State<Arc<Stub>>) -> Response {
+    stub.note("invocation/next");
     let Some(event) = stub.events.lock().await.recv().await else {
         return std::future::pending().await;
     };
@@ -49,6 +133,7 @@ async fn answered(
     Path((_, kind)): Path<(String, String)>,
     body: String,
 ) -> StatusCode {
+    stub.note(kind.as_str());
     let body = serde_json::from_str(&body).unwrap_or(Value::String(body));
     stub.answers.send((kind, body)).await.expect("the test listens");
     StatusCode::ACCEPTED
@@ -95,26 +180,9 @@ fn without_time(mut body: Value) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn same_bodies_as_http() {
-    let (events, receiver) = mpsc::channel(8);
-    let (sender, mut answers) = mpsc::channel(8);
-    let stub = Arc::new(Stub { events: Mutex::new(receiver), answers: sender });
-    let routes = Router::new()
-        .route("/2018-06-01/runtime/invocation/next", get(next))
-        .route("/2018-06-01/runtime/invocation/{id}/{kind}", post(answered))
-        .with_state(stub);
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let address = listener.local_addr().expect("an address").to_string();
-    let serving = tokio::spawn(async move { axum::serve(listener, routes).await });
-    let (mut child, _stderr) = spawn(
-        "serves",
-        &[
-            ("AWS_LAMBDA_RUNTIME_API", &address),
-            ("AWS_LAMBDA_FUNCTION_NAME", "toy"),
-            ("AWS_LAMBDA_FUNCTION_VERSION", "1"),
-            ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128"),
-            ("LOG_LEVEL", "error"),
-        ],
-    );
+    let running = start().await;
+    let (mut child, _stderr) = running.spawn("serves", &[]);
+    let Running { events, mut answers, serving, .. } = running;
     let http = ready(&[]).await;
     for (path, body) in [
         (
@@ -143,4 +211,93 @@ async fn same_bodies_as_http() {
     child.kill().expect("killed");
     child.wait().expect("ended");
     serving.abort();
+}
+
+fn rerank() -> Value {
+    event("POST", "/v1/rerank", Some(r#"{"query": "a", "documents": ["x", "a"]}"#))
+}
+
+const SNAP_START: (&str, &str) = ("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start");
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn snap_start_runs_the_hooks_around_the_restore() {
+    let mut running = start().await;
+    let (mut child, _stderr) = running.spawn("tells", &[SNAP_START]);
+    running.events.send(rerank()).await.expect("the stub listens");
+    let (kind, answer) = running.answers.recv().await.expect("an answer");
+    assert_eq!((kind.as_str(), &answer["statusCode"]), ("response", &json!(200)), "{answer}");
+    let timing = answer["headers"]["server-timing"].as_str().expect("times");
+    assert!(timing.contains("boot_restored;dur="), "{timing}");
+    assert_eq!(
+        running.stub.journal(),
+        [
+            "score",
+            "before_snapshot",
+            "restore/next",
+            "after_restore",
+            "invocation/next",
+            "score",
+            "response"
+        ]
+    );
+    running.events.send(event("GET", "/health", None)).await.expect("the stub listens");
+    let (_, answer) = running.answers.recv().await.expect("an answer");
+    assert_eq!(answer["statusCode"], 200);
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+    let journal = running.stub.journal.lock().expect("no panic");
+    for hook in ["before_snapshot", "restore/next", "after_restore"] {
+        assert_eq!(journal.iter().filter(|what| *what == hook).count(), 1, "{hook}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_snap_start_no_hook_runs() {
+    for kind in [&[][..], &[("AWS_LAMBDA_INITIALIZATION_TYPE", "provisioned-concurrency")]] {
+        let mut running = start().await;
+        let (mut child, _stderr) = running.spawn("tells", kind);
+        running.events.send(rerank()).await.expect("the stub listens");
+        let (_, answer) = running.answers.recv().await.expect("an answer");
+        let timing = answer["headers"]["server-timing"].as_str().expect("times");
+        assert!(!timing.contains("boot_restored"), "{timing}");
+        assert_eq!(running.stub.journal(), ["invocation/next", "score", "response"]);
+        child.kill().expect("killed");
+        child.wait().expect("ended");
+    }
+}
+
+/// What the child reports, what was asked until then, and its last words.
+async fn failing(kind: &str, vars: &[(&str, &str)]) -> (String, Value, Vec<String>, String) {
+    let mut running = start().await;
+    let (mut child, mut stderr) = running.spawn(kind, &[&[SNAP_START], vars].concat());
+    let (phase, report) = running.answers.recv().await.expect("a report");
+    let log = spawn_blocking(move || {
+        let mut log = String::new();
+        stderr.read_to_string(&mut log).expect("utf-8");
+        assert_eq!(child.wait().expect("ended").code(), Some(101));
+        log
+    });
+    (phase, report, running.stub.journal(), log.await.expect("no panic"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failing_hooks_are_reported_where_they_belong() {
+    let (phase, report, journal, log) = failing("tells", &[("FAIL", "before_snapshot")]).await;
+    let message = "detaching the model before a snapshot failed: is broken";
+    assert_eq!((phase.as_str(), &report["errorMessage"]), ("init", &json!(message)));
+    assert_eq!(journal, ["score", "before_snapshot", "init/error"]);
+    assert!(log.contains(&format!("toy: around the SnapStart snapshot: {message}")), "{log}");
+
+    let (phase, report, journal, log) = failing("tells", &[("FAIL", "after_restore")]).await;
+    let message = "renewing the model after a restore failed: is broken";
+    assert_eq!((phase.as_str(), &report["errorMessage"]), ("restore", &json!(message)));
+    let expected = ["score", "before_snapshot", "restore/next", "after_restore", "restore/error"];
+    assert_eq!(journal, expected);
+    assert!(log.contains(&format!("toy: around the SnapStart snapshot: {message}")), "{log}");
+
+    let (phase, report, journal, log) = failing("broken", &[]).await;
+    let message = "segment 3 of m.snap is truncated";
+    assert_eq!((phase.as_str(), &report["errorMessage"]), ("init", &json!(message)));
+    assert_eq!(journal, ["init/error"]);
+    assert!(log.contains(message), "{log}");
 }

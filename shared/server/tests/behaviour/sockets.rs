@@ -14,15 +14,15 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::toy::{Toy, start_with};
 
-const BODY: &str = r#"{"query":"a","documents":["x","a"]}"#;
+pub(crate) const BODY: &str = r#"{"query":"a","documents":["x","a"]}"#;
 
-struct Server {
-    address: SocketAddr,
-    stop: oneshot::Sender<()>,
-    ended: JoinHandle<bool>,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) stop: oneshot::Sender<()>,
+    pub(crate) ended: JoinHandle<bool>,
 }
 
-async fn server(
+pub(crate) async fn server(
     vars: &[(&str, &str)],
     load: impl FnOnce() -> Result<Toy, BootError> + Send + 'static,
 ) -> Server {
@@ -37,7 +37,7 @@ async fn server(
 }
 
 /// Reads one answer: status, header lines, body by its Content-Length.
-fn read_answer(reader: &mut impl std::io::BufRead) -> (StatusCode, String, String) {
+pub(crate) fn read_answer(reader: &mut impl std::io::BufRead) -> (StatusCode, String, String) {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
         assert_ne!(reader.read_line(&mut head).expect("a line"), 0, "closed after {head:?}");
@@ -53,7 +53,7 @@ fn read_answer(reader: &mut impl std::io::BufRead) -> (StatusCode, String, Strin
     (status, lower, String::from_utf8(body).expect("utf-8"))
 }
 
-async fn exchange(address: SocketAddr, request: String) -> (StatusCode, String, String) {
+pub(crate) async fn exchange(address: SocketAddr, request: String) -> (StatusCode, String, String) {
     spawn_blocking(move || {
         let mut stream = TcpStream::connect(address).expect("connected");
         stream.write_all(request.as_bytes()).expect("sent");
@@ -63,7 +63,7 @@ async fn exchange(address: SocketAddr, request: String) -> (StatusCode, String, 
     .expect("no panic")
 }
 
-fn chunked(body: &str) -> String {
+pub(crate) fn chunked(body: &str) -> String {
     let (a, b) = body.split_at(body.len() / 2);
     format!(
         "POST /v1/rerank HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n\

@@ -23,10 +23,13 @@ const MAX_WORDS: usize = 8;
 
 type Hook = dyn Fn(&(dyn Fn() -> bool + Sync)) -> Result<(), Error> + Send + Sync;
 
+type SnapshotHook = dyn Fn(&'static str) -> Result<(), Error> + Send + Sync;
+
 /// Scores by words in common. Some documents make it fail in chosen ways.
 pub(crate) struct Toy {
     info: ModelInfo,
     hook: Box<Hook>,
+    snapshot_hook: Box<SnapshotHook>,
 }
 
 impl Toy {
@@ -54,7 +57,15 @@ impl Toy {
             snapshot: "00ff".into(),
             default_normalization: Normalization::Sigmoid,
         };
-        Self { info, hook: Box::new(hook) }
+        Self { info, hook: Box::new(hook), snapshot_hook: Box::new(|_| Ok(())) }
+    }
+
+    /// The same scorer, which runs `hook` with the name of the one it is called by.
+    pub(crate) fn with_snapshot_hook(
+        self,
+        hook: impl Fn(&'static str) -> Result<(), Error> + Send + Sync + 'static,
+    ) -> Self {
+        Self { snapshot_hook: Box::new(hook), ..self }
     }
 }
 
@@ -70,6 +81,14 @@ impl Backend for Toy {
     ) -> Result<Vec<Vec<Score>>, Error> {
         (self.hook)(cancelled)?;
         requests.iter().map(score_one).collect()
+    }
+
+    fn before_snapshot(&self) -> Result<(), Error> {
+        (self.snapshot_hook)("before_snapshot")
+    }
+
+    fn after_restore(&self) -> Result<(), Error> {
+        (self.snapshot_hook)("after_restore")
     }
 }
 

@@ -1,0 +1,209 @@
+//! `defrost push`, `pull`, `ls`, `rm` and `gc`: snapshots between here, sources and the cache.
+
+use std::path::PathBuf;
+use std::time::{Instant, SystemTime};
+
+use anyhow::Result;
+use defrost_loader::{Cache, Cached, Collected, Listed, Location, StoreOptions};
+use serde_json::json;
+
+use crate::place::RestoreArgs;
+use crate::print::say;
+use crate::progress;
+
+/// Arguments of `defrost push`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PushArgs {
+    /// The snapshot; it is verified first.
+    snapshot: PathBuf,
+    /// s3://bucket/prefix or a directory (stored as ROOT.snap, which needs no request when a cache has it), or a name that ends in .snap.
+    place: Location,
+}
+
+/// Arguments of `defrost pull`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PullArgs {
+    /// s3://bucket/key.snap, a prefix with one snapshot, or hf://org/name (packed in int8 for this machine).
+    place: Location,
+    /// File to write; default: the cache, where every later start finds it.
+    #[arg(long, short)]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    restore: RestoreArgs,
+}
+
+/// Arguments of `defrost ls`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ListArgs {
+    /// s3://bucket/prefix or a directory; default: the cache.
+    place: Option<Location>,
+    /// The cache's directory.
+    #[arg(long, env = "CACHE_DIR")]
+    cache_dir: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `defrost rm`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RemoveArgs {
+    /// The snapshot: s3://bucket/key.snap or a file.
+    place: Location,
+}
+
+/// Arguments of `defrost gc`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CollectArgs {
+    /// Bytes that may stay: unfinished downloads go first, then the least recently used; none that is in use.
+    #[arg(long, env = "CACHE_MAX_BYTES", default_value_t = 0)]
+    max_bytes: u64,
+    /// The cache's directory.
+    #[arg(long, env = "CACHE_DIR")]
+    cache_dir: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Stores a snapshot.
+pub(crate) fn push(args: &PushArgs) -> Result<()> {
+    let start = Instant::now();
+    let bar = progress::bytes("push");
+    let store = StoreOptions::default();
+    let pushed = defrost_loader::push(&args.snapshot, &args.place, &store, &|done, total| {
+        progress::advance(&bar, done, total);
+    })?;
+    bar.finish_and_clear();
+    say!("{}", pushed.url)?;
+    say!("  root  {}", pushed.root)?;
+    say!("  size  {}", progress::human(pushed.len))?;
+    if pushed.already {
+        say!("  was there already")?;
+    } else {
+        say!("  time  {:.2} s", start.elapsed().as_secs_f64())?;
+    }
+    Ok(())
+}
+
+/// Fetches a snapshot.
+pub(crate) fn pull(args: &PullArgs) -> Result<()> {
+    let start = Instant::now();
+    let bar = progress::bytes("pull");
+    let mut show = |done, total| progress::advance(&bar, done, total);
+    let options = args.restore.options(None).for_loader();
+    let (path, root, origin) = match (&args.place, &args.out) {
+        (Location::Hub { .. }, out) => {
+            let mut path = args.restore.pack(&args.place)?;
+            if let Some(out) = out {
+                let packed: Location = path.as_path().into();
+                defrost_loader::pull(&packed, out, &options, &mut show)?;
+                path.clone_from(out);
+            }
+            let (root, _) = defrost_loader::inspect(&path)?;
+            (path, root, format!("packed from {}", args.place))
+        }
+        (place, Some(out)) => {
+            let root = defrost_loader::pull(place, out, &options, &mut show)?;
+            (out.clone(), root, format!("fetched from {place}"))
+        }
+        (place, None) => {
+            let snapshot = defrost_loader::fetch(place, &options, &mut show)?;
+            // While it was fetched it had another name.
+            let cached = args.restore.cache().join(format!("{}.snap", snapshot.root()));
+            let path = if cached.is_file() { cached } else { snapshot.path().to_owned() };
+            (path, snapshot.root(), snapshot.origin().to_owned())
+        }
+    };
+    bar.finish_and_clear();
+    let size = std::fs::metadata(&path)?.len();
+    say!("{}", path.display())?;
+    say!("  root  {root}")?;
+    say!("  size  {}", progress::human(size))?;
+    say!("  time  {:.2} s", start.elapsed().as_secs_f64())?;
+    say!("  {origin}")?;
+    Ok(())
+}
+
+/// Shows what is at a place, or in the cache.
+pub(crate) fn list(args: &ListArgs) -> Result<()> {
+    match &args.place {
+        Some(place) => {
+            show_listed(&defrost_loader::list(place, &StoreOptions::default())?, args.json)
+        }
+        None => show_cached(&cache(args.cache_dir.as_ref()).list()?, args.json),
+    }
+}
+
+/// Removes a snapshot from a source.
+pub(crate) fn remove(args: &RemoveArgs) -> Result<()> {
+    defrost_loader::remove(&args.place, &StoreOptions::default())?;
+    say!("{} removed", args.place)?;
+    Ok(())
+}
+
+/// Makes room in the cache.
+pub(crate) fn collect(args: &CollectArgs) -> Result<()> {
+    let Collected { removed, freed, bytes, .. } =
+        cache(args.cache_dir.as_ref()).collect(args.max_bytes)?;
+    if args.json {
+        let value = json!({"removed": removed, "freed_bytes": freed, "left_bytes": bytes});
+        say!("{}", serde_json::to_string_pretty(&value)?)?;
+        return Ok(());
+    }
+    for path in &removed {
+        say!("{}", path.display())?;
+    }
+    say!("{} freed, {} left", progress::human(freed), progress::human(bytes))?;
+    Ok(())
+}
+
+fn cache(dir: Option<&PathBuf>) -> Cache {
+    Cache::new(dir.cloned().unwrap_or_else(defrost_inference::default_cache), None)
+}
+
+fn show_listed(listed: &[Listed], as_json: bool) -> Result<()> {
+    if as_json {
+        let value: Vec<_> = listed
+            .iter()
+            .map(|one| json!({"url": one.url, "bytes": one.len, "modified": one.modified}))
+            .collect();
+        say!("{}", serde_json::to_string_pretty(&value)?)?;
+        return Ok(());
+    }
+    for one in listed {
+        say!("{:>10}  {}", progress::human(one.len), one.url)?;
+    }
+    Ok(())
+}
+
+fn show_cached(cached: &[Cached], as_json: bool) -> Result<()> {
+    let age = |one: &Cached| SystemTime::now().duration_since(one.last_used).unwrap_or_default();
+    if as_json {
+        let value: Vec<_> = cached
+            .iter()
+            .map(|one| {
+                json!({"path": one.path, "bytes": one.bytes, "unused_s": age(one).as_secs(),
+                       "in_use": one.in_use, "complete": one.complete})
+            })
+            .collect();
+        say!("{}", serde_json::to_string_pretty(&value)?)?;
+        return Ok(());
+    }
+    for one in cached {
+        let note = match (one.complete, one.in_use) {
+            (true, true) => "in use",
+            (true, false) => "",
+            (false, true) => "being fetched",
+            (false, false) => "unfinished",
+        };
+        let hours = age(one).as_secs_f64() / 3600.0;
+        say!(
+            "{:>10}  {hours:>7.1} h  {:<13}  {}",
+            progress::human(one.bytes),
+            note,
+            one.path.display()
+        )?;
+    }
+    Ok(())
+}

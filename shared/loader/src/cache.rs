@@ -1,0 +1,216 @@
+//! Snapshots kept on this host: a directory, by the names of their contents.
+//!
+//! ```text
+//! <root>.snap       a complete snapshot, immutable
+//! <root>.ok         the stamp of one that was verified (verify/stamp.rs); its own time tells the last use
+//! <root>.partial    one that is being downloaded, or whose download was killed
+//! <root>.state      the board of that download (board.rs); whoever holds its lock downloads
+//! ```
+//!
+//! Every process that uses a snapshot holds a shared lock (`flock`) on its file; locks end with the process however it
+//! ends. [`Cache::collect`] removes, least recently used first, only files of which it gets the exclusive lock, so a
+//! snapshot in use is never removed, and a partial only if nobody is at it.
+
+mod entry;
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::error::{Error, Kind};
+use crate::root::Root;
+
+pub(crate) use entry::{Download, Role, memory, recheck, write_frame};
+
+/// A directory of snapshots.
+///
+/// ```
+/// use defrost_loader::Cache;
+///
+/// let dir = tempfile::tempdir().unwrap();
+/// let cache = Cache::new(dir.path(), Some(10_000_000_000));
+/// assert!(cache.list()?.is_empty());
+/// assert_eq!(cache.collect(0)?.bytes, 0);
+/// # Ok::<(), defrost_loader::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Cache {
+    dir: PathBuf,
+    max_bytes: Option<u64>,
+}
+
+/// One file of a cache.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Cached {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Bytes it takes on the disk.
+    pub bytes: u64,
+    /// When it was last opened from the cache, or written.
+    pub last_used: SystemTime,
+    /// A process has it open, or is downloading it.
+    pub in_use: bool,
+    /// A snapshot; else what a killed download left.
+    pub complete: bool,
+}
+
+/// What [`Cache::collect`] did.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Collected {
+    /// What was removed.
+    pub removed: Vec<PathBuf>,
+    /// Bytes that freed.
+    pub freed: u64,
+    /// Bytes that are left.
+    pub bytes: u64,
+}
+
+impl Cache {
+    /// A cache in this directory, which is made when it is first needed. With `max_bytes`, other snapshots are removed
+    /// before one is downloaded, so that all together take no more.
+    pub fn new(dir: impl Into<PathBuf>, max_bytes: Option<u64>) -> Self {
+        Self { dir: dir.into(), max_bytes }
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where a snapshot of this root is, or would be.
+    pub fn path_of(&self, root: Root) -> PathBuf {
+        self.file(root, "snap")
+    }
+
+    fn file(&self, root: Root, extension: &str) -> PathBuf {
+        self.dir.join(format!("{root}.{extension}"))
+    }
+
+    /// Notes that a snapshot is used now.
+    pub(crate) fn touch(&self, root: Root) {
+        // Without a stamp the snapshot's own age counts; that only makes it go earlier.
+        let stamp = File::options().write(true).open(self.file(root, "ok"));
+        let _ = stamp.and_then(|stamp| stamp.set_modified(SystemTime::now()));
+    }
+
+    /// All snapshots and unfinished downloads, least recently used first. A directory that does not exist is empty.
+    pub fn list(&self) -> Result<Vec<Cached>, Error> {
+        let failed = |error| Error::io("cannot list the cache", &self.dir, error);
+        let entries = match fs::read_dir(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(failed)?,
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(failed)?.path();
+            let extension = path.extension().and_then(|extension| extension.to_str());
+            let complete = match extension {
+                Some("snap") => true,
+                Some("partial") => false,
+                _ => continue,
+            };
+            // Gone since it was listed.
+            let Ok(stat) = fs::metadata(&path) else { continue };
+            let written = stat.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+            let used = fs::metadata(path.with_extension("ok")).and_then(|stamp| stamp.modified());
+            let lock = if complete { path.clone() } else { path.with_extension("state") };
+            found.push(Cached {
+                bytes: occupied(&stat),
+                last_used: used.map_or(written, |used| used.max(written)),
+                in_use: matches!(Lock::of(&lock), Lock::Busy),
+                complete,
+                path,
+            });
+        }
+        found.sort_by_key(|cached| cached.last_used);
+        Ok(found)
+    }
+
+    /// Removes least recently used files until all together take at most `max_bytes`; never one that is in use.
+    ///
+    /// What killed downloads left goes first. Fails with [`Kind::Io`] or [`Kind::Denied`] if a file cannot be removed.
+    pub fn collect(&self, max_bytes: u64) -> Result<Collected, Error> {
+        let mut found = self.list()?;
+        found.sort_by_key(|cached| (cached.complete, cached.last_used));
+        let mut done = Collected {
+            bytes: found.iter().map(|cached| cached.bytes).sum(),
+            ..Collected::default()
+        };
+        for cached in found {
+            if done.bytes <= max_bytes {
+                break;
+            }
+            let other = cached.path.with_extension(if cached.complete { "ok" } else { "state" });
+            let lock = if cached.complete { &cached.path } else { &other };
+            let held = Lock::of(lock);
+            if matches!(held, Lock::Busy) {
+                continue;
+            }
+            for path in [&cached.path, &other] {
+                match fs::remove_file(path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(Error::io("cannot remove it from the cache", path, error));
+                    }
+                    _ => {}
+                }
+            }
+            done.freed += cached.bytes;
+            done.bytes -= cached.bytes;
+            done.removed.push(cached.path);
+        }
+        Ok(done)
+    }
+
+    /// Makes room for a snapshot of so many bytes. Fails with [`Kind::Invalid`] if it can never fit, or does not
+    /// because of what is in use.
+    fn make_room(&self, bytes: u64) -> Result<(), Error> {
+        let Some(max_bytes) = self.max_bytes else { return Ok(()) };
+        let left = max_bytes.checked_sub(bytes).map(|most| (most, self.collect(most)));
+        match left {
+            Some((_, Err(error))) => Err(error),
+            Some((most, Ok(done))) if done.bytes <= most => Ok(()),
+            _ => Err(Error::new(Kind::Invalid, "the cache is too small")
+                .in_file(&self.dir)
+                .mismatch(
+                    format_args!("room for {bytes} bytes"),
+                    format_args!("a limit of {max_bytes}"),
+                )
+                .remedy("raise CACHE_MAX_BYTES")),
+        }
+    }
+}
+
+/// Blocks a file has on the disk; a partial is sparse where it has not been reserved.
+fn occupied(stat: &fs::Metadata) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    stat.blocks() * 512
+}
+
+/// The exclusive lock of a file, if it can be had.
+enum Lock {
+    /// Nobody uses the file while this is held.
+    Held { _file: File },
+    /// There is no file that anybody could use.
+    Absent,
+    /// Somebody uses it.
+    Busy,
+}
+
+impl Lock {
+    fn of(path: &Path) -> Self {
+        match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::Absent,
+            Err(_) => Self::Busy,
+            Ok(file) => match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Err(error) if error == rustix::io::Errno::WOULDBLOCK => Self::Busy,
+                // A file system without locks is no place for several processes anyway.
+                _ => Self::Held { _file: file },
+            },
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! One ranged request and what becomes of its bytes.
+
+use std::io::{self, IoSlice};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::timeout;
+
+use super::{Object, Target};
+use crate::root::Root;
+use crate::source::{Fault, FaultKind, Reply, Request};
+use crate::verify::gate::holder;
+
+/// Pieces handed to the kernel in one call; it takes at most 1024.
+const PIECES: usize = 512;
+
+/// Asks for these chunks and brings them in one by one; those that are good when it fails stay.
+pub(super) async fn fetch(
+    object: Arc<Object>,
+    target: Arc<Target>,
+    chunks: Range<usize>,
+    fresh: bool,
+    stall: Duration,
+) -> Result<(), Fault> {
+    let range = target.bytes(&chunks);
+    let mut reply = ask(&object, range.clone(), fresh, stall).await?;
+    let mut left = Bytes::new();
+    let mut read = 0;
+    for chunk in chunks {
+        let place = target.manifest.chunk_range(chunk);
+        let mut missing = place.end - place.start;
+        let mut pieces = Vec::new();
+        while missing > 0 {
+            if left.is_empty() {
+                left = next(&mut reply, stall).await?.ok_or_else(|| {
+                    let message =
+                        format!("the body ended after {read} of {} bytes", range.end - range.start);
+                    Fault::new(FaultKind::Broken, message)
+                })?;
+                read += left.len() as u64;
+            }
+            let piece =
+                left.split_to(left.len().min(usize::try_from(missing).unwrap_or(usize::MAX)));
+            missing -= piece.len() as u64;
+            pieces.push(piece);
+        }
+        if !target.board.is_good(chunk) {
+            accept(&target, chunk, &pieces)?;
+        }
+    }
+    // The end is read too, so that the connection can be used again.
+    match next(&mut reply, stall).await {
+        Ok(Some(more)) if !more.is_empty() || !left.is_empty() => {
+            Err(Fault::new(FaultKind::Wrong, "the body is longer than the range"))
+        }
+        // Every chunk is in place; how the connection ends does not matter.
+        _ => Ok(()),
+    }
+}
+
+/// Sends the request and checks that the answer is one to it.
+pub(super) async fn ask(
+    object: &Object,
+    range: Range<u64>,
+    fresh: bool,
+    stall: Duration,
+) -> Result<Reply, Fault> {
+    let version = Some(object.version.as_str());
+    let request = Request { key: &object.key, range: range.clone(), version, fresh };
+    let reply = timeout(stall, object.source.get(request)).await.map_err(|_| stalled(stall))??;
+    let Some(sent) = reply.range.clone() else {
+        return Err(Fault::new(
+            FaultKind::Wrong,
+            "answered with the whole object (200 for a range)",
+        ));
+    };
+    if sent != range {
+        let message = format!("answered with bytes {} to {}", sent.start, sent.end);
+        return Err(Fault::new(FaultKind::Wrong, message));
+    }
+    if reply.version != object.version || reply.total != object.len {
+        let message = format!(
+            "version {} of {} bytes is there, the download began with {} of {}",
+            shown(&reply.version),
+            reply.total,
+            shown(&object.version),
+            object.len
+        );
+        return Err(Fault::new(FaultKind::Changed, message));
+    }
+    Ok(reply)
+}
+
+pub(super) async fn next(reply: &mut Reply, stall: Duration) -> Result<Option<Bytes>, Fault> {
+    timeout(stall, reply.body.next()).await.map_err(|_| stalled(stall))?
+}
+
+fn stalled(stall: Duration) -> Fault {
+    Fault::new(FaultKind::Stalled, format!("nothing came for {} s", stall.as_secs_f64()))
+}
+
+/// An `ETag` without the quotes it comes in.
+fn shown(version: &str) -> String {
+    crate::error::shown(version.trim_matches('"'))
+}
+
+/// Verifies a chunk, writes it and declares it good.
+fn accept(target: &Target, chunk: usize, pieces: &[Bytes]) -> Result<(), Fault> {
+    let place = target.manifest.chunk_range(chunk);
+    let mut hasher = blake3::Hasher::new();
+    for piece in pieces {
+        hasher.update(piece);
+    }
+    let (found, expected) = (*hasher.finalize().as_bytes(), target.manifest.chunks[chunk].blake3);
+    if found != expected {
+        return Err(Fault::new(
+            FaultKind::Corrupt,
+            format!(
+                "chunk {chunk} ({}) at byte {} does not match its hash: expected blake3 {}, found {}",
+                holder(&target.manifest, &place),
+                place.start,
+                Root::from_bytes(expected),
+                Root::from_bytes(found)
+            ),
+        ));
+    }
+    write(target, pieces, place.start).map_err(|error| {
+        Fault::new(FaultKind::Local, format!("cannot write the snapshot's file: {error}"))
+    })?;
+    target.board.good(chunk);
+    target.gate.count(place.end - place.start);
+    Ok(())
+}
+
+fn write(target: &Target, pieces: &[Bytes], mut offset: u64) -> io::Result<()> {
+    for batch in pieces.chunks(PIECES) {
+        let mut slices: Vec<IoSlice<'_>> = batch.iter().map(|piece| IoSlice::new(piece)).collect();
+        let mut slices = &mut slices[..];
+        while !slices.is_empty() {
+            let written = rustix::io::pwritev(&target.file, slices, offset)?;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            offset += written as u64;
+            IoSlice::advance_slices(&mut slices, written);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,135 @@
+//! What `MODEL` may say: a path, `s3://bucket/key`, or `hf://org/name@revision`.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use crate::error::{Error, Kind, shown};
+
+/// Where a snapshot, or what one can be made from, lies.
+///
+/// ```
+/// use defrost_loader::Location;
+///
+/// let location: Location = "s3://models/rerank/bge.snap".parse()?;
+/// assert_eq!(location, Location::S3 { bucket: "models".into(), key: "rerank/bge.snap".into() });
+/// assert_eq!(location.to_string(), "s3://models/rerank/bge.snap");
+/// assert!(matches!("/models/bge.snap".parse()?, Location::Path(_)));
+/// assert!("ftp://models/bge.snap".parse::<Location>().is_err());
+/// # Ok::<(), defrost_loader::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Location {
+    /// A file, or a directory with one snapshot in it (a mounted volume).
+    Path(PathBuf),
+    /// An object, or a prefix with one snapshot below it.
+    S3 {
+        /// The bucket.
+        bucket: String,
+        /// The object's key, or a prefix; empty for the whole bucket.
+        key: String,
+    },
+    /// A model on the hub, from which a snapshot can be packed.
+    Hub {
+        /// `org/name`.
+        id: String,
+        /// A branch, tag or commit; `main` if not given.
+        revision: String,
+    },
+}
+
+impl Location {
+    /// Whether it names one snapshot file rather than a place that holds some.
+    pub fn is_snapshot(&self) -> bool {
+        match self {
+            Self::Path(path) => path.extension().is_some_and(|extension| extension == "snap"),
+            Self::S3 { key, .. } => is_snapshot_name(key),
+            Self::Hub { .. } => false,
+        }
+    }
+}
+
+/// Whether a key or file name is one of a snapshot; the case matters, as it does to stores.
+pub(crate) fn is_snapshot_name(name: &str) -> bool {
+    name.strip_suffix(".snap").is_some()
+}
+
+impl From<&Path> for Location {
+    fn from(path: &Path) -> Self {
+        Self::Path(path.to_owned())
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => write!(f, "{}", path.display()),
+            Self::S3 { bucket, key } => write!(f, "s3://{bucket}/{key}"),
+            Self::Hub { id, revision } => write!(f, "hf://{id}@{revision}"),
+        }
+    }
+}
+
+impl FromStr for Location {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let wrong = |expected: &str| {
+            Error::new(Kind::Invalid, "not a place for snapshots").mismatch(expected, shown(text))
+        };
+        let Some((scheme, rest)) = text.split_once("://") else {
+            return if text.is_empty() {
+                Err(wrong("a path, s3://bucket/key or hf://org/name"))
+            } else {
+                Ok(Self::Path(PathBuf::from(text)))
+            };
+        };
+        match scheme {
+            "s3" => {
+                let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
+                if bucket.is_empty() {
+                    return Err(wrong("s3://bucket/key"));
+                }
+                Ok(Self::S3 { bucket: bucket.to_owned(), key: key.to_owned() })
+            }
+            "hf" => {
+                let (id, revision) = rest.split_once('@').unwrap_or((rest, "main"));
+                match id.split_once('/') {
+                    Some((org, name))
+                        if !org.is_empty()
+                            && !name.is_empty()
+                            && !name.contains('/')
+                            && !revision.is_empty() =>
+                    {
+                        Ok(Self::Hub { id: id.to_owned(), revision: revision.to_owned() })
+                    }
+                    _ => Err(wrong("hf://org/name or hf://org/name@revision")),
+                }
+            }
+            "file" if rest.starts_with('/') => Ok(Self::Path(PathBuf::from(rest))),
+            _ => Err(wrong("a path, s3://bucket/key or hf://org/name").remedy(
+                "Google Cloud Storage and others are reached as s3:// with AWS_ENDPOINT_URL",
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_is_read_and_written_back() {
+        for text in ["a/b.snap", "s3://b/", "s3://b/p/x.snap", "hf://org/name@v1"] {
+            assert_eq!(text.parse::<Location>().unwrap().to_string(), text);
+        }
+        assert_eq!("hf://o/n".parse::<Location>().unwrap().to_string(), "hf://o/n@main");
+        assert_eq!("s3://b".parse::<Location>().unwrap().to_string(), "s3://b/");
+        assert_eq!("file:///m/x.snap".parse::<Location>().unwrap().to_string(), "/m/x.snap");
+        for wrong in ["", "s3://", "s3:///k", "hf://n", "hf://o/n/x", "hf://o/n@", "gs://b/k"] {
+            let error = wrong.parse::<Location>().unwrap_err();
+            assert_eq!(error.kind(), Kind::Invalid, "{wrong}");
+        }
+    }
+}

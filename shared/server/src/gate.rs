@@ -1,0 +1,85 @@
+//! The gate that requests pass on their way to the model, and that a snapshot closes.
+//!
+//! A request holds its pass until it is answered, so a closed gate means that nothing is scored.
+//! Passes are the readers of a fair lock and closing is its writer: once somebody wants to close,
+//! later requests stand behind, and closing is done when those before have been answered.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{OwnedRwLockWriteGuard, RwLock, RwLockReadGuard};
+
+/// See the module page.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    passes: Arc<RwLock<()>>,
+    closed: Mutex<Option<OwnedRwLockWriteGuard<()>>>,
+}
+
+/// Leave to use the model.
+pub(crate) type Pass<'a> = RwLockReadGuard<'a, ()>;
+
+impl Gate {
+    /// A pass, if the gate is open and nobody is closing it.
+    pub(crate) fn try_pass(&self) -> Option<Pass<'_>> {
+        self.passes.try_read().ok()
+    }
+
+    /// A pass, as soon as the gate is open.
+    pub(crate) async fn pass(&self) -> Pass<'_> {
+        self.passes.read().await
+    }
+
+    /// Lets nobody in any more and returns when everybody is out. Dropped before that, it was
+    /// never closed.
+    pub(crate) async fn close(&self) {
+        let guard = Arc::clone(&self.passes).write_owned().await;
+        *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
+    }
+
+    /// Lets those in that wait; an open gate stays open.
+    pub(crate) fn open(&self) {
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn closing_waits_for_those_inside_and_stops_those_behind() {
+        let gate = Gate::default();
+        let inside = gate.try_pass().expect("open");
+        let mut closing = pin!(gate.close());
+        assert!(poll(closing.as_mut()).is_pending());
+        assert!(gate.try_pass().is_none());
+        let mut behind = pin!(gate.pass());
+        assert!(poll(behind.as_mut()).is_pending());
+        drop(inside);
+        assert!(poll(closing.as_mut()).is_ready());
+        assert!(poll(behind.as_mut()).is_pending());
+        gate.open();
+        assert!(poll(behind.as_mut()).is_ready());
+        gate.open();
+        assert!(gate.try_pass().is_some());
+    }
+
+    #[test]
+    fn giving_up_closing_opens() {
+        let gate = Gate::default();
+        let inside = gate.try_pass().expect("open");
+        {
+            let mut closing = pin!(gate.close());
+            assert!(poll(closing.as_mut()).is_pending());
+        }
+        assert!(gate.try_pass().is_some());
+        drop(inside);
+    }
+}

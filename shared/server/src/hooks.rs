@@ -1,0 +1,254 @@
+//! Before a memory snapshot and after a restore: what the process lets go of, and what it renews.
+//!
+//! Some platforms copy the memory of a warm process and start later ones from the copy (AWS Lambda
+//! `SnapStart`, Modal's memory snapshots, checkpoints on gVisor). Boot is then paid once, but three
+//! things must not be in the copy: sockets, whose other end is gone; readings of clocks, which
+//! stand elsewhere in the copy; and random state, which every copy would share.
+//!
+//! Each hook is a small object with one subject, and [`HOOKS`] is their order, foundations first.
+//! As everywhere where things are built up and torn down, `before_snapshot` runs from the last to
+//! the first and `after_restore` from the first to the last:
+//!
+//! ```text
+//! before_snapshot   wait for boot, close the gate, drain -> close idle connections -> warm up
+//!                   -> detach the backend -> flush the log
+//! after_restore     new zero of the clocks -> backend, and the model's times -> keep connections
+//!                   -> note the phase `restored`, open the gate
+//! ```
+//!
+//! The gate is last in and first out: nothing is scored between the two calls. A request that
+//! comes meanwhile waits as one during boot does, and is answered if its connection is still there
+//! afterwards. A hook that fails before the snapshot undoes those before it, so that the process
+//! serves on; one that fails after the restore leaves the gate closed, and may be tried again.
+//!
+//! Both calls may be repeated: a second one does nothing. The clients' randomness needs no hook
+//! because none is kept: see [`crate::request_id`].
+
+use std::io::Write as _;
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Mutex, oneshot, watch};
+use tokio::time::timeout;
+
+use crate::app::{App, Status};
+use crate::boot::BootError;
+use crate::worker::{Call, Task, Work};
+
+/// Why a hook failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HookError {
+    /// The process is going away.
+    #[error("the server is shutting down")]
+    ShuttingDown,
+    /// There is no model, for this reason.
+    #[error("{0}")]
+    NotLoaded(String),
+    /// Boot, or the requests at hand, took too long.
+    #[error("boot and the requests at hand were not done within {0:?} (BOOT_TIMEOUT)")]
+    Late(Duration),
+    /// The backend failed.
+    #[error(transparent)]
+    Backend(#[from] BootError),
+}
+
+type Step<'a> = Pin<Box<dyn Future<Output = Result<(), HookError>> + Send + 'a>>;
+
+/// One subject of a snapshot. Nothing to do is the default.
+trait Hook: Sync {
+    fn before_snapshot<'a>(&'a self, _: &'a App) -> Step<'a> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Takes `before_snapshot` back: there will be no snapshot.
+    fn undo(&self, _: &App) {}
+
+    fn after_restore<'a>(&'a self, _: &'a App) -> Step<'a> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+/// Foundations first.
+const HOOKS: [&dyn Hook; 6] = [&Log, &Clocks, &Backend, &WarmUp, &Connections, &Gate];
+
+/// Where the process stands between two snapshots.
+#[derive(Debug, Default)]
+pub(crate) struct Hooks {
+    /// One call at a time.
+    turn: Mutex<()>,
+    quiesced: watch::Sender<Quiesced>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Quiesced {
+    #[default]
+    No,
+    /// On the way there or back.
+    Partly,
+    Yes,
+}
+
+impl Hooks {
+    /// Whether the process serves, and nobody is changing that.
+    pub(crate) fn quiesced(&self) -> Quiesced {
+        *self.quiesced.borrow()
+    }
+}
+
+impl App {
+    /// Makes the process ready for a snapshot of its memory, and returns when it is. Requests wait
+    /// until [`after_restore`](Self::after_restore). Not to be dropped before it is done.
+    pub async fn before_snapshot(&self) -> Result<(), HookError> {
+        let _turn = self.hooks.turn.lock().await;
+        if self.hooks.quiesced() == Quiesced::Yes {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        self.hooks.quiesced.send_replace(Quiesced::Partly);
+        for (at, hook) in HOOKS.iter().enumerate().rev() {
+            if let Err(error) = hook.before_snapshot(self).await {
+                HOOKS.iter().skip(at).for_each(|hook| hook.undo(self));
+                self.hooks.quiesced.send_replace(Quiesced::No);
+                tracing::error!("not ready for a memory snapshot: {error}");
+                return Err(error);
+            }
+        }
+        self.hooks.quiesced.send_replace(Quiesced::Yes);
+        tracing::debug!(
+            "ready for a memory snapshot in {:.1} ms",
+            begun.elapsed().as_secs_f64() * 1e3
+        );
+        Ok(())
+    }
+
+    /// Makes a process that was restored from a snapshot serve, and returns when it does. Does
+    /// nothing in one that was not made ready for a snapshot.
+    pub async fn after_restore(&self) -> Result<(), HookError> {
+        let _turn = self.hooks.turn.lock().await;
+        if self.hooks.quiesced() == Quiesced::No {
+            return Ok(());
+        }
+        self.hooks.quiesced.send_replace(Quiesced::Partly);
+        for hook in HOOKS {
+            if let Err(error) = hook.after_restore(self).await {
+                self.hooks.quiesced.send_replace(Quiesced::Yes);
+                tracing::error!("not restored from a memory snapshot: {error}");
+                return Err(error);
+            }
+        }
+        self.hooks.quiesced.send_replace(Quiesced::No);
+        Ok(())
+    }
+
+    /// Runs a task on the inference thread, after all that was queued for it.
+    async fn on_worker(&self, task: Task) -> Result<(), HookError> {
+        let stopped = || HookError::NotLoaded("the inference thread stopped".into());
+        let (reply, done) = oneshot::channel();
+        let call = Work::Call(Call { task, reply });
+        self.queue.send(call).await.map_err(|_| stopped())?;
+        Ok(done.await.map_err(|_| stopped())??)
+    }
+}
+
+/// Log lines leave the process before its memory is copied, or each copy would write them.
+struct Log;
+
+impl Hook for Log {
+    fn before_snapshot<'a>(&'a self, _: &'a App) -> Step<'a> {
+        // Nobody reads a closed stream.
+        let _ = std::io::stdout().flush().and_then(|()| std::io::stderr().flush());
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+/// Times are counted from the restore on, and told with the first answer.
+struct Clocks;
+
+impl Hook for Clocks {
+    fn after_restore<'a>(&'a self, app: &'a App) -> Step<'a> {
+        app.phases.restart();
+        app.answered.store(false, Ordering::Relaxed);
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+/// Files and mappings of files, and what the backend itself must renew.
+struct Backend;
+
+impl Hook for Backend {
+    fn before_snapshot<'a>(&'a self, app: &'a App) -> Step<'a> {
+        Box::pin(app.on_worker(Task::BeforeSnapshot))
+    }
+
+    fn after_restore<'a>(&'a self, app: &'a App) -> Step<'a> {
+        Box::pin(app.on_worker(Task::AfterRestore))
+    }
+}
+
+/// Whatever the first request makes the process allocate, map or start is in the copy.
+struct WarmUp;
+
+impl Hook for WarmUp {
+    fn before_snapshot<'a>(&'a self, app: &'a App) -> Step<'a> {
+        Box::pin(app.on_worker(Task::WarmUp))
+    }
+}
+
+/// No connection lies idle in the copy; those with a request at hand end with its answer.
+struct Connections;
+
+impl Hook for Connections {
+    fn before_snapshot<'a>(&'a self, app: &'a App) -> Step<'a> {
+        Box::pin(async {
+            app.connections.close_idle().await;
+            Ok(())
+        })
+    }
+
+    fn undo(&self, app: &App) {
+        app.connections.keep();
+    }
+
+    fn after_restore<'a>(&'a self, app: &'a App) -> Step<'a> {
+        app.connections.keep();
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+/// Nobody is at the model.
+struct Gate;
+
+impl Hook for Gate {
+    fn before_snapshot<'a>(&'a self, app: &'a App) -> Step<'a> {
+        Box::pin(async {
+            if *app.draining.borrow() {
+                return Err(HookError::ShuttingDown);
+            }
+            let closed = async {
+                app.booted().await;
+                app.gate.close().await;
+            };
+            timeout(app.config.boot_timeout, closed)
+                .await
+                .map_err(|_| HookError::Late(app.config.boot_timeout))?;
+            match &*app.status.borrow() {
+                Status::Failed(reason) => Err(HookError::NotLoaded(reason.to_string())),
+                Status::Loading | Status::Ready(_) => Ok(()),
+            }
+        })
+    }
+
+    fn undo(&self, app: &App) {
+        app.gate.open();
+    }
+
+    fn after_restore<'a>(&'a self, app: &'a App) -> Step<'a> {
+        let took = app.phases.restored();
+        app.metrics.restored(took);
+        tracing::info!("restored from a memory snapshot in {:.1} ms", took.as_secs_f64() * 1e3);
+        app.gate.open();
+        Box::pin(std::future::ready(Ok(())))
+    }
+}

@@ -1,0 +1,123 @@
+//! The hooks around a memory snapshot as routes, for platforms that are told by hand: Modal (call
+//! them in `@modal.enter(snap=True)` and `@modal.enter(snap=False)`), or a checkpoint of a container.
+//!
+//! They exist with `SNAPSHOT_HOOKS=true` only, because whoever reaches them can stop the service.
+//! With `API_KEYS` set they need a key like other routes. Without, they take requests made on this
+//! machine for this machine: the peer is loopback, `Host` names loopback, and no header says that
+//! the request was passed on or comes from a web page. The peer alone would not do: a platform's
+//! own proxy may sit in the same container and bring the whole internet to it over loopback. A
+//! proxy that leaves no trace of itself needs `API_KEYS`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Json;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderName, header};
+use serde_json::{Value, json};
+use tokio::task::JoinError;
+
+use crate::app::App;
+use crate::error::ApiError;
+use crate::hooks::HookError;
+
+/// `sleep` and `wake_up` are vLLM's names, `quiesce` is what it is.
+pub(crate) const BEFORE_SNAPSHOT: [&str; 3] =
+    ["/admin/before_snapshot", "/admin/quiesce", "/sleep"];
+pub(crate) const AFTER_RESTORE: [&str; 2] = ["/admin/after_restore", "/wake_up"];
+
+type Reply = Result<Json<Value>, ApiError>;
+
+pub(crate) async fn before_snapshot(State(app): State<Arc<App>>, request: Request) -> Reply {
+    check_caller(&app, &request)?;
+    let begun = Instant::now();
+    let hooks = Arc::clone(&app);
+    // A task of its own: a client that goes away leaves nothing half done.
+    let done = tokio::spawn(async move { hooks.before_snapshot().await }).await;
+    answer(&app, begun, done)
+}
+
+pub(crate) async fn after_restore(State(app): State<Arc<App>>, request: Request) -> Reply {
+    check_caller(&app, &request)?;
+    let begun = Instant::now();
+    let hooks = Arc::clone(&app);
+    let done = tokio::spawn(async move { hooks.after_restore().await }).await;
+    answer(&app, begun, done)
+}
+
+fn answer(app: &App, begun: Instant, done: Result<Result<(), HookError>, JoinError>) -> Reply {
+    done.map_err(|error| ApiError::internal(&error.to_string()))??;
+    let took_ms = begun.elapsed().as_secs_f64() * 1e3;
+    Ok(Json(json!({"state": app.state_word(), "took_ms": took_ms})))
+}
+
+/// See the module page.
+fn check_caller(app: &App, request: &Request) -> Result<(), ApiError> {
+    let Some(ConnectInfo(peer)) = request.extensions().get::<ConnectInfo<SocketAddr>>() else {
+        return Err(ApiError::forbidden(
+            "this route is for plain http; on lambda the hooks run by themselves (SnapStart)",
+        ));
+    };
+    if !app.config.api_keys.is_empty() || is_local(peer.ip(), request.headers()) {
+        return Ok(());
+    }
+    Err(ApiError::forbidden(
+        "without API_KEYS this route is for requests from this machine, made directly and to a \
+         loopback host",
+    ))
+}
+
+fn is_local(peer: IpAddr, headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let passed_on = headers.keys().map(HeaderName::as_str).any(|name| {
+        name.starts_with("x-forwarded-")
+            || ["forwarded", "via", "x-real-ip", "origin"].contains(&name)
+    });
+    peer.to_canonical().is_loopback() && host.is_some_and(names_loopback) && !passed_on
+}
+
+/// Whether a `Host` is `localhost` or a loopback address, with or without a port.
+fn names_loopback(host: &str) -> bool {
+    let Ok(host) = host.parse::<Authority>() else {
+        return false;
+    };
+    let name = host.host().trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    fn local(peer: &str, headers: &[(&'static str, &'static str)]) -> bool {
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect();
+        is_local(peer.parse().expect("an address"), &headers)
+    }
+
+    #[test]
+    fn only_direct_requests_to_loopback_are_local() {
+        for host in ["localhost", "LocalHost:8000", "127.0.0.1:8000", "[::1]:8000", "127.1.2.3"] {
+            assert!(local("127.0.0.1", &[("host", host)]), "{host}");
+        }
+        for host in ["example.com", "localhost.example.com", "10.0.0.1", "", "a b", "127.0.0.1.x"] {
+            assert!(!local("127.0.0.1", &[("host", host)]), "{host}");
+        }
+        assert!(local("::1", &[("host", "localhost")]));
+        assert!(local("::ffff:127.0.0.1", &[("host", "localhost")]));
+        assert!(!local("10.0.0.1", &[("host", "localhost")]));
+        assert!(!local("::ffff:10.0.0.1", &[("host", "localhost")]));
+        assert!(!local("127.0.0.1", &[]));
+        for trace in ["x-forwarded-for", "x-forwarded-proto", "forwarded", "via", "x-real-ip"] {
+            assert!(!local("127.0.0.1", &[("host", "localhost"), (trace, "1.2.3.4")]), "{trace}");
+        }
+        assert!(!local("127.0.0.1", &[("host", "localhost"), ("origin", "https://a.example")]));
+    }
+}

@@ -1,12 +1,13 @@
 # `make help` lists the targets. Two commands matter: `make demo` and `make test`.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help demo quick release test lint test-rust test-model test-lambda bench-scifact bench-boot golden clean
+.PHONY: help demo quick release test lint test-rust test-model test-lambda bench-scifact bench-boot bench-loader golden clean
 
 PYTHON ?= python3
 BEIR ?= data/scifact-mini
 MODEL ?= models/all-MiniLM-L6-v2-int8.snap
 RUNS ?= 10
+MIB ?= 1024
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -53,6 +54,11 @@ bench-scifact: quick ## nDCG@10 on BEIR=DIR (default data/scifact-mini) in f32 a
 
 bench-boot: release ## exec to first score of MODEL=SNAPSHOT, RUNS=N starts
 	target/release/defrost bench boot --model $(MODEL) --runs $(RUNS)
+
+bench-loader: ## local restores of MIB=1024 against other loaders, RUNS=N each, in /tmp/bench-loader.{md,json,png}
+	scripts/bench_loader --prepare
+	scripts/bench_loader local --mib $(MIB) --runs $(RUNS) --json /tmp/bench-loader.json --plot /tmp/bench-loader.png \
+		| tee /tmp/bench-loader.md
 
 golden: ## make data/golden again (PYTHON with torch and transformers)
 	$(PYTHON) scripts/golden.py --out data/golden

@@ -77,96 +77,87 @@ def percentile(values: list[float], percent: float) -> float:
     return ordered[max(0, -(-len(ordered) * percent // 100).__trunc__() - 1)]
 
 
-def verdicts(table: list[Row], size_bytes: int) -> list[Verdict]:
-    """The promises, each judged by medians."""
-    at = {(row.name, row.state): row for row in table}
-    scale = size_bytes / GIB
-    shipped = [row for row in table if row.kind == "loader" and row.state == "warm" and "xxh3" not in row.name]
-    checked = [row for row in table if row.kind == "loader" and row.state == "warm" and row.verified]
+class Table:
+    """Rows by name and state, and promises about them."""
+
+    def __init__(self, rows_: list[Row]):
+        self.rows = rows_
+        self.at = {(row.name, row.state): row for row in rows_}
+
+    def best(self, state: str, wanted, key=None) -> Row | None:
+        """The row with the lowest median wall time, or whatever `key` takes, among the Python loaders `wanted`."""
+        here = [row for row in self.rows if row.kind == "loader" and row.state == state and wanted(row)]
+        return min(here, key=key or (lambda row: row.wall_ms), default=None)
+
+    def cpu(self, name: str, limit_ms: float) -> Verdict:
+        """Processor time until every tensor may be used and its pages are mapped: stricter than `handed out`."""
+        row = self.at.get((name, "warm"))
+        promise = f"warm, {name}: ready to compute in at most {limit_ms:.1f} ms CPU"
+        if row is None:
+            return Verdict(promise, "-", None)
+        cpu_ms, handed_out_ms = row.median["cpu_ms"], row.median["ready_cpu_ms"]
+        found = f"{cpu_ms:.1f} ms CPU with every page touched ({handed_out_ms:.1f} when handed out)"
+        return Verdict(promise, found, cpu_ms <= limit_ms)
+
+    def faster(self, name: str, rival: Row | None, who: str, key: str = "wall_ms") -> Verdict:
+        """At least TIMES_FASTER than the rival, warm."""
+        row = self.at.get((name, "warm"))
+        promise = f"warm, {name}: at least {TIMES_FASTER}x faster than {who}"
+        if row is None or rival is None:
+            return Verdict(promise, "-", None)
+        ratio = rival.median[key] / row.median[key]
+        return Verdict(promise, f"{ratio:.1f}x ({rival.name})", ratio >= TIMES_FASTER)
+
+    def not_slower(self, name: str, state: str, rival: Row | None, what: str, margin: float = 1.0) -> Verdict:
+        """Wall time at most `margin` times the rival's."""
+        row = self.at.get((name, state))
+        promise = f"{state}, {name}: {what}"
+        if row is None or rival is None:
+            return Verdict(promise, "-", None)
+        ratio = row.wall_ms / rival.wall_ms
+        return Verdict(promise, f"{ratio:.2f} of its time ({rival.name})", ratio <= margin)
+
+
+def verdicts(rows_: list[Row], size_bytes: int) -> list[Verdict]:
+    """The promises about local restores, each judged by medians."""
+    table, scale = Table(rows_), size_bytes / GIB
     stamped, eager, fly = "defrost stamped", "defrost eager", "defrost on-the-fly"
+    shipped = table.best("warm", lambda row: "xxh3" not in row.name)
+    checking = table.best("warm", lambda row: row.verified)
+    started = table.best("warm", lambda row: True, lambda row: row.median["from_exec_ms"])
     judged = [
-        cpu(at.get((stamped, "warm")), STAMPED_CPU_MS, scale),
-        cpu(at.get((eager, "warm")), VERIFIED_CPU_MS, scale),
-        cpu(at.get((fly, "warm")), VERIFIED_CPU_MS, scale),
-        faster(at.get((stamped, "warm")), best(shipped), "best Python loader as shipped"),
-        faster(at.get((eager, "warm")), best(checked), "best Python loader that verifies"),
-        started(at.get((stamped, "warm")), best(shipped, from_exec_ms)),
+        table.cpu(stamped, STAMPED_CPU_MS * scale),
+        table.cpu(eager, VERIFIED_CPU_MS * scale),
+        table.cpu(fly, VERIFIED_CPU_MS * scale),
+        table.faster(stamped, shipped, "the best Python loader, imports left out"),
+        table.faster(eager, checking, "the best Python loader that verifies, imports left out"),
+        table.faster(stamped, started, "the best Python loader, from exec", "from_exec_ms"),
     ]
     for state in ("warm", "cold"):
-        for name, rival in [
-            (stamped, "safetensors mmap"),
-            (eager, "safetensors mmap + xxh3"),
-            (fly, "safetensors mmap + xxh3"),
-        ]:
-            judged.append(not_slower(at.get((name, state)), at.get((rival, state)), rival, 1.0))
+        rivals = [(stamped, "safetensors mmap"), (eager, "safetensors mmap + xxh3"), (fly, "safetensors mmap + xxh3")]
+        for name, rival in rivals:
+            judged.append(table.not_slower(name, state, table.at.get((rival, state)), f"not slower than {rival}"))
+    direct = table.at.get(("O_DIRECT 8x8 MiB", "cold"))
     for name in (stamped, fly, eager):
-        judged.append(not_slower(at.get((name, "cold")), at.get(("O_DIRECT 8x8 MiB", "cold")), "O_DIRECT", DIRECT_MARGIN))
+        judged.append(table.not_slower(name, "cold", direct, "within 10 % of parallel O_DIRECT", DIRECT_MARGIN))
     return judged
 
 
-def object_store_verdicts(table: list[Row], networks: list[str]) -> list[Verdict]:
+def object_store_verdicts(rows_: list[Row], networks: list[str]) -> list[Verdict]:
     """What a restore from an object store should keep: near the same requests without hashing and writing, no byte
     twice, and sooner than the loaders in Python."""
-    judged = []
+    table, mine, judged = Table(rows_), "defrost s3", []
     for network in networks:
-        here = {row.name: row for row in table if row.state == network}
-        mine = here.get("defrost s3")
-        judged.append(not_slower(mine, here.get("AWS SDK, same ranges"), "the same ranges without hashing", STORE_MARGIN))
-        judged.append(not_slower(mine, best([row for row in here.values() if row.kind == "loader"]), "any loader", 1.0))
-        if mine:
-            share = mine.median["wire_bytes"] / mine.median["bytes"]
-            promise = f"{network}, {mine.name}: no byte twice on the wire"
+        bare = table.at.get(("AWS SDK, same ranges", network))
+        rival = table.best(network, lambda row: True)
+        what = "within 10 % of the same ranges without hashing and writing"
+        judged.append(table.not_slower(mine, network, bare, what, STORE_MARGIN))
+        judged.append(table.not_slower(mine, network, rival, "not slower than any Python loader"))
+        if row := table.at.get((mine, network)):
+            share = row.median["wire_bytes"] / row.median["bytes"]
+            promise = f"{network}, {mine}: no byte twice on the wire"
             judged.append(Verdict(promise, f"{share:.3f} of the content", share <= WIRE_SHARE))
     return judged
-
-
-def best(table: list[Row], key=lambda row: row.wall_ms) -> Row | None:
-    """The row with the lowest median wall time, or whatever `key` takes."""
-    return min(table, key=key, default=None)
-
-
-def from_exec_ms(row: Row) -> float:
-    """Median time from exec until every page was read."""
-    return row.median["from_exec_ms"]
-
-
-def started(row: Row | None, rival: Row | None) -> Verdict:
-    """TIMES_FASTER from exec: with interpreter and imports, as a start from nothing has them."""
-    promise = f"warm, {row.name if row else '?'}: from exec at least {TIMES_FASTER}x faster than any Python loader"
-    if row is None or rival is None:
-        return Verdict(promise, "-", None)
-    ratio = from_exec_ms(rival) / from_exec_ms(row)
-    return Verdict(promise, f"{ratio:.1f}x ({rival.name})", ratio >= TIMES_FASTER)
-
-
-def cpu(row: Row | None, limit_ms: float, scale: float) -> Verdict:
-    """Processor time until every tensor may be used and its pages are mapped: stricter than `handed out`."""
-    limit_ms *= scale
-    promise = f"warm, {row.name if row else '?'}: ready to compute in at most {limit_ms:.1f} ms CPU"
-    if row is None:
-        return Verdict(promise, "-", None)
-    handed_out = row.median["ready_cpu_ms"]
-    found = f"{row.median['cpu_ms']:.1f} ms CPU with every page touched ({handed_out:.1f} when handed out)"
-    return Verdict(promise, found, row.median["cpu_ms"] <= limit_ms)
-
-
-def faster(row: Row | None, rival: Row | None, who: str) -> Verdict:
-    """TIMES_FASTER in wall time."""
-    promise = f"warm, {row.name if row else '?'}: at least {TIMES_FASTER}x faster than the {who}"
-    if row is None or rival is None:
-        return Verdict(promise, "-", None)
-    ratio = rival.wall_ms / row.wall_ms
-    return Verdict(promise, f"{ratio:.1f}x ({rival.name})", ratio >= TIMES_FASTER)
-
-
-def not_slower(row: Row | None, rival: Row | None, who: str, margin: float) -> Verdict:
-    """Wall time at most `margin` times the rival's."""
-    what = f"not slower than {who}" if margin == 1 else f"within {margin - 1:.0%} of parallel {who}"
-    promise = f"{row.state if row else '?'}, {row.name if row else '?'}: {what}"
-    if row is None or rival is None:
-        return Verdict(promise, "-", None)
-    ratio = row.wall_ms / rival.wall_ms
-    return Verdict(promise, f"{ratio:.2f} of its time", ratio <= margin)
 
 
 def losses(table: list[Row]) -> str:

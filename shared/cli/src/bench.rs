@@ -1,6 +1,7 @@
 //! `defrost bench`: figures with the command that repeats them.
 
 mod boot;
+mod fetch;
 mod ndcg;
 
 use anyhow::Result;
@@ -17,6 +18,8 @@ pub(crate) struct Args {
 enum What {
     /// Start a function and time exec to first score over HTTP; peak memory, snapshot size, pack time.
     Boot(boot::Args),
+    /// Fetch a snapshot from an object store: time to its manifest, to all bytes verified, to a complete cache.
+    Fetch(fetch::Args),
     /// nDCG@10 of an embedding model on a data set in BEIR layout.
     Ndcg(ndcg::Args),
 }
@@ -25,6 +28,7 @@ enum What {
 pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.what {
         What::Boot(args) => boot::run(args),
+        What::Fetch(args) => fetch::run(args),
         What::Ndcg(args) => ndcg::run(args),
     }
 }

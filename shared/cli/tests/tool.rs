@@ -9,6 +9,8 @@ mod tool {
     mod hub;
     mod rerank;
     mod server;
+    #[cfg(feature = "s3")]
+    mod store;
     mod support;
     mod synth;
 }

@@ -108,6 +108,7 @@ pub fn pull(
 ) -> Result<Root, Error> {
     let dir =
         out.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    fs::create_dir_all(dir).map_err(|e| Error::io("cannot make the directory", dir, e))?;
     let beside = RestoreOptions { cache: Some(Cache::new(dir, None)), ..options.clone() };
     let snapshot = fetch(location, &beside, progress)?;
     let root = snapshot.root();
@@ -115,10 +116,13 @@ pub fn pull(
     drop(snapshot);
     let fetched = dir.join(format!("{root}.snap"));
     if matches!(location, Location::Path(_)) {
-        fs::copy(&from, out).map_err(|e| Error::io("cannot write the snapshot", out, e))?;
+        source::dir::copy(&from, out, &|_| {})
+            .map_err(|e| Error::io("cannot write the snapshot", out, e))?;
     } else if fetched != out {
         // The stamp was for the file under its other name.
-        let _ = fs::remove_file(fetched.with_extension("ok"));
+        for stamps in [Some(dir), options.open.stamp_dir.as_deref()].into_iter().flatten() {
+            let _ = fs::remove_file(stamps.join(format!("{root}.ok")));
+        }
         fs::rename(&fetched, out).map_err(|e| Error::io("cannot name the snapshot", out, e))?;
     }
     inspect(out).map(|(root, _)| root)

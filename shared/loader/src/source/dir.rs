@@ -122,7 +122,8 @@ impl Body for Piecewise {
     }
 }
 
-fn copy(from: &Path, to: &Path, progress: &(dyn Fn(u64) + Sync)) -> io::Result<()> {
+/// Copies a file under a temporary name, durably, and renames it.
+pub(crate) fn copy(from: &Path, to: &Path, progress: &(dyn Fn(u64) + Sync)) -> io::Result<()> {
     if let Some(dir) = to.parent() {
         fs::create_dir_all(dir)?;
     }

@@ -1,0 +1,90 @@
+//! A function as a process: packed models, the binary, its port, its end.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use defrost_inference::{PackOptions, Precision, SpecOptions, isa, pack};
+use defrost_loader::Checkpoint;
+use defrost_testing::golden;
+use serde_json::Value;
+
+/// Packs a golden model into `dir`.
+pub(crate) fn snapshot(dir: &Path, model: &str, precision: Precision) -> PathBuf {
+    let out = dir.join(format!("{model}.snap"));
+    let options = PackOptions {
+        spec: SpecOptions { name: format!("tiny/{model}"), ..SpecOptions::default() },
+        precision,
+        isa: isa::NATIVE.to_owned(),
+    };
+    let checkpoint = Checkpoint::open(&golden::checkpoint(model)).unwrap();
+    pack(&checkpoint, &options, &out, &mut |_, _| {}).unwrap();
+    out
+}
+
+/// The binary with this model, on a free port, in an empty environment.
+pub(crate) fn command(model: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rerank-cpu-int8"));
+    command.env_clear().env("MODEL", model).env("PORT", "0");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// A running function; its log is read to find the port.
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    pub(crate) address: SocketAddr,
+}
+
+impl Running {
+    pub(crate) fn start(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut seen = String::new();
+        let address = loop {
+            let mut line = String::new();
+            assert!(log.read_line(&mut line).unwrap() > 0, "ended before it listened: {seen}");
+            if let Some((_, address)) = line.split_once("listening on http://") {
+                break address.trim().parse().unwrap();
+            }
+            seen += &line;
+        };
+        // Keeps the pipe empty, so that the function never blocks on its log.
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        Self { child, address }
+    }
+
+    pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        (status, serde_json::from_str(body).unwrap_or(Value::Null))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The exit code and the one line of a function that could not start or go on.
+pub(crate) fn fails(command: &mut Command) -> (Option<i32>, String) {
+    let Output { status, stderr, .. } = command.output().unwrap();
+    let stderr = String::from_utf8(stderr).unwrap();
+    let errors: Vec<&str> =
+        stderr.lines().filter(|line| line.starts_with("rerank-cpu-int8: ")).collect();
+    assert_eq!(errors.len(), 1, "one clear line: {stderr}");
+    (status.code(), errors[0].to_owned())
+}

@@ -107,44 +107,72 @@ fn eight_processes_on_an_empty_cache_fetch_one_copy() {
     println!("8 processes, {} bytes: {sent} bytes on the wire, PSS {shares:?}", fixture.file.len());
 }
 
-/// Kills the downloader at a thousand moments: each when the server has sent a random number of bytes, to the byte.
+/// What a killed process left: whether its manifest is in place, and how many chunks are good.
+fn left(fixture: &Fixture) -> (bool, u64) {
+    if fixture.names_in_cache().iter().any(|name| name.strip_suffix(".snap").is_some()) {
+        return (true, u64::MAX);
+    }
+    let state = fixture.cache().join(format!("{}.state", fixture.root));
+    let state = std::fs::read(state).unwrap_or_default();
+    // The board's format: its name first, then from byte 64 on one byte a chunk, 3 for a good one.
+    let good = state.iter().skip(64).filter(|&&byte| byte == 3).count();
+    (state.starts_with(b"DFRSTBRD"), good as u64)
+}
+
+/// Kills the downloader at random moments: when the server has sent a random number of bytes, to the byte; or when a
+/// random number of chunks is good, all of them included, which is when the file gets its name.
 #[test]
 fn a_download_killed_at_any_moment_is_taken_up_where_it_was() {
-    let kills: usize = std::env::var("DEFROST_TEST_KILLS").map_or(40, |n| n.parse().unwrap());
+    let kills: u64 = std::env::var("DEFROST_TEST_KILLS").map_or(100, |n| n.parse().unwrap());
     let mut random = Random(20_261_125);
     let fixture = Fixture::with_chunks(96, Options::default());
-    let whole = fixture.file.len() as u64;
-    let expected = digest(&fixture);
-    // Superblock, and what is in flight: eight requests of four chunks.
-    let again = 4096 + 8 * 4 * 4096;
-    let mut done = 0;
-    let mut most = 0;
+    let (whole, expected) = (fixture.file.len() as u64, digest(&fixture));
+    let manifest = fixture.data_offset() - 4096;
+    // What a kill may waste: the superblock, the manifest, and eight requests of four chunks in flight.
+    let waste = fixture.data_offset() + 8 * 4 * 4096;
+    let (mut done, mut wasted) = (0, 0);
     while done < kills {
-        // A chain of killed starts, then one that lives.
         std::fs::remove_dir_all(fixture.cache()).unwrap_or_default();
-        let mut sent_before = 0;
+        let (mut sent, mut killed) = (0, 0);
+        // A chain of starts that are killed, then one that lives.
         for _ in 0..=random.below(4) {
             fixture.server.reset_stats();
             let child = Arc::new(Mutex::new(spawn(&fixture, false)));
-            let victim = Arc::clone(&child);
-            let at = random.below(usize::try_from(whole).unwrap()) as u64;
-            fixture.server.at_body_bytes(at, move || victim.lock().unwrap().kill().unwrap());
+            if random.below(2) == 0 {
+                let victim = Arc::clone(&child);
+                let at = random.below(usize::try_from(whole).unwrap()) as u64;
+                fixture.server.at_body_bytes(at, move || victim.lock().unwrap().kill().unwrap());
+            } else {
+                let enough = random.below(97) as u64;
+                let ended =
+                    |child: &Mutex<Child>| child.lock().unwrap().try_wait().unwrap().is_some();
+                while left(&fixture).1 < enough && !ended(&child) {
+                    std::thread::yield_now();
+                }
+                child.lock().unwrap().kill().unwrap();
+            }
             wait(&child);
-            let sent = fixture.server.stats().body_bytes_sent;
-            sent_before += sent;
-            done += 1;
+            sent += fixture.server.stats().body_bytes_sent;
+            killed += 1;
         }
+        let (published, good) = left(&fixture);
         fixture.server.reset_stats();
         let survivor = spawn(&fixture, false).wait_with_output().unwrap();
         let text = String::from_utf8(survivor.stdout).unwrap();
         assert!(survivor.status.success() && text.contains(&format!("read {expected}")), "{text}");
         fixture.assert_cached();
-        let sent = fixture.server.stats().body_bytes_sent;
-        let _ = sent_before;
-        most = most.max(sent);
+        let again = fixture.server.stats().body_bytes_sent;
+        let missing = match good {
+            u64::MAX => 0,
+            good => 4096 + u64::from(!published) * manifest + (96 - good) * 4096,
+        };
+        assert_eq!(again, missing, "exactly what is missing: {good} of 96 chunks were good");
+        assert!(sent + again <= whole + killed * waste, "{sent} + {again} of {whole}");
+        wasted = wasted.max((sent + again).saturating_sub(whole) / killed);
+        done += killed;
     }
     println!(
-        "{done} kills; the longest restart fetched {most} of {whole} bytes, {again} may be fetched twice per kill"
+        "{done} kills: at most {wasted} bytes fetched twice per kill, {waste} may be in flight"
     );
 }
 

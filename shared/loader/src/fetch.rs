@@ -4,7 +4,7 @@
 //! Queue (which chunks next) -> up to Pace (how many requests at once) parts in flight, each a ranged GET
 //!   part: pieces arrive -> a chunk is complete -> BLAKE3 -> written to the file -> GOOD on the board
 //!   a part that fails -> Retry (how soon again, how often) -> back in flight, only for what is still missing
-//!   a part that takes too long -> a second request for what it has not brought; whoever is first wins
+//!   a part that is silent or slow -> a second request for what it has not brought; whoever is first wins
 //! ```
 //!
 //! One task, the conductor, decides; parts only carry out. A part covers up to four chunks in a row (8 MiB, what AWS
@@ -28,6 +28,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::task::{AbortHandle, Id, JoinSet};
@@ -105,9 +106,12 @@ impl Target {
 /// How often the conductor looks up from its desk: whether anybody still wants the download, and who is late.
 const TICK: Duration = Duration::from_millis(50);
 
-/// A part is late if it takes twice as long as 95 % of the others, and at least this long; before there is anything to
-/// compare with, twice this. AWS's 8 MiB parts take 0.2 s on average.
-const LATE: Duration = Duration::from_millis(500);
+/// A request is late if nothing came for this long: AWS answers after 30 ms, and then bytes flow.
+const SILENT: Duration = Duration::from_millis(500);
+
+/// One that trickles is late if it takes three times as long as 95 % of the others, and at least this long, AWS's own
+/// figure. A shorter one would take a process that gets no processor for a slow network, and double its traffic.
+const TRICKLING: Duration = Duration::from_secs(2);
 
 /// Second requests are at most one in twenty, so that a slow network is not made slower, and a few for a start.
 const ONE_SECOND_REQUEST_IN: usize = 20;
@@ -117,6 +121,8 @@ const FREE_SECOND_REQUESTS: usize = 4;
 struct Flight {
     chunks: Range<usize>,
     begun: Instant,
+    /// When something last came, in milliseconds since the download began.
+    moved: Arc<AtomicU64>,
     /// There is a second request for the same chunks, or this is one.
     doubled: bool,
     abort: AbortHandle,
@@ -160,6 +166,7 @@ struct Conductor<'a> {
     doubled: usize,
     window: (Instant, u64),
     arrived: u64,
+    since: Instant,
 }
 
 impl<'a> Conductor<'a> {
@@ -178,7 +185,12 @@ impl<'a> Conductor<'a> {
             doubled: 0,
             window: (Instant::now(), 0),
             arrived: 0,
+            since: Instant::now(),
         }
+    }
+
+    fn milliseconds(&self) -> u64 {
+        part::milliseconds(self.since.elapsed())
     }
 
     async fn conduct(mut self) -> Result<(), Error> {
@@ -209,6 +221,7 @@ impl<'a> Conductor<'a> {
     }
 
     fn begin(&mut self, chunks: Range<usize>, second: bool) {
+        let moved = Arc::new(AtomicU64::new(self.milliseconds()));
         let retried = self.retries.attempts(chunks.start) > 0;
         let task = part::fetch(
             Arc::clone(self.object),
@@ -216,10 +229,11 @@ impl<'a> Conductor<'a> {
             chunks.clone(),
             second || retried,
             self.options.stall,
+            part::Progress { since: self.since, moved: Arc::clone(&moved) },
         );
         let abort = self.running.spawn(task);
         self.begun += 1;
-        let flight = Flight { chunks, begun: Instant::now(), doubled: second, abort };
+        let flight = Flight { chunks, begun: Instant::now(), moved, doubled: second, abort };
         self.flights.insert(flight.abort.id(), flight);
     }
 
@@ -298,13 +312,16 @@ impl<'a> Conductor<'a> {
     }
 
     fn double_the_late(&mut self) {
-        let late = self.pace.usual().map_or(LATE * 2, |usual| (usual * 2).max(LATE));
+        let slow = self.pace.usual().map_or(TRICKLING, |usual| (usual * 3).max(TRICKLING));
+        let silent = self.milliseconds().saturating_sub(part::milliseconds(SILENT));
+        let late = |flight: &Flight| {
+            flight.moved.load(Ordering::Relaxed) < silent || flight.begun.elapsed() > slow
+        };
         let allowed = FREE_SECOND_REQUESTS + self.begun / ONE_SECOND_REQUEST_IN;
-        let now = Instant::now();
         let due: Vec<Id> = self
             .flights
             .iter()
-            .filter(|(_, flight)| !flight.doubled && now - flight.begun > late)
+            .filter(|(_, flight)| !flight.doubled && late(flight))
             .map(|(id, _)| *id)
             .take(allowed.saturating_sub(self.doubled))
             .collect();

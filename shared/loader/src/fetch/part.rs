@@ -3,10 +3,11 @@
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{Object, Target};
 use crate::root::Root;
@@ -16,6 +17,18 @@ use crate::verify::gate::holder;
 /// Pieces handed to the kernel in one call; it takes at most 1024.
 const PIECES: usize = 512;
 
+/// Tells the conductor that something came.
+#[derive(Debug, Clone)]
+pub(super) struct Progress {
+    pub(super) since: Instant,
+    /// Milliseconds since then.
+    pub(super) moved: Arc<AtomicU64>,
+}
+
+pub(super) fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Asks for these chunks and brings them in one by one; those that are good when it fails stay.
 pub(super) async fn fetch(
     object: Arc<Object>,
@@ -23,6 +36,7 @@ pub(super) async fn fetch(
     chunks: Range<usize>,
     fresh: bool,
     stall: Duration,
+    progress: Progress,
 ) -> Result<(), Fault> {
     let range = target.bytes(&chunks);
     let mut reply = ask(&object, range.clone(), fresh, stall).await?;
@@ -40,6 +54,7 @@ pub(super) async fn fetch(
                     Fault::new(FaultKind::Broken, message)
                 })?;
                 read += left.len() as u64;
+                progress.moved.store(milliseconds(progress.since.elapsed()), Ordering::Relaxed);
             }
             let piece =
                 left.split_to(left.len().min(usize::try_from(missing).unwrap_or(usize::MAX)));

@@ -18,7 +18,7 @@ use crate::format::cursor::to_usize;
 use crate::format::manifest::Manifest;
 use crate::format::superblock::Superblock;
 use crate::location::Location;
-use crate::map::Mapping;
+use crate::map::{self, Mapping};
 use crate::root::Root;
 use crate::snapshot::{Parts, Snapshot, check_kernels};
 use crate::source;
@@ -265,6 +265,7 @@ impl Remote {
         let Found { runtime, object, .. } = found;
         runtime.block_on(fetch::run(&Arc::new(object), target, &self.options.fetch))?;
         drop(runtime);
+        map::release_freed();
         match download.filter(|_| target.board.all_good(0..target.board.chunks())) {
             Some(download) => {
                 download.complete(&target.file, self.options.open.stamp_dir.as_deref())

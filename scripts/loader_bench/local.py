@@ -60,10 +60,14 @@ def once(who, state: str, model: dict, cache, reserve) -> dict:
 
 
 def ensure_stamp(who, state: str, model: dict, cache):
-    """Opens the file once if it may have no stamp: new, or replaced by a copy."""
-    if state == "written" or not list(who.file.parent.glob("*.ok")):
-        time.sleep(SETTLE_SECONDS)
-        runs.run([*who.command, str(who.file)], who.env, model["checksum"])
+    """Opens the file once if this copy of it may have no stamp."""
+    stat = who.file.stat()
+    copy = (stat.st_ino, stat.st_ctime_ns)
+    if cache.stamped.get(who.file) == copy:
+        return
+    time.sleep(SETTLE_SECONDS)
+    runs.run([*who.command, str(who.file)], who.env, model["checksum"])
+    cache.stamped[who.file] = copy
     if state == "cold":
         cache.put(who.file, state)
 
@@ -75,6 +79,7 @@ def fresh(field: list, model: dict, cache, lines: dict) -> list[str]:
         all_rounds.progress(done, len(field), f"{who.name}, fresh")
         try:
             cache.put(who.file, "fresh")
+            backed.settle()
             backed.hold_all(FOOTPRINT * model["mib"])
             lines.setdefault((who.name, "fresh"), []).append(once(who, "fresh", model, cache, None))
         except (memory.NoneLeft, runs.Failed, page_cache.WrongState) as error:

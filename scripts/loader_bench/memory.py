@@ -15,6 +15,8 @@ MIB = 2**20
 MADV_POPULATE_WRITE = 23
 KEPT_FREE_MIB = 1536
 STEP_MIB = 128
+REPORTING = Path("/sys/module/page_reporting")
+SETTLE_SECONDS = 8
 # In huge pages, backed memory comes at 8 to 24 GB/s, other memory at 0.3 to 1.5.
 BACKED_GB_S = 3
 
@@ -48,6 +50,12 @@ class Backed:
     def __init__(self):
         self.held = []
 
+    def settle(self):
+        """Gives it back, and time to the balloon driver to report it where it does that."""
+        self.release()
+        if REPORTING.exists():
+            time.sleep(SETTLE_SECONDS)
+
     def hold_all(self, needed_mib: int):
         """Takes memory until it comes slowly; raises NoneLeft if that leaves less than `needed_mib`."""
         while free_mib() >= needed_mib + STEP_MIB:
@@ -56,7 +64,8 @@ class Backed:
             if STEP_MIB * MIB / (time.perf_counter() - begun_s) / 1e9 < BACKED_GB_S:
                 return
         raise NoneLeft(
-            f"expected {needed_mib} MiB that the host has not backed, found none: boot the virtual machine again"
+            f"expected {needed_mib} MiB that the host has not backed, found none: stop what uses memory,"
+            " or boot the virtual machine again"
         )
 
     def release(self):

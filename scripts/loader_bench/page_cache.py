@@ -2,8 +2,10 @@
 
 cold:    nothing of it is in the guest's page cache (the host may still hold it).
 warm:    all of it is, read in by a plain sequential reader.
-written: all of it is, as the writer of a copy left it. The kernel then keeps it in smaller pieces than readahead makes,
-         and mapping costs several times as much: this is what a loader meets that has just downloaded a file.
+written: all of it, as a copy in writes of 256 KiB left it, which is how most tools copy and download. The kernel keeps a
+         file in pieces no larger than the writes that made it, and maps 2 MiB at once only where a piece is a whole,
+         aligned 2 MiB: 1 GiB from aligned writes of 2 MiB maps in 3 ms of processor time, from the same writes 24 KiB
+         further on in 55, from writes of 64 KiB in 60 to 90 (Linux 6.18, ext4). Readahead makes large pieces.
 """
 
 import ctypes
@@ -14,7 +16,7 @@ from pathlib import Path
 STATES = ("warm", "cold", "written", "fresh")
 STEP_BYTES = 8 * 2**20
 TRIES = 3
-WRITE_BYTES = 2 * 2**20
+WRITE_BYTES = 256 * 2**10
 PAGE_BYTES = mmap.PAGESIZE
 CACHESTAT = 451  # the number of the system call on every architecture; Linux 6.5
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -29,6 +31,8 @@ class Cache:
 
     def __init__(self):
         self.left_by = {}
+        # By path: which copy of the file is known to have a stamp of our loader.
+        self.stamped = {}
 
     def put(self, path: Path, state: str):
         """Makes `state` true of the file, or raises WrongState."""

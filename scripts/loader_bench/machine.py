@@ -66,7 +66,8 @@ def wait_until_idle(wait_seconds: float, force: bool):
     deadline = time.monotonic() + wait_seconds
     while (load := os.getloadavg()[0]) > HIGHEST_LOAD:
         if force:
-            print(f"note: load average {load:.2f}, above {HIGHEST_LOAD}: the figures are not for print", file=sys.stderr)
+            note = f"note: load average {load:.2f}, above {HIGHEST_LOAD}: the figures are not for print"
+            print(note, file=sys.stderr)
             return
         if time.monotonic() >= deadline:
             raise TooBusy(

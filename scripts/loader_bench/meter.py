@@ -1,9 +1,10 @@
 """What one restore cost, as one JSON line: the Python side of shared/loader/examples/bytes_ready/measure.rs.
 
-The clock starts after all imports and, where BENCH_GATE is set, after a word from the benchmark (see runs.py). Ready: every tensor has been handed out. Touched: one byte of every page of every
-tensor has been read; what a lazy loader left for later is paid here. Processor time is that of all threads of the
-process and of children it has waited for. The checksum (XXH3-64 of the tensors in the order of their names) comes
-after that and is in no time. Times are milliseconds, memory is 10^6 bytes.
+The clock starts after all imports and, where BENCH_GATE is set, after a word from the benchmark (see runs.py).
+Ready: every tensor has been handed out. Touched: one byte of every page of every tensor has been read; what a lazy
+loader left for later is paid here. Processor time is that of all threads of the process and of children it has waited
+for. The checksum (XXH3-64 of the tensors in the order of their names) comes after that and is in no time. Times are
+milliseconds, memory is 10^6 bytes.
 """
 
 import json

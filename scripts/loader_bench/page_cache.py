@@ -2,7 +2,7 @@
 
 cold:    nothing of it is in the guest's page cache (the host may still hold it).
 warm:    all of it is, read in by a plain sequential reader.
-written: all of it, as a copy in writes of 256 KiB left it, which is how most tools copy and download. The kernel keeps a
+written: all of it, as a copy in writes of 256 KiB left it, as tools that copy or download do. The kernel keeps a
          file in pieces no larger than the writes that made it, and maps 2 MiB at once only where a piece is a whole,
          aligned 2 MiB: 1 GiB from aligned writes of 2 MiB maps in 3 ms of processor time, from the same writes 24 KiB
          further on in 55, from writes of 64 KiB in 60 to 90 (Linux 6.18, ext4). Readahead makes large pieces.

@@ -45,7 +45,8 @@ def draw(panel, state, rows):
         hatch = "////" if row["verified"] else None
         panel.barh(place, wall, color=COLOURS[row["kind"]], edgecolor="white" if hatch else "none", hatch=hatch)
         panel.plot([wall, max(wall, row["p95_ms"])], [place, place], color="#333333", linewidth=1)
-        panel.text(max(wall, row["p95_ms"]) * 1.06, place, f"{wall:.0f}" if wall >= 100 else f"{wall:.1f}", va="center", fontsize=8)
+        figure = f"{wall:.0f}" if wall >= 100 else f"{wall:.1f}"
+        panel.text(max(wall, row["p95_ms"]) * 1.06, place, figure, va="center", fontsize=8)
     panel.set_yticks(range(len(rows)), [row["name"] for row in rows], fontsize=8)
     for label, row in zip(panel.get_yticklabels(), rows, strict=True):
         label.set_fontweight("bold" if row["kind"] == "ours" else "normal")

@@ -8,9 +8,9 @@
 //! ```
 //!
 //! One task, the conductor, decides; parts only carry out. A part covers up to four chunks in a row (8 MiB, what AWS
-//! recommends for ranged reads). Its pieces are kept as they come from the socket until a chunk is complete, hashed, and
-//! handed to the kernel in one call: bytes that fail their hash are never in the file, nothing is copied in between, and
-//! a process that is killed at any point leaves a file in which every chunk that the board calls good is good.
+//! recommends for ranged reads). A chunk is put together in memory, hashed, and handed to the kernel in one call: bytes
+//! that fail their hash are never in the file, and a process that is killed at any point leaves a file in which every
+//! chunk that the board calls good is good.
 //!
 //! Readers of the snapshot mark the chunks that they wait for; those go first. So a model computes its first layer
 //! while its last one is still on the way.
@@ -18,6 +18,7 @@
 //! Every request names the version the download began with (`If-Match`), and the answer must be the range that was
 //! asked for, of that version. Anything else is refused before its body is read.
 
+mod buffers;
 mod pace;
 mod part;
 mod queue;
@@ -40,6 +41,7 @@ use crate::format::manifest::Manifest;
 use crate::source::{Fault, FaultKind, Source};
 use crate::verify::gate::Gate;
 
+pub(crate) use buffers::Buffers;
 pub(crate) use small::{head, manifest};
 
 use pace::Pace;
@@ -93,6 +95,7 @@ pub(crate) struct Target {
     pub(crate) file: File,
     pub(crate) board: Arc<Board>,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) buffers: Buffers,
 }
 
 impl Target {

@@ -62,7 +62,7 @@ impl Image {
         Superblock::check_tail(&head, &tail, len)?;
 
         // The superblock bounds the manifest by the file and by MAX_MANIFEST, so this allocation is bounded too.
-        let data = data_offset(superblock.manifest_len)?;
+        let data = data_offset(superblock.manifest_len, len)?;
         if data > len - PAGE {
             return Err(Error::new(Kind::Corrupt, "the manifest reaches into the last superblock")
                 .mismatch(format_args!("an end up to {}", len - PAGE), data));

@@ -1,4 +1,4 @@
-//! The one place that maps memory: files of snapshots, memory to read them into, words shared by processes.
+//! The one place that maps files: snapshots, memory to read them into, words shared by processes.
 //!
 //! # Who may change a mapped file
 //!
@@ -163,16 +163,6 @@ impl Mapping {
         debug_assert!(moved.is_some(), "mremap gives an address or an error");
         std::mem::forget(copy);
         Ok(())
-    }
-}
-
-/// Gives memory that was freed back to the system. A download holds tens of megabytes of pieces at its height, and the
-/// allocator keeps them for a process that will not need them again.
-pub(crate) fn release_freed() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: it takes the allocator's own locks and touches only memory that is free.
-    unsafe {
-        libc::malloc_trim(0);
     }
 }
 

@@ -97,8 +97,12 @@ impl Plan {
             data_offset: 0,
             data_len,
         };
-        let start = data_offset(manifest.encoded_len()?)?;
-        start.checked_add(data_len).and_then(|sum| sum.checked_add(PAGE)).ok_or_else(too_large)?;
+        let manifest_len = manifest.encoded_len()?;
+        let file_len = |start: u64| start.checked_add(data_len)?.checked_add(PAGE);
+        // A file that is large without the padding of large files is so with it, and one that is not gets none.
+        let least = file_len(data_offset(manifest_len, 0)?).ok_or_else(too_large)?;
+        let start = data_offset(manifest_len, least)?;
+        file_len(start).ok_or_else(too_large)?;
         manifest.data_offset = start;
         manifest.segments.iter_mut().for_each(|segment| segment.offset += start);
         manifest.tensors.iter_mut().for_each(|tensor| tensor.offset += start);

@@ -206,6 +206,10 @@ pub(crate) struct Opened {
 }
 
 /// The source of a location.
+#[cfg_attr(
+    not(feature = "s3"),
+    allow(clippy::unused_async, reason = "only S3 has something to wait for")
+)]
 pub(crate) async fn open(location: &Location, store: &StoreOptions) -> Result<Opened, Error> {
     match location {
         Location::Path(path) => {

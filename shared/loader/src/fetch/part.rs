@@ -1,7 +1,7 @@
 //! One ranged request and what becomes of its bytes.
 
-use std::io::{self, IoSlice};
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,9 +13,6 @@ use super::{Object, Target};
 use crate::root::Root;
 use crate::source::{Fault, FaultKind, Reply, Request};
 use crate::verify::gate::holder;
-
-/// Pieces handed to the kernel in one call; it takes at most 1024.
-const PIECES: usize = 512;
 
 /// Tells the conductor that something came.
 #[derive(Debug, Clone)]
@@ -40,13 +37,14 @@ pub(super) async fn fetch(
 ) -> Result<(), Fault> {
     let range = target.bytes(&chunks);
     let mut reply = ask(&object, range.clone(), fresh, stall).await?;
+    let mut buffer = target.buffers.take()?;
     let mut left = Bytes::new();
     let mut read = 0;
     for chunk in chunks {
         let place = target.manifest.chunk_range(chunk);
-        let mut missing = place.end - place.start;
-        let mut pieces = Vec::new();
-        while missing > 0 {
+        let len = usize::try_from(place.end - place.start).unwrap_or(usize::MAX);
+        let mut filled = 0;
+        while filled < len {
             if left.is_empty() {
                 left = next(&mut reply, stall).await?.ok_or_else(|| {
                     let message =
@@ -56,15 +54,15 @@ pub(super) async fn fetch(
                 read += left.len() as u64;
                 progress.moved.store(milliseconds(progress.since.elapsed()), Ordering::Relaxed);
             }
-            let piece =
-                left.split_to(left.len().min(usize::try_from(missing).unwrap_or(usize::MAX)));
-            missing -= piece.len() as u64;
-            pieces.push(piece);
+            let piece = left.split_to(left.len().min(len - filled));
+            buffer.bytes()[filled..filled + piece.len()].copy_from_slice(&piece);
+            filled += piece.len();
         }
         if !target.board.is_good(chunk) {
-            accept(&target, chunk, &pieces)?;
+            accept(&target, chunk, &buffer.bytes()[..len])?;
         }
     }
+    drop(buffer);
     // The end is read too, so that the connection can be used again.
     match next(&mut reply, stall).await {
         Ok(Some(more)) if !more.is_empty() || !left.is_empty() => {
@@ -122,13 +120,9 @@ fn shown(version: &str) -> String {
 }
 
 /// Verifies a chunk, writes it and declares it good.
-fn accept(target: &Target, chunk: usize, pieces: &[Bytes]) -> Result<(), Fault> {
+fn accept(target: &Target, chunk: usize, bytes: &[u8]) -> Result<(), Fault> {
     let place = target.manifest.chunk_range(chunk);
-    let mut hasher = blake3::Hasher::new();
-    for piece in pieces {
-        hasher.update(piece);
-    }
-    let (found, expected) = (*hasher.finalize().as_bytes(), target.manifest.chunks[chunk].blake3);
+    let (found, expected) = (*blake3::hash(bytes).as_bytes(), target.manifest.chunks[chunk].blake3);
     if found != expected {
         return Err(Fault::new(
             FaultKind::Corrupt,
@@ -141,26 +135,10 @@ fn accept(target: &Target, chunk: usize, pieces: &[Bytes]) -> Result<(), Fault> 
             ),
         ));
     }
-    write(target, pieces, place.start).map_err(|error| {
+    target.file.write_all_at(bytes, place.start).map_err(|error| {
         Fault::new(FaultKind::Local, format!("cannot write the snapshot's file: {error}"))
     })?;
     target.board.good(chunk);
     target.gate.count(place.end - place.start);
-    Ok(())
-}
-
-fn write(target: &Target, pieces: &[Bytes], mut offset: u64) -> io::Result<()> {
-    for batch in pieces.chunks(PIECES) {
-        let mut slices: Vec<IoSlice<'_>> = batch.iter().map(|piece| IoSlice::new(piece)).collect();
-        let mut slices = &mut slices[..];
-        while !slices.is_empty() {
-            let written = rustix::io::pwritev(&target.file, slices, offset)?;
-            if written == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            offset += written as u64;
-            IoSlice::advance_slices(&mut slices, written);
-        }
-    }
     Ok(())
 }

@@ -22,7 +22,7 @@ use crate::dtype::Dtype;
 use crate::error::{Error, Kind, shown};
 use crate::format::cursor::{Cursor, to_usize};
 use crate::format::manifest::{Manifest, Segment, TensorEntry};
-use crate::format::{MAX_MANIFEST, MAX_RANK, PAGE, align_up};
+use crate::format::{HUGE_PAGE, LARGE_FILE, MAX_MANIFEST, MAX_RANK, PAGE, align_up};
 use crate::hash::ChunkHash;
 
 const MAGIC: [u8; 8] = *b"DFRSTMAN";
@@ -215,7 +215,7 @@ impl Manifest {
         for _ in 0..counts.chunks {
             chunks.push(ChunkHash { xxh3: cursor.u64()?, blake3: cursor.array()? });
         }
-        let data_offset = data_offset(bytes.len() as u64)?;
+        let data_offset = data_offset(bytes.len() as u64, file_len)?;
         let data_len = file_len
             .checked_sub(PAGE)
             .and_then(|end| end.checked_sub(data_offset))
@@ -244,9 +244,10 @@ impl Manifest {
     }
 }
 
-/// Where the data starts behind a manifest of this length.
-pub(crate) fn data_offset(manifest_len: u64) -> Result<u64, Error> {
-    PAGE.checked_add(manifest_len).and_then(|end| align_up(end, PAGE)).ok_or_else(|| {
+/// Where the data starts in a file of this length, behind a manifest of this length.
+pub(crate) fn data_offset(manifest_len: u64, file_len: u64) -> Result<u64, Error> {
+    let alignment = if file_len >= LARGE_FILE { HUGE_PAGE } else { PAGE };
+    PAGE.checked_add(manifest_len).and_then(|end| align_up(end, alignment)).ok_or_else(|| {
         Error::new(Kind::Corrupt, "the manifest is too long")
             .mismatch("below 2^64 bytes", manifest_len)
     })

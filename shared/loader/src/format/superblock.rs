@@ -11,7 +11,7 @@ pub(crate) const LEN: usize = 4096;
 /// A byte that is no UTF-8, a name, and a line end: a file that went through a text-mode transfer no longer matches.
 const MAGIC: [u8; 8] = *b"\x89DFRST\r\n";
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Feature bits this version knows: none yet. A file that sets any other needs a newer reader.
 const KNOWN_FEATURES: u32 = 0;
@@ -169,10 +169,10 @@ mod tests {
     fn each_wrong_field_has_its_own_message() {
         refused(&[0; LEN], FILE_LEN, Kind::Corrupt, "not a defrost snapshot");
         refused(
-            &sealed(8, &2u32.to_le_bytes()),
+            &sealed(8, &3u32.to_le_bytes()),
             FILE_LEN,
             Kind::Unsupported,
-            "expected 1, found 2",
+            "expected 2, found 3",
         );
         refused(&sealed(12, &4u32.to_le_bytes()), FILE_LEN, Kind::Unsupported, "0x4");
         refused(&block(), FILE_LEN - 1, Kind::Truncated, "expected 20480 bytes, found 20479");
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn a_newer_version_is_named_even_when_its_checksum_means_something_else() {
         let mut newer = block();
-        newer[8] = 2;
+        newer[8] = 3;
         refused(&newer, FILE_LEN, Kind::Unsupported, "unknown format version");
     }
 

@@ -13,12 +13,12 @@ use super::{RestoreOptions, not_one, runtime};
 use crate::board::Board;
 use crate::cache::{self, Cache, Download, Role};
 use crate::error::{Error, Kind};
-use crate::fetch::{self, Object, Target};
+use crate::fetch::{self, Buffers, Object, Target};
 use crate::format::cursor::to_usize;
 use crate::format::manifest::Manifest;
 use crate::format::superblock::Superblock;
 use crate::location::Location;
-use crate::map::{self, Mapping};
+use crate::map::Mapping;
 use crate::root::Root;
 use crate::snapshot::{Parts, Snapshot, check_kernels};
 use crate::source;
@@ -265,7 +265,6 @@ impl Remote {
         let Found { runtime, object, .. } = found;
         runtime.block_on(fetch::run(&Arc::new(object), target, &self.options.fetch))?;
         drop(runtime);
-        map::release_freed();
         match download.filter(|_| target.board.all_good(0..target.board.chunks())) {
             Some(download) => {
                 download.complete(&target.file, self.options.open.stamp_dir.as_deref())
@@ -338,7 +337,12 @@ fn parts(
     ));
     // Keeps the finished file from being collected; a file in memory has no use for it.
     let _ = flock(&file, FlockOperation::NonBlockingLockShared);
-    let target =
-        Arc::new(Target { manifest: Arc::clone(&manifest), file, board, gate: Arc::clone(&gate) });
+    let target = Arc::new(Target {
+        file,
+        board,
+        gate: Arc::clone(&gate),
+        buffers: Buffers::new(to_usize(u64::from(manifest.chunk_size))?),
+        manifest: Arc::clone(&manifest),
+    });
     Ok((Parts { path, root, manifest, mapping, gate, origin }, target))
 }

@@ -101,7 +101,7 @@ fn a_superblock_is_changed() {
     let bench = Bench::new();
     let whole = bench.bytes.len() as u64;
     bench.refused(&bench.changed(0), Kind::Corrupt, &["not a defrost snapshot", "at byte 0"]);
-    bench.refused(&bench.changed(8), Kind::Unsupported, &["format version", "expected 1, found 0"]);
+    bench.refused(&bench.changed(8), Kind::Unsupported, &["format version", "expected 2, found 3"]);
     bench.refused(&bench.changed(20), Kind::Corrupt, &["checksum", "at byte 4092"]);
     bench.refused(
         &bench.changed(whole - 1),

@@ -71,7 +71,7 @@ fn real_chunks_and_several_of_them() {
     assert_eq!(verify(&path, &mut |_, _| ()).unwrap(), root);
 }
 
-/// The bytes of version 1 never change: a new root here means that snapshots in the field lose their names.
+/// The bytes of version 2 never change: a new root here means that snapshots in the field lose their names.
 #[test]
 fn the_format_is_pinned() {
     let dir = tempfile::tempdir().unwrap();

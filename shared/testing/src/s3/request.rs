@@ -115,7 +115,11 @@ fn parse(head: &[u8]) -> io::Result<Request> {
         return Err(bad("a head without a request"));
     };
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let path = path.strip_prefix('/').ok_or_else(|| bad("a target that is no path"))?;
+    // Clients that think they talk to a proxy send the whole address.
+    let path = match path.strip_prefix("http://") {
+        Some(rest) => rest.split_once('/').map_or("", |(_, path)| path),
+        None => path.strip_prefix('/').ok_or_else(|| bad("a target that is no path"))?,
+    };
     let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
     let query = query
         .split('&')
@@ -191,6 +195,8 @@ mod tests {
         assert_eq!(request.parameter("flag"), Some(""));
         assert_eq!(request.parameter("none"), None);
         assert!(request.keep_alive);
+        let whole = read("GET http://127.0.0.1:9/b/k?x=1 HTTP/1.1\r\n\r\n").unwrap().unwrap();
+        assert_eq!((whole.bucket.as_str(), whole.key.as_str()), ("b", "k"));
     }
 
     #[test]

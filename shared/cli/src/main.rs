@@ -32,7 +32,7 @@ struct Cli {
 enum Command {
     /// Turn a checkpoint (directory or hf://org/name@revision) into a snapshot.
     Pack(pack::Args),
-    /// Show what a snapshot holds: metadata, segments, tensors, sizes.
+    /// Show what a snapshot or a file of weights holds: metadata, segments, tensors, sizes.
     Inspect(inspect::Args),
     /// Read all of a snapshot and compare every hash.
     Verify(inspect::VerifyArgs),

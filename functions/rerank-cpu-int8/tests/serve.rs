@@ -18,7 +18,7 @@ fn scores_over_http_are_those_of_transformers() {
     let dir = tempfile::tempdir().unwrap();
     for model in PAIR_MODELS {
         let golden = golden::read(model);
-        let mut command = command(&snapshot(dir.path(), model, Precision::F32));
+        let mut command = command(snapshot(dir.path(), model, Precision::F32));
         command.env("MAX_LENGTH", golden.max_length.to_string());
         let function = Running::start(command);
         for case in golden.cases.iter().filter(|case| !case.query.trim().is_empty()) {
@@ -43,7 +43,7 @@ fn scores_over_http_are_those_of_transformers() {
 #[test]
 fn int8_ranks_and_reports_its_boot() {
     let dir = tempfile::tempdir().unwrap();
-    let function = Running::start(command(&snapshot(dir.path(), "qwen2-mxbai", Precision::Int8)));
+    let function = Running::start(command(snapshot(dir.path(), "qwen2-mxbai", Precision::Int8)));
     let documents = ["Harper Lee", "Herman Melville", "中文 😀", ""];
     let body = json!({"query": "who?", "documents": documents, "return_documents": true});
     let (status, answer) = function.ask("POST", "/v1/rerank", &body.to_string());
@@ -70,7 +70,7 @@ fn int8_ranks_and_reports_its_boot() {
 fn what_was_cut_or_ignored_is_said() {
     let dir = tempfile::tempdir().unwrap();
     let function =
-        Running::start(command(&snapshot(dir.path(), "bert-classifier", Precision::Int8)));
+        Running::start(command(snapshot(dir.path(), "bert-classifier", Precision::Int8)));
     let ask = |body: Value| function.ask("POST", "/v1/rerank", &body.to_string());
     // Longer than anything the model reads: only its beginning is tokenised.
     let long = "word ".repeat(1_500_000);

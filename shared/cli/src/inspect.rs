@@ -1,5 +1,7 @@
 //! `defrost inspect` and `defrost verify`.
 
+mod foreign;
+
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -12,9 +14,9 @@ use crate::progress;
 /// Arguments of `defrost inspect`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The snapshot.
-    snapshot: PathBuf,
-    /// List every tensor, not only the segments.
+    /// The snapshot, or a file of weights in safetensors, GGUF or ONNX.
+    file: PathBuf,
+    /// List every tensor, not only the segments or types.
     #[arg(long)]
     tensors: bool,
     /// Print JSON.
@@ -29,9 +31,12 @@ pub(crate) struct VerifyArgs {
     snapshot: PathBuf,
 }
 
-/// Prints the manifest.
+/// Prints the manifest, or what there is in files of other formats.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let (root, manifest) = defrost_loader::inspect(&args.snapshot)?;
+    if let Some(format) = foreign::recognise(&args.file) {
+        return foreign::run(format, args);
+    }
+    let (root, manifest) = defrost_loader::inspect(&args.file)?;
     if args.json {
         let value = json!({
             "root": root.to_string(),

@@ -44,7 +44,7 @@ enum Command {
     Rm(store::RemoveArgs),
     /// Make room in the cache.
     Gc(store::CollectArgs),
-    /// Show what a snapshot holds: metadata, segments, tensors, sizes.
+    /// Show what a snapshot or a file of weights holds: metadata, segments, tensors, sizes.
     Inspect(inspect::Args),
     /// Read all of a snapshot and compare every hash.
     Verify(inspect::VerifyArgs),

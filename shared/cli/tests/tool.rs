@@ -5,6 +5,7 @@
 mod tool {
     mod boot;
     mod commands;
+    mod foreign;
     #[cfg(feature = "hub")]
     mod hub;
     mod rerank;

@@ -8,8 +8,12 @@
 //! Shard names come out of a JSON file and are joined to the directory, so only plain file names are followed.
 //! Symbolic links are followed, because the hub's cache consists of them.
 
+pub(crate) mod gguf;
+pub(crate) mod onnx;
+mod reader;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
@@ -25,16 +29,22 @@ use crate::map::Mapping;
 pub use safetensors::Dtype as CheckpointDtype;
 
 const SINGLE: &str = "model.safetensors";
+/// What older checkpoints have instead: a pickle, which runs code when read.
+const PYTORCH: &str = "pytorch_model.bin";
 const INDEX: &str = "model.safetensors.index.json";
 
 /// Largest file that `file` and the index reader take into memory, in bytes. The largest tokenizers have 35 MB.
 const LARGEST_FILE: u64 = 256 * 1024 * 1024;
+
+/// Entries of a directory that are looked at for weights of another format; a model has some dozens.
+const MOST_LISTED: usize = 10_000;
 
 /// An open checkpoint directory.
 #[derive(Debug)]
 pub struct Checkpoint {
     dir: PathBuf,
     tensors: BTreeMap<String, CheckpointTensor>,
+    metadata: BTreeMap<String, String>,
 }
 
 /// A tensor of a checkpoint; the bytes are a view of the mapped file, of any alignment.
@@ -59,16 +69,29 @@ impl Checkpoint {
     /// Fails with [`Kind::NotFound`] if there are no weights in safetensors format, and with [`Kind::Corrupt`] if a
     /// header or the index is wrong or they contradict each other.
     pub fn open(dir: &Path) -> Result<Self, Error> {
-        let mut tensors = BTreeMap::new();
+        let mut checkpoint = Self::empty(dir);
         let single = dir.join(SINGLE);
         if single.is_file() {
-            add_file(&single, &mut tensors)?;
+            checkpoint.add_file(&single)?;
         } else if let Some(index) = read_small(&dir.join(INDEX))? {
-            open_shards(dir, &index, &mut tensors)?;
+            checkpoint.add_shards(&index)?;
         } else {
             return Err(no_weights(dir));
         }
-        Ok(Self { dir: dir.to_path_buf(), tensors })
+        Ok(checkpoint)
+    }
+
+    /// Maps one file of weights and checks its header; the directory is the one it lies in.
+    ///
+    /// Fails as [`open`](Self::open) does.
+    pub fn open_file(path: &Path) -> Result<Self, Error> {
+        let mut checkpoint = Self::empty(path.parent().unwrap_or_else(|| Path::new("")));
+        checkpoint.add_file(path)?;
+        Ok(checkpoint)
+    }
+
+    fn empty(dir: &Path) -> Self {
+        Self { dir: dir.to_path_buf(), tensors: BTreeMap::new(), metadata: BTreeMap::new() }
     }
 
     /// The directory.
@@ -86,6 +109,11 @@ impl Checkpoint {
         self.tensors.get(name).cloned()
     }
 
+    /// The texts under `__metadata__` in the headers, sorted by key; of shards that differ, the last one's.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
     /// The content of another file of the checkpoint, for instance `config.json` or `1_Pooling/config.json`, or
     /// `None` if there is none.
     ///
@@ -100,84 +128,140 @@ impl Checkpoint {
         }
         read_small(&self.dir.join(path))
     }
+
+    fn add_shards(&mut self, json: &[u8]) -> Result<(), Error> {
+        let path = self.dir.join(INDEX);
+        let index = parse_index(json).map_err(|error| error.in_file(&path))?;
+        let shards: BTreeSet<&str> = index.weight_map.values().map(String::as_str).collect();
+        for shard in shards {
+            self.add_file(&self.dir.join(shard))?;
+        }
+        for (name, shard) in &index.weight_map {
+            if !self.tensors.contains_key(name) {
+                let what = format!("tensor {} is missing", shown(name));
+                return Err(Error::new(Kind::Corrupt, what)
+                    .in_file(&path)
+                    .mismatch(format_args!("it in {}", shown(shard)), "no shard with it")
+                    .remedy("download the checkpoint again"));
+            }
+        }
+        Ok(())
+    }
+
+    fn add_file(&mut self, path: &Path) -> Result<(), Error> {
+        self.add_bytes(path, &map_file(path)?)
+    }
+
+    /// Adds the tensors of a file with this content.
+    fn add_bytes(&mut self, path: &Path, all: &Bytes) -> Result<(), Error> {
+        let broken = |what: String| {
+            Error::new(Kind::Corrupt, what)
+                .in_file(path)
+                .remedy("the file is damaged or incomplete: download the checkpoint again")
+        };
+        let (header, metadata) = SafeTensors::read_metadata(all)
+            .map_err(|error| broken(format!("not a safetensors file ({error})")))?;
+        let data = header.checked_add(size_of::<u64>()).filter(|&start| start <= all.len());
+        let data = data
+            .map(|start| all.slice(start..))
+            .ok_or_else(|| broken("the header is too long".to_owned()))?;
+        for (name, info) in metadata.tensors() {
+            let (start, end) = info.data_offsets;
+            if start > end || end > data.len() {
+                return Err(broken(format!("tensor {} reaches beyond the file", shown(&name)))
+                    .mismatch(format_args!("an end up to {}", data.len()), end));
+            }
+            let tensor = CheckpointTensor {
+                dtype: info.dtype,
+                shape: info.shape.clone(),
+                bytes: data.slice(start..end),
+            };
+            if self.tensors.insert(name.clone(), tensor).is_some() {
+                return Err(broken(format!("tensor {} is in two shards", shown(&name))));
+            }
+        }
+        self.metadata
+            .extend(metadata.metadata().iter().flatten().map(|(k, v)| (k.clone(), v.clone())));
+        Ok(())
+    }
 }
 
 fn no_weights(dir: &Path) -> Error {
-    let remedy = if dir.join("pytorch_model.bin").exists() {
-        "pytorch_model.bin is not read: convert it to safetensors first"
-    } else {
-        "give the directory that holds the model's files"
+    let found = foreign_weights(dir);
+    let remedy = match found.as_deref() {
+        Some(PYTORCH) => {
+            format!("{PYTORCH} is not read: convert it to safetensors first")
+        }
+        Some(name) => format!(
+            "{name} is not packed, only shown (`defrost inspect`): give the checkpoint in safetensors that it was \
+             made from"
+        ),
+        None => "give the directory that holds the model's files".to_owned(),
     };
-    let found = if dir.is_dir() { "a directory without them" } else { "no directory" };
+    let found = match found {
+        Some(name) => format!("a directory with {name}"),
+        None if dir.is_dir() => "a directory without them".to_owned(),
+        None if dir.exists() => "a file".to_owned(),
+        None => "no directory".to_owned(),
+    };
     Error::new(Kind::NotFound, "no weights")
         .in_file(dir)
         .mismatch(format_args!("{SINGLE} or {INDEX}"), found)
         .remedy(remedy)
 }
 
-fn open_shards(
-    dir: &Path,
-    json: &[u8],
-    tensors: &mut BTreeMap<String, CheckpointTensor>,
-) -> Result<(), Error> {
-    let wrong = |what: String| Error::new(Kind::Corrupt, what).in_file(dir.join(INDEX));
+/// The first weights of another format in a directory, by name.
+fn foreign_weights(dir: &Path) -> Option<String> {
+    // Where the hub's repositories keep them.
+    for dir in [dir.to_path_buf(), dir.join("onnx")] {
+        let mut names: Vec<String> = fs::read_dir(&dir)
+            .into_iter()
+            .flatten()
+            .take(MOST_LISTED)
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| {
+                let extension = Path::new(name).extension();
+                name == PYTORCH || extension.is_some_and(|end| end == "gguf" || end == "onnx")
+            })
+            .collect();
+        names.sort();
+        if let Some(name) = names.into_iter().next() {
+            return Some(name.escape_debug().to_string());
+        }
+    }
+    None
+}
+
+/// Reads an index and checks that every shard lies in its directory.
+fn parse_index(json: &[u8]) -> Result<Index, Error> {
+    let wrong = |what: String| Error::new(Kind::Corrupt, what);
     let index: Index = serde_json::from_slice(json)
         .map_err(|error| wrong(format!("not an index of shards ({error})")))?;
-    let shards: BTreeSet<&str> = index.weight_map.values().map(String::as_str).collect();
-    for shard in shards {
-        let mut parts = Path::new(shard).components();
-        let plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == shard);
-        if !plain || shard.contains(['\\', '\0']) {
+    for shard in index.weight_map.values() {
+        if !is_plain_name(shard) {
             return Err(wrong("a shard lies outside the directory".to_owned())
                 .mismatch("a plain file name", shown(shard))
                 .remedy("do not use this checkpoint"));
         }
-        add_file(&dir.join(shard), tensors)?;
     }
-    for (name, shard) in &index.weight_map {
-        if !tensors.contains_key(name) {
-            return Err(wrong(format!("tensor {} is missing", shown(name)))
-                .mismatch(format_args!("it in {}", shown(shard)), "no shard with it")
-                .remedy("download the checkpoint again"));
-        }
-    }
-    Ok(())
+    Ok(index)
 }
 
-fn add_file(path: &Path, tensors: &mut BTreeMap<String, CheckpointTensor>) -> Result<(), Error> {
+/// Whether a name from a file names another file in the same directory.
+fn is_plain_name(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name)
+        && !name.contains(['\\', '\0'])
+}
+
+/// The content of a weight file, mapped.
+fn map_file(path: &Path) -> Result<Bytes, Error> {
     let file = File::open(path).map_err(|e| Error::io("cannot open the weights", path, e))?;
     let len = file.metadata().map_err(|e| Error::io("cannot stat the weights", path, e))?.len();
     let len = crate::format::cursor::to_usize(len)?;
     let mapping =
         Mapping::of(&file, len).map_err(|e| Error::io("cannot map the weights", path, e))?;
-    let broken = |what: String| {
-        Error::new(Kind::Corrupt, what)
-            .in_file(path)
-            .remedy("the file is damaged or incomplete: download the checkpoint again")
-    };
-    let (header, metadata) = SafeTensors::read_metadata(mapping.as_slice())
-        .map_err(|error| broken(format!("not a safetensors file ({error})")))?;
-    let all = mapping.bytes();
-    let data = header.checked_add(size_of::<u64>()).filter(|&start| start <= len);
-    let data = data
-        .map(|start| all.slice(start..))
-        .ok_or_else(|| broken("the header is too long".to_owned()))?;
-    for (name, info) in metadata.tensors() {
-        let (start, end) = info.data_offsets;
-        if start > end || end > data.len() {
-            return Err(broken(format!("tensor {} reaches beyond the file", shown(&name)))
-                .mismatch(format_args!("an end up to {}", data.len()), end));
-        }
-        let tensor = CheckpointTensor {
-            dtype: info.dtype,
-            shape: info.shape.clone(),
-            bytes: data.slice(start..end),
-        };
-        if tensors.insert(name.clone(), tensor).is_some() {
-            return Err(broken(format!("tensor {} is in two shards", shown(&name))));
-        }
-    }
-    Ok(())
+    Ok(mapping.bytes())
 }
 
 /// A whole file, `None` if it does not exist.
@@ -233,6 +317,20 @@ fn elements<T, const N: usize>(bytes: &[u8], read: impl Fn([u8; N]) -> T) -> Res
             .mismatch(format_args!("a multiple of {N} bytes"), bytes.len()));
     }
     Ok(whole.iter().map(|&element| read(element)).collect())
+}
+
+/// Reads bytes as a weight file, for the fuzz targets.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn tensors_of(bytes: &Bytes) -> Result<BTreeMap<String, CheckpointTensor>, Error> {
+    let mut checkpoint = Checkpoint::empty(Path::new(""));
+    checkpoint.add_bytes(Path::new(SINGLE), bytes)?;
+    Ok(checkpoint.tensors)
+}
+
+/// Reads bytes as an index, for the fuzz targets; returns the shards.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn shards_of(json: &[u8]) -> Result<BTreeSet<String>, Error> {
+    Ok(parse_index(json)?.weight_map.into_values().collect())
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! A [`SnapshotWriter`] turns a [`Plan`] and the bytes it promises into one immutable file; [`Snapshot::open`] maps
 //! that file and hands out its tensors without parsing, copying or repacking, and never before their bytes are known
 //! to be the ones that were written. [`Checkpoint`] reads what snapshots are made from: safetensors directories.
+//! [`Gguf`] and [`OnnxModel`] look into files of other formats.
 //!
 //! The loader knows nothing of models: names, layouts and metadata are the caller's.
 //!
@@ -45,6 +46,9 @@ mod dtype;
 mod error;
 mod fetch;
 mod format;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod hash;
 mod image;
 mod location;
@@ -61,6 +65,10 @@ mod verify;
 mod writer;
 
 pub use cache::{Cache, Cached, Collected};
+pub use checkpoint::gguf::{
+    Gguf, GgufArray, GgufKind, GgufTensor, GgufType, GgufValue, GgufValues,
+};
+pub use checkpoint::onnx::{OnnxData, OnnxModel, OnnxTensor, OnnxType};
 pub use checkpoint::{Checkpoint, CheckpointDtype, CheckpointTensor, to_f32};
 pub use dtype::Dtype;
 pub use error::{Error, Kind};

@@ -1,5 +1,7 @@
 //! Behaviour of writer, reader and verifier together; in the crate because they use small chunks.
 
+#[cfg(target_os = "linux")]
+mod corpus;
 mod corruption;
 mod damage;
 mod hostile;

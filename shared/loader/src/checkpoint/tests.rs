@@ -54,6 +54,17 @@ fn a_single_file_and_the_files_beside_it() {
 }
 
 #[test]
+fn a_file_of_any_name_alone() {
+    let header =
+        r#"{"__metadata__":{"format":"pt"},"w":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}"#;
+    let dir = with(&[("a.safetensors", &safetensors(header, b"x"))]);
+    let checkpoint = Checkpoint::open_file(&dir.path().join("a.safetensors")).unwrap();
+    assert_eq!(checkpoint.dir(), dir.path());
+    assert_eq!(&checkpoint.get("w").unwrap().bytes[..], b"x");
+    assert_eq!(checkpoint.metadata().get("format").map(String::as_str), Some("pt"));
+}
+
+#[test]
 fn shards_are_joined() {
     let index = br#"{"metadata":{"total_size":5},"weight_map":{"a":"model-1.safetensors","b":"model-2.safetensors"}}"#;
     let (a, b) = (one("a", "U8", "[3]", b"abc"), one("b", "I8", "[1,2]", b"de"));
@@ -89,6 +100,19 @@ fn shards_that_contradict_the_index() {
 fn no_weights_says_what_was_looked_for() {
     refused(&[], Kind::NotFound, "expected model.safetensors or model.safetensors.index.json");
     refused(&[("pytorch_model.bin", b"")], Kind::NotFound, "convert it to safetensors");
+    refused(
+        &[("b.onnx", b""), ("a.gguf", b""), ("config.json", b"{}")],
+        Kind::NotFound,
+        "found a directory with a.gguf; a.gguf is not packed, only shown (`defrost inspect`): give",
+    );
+    let dir = with(&[("model.gguf", b"")]);
+    let error = Checkpoint::open(&dir.path().join("model.gguf")).unwrap_err();
+    assert!(error.to_string().contains("found a file"), "{error}");
+    let dir = with(&[]);
+    fs::create_dir(dir.path().join("onnx")).unwrap();
+    fs::write(dir.path().join("onnx/model.onnx"), "").unwrap();
+    let error = Checkpoint::open(dir.path()).unwrap_err();
+    assert!(error.to_string().contains("a directory with model.onnx"), "{error}");
     let error = Checkpoint::open(Path::new("/nonexistent/model")).unwrap_err();
     assert!(error.to_string().starts_with("/nonexistent/model: no weights"), "{error}");
     assert!(error.to_string().contains("no directory"), "{error}");

@@ -134,6 +134,13 @@ impl Superblock {
     }
 }
 
+/// Makes the checksum right again after a change, as an attacker or another writer would.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn seal(block: &mut [u8; LEN]) {
+    let crc = crc32c::crc32c(&block[..CRC_AT]);
+    block[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,12 +151,10 @@ mod tests {
         Superblock { file_len: FILE_LEN, manifest_len: 100, root: Root::of(b"x") }.encode()
     }
 
-    /// Changes bytes and makes the checksum right again, as an attacker or another writer would.
     fn sealed(at: usize, bytes: &[u8]) -> [u8; LEN] {
         let mut block = block();
         block[at..at + bytes.len()].copy_from_slice(bytes);
-        let crc = crc32c::crc32c(&block[..CRC_AT]);
-        block[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
+        seal(&mut block);
         block
     }
 

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::support::Sample;
 use crate::format::manifest::Manifest;
 use crate::format::superblock::{self, Superblock};
+use crate::fuzzing::check_manifest;
 
 fn manifest() -> (Vec<u8>, u64) {
     let dir = tempfile::tempdir().unwrap();
@@ -15,19 +16,6 @@ fn manifest() -> (Vec<u8>, u64) {
     (manifest.encode().unwrap(), manifest.file_len())
 }
 
-/// Decoding may fail; what it accepts is in its one form.
-fn decode(bytes: &[u8], file_len: u64) {
-    if let Ok(manifest) = Manifest::decode(bytes, file_len) {
-        assert_eq!(manifest.encode().unwrap(), bytes);
-        assert_eq!(manifest.file_len(), file_len);
-        for tensor in &manifest.tensors {
-            assert!(tensor.offset + tensor.len <= manifest.data_offset + manifest.data_len);
-            let chunks = manifest.chunks_of(tensor.offset, tensor.len);
-            assert!(chunks.end <= manifest.chunks.len() as u64);
-        }
-    }
-}
-
 #[test]
 fn every_byte_of_a_manifest_set_to_extremes() {
     let (bytes, file_len) = manifest();
@@ -35,9 +23,9 @@ fn every_byte_of_a_manifest_set_to_extremes() {
         for value in [0, 1, 0x7f, 0x80, 0xff] {
             let mut bytes = bytes.clone();
             bytes[at] = value;
-            decode(&bytes, file_len);
+            check_manifest(&bytes, file_len);
         }
-        decode(&bytes[..at], file_len);
+        check_manifest(&bytes[..at], file_len);
     }
 }
 
@@ -57,8 +45,8 @@ proptest! {
 
     #[test]
     fn random_bytes(bytes in vec(any::<u8>(), 0..600), file_len in any::<u64>()) {
-        decode(&bytes, file_len);
-        decode(&[b"DFRSTMAN", &bytes[..]].concat(), file_len);
+        check_manifest(&bytes, file_len);
+        check_manifest(&[b"DFRSTMAN", &bytes[..]].concat(), file_len);
         let mut block = [0; superblock::LEN];
         block[..bytes.len()].copy_from_slice(&bytes);
         let _ = Superblock::decode(&block, file_len);
@@ -80,6 +68,6 @@ proptest! {
             let at = at.index(bytes.len() - 8);
             bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
         }
-        decode(&bytes, length.unwrap_or(file_len));
+        check_manifest(&bytes, length.unwrap_or(file_len));
     }
 }

@@ -122,6 +122,9 @@ pub struct ModelConfig {
 /// Sizes above this are no model we know, but would overflow or exhaust memory.
 const LARGEST: usize = 1 << 24;
 
+/// Most layers. The deepest models have 126; every layer costs memory for its names before any weight is looked for.
+const MOST_LAYERS: usize = 1024;
+
 /// Longest row of an int8 matrix whose sums fit 32 bits: 255 * 128 * 65,536 is below 2^31.
 const LONGEST_ROW: usize = 1 << 16;
 
@@ -142,6 +145,24 @@ impl ModelConfig {
             if size == 0 || size > LARGEST {
                 return Err(Error::Config(format!("{name} is {size}, expected 1 to {LARGEST}")));
             }
+        }
+        if self.layers > MOST_LAYERS {
+            let found = self.layers;
+            return Err(Error::Config(format!(
+                "layers is {found}, expected at most {MOST_LAYERS}"
+            )));
+        }
+        if !self.norm_eps.is_finite() || self.norm_eps < 0.0 {
+            return Err(Error::Config(format!(
+                "norm_eps is {}, expected a finite number from 0",
+                self.norm_eps
+            )));
+        }
+        if !self.rope_theta.is_finite() || self.rope_theta <= 0.0 {
+            return Err(Error::Config(format!(
+                "rope_theta is {}, expected a finite number above 0",
+                self.rope_theta
+            )));
         }
         let longest = self.hidden.max(self.intermediate).max(self.heads * self.head_dim);
         if longest > LONGEST_ROW {
@@ -182,5 +203,54 @@ impl ModelConfig {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> ModelConfig {
+        ModelConfig {
+            family: Family::Qwen3,
+            head: Head::LastPooling,
+            hidden: 32,
+            layers: 3,
+            heads: 2,
+            kv_heads: 1,
+            head_dim: 16,
+            intermediate: 96,
+            vocab: 647,
+            max_positions: 4096,
+            type_vocab: 0,
+            norm_eps: 1e-6,
+            rope_theta: 1e6,
+            pad_id: 0,
+        }
+    }
+
+    #[track_caller]
+    fn refused(config: &ModelConfig, part: &str) {
+        let error = config.validate().unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+
+    /// Every layer has a dozen names: sixteen million would take gigabytes before a weight is missed.
+    #[test]
+    fn more_layers_than_any_model_has() {
+        config().validate().unwrap();
+        ModelConfig { layers: 1024, ..config() }.validate().unwrap();
+        refused(&ModelConfig { layers: 1025, ..config() }, "layers is 1025, expected at most 1024");
+    }
+
+    /// Found by fuzzing: each would turn every score into NaN or into the same number.
+    #[test]
+    fn numbers_that_make_no_sense() {
+        for rope_theta in [0.0, -1.0, f32::INFINITY, f32::NAN] {
+            refused(&ModelConfig { rope_theta, ..config() }, "rope_theta is");
+        }
+        for norm_eps in [-1.0, f32::INFINITY, f32::NAN] {
+            refused(&ModelConfig { norm_eps, ..config() }, "norm_eps is");
+        }
     }
 }

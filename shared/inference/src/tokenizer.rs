@@ -6,6 +6,11 @@
 //! text ends. Pre-tokenizers split at white space and normalizers look at neighbours only, so the cut
 //! can change nothing but the last few tokens, which the margin covers.
 
+mod charsmap;
+mod file;
+mod model;
+mod template;
+
 use tokenizers::{Encoding, PostProcessor, Tokenizer};
 
 use crate::Error;
@@ -37,10 +42,7 @@ pub struct Tokens {
 impl TextTokenizer {
     /// Reads the bytes of a tokenizer.json.
     pub fn from_json(json: &[u8]) -> Result<Self, Error> {
-        let mut inner = Tokenizer::from_bytes(json).map_err(fault)?;
-        inner.with_truncation(None).map_err(fault)?;
-        inner.with_padding(None);
-        Ok(Self { inner })
+        Ok(Self { inner: file::read(json)? })
     }
 
     /// The ids of a text without special tokens: all of them, or more than `limit`.
@@ -141,6 +143,29 @@ mod tests {
     use defrost_testing::golden::{self, EMBEDDING_MODELS, PAIR_MODELS};
 
     use super::*;
+
+    /// Files on which the `tokenizers` crate panics; found by fuzzing.
+    #[test]
+    fn damaged_files_are_refused_or_understood_without_a_panic() {
+        let with = |normalizer: &str, decoder: &str| {
+            format!(
+                r#"{{"version":"1.0","added_tokens":[],"normalizer":{normalizer},"decoder":{decoder},"model":{{"type":"WordLevel","vocab":{{"a":0}},"unk_token":"a"}}}}"#
+            )
+        };
+        for (normalizer, decoder) in [
+            ("null", "del"),
+            (r#"{"type":"Precompiled","precompiled_charsmap":"x"}"#, "null"),
+            (r#"{"type":"Precompiled","precompiled_charsmap":""}"#, "null"),
+            (r#"{"type":"Precompiled"}"#, "null"),
+        ] {
+            assert!(TextTokenizer::from_json(with(normalizer, decoder).as_bytes()).is_err());
+        }
+        let odd = with("null", r#"{"type":"no such decoder"}"#);
+        assert_eq!(TextTokenizer::from_json(odd.as_bytes()).unwrap().ids("a", 9).unwrap(), [0]);
+        let other = with("null", "null").replace("1.0", "2.0");
+        let error = TextTokenizer::from_json(other.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("version \"2.0\", expected \"1.0\""), "{error}");
+    }
 
     /// Prefixes give the same first tokens as whole texts, for every kind of tokenizer and for texts
     /// with and without white space.

@@ -7,6 +7,9 @@
 
 mod encode;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod isa;
 mod pack;
 mod prompt;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::path::Path;
 use std::str::FromStr;
 
 use defrost_engine::{Family, Head, ModelConfig};
@@ -45,7 +46,12 @@ impl ModelSpec {
 
     /// Reads it back; the error names the key at fault.
     pub fn from_snapshot(snapshot: &Snapshot) -> Result<Self, Error> {
-        let meta = Meta(snapshot);
+        Self::from_meta(snapshot.path(), &|key| snapshot.meta(key))
+    }
+
+    /// Reads it from the metadata strings of the snapshot at `path`.
+    pub(crate) fn from_meta<'a>(path: &'a Path, get: &'a Lookup<'a>) -> Result<Self, Error> {
+        let meta = Meta { path, get };
         let config = ModelConfig {
             family: meta.named("model.family", Family::by_name)?,
             head: meta.named("model.head", Head::by_name)?,
@@ -83,14 +89,19 @@ impl ModelSpec {
     }
 }
 
-struct Meta<'a>(&'a Snapshot);
+type Lookup<'a> = dyn Fn(&str) -> Option<&'a str> + 'a;
 
-impl Meta<'_> {
-    fn text(&self, key: &str) -> Result<&str, Error> {
-        self.0.meta(key).ok_or_else(|| {
+struct Meta<'a> {
+    path: &'a Path,
+    get: &'a Lookup<'a>,
+}
+
+impl<'a> Meta<'a> {
+    fn text(&self, key: &str) -> Result<&'a str, Error> {
+        (self.get)(key).ok_or_else(|| {
             Error::Model(format!(
                 "snapshot {} has no metadata {key:?}: it is not a model that `defrost pack` wrote",
-                self.0.path().display()
+                self.path.display()
             ))
         })
     }
@@ -99,7 +110,7 @@ impl Meta<'_> {
         Error::Model(format!(
             "snapshot {}: metadata {key:?} is {found:?}, which this version does not know; \
              pack the model again or use the version that packed it",
-            self.0.path().display()
+            self.path.display()
         ))
     }
 

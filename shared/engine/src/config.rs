@@ -243,7 +243,7 @@ mod tests {
         refused(&ModelConfig { layers: 1025, ..config() }, "layers is 1025, expected at most 1024");
     }
 
-    /// Found by fuzzing: each would turn every score into NaN or into the same number.
+    /// The first was found by fuzzing; each would turn every score into NaN or into the same number.
     #[test]
     fn numbers_that_make_no_sense() {
         for rope_theta in [0.0, -1.0, f32::INFINITY, f32::NAN] {

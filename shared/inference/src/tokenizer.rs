@@ -144,7 +144,7 @@ mod tests {
 
     use super::*;
 
-    /// Files on which the `tokenizers` crate panics; found by fuzzing.
+    /// Files on which the `tokenizers` crate panics; the first was found by fuzzing, the others by reading its code.
     #[test]
     fn damaged_files_are_refused_or_understood_without_a_panic() {
         let with = |normalizer: &str, decoder: &str| {

@@ -160,5 +160,9 @@ fn small_tokenizers() -> Vec<(&'static str, serde_json::Value)> {
                              ["▁food", -6.0], ["o", -4.0]]}),
         ],
     );
-    vec![("word-piece", word_piece), ("bpe", bpe), ("unigram", unigram)]
+    let mut charsmap = unigram.clone();
+    // A trie of 256 units that match nothing, and an empty replacement.
+    let table = format!("AAQA{}", "AAAA".repeat(342));
+    charsmap["normalizer"] = json!({"type": "Precompiled", "precompiled_charsmap": table});
+    vec![("word-piece", word_piece), ("bpe", bpe), ("unigram", unigram), ("charsmap", charsmap)]
 }

@@ -101,7 +101,7 @@ mod tests {
         read(old).unwrap();
     }
 
-    /// Found by fuzzing: the crate panics, or takes half a character for text.
+    /// The prefix was found by fuzzing, the rest by reading: the crate panics, or takes half a character for text.
     #[test]
     fn merges_that_do_not_fit_are_refused() {
         for merges in [json!([["a", "b"]]), json!(["a b"])] {

@@ -166,6 +166,19 @@ impl Mapping {
     }
 }
 
+/// Gives memory that was freed back to the system.
+///
+/// A boot frees much of what it takes (the text of tokenizers, pieces of downloads), and the allocator keeps it for a
+/// process that will not need it again: 6 MB for a tokenizer of 150,000 words. Takes a few milliseconds; does nothing
+/// where the allocator is not glibc's.
+pub fn release_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: it takes the allocator's own locks and touches only memory that is free.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 fn whole_pages(len: usize) -> usize {
     len.next_multiple_of(rustix::param::page_size())
 }

@@ -46,6 +46,9 @@ pub fn reranker(config: &Config, phases: &PhaseRecorder) -> Result<Box<dyn Backe
     let timings = reranker.timings();
     phases.record("tokenizer", timings.tokenizer);
     phases.record("engine", timings.engine);
+    // Beside the first request; without the thread, it is only some memory more.
+    let release = std::thread::Builder::new().name("release".into());
+    let _ = release.spawn(defrost_loader::release_freed_memory);
     Ok(Box::new(reranker))
 }
 

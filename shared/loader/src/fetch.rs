@@ -7,8 +7,7 @@
 //!   a part that is silent or slow -> a second request for what it has not brought; whoever is first wins
 //! ```
 //!
-//! One task, the conductor, decides; parts only carry out. A part covers up to four chunks in a row (8 MiB, what AWS
-//! recommends for ranged reads). A chunk is put together in memory, hashed, and handed to the kernel in one call: bytes
+//! One task, the conductor, decides; parts only carry out. A part covers one to four chunks in a row. A chunk is put together in memory, hashed, and handed to the kernel in one call: bytes
 //! that fail their hash are never in the file, and a process that is killed at any point leaves a file in which every
 //! chunk that the board calls good is good.
 //!
@@ -168,7 +167,7 @@ struct Conductor<'a> {
     begun: usize,
     doubled: usize,
     window: (Instant, u64),
-    arrived: u64,
+    arrived: Arc<AtomicU64>,
     since: Instant,
 }
 
@@ -187,7 +186,7 @@ impl<'a> Conductor<'a> {
             begun: 0,
             doubled: 0,
             window: (Instant::now(), 0),
-            arrived: 0,
+            arrived: Arc::default(),
             since: Instant::now(),
         }
     }
@@ -198,10 +197,11 @@ impl<'a> Conductor<'a> {
 
     async fn conduct(mut self) -> Result<(), Error> {
         while !self.target.gate.cancelled() {
+            self.measure();
             self.wake_the_rested();
             self.double_the_late();
             while self.running.len() < self.pace.limit()
-                && let Some(chunks) = self.queue.next(&self.target.board)
+                && let Some(chunks) = self.queue.next(&self.target.board, self.part())
             {
                 self.begin(chunks, false);
             }
@@ -232,7 +232,11 @@ impl<'a> Conductor<'a> {
             chunks.clone(),
             second || retried,
             self.options.stall,
-            part::Progress { since: self.since, moved: Arc::clone(&moved) },
+            part::Progress {
+                since: self.since,
+                moved: Arc::clone(&moved),
+                arrived: Arc::clone(&self.arrived),
+            },
         );
         let abort = self.running.spawn(task);
         self.begun += 1;
@@ -288,13 +292,21 @@ impl<'a> Conductor<'a> {
             return;
         }
         self.retries.succeeded();
-        let bytes = self.target.bytes(&flight.chunks);
-        self.arrived += bytes.end - bytes.start;
         self.pace.took(flight.begun.elapsed());
+    }
+
+    fn part(&self) -> usize {
+        self.pace.part(self.target.manifest.chunk_size, self.begun)
+    }
+
+    /// Tells the pace what has arrived. Bytes are counted as they come: requests that share a link end together, and
+    /// counting them by the request would see floods and droughts.
+    fn measure(&mut self) {
         let (since, before) = self.window;
         if since.elapsed() >= pace::WINDOW {
-            self.pace.rate((self.arrived - before) as f64 / since.elapsed().as_secs_f64());
-            self.window = (Instant::now(), self.arrived);
+            let arrived = self.arrived.load(Ordering::Relaxed);
+            self.pace.rate((arrived - before) as f64 / since.elapsed().as_secs_f64());
+            self.window = (Instant::now(), arrived);
         }
     }
 

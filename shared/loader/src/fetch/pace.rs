@@ -1,9 +1,12 @@
-//! How many requests are on their way at once.
+//! How many requests are on their way at once, and how much each asks for.
 //!
 //! One connection does not fill a link, and too many only queue at the other end (or steal the processor from the model
 //! that computes meanwhile). So the number climbs from the fewest by half of itself each time throughput rose by
 //! [`GAIN`] or more, steps back once when it did not, and stays; now and then it tries one step up again. A store that
 //! asks for fewer requests gets half as many at once.
+//!
+//! What is on its way delays what somebody begins to wait for. So a request asks for what one connection brings in
+//! [`PART_TIME`], from one chunk to four: on a fast link requests are large and few, on a slow one small and soon done.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -11,6 +14,12 @@ use std::time::Duration;
 
 /// Throughput is measured over at least this long: several parts, and longer than a scheduler's whims.
 pub(super) const WINDOW: Duration = Duration::from_millis(200);
+
+/// Several times the 30 ms that S3 takes to begin an answer.
+const PART_TIME: f64 = 0.1;
+
+/// Chunks of the largest request: 8 MiB, what AWS recommends.
+const LARGEST_PART: usize = 4;
 
 /// A rise below this is noise.
 const GAIN: f64 = 1.08;
@@ -29,6 +38,8 @@ pub(super) struct Pace {
     /// The limit before the last step up, and the throughput there.
     below: Option<(usize, f64)>,
     still: u32,
+    /// Bytes per second of one connection in the last window.
+    each: f64,
     durations: VecDeque<Duration>,
 }
 
@@ -36,7 +47,14 @@ impl Pace {
     pub(super) fn new(range: RangeInclusive<usize>) -> Self {
         let fewest = (*range.start()).max(1);
         let range = fewest..=(*range.end()).max(fewest);
-        Self { range, limit: fewest, below: None, still: PATIENCE, durations: VecDeque::new() }
+        Self {
+            range,
+            limit: fewest,
+            below: None,
+            still: PATIENCE,
+            each: 0.0,
+            durations: VecDeque::new(),
+        }
     }
 
     /// Requests that may be on their way.
@@ -44,8 +62,23 @@ impl Pace {
         self.limit
     }
 
+    /// Chunks of this many bytes that the next request asks for. While nothing is known, the first ask for little, so
+    /// that something is there soon, and those behind them for more, so that the link is full.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "saturating is what is wanted"
+    )]
+    pub(super) fn part(&self, chunk_size: u32, begun: usize) -> usize {
+        if self.each == 0.0 {
+            return (1 + begun / 2).min(LARGEST_PART);
+        }
+        ((self.each * PART_TIME / f64::from(chunk_size)) as usize).clamp(1, LARGEST_PART)
+    }
+
     /// Tells the throughput of the last window, in bytes per second.
     pub(super) fn rate(&mut self, rate: f64) {
+        self.each = rate / self.limit as f64;
         match self.below {
             Some((fewer, slower)) if rate < slower * GAIN => {
                 self.limit = fewer;
@@ -134,6 +167,18 @@ mod tests {
         }
         settle(&mut pace, |requests| requests as f64, 60);
         assert_eq!(pace.limit(), 32, "and recovers");
+    }
+
+    #[test]
+    fn requests_grow_with_what_a_connection_brings() {
+        let chunk = 2 * 1024 * 1024;
+        let mut pace = Pace::new(8..=8);
+        let first: Vec<usize> = (0..9).map(|begun| pace.part(chunk, begun)).collect();
+        assert_eq!(first, [1, 1, 2, 2, 3, 3, 4, 4, 4]);
+        for (rate, part) in [(80e6, 1), (250e6, 1), (400e6, 2), (1e9, 4), (1e11, 4)] {
+            pace.rate(rate);
+            assert_eq!(pace.part(chunk, 0), part, "{rate}");
+        }
     }
 
     #[test]

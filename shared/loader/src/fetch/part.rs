@@ -20,6 +20,8 @@ pub(super) struct Progress {
     pub(super) since: Instant,
     /// Milliseconds since then.
     pub(super) moved: Arc<AtomicU64>,
+    /// Bytes of all requests together.
+    pub(super) arrived: Arc<AtomicU64>,
 }
 
 pub(super) fn milliseconds(duration: Duration) -> u64 {
@@ -53,6 +55,7 @@ pub(super) async fn fetch(
                 })?;
                 read += left.len() as u64;
                 progress.moved.store(milliseconds(progress.since.elapsed()), Ordering::Relaxed);
+                progress.arrived.fetch_add(left.len() as u64, Ordering::Relaxed);
             }
             let piece = left.split_to(left.len().min(len - filled));
             buffer.bytes()[filled..filled + piece.len()].copy_from_slice(&piece);

@@ -171,6 +171,7 @@ impl Gate {
     /// Returns when all chunks that hold these bytes of the file are good.
     pub(crate) fn pass(&self, offset: u64, len: u64) -> Result<(), Error> {
         let chunks = self.manifest.chunks_of(offset, len);
+        self.want(offset, len);
         self.wait_for(to_usize(chunks.start)?..to_usize(chunks.end)?)
     }
 
@@ -184,7 +185,7 @@ impl Gate {
         }
     }
 
-    /// Returns when every chunk is good.
+    /// Returns when every chunk is good. Who waits for everything wants nothing before the rest.
     pub(crate) fn pass_all(&self) -> Result<(), Error> {
         self.wait_for(0..self.board.chunks())?;
         self.finish(self.begun.elapsed());
@@ -239,11 +240,9 @@ impl Gate {
         if self.complete.load(Ordering::Acquire) {
             return Ok(());
         }
-        for chunk in chunks.clone().filter(|&chunk| self.board.state(chunk) == IDLE) {
-            match self.feed {
-                Feed::Download => self.board.want(chunk),
-                Feed::Check | Feed::Read(_) => self.try_chunk(chunk),
-            }
+        if !matches!(self.feed, Feed::Download) {
+            let idle = chunks.clone().filter(|&chunk| self.board.state(chunk) == IDLE);
+            idle.for_each(|chunk| self.try_chunk(chunk));
         }
         loop {
             let generation = self.board.generation();

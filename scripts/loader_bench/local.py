@@ -17,9 +17,10 @@ SETTLE_SECONDS = 0.1
 
 
 def prepare(binary: Path, folder: Path, mib: int, venv: Path) -> dict:
-    """Makes the checkpoint in all formats unless it is there; returns model.json."""
+    """Makes the checkpoint in all formats unless it is there, in a format of today; returns model.json."""
     listing = folder / "model.json"
-    if not listing.exists() or json.loads(listing.read_text())["mib"] != mib:
+    there = listing.exists() and json.loads(listing.read_text())["mib"] == mib
+    if not there or not opens(binary, folder / "model.snap"):
         folder.mkdir(parents=True, exist_ok=True)
         print(f"making {mib} MiB in {folder}", file=sys.stderr)
         subprocess.run([binary, "make", folder, str(mib)], stdout=subprocess.DEVNULL, check=True)
@@ -30,6 +31,11 @@ def prepare(binary: Path, folder: Path, mib: int, venv: Path) -> dict:
         subprocess.run([peer_env.python(venv), script, *files], stdout=subprocess.DEVNULL, check=True)
     os.sync()
     return json.loads(listing.read_text())
+
+
+def opens(binary: Path, snapshot: Path) -> bool:
+    """Whether the binary at hand can read a snapshot."""
+    return subprocess.run([binary, "defrost-stamped", snapshot], capture_output=True, check=False).returncode == 0
 
 
 def measure(field: list, model: dict, states: list[str], rounds: int, seed: int) -> tuple[dict, list[str]]:

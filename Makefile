@@ -7,6 +7,8 @@ PYTHON ?= python3
 BEIR ?= data/scifact-mini
 MODEL ?= models/all-MiniLM-L6-v2-int8.snap
 RUNS ?= 10
+# The binaries as the tests of the workspace have them: naming packages would build their dependencies anew with fewer features.
+TEST_BINARIES = cargo test --workspace --locked --lib --bins --tests --no-run --quiet
 MIB ?= 1024
 
 help: ## list the targets
@@ -41,12 +43,12 @@ test-rust: ## unit, property, golden and process tests
 
 test-model: ## real MiniLM weights: scores and nDCG@10 against transformers, and the demo, on test binaries
 	scripts/fetch_default_model
-	DEFROST_TEST_MODEL=$(CURDIR)/models/all-MiniLM-L6-v2 cargo test -p defrost-cli --locked --test minilm -- --nocapture
-	cargo build --locked -p defrost-cli -p rerank-cpu-int8
+	DEFROST_TEST_MODEL=$(CURDIR)/models/all-MiniLM-L6-v2 cargo test --workspace --locked --test minilm -- --nocapture
+	$(TEST_BINARIES)
 	scripts/demo target/debug
 
 test-lambda: ## the same binary behind cargo-lambda's emulator and on a port: identical bodies
-	cargo build --locked -p defrost-cli -p rerank-cpu-int8
+	$(TEST_BINARIES)
 	target/debug/defrost pack data/golden/qwen2-mxbai --name tiny/qwen2-mxbai --out target/lambda-check.snap
 	$(PYTHON) scripts/check_lambda --function target/debug/rerank-cpu-int8 --model target/lambda-check.snap
 

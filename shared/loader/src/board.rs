@@ -238,4 +238,15 @@ mod tests {
         theirs.clear();
         assert!(!ours.is_published() && !ours.is_good(69));
     }
+
+    #[test]
+    fn a_board_whose_file_is_shortened_forgets_and_goes_on() {
+        let file = tempfile::tempfile().unwrap();
+        let board = Board::shared(&file, 70).unwrap();
+        board.publish(Root::of(b"m"));
+        file.set_len(0).unwrap();
+        // The first access after the file is gone is a store.
+        board.good(3);
+        assert!(board.is_good(3) && !board.is_published());
+    }
 }

@@ -7,9 +7,9 @@
 //!   a part that is silent or slow -> a second request for what it has not brought; whoever is first wins
 //! ```
 //!
-//! One task, the conductor, decides; parts only carry out. A part covers one to four chunks in a row. A chunk is put together in memory, hashed, and handed to the kernel in one call: bytes
-//! that fail their hash are never in the file, and a process that is killed at any point leaves a file in which every
-//! chunk that the board calls good is good.
+//! One task, the conductor, decides; parts only carry out. A part covers one to four chunks in a row. A chunk is put
+//! together in memory, hashed, and handed to the kernel in one call: bytes that fail their hash are never in the file,
+//! and a process that is killed at any point leaves a file in which every chunk that the board calls good is good.
 //!
 //! Readers of the snapshot mark the chunks that they wait for; those go first. So a model computes its first layer
 //! while its last one is still on the way.

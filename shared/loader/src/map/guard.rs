@@ -131,7 +131,8 @@ fn zero_from(address: usize, end: usize) -> bool {
         libc::mmap(
             page as *mut libc::c_void,
             end - page,
-            libc::PROT_READ,
+            // Boards are written too; of files that are only read nobody has a way to write.
+            libc::PROT_READ | libc::PROT_WRITE,
             libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE,
             -1,
             0,

@@ -33,6 +33,8 @@ mod gemm;
 mod kernel;
 pub mod layout;
 mod math;
+#[doc(hidden)]
+pub mod measure;
 mod model;
 mod norm;
 pub mod plan;

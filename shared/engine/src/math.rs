@@ -1,7 +1,7 @@
 //! Elementary functions on f32, written so that compilers vectorise them.
 //!
-//! Only additions, multiplications, comparisons and bit shifts, in a fixed order: every kernel set
-//! computes the same bits. Rounding to integers adds and subtracts `1.5 * 2^23`, which leaves the
+//! Only additions, multiplications, both fused, comparisons and bit shifts, in a fixed order: every
+//! kernel set computes the same bits. Rounding to integers adds and subtracts `1.5 * 2^23`, which leaves the
 //! nearest integer (ties to even) in the low mantissa bits on every processor.
 
 /// `1.5 * 2^23`: adding it to |x| < 2^22 rounds x to an integer.
@@ -16,16 +16,17 @@ pub(crate) fn exp(x: f32) -> f32 {
     const LN2_HIGH: f32 = 0.693_359_375;
     const LN2_LOW: f32 = -2.121_944_4e-4;
     let x = x.clamp(-87.0, 88.0);
-    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
-    let r = x - n * LN2_HIGH - n * LN2_LOW;
-    let mut p = 1.987_569_15e-4;
-    p = p * r + 1.398_199_95e-3;
-    p = p * r + 8.333_451_9e-3;
-    p = p * r + 4.166_579_6e-2;
-    p = p * r + 1.666_666_55e-1;
-    p = p * r + 5.000_000_1e-1;
-    let fraction = p * r * r + r + 1.0;
+    let r = n.mul_add(-LN2_LOW, n.mul_add(-LN2_HIGH, x));
+    let mut p = 1.987_569_15e-4f32;
+    p = p.mul_add(r, 1.398_199_95e-3);
+    p = p.mul_add(r, 8.333_451_9e-3);
+    p = p.mul_add(r, 4.166_579_6e-2);
+    p = p.mul_add(r, 1.666_666_55e-1);
+    p = p.mul_add(r, 5.000_000_1e-1);
+    p = p.mul_add(r, 1.0);
+    let fraction = p.mul_add(r, 1.0);
     // The integer n sits in the low bits of `shifted`; move it to the exponent.
     let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(0x3f80_0000));
     fraction * power
@@ -38,25 +39,26 @@ pub(crate) fn exp(x: f32) -> f32 {
 pub(crate) fn erf(x: f32) -> f32 {
     let x = x.clamp(-4.0, 4.0);
     let x2 = x * x;
-    let mut p = -2.726_142_3e-10;
-    p = p * x2 + 2.770_681_4e-8;
-    p = p * x2 - 2.101_024_e-6;
-    p = p * x2 - 5.692_506_4e-5;
-    p = p * x2 - 7.349_906_3e-4;
-    p = p * x2 - 2.954_599_8e-3;
-    p = p * x2 - 1.609_603_3e-2;
-    let mut q = -1.456_607_2e-5;
-    q = q * x2 - 2.133_740_6e-4;
-    q = q * x2 - 1.682_827e-3;
-    q = q * x2 - 7.373_329e-3;
-    q = q * x2 - 1.426_474e-2;
+    let mut p = -2.726_142_3e-10f32;
+    p = p.mul_add(x2, 2.770_681_4e-8);
+    p = p.mul_add(x2, -2.101_024_e-6);
+    p = p.mul_add(x2, -5.692_506_4e-5);
+    p = p.mul_add(x2, -7.349_906_3e-4);
+    p = p.mul_add(x2, -2.954_599_8e-3);
+    p = p.mul_add(x2, -1.609_603_3e-2);
+    let mut q = -1.456_607_2e-5f32;
+    q = q.mul_add(x2, -2.133_740_6e-4);
+    q = q.mul_add(x2, -1.682_827e-3);
+    q = q.mul_add(x2, -7.373_329e-3);
+    q = q.mul_add(x2, -1.426_474e-2);
     x * p / q
 }
 
 /// `x Phi(x)`, the exact GELU of BERT.
 #[inline(always)]
 pub(crate) fn gelu(x: f32) -> f32 {
-    0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2))
+    let half = 0.5 * x;
+    half.mul_add(erf(x * std::f32::consts::FRAC_1_SQRT_2), half)
 }
 
 /// `x sigmoid(x)`, the activation of Qwen's gate.

@@ -44,6 +44,14 @@ impl Threads {
         self.count
     }
 
+    /// Runs `work` on one of the threads, so that the calls below need not wake one each time: a pass makes hundreds.
+    pub fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        match &self.pool {
+            Some(pool) => pool.install(work),
+            None => work(),
+        }
+    }
+
     /// Runs `work(0..tasks)`, each once, in no particular order, and waits for all.
     pub fn for_each(&self, tasks: usize, work: impl Fn(usize) + Send + Sync) {
         match &self.pool {

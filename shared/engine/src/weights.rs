@@ -220,6 +220,7 @@ impl Linear {
                     panels: weights.as_slice(),
                     scales: scales.as_slice(),
                     offsets: offsets.as_slice(),
+                    k: self.k,
                 };
                 gemm::int8(cx, &product, self.n, &epilogue, out);
             }

@@ -56,6 +56,9 @@ fn main() -> Result<(), Error> {
                         (limit, work * repeats as f64 / seconds)
                     })
                     .collect();
+                let q: f64 = (0..repeats).map(|_| layer.quantize(kernel, &threads)).sum();
+                let l: f64 = (0..repeats).map(|_| layer.run(kernel, &threads)).sum();
+                print!("q {:.1}% ", 100.0*q/l);
                 println!(
                     "{name:<24} {rows:>6} {count:>8} {:>9.0} {:>9.0} {:>6.1}%",
                     2e-9 * median(pairs.iter().map(|pair| pair.0).collect()),

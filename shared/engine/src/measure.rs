@@ -53,8 +53,12 @@ impl Weights for One {
     }
 }
 
-/// Owned memory aligned for every element type.
-struct Aligned(Vec<u64>);
+/// Memory on cache lines, as mapped snapshots are.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
+struct Line([u8; 64]);
+
+struct Aligned(Vec<Line>);
 
 impl AsRef<[u8]> for Aligned {
     fn as_ref(&self) -> &[u8] {
@@ -64,9 +68,9 @@ impl AsRef<[u8]> for Aligned {
 
 fn bytes<T: bytemuck::NoUninit>(values: &[T]) -> Bytes {
     let raw: &[u8] = bytemuck::cast_slice(values);
-    let mut words = vec![0u64; raw.len().div_ceil(8)];
-    bytemuck::cast_slice_mut(&mut words)[..raw.len()].copy_from_slice(raw);
-    Bytes::from_owner(Aligned(words)).slice(..raw.len())
+    let mut lines = vec![Line([0; 64]); raw.len().div_ceil(64)];
+    bytemuck::cast_slice_mut(&mut lines)[..raw.len()].copy_from_slice(raw);
+    Bytes::from_owner(Aligned(lines)).slice(..raw.len())
 }
 
 impl Layer {
@@ -105,6 +109,13 @@ impl Layer {
     /// Multiply-adds of one pass.
     pub fn multiply_adds(&self) -> usize {
         self.x.len() * self.linear.outputs()
+    }
+
+    /// Quantises the rows alone; seconds.
+    pub fn quantize(&mut self, kernel: Kernel, threads: &Arc<Threads>) -> f64 {
+        let begun = Instant::now();
+        self.quantized.fill(kernel, threads, &self.x, self.inputs);
+        begun.elapsed().as_secs_f64()
     }
 
     /// Runs the layer once; seconds.

@@ -74,14 +74,44 @@ impl Sum for f32 {
     }
 }
 
+/// Channels that are finished at a time: one 512-bit register, and a constant that loops unroll by.
+const LANES: usize = 16;
+
 #[inline(always)]
-fn scaled<T: Sum>(sums: &[T; PANEL], row_scale: f32, channels: Channels<'_>) -> [f32; PANEL] {
-    let mut values = [0f32; PANEL];
-    for at in 0..PANEL {
-        let value = sums[at].value() * row_scale;
-        values[at] = value.mul_add(channels.scales[at], channels.bias[at]);
+fn scaled<T: Sum>(
+    sums: &[T; PANEL],
+    first: usize,
+    row_scale: f32,
+    channels: Channels<'_>,
+) -> [f32; LANES] {
+    let mut values = [0f32; LANES];
+    for at in 0..LANES {
+        let value = sums[first + at].value() * row_scale;
+        values[at] = value.mul_add(channels.scales[first + at], channels.bias[first + at]);
     }
     values
+}
+
+/// Finishes a tile with `activate`, a constant of the compiled loop.
+#[inline(always)]
+fn each<T: Sum>(
+    sums: &Tile<T>,
+    row_scales: &[f32],
+    channels: Channels<'_>,
+    accumulate: bool,
+    target: &mut Target<'_>,
+    activate: impl Fn(f32) -> f32,
+) {
+    for (row, (sums, &row_scale)) in sums.iter().zip(row_scales).enumerate() {
+        let out = target.row(row);
+        for first in (0..PANEL).step_by(LANES) {
+            let mut values = scaled(sums, first, row_scale, channels);
+            for value in &mut values {
+                *value = activate(*value);
+            }
+            write(&values, first, accumulate, out);
+        }
+    }
 }
 
 #[inline(always)]
@@ -92,24 +122,27 @@ fn finish<T: Sum>(
     epilogue: &Epilogue<'_>,
     target: &mut Target<'_>,
 ) {
-    for (row, (sums, &row_scale)) in sums.iter().zip(row_scales).enumerate() {
-        let mut values = scaled(sums, row_scale, channels);
-        match epilogue.activation {
-            // SwiGLU takes two tiles: see `gate`.
-            Activation::Identity | Activation::SwiGlu => {}
-            Activation::Gelu => {
-                for value in &mut values {
-                    *value = math::gelu(*value);
-                }
-            }
-            Activation::Tanh => {
-                for value in &mut values {
-                    *value = value.tanh();
-                }
-            }
+    match (epilogue.activation, epilogue.accumulate) {
+        // SwiGLU takes two tiles: see `gate`.
+        (Activation::Identity | Activation::SwiGlu, false) => {
+            each(sums, row_scales, channels, false, target, |value| value);
         }
-        write(&values, epilogue.accumulate, target.row(row));
+        (Activation::Identity | Activation::SwiGlu, true) => {
+            each(sums, row_scales, channels, true, target, |value| value);
+        }
+        (Activation::Gelu, accumulate) => {
+            each(sums, row_scales, channels, accumulate, target, math::gelu);
+        }
+        (Activation::Tanh, accumulate) => {
+            each(sums, row_scales, channels, accumulate, target, tanh);
+        }
     }
+}
+
+/// Apart, because a call in their loops would cost the others their registers.
+#[inline(never)]
+fn tanh(value: f32) -> f32 {
+    value.tanh()
 }
 
 #[inline(always)]
@@ -122,26 +155,30 @@ fn gate<T: Sum>(
     target: &mut Target<'_>,
 ) {
     for (row, ((gate, up), &row_scale)) in gates.iter().zip(ups).zip(row_scales).enumerate() {
-        let mut values = scaled(gate, row_scale, gate_channels);
-        let up = scaled(up, row_scale, up_channels);
-        for (value, up) in values.iter_mut().zip(up) {
-            *value = math::silu(*value) * up;
+        let out = target.row(row);
+        for first in (0..PANEL).step_by(LANES) {
+            let mut values = scaled(gate, first, row_scale, gate_channels);
+            let ups = scaled(up, first, row_scale, up_channels);
+            for at in 0..LANES {
+                values[at] = math::silu(values[at]) * ups[at];
+            }
+            write(&values, first, false, out);
         }
-        write(&values, false, target.row(row));
     }
 }
 
 #[inline(always)]
-fn write(values: &[f32; PANEL], accumulate: bool, out: &mut [f32]) {
-    // Whole panels, nearly all, with a constant length: without loops at their ends.
-    if let Ok(out) = <&mut [f32; PANEL]>::try_from(&mut *out) {
-        for at in 0..PANEL {
+fn write(values: &[f32; LANES], first: usize, accumulate: bool, out: &mut [f32]) {
+    let end = out.len();
+    // Whole registers, nearly all, with a constant length; the rest is the edge of the matrix.
+    if let Some(out) = out.get_mut(first..).and_then(<[f32]>::first_chunk_mut::<LANES>) {
+        for at in 0..LANES {
             out[at] = if accumulate { out[at] + values[at] } else { values[at] };
         }
         return;
     }
-    for (out, &value) in out.iter_mut().zip(values) {
-        *out = if accumulate { *out + value } else { value };
+    for at in first..end {
+        out[at] = if accumulate { out[at] + values[at - first] } else { values[at - first] };
     }
 }
 

@@ -35,7 +35,10 @@ fn median(mut values: Vec<f64>) -> f64 {
 fn main() -> Result<(), Error> {
     let kernel = Kernel::detect();
     println!("kernel set {}", kernel.name());
-    println!("{:<24} {:>6} {:>8} {:>9} {:>9} {:>7}", "layer", "rows", "threads", "limit", "GOPS", "share");
+    println!(
+        "{:<24} {:>6} {:>8} {:>9} {:>9} {:>7}",
+        "layer", "rows", "threads", "limit", "GOPS", "share"
+    );
     let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
     for (name, kind, n, k) in LAYERS {
         if !name.contains(&filter) {
@@ -56,9 +59,6 @@ fn main() -> Result<(), Error> {
                         (limit, work * repeats as f64 / seconds)
                     })
                     .collect();
-                let q: f64 = (0..repeats).map(|_| layer.quantize(kernel, &threads)).sum();
-                let l: f64 = (0..repeats).map(|_| layer.run(kernel, &threads)).sum();
-                print!("q {:.1}% ", 100.0*q/l);
                 println!(
                     "{name:<24} {rows:>6} {count:>8} {:>9.0} {:>9.0} {:>6.1}%",
                     2e-9 * median(pairs.iter().map(|pair| pair.0).collect()),

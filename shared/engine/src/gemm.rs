@@ -17,6 +17,8 @@ mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avx_vnni;
 mod epilogue;
+#[cfg(target_arch = "x86_64")]
+mod fused;
 mod portable;
 mod shared_out;
 mod tile;
@@ -34,9 +36,11 @@ use crate::layout::{INT8_GROUP, PANEL};
 use crate::quantize::QuantizedRows;
 use crate::threads::Threads;
 
-/// Rows of a task. 192 rows of 4864 int8 inputs are 0.9 MB: they stay in the second-level cache
-/// (1 to 2 MB on servers with AVX-512) while panels stream past.
-const TASK_ROWS: usize = 192;
+/// Bytes of activations that a task reads again for every panel: they stay in the second-level cache (1 to 2 MB on
+/// servers with AVX-512), with room for a panel that streams past.
+const TASK_BYTES: usize = 512 << 10;
+/// Rows of a task: enough to read a panel from the third-level cache once for many tiles, few enough to share the work.
+const TASK_TILES: std::ops::RangeInclusive<usize> = 16..=32;
 
 /// Where to run.
 #[derive(Debug, Clone, Copy)]
@@ -85,13 +89,37 @@ pub(crate) fn int8(
         int8_tile(cx.kernel, x, stride, rows.len(), weights, offsets, sums);
     };
     let channels = |panel: usize| epilogue.channels(panel, Some(product.scales));
-    for_each_tile(cx.threads, n, epilogue, out, |panel, rows, [first, second], target| {
-        multiply(panel, &rows, first);
+    for_each_tile(cx.threads, n, stride, epilogue, out, |panel, rows, [first, second], target| {
         let scales = &product.x.scales()[rows.clone()];
+        #[cfg(target_arch = "x86_64")]
+        if fused::runs(cx.kernel, epilogue) {
+            let operands = |panel: usize| fused::Operands {
+                x: &x[rows.start * stride..rows.end * stride],
+                stride,
+                panel: &product.panels[panel * PANEL * depth..][..PANEL * depth],
+                offsets: &product.offsets[panel * PANEL..][..PANEL],
+                row_scales: scales,
+                channels: channels(panel),
+            };
+            let up = (epilogue.activation == Activation::SwiGlu)
+                .then(|| operands(panel + n / 2 / PANEL));
+            let scratch = [bytemuck::cast_mut(first), bytemuck::cast_mut(second)];
+            fused::int8(&operands(panel), up.as_ref(), epilogue, scratch, target);
+            return;
+        }
+        multiply(panel, &rows, first);
         if epilogue.activation == Activation::SwiGlu {
             let up = panel + n / 2 / PANEL;
             multiply(up, &rows, second);
-            epilogue::int8_gated(cx.kernel, first, second, scales, channels(panel), channels(up), target);
+            epilogue::int8_gated(
+                cx.kernel,
+                first,
+                second,
+                scales,
+                channels(panel),
+                channels(up),
+                target,
+            );
         } else {
             epilogue::int8(cx.kernel, first, scales, channels(panel), epilogue, target);
         }
@@ -123,14 +151,22 @@ pub(crate) fn float(
         }
     };
     let channels = |panel: usize| epilogue.channels(panel, None);
-    for_each_tile(cx.threads, n, epilogue, out, |panel, rows, [first, second], target| {
+    for_each_tile(cx.threads, n, 4 * k, epilogue, out, |panel, rows, [first, second], target| {
         let (first, second) = (bytemuck::cast_mut(first), bytemuck::cast_mut(second));
         multiply(panel, &rows, first);
         let ones = &[1.0; TILE_ROWS][..rows.len()];
         if epilogue.activation == Activation::SwiGlu {
             let up = panel + n / 2 / PANEL;
             multiply(up, &rows, second);
-            epilogue::float_gated(cx.kernel, first, second, ones, channels(panel), channels(up), target);
+            epilogue::float_gated(
+                cx.kernel,
+                first,
+                second,
+                ones,
+                channels(panel),
+                channels(up),
+                target,
+            );
         } else {
             epilogue::float(cx.kernel, first, ones, channels(panel), epilogue, target);
         }
@@ -152,12 +188,21 @@ impl Target<'_> {
         // that target keeps its rows apart.
         unsafe { self.out.run(self.first + row * self.stride, self.width) }
     }
+
+    /// The first row's first value, for so many rows.
+    fn rows(&mut self, rows: usize) -> *mut f32 {
+        // The last one's bounds are those of all.
+        let _ = self.row(rows.saturating_sub(1));
+        self.row(0).as_mut_ptr()
+    }
 }
 
-/// Hands out every tile of the output with its panel and rows, and memory for two tiles of sums.
+/// Hands out every tile of the output with its panel and rows, and memory for two tiles of sums. A row of activations
+/// is `row_bytes` long.
 fn for_each_tile(
     threads: &Threads,
     n: usize,
+    row_bytes: usize,
     epilogue: &Epilogue<'_>,
     out: &mut [f32],
     tile: impl Fn(usize, Range<usize>, &mut [Tile<i32>; 2], &mut Target<'_>) + Send + Sync,
@@ -166,11 +211,13 @@ fn for_each_tile(
     let rows = out.len() / n;
     let out = SharedOut::new(out);
     let panels = n.div_ceil(PANEL);
-    threads.for_each(panels * rows.div_ceil(TASK_ROWS), |task| {
+    let tiles = (TASK_BYTES / row_bytes / TILE_ROWS).clamp(*TASK_TILES.start(), *TASK_TILES.end());
+    let task_rows = tiles * TILE_ROWS;
+    threads.for_each(panels * rows.div_ceil(task_rows), |task| {
         let (block, panel) = (task / panels, task % panels);
-        let end = rows.min((block + 1) * TASK_ROWS);
+        let end = rows.min((block + 1) * task_rows);
         let mut sums = [[[0; PANEL]; TILE_ROWS]; 2];
-        for start in (block * TASK_ROWS..end).step_by(TILE_ROWS) {
+        for start in (block * task_rows..end).step_by(TILE_ROWS) {
             let stop = end.min(start + TILE_ROWS);
             let mut target = Target {
                 out: &out,

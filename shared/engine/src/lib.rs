@@ -26,6 +26,7 @@
 
 mod attention;
 mod batch;
+mod buffer;
 mod config;
 mod error;
 mod gate;

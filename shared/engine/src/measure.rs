@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::buffer::Buffer;
 use crate::gemm::{Activation, Context};
 use crate::layout::{INT8_GROUP, PANEL64, ROW_MAJOR, int8_offsets, pad_to_panel, panels};
 use crate::quantize::QuantizedRows;
@@ -38,8 +39,8 @@ pub struct Layer {
     linear: Linear,
     kind: Kind,
     inputs: usize,
-    x: Vec<f32>,
-    out: Vec<f32>,
+    x: Buffer<f32>,
+    out: Buffer<f32>,
     quantized: QuantizedRows,
 }
 
@@ -53,24 +54,20 @@ impl Weights for One {
     }
 }
 
-/// Memory on cache lines, as mapped snapshots are.
-#[repr(C, align(64))]
-#[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
-struct Line([u8; 64]);
+struct Mapped(Buffer<u8>);
 
-struct Aligned(Vec<Line>);
-
-impl AsRef<[u8]> for Aligned {
+impl AsRef<[u8]> for Mapped {
     fn as_ref(&self) -> &[u8] {
-        bytemuck::cast_slice(&self.0)
+        &self.0
     }
 }
 
+/// Memory as mapped snapshots have it.
 fn bytes<T: bytemuck::NoUninit>(values: &[T]) -> Bytes {
     let raw: &[u8] = bytemuck::cast_slice(values);
-    let mut lines = vec![Line([0; 64]); raw.len().div_ceil(64)];
-    bytemuck::cast_slice_mut(&mut lines)[..raw.len()].copy_from_slice(raw);
-    Bytes::from_owner(Aligned(lines)).slice(..raw.len())
+    let mut memory = Buffer::default();
+    memory.slot(raw.len()).copy_from_slice(raw);
+    Bytes::from_owner(Mapped(memory))
 }
 
 impl Layer {
@@ -79,7 +76,9 @@ impl Layer {
         let channels = if kind == Kind::SwiGlu { 2 * n } else { n };
         let mut state = 1u64;
         let mut next = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (state >> 33) as u32
         };
         let codes: Vec<i8> = (0..channels * k).map(|_| (next() % 255) as u8 as i8).collect();
@@ -97,25 +96,23 @@ impl Layer {
             views: [
                 ("layer.weight", view(Element::I8, PANEL64, vec![channels, k], bytes(&packed))),
                 ("layer.scale", view(Element::F32, ROW_MAJOR, vec![scales.len()], bytes(&scales))),
-                ("layer.offset", view(Element::I32, ROW_MAJOR, vec![offsets.len()], bytes(&offsets))),
+                (
+                    "layer.offset",
+                    view(Element::I32, ROW_MAJOR, vec![offsets.len()], bytes(&offsets)),
+                ),
                 ("layer.bias", view(Element::F32, ROW_MAJOR, vec![bias.len()], bytes(&bias))),
             ],
         };
         let linear = Linear::load(&one, "layer", channels, k)?;
-        let x = (0..rows * k).map(|_| next() as f32 / 2f32.powi(31) - 0.5).collect();
-        Ok(Self { linear, kind, inputs: k, x, out: vec![0.0; rows * n], quantized: QuantizedRows::default() })
+        let (mut x, mut out) = (Buffer::default(), Buffer::default());
+        x.slot(rows * k).fill_with(|| next() as f32 / 2f32.powi(31) - 0.5);
+        out.resize(rows * n);
+        Ok(Self { linear, kind, inputs: k, x, out, quantized: QuantizedRows::default() })
     }
 
     /// Multiply-adds of one pass.
     pub fn multiply_adds(&self) -> usize {
         self.x.len() * self.linear.outputs()
-    }
-
-    /// Quantises the rows alone; seconds.
-    pub fn quantize(&mut self, kernel: Kernel, threads: &Arc<Threads>) -> f64 {
-        let begun = Instant::now();
-        self.quantized.fill(kernel, threads, &self.x, self.inputs);
-        begun.elapsed().as_secs_f64()
     }
 
     /// Runs the layer once; seconds.
@@ -128,9 +125,7 @@ impl Layer {
             Kind::SwiGlu => (Activation::SwiGlu, false),
             Kind::Residual => (Activation::Identity, true),
         };
-        threads.install(|| {
-            self.linear.run(cx, &self.x, activation, accumulate, &mut self.quantized, &mut self.out);
-        });
+        self.linear.run(cx, &self.x, activation, accumulate, &mut self.quantized, &mut self.out);
         debug_assert_eq!(self.x.len() % self.inputs, 0);
         begun.elapsed().as_secs_f64()
     }

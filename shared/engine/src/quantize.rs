@@ -8,6 +8,7 @@
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 
+use crate::buffer::Buffer;
 use crate::kernel::{Kernel, Set, per_kernel};
 use crate::layout::INT8_GROUP;
 use crate::math::ROUND;
@@ -19,7 +20,7 @@ const ROWS_PER_TASK: usize = 32;
 /// Quantised rows, each padded to a whole number of groups.
 #[derive(Debug, Default)]
 pub(crate) struct QuantizedRows {
-    data: Vec<u8>,
+    data: Buffer<u8>,
     scales: Vec<f32>,
     stride: usize,
 }
@@ -31,7 +32,7 @@ impl QuantizedRows {
         let count = rows.len() / k;
         self.stride = stride(k);
         let stride = self.stride;
-        self.data.resize(count * stride, 128);
+        self.data.resize(count * stride);
         self.scales.resize(count, 0.0);
         let scales = crate::gemm::SharedOut::new(&mut self.scales);
         threads.for_each_chunk(&mut self.data, ROWS_PER_TASK * stride, |task, data| {
@@ -172,7 +173,7 @@ mod tests {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             assert!(run(Kernel::detect(), &[1.0, bad, 2.0]).1.is_nan());
         }
-        assert_eq!(run(Kernel::detect(), &[0.0, -0.0]), (vec![128; 4], 0.0));
-        assert_eq!(run(Kernel::detect(), &[1e-42]).0, vec![128; 4]);
+        assert_eq!(run(Kernel::detect(), &[0.0, -0.0]), (vec![128; 64], 0.0));
+        assert_eq!(run(Kernel::detect(), &[1e-42]).0, vec![128; 64]);
     }
 }

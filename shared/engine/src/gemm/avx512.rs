@@ -8,10 +8,11 @@
 )]
 
 use std::arch::x86_64::{
-    __m512, __m512i, _mm256_loadu_si256, _mm512_add_epi32, _mm512_castsi512_ps, _mm512_cvtepu16_epi32,
-    _mm512_dpbusd_epi32, _mm512_dpwssd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512,
-    _mm512_reduce_add_epi32, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
-    _mm512_setzero_si512, _mm512_slli_epi32, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_epi32,
+    __m512, __m512i, _mm256_loadu_si256, _mm512_add_epi32, _mm512_castsi512_ps,
+    _mm512_cvtepu16_epi32, _mm512_dpbusd_epi32, _mm512_dpwssd_epi32, _mm512_fmadd_ps,
+    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_reduce_add_epi32, _mm512_set1_epi32,
+    _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_slli_epi32, _mm512_storeu_ps,
+    _mm512_storeu_si512, _mm512_sub_epi32,
 };
 
 use super::Tile;
@@ -37,6 +38,9 @@ macro_rules! with_rows {
     };
 }
 
+pub(super) mod fused;
+pub(crate) mod vector_math;
+
 /// # Safety
 /// The processor has the features; `x` holds `rows` rows of `4 * groups` bytes at `stride`, `panel` `groups * 256`
 /// and `offsets` 64.
@@ -51,7 +55,9 @@ pub(super) unsafe fn int8_tile(
     sums: &mut Tile<i32>,
 ) {
     // SAFETY: passed on from the caller.
-    unsafe { with_rows!(rows, int8_rows; x.as_ptr(), stride, panel.as_ptr(), groups, offsets, sums) }
+    unsafe {
+        with_rows!(rows, int8_rows; x.as_ptr(), stride, panel.as_ptr(), groups, offsets, sums)
+    }
 }
 
 /// # Safety
@@ -66,6 +72,30 @@ unsafe fn int8_rows<const ROWS: usize>(
     offsets: &[i32],
     sums: &mut Tile<i32>,
 ) {
+    // SAFETY: passed on from the caller.
+    let acc = unsafe { int8_sums::<ROWS>(x, stride, panel, groups, offsets) };
+    for row in 0..ROWS {
+        for part in 0..REGISTERS {
+            let target = &mut sums[row][part * LANES..][..LANES];
+            // SAFETY: 16 i32.
+            unsafe { _mm512_storeu_si512(target.as_mut_ptr().cast(), acc[row][part]) }
+        }
+    }
+}
+
+/// The sums of a tile, in registers.
+///
+/// # Safety
+/// As [`int8_tile`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+#[inline]
+unsafe fn int8_sums<const ROWS: usize>(
+    x: *const u8,
+    stride: usize,
+    panel: *const i8,
+    groups: usize,
+    offsets: &[i32],
+) -> [[__m512i; REGISTERS]; ROWS] {
     let mut acc = [[_mm512_setzero_si512(); REGISTERS]; ROWS];
     for part in 0..REGISTERS {
         let offsets = &offsets[part * LANES..][..LANES];
@@ -94,13 +124,7 @@ unsafe fn int8_rows<const ROWS: usize>(
             }
         }
     }
-    for row in 0..ROWS {
-        for part in 0..REGISTERS {
-            let target = &mut sums[row][part * LANES..][..LANES];
-            // SAFETY: 16 i32.
-            unsafe { _mm512_storeu_si512(target.as_mut_ptr().cast(), acc[row][part]) }
-        }
-    }
+    acc
 }
 
 /// # Safety

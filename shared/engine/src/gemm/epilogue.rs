@@ -35,8 +35,8 @@ pub(crate) struct Epilogue<'a> {
 /// What belongs to the channels of one panel.
 #[derive(Clone, Copy)]
 pub(super) struct Channels<'a> {
-    scales: &'a [f32; PANEL],
-    bias: &'a [f32; PANEL],
+    pub(super) scales: &'a [f32; PANEL],
+    pub(super) bias: &'a [f32; PANEL],
 }
 
 impl<'a> Epilogue<'a> {

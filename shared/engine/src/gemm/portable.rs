@@ -41,7 +41,8 @@ pub(super) fn int16_tile(
         let pairs = x[row * stride..].chunks_exact(2);
         for (x, columns) in pairs.zip(panel.chunks_exact(2 * width)) {
             for (sum, column) in sums.iter_mut().zip(columns.chunks_exact(2)) {
-                *sum += i32::from(x[0]) * i32::from(column[0]) + i32::from(x[1]) * i32::from(column[1]);
+                *sum +=
+                    i32::from(x[0]) * i32::from(column[0]) + i32::from(x[1]) * i32::from(column[1]);
             }
         }
     }

@@ -33,10 +33,14 @@ pub(super) fn int8_tile(
     match kernel.set() {
         // SAFETY: `Kernel` proves the features; the slices were just checked.
         #[cfg(target_arch = "x86_64")]
-        Set::Avx512Vnni => unsafe { avx512::int8_tile(x, stride, rows, panel, groups, offsets, sums) },
+        Set::Avx512Vnni => unsafe {
+            avx512::int8_tile(x, stride, rows, panel, groups, offsets, sums)
+        },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Set::AvxVnni => unsafe { avx_vnni::int8_tile(x, stride, rows, panel, groups, offsets, sums) },
+        Set::AvxVnni => unsafe {
+            avx_vnni::int8_tile(x, stride, rows, panel, groups, offsets, sums)
+        },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Set::Avx2 => unsafe { avx2::int8_tile(x, stride, rows, panel, groups, offsets, sums) },
@@ -62,7 +66,9 @@ pub(crate) fn int16_tile(
     match kernel.set() {
         // SAFETY: `Kernel` proves the features; the slices were just checked.
         #[cfg(target_arch = "x86_64")]
-        Set::Avx512Vnni => unsafe { avx512::int16_tile(x, stride, rows, panel, width, pairs, sums) },
+        Set::Avx512Vnni => unsafe {
+            avx512::int16_tile(x, stride, rows, panel, width, pairs, sums)
+        },
         // SAFETY: as above; AVX-VNNI comes with AVX2.
         #[cfg(target_arch = "x86_64")]
         Set::AvxVnni | Set::Avx2 => unsafe {

@@ -3,7 +3,7 @@
 #![allow(clippy::needless_range_loop, reason = "constant ranges unroll and keep registers")]
 
 use std::arch::x86_64::{
-    __m128i, _mm_storeu_si128, _mm_xor_si128, _mm_set1_epi8, _mm512_and_si512, _mm512_castps_si512,
+    __m128i, _mm_set1_epi8, _mm_storeu_si128, _mm_xor_si128, _mm512_and_si512, _mm512_castps_si512,
     _mm512_cvtepi32_epi8, _mm512_cvtps_epi32, _mm512_loadu_ps, _mm512_max_epu32, _mm512_mul_ps,
     _mm512_reduce_max_epu32, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512,
 };

@@ -14,7 +14,7 @@ mod template;
 
 use bytes::Bytes;
 use defrost_tokenizer::{Compiled, FormatError, Sequence};
-use tokenizers::{Encoding, PostProcessor, Tokenizer};
+use tokenizers::{Encoding, PostProcessor, Token, Tokenizer};
 
 use crate::Error;
 
@@ -36,7 +36,7 @@ pub struct TextTokenizer {
 /// Both give the same tokens; the crate knows components that are not compiled.
 #[derive(Debug)]
 enum Form {
-    Compiled(Compiled),
+    Compiled(Box<Compiled>),
     Crate(Box<Tokenizer>),
 }
 
@@ -63,7 +63,7 @@ impl TextTokenizer {
 
     /// Opens a compiled tokenizer. Takes microseconds.
     pub fn from_image(image: Bytes) -> Result<Self, FormatError> {
-        Ok(Self { form: Form::Compiled(Compiled::open(image)?) })
+        Ok(Self { form: Form::Compiled(Box::new(Compiled::open(image)?)) })
     }
 
     /// The ids of a text without special tokens, to be put together by [`TextTokenizer::single`] or
@@ -143,20 +143,10 @@ fn finish(tokenizer: &Tokenizer, first: &[u32], second: Option<&[u32]>) -> Resul
     Ok(Tokens { ids: whole.get_ids().to_vec(), types: whole.get_type_ids().to_vec() })
 }
 
-/// What the crate's post-processors read of an encoding: ids, and as many of everything else.
+/// An encoding of these ids, which is all that the crate's post-processors need to give ids and types.
 fn encoding(ids: &[u32]) -> Encoding {
-    let count = ids.len();
-    Encoding::new(
-        ids.to_vec(),
-        vec![0; count],
-        vec![String::new(); count],
-        vec![None; count],
-        vec![(0, 0); count],
-        vec![0; count],
-        vec![1; count],
-        Vec::new(),
-        Default::default(),
-    )
+    let token = |&id: &u32| Token::new(id, String::new(), (0, 0));
+    Encoding::from_tokens(ids.iter().map(token).collect(), 0)
 }
 
 /// Runs `encode` on prefixes of `text` until one gives enough tokens.

@@ -64,6 +64,12 @@ pub(crate) fn key(left: u32, right: u32) -> u64 {
     u64::from(left) << BITS | u64::from(right)
 }
 
+#[inline]
+#[allow(clippy::cast_possible_truncation, reason = "masked to 20 bits")]
+fn rank_of(slot: u64) -> u32 {
+    (slot & u64::from(MAX)) as u32
+}
+
 impl Merges<'_> {
     /// The tokens of `piece`, in `out`.
     pub(crate) fn encode(self, piece: &[u8], out: &mut Vec<Symbol>) {
@@ -88,7 +94,7 @@ impl Merges<'_> {
         for _ in 0..MAX_PROBES {
             match self.pairs.at(at) {
                 Some(EMPTY) | None => return NONE,
-                Some(slot) if slot >> BITS == wanted => return (slot & u64::from(MAX)) as u32,
+                Some(slot) if slot >> BITS == wanted => return rank_of(slot),
                 Some(_) => at = (at + 1) & mask,
             }
         }

@@ -13,11 +13,11 @@
 //!   using the crate.
 //! * Tests compare both on real text in several languages, on every code point, and on millions of made-up texts.
 //!
-//! | kind        | normalizer                            | split                  | model     | such as                    |
-//! |-------------|---------------------------------------|------------------------|-----------|----------------------------|
-//! | byte pairs  | none, NFC                             | Qwen's pattern, GPT-2's | BPE       | Qwen2.5, Qwen3             |
-//! | unigram     | character map, NFC, NFKC, runs of blanks | metaspace            | Unigram   | XLM-RoBERTa, BGE           |
-//! | word pieces | BERT's                                | BERT's                 | WordPiece | BERT, MiniLM               |
+//! | kind        | normalizer                               | split                   | such as         |
+//! |-------------|------------------------------------------|-------------------------|-----------------|
+//! | byte pairs  | none, NFC                                | Qwen's pattern, GPT-2's | Qwen2.5, Qwen3  |
+//! | unigram     | character map, NFC, NFKC, runs of blanks | at blanks               | XLM-RoBERTa     |
+//! | word pieces | BERT's                                   | BERT's                  | BERT, `MiniLM`  |
 //!
 //! A text takes this way: added tokens are cut out ([`added`]); what is between them is normalized ([`normalize`]), cut
 //! into pieces ([`split`], [`words`]), and the pieces become tokens ([`byte_pair`], [`unigram`], [`word_piece`]);

@@ -1,7 +1,7 @@
 //! Compiles the post-processor: the crate is asked what it puts around a text of one token, and between two.
 
 use serde_json::Value;
-use tokenizers::{Encoding, PostProcessor, Tokenizer};
+use tokenizers::{Encoding, PostProcessor, Token, Tokenizer};
 
 use super::json::Object;
 use super::reference::refused;
@@ -87,10 +87,7 @@ fn check_piece(
 
 /// An encoding of one token that stands for a text.
 fn text(id: u32) -> Encoding {
-    let token = vec![String::new()];
-    let none = Default::default();
-    let words = vec![None];
-    Encoding::new(vec![id], vec![0], token, words, vec![(0, 0)], vec![0], vec![1], vec![], none)
+    Encoding::from_tokens(vec![Token::new(id, String::new(), (0, 0))], 0)
 }
 
 pub(super) fn compile(reference: &Tokenizer, writer: &mut Writer) -> Result<(), CompileError> {

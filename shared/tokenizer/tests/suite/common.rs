@@ -83,6 +83,11 @@ impl Both {
     }
 }
 
+/// Whether to try everything, which takes a quarter of an hour, instead of a part of it: `TOKENIZER_THOROUGH` is set.
+pub(super) fn is_thorough() -> bool {
+    std::env::var_os("TOKENIZER_THOROUGH").is_some()
+}
+
 /// The tokenizers of the tiny golden models, each once.
 pub(super) fn golden_tokenizers() -> Vec<Both> {
     let mut all: Vec<Both> = Vec::new();

@@ -152,7 +152,9 @@ fn part(source: &mut Source, special: &[String], real: &[String], out: &mut Stri
             out.push_str(&digits);
         }
         15 => {
-            out.extend((0..source.below(4)).map(|_| source.of(&['\u{2581}', ' ', 'a', '\u{2581}'])))
+            out.extend(
+                (0..source.below(4)).map(|_| source.of(&['\u{2581}', ' ', 'a', '\u{2581}'])),
+            );
         }
         _ => {
             out.push_str(source.of(&WORDS));

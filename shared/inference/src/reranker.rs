@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use defrost_engine::{Batch, Kernel, Model, Threads};
 use defrost_loader::Snapshot;
 
-use crate::pack::TOKENIZER;
+use crate::pack::{COMPILED_TOKENIZER, TOKENIZER};
 use crate::prompt::{Prompt, Sequence};
 use crate::snapshot_weights::SnapshotWeights;
 use crate::spec::ModelSpec;
@@ -42,7 +42,7 @@ impl Default for RerankerOptions {
 /// Where the time of [`Reranker::load`] went.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LoadTimings {
-    /// Reading tokenizer.json and preparing the prompt.
+    /// Opening the tokenizer, or reading tokenizer.json, and preparing the prompt.
     pub tokenizer: Duration,
     /// Building the model over the mapped weights, and starting threads.
     pub engine: Duration,
@@ -136,7 +136,7 @@ impl Reranker {
     pub fn load(snapshot: &Snapshot, options: &RerankerOptions) -> Result<Self, Error> {
         let start = Instant::now();
         let spec = ModelSpec::from_snapshot(snapshot)?;
-        let tokenizer = TextTokenizer::from_json(&snapshot.tensor(TOKENIZER)?.bytes)?;
+        let tokenizer = tokenizer(snapshot)?;
         let max_length = options.max_length.unwrap_or(spec.max_length);
         let prompt = Prompt::new(tokenizer, &spec.template, max_length, spec.config.max_positions)?;
         let tokenizer_ready = Instant::now();
@@ -333,6 +333,17 @@ impl Reranker {
         }
         Ok(self.model.forward(batch)?)
     }
+}
+
+/// The tokenizer of a snapshot: compiled, unless the snapshot has none that this version reads.
+fn tokenizer(snapshot: &Snapshot) -> Result<TextTokenizer, Error> {
+    if snapshot.has(COMPILED_TOKENIZER) {
+        let image = snapshot.tensor(COMPILED_TOKENIZER)?.bytes;
+        if let Ok(tokenizer) = TextTokenizer::from_image(image) {
+            return Ok(tokenizer);
+        }
+    }
+    TextTokenizer::from_json(&snapshot.tensor(TOKENIZER)?.bytes)
 }
 
 struct Prepared {

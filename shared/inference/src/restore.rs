@@ -12,7 +12,7 @@ use defrost_loader::{
 };
 
 use crate::encode::{Encoding, Precision};
-use crate::pack::{TOKENIZER, snapshot_plan};
+use crate::pack::{COMPILED_TOKENIZER, TOKENIZER, TokenizerFiles, snapshot_plan};
 use crate::spec::ModelSpec;
 use crate::{Error, isa};
 
@@ -112,11 +112,17 @@ fn pack_native(portable: &Snapshot, out: &Path) -> Result<(), Error> {
         .ok_or_else(|| Error::Model("the snapshot does not say its precision".into()))?;
     let encoding = Encoding { precision, isa: isa::NATIVE };
     let groups = plan(&spec.config, &Naming::default());
-    let tokenizer = portable.tensor(TOKENIZER)?;
-    let mut plan = snapshot_plan(&spec, &groups, encoding, tokenizer.bytes.len());
+    let json = portable.tensor(TOKENIZER)?;
+    let compiled = portable.has(COMPILED_TOKENIZER).then(|| portable.tensor(COMPILED_TOKENIZER));
+    let compiled = compiled.transpose()?;
+    let tokenizer = TokenizerFiles {
+        json: &json.bytes,
+        compiled: compiled.as_ref().map(|tensor| &tensor.bytes[..]),
+    };
+    let mut plan = snapshot_plan(&spec, &groups, encoding, tokenizer);
     plan.meta.insert(PARENT.to_owned(), portable.root().to_string());
     let mut writer = SnapshotWriter::create(out, plan)?;
-    writer.write(TOKENIZER, &tokenizer.bytes)?;
+    tokenizer.write(&mut writer)?;
     for part in groups.iter().flat_map(|group| &group.parts) {
         let rows = Encoding { precision, isa: isa::PORTABLE };
         for (planned, expected) in encoding.plan(part).iter().zip(rows.plan(part)) {

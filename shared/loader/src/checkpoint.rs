@@ -90,6 +90,11 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
+    /// A checkpoint of which only the files beside the weights are wanted: it has no tensors.
+    pub fn without_weights(dir: &Path) -> Self {
+        Self::empty(dir)
+    }
+
     fn empty(dir: &Path) -> Self {
         Self { dir: dir.to_path_buf(), tensors: BTreeMap::new(), metadata: BTreeMap::new() }
     }

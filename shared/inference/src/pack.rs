@@ -21,7 +21,7 @@ use crate::spec::checkpoint::{SpecOptions, check_all_read, read};
 /// Name of the tensor that holds the bytes of tokenizer.json.
 pub(crate) const TOKENIZER: &str = "tokenizer.json";
 /// Layout tag of raw files.
-const FILE: &str = "file";
+pub(crate) const FILE: &str = "file";
 
 /// What to make of a checkpoint.
 #[derive(Debug, Clone)]

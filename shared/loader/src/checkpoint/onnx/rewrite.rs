@@ -80,9 +80,11 @@ fn graph<E: From<Error>>(
             }
             Placement::External { location, len } => {
                 let mut message = head(&tensor);
-                for (key, value) in
-                    [("location", location), ("offset", "0".to_owned()), ("length", len.to_string())]
-                {
+                for (key, value) in [
+                    ("location", location),
+                    ("offset", "0".to_owned()),
+                    ("length", len.to_string()),
+                ] {
                     let mut pair = Vec::new();
                     put_bytes(&mut pair, 1, key.as_bytes());
                     put_bytes(&mut pair, 2, value.as_bytes());
@@ -151,10 +153,9 @@ mod tests {
         let before = OnnxModel::parse(file.clone()).unwrap();
         let again = OnnxModel::rewrite::<Error>(&file, |tensor| {
             Ok(match &tensor.data {
-                OnnxData::Raw(raw) => Placement::External {
-                    location: "elsewhere".to_owned(),
-                    len: raw.len() as u64,
-                },
+                OnnxData::Raw(raw) => {
+                    Placement::External { location: "elsewhere".to_owned(), len: raw.len() as u64 }
+                }
                 OnnxData::External { .. } => Placement::Inline(vec![7; 32_000].into()),
                 _ => Placement::Keep,
             })
@@ -162,7 +163,10 @@ mod tests {
         let after = OnnxModel::parse(again.unwrap().into()).unwrap();
         assert_eq!(before.initializers().len(), after.initializers().len());
         for (old, new) in before.initializers().iter().zip(after.initializers()) {
-            assert_eq!((&old.name, old.data_type, &old.shape), (&new.name, new.data_type, &new.shape));
+            assert_eq!(
+                (&old.name, old.data_type, &old.shape),
+                (&new.name, new.data_type, &new.shape)
+            );
             match (&old.data, &new.data) {
                 (OnnxData::Raw(_), OnnxData::External { location, offset: 0, len: Some(12) }) => {
                     assert_eq!(location, "elsewhere");

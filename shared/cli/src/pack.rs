@@ -1,7 +1,7 @@
 //! `defrost pack`.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -76,13 +76,18 @@ pub(crate) fn pack(args: &Args) -> Result<(Root, PathBuf)> {
     let source = source::open(&args.source)?;
     let onnx = OnnxSource::find(&source.dir);
     let precision = Precision::from(args.precision);
+    let name = match &onnx {
+        // A file is called as any other; the folder is called as the model.
+        Some(onnx) if source.dir.is_file() => folder_name(&onnx.dir).unwrap_or(source.name),
+        _ => source.name,
+    };
     let out = args.out.clone().unwrap_or_else(|| {
-        let short = source.name.rsplit('/').next().unwrap_or("model");
+        let short = name.rsplit('/').next().unwrap_or("model");
         let kind = if onnx.is_some() { "onnx" } else { precision.name() };
-        PathBuf::from(format!("{}-{kind}.snap", short.trim_end_matches(".onnx")))
+        PathBuf::from(format!("{short}-{kind}.snap"))
     });
     let spec = SpecOptions {
-        name: args.name.clone().unwrap_or(source.name),
+        name: args.name.clone().unwrap_or(name),
         template: args.template.clone(),
         max_length: args.max_length.map(NonZeroUsize::get),
     };
@@ -107,4 +112,9 @@ pub(crate) fn pack(args: &Args) -> Result<(Root, PathBuf)> {
     };
     bar.finish_and_clear();
     Ok((root, out))
+}
+
+fn folder_name(folder: &Path) -> Option<String> {
+    let folder = folder.canonicalize().ok()?;
+    Some(folder.file_name()?.to_string_lossy().into_owned())
 }

@@ -53,6 +53,8 @@ pub(crate) struct OrtModel {
     max_positions: usize,
     pad_id: u32,
     alone: bool,
+    /// Run together all the same, for measurements.
+    together: bool,
     /// Whose bytes are read while it runs: the compiled graph's, if there is one.
     mapped: Option<Snapshot>,
     notes: Vec<String>,
@@ -94,6 +96,7 @@ impl OrtModel {
             max_positions: spec.max_positions,
             pad_id: spec.pad_id,
             alone: spec.alone,
+            together: false,
             mapped: built.mapped,
             notes: built.notes,
         })
@@ -102,6 +105,11 @@ impl OrtModel {
     /// Numbers in one answer: one logit, or the width of an embedding.
     pub(crate) fn outputs(&self) -> usize {
         self.width
+    }
+
+    /// Runs sequences together even if the model quantises their activations together, or not.
+    pub(crate) fn set_together(&mut self, together: bool) {
+        self.together = together;
     }
 
     /// What the operator should know: which library, and how the graph was optimised.
@@ -130,7 +138,7 @@ impl OrtModel {
         }
         // An empty text under a tokenizer that adds nothing: no hidden state, a zero vector.
         let mut answers = vec![0.0; sequences.len() * self.width];
-        let budget = if self.alone { 1 } else { max_batch_tokens };
+        let budget = if self.alone && !self.together { 1 } else { max_batch_tokens };
         for batch in batch::plan(&lengths, budget) {
             if cancelled() {
                 return Err(Error::Cancelled);

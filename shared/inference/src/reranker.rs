@@ -88,7 +88,9 @@ pub struct ModelInfo {
     pub takes_instruction: bool,
     /// Largest logit the model's authors expect, for [`Normalization::Mxbai`].
     pub estimated_max: f32,
-    /// Kernel set chosen for this CPU, such as `avx512-vnni`.
+    /// What runs it.
+    pub backend: BackendKind,
+    /// Kernel set chosen for this CPU, such as `avx512-vnni`; `onnxruntime` if that chooses by itself.
     pub kernel: &'static str,
     /// Worker threads.
     pub threads: usize,
@@ -181,6 +183,7 @@ impl Reranker {
             max_length: prompt.max_length(),
             takes_instruction: prompt.takes_instruction(),
             estimated_max: spec.estimated_max,
+            backend: BackendKind::Engine,
             kernel: kernel.name(),
             threads: threads.count(),
             snapshot: snapshot.root().to_string(),
@@ -199,6 +202,13 @@ impl Reranker {
     /// Where the time of loading went.
     pub fn timings(&self) -> LoadTimings {
         self.timings
+    }
+
+    /// Another token budget of forward passes, for measurements. With `together`, sequences are run together even where
+    /// that makes their answers depend on each other, which a model quantised dynamically is served without.
+    pub fn set_batching(&mut self, max_batch_tokens: usize, together: bool) {
+        self.max_batch_tokens = max_batch_tokens.max(1);
+        self.model.set_together(together);
     }
 
     /// What the operator should know about how the model is run; mostly nothing.

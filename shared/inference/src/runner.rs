@@ -76,9 +76,9 @@ impl Runner {
     }
 
     /// The answers to these sequences, if it batches by itself.
-    pub(crate) fn run_all<'a>(
+    pub(crate) fn run_all(
         &self,
-        sequences: &mut dyn Iterator<Item = &'a Tokens>,
+        sequences: &mut dyn Iterator<Item = &Tokens>,
         max_batch_tokens: usize,
         cancelled: &(dyn Fn() -> bool + Sync),
     ) -> Option<Result<Vec<f32>, Error>> {
@@ -90,6 +90,18 @@ impl Runner {
                 Some(model.run(&sequences, max_batch_tokens, cancelled))
             }
         }
+    }
+
+    /// See [`crate::Reranker::set_batching`].
+    pub(crate) fn set_together(&mut self, together: bool) {
+        match self {
+            // Its scales are those of a token, so nothing depends on anything.
+            Self::Engine(_) => {}
+            #[cfg(feature = "ort")]
+            Self::Ort(model) => model.set_together(together),
+        }
+        #[cfg(not(feature = "ort"))]
+        let _ = together;
     }
 
     /// The engine's answers to one packed batch.

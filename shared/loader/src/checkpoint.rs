@@ -197,6 +197,9 @@ fn no_weights(dir: &Path) -> Error {
         Some(PYTORCH) => {
             format!("{PYTORCH} is not read: convert it to safetensors first")
         }
+        Some(name) if Path::new(name).extension().is_some_and(|end| end == "onnx") => {
+            format!("to pack {name} for the ort backend, name the file itself")
+        }
         Some(name) => format!(
             "{name} is not packed, only shown (`defrost inspect`): give the checkpoint in safetensors that it was \
              made from"

@@ -120,7 +120,8 @@ fn compile(
     let file = place.scratch()?;
     let builder = builder(library, threads, GraphOptimizationLevel::All)?
         .with_optimized_model_path(file.path())
-        .and_then(|builder| builder.with_config_entry("session.save_model_format", "ORT"))
+        .map_err(fault)?
+        .with_config_entry("session.save_model_format", "ORT")
         .map_err(fault)?;
     let session = commit(builder, snapshot)?;
     place.store(file.path())?;

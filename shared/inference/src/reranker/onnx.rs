@@ -11,7 +11,7 @@ use crate::onnx::spec::OnnxSpec;
 use crate::ort::OrtModel;
 use crate::pack::TOKENIZER;
 use crate::prompt::Prompt;
-use crate::runner::Runner;
+use crate::runner::{BackendKind, Runner};
 use crate::spec::kind_of;
 use crate::tokenizer::TextTokenizer;
 use crate::{Error, Normalization};
@@ -40,6 +40,7 @@ impl Reranker {
             max_length: prompt.max_length(),
             takes_instruction: prompt.takes_instruction(),
             estimated_max: spec.estimated_max,
+            backend: BackendKind::Ort,
             kernel: "onnxruntime",
             threads: threads.count(),
             snapshot: snapshot.root().to_string(),

@@ -23,7 +23,7 @@ pub(crate) const TOKENIZER: &str = "tokenizer.json";
 /// Name of the tensor that holds the compiled tokenizer; absent where tokenizer.json has a part that is not compiled.
 pub(crate) const COMPILED_TOKENIZER: &str = "tokenizer.compiled";
 /// Layout tag of raw files.
-const FILE: &str = "file";
+pub(crate) const FILE: &str = "file";
 /// Layout tag of compiled tokenizers, which say their version themselves.
 const IMAGE: &str = "image";
 

@@ -2,7 +2,7 @@
 //!
 //! A native snapshot is mapped, or fetched, and that is all. A portable one is packed for this processor family
 //! once: the result is written to the cache directory under its parent's root, found there by every
-//! later start, and verified like any other snapshot.
+//! later start, and verified like any other snapshot. ONNX models are used as they are: their runtime packs.
 
 use std::path::{Path, PathBuf};
 
@@ -66,7 +66,7 @@ pub fn restore(location: &Location, options: &RestoreOptions) -> Result<Snapshot
         let _ = std::fs::create_dir_all(dir);
     }
     let snapshot = defrost_loader::restore(location, &loader)?;
-    if snapshot.isa() != isa::PORTABLE {
+    if snapshot.isa() != isa::PORTABLE || crate::onnx::holds_graph(&snapshot) {
         return Ok(snapshot);
     }
     let (cache, open) = (options.cache(), loader.open);

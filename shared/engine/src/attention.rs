@@ -24,8 +24,12 @@ use std::ops::Range;
 
 use crate::gemm::{Context, SharedOut, TILE_ROWS};
 
-/// Query rows per task: 32 tiles. Packing the keys again for each task costs 1/192 of the products.
+/// Query rows of a task where heads and sequences alone are too few for the threads: 32 tiles. Each such task packs the
+/// keys again.
 const TASK_ROWS: usize = 32 * TILE_ROWS;
+
+/// Tasks a thread that even out their lengths.
+const TASKS_A_THREAD: usize = 4;
 
 /// The shape of one attention layer.
 #[derive(Debug, Clone, Copy)]
@@ -158,11 +162,13 @@ pub(crate) fn attention(
     spans: &[Span],
     out: &mut [f32],
 ) {
+    let enough = spans.len() * heads.key_values >= TASKS_A_THREAD * cx.threads.count();
+    let task_rows = if enough { usize::MAX } else { TASK_ROWS };
     let mut tasks = Vec::new();
     for span in spans {
         for head in 0..heads.key_values {
-            for start in span.queries.clone().step_by(TASK_ROWS) {
-                let queries = start..span.queries.end.min(start + TASK_ROWS);
+            for start in span.queries.clone().step_by(task_rows) {
+                let queries = start..span.queries.end.min(start.saturating_add(task_rows));
                 tasks.push(Task { span, head, queries });
             }
         }

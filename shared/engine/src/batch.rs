@@ -1,4 +1,8 @@
 //! Token sequences packed one after the other, without padding.
+//!
+//! Sequences of a causal model that begin alike need their common beginning only once: it is pushed as
+//! a *prefix*, which has no answer of its own, and each of the others goes on after it. Their answers
+//! are those of the whole sequences, to the bit.
 
 use std::ops::Range;
 
@@ -9,31 +13,76 @@ use crate::{Error, ModelConfig};
 pub struct Batch {
     ids: Vec<u32>,
     types: Vec<u32>,
-    ends: Vec<usize>,
+    sequences: Vec<Sequence>,
 }
+
+/// Where a sequence's tokens lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sequence {
+    /// Rows of what it goes on after; empty if it stands alone.
+    pub(crate) prefix: Range<usize>,
+    /// Rows of its own tokens.
+    pub(crate) tokens: Range<usize>,
+    /// Whether it has an answer; prefixes have none.
+    pub(crate) answered: bool,
+}
+
+impl Sequence {
+    /// Tokens of the whole sequence.
+    pub(crate) fn len(&self) -> usize {
+        self.prefix.len() + self.tokens.len()
+    }
+}
+
+/// A prefix of a [`Batch`], to go on after.
+#[derive(Debug, Clone)]
+pub struct Prefix(Range<usize>);
 
 impl Batch {
     /// Appends a sequence. `types` are token types, empty for all zero.
     pub fn push(&mut self, ids: &[u32], types: &[u32]) {
+        self.append(ids, types, 0..0, true);
+    }
+
+    /// Appends the common beginning of sequences that follow. Only for causal models.
+    pub fn push_prefix(&mut self, ids: &[u32]) -> Prefix {
+        Prefix(self.append(ids, &[], 0..0, false))
+    }
+
+    /// Appends the rest of a sequence that begins with `prefix` of this batch.
+    pub fn push_after(&mut self, prefix: &Prefix, ids: &[u32]) {
+        self.append(ids, &[], prefix.0.clone(), true);
+    }
+
+    fn append(
+        &mut self,
+        ids: &[u32],
+        types: &[u32],
+        prefix: Range<usize>,
+        answered: bool,
+    ) -> Range<usize> {
+        let start = self.ids.len();
         self.ids.extend_from_slice(ids);
         self.types.extend_from_slice(types);
         self.types.resize(self.ids.len(), 0);
-        self.ends.push(self.ids.len());
+        let tokens = start..self.ids.len();
+        self.sequences.push(Sequence { prefix, tokens: tokens.clone(), answered });
+        tokens
     }
 
-    /// Tokens of all sequences.
+    /// Tokens that a pass computes: those of prefixes once.
     pub fn tokens(&self) -> usize {
         self.ids.len()
     }
 
-    /// Number of sequences.
+    /// Number of answers.
     pub fn len(&self) -> usize {
-        self.ends.len()
+        self.sequences.iter().filter(|sequence| sequence.answered).count()
     }
 
     /// Whether there is no sequence.
     pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+        self.sequences.is_empty()
     }
 
     pub(crate) fn ids(&self) -> &[u32] {
@@ -44,19 +93,30 @@ impl Batch {
         &self.types
     }
 
-    /// The rows of each sequence.
-    pub(crate) fn sequences(&self) -> impl Iterator<Item = Range<usize>> + '_ {
-        self.ends.iter().scan(0, |start, &end| Some(std::mem::replace(start, end)..end))
+    /// Each sequence, prefixes before those that go on after them.
+    pub(crate) fn sequences(&self) -> &[Sequence] {
+        &self.sequences
+    }
+
+    /// Tokens of the longest whole sequence.
+    pub(crate) fn longest(&self) -> usize {
+        self.sequences.iter().map(Sequence::len).max().unwrap_or(0)
     }
 
     /// Refuses what the model has no row for, before any memory is read.
     pub(crate) fn check(&self, config: &ModelConfig) -> Result<(), Error> {
-        for (at, rows) in self.sequences().enumerate() {
-            if rows.is_empty() || rows.len() > config.max_positions {
+        for (at, sequence) in self.sequences.iter().enumerate() {
+            if sequence.tokens.is_empty() || sequence.len() > config.max_positions {
                 return Err(Error::Batch(format!(
                     "sequence {at} has {} tokens, expected 1 to {}",
-                    rows.len(),
+                    sequence.len(),
                     config.max_positions
+                )));
+            }
+            let shared = !sequence.answered || !sequence.prefix.is_empty();
+            if shared && !config.shares_prefixes() {
+                return Err(Error::Batch(format!(
+                    "sequence {at} shares a prefix, which only causal models can that read their last position"
                 )));
             }
         }

@@ -129,6 +129,12 @@ const MOST_LAYERS: usize = 1024;
 const LONGEST_ROW: usize = 1 << 16;
 
 impl ModelConfig {
+    /// Whether sequences may share what they begin with: tokens see only what precedes them, and the answer is read at
+    /// the end.
+    pub fn shares_prefixes(&self) -> bool {
+        self.family.is_causal() && matches!(self.head, Head::YesNo | Head::LastPooling)
+    }
+
     /// Refuses dimensions that contradict each other.
     pub fn validate(&self) -> Result<(), Error> {
         let sizes = [

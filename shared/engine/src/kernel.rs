@@ -73,6 +73,24 @@ impl Kernel {
     }
 }
 
+/// Asks for the lines of values that will be read soon, where the processor can be asked.
+#[inline]
+pub(crate) fn prefetch(values: &[f32]) {
+    /// Values of a cache line.
+    const LINE: usize = 16;
+    #[cfg(target_arch = "x86_64")]
+    for line in values.chunks(LINE) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: part of the baseline of x86-64, and reads nothing.
+        #[allow(unsafe_code, reason = "an instruction without effect on values")]
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast());
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (values, LINE);
+}
+
 /// Compiles one plain-Rust function body once per kernel set and calls the right one.
 ///
 /// The body must not use intrinsics: then all versions round alike and give the same bits, and only

@@ -44,7 +44,7 @@ mod rope;
 mod threads;
 mod weights;
 
-pub use batch::Batch;
+pub use batch::{Batch, Prefix};
 pub use config::{Family, Head, ModelConfig};
 pub use error::Error;
 pub use gate::{Gate, Open};

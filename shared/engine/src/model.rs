@@ -10,6 +10,7 @@ mod encoder;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::attention::{Heads, Span};
+use crate::batch::Sequence;
 use crate::buffer::Buffer;
 use crate::gemm::{Activation, Context};
 use crate::kernel::Kernel;
@@ -135,7 +136,7 @@ impl Model {
         }
     }
 
-    /// Runs the batch; returns [`Model::outputs`] values per sequence, in order. Poolings are not
+    /// Runs the batch; returns [`Model::outputs`] values per sequence that is no prefix, in order. Poolings are not
     /// normalised. Passes of one model run one at a time: they share its threads and buffers. Weights
     /// that are still on their way are waited for, layer by layer.
     pub fn forward(&self, batch: &Batch) -> Result<Vec<f32>, Error> {
@@ -189,7 +190,9 @@ impl Model {
             }
             HeadWeights::Pooling if self.config.head == Head::MeanPooling => batch
                 .sequences()
-                .flat_map(|tokens| {
+                .iter()
+                .flat_map(|sequence| {
+                    let tokens = &sequence.tokens;
                     let mut mean = vec![0.0f32; hidden];
                     for row in x[tokens.start * hidden..tokens.end * hidden].chunks_exact(hidden) {
                         mean.iter_mut().zip(row).for_each(|(sum, &value)| *sum += value);
@@ -214,14 +217,21 @@ fn heads(config: &ModelConfig) -> Heads {
 
 /// Attention spans of a layer: all query rows, or in the last layer those the head reads.
 fn spans(batch: &Batch, head: Head, last_layer: bool) -> Vec<Span> {
+    let mut answers = 0;
     batch
         .sequences()
-        .enumerate()
-        .map(|(at, tokens)| match head.reads(tokens.len()) {
-            Some(row) if last_layer => {
-                Span { prefix: 0..0, tokens, queries: row..row + 1, out: at }
-            }
-            _ => Span { prefix: 0..0, queries: 0..tokens.len(), out: tokens.start, tokens },
+        .iter()
+        .map(|sequence| {
+            let Sequence { prefix, tokens, answered } = sequence.clone();
+            let (queries, out) = match head.reads(tokens.len()) {
+                Some(row) if last_layer => {
+                    answers += usize::from(answered);
+                    // A prefix is not read: only its keys and values are.
+                    (row..row + usize::from(answered), answers - usize::from(answered))
+                }
+                _ => (0..tokens.len(), tokens.start),
+            };
+            Span { prefix, tokens, queries, out }
         })
         .collect()
 }

@@ -5,6 +5,7 @@
 //! Checkpoint --pack--> snapshot --restore--> Snapshot --Reranker::load--> Reranker::score
 //! ```
 
+mod batches;
 mod encode;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -1,9 +1,9 @@
 //! Scores query-document pairs with a model restored from a snapshot.
 //!
 //! A call tokenises everything, packs the sequences of all requests into micro-batches of at most
-//! [`RerankerOptions::max_batch_tokens`] tokens in input order, and runs them one after the other. A
-//! micro-batch has no padding and no sequence influences another, so how sequences are grouped
-//! changes memory and speed, never a score.
+//! [`RerankerOptions::max_batch_tokens`] tokens in input order (see [`crate::batches`]), and runs them
+//! one after the other. A micro-batch has no padding and no sequence influences another, so how
+//! sequences are grouped changes memory and speed, never a score.
 
 #[cfg(feature = "ort")]
 mod onnx;
@@ -11,9 +11,10 @@ mod onnx;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use defrost_engine::{Batch, Kernel, Model, Threads};
+use defrost_engine::{Kernel, Model, Threads};
 use defrost_loader::Snapshot;
 
+use crate::batches::Batches;
 use crate::pack::{COMPILED_TOKENIZER, TOKENIZER};
 use crate::prompt::{Prompt, Sequence};
 use crate::runner::{BackendKind, Runner};
@@ -347,34 +348,15 @@ impl Reranker {
         if let Some(all) = self.model.run_all(&mut sequences, self.max_batch_tokens, cancelled) {
             return all;
         }
+        let batches = Batches::plan(sequences, self.max_batch_tokens, self.model.shares_prefixes());
         let mut answers = Vec::new();
-        let mut batch = Batch::default();
-        for sequence in sequences {
-            let tokens = sequence.ids.len();
-            if tokens == 0 {
-                // An empty text under a tokenizer that adds nothing: no hidden state, a zero vector.
-                answers.extend(self.forward(&std::mem::take(&mut batch), cancelled)?);
-                answers.resize(answers.len() + self.model.outputs(), 0.0);
-                continue;
+        for batch in batches.batches() {
+            if cancelled() {
+                return Err(Error::Cancelled);
             }
-            if !batch.is_empty() && batch.tokens() + tokens > self.max_batch_tokens {
-                answers.extend(self.forward(&std::mem::take(&mut batch), cancelled)?);
-            }
-            batch.push(&sequence.ids, &sequence.types);
+            answers.extend(self.model.forward(batch)?);
         }
-        answers.extend(self.forward(&batch, cancelled)?);
-        Ok(answers)
-    }
-
-    fn forward(
-        &self,
-        batch: &Batch,
-        cancelled: &(dyn Fn() -> bool + Sync),
-    ) -> Result<Vec<f32>, Error> {
-        if cancelled() {
-            return Err(Error::Cancelled);
-        }
-        self.model.forward(batch)
+        Ok(batches.spread(&answers, self.model.outputs()))
     }
 }
 

@@ -75,6 +75,15 @@ impl Runner {
         }
     }
 
+    /// Whether sequences that begin alike may share that.
+    pub(crate) fn shares_prefixes(&self) -> bool {
+        match self {
+            Self::Engine(model) => model.config().shares_prefixes(),
+            #[cfg(feature = "ort")]
+            Self::Ort(_) => false,
+        }
+    }
+
     /// The answers to these sequences, if it batches by itself.
     pub(crate) fn run_all(
         &self,

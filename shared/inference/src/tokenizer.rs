@@ -41,7 +41,7 @@ enum Form {
 }
 
 /// Token ids and types as the model takes them.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Tokens {
     /// Token ids.
     pub ids: Vec<u32>,

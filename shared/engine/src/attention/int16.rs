@@ -20,7 +20,7 @@ use super::softmax::{self, Weights, encode};
 use super::{Data, Task};
 use crate::buffer::Buffer;
 use crate::gemm::{Context, TILE_ROWS, Tile, int16_tile};
-use crate::kernel::per_kernel;
+use crate::kernel::{per_kernel, prefetch};
 use crate::layout::PANEL;
 
 /// Columns of a panel of values come in whole 512-bit registers.
@@ -28,6 +28,9 @@ const COLUMN_STEP: usize = 16;
 
 /// Largest code of a value; with [`softmax::LARGEST_SUM`] the second product stays below 2^30.
 const LARGEST_VALUE: f32 = 4095.0;
+
+/// How many keys ahead vectors are asked for: they lie a row of the input apart, which no processor foresees.
+const AHEAD: usize = 8;
 
 /// Largest code of a query or key: `width * code^2` stays below 2^30.
 fn largest_code(width: usize) -> f32 {
@@ -88,6 +91,7 @@ fn pack_keys(
     row.fill(0);
     let largest = largest_code(width);
     for key in 0..visible {
+        prefetch(data.key(task.span.row((key + AHEAD).min(visible - 1)), task.head));
         let vector = data.key(task.span.row(key), task.head);
         scales[key] = encode(cx.kernel, vector, largest, row);
         let panel = &mut keys[key / PANEL * PANEL * pairs * 2..][..PANEL * pairs * 2];
@@ -119,6 +123,9 @@ fn pack_values(
     let row = scratch.row.slot(2 * padded);
     row.fill(0);
     for key in (0..visible).step_by(2) {
+        for ahead in [key + AHEAD, key + AHEAD + 1] {
+            prefetch(data.value(task.span.row(ahead.min(visible - 1)), task.head));
+        }
         let (first, second) = row.split_at_mut(padded);
         scales[key] =
             encode(cx.kernel, data.value(task.span.row(key), task.head), LARGEST_VALUE, first);
@@ -164,6 +171,10 @@ fn run_tile(
     for (row, query) in queries.chunks_exact_mut(2 * pairs).enumerate().take(count) {
         let vector = data.head(span.tokens.start + start + row, query_head);
         query_scales[row] = encode(cx.kernel, vector, largest_code(width), query);
+    }
+    // The next tile's, while this one's are multiplied.
+    for row in start + count..(start + count + TILE_ROWS).min(task.queries.end) {
+        prefetch(data.head(span.tokens.start + row, query_head));
     }
     let mut sums: Tile<i32> = [[0; PANEL]; TILE_ROWS];
     let panels = scratch.keys.chunks_exact(PANEL * pairs * 2).take(keys.div_ceil(PANEL));

@@ -94,9 +94,12 @@ impl Decoder {
         for (row, &id) in x.chunks_exact_mut(hidden).zip(batch.ids()) {
             self.words.add_row(id as usize, row);
         }
-        let positions: Vec<usize> = batch.sequences().flat_map(|tokens| 0..tokens.len()).collect();
-        let longest = batch.sequences().map(|tokens| tokens.len()).max().unwrap_or(0);
-        buffers.rotations.extend_to(longest, config.head_dim, config.rope_theta);
+        let positions: Vec<usize> = batch
+            .sequences()
+            .iter()
+            .flat_map(|sequence| sequence.prefix.len()..sequence.len())
+            .collect();
+        buffers.rotations.extend_to(batch.longest(), config.head_dim, config.rope_theta);
         for (at, layer) in self.layers.iter().enumerate() {
             layer.wait(gate)?;
             let quantized = &mut buffers.quantized;

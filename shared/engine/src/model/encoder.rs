@@ -132,8 +132,7 @@ impl Encoder {
         config: &ModelConfig,
         batch: &Batch,
     ) -> Result<(), Error> {
-        let longest = batch.sequences().map(|tokens| tokens.len()).max().unwrap_or(0);
-        let positions = (reserved_positions(config) + longest).min(self.positions.rows());
+        let positions = (reserved_positions(config) + batch.longest()).min(self.positions.rows());
         self.words.wait(gate, batch.ids().iter().map(|&id| id as usize))?;
         self.types.wait(gate, batch.types().iter().map(|&id| id as usize))?;
         self.positions.wait(gate, 0..positions)?;
@@ -144,9 +143,9 @@ impl Encoder {
         let hidden = config.hidden;
         let reserved = reserved_positions(config);
         x.fill(0.0);
-        for tokens in batch.sequences() {
+        for sequence in batch.sequences() {
             let mut next = reserved;
-            for token in tokens {
+            for token in sequence.tokens.clone() {
                 let id = batch.ids()[token];
                 let row = &mut x[token * hidden..][..hidden];
                 self.words.add_row(id as usize, row);

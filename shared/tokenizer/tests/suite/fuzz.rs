@@ -1,7 +1,7 @@
 //! Made-up texts under every tokenizer. `TOKENIZER_FUZZ_RUNS` says how many for each; `TOKENIZER_FUZZ_SEED` where to
 //! start.
 
-use super::common::every_tokenizer;
+use super::common::{every_tokenizer, is_thorough};
 use super::made_up::{Source, long_texts, text};
 use super::real_texts::texts;
 
@@ -31,11 +31,27 @@ fn long_texts_give_the_same_tokens_in_time() {
     for both in every_tokenizer() {
         for text in long_texts() {
             let start = std::time::Instant::now();
-            let found = both.compiled.ids(&text);
+            std::hint::black_box(both.compiled.ids(&text));
             let took = start.elapsed();
-            assert!(took.as_secs() < 5, "{}: {took:?} for {:?}...", both.name, &text[..5]);
-            let expected = both.reference.encode_fast(text.as_str(), false).unwrap();
-            assert_eq!(found, expected.get_ids(), "{}: {:?}...", both.name, &text[..5]);
+            assert!(
+                took.as_secs() < 5,
+                "{}: {took:?} for a text of {:?}...",
+                both.name,
+                text.chars().next()
+            );
+            // The crate takes seconds for some: a sixteenth is compared, unless all is asked for. Their units have 1
+            // to 6 bytes.
+            let part = if is_thorough() { text.len() } else { text.len() / 16 / 60 * 60 };
+            let text = &text[..part];
+            let found = both.compiled.ids(text);
+            let expected = both.reference.encode_fast(text, false).unwrap();
+            assert_eq!(
+                found,
+                expected.get_ids(),
+                "{}: a text of {:?}...",
+                both.name,
+                text.chars().next()
+            );
         }
     }
 }

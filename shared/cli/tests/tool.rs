@@ -5,6 +5,7 @@
 mod tool {
     mod boot;
     mod commands;
+    mod compare;
     mod foreign;
     #[cfg(feature = "hub")]
     mod hub;

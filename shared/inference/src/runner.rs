@@ -85,6 +85,10 @@ impl Runner {
     }
 
     /// The answers to these sequences, if it batches by itself.
+    #[cfg_attr(
+        not(feature = "ort"),
+        allow(unused_variables, clippy::unnecessary_wraps, reason = "only ort batches by itself")
+    )]
     pub(crate) fn run_all(
         &self,
         sequences: &mut dyn Iterator<Item = &Tokens>,
@@ -102,6 +106,14 @@ impl Runner {
     }
 
     /// See [`crate::Reranker::set_batching`].
+    #[cfg_attr(
+        not(feature = "ort"),
+        allow(
+            unused_variables,
+            clippy::unnecessary_wraps,
+            reason = "only ort quantises sequences together"
+        )
+    )]
     pub(crate) fn set_together(&mut self, together: bool) {
         match self {
             // Its scales are those of a token, so nothing depends on anything.
@@ -109,8 +121,6 @@ impl Runner {
             #[cfg(feature = "ort")]
             Self::Ort(model) => model.set_together(together),
         }
-        #[cfg(not(feature = "ort"))]
-        let _ = together;
     }
 
     /// The engine's answers to one packed batch.
@@ -123,6 +133,10 @@ impl Runner {
     }
 
     /// Gives up files that the backend itself holds; see [`Snapshot::detach`].
+    #[cfg_attr(
+        not(feature = "ort"),
+        allow(unused_variables, clippy::unnecessary_wraps, reason = "only ort holds files")
+    )]
     pub(crate) fn detach(&self) -> Result<(), Error> {
         match self {
             Self::Engine(_) => Ok(()),

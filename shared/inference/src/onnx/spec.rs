@@ -158,7 +158,7 @@ impl OnnxSpec {
     }
 
     /// Reads them back; the error names the key at fault.
-    #[cfg_attr(not(any(test, feature = "ort")), allow(dead_code, reason = "only read to run it"))]
+    #[cfg_attr(not(feature = "ort"), allow(dead_code, reason = "only read to run it"))]
     pub(crate) fn from_snapshot(snapshot: &Snapshot) -> Result<Self, Error> {
         let meta = Meta { path: snapshot.path(), get: &|key| snapshot.meta(key) };
         Ok(Self {

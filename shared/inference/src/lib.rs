@@ -13,6 +13,7 @@ pub mod fuzzing;
 pub mod isa;
 mod pack;
 mod prompt;
+mod quality;
 mod reranker;
 mod restore;
 mod score;
@@ -24,6 +25,7 @@ mod tokenizer;
 pub use encode::Precision;
 pub use error::Error;
 pub use pack::{PackOptions, Packed, pack};
+pub use quality::{Outliers, summary as quality_summary};
 pub use reranker::{
     LoadTimings, ModelInfo, Reranker, RerankerOptions, Score, ScoreRequest, Truncation,
 };

@@ -46,7 +46,10 @@ pub(crate) use report::{KEY, Report, bf16_parts};
 /// err by 1 to 2 % of their outputs, the heavy-tailed inputs of `down` included, and by three times
 /// that of the spread where tokens share most of their output; after scaling, so do nearly all that
 /// had outliers.
-const TOO_MUCH: f32 = 0.05;
+const TOO_MUCH: f32 = 0.1;
+
+/// The same for the table of words, of which a pass reads few rows: bf16 costs it bytes, not time.
+const TOO_MUCH_OF_WORDS: f32 = 0.03;
 
 /// What packing does about outlier channels of int8 models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

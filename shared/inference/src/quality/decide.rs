@@ -12,7 +12,7 @@ use super::equalise::Product;
 use super::forward::{add_bias, attention, gelu, layer_norm, rms_norm, rotate, swiglu};
 use super::measure::{Machine, distance, measure, spreads};
 use super::report::{Entry, WORDS};
-use super::{TOO_MUCH, Treatment, texts};
+use super::{TOO_MUCH, TOO_MUCH_OF_WORDS, Treatment, texts};
 use crate::Error;
 use crate::pack::values;
 use crate::spec::checkpoint::FromCheckpoint;
@@ -119,13 +119,20 @@ impl Walk<'_> {
             .flat_map(|(row, scale)| row.iter().map(move |&q| f32::from(q) * scale))
             .collect();
         let error = distance(&rounded, &rows, width, &spreads(&rows, width));
-        self.decided(WORDS.to_owned(), None, error, error);
+        self.decided(WORDS.to_owned(), None, error, error, TOO_MUCH_OF_WORDS);
         Ok(())
     }
 
     /// Notes a decision; says whether the product stays int8.
-    fn decided(&mut self, product: String, exponent: Option<f32>, before: f32, after: f32) -> bool {
-        let int8 = after <= TOO_MUCH;
+    fn decided(
+        &mut self,
+        product: String,
+        exponent: Option<f32>,
+        before: f32,
+        after: f32,
+        most: f32,
+    ) -> bool {
+        let int8 = after <= most;
         self.treatment.report.0.push(Entry {
             product,
             exponent: exponent.filter(|_| int8).map(hundredths),
@@ -154,7 +161,7 @@ impl Walk<'_> {
         let measured = measure(&self.machine, product, sections, foldable, residual);
         let exponent = measured.scales.as_ref().map(|scales| scales.exponent);
         let product_name = format!("{}.{name}", layer.at);
-        let int8 = self.decided(product_name, exponent, measured.before, measured.after);
+        let int8 = self.decided(product_name, exponent, measured.before, measured.after, TOO_MUCH);
         let scales = measured.scales.as_ref().filter(|_| int8);
         if let Some(scales) = scales {
             self.treatment.columns(&layer.name(&weight), product.spread(scales));

@@ -14,6 +14,8 @@
 
 use defrost_engine::layout::quantize_rows;
 use defrost_engine::{Int8Matrix, Kernel, Threads};
+use rayon::iter::{IndexedParallelIterator, ParallelIterator};
+use rayon::slice::{ParallelSlice, ParallelSliceMut};
 
 use super::equalise::{Product, Scales};
 
@@ -51,26 +53,67 @@ pub(super) fn measure(
     foldable: bool,
     residual: Option<&[f32]>,
 ) -> Measured {
-    let k = product.k;
-    let n = product.weights.len() / k;
-    let rough = Int8Matrix::quantize(product.weights, k).multiply(
-        machine.kernel,
-        &machine.threads,
-        product.x,
-    );
+    let (k, n) = (product.k, product.weights.len() / product.k);
+    let (codes, mut scales) = quantize_rows(product.weights, k);
+    let plain = Int8Matrix::new(&codes, scales.clone(), k);
+    let mut rough = plain.multiply(machine.kernel, &machine.threads, product.x);
     let balance = balance(&rough, sections);
-    let balanced: Vec<f32> = product
-        .weights
-        .chunks_exact(k)
-        .zip(&balance)
-        .flat_map(|(row, by)| row.iter().map(move |w| w * by))
-        .collect();
-    let balanced_product = Product { weights: &balanced, ..product };
-    let mut measured = measure_balanced(machine, balanced_product, foldable, residual);
-    for row in measured.y.chunks_exact_mut(n) {
-        row.iter_mut().zip(&balance).for_each(|(y, by)| *y /= by);
-    }
+    scale_columns(&mut rough, &balance, |y, by| y * by);
+    let mut weights = product.weights.to_vec();
+    weights.par_chunks_exact_mut(k).zip(&balance).for_each(|(row, by)| {
+        for weight in row {
+            *weight *= by;
+        }
+    });
+    scales.iter_mut().zip(&balance).for_each(|(scale, by)| *scale *= by);
+    let sizes = sizes(&rough, n, residual);
+    let balanced = Product { weights: &weights, ..product };
+    let proposed = if foldable { balanced.propose(&sizes) } else { None };
+    let mut measured = if let Some(proposed) = proposed {
+        scaled(machine, balanced, proposed, &rough, &sizes)
+    } else {
+        subtract(&mut weights, &codes, &scales, k);
+        let rest = Int8Matrix::quantize(&weights, k);
+        let split = Split { codes: Int8Matrix::new(&codes, scales, k), rest };
+        let y = split.exact(machine, &rough, product.x, k);
+        let error = distance(&rough, &y, n, &sizes);
+        Measured { scales: None, before: error, after: error, y }
+    };
+    scale_columns(&mut measured.y, &balance, |y, by| y / by);
     measured
+}
+
+/// Measures the product with scales, and forgets them if they are not worthwhile.
+fn scaled(
+    machine: &Machine,
+    product: Product<'_>,
+    scales: Scales,
+    rough: &[f32],
+    sizes: &[f32],
+) -> Measured {
+    let (k, n) = (product.k, product.weights.len() / product.k);
+    let spread = product.spread(&scales);
+    let mut x = product.x.to_vec();
+    scale_columns(&mut x, &spread, |x, s| x / s);
+    let mut weights = product.weights.to_vec();
+    scale_columns(&mut weights, &spread, |weight, s| weight * s);
+    let split = Split::new(weights, k);
+    let better = split.codes.multiply(machine.kernel, &machine.threads, &x);
+    let y = split.exact(machine, &better, &x, k);
+    let before = distance(rough, &y, n, sizes);
+    let after = distance(&better, &y, n, sizes);
+    if after < before * WORTHWHILE {
+        Measured { scales: Some(scales), before, after, y }
+    } else {
+        Measured { scales: None, before, after: before, y }
+    }
+}
+
+/// Combines every row with `by`, value by value.
+fn scale_columns(rows: &mut [f32], by: &[f32], combine: impl Fn(f32, f32) -> f32 + Sync) {
+    rows.par_chunks_exact_mut(by.len()).for_each(|row| {
+        row.iter_mut().zip(by).for_each(|(value, &by)| *value = combine(*value, by));
+    });
 }
 
 /// Per channel the power of two that brings its section's outputs to about unit size. Rows have
@@ -91,43 +134,6 @@ fn balance(y: &[f32], sections: &[usize]) -> Vec<f32> {
     factors
 }
 
-fn measure_balanced(
-    machine: &Machine,
-    product: Product<'_>,
-    foldable: bool,
-    residual: Option<&[f32]>,
-) -> Measured {
-    let k = product.k;
-    let n = product.weights.len() / k;
-    let multiply =
-        |matrix: &Int8Matrix, x: &[f32]| matrix.multiply(machine.kernel, &machine.threads, x);
-    let plain = Split::new(product.weights.to_vec(), k);
-    let rough = multiply(&plain.codes, product.x);
-    let sizes = sizes(&rough, n, residual);
-    let scales = if foldable { product.propose(&sizes) } else { None };
-    let Some(scales) = scales else {
-        let y = exact(machine, &plain, &rough, product.x, k);
-        let error = distance(&rough, &y, n, &sizes);
-        return Measured { scales: None, before: error, after: error, y };
-    };
-    let spread = product.spread(&scales);
-    let times = |rows: &[f32], by: &dyn Fn(f32, f32) -> f32| -> Vec<f32> {
-        rows.chunks_exact(k)
-            .flat_map(|row| row.iter().zip(&spread).map(|(&value, &s)| by(value, s)))
-            .collect()
-    };
-    let x = times(product.x, &|value, s| value / s);
-    let scaled = Split::new(times(product.weights, &|value, s| value * s), k);
-    let better = multiply(&scaled.codes, &x);
-    let y = exact(machine, &scaled, &better, &x, k);
-    let (before, after) = (distance(&rough, &y, n, &sizes), distance(&better, &y, n, &sizes));
-    if after < before * WORTHWHILE {
-        Measured { scales: Some(scales), before, after, y }
-    } else {
-        Measured { scales: None, before, after: before, y }
-    }
-}
-
 /// A matrix as int8 and what that leaves, as int8.
 struct Split {
     codes: Int8Matrix,
@@ -138,29 +144,30 @@ impl Split {
     fn new(mut weights: Vec<f32>, k: usize) -> Self {
         let (codes, scales) = quantize_rows(&weights, k);
         subtract(&mut weights, &codes, &scales, k);
-        let rest = Int8Matrix::quantize(&weights, k);
-        Self { codes: Int8Matrix::new(&codes, scales, k), rest }
+        Self { codes: Int8Matrix::new(&codes, scales, k), rest: Int8Matrix::quantize(&weights, k) }
+    }
+
+    /// `x W` from its int8 product.
+    fn exact(&self, machine: &Machine, product: &[f32], x: &[f32], k: usize) -> Vec<f32> {
+        let mut rest = x.to_vec();
+        let (codes, scales) = quantize_rows(x, k);
+        subtract(&mut rest, &codes, &scales, k);
+        let mut y = self.codes.multiply(machine.kernel, &machine.threads, &rest);
+        let other = self.rest.multiply(machine.kernel, &machine.threads, x);
+        for ((y, other), product) in y.iter_mut().zip(other).zip(product) {
+            *y += other + product;
+        }
+        y
     }
 }
 
 /// What rounding leaves.
 fn subtract(rows: &mut [f32], codes: &[i8], scales: &[f32], k: usize) {
-    for ((row, codes), &scale) in rows.chunks_exact_mut(k).zip(codes.chunks_exact(k)).zip(scales) {
-        row.iter_mut().zip(codes).for_each(|(value, &q)| *value -= f32::from(q) * scale);
-    }
-}
-
-/// `x W` from its int8 product.
-fn exact(machine: &Machine, weights: &Split, product: &[f32], x: &[f32], k: usize) -> Vec<f32> {
-    let mut rest = x.to_vec();
-    let (codes, scales) = quantize_rows(x, k);
-    subtract(&mut rest, &codes, &scales, k);
-    let mut y = weights.codes.multiply(machine.kernel, &machine.threads, &rest);
-    let other = weights.rest.multiply(machine.kernel, &machine.threads, x);
-    for ((y, other), product) in y.iter_mut().zip(other).zip(product) {
-        *y += other + product;
-    }
-    y
+    rows.par_chunks_exact_mut(k).zip(codes.par_chunks_exact(k)).zip(scales).for_each(
+        |((row, codes), &scale)| {
+            row.iter_mut().zip(codes).for_each(|(value, &q)| *value -= f32::from(q) * scale);
+        },
+    );
 }
 
 fn squares(row: &[f32]) -> f32 {

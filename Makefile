@@ -1,7 +1,7 @@
 # `make help` lists the targets. Two commands matter: `make demo` and `make test`.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help demo quick release test lint test-rust test-model test-lambda bench-scifact bench-boot bench-loader golden clean
+.PHONY: help demo quick release test lint test-rust test-model test-ort test-lambda bench-scifact bench-boot bench-loader golden clean
 
 PYTHON ?= python3
 BEIR ?= data/scifact-mini
@@ -25,12 +25,14 @@ release: ## build the binaries as they ship: fat LTO (target/release)
 demo: quick ## fetch MiniLM, pack it, start the function, rerank over HTTP, show the boot, stop
 	scripts/demo target/quick
 
-test: lint test-rust test-model test-lambda ## everything, from formatting to real weights and the Lambda emulator
+test: lint test-rust test-model test-ort test-lambda ## everything, from formatting to real weights and the Lambda emulator
 
 lint: ## formatting, clippy and documentation, warnings as errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo clippy -p rerank-cpu-int8 --no-default-features --locked -- -D warnings
+	cargo clippy -p defrost-inference -p defrost-server -p defrost-cli --features defrost-cli/ort,defrost-server/ort \
+		--all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
 
 test-rust: ## unit, property, golden and process tests
@@ -46,6 +48,9 @@ test-model: ## real MiniLM weights: scores and nDCG@10 against transformers, and
 	DEFROST_TEST_MODEL=$(CURDIR)/models/all-MiniLM-L6-v2 cargo test --workspace --locked --test minilm -- --nocapture
 	$(TEST_BINARIES)
 	scripts/demo target/debug
+
+test-ort: ## ONNX models under the real ONNX Runtime, fetched through pip
+	ORT_DYLIB_PATH=$$(scripts/fetch_onnxruntime) cargo test -p defrost-inference --features ort --locked --lib --test ort --test suite
 
 test-lambda: ## the same binary behind cargo-lambda's emulator and on a port: identical bodies
 	$(TEST_BINARIES)

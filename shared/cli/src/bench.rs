@@ -1,8 +1,11 @@
 //! `defrost bench`: figures with the command that repeats them.
 
+mod accuracy;
 mod boot;
+mod contestant;
 mod fetch;
 mod ndcg;
+mod throughput;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -20,6 +23,10 @@ enum What {
     Boot(boot::Args),
     /// Fetch a snapshot from an object store: time to its manifest, to all bytes verified, to a complete cache.
     Fetch(fetch::Args),
+    /// Documents and tokens a second of a model and its peers, over lengths and sizes of batches.
+    Throughput(throughput::Args),
+    /// How far the scores of peers are from a model's, and what that does to rankings.
+    Accuracy(accuracy::Args),
     /// nDCG@10 of an embedding model on a data set in BEIR layout.
     Ndcg(ndcg::Args),
 }
@@ -29,6 +36,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.what {
         What::Boot(args) => boot::run(args),
         What::Fetch(args) => fetch::run(args),
+        What::Throughput(args) => throughput::run(args),
+        What::Accuracy(args) => accuracy::run(args),
         What::Ndcg(args) => ndcg::run(args),
     }
 }

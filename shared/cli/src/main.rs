@@ -5,6 +5,7 @@
 #![allow(clippy::doc_markdown, reason = "these comments are the text of --help")]
 #![allow(clippy::print_stderr, reason = "errors and notes of a command-line tool go to stderr")]
 
+mod backend;
 mod bench;
 mod health;
 mod http;

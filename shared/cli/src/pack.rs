@@ -1,13 +1,13 @@
 //! `defrost pack`.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use defrost_inference::{Outliers, PackOptions, Packed, Precision, SpecOptions, isa};
-use defrost_loader::Checkpoint;
+use defrost_inference::{OnnxSource, Outliers, PackOptions, Precision, SpecOptions, isa};
+use defrost_loader::{Checkpoint, Root};
 
 use crate::print::say;
 use crate::progress;
@@ -16,12 +16,12 @@ use crate::source;
 /// Arguments of `defrost pack`.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
-    /// Checkpoint directory (config.json, tokenizer.json, model.safetensors), or hf://org/name, if need be with @revision.
+    /// Checkpoint directory (config.json, tokenizer.json and model.safetensors or model.onnx), an ONNX file, or hf://org/name, if need be with @revision.
     pub(crate) source: String,
     /// File to write; default: NAME-PRECISION.snap in the current directory.
     #[arg(long, short)]
     pub(crate) out: Option<PathBuf>,
-    /// Precision of the large matrices.
+    /// Precision of the large matrices; ONNX models keep theirs.
     #[arg(long, value_enum, default_value_t = PrecisionArg::Int8)]
     pub(crate) precision: PrecisionArg,
     /// What int8 does about outlier channels: `auto` looks at the model's activations and rescales the weights (scores in
@@ -76,45 +76,63 @@ pub(crate) enum OutliersArg {
 /// Packs and reports.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let start = Instant::now();
-    let (packed, out) = pack(args)?;
+    let (root, out) = pack(args)?;
     let size = std::fs::metadata(&out).map(|meta| meta.len()).unwrap_or_default();
     say!("{}", out.display())?;
-    say!("  root  {}", packed.root)?;
+    say!("  root  {}", root)?;
     say!("  size  {}", progress::human(size))?;
     say!("  time  {:.2} s", start.elapsed().as_secs_f64())?;
     Ok(())
 }
 
-/// Packs; returns what was made and where.
-pub(crate) fn pack(args: &Args) -> Result<(Packed, PathBuf)> {
+/// Packs; returns the snapshot's name and where it is.
+pub(crate) fn pack(args: &Args) -> Result<(Root, PathBuf)> {
     let source = source::open(&args.source)?;
-    let checkpoint = Checkpoint::open(&source.dir)?;
+    let onnx = OnnxSource::find(&source.dir);
     let precision = Precision::from(args.precision);
+    let name = match &onnx {
+        // A file is called as any other; the folder is called as the model.
+        Some(onnx) if source.dir.is_file() => folder_name(&onnx.dir).unwrap_or(source.name),
+        _ => source.name,
+    };
     let out = args.out.clone().unwrap_or_else(|| {
-        let short = source.name.rsplit('/').next().unwrap_or("model");
-        PathBuf::from(format!("{short}-{}.snap", precision.name()))
+        let short = name.rsplit('/').next().unwrap_or("model");
+        let kind = if onnx.is_some() { "onnx" } else { precision.name() };
+        PathBuf::from(format!("{short}-{kind}.snap"))
     });
-    if let Some(parent) = out.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        std::fs::create_dir_all(parent)
-            .with_context(|| format!("cannot create {}", parent.display()))?;
-    }
-    let options = PackOptions {
-        spec: SpecOptions {
-            name: args.name.clone().unwrap_or(source.name),
-            template: args.template.clone(),
-            max_length: args.max_length.map(NonZeroUsize::get),
-        },
-        precision,
-        isa: if args.isa == "native" { isa::NATIVE.to_owned() } else { args.isa.clone() },
-        outliers: match args.outliers {
-            OutliersArg::Auto => Outliers::Auto,
-            OutliersArg::Off => Outliers::Off,
-        },
+    let spec = SpecOptions {
+        name: args.name.clone().unwrap_or(name),
+        template: args.template.clone(),
+        max_length: args.max_length.map(NonZeroUsize::get),
     };
     let bar = progress::bytes("pack");
-    let packed = defrost_inference::pack(&checkpoint, &options, &out, &mut |done, total| {
-        progress::advance(&bar, done, total);
-    })?;
+    let mut show = |done, total| progress::advance(&bar, done, total);
+    let make_room = || {
+        let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty());
+        parent.map_or(Ok(()), |parent| {
+            std::fs::create_dir_all(parent)
+                .with_context(|| format!("cannot create {}", parent.display()))
+        })
+    };
+    let root = if let Some(onnx) = onnx {
+        make_room()?;
+        defrost_inference::pack_onnx(&onnx, &spec, &out, &mut show)?
+    } else {
+        let checkpoint = Checkpoint::open(&source.dir)?;
+        make_room()?;
+        let isa = if args.isa == "native" { isa::NATIVE.to_owned() } else { args.isa.clone() };
+        let outliers = match args.outliers {
+            OutliersArg::Auto => Outliers::Auto,
+            OutliersArg::Off => Outliers::Off,
+        };
+        let options = PackOptions { spec, precision, isa, outliers };
+        defrost_inference::pack(&checkpoint, &options, &out, &mut show)?.root
+    };
     bar.finish_and_clear();
-    Ok((packed, out))
+    Ok((root, out))
+}
+
+fn folder_name(folder: &Path) -> Option<String> {
+    let folder = folder.canonicalize().ok()?;
+    Some(folder.file_name()?.to_string_lossy().into_owned())
 }

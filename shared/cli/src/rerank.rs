@@ -9,6 +9,7 @@ use defrost_loader::Location;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::backend::BackendArgs;
 use crate::http;
 use crate::place::RestoreArgs;
 use crate::print::say;
@@ -48,6 +49,8 @@ pub(crate) struct Args {
     num_threads: Option<usize>,
     #[command(flatten)]
     restore: RestoreArgs,
+    #[command(flatten)]
+    backend: BackendArgs,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -128,7 +131,7 @@ fn score<'a>(
     let options = RerankerOptions {
         max_length: args.max_length,
         num_threads: args.num_threads,
-        ..RerankerOptions::default()
+        ..args.backend.options(&args.restore)
     };
     let reranker = Reranker::load(&snapshot, &options)?;
     let scores = reranker.score(requests, &|| false)?;

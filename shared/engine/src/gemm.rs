@@ -3,87 +3,50 @@
 //! A task is one panel (64 channels) by a run of rows. Inside a task, tiles of up to [`TILE_ROWS`]
 //! rows keep their 6 x 64 sums in registers over the whole inner dimension, then the *epilogue*
 //! turns sums into outputs while they are still in the first-level cache: scales and the offset of
-//! the unsigned code (int8), bias, activation, residual.
+//! the unsigned code (int8), bias, activation, residual. A SwiGLU layer multiplies a tile with the
+//! panel of its gate and with the one of its up projection and writes their product only.
 //!
 //! Every output is one sum over `k` in ascending order, whatever tile, task or thread it falls in.
-//! That is why a text's score never depends on the batch around it. Integer sums are equal in all
-//! kernel sets bit for bit; f32 sums use fused multiply-add where the processor has it.
+//! That is why a text's score never depends on the batch around it. Integer sums are exact, and f32
+//! sums are fused multiply-adds in the same order in all kernel sets, so these agree bit for bit.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avx_vnni;
 mod epilogue;
+#[cfg(target_arch = "x86_64")]
+mod fused;
 mod portable;
+mod shared_out;
+mod tile;
+
+use std::ops::Range;
 
 pub(crate) use epilogue::{Activation, Epilogue};
 use half::bf16;
+pub(crate) use shared_out::SharedOut;
+pub(crate) use tile::{TILE_ROWS, Tile, float_tile, int16_tile, peak};
+use tile::{bf16_tile, int8_tile};
 
-use crate::kernel::{Kernel, Set};
+use crate::kernel::Kernel;
 use crate::layout::{INT8_GROUP, PANEL};
 use crate::quantize::QuantizedRows;
 use crate::threads::Threads;
 
-/// Rows of a register tile; see [`PANEL`] for the count.
-pub(crate) const TILE_ROWS: usize = 6;
-
-/// Rows of a task. 192 rows of 4864 int8 inputs are 0.9 MB: they stay in the second-level cache
-/// (1 to 2 MB on servers with AVX-512) while panels stream past.
-const TASK_ROWS: usize = 192;
-
-/// Sums of one tile.
-pub(crate) type Tile<T> = [[T; PANEL]; TILE_ROWS];
+/// Bytes of activations that a task reads again for every panel: they stay in the second-level cache (1 to 2 MB on
+/// servers with AVX-512), with room for a panel that streams past.
+const TASK_BYTES: usize = 512 << 10;
+/// Rows of a task: enough to read a panel from the third-level cache once for many tiles, few enough to share the work.
+const TASK_TILES: std::ops::RangeInclusive<usize> = 16..=32;
 
 /// Where to run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Context<'a> {
     pub(crate) kernel: Kernel,
     pub(crate) threads: &'a Threads,
-}
-
-/// A mutable slice whose elements are written by several threads, each its own.
-pub(crate) struct SharedOut<'a, T> {
-    start: *mut T,
-    len: usize,
-    life: std::marker::PhantomData<&'a mut [T]>,
-}
-
-#[allow(unsafe_code, reason = "disjoint strided writes from worker threads")]
-mod shared_out {
-    use super::SharedOut;
-
-    // SAFETY: the pointer comes from an exclusive borrow that outlives this value, and the two
-    // methods below are the only access; T is plain data sent between threads.
-    unsafe impl<T: Send> Sync for SharedOut<'_, T> {}
-    // SAFETY: as above.
-    unsafe impl<T: Send> Send for SharedOut<'_, T> {}
-
-    impl<'a, T: Copy> SharedOut<'a, T> {
-        pub(crate) fn new(out: &'a mut [T]) -> Self {
-            Self { start: out.as_mut_ptr(), len: out.len(), life: std::marker::PhantomData }
-        }
-
-        /// Writes one element.
-        ///
-        /// # Safety
-        /// No other task may write or hold the same element at the same time.
-        pub(crate) unsafe fn write(&self, index: usize, value: T) {
-            assert!(index < self.len, "write outside of the output");
-            // SAFETY: in bounds of the exclusive borrow; alone by the caller's promise.
-            unsafe { self.start.add(index).write(value) }
-        }
-
-        /// A run of elements.
-        ///
-        /// # Safety
-        /// While the slice lives, no other task may hold a run that overlaps it.
-        #[allow(clippy::mut_from_ref, reason = "exclusive by the contract above")]
-        pub(crate) unsafe fn run(&self, start: usize, len: usize) -> &mut [T] {
-            assert!(start.checked_add(len).is_some_and(|end| end <= self.len), "run outside");
-            // SAFETY: in bounds of the exclusive borrow; disjoint by the caller's promise.
-            unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }
-        }
-    }
 }
 
 /// One int8 product: rows of activations against all panels.
@@ -95,6 +58,8 @@ pub(crate) struct Int8Product<'a> {
     pub(crate) scales: &'a [f32],
     /// `128 * sum(w)` of each channel, padded.
     pub(crate) offsets: &'a [i32],
+    /// Inputs of a channel.
+    pub(crate) k: usize,
 }
 
 /// Elements that float panels may hold.
@@ -104,7 +69,7 @@ pub(crate) enum FloatPanels<'a> {
     Bf16(&'a [bf16]),
 }
 
-/// `out[rows x n]` from quantised rows.
+/// `out` from quantised rows against `n` channels: a value a channel, or one of two for SwiGLU.
 pub(crate) fn int8(
     cx: Context<'_>,
     product: &Int8Product<'_>,
@@ -112,30 +77,56 @@ pub(crate) fn int8(
     epilogue: &Epilogue<'_>,
     out: &mut [f32],
 ) {
-    let stride = product.x.stride();
-    let rows = out.len() / n;
-    assert_eq!(product.x.data().len(), rows * stride, "activation rows");
-    assert_eq!(product.panels.len(), n.next_multiple_of(PANEL) * stride, "weight panels");
-    for_each_tile(cx.threads, rows, n, out, |panel, tile_rows, target| {
-        let weights = &product.panels[panel * PANEL * stride..][..PANEL * stride];
-        let x = &product.x.data()[tile_rows.start * stride..tile_rows.end * stride];
-        let count = tile_rows.len();
-        let mut sums: Tile<i32> = [[0; PANEL]; TILE_ROWS];
-        int8_tile(cx.kernel, x, count, weights, stride / INT8_GROUP, &mut sums);
-        epilogue::int8(
-            cx.kernel,
-            &sums,
-            &product.x.scales()[tile_rows],
-            &product.scales[panel * PANEL..][..PANEL],
-            &product.offsets[panel * PANEL..][..PANEL],
-            epilogue,
-            panel * PANEL,
-            target,
-        );
+    let (x, stride) = (product.x.data(), product.x.stride());
+    let depth = product.k.next_multiple_of(INT8_GROUP);
+    assert!(depth <= stride && x.len() == product.x.rows() * stride, "activation rows");
+    assert_eq!(product.panels.len(), n.next_multiple_of(PANEL) * depth, "weight panels");
+    assert_eq!(product.x.rows() * epilogue.outputs(n), out.len(), "output rows");
+    let multiply = |panel: usize, rows: &Range<usize>, sums: &mut Tile<i32>| {
+        let weights = &product.panels[panel * PANEL * depth..][..PANEL * depth];
+        let offsets = &product.offsets[panel * PANEL..][..PANEL];
+        let x = &x[rows.start * stride..rows.end * stride];
+        int8_tile(cx.kernel, x, stride, rows.len(), weights, offsets, sums);
+    };
+    let channels = |panel: usize| epilogue.channels(panel, Some(product.scales));
+    for_each_tile(cx.threads, n, stride, epilogue, out, |panel, rows, [first, second], target| {
+        let scales = &product.x.scales()[rows.clone()];
+        #[cfg(target_arch = "x86_64")]
+        if fused::runs(cx.kernel, epilogue) {
+            let operands = |panel: usize| fused::Operands {
+                x: &x[rows.start * stride..rows.end * stride],
+                stride,
+                panel: &product.panels[panel * PANEL * depth..][..PANEL * depth],
+                offsets: &product.offsets[panel * PANEL..][..PANEL],
+                row_scales: scales,
+                channels: channels(panel),
+            };
+            let up = (epilogue.activation == Activation::SwiGlu)
+                .then(|| operands(panel + n / 2 / PANEL));
+            let scratch = [bytemuck::cast_mut(first), bytemuck::cast_mut(second)];
+            fused::int8(&operands(panel), up.as_ref(), epilogue, scratch, target);
+            return;
+        }
+        multiply(panel, &rows, first);
+        if epilogue.activation == Activation::SwiGlu {
+            let up = panel + n / 2 / PANEL;
+            multiply(up, &rows, second);
+            epilogue::int8_gated(
+                cx.kernel,
+                first,
+                second,
+                scales,
+                channels(panel),
+                channels(up),
+                target,
+            );
+        } else {
+            epilogue::int8(cx.kernel, first, scales, channels(panel), epilogue, target);
+        }
     });
 }
 
-/// `out[rows x n]` from f32 rows of `k`.
+/// As [`int8`] from f32 rows of `k`.
 pub(crate) fn float(
     cx: Context<'_>,
     x: &[f32],
@@ -145,23 +136,40 @@ pub(crate) fn float(
     epilogue: &Epilogue<'_>,
     out: &mut [f32],
 ) {
-    let rows = out.len() / n;
-    assert_eq!(x.len(), rows * k, "activation rows");
-    for_each_tile(cx.threads, rows, n, out, |panel, tile_rows, target| {
-        let x = &x[tile_rows.start * k..tile_rows.end * k];
-        let mut sums: Tile<f32> = [[0.0; PANEL]; TILE_ROWS];
-        let count = tile_rows.len();
+    assert_eq!(x.len() / k * epilogue.outputs(n), out.len(), "output rows");
+    let multiply = |panel: usize, rows: &Range<usize>, sums: &mut Tile<f32>| {
+        let x = &x[rows.start * k..rows.end * k];
         match panels {
             FloatPanels::F32(panels) => {
                 let weights = &panels[panel * PANEL * k..][..PANEL * k];
-                float_tile(cx.kernel, x, k, count, weights, PANEL, &mut sums);
+                float_tile(cx.kernel, x, k, rows.len(), weights, PANEL, sums);
             }
             FloatPanels::Bf16(panels) => {
                 let weights = &panels[panel * PANEL * k..][..PANEL * k];
-                bf16_tile(cx.kernel, x, k, count, weights, &mut sums);
+                bf16_tile(cx.kernel, x, k, rows.len(), weights, sums);
             }
         }
-        epilogue::float(cx.kernel, &sums, count, epilogue, panel * PANEL, target);
+    };
+    let channels = |panel: usize| epilogue.channels(panel, None);
+    for_each_tile(cx.threads, n, 4 * k, epilogue, out, |panel, rows, [first, second], target| {
+        let (first, second) = (bytemuck::cast_mut(first), bytemuck::cast_mut(second));
+        multiply(panel, &rows, first);
+        let ones = &[1.0; TILE_ROWS][..rows.len()];
+        if epilogue.activation == Activation::SwiGlu {
+            let up = panel + n / 2 / PANEL;
+            multiply(up, &rows, second);
+            epilogue::float_gated(
+                cx.kernel,
+                first,
+                second,
+                ones,
+                channels(panel),
+                channels(up),
+                target,
+            );
+        } else {
+            epilogue::float(cx.kernel, first, ones, channels(panel), epilogue, target);
+        }
     });
 }
 
@@ -180,22 +188,36 @@ impl Target<'_> {
         // that target keeps its rows apart.
         unsafe { self.out.run(self.first + row * self.stride, self.width) }
     }
+
+    /// The first row's first value, for so many rows.
+    fn rows(&mut self, rows: usize) -> *mut f32 {
+        // The last one's bounds are those of all.
+        let _ = self.row(rows.saturating_sub(1));
+        self.row(0).as_mut_ptr()
+    }
 }
 
+/// Hands out every tile of the output with its panel and rows, and memory for two tiles of sums. A row of activations
+/// is `row_bytes` long.
 fn for_each_tile(
     threads: &Threads,
-    rows: usize,
     n: usize,
+    row_bytes: usize,
+    epilogue: &Epilogue<'_>,
     out: &mut [f32],
-    tile: impl Fn(usize, std::ops::Range<usize>, &mut Target<'_>) + Send + Sync,
+    tile: impl Fn(usize, Range<usize>, &mut [Tile<i32>; 2], &mut Target<'_>) + Send + Sync,
 ) {
+    let n = epilogue.outputs(n);
+    let rows = out.len() / n;
     let out = SharedOut::new(out);
     let panels = n.div_ceil(PANEL);
-    threads.for_each(panels * rows.div_ceil(TASK_ROWS), |task| {
+    let tiles = (TASK_BYTES / row_bytes / TILE_ROWS).clamp(*TASK_TILES.start(), *TASK_TILES.end());
+    let task_rows = tiles * TILE_ROWS;
+    threads.for_each(panels * rows.div_ceil(task_rows), |task| {
         let (block, panel) = (task / panels, task % panels);
-        let end = rows.min((block + 1) * TASK_ROWS);
-        let mut start = block * TASK_ROWS;
-        while start < end {
+        let end = rows.min((block + 1) * task_rows);
+        let mut sums = [[[0; PANEL]; TILE_ROWS]; 2];
+        for start in (block * task_rows..end).step_by(TILE_ROWS) {
             let stop = end.min(start + TILE_ROWS);
             let mut target = Target {
                 out: &out,
@@ -203,83 +225,9 @@ fn for_each_tile(
                 stride: n,
                 width: PANEL.min(n - panel * PANEL),
             };
-            tile(panel, start..stop, &mut target);
-            start = stop;
+            tile(panel, start..stop, &mut sums, &mut target);
         }
     });
-}
-
-/// `sums[r][c] = sum over k of x[r][k] * panel[k][c]` in i32. `x` holds `rows` rows of `4 * groups`
-/// unsigned codes; `panel` holds `groups` rows of 64 channels by 4.
-#[allow(unsafe_code, reason = "calls target_feature kernels that Kernel proves runnable")]
-fn int8_tile(
-    kernel: Kernel,
-    x: &[u8],
-    rows: usize,
-    panel: &[i8],
-    groups: usize,
-    sums: &mut Tile<i32>,
-) {
-    assert!(rows <= TILE_ROWS && x.len() >= rows * groups * 4 && panel.len() >= groups * PANEL * 4);
-    match kernel.set() {
-        // SAFETY: `Kernel` proves the features; the slices were just checked.
-        #[cfg(target_arch = "x86_64")]
-        Set::Avx512Vnni => unsafe { avx512::int8_tile(x, rows, panel, groups, sums) },
-        // SAFETY: as above.
-        #[cfg(target_arch = "x86_64")]
-        Set::Avx2 => unsafe { avx2::int8_tile(x, rows, panel, groups, sums) },
-        Set::Portable => portable::int8_tile(x, rows, panel, groups, sums),
-    }
-}
-
-/// `sums[r][c] = sum over k of x[r][k] * panel[k][c]` in f32, for `c` below `width` (16, 32, 48 or
-/// 64). Row `r` of `x` starts at `r * stride` and has as many values as `panel` has rows.
-#[allow(unsafe_code, reason = "calls target_feature kernels that Kernel proves runnable")]
-pub(crate) fn float_tile(
-    kernel: Kernel,
-    x: &[f32],
-    stride: usize,
-    rows: usize,
-    panel: &[f32],
-    width: usize,
-    sums: &mut Tile<f32>,
-) {
-    let k = panel.len() / width;
-    assert!(rows <= TILE_ROWS && (rows == 0 || x.len() >= (rows - 1) * stride + k));
-    assert!(width.is_multiple_of(16) && width <= PANEL && panel.len() == k * width);
-    match kernel.set() {
-        // SAFETY: `Kernel` proves the features; the slices were just checked.
-        #[cfg(target_arch = "x86_64")]
-        Set::Avx512Vnni => unsafe { avx512::float_tile(x, stride, rows, panel, width, k, sums) },
-        // SAFETY: as above.
-        #[cfg(target_arch = "x86_64")]
-        Set::Avx2 => unsafe { avx2::float_tile(x, stride, rows, panel, width, k, sums) },
-        Set::Portable => portable::float_tile(x, stride, rows, panel, width, k, sums),
-    }
-}
-
-/// As [`float_tile`] over a panel of 64 bf16 channels, widened on the way.
-#[allow(unsafe_code, reason = "calls target_feature kernels that Kernel proves runnable")]
-fn bf16_tile(
-    kernel: Kernel,
-    x: &[f32],
-    stride: usize,
-    rows: usize,
-    panel: &[bf16],
-    sums: &mut Tile<f32>,
-) {
-    let k = panel.len() / PANEL;
-    assert!(rows <= TILE_ROWS && (rows == 0 || x.len() >= (rows - 1) * stride + k));
-    let panel: &[u16] = bytemuck::cast_slice(panel);
-    match kernel.set() {
-        // SAFETY: `Kernel` proves the features; the slices were just checked.
-        #[cfg(target_arch = "x86_64")]
-        Set::Avx512Vnni => unsafe { avx512::bf16_tile(x, stride, rows, panel, k, sums) },
-        // SAFETY: as above.
-        #[cfg(target_arch = "x86_64")]
-        Set::Avx2 => unsafe { avx2::bf16_tile(x, stride, rows, panel, k, sums) },
-        Set::Portable => portable::bf16_tile(x, stride, rows, panel, k, sums),
-    }
 }
 
 #[cfg(test)]

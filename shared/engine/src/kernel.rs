@@ -14,6 +14,8 @@ pub(crate) enum Set {
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni,
     #[cfg(target_arch = "x86_64")]
+    AvxVnni,
+    #[cfg(target_arch = "x86_64")]
     Avx2,
     Portable,
 }
@@ -38,6 +40,9 @@ impl Kernel {
                 sets.push(Self(Set::Avx512Vnni));
             }
             if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                if is_x86_feature_detected!("avxvnni") {
+                    sets.push(Self(Set::AvxVnni));
+                }
                 sets.push(Self(Set::Avx2));
             }
         }
@@ -50,11 +55,13 @@ impl Kernel {
         Self::available().into_iter().find(|kernel| kernel.name() == name)
     }
 
-    /// `avx512-vnni`, `avx2` or `portable`.
+    /// `avx512-vnni`, `avx-vnni`, `avx2` or `portable`.
     pub fn name(self) -> &'static str {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             Set::Avx512Vnni => "avx512-vnni",
+            #[cfg(target_arch = "x86_64")]
+            Set::AvxVnni => "avx-vnni",
             #[cfg(target_arch = "x86_64")]
             Set::Avx2 => "avx2",
             Set::Portable => "portable",
@@ -68,8 +75,9 @@ impl Kernel {
 
 /// Compiles one plain-Rust function body once per kernel set and calls the right one.
 ///
-/// The body must use neither `mul_add` nor intrinsics: then all versions round alike and give the
-/// same bits, and only the width of the vectors the compiler uses differs.
+/// The body must not use intrinsics: then all versions round alike and give the same bits, and only
+/// the width of the vectors the compiler uses differs. `mul_add` is one rounding everywhere: one
+/// instruction in the vector sets and on arm64, a call in the portable set of x86-64.
 macro_rules! per_kernel {
     ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $body:block) => {
         $(#[$doc])*
@@ -89,7 +97,9 @@ macro_rules! per_kernel {
                 $crate::kernel::Set::Avx512Vnni => unsafe { avx512($($arg),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
-                $crate::kernel::Set::Avx2 => unsafe { avx2($($arg),*) },
+                $crate::kernel::Set::AvxVnni | $crate::kernel::Set::Avx2 => unsafe {
+                    avx2($($arg),*);
+                },
                 $crate::kernel::Set::Portable => body($($arg),*),
             }
         }

@@ -26,6 +26,7 @@
 
 mod attention;
 mod batch;
+mod buffer;
 mod config;
 mod error;
 mod gate;
@@ -33,6 +34,8 @@ mod gemm;
 mod kernel;
 pub mod layout;
 mod math;
+#[doc(hidden)]
+pub mod measure;
 mod model;
 mod norm;
 pub mod plan;

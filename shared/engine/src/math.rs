@@ -1,76 +1,124 @@
 //! Elementary functions on f32, written so that compilers vectorise them.
 //!
-//! Only additions, multiplications, comparisons and bit shifts, in a fixed order: every kernel set
-//! computes the same bits. Rounding to integers adds and subtracts `1.5 * 2^23`, which leaves the
+//! Only additions, multiplications, both fused, comparisons and bit shifts, in a fixed order: every
+//! kernel set computes the same bits. Rounding to integers adds and subtracts `1.5 * 2^23`, which leaves the
 //! nearest integer (ties to even) in the low mantissa bits on every processor.
 
 /// `1.5 * 2^23`: adding it to |x| < 2^22 rounds x to an integer.
 pub(crate) const ROUND: f32 = 12_582_912.0;
 
-/// e^x with about 2 ulp, for x in [-87, 88]; clamped outside, NaN stays NaN.
-///
-/// Range reduction `x = n ln 2 + r`, then the degree-5 polynomial of Cephes' `expf`.
+/// ln 2 in two parts, the first of few bits, so that its multiples are exact.
+pub(crate) const LN2_HIGH: f32 = 0.693_359_375;
+#[allow(clippy::excessive_precision, reason = "the published digits")]
+pub(crate) const LN2_LOW: f32 = -2.121_944_4e-4;
+
+/// The polynomial of Cephes' `expf`, highest degree first.
+#[allow(clippy::excessive_precision, reason = "the published coefficients")]
+pub(crate) const EXP: [f32; 8] = [
+    1.987_569_15e-4,
+    1.398_199_95e-3,
+    8.333_451_9e-3,
+    4.166_579_6e-2,
+    1.666_666_55e-1,
+    5.000_000_1e-1,
+    1.0,
+    1.0,
+];
+
+/// Numerator, over x, of the rational approximation of erf on [-4, 4] that Eigen and XLA use, highest degree first.
+#[allow(clippy::excessive_precision, reason = "the published coefficients")]
+pub(crate) const ERF_NUMERATOR: [f32; 7] = [
+    -2.726_142_3e-10,
+    2.770_681_4e-8,
+    -2.101_024_e-6,
+    -5.692_506_4e-5,
+    -7.349_906_3e-4,
+    -2.954_599_8e-3,
+    -1.609_603_3e-2,
+];
+
+/// Its denominator.
+#[allow(clippy::excessive_precision, reason = "the published coefficients")]
+pub(crate) const ERF_DENOMINATOR: [f32; 5] =
+    [-1.456_607_2e-5, -2.133_740_6e-4, -1.682_827e-3, -7.373_329e-3, -1.426_474e-2];
+
+/// Horner's rule with one rounding a step.
 #[inline(always)]
-#[allow(clippy::excessive_precision, reason = "the published digits of ln 2 in two parts")]
-pub(crate) fn exp(x: f32) -> f32 {
-    const LN2_HIGH: f32 = 0.693_359_375;
-    const LN2_LOW: f32 = -2.121_944_4e-4;
-    let x = x.clamp(-87.0, 88.0);
-    let shifted = x * std::f32::consts::LOG2_E + ROUND;
-    let n = shifted - ROUND;
-    let r = x - n * LN2_HIGH - n * LN2_LOW;
-    let mut p = 1.987_569_15e-4;
-    p = p * r + 1.398_199_95e-3;
-    p = p * r + 8.333_451_9e-3;
-    p = p * r + 4.166_579_6e-2;
-    p = p * r + 1.666_666_55e-1;
-    p = p * r + 5.000_000_1e-1;
-    let fraction = p * r * r + r + 1.0;
-    // The integer n sits in the low bits of `shifted`; move it to the exponent.
-    let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(0x3f80_0000));
-    fraction * power
+fn polynomial<const N: usize>(coefficients: [f32; N], x: f32) -> f32 {
+    let mut sum = coefficients[0];
+    for coefficient in &coefficients[1..] {
+        sum = sum.mul_add(x, *coefficient);
+    }
+    sum
 }
 
-/// The error function within 8e-7: the rational approximation on [-4, 4] that Eigen and XLA
-/// use (odd numerator of degree 13 over even denominator of degree 8).
+/// e^x with about 2 ulp, for x in [-87, 88]; clamped outside, NaN stays NaN.
+///
+/// Range reduction `x = n ln 2 + r`, then a polynomial.
 #[inline(always)]
+pub(crate) fn exp(x: f32) -> f32 {
+    let x = x.clamp(-87.0, 88.0);
+    let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
+    let n = shifted - ROUND;
+    let r = n.mul_add(-LN2_LOW, n.mul_add(-LN2_HIGH, x));
+    // The integer n sits in the low bits of `shifted`; move it to the exponent.
+    let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(0x3f80_0000));
+    polynomial(EXP, r) * power
+}
+
+/// The polynomial of Cephes' `exp2f` on [-0.5, 0.5], highest degree first.
 #[allow(clippy::excessive_precision, reason = "the published coefficients")]
+pub(crate) const EXP2: [f32; 7] = [
+    1.535_336_2e-4,
+    1.339_887_44e-3,
+    9.618_437_36e-3,
+    5.550_332_47e-2,
+    2.402_264_79e-1,
+    6.931_472_03e-1,
+    1.0,
+];
+
+/// Below this 2^x is taken for zero; it would not be a normal number.
+pub(crate) const LEAST_EXP2: f32 = -126.0;
+
+/// 2^x with about 2 ulp, for x up to 127; exactly 0 below -126, NaN stays NaN.
+#[inline(always)]
+pub(crate) fn exp2(x: f32) -> f32 {
+    let shifted = x + ROUND;
+    let r = x - (shifted - ROUND);
+    let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(0x3f80_0000));
+    let value = polynomial(EXP2, r) * power;
+    if x < LEAST_EXP2 { 0.0 } else { value }
+}
+
+/// The error function within 8e-7.
+#[inline(always)]
 pub(crate) fn erf(x: f32) -> f32 {
     let x = x.clamp(-4.0, 4.0);
     let x2 = x * x;
-    let mut p = -2.726_142_3e-10;
-    p = p * x2 + 2.770_681_4e-8;
-    p = p * x2 - 2.101_024_e-6;
-    p = p * x2 - 5.692_506_4e-5;
-    p = p * x2 - 7.349_906_3e-4;
-    p = p * x2 - 2.954_599_8e-3;
-    p = p * x2 - 1.609_603_3e-2;
-    let mut q = -1.456_607_2e-5;
-    q = q * x2 - 2.133_740_6e-4;
-    q = q * x2 - 1.682_827e-3;
-    q = q * x2 - 7.373_329e-3;
-    q = q * x2 - 1.426_474e-2;
-    x * p / q
+    x * polynomial(ERF_NUMERATOR, x2) / polynomial(ERF_DENOMINATOR, x2)
 }
 
 /// `x Phi(x)`, the exact GELU of BERT.
 #[inline(always)]
 pub(crate) fn gelu(x: f32) -> f32 {
-    0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2))
+    let half = 0.5 * x;
+    half.mul_add(erf(x * std::f32::consts::FRAC_1_SQRT_2), half)
 }
 
 /// `x sigmoid(x)`, the activation of Qwen's gate.
 #[inline(always)]
 pub(crate) fn silu(x: f32) -> f32 {
-    x / (1.0 + exp(-x))
+    x / (1.0 + exp(-0.0 - x))
 }
 
 /// Lanes of a reduction. Partial sums are kept in this many independent lanes and folded at the
 /// end in a fixed order, so vector width changes the speed, not the result.
 const LANES: usize = 16;
 
+/// Folds lanes in a fixed order.
 #[inline(always)]
-fn fold(lanes: [f32; LANES], combine: impl Fn(f32, f32) -> f32) -> f32 {
+pub(crate) fn fold(lanes: [f32; LANES], combine: impl Fn(f32, f32) -> f32) -> f32 {
     let mut lanes = lanes;
     let mut width = LANES / 2;
     while width > 0 {
@@ -132,6 +180,19 @@ mod tests {
         assert!(exp(f32::NAN).is_nan());
         assert_eq!(exp(0.0).to_bits(), 1.0f32.to_bits());
         assert!(exp(-1e30) < 1e-37 && exp(1e30).is_finite());
+    }
+
+    #[test]
+    fn exp2_is_within_two_ulp() {
+        for x in grid(-126.0, 127.0) {
+            let exact = f64::from(x).exp2();
+            assert!((f64::from(exp2(x)) - exact).abs() <= 2.5e-7 * exact, "exp2({x})");
+        }
+        assert!(exp2(f32::NAN).is_nan());
+        assert_eq!(exp2(0.0).to_bits(), 1.0f32.to_bits());
+        for x in [-126.1, -1e30, f32::NEG_INFINITY] {
+            assert_eq!(exp2(x).to_bits(), 0);
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod encoder;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::attention::{Heads, Span};
+use crate::buffer::Buffer;
 use crate::gemm::{Activation, Context};
 use crate::kernel::Kernel;
 use crate::quantize::QuantizedRows;
@@ -69,24 +70,16 @@ impl HeadWeights {
 #[derive(Debug, Default)]
 struct Buffers {
     /// Hidden states, one row a token.
-    x: Vec<f32>,
+    x: Buffer<f32>,
     /// Normed hidden states (decoders).
-    normed: Vec<f32>,
-    qkv: Vec<f32>,
-    attended: Vec<f32>,
+    normed: Buffer<f32>,
+    qkv: Buffer<f32>,
+    attended: Buffer<f32>,
     /// Inner rows of the feed-forward layer.
-    inner: Vec<f32>,
-    gated: Vec<f32>,
+    inner: Buffer<f32>,
+    gated: Buffer<f32>,
     quantized: QuantizedRows,
     rotations: crate::rope::Rotations,
-}
-
-/// The first `len` values of a buffer that grows and never shrinks.
-fn slot(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
-    if buffer.len() < len {
-        buffer.resize(len, 0.0);
-    }
-    &mut buffer[..len]
 }
 
 impl Model {
@@ -225,8 +218,10 @@ fn spans(batch: &Batch, head: Head, last_layer: bool) -> Vec<Span> {
         .sequences()
         .enumerate()
         .map(|(at, tokens)| match head.reads(tokens.len()) {
-            Some(row) if last_layer => Span { tokens, queries: row..row + 1, out: at },
-            _ => Span { queries: 0..tokens.len(), out: tokens.start, tokens },
+            Some(row) if last_layer => {
+                Span { prefix: 0..0, tokens, queries: row..row + 1, out: at }
+            }
+            _ => Span { prefix: 0..0, queries: 0..tokens.len(), out: tokens.start, tokens },
         })
         .collect()
 }

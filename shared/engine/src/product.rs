@@ -47,6 +47,7 @@ impl Int8Matrix {
             panels: &self.panels,
             scales: &self.scales,
             offsets: &self.offsets,
+            k: self.k,
         };
         let mut out = vec![0.0; x.len() / self.k * self.n];
         let cx = Context { kernel, threads };

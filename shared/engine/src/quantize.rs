@@ -5,7 +5,11 @@
 //! gets the scale NaN, so that everything computed from it is NaN and is refused at the end instead
 //! of passing as a plausible number.
 
-use crate::kernel::{Kernel, per_kernel};
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
+use crate::buffer::Buffer;
+use crate::kernel::{Kernel, Set, per_kernel};
 use crate::layout::INT8_GROUP;
 use crate::math::ROUND;
 use crate::threads::Threads;
@@ -16,9 +20,9 @@ const ROWS_PER_TASK: usize = 32;
 /// Quantised rows, each padded to a whole number of groups.
 #[derive(Debug, Default)]
 pub(crate) struct QuantizedRows {
-    data: Vec<u8>,
+    data: Buffer<u8>,
     scales: Vec<f32>,
-    k: usize,
+    stride: usize,
 }
 
 impl QuantizedRows {
@@ -26,16 +30,15 @@ impl QuantizedRows {
     #[allow(unsafe_code, reason = "writes of scales, each row by its own task")]
     pub(crate) fn fill(&mut self, kernel: Kernel, threads: &Threads, rows: &[f32], k: usize) {
         let count = rows.len() / k;
-        self.k = k.next_multiple_of(INT8_GROUP);
-        let stride = self.k;
-        self.data.resize(count * stride, 128);
+        self.stride = stride(k);
+        let stride = self.stride;
+        self.data.resize(count * stride);
         self.scales.resize(count, 0.0);
         let scales = crate::gemm::SharedOut::new(&mut self.scales);
         threads.for_each_chunk(&mut self.data, ROWS_PER_TASK * stride, |task, data| {
             for (row, quantized) in data.chunks_exact_mut(stride).enumerate() {
                 let at = task * ROWS_PER_TASK + row;
-                let mut scale = 0.0;
-                quantize(kernel, &rows[at * k..][..k], quantized, &mut scale);
+                let scale = quantize(kernel, &rows[at * k..][..k], quantized);
                 // SAFETY: each row belongs to one task.
                 unsafe { scales.write(at, scale) }
             }
@@ -54,37 +57,84 @@ impl QuantizedRows {
 
     /// Bytes from one row to the next.
     pub(crate) fn stride(&self) -> usize {
-        self.k
+        self.stride
+    }
+
+    /// Number of rows.
+    pub(crate) fn rows(&self) -> usize {
+        self.scales.len()
     }
 }
 
+/// Rows start on cache lines, and not at distances of 4096 bytes: six rows of a tile that fall into the same set of
+/// the first-level cache push each other out.
+fn stride(k: usize) -> usize {
+    let lines = k.next_multiple_of(INT8_GROUP).div_ceil(64);
+    (lines + usize::from(lines.is_multiple_of(2))) * 64
+}
+
+/// Quantises one row and returns its scale; `codes` may be longer (its tail is set to the code of zero).
+#[allow(unsafe_code, reason = "calls target_feature functions that Kernel proves runnable")]
+pub(crate) fn quantize(kernel: Kernel, row: &[f32], codes: &mut [u8]) -> f32 {
+    #[cfg(target_arch = "x86_64")]
+    if kernel.set() == Set::Avx512Vnni {
+        // SAFETY: `Kernel` proves the features.
+        let largest = unsafe { avx512::largest_magnitude(row) };
+        let rest = row.len() - row.len() % avx512::STEP;
+        let (scale, inverse) = scale(largest.max(largest_magnitude(&row[rest..])));
+        // SAFETY: as above.
+        let done = unsafe { avx512::encode(row, inverse, codes) };
+        encode(&row[done..], inverse, &mut codes[done..]);
+        return scale;
+    }
+    let mut found = 0.0;
+    plain(kernel, row, codes, &mut found);
+    found
+}
+
 per_kernel! {
-    /// Quantises one row; `quantized` may be longer (its tail is set to the code of zero).
-    fn quantize(row: &[f32], quantized: &mut [u8], scale: &mut f32) {
-        // Absolute values compare like integers, and NaN and infinity are the largest of them.
-        let mut lanes = [0u32; 16];
-        let runs = row.chunks_exact(16);
-        for (lane, value) in lanes.iter_mut().zip(runs.remainder()) {
-            *lane = value.to_bits() & 0x7fff_ffff;
-        }
-        for run in runs {
-            for (lane, value) in lanes.iter_mut().zip(run) {
-                *lane = (*lane).max(value.to_bits() & 0x7fff_ffff);
-            }
-        }
-        let max = f32::from_bits(lanes.into_iter().fold(0, u32::max));
-        *scale = if max.is_finite() { max / 127.0 } else { f32::NAN };
-        // Below this, 127 / max overflows; such a row is zero for every purpose.
-        let inverse = if max > 1e-36 && max.is_finite() { 127.0 / max } else { 0.0 };
-        for (code, &value) in quantized.iter_mut().zip(row) {
-            let rounded = (value * inverse + ROUND).to_bits();
-            // The low byte of the shifted mantissa is q in two's complement; + 128 flips its sign bit.
-            *code = (rounded & 0xff) as u8 ^ 0x80;
-        }
-        for code in quantized.iter_mut().skip(row.len()) {
-            *code = 0x80;
+    fn plain(row: &[f32], codes: &mut [u8], found: &mut f32) {
+        let (scale, inverse) = scale(largest_magnitude(row));
+        *found = scale;
+        encode(row, inverse, codes);
+    }
+}
+
+/// Absolute values compare like integers, and NaN and infinity are the largest of them.
+#[inline(always)]
+fn largest_magnitude(row: &[f32]) -> u32 {
+    let mut lanes = [0u32; 16];
+    let runs = row.chunks_exact(16);
+    for (lane, value) in lanes.iter_mut().zip(runs.remainder()) {
+        *lane = value.to_bits() & 0x7fff_ffff;
+    }
+    for run in runs {
+        for (lane, value) in lanes.iter_mut().zip(run) {
+            *lane = (*lane).max(value.to_bits() & 0x7fff_ffff);
         }
     }
+    lanes.into_iter().fold(0, u32::max)
+}
+
+/// A row's scale, and what its values are multiplied with.
+#[inline(always)]
+fn scale(largest: u32) -> (f32, f32) {
+    let max = f32::from_bits(largest);
+    let scale = if max.is_finite() { max / 127.0 } else { f32::NAN };
+    // Below this, 127 / max overflows; such a row is zero for every purpose.
+    let inverse = if max > 1e-36 && max.is_finite() { 127.0 / max } else { 0.0 };
+    (scale, inverse)
+}
+
+#[inline(always)]
+fn encode(row: &[f32], inverse: f32, codes: &mut [u8]) {
+    let (codes, tail) = codes.split_at_mut(row.len());
+    for (code, &value) in codes.iter_mut().zip(row) {
+        let rounded = (value * inverse + ROUND).to_bits();
+        // The low byte of the shifted mantissa is q in two's complement; + 128 flips its sign bit.
+        *code = (rounded & 0xff) as u8 ^ 0x80;
+    }
+    tail.fill(0x80);
 }
 
 #[cfg(test)]
@@ -123,7 +173,7 @@ mod tests {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             assert!(run(Kernel::detect(), &[1.0, bad, 2.0]).1.is_nan());
         }
-        assert_eq!(run(Kernel::detect(), &[0.0, -0.0]), (vec![128; 4], 0.0));
-        assert_eq!(run(Kernel::detect(), &[1e-42]).0, vec![128; 4]);
+        assert_eq!(run(Kernel::detect(), &[0.0, -0.0]), (vec![128; 64], 0.0));
+        assert_eq!(run(Kernel::detect(), &[1e-42]).0, vec![128; 64]);
     }
 }

@@ -1,6 +1,7 @@
 //! Rotary position embedding (Su et al., 2021) in the half-split form of the Hugging Face models.
 
 use crate::gemm::Context;
+use crate::kernel::{Kernel, per_kernel};
 use crate::norm::rms_norm_row;
 
 /// Cosines and sines for positions `0..len`, computed in f32 as `transformers` does.
@@ -26,10 +27,16 @@ impl Rotations {
         }
     }
 
-    fn apply(&self, head: &mut [f32], position: usize) {
-        let (low, high) = head.split_at_mut(self.half);
-        let cos = &self.cos[position * self.half..][..self.half];
-        let sin = &self.sin[position * self.half..][..self.half];
+    fn apply(&self, kernel: Kernel, head: &mut [f32], position: usize) {
+        let at = position * self.half..(position + 1) * self.half;
+        turn(kernel, head, &self.cos[at.clone()], &self.sin[at]);
+    }
+}
+
+per_kernel! {
+    /// Turns each pair of a value of the lower and one of the upper half.
+    fn turn(head: &mut [f32], cos: &[f32], sin: &[f32]) {
+        let (low, high) = head.split_at_mut(cos.len());
         for (((low, high), &cos), &sin) in low.iter_mut().zip(high).zip(cos).zip(sin) {
             let (a, b) = (*low, *high);
             *low = a * cos - b * sin;
@@ -69,7 +76,7 @@ pub(crate) fn rotate(
                     let weight = if at < heads.queries { norm.query } else { norm.key };
                     rms_norm_row(cx.kernel, head, weight, norm.eps);
                 }
-                rotations.apply(head, position);
+                rotations.apply(cx.kernel, head, position);
             }
         }
     });

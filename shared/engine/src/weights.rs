@@ -12,9 +12,12 @@ use bytes::Bytes;
 use half::bf16;
 
 use crate::Error;
+use crate::attention::Arithmetic;
+use crate::buffer::Buffer;
 use crate::gate::{Gate, Open};
 use crate::gemm::{self, Activation, Context, Epilogue, FloatPanels, Int8Product};
 use crate::layout::{INT8_GROUP, PANEL, PANEL64, ROW_MAJOR, panel_len};
+use crate::norm::swiglu_row;
 use crate::quantize::QuantizedRows;
 
 /// Element types the engine reads.
@@ -200,6 +203,14 @@ impl Linear {
         self.n
     }
 
+    /// How to go on with its outputs: as exactly as its weights are stored.
+    pub(crate) fn arithmetic(&self) -> Arithmetic {
+        match self.panels {
+            Panels::Int8 { .. } => Arithmetic::Int16,
+            Panels::Bf16(_) | Panels::F32(_) => Arithmetic::Float,
+        }
+    }
+
     /// Fills `out` with one row of outputs per row of `x`; `accumulate` adds to it instead.
     pub(crate) fn run(
         &self,
@@ -220,6 +231,7 @@ impl Linear {
                     panels: weights.as_slice(),
                     scales: scales.as_slice(),
                     offsets: offsets.as_slice(),
+                    k: self.k,
                 };
                 gemm::int8(cx, &product, self.n, &epilogue, out);
             }
@@ -232,6 +244,30 @@ impl Linear {
                 gemm::float(cx, x, self.k, panels, self.n, &epilogue, out);
             }
         }
+    }
+}
+
+impl Linear {
+    /// `silu(gate) * up` of a layer whose first half of channels is the gate. Where that half does not end with a
+    /// panel, which is so in toy models only, by way of `both`.
+    pub(crate) fn run_gated(
+        &self,
+        cx: Context<'_>,
+        x: &[f32],
+        both: &mut Buffer<f32>,
+        quantized: &mut QuantizedRows,
+        out: &mut [f32],
+    ) {
+        let half = self.n / 2;
+        if half.is_multiple_of(PANEL) {
+            self.run(cx, x, Activation::SwiGlu, false, quantized, out);
+            return;
+        }
+        let both = both.slot(2 * out.len());
+        self.run(cx, x, Activation::Identity, false, quantized, both);
+        cx.threads.for_each_chunk(out, half, |row, out| {
+            swiglu_row(cx.kernel, &both[row * self.n..][..self.n], out);
+        });
     }
 }
 

@@ -36,6 +36,9 @@ pub enum Error {
     /// The snapshot or checkpoint is not one this version can run.
     #[error("{0}")]
     Model(String),
+    /// ONNX Runtime could not be opened, or refused a model or a batch.
+    #[error("ONNX Runtime: {0}")]
+    Runtime(String),
     /// The tokenizer refused its file or a text.
     #[error("tokenizer: {0}")]
     Tokenizer(String),

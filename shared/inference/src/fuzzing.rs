@@ -59,9 +59,13 @@ pub fn tokenizer(input: &[u8]) {
             assert!(text.starts_with(prefix) && (cut || prefix == text));
         }
     }
-    if let (Ok(first), Ok(second)) = (tokenizer.encode(text, 8), tokenizer.encode(TEXT, 8)) {
-        let _ = tokenizer.single(first.clone());
-        let _ = tokenizer.pair(first, second);
+    if let Ok(second) = tokenizer.ids(TEXT, 8) {
+        let _ = tokenizer.single(&ids);
+        let _ = tokenizer.pair(&ids, &second);
+    }
+    if let Ok(image) = defrost_tokenizer::compile(json) {
+        let compiled = TextTokenizer::from_image(image.into()).expect("of this version");
+        assert_eq!(compiled.ids(text, usize::MAX).expect("without fail"), ids, "{text:?}");
     }
 }
 

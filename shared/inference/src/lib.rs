@@ -11,11 +11,15 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod isa;
+mod onnx;
+#[cfg(feature = "ort")]
+mod ort;
 mod pack;
 mod prompt;
 mod quality;
 mod reranker;
 mod restore;
+mod runner;
 mod score;
 mod snapshot_weights;
 mod spec;
@@ -24,12 +28,16 @@ mod tokenizer;
 
 pub use encode::Precision;
 pub use error::Error;
+pub use onnx::{OnnxSource, pack_onnx};
+#[cfg(feature = "ort")]
+pub use ort::OrtOptions;
 pub use pack::{PackOptions, Packed, pack};
 pub use quality::{Outliers, summary as quality_summary};
 pub use reranker::{
     LoadTimings, ModelInfo, Reranker, RerankerOptions, Score, ScoreRequest, Truncation,
 };
 pub use restore::{RestoreOptions, default_cache, restore};
+pub use runner::BackendKind;
 pub use score::{Normalization, RerankerKind};
 pub use spec::checkpoint::SpecOptions;
 pub use spec::{ModelSpec, Template};

@@ -22,8 +22,12 @@ use crate::spec::checkpoint::{SpecOptions, check_all_read, read};
 
 /// Name of the tensor that holds the bytes of tokenizer.json.
 pub(crate) const TOKENIZER: &str = "tokenizer.json";
+/// Name of the tensor that holds the compiled tokenizer; absent where tokenizer.json has a part that is not compiled.
+pub(crate) const COMPILED_TOKENIZER: &str = "tokenizer.compiled";
 /// Layout tag of raw files.
-const FILE: &str = "file";
+pub(crate) const FILE: &str = "file";
+/// Layout tag of compiled tokenizers, which say their version themselves.
+const IMAGE: &str = "image";
 
 /// What to make of a checkpoint.
 #[derive(Debug, Clone)]
@@ -45,6 +49,9 @@ pub struct Packed {
     pub root: Root,
     /// What the snapshot says about the model.
     pub spec: ModelSpec,
+    /// Why the tokenizer is not in the snapshot in compiled form, if it is not: every start reads tokenizer.json then,
+    /// which takes up to a second.
+    pub tokenizer_not_compiled: Option<String>,
 }
 
 /// Packs the checkpoint directory into the file `out`. `progress` gets bytes done and in all.
@@ -65,17 +72,15 @@ pub fn pack(
     let source = read(checkpoint, &options.spec)?;
     let groups = plan(&source.spec.config, &source.naming);
     check_all_read(checkpoint, &groups)?;
+    let (compiled, tokenizer_not_compiled) = match defrost_tokenizer::compile(&source.tokenizer) {
+        Ok(image) => (Some(image), None),
+        Err(reason) => (None, Some(reason.to_string())),
+    };
+    let tokenizer = TokenizerFiles { json: &source.tokenizer, compiled: compiled.as_deref() };
     let calibrated = options.precision == Precision::Int8 && options.outliers == Outliers::Auto;
-    // Looking at a value takes about as long as packing it, so it counts like a byte of the file.
-    let (mut done, mut total) =
-        (0, packed_bytes(&source.spec, &groups, options, &source.tokenizer));
+    let mut done = 0;
     let treatment = if calibrated {
-        let layers = groups.iter().filter(|group| group.name.starts_with("layer."));
-        let looked_at: usize = layers
-            .flat_map(|group| &group.parts)
-            .map(|part| part.shape.iter().product::<usize>())
-            .sum();
-        total += looked_at as u64;
+        let total = expected_bytes(&source.spec, &groups, options, tokenizer);
         quality::decide(checkpoint, &source, &groups, &mut |values| {
             done += values as u64;
             progress(done, total);
@@ -85,14 +90,13 @@ pub fn pack(
     };
     let bf16 = treatment.report.bf16_parts();
     let encoding = Encoding { precision: options.precision, isa: &options.isa, bf16: &bf16 };
-    let mut snapshot_plan = snapshot_plan(&source.spec, &groups, encoding, source.tokenizer.len());
+    let mut snapshot_plan = snapshot_plan(&source.spec, &groups, encoding, tokenizer);
     if calibrated {
         snapshot_plan.meta.insert(quality::KEY.into(), treatment.report.to_string());
     }
-    total = done + total_bytes(&snapshot_plan);
+    let total = done + total_bytes(&snapshot_plan);
     let mut writer = SnapshotWriter::create(out, snapshot_plan)?;
-    writer.write(TOKENIZER, &source.tokenizer)?;
-    done += source.tokenizer.len() as u64;
+    done += tokenizer.write(&mut writer)?;
     progress(done, total);
     for group in &groups {
         // One group at a time bounds memory to the group's values, which is one layer or a table.
@@ -113,26 +117,57 @@ pub fn pack(
             }
         }
     }
-    Ok(Packed { root: writer.finish()?, spec: source.spec })
+    Ok(Packed { root: writer.finish()?, spec: source.spec, tokenizer_not_compiled })
 }
 
-/// The plan of a whole snapshot: the tokenizer's file first, then the groups in execution order.
+/// The tokenizer in its two forms. A start uses the compiled one, if it is there and of its own version; what else
+/// reads snapshots has the file.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TokenizerFiles<'a> {
+    /// The bytes of tokenizer.json.
+    pub(crate) json: &'a [u8],
+    /// What `defrost_tokenizer` makes of them.
+    pub(crate) compiled: Option<&'a [u8]>,
+}
+
+impl<'a> TokenizerFiles<'a> {
+    /// Name, layout and bytes of each tensor. The compiled form comes first: it is what a start waits for.
+    fn tensors(self) -> impl Iterator<Item = (&'static str, &'static str, &'a [u8])> {
+        let compiled = self.compiled.map(|bytes| (COMPILED_TOKENIZER, IMAGE, bytes));
+        compiled.into_iter().chain([(TOKENIZER, FILE, self.json)])
+    }
+
+    /// Writes all; gives the number of bytes.
+    pub(crate) fn write(self, writer: &mut SnapshotWriter) -> Result<u64, Error> {
+        let mut done = 0;
+        for (name, _, bytes) in self.tensors() {
+            writer.write(name, bytes)?;
+            done += bytes.len() as u64;
+        }
+        Ok(done)
+    }
+}
+
+/// The plan of a whole snapshot: the tokenizer first, then the groups in execution order.
 pub(crate) fn snapshot_plan(
     spec: &ModelSpec,
     groups: &[Group],
     encoding: Encoding<'_>,
-    tokenizer_len: usize,
+    tokenizer: TokenizerFiles<'_>,
 ) -> Plan {
     let files = SegmentPlan {
         name: "files".into(),
         sparse: false,
-        tensors: vec![TensorPlan {
-            name: TOKENIZER.into(),
-            dtype: Dtype::U8,
-            layout: FILE.into(),
-            shape: vec![tokenizer_len],
-            len: tokenizer_len,
-        }],
+        tensors: tokenizer
+            .tensors()
+            .map(|(name, layout, bytes)| TensorPlan {
+                name: name.into(),
+                dtype: Dtype::U8,
+                layout: layout.into(),
+                shape: vec![bytes.len()],
+                len: bytes.len(),
+            })
+            .collect(),
     };
     let segments = groups.iter().map(|group| SegmentPlan {
         name: group.name.clone(),
@@ -149,16 +184,22 @@ pub(crate) fn snapshot_plan(
     }
 }
 
-/// Bytes of the tensors if all of them are of the precision asked for.
-fn packed_bytes(
+/// What progress counts to before the decisions are known: a value that is looked at takes about as
+/// long as a byte that is written.
+fn expected_bytes(
     spec: &ModelSpec,
     groups: &[Group],
     options: &PackOptions,
-    tokenizer: &[u8],
+    tokenizer: TokenizerFiles<'_>,
 ) -> u64 {
     let bf16 = Report::default().bf16_parts();
     let encoding = Encoding { precision: options.precision, isa: &options.isa, bf16: &bf16 };
-    total_bytes(&snapshot_plan(spec, groups, encoding, tokenizer.len()))
+    let layers = groups.iter().filter(|group| group.name.starts_with("layer."));
+    let values: usize = layers
+        .flat_map(|group| &group.parts)
+        .map(|part| part.shape.iter().product::<usize>())
+        .sum();
+    values as u64 + total_bytes(&snapshot_plan(spec, groups, encoding, tokenizer))
 }
 
 pub(crate) fn total_bytes(plan: &Plan) -> u64 {

@@ -7,9 +7,6 @@
 //! The segments of mxbai-rerank-v2 are tokenised one by one and their ids joined, as its package
 //! does; the whole string gives other ids wherever a text ends in punctuation before a line break.
 
-use tokenizers::Encoding;
-use tokenizers::utils::truncation::TruncationDirection;
-
 use crate::spec::Template;
 use crate::tokenizer::{TextTokenizer, Tokens};
 use crate::{Error, Truncation};
@@ -48,7 +45,6 @@ pub(crate) struct Query {
 
 #[derive(Debug)]
 enum QueryPart {
-    Encoded(Box<Encoding>),
     Ids(Vec<u32>),
     /// Text up to the document.
     Text(String),
@@ -150,17 +146,14 @@ impl Prompt {
             Form::Pair => {
                 let room = self.max_length.saturating_sub(self.fixed_tokens() + 1);
                 let limit = room.min(self.max_length * 3 / 4);
-                let mut encoding = self.tokenizer.encode(query, limit)?;
-                let truncated = shorten(&mut encoding, limit);
-                (QueryPart::Encoded(Box::new(encoding)), truncated)
+                let (ids, truncated) = self.ids(query, limit)?;
+                (QueryPart::Ids(ids), truncated)
             }
             Form::Mxbai { .. } => {
                 let instruction = instruction.map(|text| format!("instruction: {text}\n"));
                 let text = format!("{}query: {query}", instruction.unwrap_or_default());
                 let limit = self.max_length * 3 / 4;
-                let mut ids = self.tokenizer.ids(&text, limit)?;
-                let truncated = ids.len() > limit;
-                ids.truncate(limit);
+                let (ids, truncated) = self.ids(&text, limit)?;
                 (QueryPart::Ids(ids), truncated)
             }
             Form::Qwen3 { .. } => {
@@ -206,9 +199,7 @@ impl Prompt {
         let (tokens, truncated) = match (&self.form, &query.part) {
             (Form::Mxbai { prefix, separator, task, suffix }, QueryPart::Ids(query)) => {
                 let limit = self.max_length.saturating_sub(query.len() + separator.len());
-                let mut ids = self.tokenizer.ids(&format!("document: {document}"), limit)?;
-                let truncated = ids.len() > limit;
-                ids.truncate(limit);
+                let (ids, truncated) = self.ids(&format!("document: {document}"), limit)?;
                 let ids = [prefix, query, separator, &ids, separator, task, suffix]
                     .into_iter()
                     .flatten()
@@ -218,18 +209,15 @@ impl Prompt {
             }
             (Form::Qwen3 { prefix, suffix }, QueryPart::Text(text)) => {
                 let limit = self.max_length - self.fixed_tokens();
-                let mut body = self.tokenizer.ids(&format!("{text}{document}"), limit)?;
-                let truncated = body.len() > limit;
-                body.truncate(limit);
+                let (body, truncated) = self.ids(&format!("{text}{document}"), limit)?;
                 let ids = [prefix, &body, suffix].into_iter().flatten().copied().collect();
                 (Tokens { ids, types: Vec::new() }, truncated)
             }
-            (_, QueryPart::Encoded(query)) => {
+            (Form::Pair, QueryPart::Ids(query)) => {
                 let limit =
                     self.max_length.saturating_sub(query.len() + self.tokenizer.added(true));
-                let mut encoding = self.tokenizer.encode(document, limit)?;
-                let truncated = shorten(&mut encoding, limit);
-                (self.tokenizer.pair(Encoding::clone(query), encoding)?, truncated)
+                let (ids, truncated) = self.ids(document, limit)?;
+                (self.tokenizer.pair(query, &ids)?, truncated)
             }
             (Form::Embedding { document_prompt, .. }, _) => {
                 self.alone(&format!("{document_prompt}{document}"))?
@@ -242,9 +230,16 @@ impl Prompt {
 
     fn alone(&self, text: &str) -> Result<(Tokens, bool), Error> {
         let limit = self.max_length.saturating_sub(self.tokenizer.added(false));
-        let mut encoding = self.tokenizer.encode(text, limit)?;
-        let truncated = shorten(&mut encoding, limit);
-        Ok((self.tokenizer.single(encoding)?, truncated))
+        let (ids, truncated) = self.ids(text, limit)?;
+        Ok((self.tokenizer.single(&ids)?, truncated))
+    }
+
+    /// The first `limit` ids of a text, and whether it has more.
+    fn ids(&self, text: &str, limit: usize) -> Result<(Vec<u32>, bool), Error> {
+        let mut ids = self.tokenizer.ids(text, limit)?;
+        let truncated = ids.len() > limit;
+        ids.truncate(limit);
+        Ok((ids, truncated))
     }
 
     fn limit<'a>(&self, text: &'a str, limit: Option<usize>) -> Result<(&'a str, bool), Error> {
@@ -254,14 +249,4 @@ impl Prompt {
     fn refuse_if(&self, refused: bool, param: &'static str) -> Result<(), Error> {
         if refused { Err(Error::TooLong { limit: self.max_length, param }) } else { Ok(()) }
     }
-}
-
-/// Cuts an encoding to `limit` tokens; says whether that took anything away.
-fn shorten(encoding: &mut Encoding, limit: usize) -> bool {
-    let truncated = encoding.len() > limit;
-    if truncated {
-        encoding.truncate(limit, 0, TruncationDirection::Right);
-        encoding.take_overflowing();
-    }
-    truncated
 }

@@ -5,14 +5,18 @@
 //! micro-batch has no padding and no sequence influences another, so how sequences are grouped
 //! changes memory and speed, never a score.
 
+#[cfg(feature = "ort")]
+mod onnx;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use defrost_engine::{Batch, Kernel, Model, Threads};
 use defrost_loader::Snapshot;
 
-use crate::pack::TOKENIZER;
+use crate::pack::{COMPILED_TOKENIZER, TOKENIZER};
 use crate::prompt::{Prompt, Sequence};
+use crate::runner::{BackendKind, Runner};
 use crate::snapshot_weights::SnapshotWeights;
 use crate::spec::ModelSpec;
 use crate::tokenizer::{TextTokenizer, Tokens};
@@ -29,20 +33,33 @@ pub struct RerankerOptions {
     pub num_threads: Option<usize>,
     /// Kernel set; `None`: the best of this processor.
     pub kernel: Option<Kernel>,
+    /// What must run it; `None`: what the snapshot is made for.
+    pub backend: Option<BackendKind>,
+    /// For snapshots of ONNX models.
+    #[cfg(feature = "ort")]
+    pub ort: crate::OrtOptions,
 }
 
 impl Default for RerankerOptions {
     fn default() -> Self {
         // 2048 tokens: weights are read once per 2048 tokens, which costs a few percent of the
         // arithmetic on them, and the widest buffers of a 0.5B model stay below 60 MB.
-        Self { max_length: None, max_batch_tokens: 2048, num_threads: None, kernel: None }
+        Self {
+            max_length: None,
+            max_batch_tokens: 2048,
+            num_threads: None,
+            kernel: None,
+            backend: None,
+            #[cfg(feature = "ort")]
+            ort: crate::OrtOptions::default(),
+        }
     }
 }
 
 /// Where the time of [`Reranker::load`] went.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LoadTimings {
-    /// Reading tokenizer.json and preparing the prompt.
+    /// Opening the tokenizer, or reading tokenizer.json, and preparing the prompt.
     pub tokenizer: Duration,
     /// Building the model over the mapped weights, and starting threads.
     pub engine: Duration,
@@ -71,7 +88,9 @@ pub struct ModelInfo {
     pub takes_instruction: bool,
     /// Largest logit the model's authors expect, for [`Normalization::Mxbai`].
     pub estimated_max: f32,
-    /// Kernel set chosen for this CPU, such as `avx512-vnni`.
+    /// What runs it.
+    pub backend: BackendKind,
+    /// Kernel set chosen for this CPU, such as `avx512-vnni`; `onnxruntime` if that chooses by itself.
     pub kernel: &'static str,
     /// Worker threads.
     pub threads: usize,
@@ -126,7 +145,7 @@ pub struct Reranker {
     snapshot: Snapshot,
     timings: LoadTimings,
     prompt: Prompt,
-    model: Model,
+    model: Runner,
     threads: Arc<Threads>,
     max_batch_tokens: usize,
 }
@@ -134,9 +153,15 @@ pub struct Reranker {
 impl Reranker {
     /// Builds the model over the snapshot's mapped weights.
     pub fn load(snapshot: &Snapshot, options: &RerankerOptions) -> Result<Self, Error> {
+        #[cfg(feature = "ort")]
+        if BackendKind::of(snapshot, options.backend)? == BackendKind::Ort {
+            return Self::load_onnx(snapshot, options);
+        }
+        #[cfg(not(feature = "ort"))]
+        BackendKind::of(snapshot, options.backend)?;
         let start = Instant::now();
         let spec = ModelSpec::from_snapshot(snapshot)?;
-        let tokenizer = TextTokenizer::from_json(&snapshot.tensor(TOKENIZER)?.bytes)?;
+        let tokenizer = tokenizer(snapshot)?;
         let max_length = options.max_length.unwrap_or(spec.max_length);
         let prompt = Prompt::new(tokenizer, &spec.template, max_length, spec.config.max_positions)?;
         let tokenizer_ready = Instant::now();
@@ -144,6 +169,7 @@ impl Reranker {
         let kernel = options.kernel.unwrap_or_else(Kernel::detect);
         let weights = SnapshotWeights(snapshot.clone());
         let model = Model::load(spec.config.clone(), &weights, kernel, Arc::clone(&threads))?;
+        let model = Runner::Engine(Box::new(model));
         let timings =
             LoadTimings { tokenizer: tokenizer_ready - start, engine: tokenizer_ready.elapsed() };
         let info = ModelInfo {
@@ -157,6 +183,7 @@ impl Reranker {
             max_length: prompt.max_length(),
             takes_instruction: prompt.takes_instruction(),
             estimated_max: spec.estimated_max,
+            backend: BackendKind::Engine,
             kernel: kernel.name(),
             threads: threads.count(),
             snapshot: snapshot.root().to_string(),
@@ -177,10 +204,23 @@ impl Reranker {
         self.timings
     }
 
+    /// Another token budget of forward passes, for measurements. With `together`, sequences are run together even where
+    /// that makes their answers depend on each other, which a model quantised dynamically is served without.
+    pub fn set_batching(&mut self, max_batch_tokens: usize, together: bool) {
+        self.max_batch_tokens = max_batch_tokens.max(1);
+        self.model.set_together(together);
+    }
+
+    /// What the operator should know about how the model is run; mostly nothing.
+    pub fn notes(&self) -> &[String] {
+        self.model.notes()
+    }
+
     /// Makes the model independent of the snapshot's file: afterwards a copy of this process's
     /// memory is all it takes to score, wherever the platform brings it back to life. Waits until
     /// every byte of the snapshot is verified. Nothing may be scored meanwhile.
     pub fn prepare_for_snapshot(&self) -> Result<(), Error> {
+        self.model.detach()?;
         Ok(self.snapshot.detach()?)
     }
 
@@ -301,9 +341,12 @@ impl Reranker {
 
     fn run<'a>(
         &self,
-        sequences: impl Iterator<Item = &'a Tokens>,
+        mut sequences: impl Iterator<Item = &'a Tokens>,
         cancelled: &(dyn Fn() -> bool + Sync),
     ) -> Result<Vec<f32>, Error> {
+        if let Some(all) = self.model.run_all(&mut sequences, self.max_batch_tokens, cancelled) {
+            return all;
+        }
         let mut answers = Vec::new();
         let mut batch = Batch::default();
         for sequence in sequences {
@@ -331,8 +374,19 @@ impl Reranker {
         if cancelled() {
             return Err(Error::Cancelled);
         }
-        Ok(self.model.forward(batch)?)
+        self.model.forward(batch)
     }
+}
+
+/// The tokenizer of a snapshot: compiled, unless the snapshot has none that this version reads.
+fn tokenizer(snapshot: &Snapshot) -> Result<TextTokenizer, Error> {
+    if snapshot.has(COMPILED_TOKENIZER) {
+        let image = snapshot.tensor(COMPILED_TOKENIZER)?.bytes;
+        if let Ok(tokenizer) = TextTokenizer::from_image(image) {
+            return Ok(tokenizer);
+        }
+    }
+    TextTokenizer::from_json(&snapshot.tensor(TOKENIZER)?.bytes)
 }
 
 struct Prepared {

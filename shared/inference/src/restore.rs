@@ -2,7 +2,7 @@
 //!
 //! A native snapshot is mapped, or fetched, and that is all. A portable one is packed for this processor family
 //! once: the result is written to the cache directory under its parent's root, found there by every
-//! later start, and verified like any other snapshot.
+//! later start, and verified like any other snapshot. ONNX models are used as they are: their runtime packs.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use defrost_loader::{
 };
 
 use crate::encode::{Encoding, Precision};
-use crate::pack::{TOKENIZER, snapshot_plan};
+use crate::pack::{COMPILED_TOKENIZER, TOKENIZER, TokenizerFiles, snapshot_plan};
 use crate::spec::ModelSpec;
 use crate::{Error, isa, quality};
 
@@ -66,7 +66,7 @@ pub fn restore(location: &Location, options: &RestoreOptions) -> Result<Snapshot
         let _ = std::fs::create_dir_all(dir);
     }
     let snapshot = defrost_loader::restore(location, &loader)?;
-    if snapshot.isa() != isa::PORTABLE {
+    if snapshot.isa() != isa::PORTABLE || crate::onnx::holds_graph(&snapshot) {
         return Ok(snapshot);
     }
     let (cache, open) = (options.cache(), loader.open);
@@ -116,14 +116,20 @@ fn pack_native(portable: &Snapshot, out: &Path) -> Result<(), Error> {
     })?;
     let encoding = Encoding { precision, isa: isa::NATIVE, bf16: &bf16 };
     let groups = plan(&spec.config, &Naming::default());
-    let tokenizer = portable.tensor(TOKENIZER)?;
-    let mut plan = snapshot_plan(&spec, &groups, encoding, tokenizer.bytes.len());
+    let json = portable.tensor(TOKENIZER)?;
+    let compiled = portable.has(COMPILED_TOKENIZER).then(|| portable.tensor(COMPILED_TOKENIZER));
+    let compiled = compiled.transpose()?;
+    let tokenizer = TokenizerFiles {
+        json: &json.bytes,
+        compiled: compiled.as_ref().map(|tensor| &tensor.bytes[..]),
+    };
+    let mut plan = snapshot_plan(&spec, &groups, encoding, tokenizer);
     plan.meta.insert(PARENT.to_owned(), portable.root().to_string());
     if let Some(report) = report {
         plan.meta.insert(quality::KEY.to_owned(), report.to_owned());
     }
     let mut writer = SnapshotWriter::create(out, plan)?;
-    writer.write(TOKENIZER, &tokenizer.bytes)?;
+    tokenizer.write(&mut writer)?;
     for part in groups.iter().flat_map(|group| &group.parts) {
         let rows = Encoding { isa: isa::PORTABLE, ..encoding };
         for (planned, expected) in encoding.plan(part).iter().zip(rows.plan(part)) {

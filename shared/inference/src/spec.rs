@@ -4,7 +4,7 @@
 //! snapshot's metadata as plain `key = value` strings, so that nothing is parsed as JSON at boot.
 
 pub(crate) mod checkpoint;
-mod meta;
+pub(crate) mod meta;
 
 use defrost_engine::{Head, ModelConfig};
 
@@ -67,12 +67,17 @@ pub struct ModelSpec {
 impl ModelSpec {
     /// How pairs are scored.
     pub fn kind(&self) -> RerankerKind {
-        match self.config.head {
-            Head::Classifier => RerankerKind::CrossEncoder,
-            Head::YesNo => RerankerKind::YesNoLogit,
-            Head::MeanPooling | Head::FirstPooling | Head::LastPooling => {
-                RerankerKind::EmbeddingSimilarity
-            }
+        kind_of(self.config.head)
+    }
+}
+
+/// How a model with this head scores pairs.
+pub(crate) fn kind_of(head: Head) -> RerankerKind {
+    match head {
+        Head::Classifier => RerankerKind::CrossEncoder,
+        Head::YesNo => RerankerKind::YesNoLogit,
+        Head::MeanPooling | Head::FirstPooling | Head::LastPooling => {
+            RerankerKind::EmbeddingSimilarity
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The `tokenizers` crate behind the few calls that prompts need.
+//! The few calls that prompts need of a tokenizer, which is compiled ([`defrost_tokenizer`]) or, where that is not
+//! possible, the `tokenizers` crate's.
 //!
 //! A text of megabytes would cost gigabytes and seconds to tokenise, only to be cut to a few hundred
 //! tokens. So callers say how many tokens they can use, and of a long text only a prefix is
@@ -11,7 +12,9 @@ mod file;
 mod model;
 mod template;
 
-use tokenizers::{Encoding, PostProcessor, Tokenizer};
+use bytes::Bytes;
+use defrost_tokenizer::{Compiled, FormatError, Sequence};
+use tokenizers::{Encoding, PostProcessor, Token, Tokenizer};
 
 use crate::Error;
 
@@ -27,7 +30,14 @@ const BYTES_PER_TOKEN: usize = 12;
 /// A tokenizer whose own truncation and padding are off: prompts decide both.
 #[derive(Debug)]
 pub struct TextTokenizer {
-    inner: Tokenizer,
+    form: Form,
+}
+
+/// Both give the same tokens; the crate knows components that are not compiled.
+#[derive(Debug)]
+enum Form {
+    Compiled(Box<Compiled>),
+    Crate(Box<Tokenizer>),
 }
 
 /// Token ids and types as the model takes them.
@@ -39,15 +49,32 @@ pub struct Tokens {
     pub types: Vec<u32>,
 }
 
+impl From<Sequence> for Tokens {
+    fn from(Sequence { ids, types }: Sequence) -> Self {
+        Self { ids, types }
+    }
+}
+
 impl TextTokenizer {
-    /// Reads the bytes of a tokenizer.json.
+    /// Reads the bytes of a tokenizer.json. Takes up to a second.
     pub fn from_json(json: &[u8]) -> Result<Self, Error> {
-        Ok(Self { inner: file::read(json)? })
+        Ok(Self { form: Form::Crate(Box::new(file::read(json)?)) })
     }
 
-    /// The ids of a text without special tokens: all of them, or more than `limit`.
+    /// Opens a compiled tokenizer. Takes microseconds.
+    pub fn from_image(image: Bytes) -> Result<Self, FormatError> {
+        Ok(Self { form: Form::Compiled(Box::new(Compiled::open(image)?)) })
+    }
+
+    /// The ids of a text without special tokens, to be put together by [`TextTokenizer::single`] or
+    /// [`TextTokenizer::pair`]: all of them, or more than `limit`.
     pub(crate) fn ids(&self, text: &str, limit: usize) -> Result<Vec<u32>, Error> {
-        Ok(self.encode(text, limit)?.get_ids().to_vec())
+        bounded(text, limit, |prefix| match &self.form {
+            Form::Compiled(compiled) => Ok(compiled.ids(prefix)),
+            Form::Crate(tokenizer) => {
+                Ok(tokenizer.encode_fast(prefix, false).map_err(fault)?.get_ids().to_vec())
+            }
+        })
     }
 
     /// The one id of a text that must be one token.
@@ -62,62 +89,81 @@ impl TextTokenizer {
 
     /// The largest id it can give.
     pub(crate) fn largest_id(&self) -> u32 {
-        self.inner.get_vocab(true).into_values().max().unwrap_or(0)
-    }
-
-    /// A text without special tokens (all tokens, or more than `limit`), to be put together by
-    /// [`TextTokenizer::single`] or [`TextTokenizer::pair`].
-    pub(crate) fn encode(&self, text: &str, limit: usize) -> Result<Encoding, Error> {
-        bounded(text, limit, |prefix| self.inner.encode_fast(prefix, false).map_err(fault))
+        match &self.form {
+            Form::Compiled(compiled) => compiled.largest_id(),
+            Form::Crate(tokenizer) => tokenizer.get_vocab(true).into_values().max().unwrap_or(0),
+        }
     }
 
     /// Special tokens that [`TextTokenizer::single`] (or `pair`) adds.
     pub(crate) fn added(&self, pair: bool) -> usize {
-        self.inner.get_post_processor().map_or(0, |processor| processor.added_tokens(pair))
+        match &self.form {
+            Form::Compiled(compiled) => compiled.added(pair),
+            Form::Crate(tokenizer) => {
+                tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(pair))
+            }
+        }
     }
 
     /// One text with the special tokens around it.
-    pub(crate) fn single(&self, text: Encoding) -> Result<Tokens, Error> {
-        self.finish(text, None)
+    pub(crate) fn single(&self, ids: &[u32]) -> Result<Tokens, Error> {
+        match &self.form {
+            Form::Compiled(compiled) => Ok(compiled.single(ids).into()),
+            Form::Crate(tokenizer) => finish(tokenizer, ids, None),
+        }
     }
 
     /// Two texts with the special tokens around and between them.
-    pub(crate) fn pair(&self, first: Encoding, second: Encoding) -> Result<Tokens, Error> {
-        self.finish(first, Some(second))
-    }
-
-    fn finish(&self, first: Encoding, second: Option<Encoding>) -> Result<Tokens, Error> {
-        let whole = self.inner.post_process(first, second, true).map_err(fault)?;
-        Ok(Tokens { ids: whole.get_ids().to_vec(), types: whole.get_type_ids().to_vec() })
+    pub(crate) fn pair(&self, first: &[u32], second: &[u32]) -> Result<Tokens, Error> {
+        match &self.form {
+            Form::Compiled(compiled) => Ok(compiled.pair(first, second).into()),
+            Form::Crate(tokenizer) => finish(tokenizer, first, Some(second)),
+        }
     }
 
     /// The longest prefix of `text` that is made of its first `limit` tokens, and whether that cut
     /// anything. Never cuts inside a character.
     pub(crate) fn cut<'a>(&self, text: &'a str, limit: usize) -> Result<(&'a str, bool), Error> {
-        let encoding =
-            bounded(text, limit, |prefix| self.inner.encode(prefix, false).map_err(fault))?;
-        let Some(&(start, _)) = encoding.get_offsets().get(limit) else {
+        let offsets = bounded(text, limit, |prefix| match &self.form {
+            Form::Compiled(compiled) => Ok(compiled.encode(prefix).offsets),
+            Form::Crate(tokenizer) => {
+                Ok(tokenizer.encode(prefix, false).map_err(fault)?.get_offsets().to_vec())
+            }
+        })?;
+        let Some(&(start, _)) = offsets.get(limit) else {
             return Ok((text, false));
         };
         Ok((&text[..floor_char(text, start)], true))
     }
 }
 
+fn finish(tokenizer: &Tokenizer, first: &[u32], second: Option<&[u32]>) -> Result<Tokens, Error> {
+    let second = second.map(encoding);
+    let whole = tokenizer.post_process(encoding(first), second, true).map_err(fault)?;
+    Ok(Tokens { ids: whole.get_ids().to_vec(), types: whole.get_type_ids().to_vec() })
+}
+
+/// An encoding of these ids, which is all that the crate's post-processors need to give ids and types.
+fn encoding(ids: &[u32]) -> Encoding {
+    let token = |&id: &u32| Token::new(id, String::new(), (0, 0));
+    Encoding::from_tokens(ids.iter().map(token).collect(), 0)
+}
+
 /// Runs `encode` on prefixes of `text` until one gives enough tokens.
-fn bounded(
+fn bounded<T>(
     text: &str,
     limit: usize,
-    encode: impl Fn(&str) -> Result<Encoding, Error>,
-) -> Result<Encoding, Error> {
+    encode: impl Fn(&str) -> Result<Vec<T>, Error>,
+) -> Result<Vec<T>, Error> {
     let enough = limit.saturating_add(MARGIN);
     let mut bytes = enough.saturating_mul(BYTES_PER_TOKEN);
     // A text a little longer than the prefix is cheaper whole than in two attempts.
     while bytes < text.len() / 2 {
         let prefix = &text[..floor_char(text, bytes)];
         let end = prefix.rfind(char::is_whitespace).unwrap_or(prefix.len());
-        let encoding = encode(&prefix[..end])?;
-        if encoding.len() > enough {
-            return Ok(encoding);
+        let tokens = encode(&prefix[..end])?;
+        if tokens.len() > enough {
+            return Ok(tokens);
         }
         bytes = bytes.saturating_mul(2);
     }
@@ -173,7 +219,9 @@ mod tests {
     fn a_bounded_encoding_starts_as_the_whole_one() {
         for model in PAIR_MODELS.into_iter().chain(EMBEDDING_MODELS) {
             let json = std::fs::read(golden::checkpoint(model).join("tokenizer.json")).unwrap();
+            let image = defrost_tokenizer::compile(&json).unwrap();
             let tokenizer = TextTokenizer::from_json(&json).unwrap();
+            let compiled = TextTokenizer::from_image(image.into()).unwrap();
             let golden = golden::read(model);
             let documents: Vec<&str> =
                 golden.cases.iter().map(|case| case.document.as_str()).collect();
@@ -188,6 +236,7 @@ mod tests {
                 &"e\u{301}".repeat(20_000),
             ] {
                 let whole = tokenizer.ids(text, usize::MAX).unwrap();
+                assert_eq!(compiled.ids(text, usize::MAX).unwrap(), whole, "{model}");
                 for limit in [1, 50, 512] {
                     let bounded = tokenizer.ids(text, limit).unwrap();
                     let wanted = (limit + 1).min(whole.len());
@@ -195,6 +244,12 @@ mod tests {
                     assert_eq!(bounded[..wanted], whole[..wanted], "{model} at {limit}");
                     let (prefix, cut) = tokenizer.cut(text, limit).unwrap();
                     assert_eq!(cut, whole.len() > limit && prefix.len() < text.len(), "{model}");
+                    assert_eq!(compiled.ids(text, limit).unwrap(), bounded, "{model} at {limit}");
+                    assert_eq!(compiled.cut(text, limit).unwrap(), (prefix, cut), "{model}");
+                    let (few, rest) = bounded.split_at(limit.min(bounded.len()));
+                    assert_eq!(compiled.single(few).unwrap(), tokenizer.single(few).unwrap());
+                    let pair = tokenizer.pair(few, rest).unwrap();
+                    assert_eq!(compiled.pair(few, rest).unwrap(), pair, "{model}");
                 }
             }
         }

@@ -7,6 +7,7 @@ mod suite {
     mod common;
     mod golden;
     mod invariance;
+    mod onnx;
     mod outliers;
     mod real_tokenizers;
     mod refusals;

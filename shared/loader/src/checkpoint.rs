@@ -90,6 +90,11 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
+    /// A checkpoint of which only the files beside the weights are wanted: it has no tensors.
+    pub fn without_weights(dir: &Path) -> Self {
+        Self::empty(dir)
+    }
+
     fn empty(dir: &Path) -> Self {
         Self { dir: dir.to_path_buf(), tensors: BTreeMap::new(), metadata: BTreeMap::new() }
     }
@@ -191,6 +196,9 @@ fn no_weights(dir: &Path) -> Error {
     let remedy = match found.as_deref() {
         Some(PYTORCH) => {
             format!("{PYTORCH} is not read: convert it to safetensors first")
+        }
+        Some(name) if Path::new(name).extension().is_some_and(|end| end == "onnx") => {
+            format!("to pack {name} for the ort backend, name the file itself")
         }
         Some(name) => format!(
             "{name} is not packed, only shown (`defrost inspect`): give the checkpoint in safetensors that it was \

@@ -68,7 +68,7 @@ pub use cache::{Cache, Cached, Collected};
 pub use checkpoint::gguf::{
     Gguf, GgufArray, GgufKind, GgufTensor, GgufType, GgufValue, GgufValues,
 };
-pub use checkpoint::onnx::{OnnxData, OnnxModel, OnnxTensor, OnnxType};
+pub use checkpoint::onnx::{OnnxData, OnnxModel, OnnxTensor, OnnxType, Placement};
 pub use checkpoint::{Checkpoint, CheckpointDtype, CheckpointTensor, to_f32};
 pub use dtype::Dtype;
 pub use error::{Error, Kind};

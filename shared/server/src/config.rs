@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use defrost_inference::Normalization;
+use defrost_inference::{BackendKind, Normalization};
 use defrost_loader::VerifyMode;
 
 pub use table::{SETTINGS, Setting};
@@ -50,6 +50,8 @@ pub struct Config {
     pub port: u16,
     pub port_file: Option<PathBuf>,
     pub fast_boot: bool,
+    pub backend: Option<BackendKind>,
+    pub ort_dylib_path: Option<PathBuf>,
     pub num_threads: Option<usize>,
     pub max_length: Option<usize>,
     pub max_batch_tokens: usize,

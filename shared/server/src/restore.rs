@@ -30,9 +30,19 @@ pub fn reranker(config: &Config, phases: &PhaseRecorder) -> Result<Box<dyn Backe
         max_batch_tokens: config.max_batch_tokens,
         num_threads: config.num_threads,
         kernel: None,
+        backend: config.backend,
+        #[cfg(feature = "ort")]
+        ort: defrost_inference::OrtOptions {
+            library: config.ort_dylib_path.clone(),
+            compile: !config.fast_boot,
+            cache_dir: config.cache_dir.clone(),
+        },
     };
     let reranker =
         Reranker::load(&snapshot, &options).map_err(|error| BootError::from_error(&error))?;
+    for note in reranker.notes() {
+        tracing::info!("{note}");
+    }
     let info = reranker.info();
     if config.normalization == Some(Normalization::Mxbai)
         && !Normalization::takes_mxbai(info.template)

@@ -35,21 +35,28 @@ pub(crate) struct Args {
 }
 
 #[derive(Debug, Deserialize)]
-struct Record {
+pub(super) struct Record {
     #[serde(rename = "_id")]
-    id: String,
+    pub(super) id: String,
     #[serde(default)]
     title: String,
-    text: String,
+    pub(super) text: String,
+}
+
+impl Record {
+    /// As BEIR gives documents to models: title, a space, text.
+    pub(super) fn whole(&self) -> String {
+        format!("{} {}", self.title, self.text).trim().to_owned()
+    }
 }
 
 /// Judgements: query to document to gain.
-type Judgements = HashMap<String, HashMap<String, f64>>;
+pub(super) type Judgements = HashMap<String, HashMap<String, f64>>;
 
 /// Documents per call: enough to fill micro-batches, few enough for a lively progress bar.
 const DOCUMENTS_PER_CALL: usize = 64;
 /// The 10 of nDCG@10.
-const DEPTH: usize = 10;
+pub(super) const DEPTH: usize = 10;
 
 /// Measures and prints.
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -66,10 +73,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         &RerankerOptions { num_threads: args.num_threads, ..RerankerOptions::default() },
     )?;
     let start = Instant::now();
-    let texts: Vec<String> = corpus
-        .iter()
-        .map(|record| format!("{} {}", record.title, record.text).trim().to_owned())
-        .collect();
+    let texts: Vec<String> = corpus.iter().map(Record::whole).collect();
     let documents = embed(&reranker, &texts, false)?;
     let questions: Vec<String> = queries.iter().map(|query| query.text.clone()).collect();
     let questions = embed(&reranker, &questions, true)?;
@@ -123,7 +127,7 @@ fn rank<'a>(query: &[f32], documents: &[Vec<f32>], corpus: &'a [Record]) -> Vec<
     scored.iter().take(DEPTH).map(|&(_, at)| corpus[at].id.as_str()).collect()
 }
 
-fn ndcg(gains: &HashMap<String, f64>, ranking: &[&str]) -> f64 {
+pub(super) fn ndcg(gains: &HashMap<String, f64>, ranking: &[&str]) -> f64 {
     let discounted = |gains: &mut dyn Iterator<Item = f64>| -> f64 {
         gains.enumerate().map(|(rank, gain)| gain / (rank as f64 + 2.0).log2()).sum()
     };
@@ -138,7 +142,7 @@ fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-fn records(path: &Path) -> Result<Vec<Record>> {
+pub(super) fn records(path: &Path) -> Result<Vec<Record>> {
     read(path)?
         .lines()
         .enumerate()
@@ -149,7 +153,7 @@ fn records(path: &Path) -> Result<Vec<Record>> {
         .collect()
 }
 
-fn judgements(path: &Path) -> Result<Judgements> {
+pub(super) fn judgements(path: &Path) -> Result<Judgements> {
     let mut judgements = Judgements::new();
     for (at, line) in read(path)?.lines().enumerate().skip(1) {
         let mut columns = line.split('\t');

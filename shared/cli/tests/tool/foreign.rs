@@ -87,10 +87,17 @@ fn damage_is_one_line_that_says_where() {
 
 #[test]
 fn pack_says_what_was_found_and_what_to_give() {
-    for (name, source) in [("model.gguf", "gguf/seed-v3"), ("model.onnx", "onnx/seed-sample")] {
+    for (name, source, remedy) in [
+        ("model.gguf", "gguf/seed-v3", "model.gguf is not packed, only shown"),
+        (
+            "fp16.onnx",
+            "onnx/seed-sample",
+            "to pack fp16.onnx for the ort backend, name the file itself",
+        ),
+    ] {
         let dir = with(name, source);
         let done = run(dir.path(), &["pack", "."]);
-        let says = format!("found a directory with {name}; {name} is not packed, only shown");
+        let says = format!("found a directory with {name}; {remedy}");
         assert!(
             done.failure().starts_with(".: no weights: expected model.safetensors"),
             "{done:?}"
@@ -98,4 +105,28 @@ fn pack_says_what_was_found_and_what_to_give() {
         assert!(done.failure().contains(&says), "{done:?}");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
+}
+
+#[test]
+fn an_onnx_model_is_packed_and_named_after_its_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["config.json", "tokenizer.json", "model_int8.onnx"] {
+        let from = defrost_testing::golden::repository("data/onnx/classifier").join(name);
+        fs::copy(from, dir.path().join(name)).unwrap();
+    }
+    run(dir.path(), &["pack", "model_int8.onnx", "--out", "out.snap"]).text();
+    let shown = run(dir.path(), &["inspect", "out.snap"]).text();
+    let folder = dir.path().file_name().unwrap().to_str().unwrap();
+    for line in [
+        "backend = \"ort\"",
+        "onnx.alone = \"true\"",
+        "precision = \"int8\"",
+        &format!("model.name = \"{folder}\""),
+    ] {
+        assert!(shown.contains(line), "{line}: {shown}");
+    }
+    run(dir.path(), &["verify", "out.snap"]).text();
+    fs::remove_file(dir.path().join("tokenizer.json")).unwrap();
+    let done = run(dir.path(), &["pack", "model_int8.onnx"]);
+    assert!(done.failure().contains("has no tokenizer.json"), "{done:?}");
 }

@@ -9,9 +9,10 @@
 use std::arch::x86_64::{
     __m256, __m256i, _mm_loadu_si128, _mm_set1_epi32, _mm256_add_epi32, _mm256_castsi256_ps,
     _mm256_cvtepi8_epi16, _mm256_cvtepu8_epi16, _mm256_cvtepu16_epi32, _mm256_fmadd_ps,
-    _mm256_hadd_epi32, _mm256_loadu_ps, _mm256_madd_epi16, _mm256_permute4x64_epi64,
-    _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256, _mm256_slli_epi32, _mm256_storeu_ps,
-    _mm256_storeu_si256,
+    _mm256_hadd_epi32, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16,
+    _mm256_permute4x64_epi64, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps,
+    _mm256_setzero_si256, _mm256_slli_epi32, _mm256_storeu_ps, _mm256_storeu_si256,
+    _mm256_sub_epi32,
 };
 
 use super::Tile;
@@ -19,17 +20,22 @@ use crate::layout::{INT8_GROUP, PANEL};
 
 /// Channels that one pass over the panel sums: two registers a row, 12 of the 16 at six rows.
 const INT8_CHANNELS: usize = 8;
+/// Columns of one int16 pass: two registers a row.
+const INT16_COLUMNS: usize = 16;
 /// Channels of one f32 pass: two registers a row.
 const FLOAT_CHANNELS: usize = 16;
 
 /// # Safety
-/// The processor has the features; `x` holds `rows * 4 * groups` bytes, `panel` `groups * 256`.
+/// The processor has the features; `x` holds `rows` rows of `4 * groups` bytes at `stride`, `panel` `groups * 256`
+/// and `offsets` 64.
 #[target_feature(enable = "avx2,fma")]
 pub(super) unsafe fn int8_tile(
     x: &[u8],
+    stride: usize,
     rows: usize,
     panel: &[i8],
     groups: usize,
+    offsets: &[i32],
     sums: &mut Tile<i32>,
 ) {
     let (x, panel) = (x.as_ptr(), panel.as_ptr());
@@ -38,12 +44,12 @@ pub(super) unsafe fn int8_tile(
         unsafe {
             match rows {
                 0 => {}
-                1 => int8_rows::<1>(x, panel, groups, first, sums),
-                2 => int8_rows::<2>(x, panel, groups, first, sums),
-                3 => int8_rows::<3>(x, panel, groups, first, sums),
-                4 => int8_rows::<4>(x, panel, groups, first, sums),
-                5 => int8_rows::<5>(x, panel, groups, first, sums),
-                _ => int8_rows::<6>(x, panel, groups, first, sums),
+                1 => int8_rows::<1>(x, stride, panel, groups, offsets, first, sums),
+                2 => int8_rows::<2>(x, stride, panel, groups, offsets, first, sums),
+                3 => int8_rows::<3>(x, stride, panel, groups, offsets, first, sums),
+                4 => int8_rows::<4>(x, stride, panel, groups, offsets, first, sums),
+                5 => int8_rows::<5>(x, stride, panel, groups, offsets, first, sums),
+                _ => int8_rows::<6>(x, stride, panel, groups, offsets, first, sums),
             }
         }
     }
@@ -55,8 +61,10 @@ pub(super) unsafe fn int8_tile(
 #[inline]
 unsafe fn int8_rows<const ROWS: usize>(
     x: *const u8,
+    stride: usize,
     panel: *const i8,
     groups: usize,
+    offsets: &[i32],
     first: usize,
     sums: &mut Tile<i32>,
 ) {
@@ -73,9 +81,8 @@ unsafe fn int8_rows<const ROWS: usize>(
         };
         for row in 0..ROWS {
             // SAFETY: four codes of row `row`, inside by the caller's promise; read unaligned.
-            let codes = unsafe {
-                x.add((row * groups + group) * INT8_GROUP).cast::<i32>().read_unaligned()
-            };
+            let codes =
+                unsafe { x.add(row * stride + group * INT8_GROUP).cast::<i32>().read_unaligned() };
             let codes = _mm256_cvtepu8_epi16(_mm_set1_epi32(codes));
             for part in 0..2 {
                 let products = _mm256_madd_epi16(codes, weights[part]);
@@ -87,9 +94,83 @@ unsafe fn int8_rows<const ROWS: usize>(
         // Horizontal adds work within 128-bit halves; the permutation puts channels in order.
         let pairs = _mm256_hadd_epi32(acc[row][0], acc[row][1]);
         let channels = _mm256_permute4x64_epi64::<0b11_01_10_00>(pairs);
+        let offsets = &offsets[first..][..INT8_CHANNELS];
+        // SAFETY: eight i32.
+        let offsets = unsafe { _mm256_loadu_si256(offsets.as_ptr().cast::<__m256i>()) };
+        let channels = _mm256_sub_epi32(channels, offsets);
         let target = &mut sums[row][first..][..INT8_CHANNELS];
         // SAFETY: eight i32.
         unsafe { _mm256_storeu_si256(target.as_mut_ptr().cast::<__m256i>(), channels) }
+    }
+}
+
+/// # Safety
+/// The processor has the features; `x` holds `rows` rows of `2 * pairs` at `stride`, `panel` `pairs * 2 * width`.
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn int16_tile(
+    x: &[i16],
+    stride: usize,
+    rows: usize,
+    panel: &[i16],
+    width: usize,
+    pairs: usize,
+    sums: &mut Tile<i32>,
+) {
+    let (x, panel) = (x.as_ptr(), panel.as_ptr());
+    for first in (0..width).step_by(INT16_COLUMNS) {
+        // SAFETY: passed on from the caller; `width` is a multiple of 16.
+        unsafe {
+            match rows {
+                0 => {}
+                1 => int16_rows::<1>(x, stride, panel, width, pairs, first, sums),
+                2 => int16_rows::<2>(x, stride, panel, width, pairs, first, sums),
+                3 => int16_rows::<3>(x, stride, panel, width, pairs, first, sums),
+                4 => int16_rows::<4>(x, stride, panel, width, pairs, first, sums),
+                5 => int16_rows::<5>(x, stride, panel, width, pairs, first, sums),
+                _ => int16_rows::<6>(x, stride, panel, width, pairs, first, sums),
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`int16_tile`]; `first` is the first of the sixteen columns.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+unsafe fn int16_rows<const ROWS: usize>(
+    x: *const i16,
+    stride: usize,
+    panel: *const i16,
+    width: usize,
+    pairs: usize,
+    first: usize,
+    sums: &mut Tile<i32>,
+) {
+    let mut acc = [[_mm256_setzero_si256(); 2]; ROWS];
+    for pair in 0..pairs {
+        // SAFETY: 64 bytes of row `pair` of the panel, inside by the caller's promise.
+        let columns = unsafe {
+            let at = panel.add((pair * width + first) * 2).cast::<__m256i>();
+            [_mm256_loadu_si256(at), _mm256_loadu_si256(at.add(1))]
+        };
+        for row in 0..ROWS {
+            // SAFETY: two values of row `row`, inside by the caller's promise; read unaligned.
+            let values = unsafe { x.add(row * stride + 2 * pair).cast::<i32>().read_unaligned() };
+            let values = _mm256_set1_epi32(values);
+            for part in 0..2 {
+                let products = _mm256_madd_epi16(values, columns[part]);
+                acc[row][part] = _mm256_add_epi32(acc[row][part], products);
+            }
+        }
+    }
+    for row in 0..ROWS {
+        let target = &mut sums[row][first..][..INT16_COLUMNS];
+        // SAFETY: sixteen i32.
+        unsafe {
+            let target = target.as_mut_ptr().cast::<__m256i>();
+            _mm256_storeu_si256(target, acc[row][0]);
+            _mm256_storeu_si256(target.add(1), acc[row][1]);
+        }
     }
 }
 

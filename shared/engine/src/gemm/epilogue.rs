@@ -1,4 +1,7 @@
 //! What happens to sums before they leave the cache: scale, bias, activation, residual.
+//!
+//! `y = activation((sum * row scale) * channel scale + bias)`, the last two steps as one fused
+//! multiply-add. Plain Rust, compiled once per kernel set and equal in all of them to the bit.
 
 use super::{Target, Tile};
 use crate::kernel::per_kernel;
@@ -15,6 +18,8 @@ pub(crate) enum Activation {
     Gelu,
     /// Hyperbolic tangent.
     Tanh,
+    /// `silu(gate) * up`, where the first half of the channels is the gate, the second half up.
+    SwiGlu,
 }
 
 /// The steps after the product.
@@ -27,71 +32,206 @@ pub(crate) struct Epilogue<'a> {
     pub(crate) accumulate: bool,
 }
 
-per_kernel! {
-    /// `y = (sum - offset) * row scale * channel scale`, then the common steps.
-    #[allow(clippy::too_many_arguments, reason = "one tile's slices, kept flat for the vectoriser")]
-    pub(super) fn int8(
-        sums: &Tile<i32>,
-        row_scales: &[f32],
-        scales: &[f32],
-        offsets: &[i32],
-        epilogue: &Epilogue<'_>,
-        first: usize,
-        target: &mut Target<'_>,
-    ) {
-        for (row, (sums, &row_scale)) in sums.iter().zip(row_scales).enumerate() {
-            let mut values = [0f32; PANEL];
-            for (((value, &sum), &offset), &scale) in
-                values.iter_mut().zip(sums).zip(offsets).zip(scales)
-            {
-                *value = (sum - offset) as f32 * row_scale * scale;
-            }
-            finish(&mut values, epilogue, first, target.row(row));
+/// What belongs to the channels of one panel.
+#[derive(Clone, Copy)]
+pub(super) struct Channels<'a> {
+    pub(super) scales: &'a [f32; PANEL],
+    pub(super) bias: &'a [f32; PANEL],
+}
+
+impl<'a> Epilogue<'a> {
+    /// Values of an output row of a layer with `n` channels.
+    pub(super) fn outputs(&self, n: usize) -> usize {
+        if self.activation == Activation::SwiGlu { n / 2 } else { n }
+    }
+
+    /// The scales (1 without) and biases (0 without) of a panel.
+    pub(super) fn channels(&self, panel: usize, scales: Option<&'a [f32]>) -> Channels<'a> {
+        let of_panel = |values: &'a [f32]| values[panel * PANEL..].first_chunk();
+        Channels {
+            scales: scales.and_then(of_panel).unwrap_or(&[1.0; PANEL]),
+            bias: self.bias.and_then(of_panel).unwrap_or(&[0.0; PANEL]),
         }
     }
 }
 
-per_kernel! {
-    /// The common steps on f32 sums.
-    pub(super) fn float(
-        sums: &Tile<f32>,
-        rows: usize,
-        epilogue: &Epilogue<'_>,
-        first: usize,
-        target: &mut Target<'_>,
-    ) {
-        for (row, sums) in sums.iter().enumerate().take(rows) {
-            let mut values = *sums;
-            finish(&mut values, epilogue, first, target.row(row));
+/// Sums as kernels leave them.
+trait Sum: Copy {
+    fn value(self) -> f32;
+}
+
+impl Sum for i32 {
+    #[inline(always)]
+    fn value(self) -> f32 {
+        self as f32
+    }
+}
+
+impl Sum for f32 {
+    #[inline(always)]
+    fn value(self) -> f32 {
+        self
+    }
+}
+
+/// Channels that are finished at a time: one 512-bit register, and a constant that loops unroll by.
+const LANES: usize = 16;
+
+#[inline(always)]
+fn scaled<T: Sum>(
+    sums: &[T; PANEL],
+    first: usize,
+    row_scale: f32,
+    channels: Channels<'_>,
+) -> [f32; LANES] {
+    let mut values = [0f32; LANES];
+    for at in 0..LANES {
+        let value = sums[first + at].value() * row_scale;
+        values[at] = value.mul_add(channels.scales[first + at], channels.bias[first + at]);
+    }
+    values
+}
+
+/// Finishes a tile with `activate`, a constant of the compiled loop.
+#[inline(always)]
+fn each<T: Sum>(
+    sums: &Tile<T>,
+    row_scales: &[f32],
+    channels: Channels<'_>,
+    accumulate: bool,
+    target: &mut Target<'_>,
+    activate: impl Fn(f32) -> f32,
+) {
+    for (row, (sums, &row_scale)) in sums.iter().zip(row_scales).enumerate() {
+        let out = target.row(row);
+        for first in (0..PANEL).step_by(LANES) {
+            let mut values = scaled(sums, first, row_scale, channels);
+            for value in &mut values {
+                *value = activate(*value);
+            }
+            write(&values, first, accumulate, out);
         }
     }
 }
 
 #[inline(always)]
-fn finish(values: &mut [f32; PANEL], epilogue: &Epilogue<'_>, first: usize, out: &mut [f32]) {
-    if let Some(bias) = epilogue.bias {
-        for (value, &bias) in values.iter_mut().zip(&bias[first..][..PANEL]) {
-            *value += bias;
+fn finish<T: Sum>(
+    sums: &Tile<T>,
+    row_scales: &[f32],
+    channels: Channels<'_>,
+    epilogue: &Epilogue<'_>,
+    target: &mut Target<'_>,
+) {
+    match (epilogue.activation, epilogue.accumulate) {
+        // SwiGLU takes two tiles: see `gate`.
+        (Activation::Identity | Activation::SwiGlu, false) => {
+            each(sums, row_scales, channels, false, target, |value| value);
+        }
+        (Activation::Identity | Activation::SwiGlu, true) => {
+            each(sums, row_scales, channels, true, target, |value| value);
+        }
+        (Activation::Gelu, accumulate) => {
+            each(sums, row_scales, channels, accumulate, target, math::gelu);
+        }
+        (Activation::Tanh, accumulate) => {
+            each(sums, row_scales, channels, accumulate, target, tanh);
         }
     }
-    match epilogue.activation {
-        Activation::Identity => {}
-        Activation::Gelu => {
-            for value in values.iter_mut() {
-                *value = math::gelu(*value);
+}
+
+/// Apart, because a call in their loops would cost the others their registers.
+#[inline(never)]
+fn tanh(value: f32) -> f32 {
+    value.tanh()
+}
+
+#[inline(always)]
+fn gate<T: Sum>(
+    gates: &Tile<T>,
+    ups: &Tile<T>,
+    row_scales: &[f32],
+    gate_channels: Channels<'_>,
+    up_channels: Channels<'_>,
+    target: &mut Target<'_>,
+) {
+    for (row, ((gate, up), &row_scale)) in gates.iter().zip(ups).zip(row_scales).enumerate() {
+        let out = target.row(row);
+        for first in (0..PANEL).step_by(LANES) {
+            let mut values = scaled(gate, first, row_scale, gate_channels);
+            let ups = scaled(up, first, row_scale, up_channels);
+            for at in 0..LANES {
+                values[at] = math::silu(values[at]) * ups[at];
             }
-        }
-        Activation::Tanh => {
-            for value in values.iter_mut() {
-                *value = value.tanh();
-            }
+            write(&values, first, false, out);
         }
     }
-    if epilogue.accumulate {
-        for (out, &value) in out.iter_mut().zip(values.iter()) {
-            *out += value;
+}
+
+#[inline(always)]
+fn write(values: &[f32; LANES], first: usize, accumulate: bool, out: &mut [f32]) {
+    let end = out.len();
+    // Whole registers, nearly all, with a constant length; the rest is the edge of the matrix.
+    if let Some(out) = out.get_mut(first..).and_then(<[f32]>::first_chunk_mut::<LANES>) {
+        for at in 0..LANES {
+            out[at] = if accumulate { out[at] + values[at] } else { values[at] };
         }
-    } else {
-        out.copy_from_slice(&values[..out.len()]);
+        return;
+    }
+    for at in first..end {
+        out[at] = if accumulate { out[at] + values[at - first] } else { values[at - first] };
+    }
+}
+
+per_kernel! {
+    /// Finishes a tile of exact integer sums.
+    pub(super) fn int8(
+        sums: &Tile<i32>,
+        row_scales: &[f32],
+        channels: Channels<'_>,
+        epilogue: &Epilogue<'_>,
+        target: &mut Target<'_>,
+    ) {
+        finish(sums, row_scales, channels, epilogue, target);
+    }
+}
+
+per_kernel! {
+    /// Finishes a tile of f32 sums.
+    pub(super) fn float(
+        sums: &Tile<f32>,
+        row_scales: &[f32],
+        channels: Channels<'_>,
+        epilogue: &Epilogue<'_>,
+        target: &mut Target<'_>,
+    ) {
+        finish(sums, row_scales, channels, epilogue, target);
+    }
+}
+
+per_kernel! {
+    /// `silu(gate) * up` of two tiles of exact integer sums.
+    pub(super) fn int8_gated(
+        gates: &Tile<i32>,
+        ups: &Tile<i32>,
+        row_scales: &[f32],
+        gate_channels: Channels<'_>,
+        up_channels: Channels<'_>,
+        target: &mut Target<'_>,
+    ) {
+        gate(gates, ups, row_scales, gate_channels, up_channels, target);
+    }
+}
+
+per_kernel! {
+    /// `silu(gate) * up` of two tiles of f32 sums.
+    pub(super) fn float_gated(
+        gates: &Tile<f32>,
+        ups: &Tile<f32>,
+        row_scales: &[f32],
+        gate_channels: Channels<'_>,
+        up_channels: Channels<'_>,
+        target: &mut Target<'_>,
+    ) {
+        gate(gates, ups, row_scales, gate_channels, up_channels, target);
     }
 }

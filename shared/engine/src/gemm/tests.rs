@@ -51,6 +51,7 @@ fn run_int8(
         panels: &packed.panels,
         scales: &packed.scales,
         offsets: &packed.offsets,
+        k,
     };
     int8(Context { kernel, threads: &threads }, &product, n, &Epilogue::default(), &mut out);
     out
@@ -71,21 +72,70 @@ proptest! {
             w = w.iter().map(|w| if w & 1 == 0 { 127 } else { -128 }).collect();
         }
         let panels = layout::panels(&w, n, k, INT8_GROUP);
+        let offsets = layout::pad_to_panel((0..n as i32).collect());
         for kernel in Kernel::available() {
             for rows in (0..m).collect::<Vec<_>>().chunks(TILE_ROWS) {
                 for panel in 0..n.div_ceil(PANEL) {
                     let mut sums: Tile<i32> = [[77; PANEL]; TILE_ROWS];
-                    int8_tile(kernel, &x[rows[0] * k..], rows.len(), &panels[panel * PANEL * k..][..PANEL * k], groups, &mut sums);
+                    int8_tile(kernel, &x[rows[0] * k..], k, rows.len(), &panels[panel * PANEL * k..][..PANEL * k], &offsets[panel * PANEL..][..PANEL], &mut sums);
                     for (&row, sums) in rows.iter().zip(&sums) {
                         for (column, &sum) in sums.iter().enumerate().take(n - (panel * PANEL).min(n)) {
                             let channel = panel * PANEL + column;
                             if channel >= n { continue; }
                             let exact: i64 = (0..k).map(|i| i64::from(x[row * k + i]) * i64::from(w[channel * k + i])).sum();
-                            prop_assert_eq!(i64::from(sum), exact);
+                            prop_assert_eq!(i64::from(sum), exact - channel as i64);
                         }
                     }
                 }
             }
+        }
+    }
+
+    /// Pairs of 16-bit numbers, in panels of every width.
+    #[test]
+    fn pair_sums_are_exact(rows in 1usize..=TILE_ROWS, registers in 1usize..=4, pairs in 1usize..70, seed: u64) {
+        let (width, stride) = (16 * registers, 2 * pairs + 3);
+        let codes = |seed: u64, len: usize| -> Vec<i16> {
+            problem(seed, len).iter().map(|v| ((v.to_bits() >> 3) as i16) >> 3).collect()
+        };
+        let (x, panel) = (codes(seed, rows * stride), codes(!seed, pairs * 2 * width));
+        for kernel in Kernel::available() {
+            let mut sums: Tile<i32> = [[77; PANEL]; TILE_ROWS];
+            int16_tile(kernel, &x, stride, rows, &panel, width, &mut sums);
+            for (row, sums) in sums.iter().enumerate().take(rows) {
+                for (column, &sum) in sums.iter().enumerate().take(width) {
+                    let exact: i64 = (0..2 * pairs).map(|i| {
+                        i64::from(x[row * stride + i]) * i64::from(panel[(i / 2 * width + column) * 2 + i % 2])
+                    }).sum();
+                    prop_assert_eq!(i64::from(sum), exact);
+                }
+            }
+        }
+    }
+
+    /// Finished in registers or through memory, at the edges of a matrix or inside: the same bits.
+    #[test]
+    fn every_kernel_finishes_alike(m in 1usize..20, panels in 1usize..4, edge in 0usize..64, k in 1usize..90, step in 0usize..4, seed: u64) {
+        let gated = step == 3;
+        // The gate and the up projection must each be whole panels.
+        let n = if gated { 2 * PANEL * panels } else { PANEL * panels - edge };
+        let (x, weights) = (problem(seed, m * k), problem(!seed, n * k));
+        let packed = pack(&weights, n, k);
+        let bias = layout::pad_to_panel(problem(seed ^ 1, n));
+        let activation = [Activation::Identity, Activation::Gelu, Activation::Identity, Activation::SwiGlu][step];
+        let epilogue = Epilogue { bias: Some(&bias), activation, accumulate: step == 2 };
+        let run = |kernel: Kernel| {
+            let threads = Threads::new(Some(2)).unwrap();
+            let mut quantized = QuantizedRows::default();
+            quantized.fill(kernel, &threads, &x, k);
+            let product = Int8Product { x: &quantized, panels: &packed.panels, scales: &packed.scales, offsets: &packed.offsets, k };
+            let mut out = problem(seed ^ 2, m * if gated { n / 2 } else { n });
+            int8(Context { kernel, threads: &threads }, &product, n, &epilogue, &mut out);
+            out.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+        };
+        let expected = run(Kernel::by_name("portable").unwrap());
+        for kernel in Kernel::available() {
+            prop_assert_eq!(run(kernel), expected.clone());
         }
     }
 
@@ -117,19 +167,21 @@ proptest! {
         let halves = layout::panels(&layout::to_bf16(&weights), n, k, 1);
         for kernel in Kernel::available() {
             for (panels, tolerance) in [(FloatPanels::F32(&panels), 1e-4), (FloatPanels::Bf16(&halves), 2e-2)] {
-                let run = |x: &[f32], threads: usize| {
+                let run = |kernel: Kernel, x: &[f32], threads: usize| {
                     let threads = Threads::new(Some(threads)).unwrap();
                     let mut out = vec![0.0; x.len() / k * n];
                     float(Context { kernel, threads: &threads }, x, k, panels, n, &Epilogue::default(), &mut out);
                     out
                 };
-                let all = run(&x, 2);
+                let all = run(kernel, &x, 2);
+                let reference = run(Kernel::by_name("portable").unwrap(), &x, 1);
                 for row in 0..m {
-                    let alone = run(&x[row * k..][..k], 1);
+                    let alone = run(kernel, &x[row * k..][..k], 1);
                     for channel in 0..n {
                         let exact: f64 = (0..k).map(|i| f64::from(x[row * k + i]) * f64::from(weights[channel * k + i])).sum();
                         prop_assert!((f64::from(alone[channel]) - exact).abs() < tolerance * (k as f64).sqrt() * 4.0);
                         prop_assert_eq!(alone[channel].to_bits(), all[row * n + channel].to_bits());
+                        prop_assert_eq!(alone[channel].to_bits(), reference[row * n + channel].to_bits());
                     }
                 }
             }

@@ -1,9 +1,9 @@
 //! Qwen2 and Qwen3: `x += attention(norm(x)); x += feed_forward(norm(x))`, then a last norm.
 
-use super::{Buffers, FEED_FORWARD_ROWS, gather, heads, slot, spans};
+use super::{Buffers, FEED_FORWARD_ROWS, gather, heads, spans};
 use crate::attention::attention;
 use crate::gemm::{Activation, Context};
-use crate::norm::{rms_norm, swiglu_row};
+use crate::norm::rms_norm;
 use crate::rope::{HeadNorm, rotate};
 use crate::weights::{Embedding, Linear, Values, Weights, vector};
 use crate::{Batch, Error, Family, Gate, ModelConfig};
@@ -88,7 +88,7 @@ impl Decoder {
         let (hidden, eps) = (config.hidden, config.norm_eps);
         let heads = heads(config);
         let mut rows = batch.tokens();
-        let x = slot(&mut buffers.x, rows * hidden);
+        let x = buffers.x.slot(rows * hidden);
         x.fill(0.0);
         self.words.wait(gate, batch.ids().iter().map(|&id| id as usize))?;
         for (row, &id) in x.chunks_exact_mut(hidden).zip(batch.ids()) {
@@ -101,9 +101,9 @@ impl Decoder {
             layer.wait(gate)?;
             let quantized = &mut buffers.quantized;
             let x = &mut buffers.x[..rows * hidden];
-            let normed = slot(&mut buffers.normed, rows * hidden);
+            let normed = buffers.normed.slot(rows * hidden);
             rms_norm(cx, x, layer.attention_norm.as_slice(), eps, normed);
-            let qkv = slot(&mut buffers.qkv, rows * layer.qkv.outputs());
+            let qkv = buffers.qkv.slot(rows * layer.qkv.outputs());
             layer.qkv.run(cx, normed, Activation::Identity, false, quantized, qkv);
             let norm = layer.head_norms.as_ref().map(|(query, key)| HeadNorm {
                 query: query.as_slice(),
@@ -114,25 +114,20 @@ impl Decoder {
             let spans = spans(batch, config.head, at + 1 == self.layers.len());
             rows = gather(x, hidden, &spans);
             let x = &mut x[..rows * hidden];
-            let attended = slot(&mut buffers.attended, rows * heads.queries * heads.width);
-            attention(cx, heads, qkv, &spans, attended);
+            let attended = buffers.attended.slot(rows * heads.queries * heads.width);
+            attention(cx, heads, layer.qkv.arithmetic(), qkv, &spans, attended);
             layer.out.run(cx, attended, Activation::Identity, true, quantized, x);
             for x in x.chunks_mut(FEED_FORWARD_ROWS * hidden) {
-                let normed = slot(&mut buffers.normed, x.len());
+                let normed = buffers.normed.slot(x.len());
                 rms_norm(cx, x, layer.output_norm.as_slice(), eps, normed);
-                let (doubled, inner) = (layer.gate_up.outputs(), layer.gate_up.outputs() / 2);
-                let count = x.len() / hidden;
-                let gate_up = slot(&mut buffers.inner, count * doubled);
-                layer.gate_up.run(cx, normed, Activation::Identity, false, quantized, gate_up);
-                let gated = slot(&mut buffers.gated, count * inner);
-                cx.threads.for_each_chunk(gated, inner, |row, gated| {
-                    swiglu_row(cx.kernel, &gate_up[row * doubled..][..doubled], gated);
-                });
+                let inner = layer.gate_up.outputs() / 2;
+                let gated = buffers.gated.slot(x.len() / hidden * inner);
+                layer.gate_up.run_gated(cx, normed, &mut buffers.inner, quantized, gated);
                 layer.down.run(cx, gated, Activation::Identity, true, quantized, x);
             }
         }
         self.norm.wait(gate)?;
-        let normed = slot(&mut buffers.normed, rows * hidden);
+        let normed = buffers.normed.slot(rows * hidden);
         rms_norm(cx, &buffers.x[..rows * hidden], self.norm.as_slice(), eps, normed);
         buffers.x[..rows * hidden].copy_from_slice(normed);
         Ok(rows)

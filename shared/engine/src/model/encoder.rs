@@ -1,6 +1,6 @@
 //! BERT and XLM-RoBERTa: `x = norm(x + attention(x)); x = norm(x + feed_forward(x))`.
 
-use super::{Buffers, FEED_FORWARD_ROWS, gather, heads, slot, spans};
+use super::{Buffers, FEED_FORWARD_ROWS, gather, heads, spans};
 use crate::attention::attention;
 use crate::gemm::{Activation, Context};
 use crate::norm::layer_norm;
@@ -100,23 +100,23 @@ impl Encoder {
         let eps = config.norm_eps;
         let mut rows = batch.tokens();
         self.wait_for_rows(gate, config, batch)?;
-        self.embed(config, batch, slot(&mut buffers.x, rows * hidden));
+        self.embed(config, batch, buffers.x.slot(rows * hidden));
         self.norm.run(cx, &mut buffers.x[..rows * hidden], eps);
         for (at, layer) in self.layers.iter().enumerate() {
             layer.wait(gate)?;
             let quantized = &mut buffers.quantized;
-            let qkv = slot(&mut buffers.qkv, rows * layer.qkv.outputs());
+            let qkv = buffers.qkv.slot(rows * layer.qkv.outputs());
             let x = &mut buffers.x[..rows * hidden];
             layer.qkv.run(cx, x, Activation::Identity, false, quantized, qkv);
             let spans = spans(batch, config.head, at + 1 == self.layers.len());
             rows = gather(x, hidden, &spans);
             let x = &mut x[..rows * hidden];
-            let attended = slot(&mut buffers.attended, rows * hidden);
-            attention(cx, heads(config), qkv, &spans, attended);
+            let attended = buffers.attended.slot(rows * hidden);
+            attention(cx, heads(config), layer.qkv.arithmetic(), qkv, &spans, attended);
             layer.out.run(cx, attended, Activation::Identity, true, quantized, x);
             layer.attention_norm.run(cx, x, eps);
             for x in x.chunks_mut(FEED_FORWARD_ROWS * hidden) {
-                let inner = slot(&mut buffers.inner, x.len() / hidden * layer.up.outputs());
+                let inner = buffers.inner.slot(x.len() / hidden * layer.up.outputs());
                 layer.up.run(cx, x, Activation::Gelu, false, quantized, inner);
                 layer.down.run(cx, inner, Activation::Identity, true, quantized, x);
                 layer.output_norm.run(cx, x, eps);

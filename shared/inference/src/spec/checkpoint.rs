@@ -156,17 +156,16 @@ pub(crate) fn read(
     } else {
         format!("{prefix}embed_tokens.weight")
     };
-    let max_length = max_length(checkpoint, &config, &template, options)?;
+    let max_length = max_length(checkpoint, config.max_positions, &template, options)?;
     // What no start would accept is refused here already.
     Prompt::new(text_tokenizer, &template, max_length, config.max_positions)?;
-    // The constants of `mxbai_rerank`: 9.0 for base-v2 (hidden size 896), 12.0 for all others.
-    let estimated_max = if config.hidden == 896 { 9.0 } else { 12.0 };
+    let estimated_max = estimated_max(config.hidden);
     let spec =
         ModelSpec { name: options.name.clone(), config, template, max_length, estimated_max };
     Ok(FromCheckpoint { spec, naming: Naming { prefix, lm_head, no_yes }, tokenizer })
 }
 
-fn optional<T: for<'de> Deserialize<'de>>(
+pub(crate) fn optional<T: for<'de> Deserialize<'de>>(
     checkpoint: &Checkpoint,
     name: &str,
 ) -> Result<Option<T>, Error> {
@@ -178,7 +177,10 @@ fn optional<T: for<'de> Deserialize<'de>>(
         .transpose()
 }
 
-fn required<T: for<'de> Deserialize<'de>>(checkpoint: &Checkpoint, name: &str) -> Result<T, Error> {
+pub(crate) fn required<T: for<'de> Deserialize<'de>>(
+    checkpoint: &Checkpoint,
+    name: &str,
+) -> Result<T, Error> {
     optional(checkpoint, name)?.ok_or_else(|| Error::Model(format!("the checkpoint has no {name}")))
 }
 
@@ -247,7 +249,8 @@ fn dimensions(raw: &RawConfig, family: Family, head: Head) -> Result<ModelConfig
     })
 }
 
-fn pooling(checkpoint: &Checkpoint) -> Result<Option<Head>, Error> {
+/// The pooling that sentence-transformers' files ask for; `None` if there are none.
+pub(crate) fn pooling(checkpoint: &Checkpoint) -> Result<Option<Head>, Error> {
     let Some(modules) = optional::<Vec<Module>>(checkpoint, "modules.json")? else {
         return Ok(None);
     };
@@ -303,31 +306,7 @@ fn template(
             Family::Qwen3 => "qwen3-reranker",
         },
     };
-    let template = match name {
-        "pair" => Template::Pair,
-        "mxbai-rerank-v2" => Template::MxbaiRerankV2,
-        "qwen3-reranker" => Template::Qwen3Reranker,
-        "embedding" => {
-            let prompts: Prompts =
-                optional(checkpoint, "config_sentence_transformers.json")?.unwrap_or_default();
-            // Documents go by several names; sentence-transformers tries them in this order.
-            let prompt = |names: &[&str]| {
-                names
-                    .iter()
-                    .find_map(|name| prompts.prompts.get(*name).cloned().flatten())
-                    .unwrap_or_default()
-            };
-            Template::Embedding {
-                query_prompt: prompt(&["query"]),
-                document_prompt: prompt(&["document", "passage", "corpus"]),
-            }
-        }
-        other => {
-            return Err(Error::Model(format!(
-                "unknown template {other:?}, expected pair, mxbai-rerank-v2, qwen3-reranker or embedding"
-            )));
-        }
-    };
+    let template = named_template(checkpoint, name)?;
     let fits = match template {
         Template::Pair => !family.is_causal(),
         Template::MxbaiRerankV2 | Template::Qwen3Reranker => family.is_causal(),
@@ -341,6 +320,33 @@ fn template(
         )));
     }
     Ok(template)
+}
+
+/// The template of this name, with the prompts of sentence-transformers' files where it has any.
+pub(crate) fn named_template(checkpoint: &Checkpoint, name: &str) -> Result<Template, Error> {
+    match name {
+        "pair" => Ok(Template::Pair),
+        "mxbai-rerank-v2" => Ok(Template::MxbaiRerankV2),
+        "qwen3-reranker" => Ok(Template::Qwen3Reranker),
+        "embedding" => {
+            let prompts: Prompts =
+                optional(checkpoint, "config_sentence_transformers.json")?.unwrap_or_default();
+            // Documents go by several names; sentence-transformers tries them in this order.
+            let prompt = |names: &[&str]| {
+                names
+                    .iter()
+                    .find_map(|name| prompts.prompts.get(*name).cloned().flatten())
+                    .unwrap_or_default()
+            };
+            Ok(Template::Embedding {
+                query_prompt: prompt(&["query"]),
+                document_prompt: prompt(&["document", "passage", "corpus"]),
+            })
+        }
+        other => Err(Error::Model(format!(
+            "unknown template {other:?}, expected pair, mxbai-rerank-v2, qwen3-reranker or embedding"
+        ))),
+    }
 }
 
 fn head(template: &Template, pooling: Option<Head>, family: Family) -> Head {
@@ -415,9 +421,15 @@ fn check_labels(checkpoint: &Checkpoint, family: Family, head: Head) -> Result<(
     }
 }
 
-fn max_length(
+/// The constants of `mxbai_rerank`: 9.0 for base-v2 (hidden size 896), 12.0 for all others.
+pub(crate) fn estimated_max(hidden: usize) -> f32 {
+    if hidden == 896 { 9.0 } else { 12.0 }
+}
+
+/// The length that the model's own files or package ask for, and no more than it has positions.
+pub(crate) fn max_length(
     checkpoint: &Checkpoint,
-    config: &ModelConfig,
+    max_positions: usize,
     template: &Template,
     options: &SpecOptions,
 ) -> Result<usize, Error> {
@@ -430,5 +442,5 @@ fn max_length(
             lengths.max_seq_length.unwrap_or(PROMPT_MAX_LENGTH)
         }
     };
-    Ok(options.max_length.unwrap_or(own).min(config.max_positions).max(1))
+    Ok(options.max_length.unwrap_or(own).min(max_positions).max(1))
 }

@@ -34,13 +34,9 @@ impl ModelSpec {
         put("model.norm_eps", &config.norm_eps);
         put("model.rope_theta", &config.rope_theta);
         put("model.pad_id", &config.pad_id);
-        put("reranker.template", &self.template.name());
         put("reranker.max_length", &self.max_length);
         put("reranker.estimated_max", &self.estimated_max);
-        if let Template::Embedding { query_prompt, document_prompt } = &self.template {
-            put("reranker.query_prompt", query_prompt);
-            put("reranker.document_prompt", document_prompt);
-        }
+        self.template.put_meta(&mut meta);
         meta
     }
 
@@ -69,16 +65,7 @@ impl ModelSpec {
             pad_id: meta.parse("model.pad_id")?,
         };
         config.validate()?;
-        let template = match meta.text("reranker.template")? {
-            "pair" => Template::Pair,
-            "mxbai-rerank-v2" => Template::MxbaiRerankV2,
-            "qwen3-reranker" => Template::Qwen3Reranker,
-            "embedding" => Template::Embedding {
-                query_prompt: meta.text("reranker.query_prompt")?.to_owned(),
-                document_prompt: meta.text("reranker.document_prompt")?.to_owned(),
-            },
-            other => return Err(meta.unknown("reranker.template", other)),
-        };
+        let template = meta.template()?;
         Ok(Self {
             name: meta.text("model.name")?.to_owned(),
             config,
@@ -89,15 +76,27 @@ impl ModelSpec {
     }
 }
 
-type Lookup<'a> = dyn Fn(&str) -> Option<&'a str> + 'a;
+impl Template {
+    /// Adds the metadata strings that [`Meta::template`] reads.
+    pub(crate) fn put_meta(&self, meta: &mut BTreeMap<String, String>) {
+        meta.insert("reranker.template".to_owned(), self.name().to_owned());
+        if let Self::Embedding { query_prompt, document_prompt } = self {
+            meta.insert("reranker.query_prompt".to_owned(), query_prompt.clone());
+            meta.insert("reranker.document_prompt".to_owned(), document_prompt.clone());
+        }
+    }
+}
 
-struct Meta<'a> {
-    path: &'a Path,
-    get: &'a Lookup<'a>,
+pub(crate) type Lookup<'a> = dyn Fn(&str) -> Option<&'a str> + 'a;
+
+/// Metadata strings of the snapshot at a path.
+pub(crate) struct Meta<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) get: &'a Lookup<'a>,
 }
 
 impl<'a> Meta<'a> {
-    fn text(&self, key: &str) -> Result<&'a str, Error> {
+    pub(crate) fn text(&self, key: &str) -> Result<&'a str, Error> {
         (self.get)(key).ok_or_else(|| {
             Error::Model(format!(
                 "snapshot {} has no metadata {key:?}: it is not a model that `defrost pack` wrote",
@@ -106,7 +105,7 @@ impl<'a> Meta<'a> {
         })
     }
 
-    fn unknown(&self, key: &str, found: &str) -> Error {
+    pub(crate) fn unknown(&self, key: &str, found: &str) -> Error {
         Error::Model(format!(
             "snapshot {}: metadata {key:?} is {found:?}, which this version does not know; \
              pack the model again or use the version that packed it",
@@ -114,13 +113,31 @@ impl<'a> Meta<'a> {
         ))
     }
 
-    fn parse<T: FromStr>(&self, key: &str) -> Result<T, Error> {
+    pub(crate) fn parse<T: FromStr>(&self, key: &str) -> Result<T, Error> {
         let text = self.text(key)?;
         text.parse().map_err(|_| self.unknown(key, text))
     }
 
-    fn named<T>(&self, key: &str, by_name: impl Fn(&str) -> Option<T>) -> Result<T, Error> {
+    pub(crate) fn named<T>(
+        &self,
+        key: &str,
+        by_name: impl Fn(&str) -> Option<T>,
+    ) -> Result<T, Error> {
         let text = self.text(key)?;
         by_name(text).ok_or_else(|| self.unknown(key, text))
+    }
+
+    /// How pairs become token ids.
+    pub(crate) fn template(&self) -> Result<Template, Error> {
+        match self.text("reranker.template")? {
+            "pair" => Ok(Template::Pair),
+            "mxbai-rerank-v2" => Ok(Template::MxbaiRerankV2),
+            "qwen3-reranker" => Ok(Template::Qwen3Reranker),
+            "embedding" => Ok(Template::Embedding {
+                query_prompt: self.text("reranker.query_prompt")?.to_owned(),
+                document_prompt: self.text("reranker.document_prompt")?.to_owned(),
+            }),
+            other => Err(self.unknown("reranker.template", other)),
+        }
     }
 }

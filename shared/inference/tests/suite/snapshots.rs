@@ -78,6 +78,42 @@ fn portable_snapshots_are_packed_once_and_score_the_same() {
     }
 }
 
+/// A tokenizer.json of the same meaning that is not compiled gives a snapshot without the compiled form, and the same
+/// scores.
+#[test]
+fn tokenizers_that_are_not_compiled_score_the_same() {
+    for (model, added) in [
+        ("bert-classifier", r#"{"type":"Lowercase"}"#),
+        ("qwen2-mxbai", r#"{"type":"NFC"}"#),
+        ("xlm-roberta-classifier", r#"{"type":"NFKD"},{"type":"NFKC"}"#),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let checkpoint = golden::checkpoint(model);
+        for entry in std::fs::read_dir(&checkpoint).unwrap() {
+            let path = entry.unwrap().path();
+            std::fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
+        }
+        let json = std::fs::read_to_string(checkpoint.join("tokenizer.json")).unwrap();
+        let start = json.find(r#""normalizer""#).unwrap();
+        let end = start + json[start..].find(r#""pre_tokenizer""#).unwrap();
+        let normalizer = &json[start..end].trim_end().trim_end_matches(',')[13..];
+        let sequence =
+            format!(r#""normalizer":{{"type":"Sequence","normalizers":[{normalizer},{added}]}},"#);
+        let edited = [&json[..start], &sequence, &json[end..]].concat();
+        std::fs::write(dir.path().join("tokenizer.json"), edited).unwrap();
+        let (plain, other) = (dir.path().join("a.snap"), dir.path().join("b.snap"));
+        common::pack_to(&checkpoint, Precision::F32, isa::NATIVE, &plain);
+        common::pack_to(dir.path(), Precision::F32, isa::NATIVE, &other);
+        let options = RestoreOptions::default();
+        let has = |path: &Path| {
+            let location = defrost_loader::Location::from(path);
+            restore(&location, &options).unwrap().has("tokenizer.compiled")
+        };
+        assert_eq!((has(&plain), has(&other)), (true, false), "{model}");
+        assert_eq!(scores(&plain, &options).unwrap(), scores(&other, &options).unwrap());
+    }
+}
+
 #[test]
 fn a_directory_stands_for_its_only_snapshot() {
     let dir = tempfile::tempdir().unwrap();

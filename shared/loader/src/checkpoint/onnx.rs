@@ -5,7 +5,8 @@
 //!
 //! ```text
 //! ModelProto    1 ir_version  2 producer_name  3 producer_version  7 graph  8 opset_import  14 metadata_props
-//! GraphProto    1 node (counted)  2 name  5 initializer  11 input  12 output
+//! GraphProto    1 node  2 name  5 initializer  11 input  12 output
+//! NodeProto     4 op_type
 //! TensorProto   1 dims  2 data_type  8 name  9 raw_data  13 external_data  14 data_location
 //!               4 float_data  5 int32_data  6 string_data  7 int64_data  10 double_data  11 uint64_data (counted)
 //! ```
@@ -13,13 +14,15 @@
 //! Messages nest four deep on this path and nothing recurses, so a file cannot reach the stack's end; graphs inside
 //! nodes (the branches of `If`, the bodies of `Loop`) are passed over, and with them their initializers. The file is
 //! mapped and raw data are views of it. Weights of large models lie in other files beside it: their names come from the
-//! file, so only plain names are accepted. Nothing here opens them.
+//! file, so only plain names are accepted. Reading a model opens none of them; who wants one maps it by
+//! [`OnnxModel::map`].
 
 mod data;
+mod rewrite;
 mod tensor;
 mod wire;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 
 use bytes::Bytes;
@@ -30,6 +33,7 @@ use crate::error::{Error, Kind, shown};
 use wire::{Field, Fields};
 
 pub use data::{OnnxData, OnnxType};
+pub use rewrite::Placement;
 pub use tensor::OnnxTensor;
 
 /// Most initializers, inputs, outputs, opsets or metadata pairs. The largest models have some thousands; a limit keeps
@@ -63,6 +67,7 @@ pub struct OnnxModel {
 struct Graph {
     name: String,
     nodes: u64,
+    operators: BTreeSet<String>,
     initializers: Vec<OnnxTensor>,
     inputs: Vec<String>,
     outputs: Vec<String>,
@@ -75,6 +80,13 @@ impl OnnxModel {
     /// [`parse`](Self::parse) does.
     pub fn open(path: &Path) -> Result<Self, Error> {
         Self::parse(map_file(path)?).map_err(|error| error.in_file(path))
+    }
+
+    /// Maps a file, such as one of external data beside a model.
+    ///
+    /// Fails as [`open`](Self::open) does if the file cannot be read.
+    pub fn map(path: &Path) -> Result<Bytes, Error> {
+        map_file(path)
     }
 
     /// Reads the content of a file, which may be anything.
@@ -149,6 +161,11 @@ impl OnnxModel {
         self.graph.nodes
     }
 
+    /// The types of its operations, such as `MatMul`, those of inner graphs not included.
+    pub fn operators(&self) -> &BTreeSet<String> {
+        &self.graph.operators
+    }
+
     /// The names of the graph's inputs. Old files list initializers among them.
     pub fn inputs(&self) -> &[String] {
         &self.graph.inputs
@@ -171,7 +188,10 @@ impl Graph {
         let mut fields = field.message("the graph")?;
         while let Some(field) = fields.next()? {
             match field.number {
-                1 => graph.nodes += 1,
+                1 => {
+                    graph.nodes += 1;
+                    graph.operators.extend(operator(field)?);
+                }
                 2 => graph.name = field.text("the graph's name")?,
                 5 => push(&mut graph.initializers, OnnxTensor::read(field)?, "initializers")?,
                 11 => push(&mut graph.inputs, value_name(field)?, "inputs")?,
@@ -201,6 +221,18 @@ fn bounded(len: usize, what: &str) -> Result<(), Error> {
             .mismatch(format_args!("at most {MOST}"), "more"));
     }
     Ok(())
+}
+
+/// The type of an operation; none if it has no name, which whoever runs the graph will refuse.
+fn operator(field: Field) -> Result<Option<String>, Error> {
+    let mut kind = None;
+    let mut fields = field.message("a node")?;
+    while let Some(field) = fields.next()? {
+        if field.number == 4 {
+            kind = Some(field.name("a node's op_type")?);
+        }
+    }
+    Ok(kind)
 }
 
 /// The name of an input or output.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Command};
-use defrost_inference::Normalization;
+use defrost_inference::{BackendKind, Normalization};
 use defrost_loader::VerifyMode;
 
 use super::{Action, Config, ConfigError, LogFormat, ReturnData, SETTINGS, Setting};
@@ -142,6 +142,15 @@ impl Reader<'_> {
             port: self.number("PORT", 0, u16::MAX).unwrap_or_default(),
             port_file: self.path("PORT_FILE"),
             fast_boot: self.flag("FAST_BOOT"),
+            backend: self.choice(
+                "BACKEND",
+                &[
+                    ("engine", BackendKind::Engine),
+                    ("ort", BackendKind::Ort),
+                    ("candle", BackendKind::Candle),
+                ],
+            ),
+            ort_dylib_path: self.path("ORT_DYLIB_PATH"),
             num_threads: self.number("NUM_THREADS", 1, 1024),
             max_length: self.number("MAX_LENGTH", 1, usize::MAX),
             max_batch_tokens: self.number("MAX_BATCH_TOKENS", 1, usize::MAX).unwrap_or_default(),
@@ -193,8 +202,17 @@ impl Reader<'_> {
                 .unwrap_or(LogFormat::Text),
             effective: Vec::new(),
         };
-        if let Some(backend) = self.value("BACKEND").filter(|backend| backend != "engine") {
-            self.errors.push(format!("BACKEND: this binary has engine only, found {backend:?}"));
+        let is_built_in = match config.backend {
+            Some(BackendKind::Candle) => false,
+            Some(BackendKind::Ort) => cfg!(feature = "ort"),
+            Some(BackendKind::Engine) | None => true,
+        };
+        if let Some(backend) = config.backend.filter(|_| !is_built_in) {
+            self.errors.push(format!(
+                "BACKEND: {} is not built into this binary, it has {}",
+                backend.name(),
+                if cfg!(feature = "ort") { "engine and ort" } else { "engine only" }
+            ));
         }
         if config.cors_origins == ["none"] {
             config.cors_origins.clear();

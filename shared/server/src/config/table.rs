@@ -62,9 +62,20 @@ pub const SETTINGS: &[Setting] = &[
         "FAST_BOOT",
         "BOOL",
         "true",
-        "ready as early as possible; false: score one pair to warm up first",
+        "ready as early as possible; false: compile ONNX models for this processor, score one pair to warm up first",
     ),
-    setting("BACKEND", "NAME", "engine", "what runs the model; this binary has engine only"),
+    setting(
+        "BACKEND",
+        "NAME",
+        "",
+        "what must run the model: engine, or ort where it is built in; default: what the snapshot is made for",
+    ),
+    setting(
+        "ORT_DYLIB_PATH",
+        "PATH",
+        "",
+        "ONNX Runtime's library or its folder, for snapshots of ONNX models; default: beside the binary, or the system's",
+    ),
     setting(
         "NUM_THREADS",
         "NUMBER",

@@ -34,7 +34,7 @@ pub(crate) async fn models(State(app): State<Arc<App>>) -> Result<Json<Value>, A
                 "root": info.name,
                 "parent": null,
                 "permission": [],
-                "backend": app.function.backend,
+                "backend": info.backend.name(),
                 "capabilities": ["rerank"],
                 "max_model_len": info.max_length,
                 "stats": {"queue_fraction": 0.0, "queue_absolute": 0, "results_pending": 0, "batch_size": app.config.max_batch_tokens},
@@ -66,7 +66,7 @@ pub(crate) async fn info(State(app): State<Arc<App>>) -> Result<Json<Value>, Api
     Ok(Json(json!({
         "service": app.function.name,
         "version": app.function.version,
-        "backend": app.function.backend,
+        "backend": info.backend.name(),
         "model_id": info.name,
         "served_model_names": model.names,
         "model_type": {"reranker": {"kind": kind(info.kind), "family": info.family}},

@@ -16,12 +16,13 @@ use crate::metrics;
 
 pub(crate) async fn root(State(app): State<Arc<App>>) -> Json<Value> {
     let model = app.ready_model();
+    let backend = model.as_ref().map_or(app.function.backend, |model| model.info.backend.name());
     Json(json!({
         "service": app.function.name,
         "description": app.function.about,
         "model": model.as_ref().map(|model| model.name_for(None)),
         "version": app.function.version,
-        "backend": app.function.backend,
+        "backend": backend,
         "status": app.state_word(),
         "endpoints": {
             "rerank": rerank::PATHS,

@@ -78,7 +78,7 @@ fn all_mistakes_are_reported_at_once() {
             ("VERIFY", "never"),
             ("MAX_DOCUMENTS", "0"),
             ("BOOT_TIMEOUT", "-1"),
-            ("BACKEND", "ort"),
+            ("BACKEND", "candle"),
             ("LOG_LEVEL", "a=b=c"),
             ("CORS_ORIGINS", "a\nb"),
             ("DEFROST_MAX_LENGHT", "3"),

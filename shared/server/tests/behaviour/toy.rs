@@ -7,7 +7,9 @@ use std::task::Poll;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
-use defrost_inference::{Error, ModelInfo, Normalization, RerankerKind, Score, ScoreRequest};
+use defrost_inference::{
+    BackendKind, Error, ModelInfo, Normalization, RerankerKind, Score, ScoreRequest,
+};
 use defrost_server::{
     Action, App, Backend, BootError, Config, ConfigError, Function, PhaseRecorder, router, start,
 };
@@ -52,6 +54,7 @@ impl Toy {
             max_length: MAX_WORDS,
             takes_instruction: false,
             estimated_max: 9.0,
+            backend: BackendKind::Engine,
             kernel: "portable",
             threads: 1,
             snapshot: "00ff".into(),

@@ -44,6 +44,11 @@ impl Fields {
         Self { reader }
     }
 
+    /// Where the next field starts in the file, in bytes; after the last one, where the message ends.
+    pub(super) fn offset(&self) -> u64 {
+        self.reader.offset()
+    }
+
     /// The next field; `None` at the end of the message.
     pub(super) fn next(&mut self) -> Result<Option<Field>, Error> {
         const WHAT: &str = "a field";

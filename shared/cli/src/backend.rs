@@ -1,0 +1,45 @@
+//! What runs a model: the arguments that every command which loads one shares.
+
+use defrost_inference::{BackendKind, RerankerOptions};
+
+use crate::place::RestoreArgs;
+
+/// How models are run.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct BackendArgs {
+    /// What must run the model: engine, or ort where it is built in; default: what the snapshot is made for.
+    #[arg(long, env = "BACKEND", value_parser = parse)]
+    backend: Option<BackendKind>,
+    /// ONNX Runtime's library or its folder; default: beside the binary, or the system's.
+    #[cfg(feature = "ort")]
+    #[arg(long, env = "ORT_DYLIB_PATH")]
+    ort_dylib_path: Option<std::path::PathBuf>,
+    /// Ready as early as possible; false: compile ONNX models for this processor.
+    #[cfg(feature = "ort")]
+    #[arg(long, env = "FAST_BOOT", default_value_t = true, action = clap::ArgAction::Set)]
+    fast_boot: bool,
+}
+
+impl BackendArgs {
+    /// As the options of a reranker, the rest of them usual.
+    #[cfg_attr(not(feature = "ort"), allow(unused_variables, reason = "only ort caches anything"))]
+    pub(crate) fn options(&self, restore: &RestoreArgs) -> RerankerOptions {
+        RerankerOptions {
+            backend: self.backend,
+            #[cfg(feature = "ort")]
+            ort: defrost_inference::OrtOptions {
+                library: self.ort_dylib_path.clone(),
+                compile: !self.fast_boot,
+                cache_dir: restore.cache_dir.clone(),
+            },
+            ..RerankerOptions::default()
+        }
+    }
+}
+
+fn parse(name: &str) -> Result<BackendKind, String> {
+    [BackendKind::Engine, BackendKind::Ort, BackendKind::Candle]
+        .into_iter()
+        .find(|kind| kind.name() == name)
+        .ok_or_else(|| format!("expected engine, ort or candle, found {name:?}"))
+}

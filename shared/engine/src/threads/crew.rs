@@ -1,0 +1,257 @@
+//! Threads that wait for the next step of a pass without sleeping, and sleep between passes.
+//!
+//! The caller *opens* a job, works on it like everybody else, *closes* it when no task is left, and
+//! returns once all who joined have left. A helper joins an open job by counting itself in; one that
+//! wakes up late finds the job closed and is not waited for. Everything that decides who may touch
+//! the job is in one word:
+//!
+//! ```text
+//! bits 63..32  number of the job       bit 31  open       bits 30..0  helpers inside
+//! ```
+//!
+//! Every thread begins with a run of neighbouring tasks of its own and helps others with theirs when it is done:
+//! neighbours write neighbouring memory, which two processors would take from each other.
+//!
+//! The job itself is written while it is closed and nobody is inside, and read by those inside only.
+//! A helper looks at the word for [`SPINS`] rounds after a job, then sleeps until the next one.
+
+use std::any::Any;
+use std::cell::{Cell, UnsafeCell};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+const OPEN: u64 = 1 << 31;
+const INSIDE: u64 = OPEN - 1;
+const NUMBER: u64 = !(OPEN | INSIDE);
+const NEXT_NUMBER: u64 = 1 << 32;
+
+/// Rounds of looking before a helper sleeps: some 50 microseconds, longer than the caller's own steps
+/// between two jobs of a pass, shorter than what a client could notice on its bill.
+const SPINS: u32 = 4000;
+
+/// Rounds of looking before the caller lets others have its processor: whoever is inside may wait for it.
+const CALLER_SPINS: u32 = 20_000;
+
+type Work<'a> = dyn Fn(usize) + Sync + 'a;
+
+/// What is to be done.
+#[derive(Clone, Copy)]
+struct Job {
+    work: *const Work<'static>,
+    tasks: usize,
+}
+
+/// A cache line of its own.
+#[repr(align(64))]
+struct Line<T>(T);
+
+struct Shared {
+    word: AtomicU64,
+    job: UnsafeCell<Job>,
+    /// Tasks taken of each thread's run.
+    taken: Vec<Line<AtomicUsize>>,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+    stop: AtomicBool,
+    sleepers: AtomicUsize,
+    bed: Mutex<()>,
+    alarm: Condvar,
+}
+
+#[allow(unsafe_code, reason = "see the page above")]
+// SAFETY: `job` is written by the one caller that holds `Crew::turn`, while the word is closed with
+// nobody inside, and read only by helpers inside; the word's orderings make each see the other's
+// writes. Everything else is made to be shared.
+unsafe impl Sync for Shared {}
+#[allow(unsafe_code, reason = "see the page above")]
+// SAFETY: as above; the pointer in `job` is followed only while its closure is borrowed by `run`.
+unsafe impl Send for Shared {}
+
+/// See the page above.
+pub(super) struct Crew {
+    shared: Arc<Shared>,
+    turn: Mutex<()>,
+    helpers: Vec<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Crew {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Crew").field("helpers", &self.helpers.len()).finish_non_exhaustive()
+    }
+}
+
+thread_local! {
+    /// Whether this thread runs a task.
+    static BUSY: Cell<bool> = const { Cell::new(false) };
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that is locked here can be left half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Crew {
+    /// Starts `helpers` threads.
+    pub(super) fn new(helpers: usize) -> std::io::Result<Self> {
+        let nothing: &'static Work<'static> = &|_| {};
+        let shared = Arc::new(Shared {
+            word: AtomicU64::new(0),
+            job: UnsafeCell::new(Job { work: nothing, tasks: 0 }),
+            taken: (0..=helpers).map(|_| Line(AtomicUsize::new(0))).collect(),
+            panic: Mutex::new(None),
+            stop: AtomicBool::new(false),
+            sleepers: AtomicUsize::new(0),
+            bed: Mutex::new(()),
+            alarm: Condvar::new(),
+        });
+        let mut crew = Self { shared, turn: Mutex::new(()), helpers: Vec::new() };
+        for index in 0..helpers {
+            let shared = Arc::clone(&crew.shared);
+            let name = format!("engine-{index}");
+            crew.helpers.push(
+                std::thread::Builder::new().name(name).spawn(move || shared.help(index + 1))?,
+            );
+        }
+        Ok(crew)
+    }
+
+    /// Runs `work(0..tasks)` on the helpers and the caller.
+    #[allow(unsafe_code, reason = "a borrow that the compiler cannot see across threads")]
+    pub(super) fn run(&self, tasks: usize, work: &Work<'_>) {
+        if BUSY.get() {
+            (0..tasks).for_each(work);
+            return;
+        }
+        let turn = lock(&self.turn);
+        let shared = &*self.shared;
+        let work: *const Work<'_> = work;
+        // SAFETY: only the lifetime changes. Helpers follow the pointer while they are inside, and this function does
+        // not return, or unwind, before the job is closed and nobody is inside.
+        let work: *const Work<'static> = unsafe { std::mem::transmute(work) };
+        // SAFETY: it is this caller's turn, and the last job was left closed with nobody inside.
+        unsafe { *shared.job.get() = Job { work, tasks } };
+        shared.taken.iter().for_each(|taken| taken.0.store(0, Ordering::Relaxed));
+        let number = (shared.word.load(Ordering::Relaxed) & NUMBER).wrapping_add(NEXT_NUMBER);
+        shared.word.store(number | OPEN, Ordering::SeqCst);
+        if shared.sleepers.load(Ordering::SeqCst) > 0 {
+            drop(lock(&shared.bed));
+            shared.alarm.notify_all();
+        }
+        shared.take_tasks(Job { work, tasks }, 0);
+        shared.word.fetch_and(!OPEN, Ordering::Relaxed);
+        let mut rounds = 0;
+        while shared.word.load(Ordering::Acquire) & INSIDE != 0 {
+            wait_a_round(&mut rounds, CALLER_SPINS);
+        }
+        let panic = lock(&shared.panic).take();
+        drop(turn);
+        if let Some(panic) = panic {
+            resume_unwind(panic);
+        }
+    }
+}
+
+fn wait_a_round(rounds: &mut u32, most: u32) {
+    if *rounds < most {
+        *rounds += 1;
+        std::hint::spin_loop();
+    } else {
+        std::thread::yield_now();
+    }
+}
+
+impl Shared {
+    /// Works until no task is left, first on the run of thread `own`. A panic is kept for the caller and ends the job.
+    #[allow(unsafe_code, reason = "see the page above")]
+    fn take_tasks(&self, job: Job, own: usize) {
+        BUSY.set(true);
+        let threads = self.taken.len();
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            for thread in (own..threads).chain(0..own) {
+                let start = job.tasks * thread / threads;
+                let end = job.tasks * (thread + 1) / threads;
+                loop {
+                    let task = start + self.taken[thread].0.fetch_add(1, Ordering::Relaxed);
+                    if task >= end {
+                        break;
+                    }
+                    // SAFETY: the closure outlives the job, which this thread is inside of.
+                    unsafe { (*job.work)(task) };
+                }
+            }
+        }));
+        BUSY.set(false);
+        if let Err(panic) = outcome {
+            // More than any run is long, and far below an overflow by those that still count up.
+            self.taken.iter().for_each(|taken| taken.0.store(usize::MAX / 4, Ordering::Relaxed));
+            *lock(&self.panic) = Some(panic);
+        }
+    }
+
+    /// The life of a helper.
+    #[allow(unsafe_code, reason = "see the page above")]
+    fn help(&self, own: usize) {
+        let mut seen = 0;
+        loop {
+            let mut word = self.next_job(seen);
+            if self.stop.load(Ordering::Relaxed) {
+                return;
+            }
+            seen = word & NUMBER;
+            while word & OPEN != 0 && word & NUMBER == seen {
+                match self.word.compare_exchange_weak(
+                    word,
+                    word + 1,
+                    Ordering::Acquire,
+                    Ordering::Relaxed,
+                ) {
+                    Ok(_) => {
+                        // SAFETY: inside, so nobody writes it.
+                        let job = unsafe { *self.job.get() };
+                        self.take_tasks(job, own);
+                        self.word.fetch_sub(1, Ordering::Release);
+                        break;
+                    }
+                    Err(now) => word = now,
+                }
+            }
+        }
+    }
+
+    /// The word once it has another number than `seen`.
+    fn next_job(&self, seen: u64) -> u64 {
+        for _ in 0..SPINS {
+            let word = self.word.load(Ordering::Relaxed);
+            if word & NUMBER != seen {
+                return word;
+            }
+            std::hint::spin_loop();
+        }
+        self.sleepers.fetch_add(1, Ordering::SeqCst);
+        let mut bed = lock(&self.bed);
+        // A caller that opens a job after this look sees the sleeper, and its alarm waits for the bed.
+        let mut word = self.word.load(Ordering::SeqCst);
+        while word & NUMBER == seen {
+            bed = self.alarm.wait(bed).unwrap_or_else(PoisonError::into_inner);
+            word = self.word.load(Ordering::SeqCst);
+        }
+        drop(bed);
+        self.sleepers.fetch_sub(1, Ordering::SeqCst);
+        word
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        // A closed job with another number wakes everybody, and the lock lets nobody miss it.
+        self.shared.word.fetch_add(NEXT_NUMBER, Ordering::SeqCst);
+        drop(lock(&self.shared.bed));
+        self.shared.alarm.notify_all();
+        for helper in self.helpers.drain(..) {
+            // A helper cannot panic: tasks' panics are caught.
+            let _ = helper.join();
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Sequences to padded micro-batches, and what a model makes of them to answers.
+//!
+//! ONNX models take rectangles, so sequences are sorted by length and those of a micro-batch padded to its longest:
+//! neighbours in that order differ by few tokens, so that little is computed in vain. Padding is on the right, with
+//! mask 0; the answers of a row are read at its own tokens only.
+
+use defrost_engine::Head;
+use ort::session::SessionInputValue;
+use ort::value::Tensor;
+
+use super::{InputKind, fault};
+use crate::Error;
+use crate::tokenizer::Tokens;
+
+/// Which sequences run together: indices, longest first, each micro-batch at most `budget` tokens with its padding, or
+/// one sequence. Empty sequences are left out.
+pub(super) fn plan(lengths: &[usize], budget: usize) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..lengths.len()).filter(|&at| lengths[at] > 0).collect();
+    order.sort_by_key(|&at| (std::cmp::Reverse(lengths[at]), at));
+    let mut batches: Vec<Vec<usize>> = Vec::new();
+    for at in order {
+        match batches.last_mut() {
+            // The first is the longest, so that it gives the width.
+            Some(batch) if (batch.len() + 1) * lengths[batch[0]] <= budget => batch.push(at),
+            _ => batches.push(vec![at]),
+        }
+    }
+    batches
+}
+
+/// A micro-batch as a rectangle.
+#[derive(Debug)]
+pub(super) struct Padded {
+    rows: usize,
+    columns: usize,
+    ids: Vec<u32>,
+    types: Vec<u32>,
+    pub(super) lengths: Vec<usize>,
+}
+
+impl Padded {
+    pub(super) fn new(members: &[&Tokens], pad_id: u32) -> Self {
+        let lengths: Vec<usize> = members.iter().map(|member| member.ids.len()).collect();
+        let columns = lengths.iter().copied().max().unwrap_or(0);
+        let rows = members.len();
+        let mut ids = vec![pad_id; rows * columns];
+        let mut types = vec![0; rows * columns];
+        for (row, member) in members.iter().enumerate() {
+            ids[row * columns..][..member.ids.len()].copy_from_slice(&member.ids);
+            types[row * columns..][..member.types.len()].copy_from_slice(&member.types);
+        }
+        Self { rows, columns, ids, types, lengths }
+    }
+
+    /// One of the model's inputs.
+    pub(super) fn value(
+        &self,
+        kind: InputKind,
+        is_i32: bool,
+    ) -> Result<SessionInputValue<'static>, Error> {
+        let shape = [self.rows, self.columns];
+        if is_i32 {
+            // Ids and positions are far below 2^31: no vocabulary and no text is that large.
+            let values: Vec<i32> = self.numbers(kind).map(u32::cast_signed).collect();
+            return Ok(Tensor::from_array((shape, values)).map_err(fault)?.into());
+        }
+        let values: Vec<i64> = self.numbers(kind).map(i64::from).collect();
+        Ok(Tensor::from_array((shape, values)).map_err(fault)?.into())
+    }
+
+    fn numbers(&self, kind: InputKind) -> impl Iterator<Item = u32> + '_ {
+        (0..self.rows * self.columns).map(move |at| match kind {
+            InputKind::Ids => self.ids[at],
+            InputKind::Types => self.types[at],
+            InputKind::Mask => u32::from(at % self.columns < self.lengths[at / self.columns]),
+            InputKind::Positions => u32::try_from(at % self.columns).unwrap_or(u32::MAX),
+        })
+    }
+}
+
+/// The answers in a model's output: logits, embeddings that the model pooled itself, or hidden states that are pooled
+/// here.
+pub(super) fn answers(
+    head: Head,
+    width: usize,
+    shape: &[i64],
+    values: &[f32],
+    lengths: &[usize],
+) -> Result<Vec<f32>, Error> {
+    let rows = lengths.len();
+    if values.len() == rows * width {
+        return Ok(values.to_vec());
+    }
+    let columns = lengths.iter().copied().max().unwrap_or(0);
+    if values.len() != rows * columns * width || matches!(head, Head::Classifier | Head::YesNo) {
+        return Err(Error::Runtime(format!(
+            "the output has shape {shape:?}, expected [{rows}, {width}] or hidden states [{rows}, {columns}, {width}]"
+        )));
+    }
+    let mut pooled = Vec::with_capacity(rows * width);
+    for (states, &len) in values.chunks_exact(columns * width).zip(lengths) {
+        match head {
+            Head::FirstPooling => pooled.extend_from_slice(&states[..width]),
+            Head::LastPooling => pooled.extend_from_slice(&states[(len - 1) * width..][..width]),
+            _ => {
+                // In f64, so that the order of a long sum does not show.
+                let mut sums = vec![0.0_f64; width];
+                for state in states[..len * width].chunks_exact(width) {
+                    for (sum, &value) in sums.iter_mut().zip(state) {
+                        *sum += f64::from(value);
+                    }
+                }
+                #[allow(clippy::cast_possible_truncation, reason = "rounding to f32 is meant")]
+                pooled.extend(sums.iter().map(|sum| (sum / len as f64) as f32));
+            }
+        }
+    }
+    Ok(pooled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_hold_every_sequence_once_within_the_budget() {
+        let lengths = [5, 0, 512, 7, 7, 100, 1];
+        let batches = plan(&lengths, 30);
+        assert_eq!(batches, [vec![2], vec![5], vec![3, 4, 0, 6]]);
+        assert_eq!(plan(&lengths, 1).len(), 6);
+        assert!(plan(&[], 30).is_empty());
+    }
+
+    #[test]
+    fn padding_never_enters_a_pooled_answer() {
+        // Two rows of two columns, width 2; the second row has one token and rubbish after it.
+        let values = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, f32::NAN, f32::NAN];
+        let pool = |head| answers(head, 2, &[2, 2, 2], &values, &[2, 1]).unwrap();
+        assert_eq!(pool(Head::MeanPooling), [2.0, 3.0, 5.0, 6.0]);
+        assert_eq!(pool(Head::FirstPooling), [1.0, 2.0, 5.0, 6.0]);
+        assert_eq!(pool(Head::LastPooling), [3.0, 4.0, 5.0, 6.0]);
+        let error = answers(Head::Classifier, 1, &[2, 2, 2], &values, &[2, 1]).unwrap_err();
+        assert!(error.to_string().contains("expected [2, 1]"), "{error}");
+    }
+
+    #[test]
+    fn inputs_are_padded_on_the_right() {
+        let long = Tokens { ids: vec![7, 8, 9], types: vec![0, 0, 1] };
+        let short = Tokens { ids: vec![6], types: Vec::new() };
+        let padded = Padded::new(&[&long, &short], 1);
+        let numbers = |kind| padded.numbers(kind).collect::<Vec<_>>();
+        assert_eq!(numbers(InputKind::Ids), [7, 8, 9, 6, 1, 1]);
+        assert_eq!(numbers(InputKind::Types), [0, 0, 1, 0, 0, 0]);
+        assert_eq!(numbers(InputKind::Mask), [1, 1, 1, 1, 0, 0]);
+        assert_eq!(numbers(InputKind::Positions), [0, 1, 2, 0, 1, 2]);
+    }
+}

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
+use defrost_inference::quality_summary;
 use serde_json::json;
 
 use crate::print::say;
@@ -67,7 +68,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         progress::human(u64::from(manifest.chunk_size))
     )?;
     for (key, value) in &manifest.meta {
-        say!("{key} = {value:?}")?;
+        // One line for all products; --json has each.
+        match quality_summary(value).filter(|_| &**key == "quality.products") {
+            Some(line) => say!("{key} = {line}")?,
+            None => say!("{key} = {value:?}")?,
+        }
     }
     say!("\n{:<14} {:>14} {:>12} {:>8}", "segment", "offset", "size", "tensors")?;
     for (index, segment) in manifest.segments.iter().enumerate() {

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use defrost_inference::{OnnxSource, PackOptions, Precision, SpecOptions, isa};
+use defrost_inference::{OnnxSource, Outliers, PackOptions, Precision, SpecOptions, isa};
 use defrost_loader::{Checkpoint, Root};
 
 use crate::print::say;
@@ -24,6 +24,10 @@ pub(crate) struct Args {
     /// Precision of the large matrices; ONNX models keep theirs.
     #[arg(long, value_enum, default_value_t = PrecisionArg::Int8)]
     pub(crate) precision: PrecisionArg,
+    /// What int8 does about outlier channels: `auto` looks at the model's activations and rescales the weights (scores in
+    /// f32 stay what they are), `off` rounds the weights as they are, in half the time.
+    #[arg(long, value_enum, default_value_t = OutliersArg::Auto)]
+    pub(crate) outliers: OutliersArg,
     /// Layout of the weights: `native` (mapped and read as they are) or `portable` (any machine; packed once at the first start).
     #[arg(long, default_value = "native")]
     pub(crate) isa: String,
@@ -57,6 +61,16 @@ impl From<PrecisionArg> for Precision {
             PrecisionArg::F32 => Self::F32,
         }
     }
+}
+
+/// `--outliers`.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum OutliersArg {
+    /// Measure and treat.
+    #[default]
+    Auto,
+    /// Leave the weights alone.
+    Off,
 }
 
 /// Packs and reports.
@@ -107,7 +121,11 @@ pub(crate) fn pack(args: &Args) -> Result<(Root, PathBuf)> {
         let checkpoint = Checkpoint::open(&source.dir)?;
         make_room()?;
         let isa = if args.isa == "native" { isa::NATIVE.to_owned() } else { args.isa.clone() };
-        let options = PackOptions { spec, precision, isa };
+        let outliers = match args.outliers {
+            OutliersArg::Auto => Outliers::Auto,
+            OutliersArg::Off => Outliers::Off,
+        };
+        let options = PackOptions { spec, precision, isa, outliers };
         defrost_inference::pack(&checkpoint, &options, &out, &mut show)?.root
     };
     bar.finish_and_clear();

@@ -25,6 +25,10 @@ pub(crate) struct Args {
     /// The same seed gives the same weights.
     #[arg(long, default_value_t = 7)]
     seed: u64,
+    /// Plant outlier channels as real decoders have them, and something to rank by (qwen2, qwen3): what `pack --outliers`
+    /// is there for.
+    #[arg(long)]
+    outliers: bool,
 }
 
 /// The model that stands for a family.
@@ -49,6 +53,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             known.join(", ")
         );
     };
+    shape.outliers = args.outliers;
     for dimension in &args.dims {
         let Some((name, size)) = dimension.split_once('=') else {
             bail!("--dims: {dimension:?} is not NAME=SIZE");

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use defrost_inference::{
-    PackOptions, Precision, Reranker, RerankerOptions, RestoreOptions, ScoreRequest, SpecOptions,
-    isa, pack, restore,
+    Outliers, PackOptions, Precision, Reranker, RerankerOptions, RestoreOptions, ScoreRequest,
+    SpecOptions, isa, pack, restore,
 };
 use defrost_loader::Checkpoint;
 use defrost_testing::golden::repository;
@@ -27,6 +27,7 @@ fn snapshot(checkpoint: &Path, dir: &Path, precision: Precision) -> PathBuf {
         spec: SpecOptions { name: "all-MiniLM-L6-v2".into(), ..SpecOptions::default() },
         precision,
         isa: isa::NATIVE.to_owned(),
+        outliers: Outliers::Auto,
     };
     pack(&Checkpoint::open(checkpoint).unwrap(), &options, &out, &mut |_, _| {}).unwrap();
     out

@@ -19,6 +19,8 @@
 
 use half::bf16;
 
+use crate::math::ROUND;
+
 /// Channels per panel. 64 is four AVX-512 registers of i32: with 6 rows that is 24 accumulators of
 /// the 32 registers, which leaves room for operands and hides the latency of the multiply.
 pub const PANEL: usize = 64;
@@ -68,8 +70,9 @@ pub fn quantize_rows(rows: &[f32], k: usize) -> (Vec<i8>, Vec<f32>) {
     for row in rows.chunks_exact(k) {
         let max = row.iter().fold(0f32, |max, value| max.max(value.abs()));
         let inverse = if max > 0.0 { 127.0 / max } else { 0.0 };
-        #[allow(clippy::cast_possible_truncation, reason = "within -127..=127 by the scale")]
-        quantized.extend(row.iter().map(|value| (value * inverse).round_ties_even() as i8));
+        // As for activations: the low byte of the shifted mantissa is q in two's complement. A call of
+        // `round_ties_even` per weight would take most of the time of packing.
+        quantized.extend(row.iter().map(|value| (value * inverse + ROUND).to_bits() as u8 as i8));
         scales.push(max / 127.0);
     }
     (quantized, scales)

@@ -7,7 +7,10 @@
 //! | fine table | `.weight` bf16 rows | `.weight` rows |
 //! | head, vector, bias | f32 | f32 |
 //!
+//! Products that lose too much in int8 are stored as if the model were bf16 ([`crate::quality`]).
 //! In a portable snapshot the panels are row-major instead; nothing else differs.
+
+use std::collections::BTreeSet;
 
 use bytemuck::NoUninit;
 use defrost_engine::layout::{
@@ -66,12 +69,18 @@ impl Precision {
 pub(crate) struct Encoding<'a> {
     pub(crate) precision: Precision,
     pub(crate) isa: &'a str,
+    /// Parts of an int8 model that are stored in bf16.
+    pub(crate) bf16: &'a BTreeSet<String>,
 }
 
 impl Encoding<'_> {
-    fn precision(self, storage: Storage) -> Precision {
-        match storage {
-            Storage::FineTable if self.precision == Precision::Int8 => Precision::Bf16,
+    fn precision(self, part: &Part) -> Precision {
+        let int8 = self.precision == Precision::Int8;
+        match part.storage {
+            Storage::FineTable if int8 => Precision::Bf16,
+            Storage::Linear | Storage::Table if int8 && self.bf16.contains(&part.name) => {
+                Precision::Bf16
+            }
             Storage::Linear | Storage::Table | Storage::FineTable => self.precision,
             Storage::LinearF32 | Storage::Vector | Storage::Bias => Precision::F32,
         }
@@ -83,7 +92,7 @@ impl Encoding<'_> {
 
     /// The tensors of one part, in the order of [`Encoding::fill`].
     pub(crate) fn plan(self, part: &Part) -> Vec<TensorPlan> {
-        let precision = self.precision(part.storage);
+        let precision = self.precision(part);
         let plain = |name: String, dtype: Dtype, shape: Vec<usize>| {
             let len = shape.iter().product::<usize>() * dtype.size();
             TensorPlan { name, dtype, layout: ROW_MAJOR.to_owned(), shape, len }
@@ -121,7 +130,7 @@ impl Encoding<'_> {
     /// The bytes of the part's tensors, from its row-major values.
     pub(crate) fn fill(self, part: &Part, values: Vec<f32>) -> Vec<Vec<u8>> {
         let k = part.shape.last().copied().unwrap_or(1);
-        match (self.precision(part.storage), part.storage) {
+        match (self.precision(part), part.storage) {
             (Precision::Int8, storage) => {
                 let (rows, scales) = quantize_rows(&values, k);
                 drop(values);

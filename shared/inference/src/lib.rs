@@ -17,6 +17,7 @@ mod onnx;
 mod ort;
 mod pack;
 mod prompt;
+mod quality;
 mod reranker;
 mod restore;
 mod runner;
@@ -32,6 +33,7 @@ pub use onnx::{OnnxSource, pack_onnx};
 #[cfg(feature = "ort")]
 pub use ort::OrtOptions;
 pub use pack::{PackOptions, Packed, pack};
+pub use quality::{Outliers, summary as quality_summary};
 pub use reranker::{
     LoadTimings, ModelInfo, Reranker, RerankerOptions, Score, ScoreRequest, Truncation,
 };

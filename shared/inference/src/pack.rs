@@ -2,7 +2,8 @@
 //!
 //! The file is a function of the checkpoint's bytes and the options alone: no time, no path, no
 //! thread count enters it, so packing twice gives the same root. Parts are encoded several at a time
-//! by a pool of threads and written in execution order.
+//! by a pool of threads and written in execution order. An int8 model's activations are looked at
+//! first ([`crate::quality`]); what that decides is written into the metadata.
 
 use std::path::Path;
 
@@ -15,6 +16,7 @@ use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use crate::Error;
 use crate::encode::{Encoding, Precision};
 use crate::isa;
+use crate::quality::{self, Outliers, Report, Treatment};
 use crate::spec::ModelSpec;
 use crate::spec::checkpoint::{SpecOptions, check_all_read, read};
 
@@ -36,6 +38,8 @@ pub struct PackOptions {
     pub precision: Precision,
     /// [`isa::NATIVE`] or [`isa::PORTABLE`].
     pub isa: String,
+    /// What to do about outlier channels where `precision` is int8.
+    pub outliers: Outliers,
 }
 
 /// What was packed.
@@ -68,23 +72,42 @@ pub fn pack(
     let source = read(checkpoint, &options.spec)?;
     let groups = plan(&source.spec.config, &source.naming);
     check_all_read(checkpoint, &groups)?;
-    let encoding = Encoding { precision: options.precision, isa: &options.isa };
     let (compiled, tokenizer_not_compiled) = match defrost_tokenizer::compile(&source.tokenizer) {
         Ok(image) => (Some(image), None),
         Err(reason) => (None, Some(reason.to_string())),
     };
     let tokenizer = TokenizerFiles { json: &source.tokenizer, compiled: compiled.as_deref() };
-    let snapshot_plan = snapshot_plan(&source.spec, &groups, encoding, tokenizer);
-    let total = total_bytes(&snapshot_plan);
+    let calibrated = options.precision == Precision::Int8 && options.outliers == Outliers::Auto;
+    let mut done = 0;
+    let treatment = if calibrated {
+        let total = expected_bytes(&source.spec, &groups, options, tokenizer);
+        quality::decide(checkpoint, &source, &groups, &mut |values| {
+            done += values as u64;
+            progress(done, total);
+        })?
+    } else {
+        Treatment::default()
+    };
+    let bf16 = treatment.report.bf16_parts();
+    let encoding = Encoding { precision: options.precision, isa: &options.isa, bf16: &bf16 };
+    let mut snapshot_plan = snapshot_plan(&source.spec, &groups, encoding, tokenizer);
+    if calibrated {
+        snapshot_plan.meta.insert(quality::KEY.into(), treatment.report.to_string());
+    }
+    let total = done + total_bytes(&snapshot_plan);
     let mut writer = SnapshotWriter::create(out, snapshot_plan)?;
-    let mut done = tokenizer.write(&mut writer)?;
+    done += tokenizer.write(&mut writer)?;
     progress(done, total);
     for group in &groups {
         // One group at a time bounds memory to the group's values, which is one layer or a table.
         let encoded: Vec<Result<Vec<Vec<u8>>, Error>> = group
             .parts
             .par_iter()
-            .map(|part| Ok(encoding.fill(part, values(checkpoint, part)?)))
+            .map(|part| {
+                let mut values = values(checkpoint, part)?;
+                treatment.apply(part, &mut values);
+                Ok(encoding.fill(part, values))
+            })
             .collect();
         for (part, tensors) in group.parts.iter().zip(encoded) {
             for (tensor, bytes) in encoding.plan(part).iter().zip(tensors?) {
@@ -161,12 +184,30 @@ pub(crate) fn snapshot_plan(
     }
 }
 
+/// What progress counts to before the decisions are known: a value that is looked at takes about as
+/// long as a byte that is written.
+fn expected_bytes(
+    spec: &ModelSpec,
+    groups: &[Group],
+    options: &PackOptions,
+    tokenizer: TokenizerFiles<'_>,
+) -> u64 {
+    let bf16 = Report::default().bf16_parts();
+    let encoding = Encoding { precision: options.precision, isa: &options.isa, bf16: &bf16 };
+    let layers = groups.iter().filter(|group| group.name.starts_with("layer."));
+    let values: usize = layers
+        .flat_map(|group| &group.parts)
+        .map(|part| part.shape.iter().product::<usize>())
+        .sum();
+    values as u64 + total_bytes(&snapshot_plan(spec, groups, encoding, tokenizer))
+}
+
 pub(crate) fn total_bytes(plan: &Plan) -> u64 {
     plan.segments.iter().flat_map(|segment| &segment.tensors).map(|tensor| tensor.len as u64).sum()
 }
 
 /// The row-major values of a part, put together from its checkpoint tensors.
-fn values(checkpoint: &Checkpoint, part: &Part) -> Result<Vec<f32>, Error> {
+pub(crate) fn values(checkpoint: &Checkpoint, part: &Part) -> Result<Vec<f32>, Error> {
     let expected: usize = part.shape.iter().product();
     let columns = if part.shape.len() > 1 { part.shape[1] } else { 1 };
     let mut all = Vec::new();

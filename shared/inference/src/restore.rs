@@ -14,7 +14,7 @@ use defrost_loader::{
 use crate::encode::{Encoding, Precision};
 use crate::pack::{COMPILED_TOKENIZER, TOKENIZER, TokenizerFiles, snapshot_plan};
 use crate::spec::ModelSpec;
-use crate::{Error, isa};
+use crate::{Error, isa, quality};
 
 /// Metadata key of a native copy: the root of the portable snapshot it was made from.
 const PARENT: &str = "portable.root";
@@ -110,7 +110,11 @@ fn pack_native(portable: &Snapshot, out: &Path) -> Result<(), Error> {
         .meta("precision")
         .and_then(Precision::by_name)
         .ok_or_else(|| Error::Model("the snapshot does not say its precision".into()))?;
-    let encoding = Encoding { precision, isa: isa::NATIVE };
+    let report = portable.meta(quality::KEY);
+    let bf16 = quality::bf16_parts(report).ok_or_else(|| {
+        Error::Model(format!("metadata {:?} of the snapshot cannot be read", quality::KEY))
+    })?;
+    let encoding = Encoding { precision, isa: isa::NATIVE, bf16: &bf16 };
     let groups = plan(&spec.config, &Naming::default());
     let json = portable.tensor(TOKENIZER)?;
     let compiled = portable.has(COMPILED_TOKENIZER).then(|| portable.tensor(COMPILED_TOKENIZER));
@@ -121,10 +125,13 @@ fn pack_native(portable: &Snapshot, out: &Path) -> Result<(), Error> {
     };
     let mut plan = snapshot_plan(&spec, &groups, encoding, tokenizer);
     plan.meta.insert(PARENT.to_owned(), portable.root().to_string());
+    if let Some(report) = report {
+        plan.meta.insert(quality::KEY.to_owned(), report.to_owned());
+    }
     let mut writer = SnapshotWriter::create(out, plan)?;
     tokenizer.write(&mut writer)?;
     for part in groups.iter().flat_map(|group| &group.parts) {
-        let rows = Encoding { precision, isa: isa::PORTABLE };
+        let rows = Encoding { isa: isa::PORTABLE, ..encoding };
         for (planned, expected) in encoding.plan(part).iter().zip(rows.plan(part)) {
             let tensor = portable.tensor(&planned.name)?;
             if (tensor.dtype, tensor.layout.as_str(), &tensor.shape, tensor.bytes.len())

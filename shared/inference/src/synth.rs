@@ -5,6 +5,7 @@
 //! are uniform with the standard deviation 0.02 that these models are initialised with, from a
 //! counter-based generator: a tensor's values depend on the seed and its name alone.
 
+mod outliers;
 mod tokenizer;
 
 use std::borrow::Cow;
@@ -17,13 +18,17 @@ use half::bf16;
 use safetensors::{Dtype, View};
 use serde_json::{Value, json};
 
+use self::outliers::{Planted, Planter};
 use crate::Error;
+use crate::tokenizer::TextTokenizer;
 
 /// The dimensions of a model to make up.
 #[derive(Debug, Clone)]
 pub struct Shape {
     /// Dimensions and head.
     pub config: ModelConfig,
+    /// Whether the model gets outlier channels as real decoders have them, and something to rank by.
+    pub outliers: bool,
 }
 
 /// Presets: name, family, head, hidden, layers, heads, kv heads, head width, inner, vocab, positions.
@@ -89,6 +94,7 @@ impl Shape {
                 rope_theta: 1e6,
                 pad_id: u32::from(!bert),
             },
+            outliers: false,
         })
     }
 
@@ -199,6 +205,8 @@ pub fn synthesize(
         .filter(|part| part.rows.is_empty())
         .flat_map(|part| random_tensors(config, part, seed))
         .collect();
+    let tensors =
+        if shape.outliers { planted(config, &tokenizer, seed, tensors)? } else { tensors };
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     safetensors::serialize_to_file(tensors, Some(metadata), &out.join("model.safetensors"))
         .map_err(|err| Error::Model(format!("cannot write model.safetensors: {err}")))?;
@@ -235,6 +243,53 @@ struct RandomTensor {
     shape: Vec<usize>,
     /// Norm weights are one, as at initialisation.
     ones: bool,
+    planted: Planted,
+}
+
+/// Half-width of a uniform distribution with standard deviation 0.02.
+const HALF_WIDTH: f32 = 0.034_641_016;
+
+impl RandomTensor {
+    fn width(&self) -> usize {
+        self.shape.iter().skip(1).product()
+    }
+
+    /// One row as it is without outliers.
+    fn plain(&self, row: usize) -> Vec<f32> {
+        let width = self.width();
+        (row * width..(row + 1) * width).map(|index| self.value(index as u64)).collect()
+    }
+
+    fn value(&self, index: u64) -> f32 {
+        if self.ones {
+            return 1.0;
+        }
+        let bits = mix(self.seed.wrapping_add(index.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+        ((bits >> 40) as f32 / 8_388_608.0 - 1.0) * HALF_WIDTH
+    }
+}
+
+/// The tensors with outliers in them.
+fn planted(
+    config: &ModelConfig,
+    tokenizer: &[u8],
+    seed: u64,
+    tensors: Vec<(String, RandomTensor)>,
+) -> Result<Vec<(String, RandomTensor)>, Error> {
+    if config.head != Head::YesNo {
+        return Err(Error::Model("outliers are planted into decoders with a yes/no head".into()));
+    }
+    let first_token = TextTokenizer::from_json(tokenizer)?.single_token("<|im_start|>")?;
+    let planter = Planter { config, seed, first_token };
+    let words = tensors.iter().find(|(name, _)| name.ends_with("embed_tokens.weight"));
+    let first = words.map(|(_, words)| words.plain(first_token as usize)).unwrap_or_default();
+    Ok(tensors
+        .into_iter()
+        .map(|(name, mut tensor)| {
+            tensor.planted = planter.plant(&name, &tensor.shape, &first);
+            (name, tensor)
+        })
+        .collect())
 }
 
 impl View for RandomTensor {
@@ -247,17 +302,11 @@ impl View for RandomTensor {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        /// Half-width of a uniform distribution with standard deviation 0.02.
-        const HALF_WIDTH: f32 = 0.034_641_016;
         let mut bytes = Vec::with_capacity(self.data_len());
-        for index in 0..self.shape.iter().product::<usize>() as u64 {
-            let value = if self.ones {
-                1.0
-            } else {
-                let bits = mix(self.seed.wrapping_add(index.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
-                ((bits >> 40) as f32 / 8_388_608.0 - 1.0) * HALF_WIDTH
-            };
-            bytes.extend_from_slice(&bf16::from_f32(value).to_le_bytes());
+        for row in 0..self.shape[0] {
+            let mut values = self.plain(row);
+            self.planted.apply(row, &mut values);
+            bytes.extend(values.iter().flat_map(|&value| bf16::from_f32(value).to_le_bytes()));
         }
         Cow::Owned(bytes)
     }
@@ -292,7 +341,10 @@ fn random_tensors(config: &ModelConfig, part: &Part, seed: u64) -> Vec<(String, 
             shape[0] = rows;
             let name_hash =
                 name.bytes().fold(seed, |hash, byte| mix(hash.wrapping_add(u64::from(byte) + 1)));
-            (name.clone(), RandomTensor { seed: name_hash, shape, ones })
+            (
+                name.clone(),
+                RandomTensor { seed: name_hash, shape, ones, planted: Planted::default() },
+            )
         })
         .collect()
 }

@@ -8,8 +8,8 @@
 use std::path::{Path, PathBuf};
 
 use defrost_inference::{
-    BackendKind, OnnxSource, OrtOptions, PackOptions, Precision, Reranker, RerankerOptions,
-    RestoreOptions, ScoreRequest, SpecOptions, isa, pack, pack_onnx, restore,
+    BackendKind, OnnxSource, OrtOptions, Outliers, PackOptions, Precision, Reranker,
+    RerankerOptions, RestoreOptions, ScoreRequest, SpecOptions, isa, pack, pack_onnx, restore,
 };
 use defrost_loader::{Checkpoint, Snapshot};
 use defrost_testing::golden::{Case, Golden, repository};
@@ -80,6 +80,7 @@ fn f32_scores_are_those_of_transformers_and_of_the_engine() {
             spec: SpecOptions { name: "tiny".into(), ..SpecOptions::default() },
             precision: Precision::F32,
             isa: isa::NATIVE.to_owned(),
+            outliers: Outliers::Auto,
         };
         pack(&checkpoint, &pack_options, &path, &mut |_, _| {}).unwrap();
         let snapshot = restore(&path.as_path().into(), &RestoreOptions::default()).unwrap();

@@ -8,6 +8,7 @@ mod suite {
     mod golden;
     mod invariance;
     mod onnx;
+    mod outliers;
     mod real_tokenizers;
     mod refusals;
     mod snapshots;

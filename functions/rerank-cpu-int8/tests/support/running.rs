@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-use defrost_inference::{PackOptions, Precision, SpecOptions, isa, pack};
+use defrost_inference::{Outliers, PackOptions, Precision, SpecOptions, isa, pack};
 use defrost_loader::Checkpoint;
 use defrost_testing::golden;
 use serde_json::Value;
@@ -18,6 +18,7 @@ pub(crate) fn snapshot(dir: &Path, model: &str, precision: Precision) -> PathBuf
         spec: SpecOptions { name: format!("tiny/{model}"), ..SpecOptions::default() },
         precision,
         isa: isa::NATIVE.to_owned(),
+        outliers: Outliers::Auto,
     };
     let checkpoint = Checkpoint::open(&golden::checkpoint(model)).unwrap();
     pack(&checkpoint, &options, &out, &mut |_, _| {}).unwrap();

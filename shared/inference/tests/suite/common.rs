@@ -3,17 +3,29 @@
 use std::path::Path;
 
 use defrost_inference::{
-    PackOptions, Precision, Reranker, RerankerOptions, RestoreOptions, SpecOptions, isa, pack,
-    restore,
+    Outliers, PackOptions, Precision, Reranker, RerankerOptions, RestoreOptions, SpecOptions, isa,
+    pack, restore,
 };
 use defrost_loader::Checkpoint;
 
 /// Packs `checkpoint` as `out`.
 pub(crate) fn pack_to(checkpoint: &Path, precision: Precision, isa: &str, out: &Path) {
+    pack_with(checkpoint, precision, isa, Outliers::Auto, out);
+}
+
+/// Packs `checkpoint` as `out`, with outliers treated or not.
+pub(crate) fn pack_with(
+    checkpoint: &Path,
+    precision: Precision,
+    isa: &str,
+    outliers: Outliers,
+    out: &Path,
+) {
     let options = PackOptions {
         spec: SpecOptions { name: "tiny".into(), ..SpecOptions::default() },
         precision,
         isa: isa.to_owned(),
+        outliers,
     };
     let checkpoint = Checkpoint::open(checkpoint).unwrap();
     pack(&checkpoint, &options, out, &mut |_, _| {}).unwrap();

@@ -5,8 +5,8 @@ use super::common;
 use std::path::Path;
 
 use defrost_inference::{
-    Error, PackOptions, Precision, Reranker, RerankerOptions, RestoreOptions, ScoreRequest,
-    SpecOptions, Truncation, isa, pack, restore,
+    Error, Outliers, PackOptions, Precision, Reranker, RerankerOptions, RestoreOptions,
+    ScoreRequest, SpecOptions, Truncation, isa, pack, restore,
 };
 use defrost_loader::Checkpoint;
 use defrost_testing::golden;
@@ -25,8 +25,12 @@ fn copy(model: &str) -> tempfile::TempDir {
 
 fn try_pack(dir: &Path, options: SpecOptions) -> Result<(), String> {
     let checkpoint = Checkpoint::open(dir).map_err(|err| err.to_string())?;
-    let options =
-        PackOptions { spec: options, precision: Precision::Int8, isa: isa::NATIVE.to_owned() };
+    let options = PackOptions {
+        spec: options,
+        precision: Precision::Int8,
+        isa: isa::NATIVE.to_owned(),
+        outliers: Outliers::Auto,
+    };
     let out = dir.join("out.snap");
     let result = pack(&checkpoint, &options, &out, &mut |_, _| {}).map(|_| ());
     assert_eq!(out.exists(), result.is_ok(), "a failed pack leaves no snapshot behind");

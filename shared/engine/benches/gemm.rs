@@ -48,15 +48,15 @@ fn main() -> Result<(), Error> {
             for count in [1, Threads::default_count()] {
                 let threads = Arc::new(Threads::new(Some(count))?);
                 let mut layer = Layer::new(kind, rows, n, k)?;
-                let work = layer.multiply_adds() as f64;
+                let work = layer.multiply_adds();
                 // About 20 ms a measurement, however small the layer.
-                let repeats = (8e9 * count as f64 / work).ceil().max(1.0) as usize;
+                let repeats = (8_000_000_000 * count).div_ceil(work);
                 layer.run(kernel, &threads);
                 let pairs: Vec<(f64, f64)> = (0..PAIRS)
                     .map(|_| {
                         let limit = peak(kernel, &threads).unwrap_or(f64::NAN);
                         let seconds: f64 = (0..repeats).map(|_| layer.run(kernel, &threads)).sum();
-                        (limit, work * repeats as f64 / seconds)
+                        (limit, (work * repeats) as f64 / seconds)
                     })
                     .collect();
                 println!(

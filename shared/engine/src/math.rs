@@ -8,6 +8,7 @@
 pub(crate) const ROUND: f32 = 12_582_912.0;
 
 /// ln 2 in two parts, the first of few bits, so that its multiples are exact.
+#[allow(clippy::excessive_precision, reason = "exact in f32, and so written")]
 pub(crate) const LN2_HIGH: f32 = 0.693_359_375;
 #[allow(clippy::excessive_precision, reason = "the published digits")]
 pub(crate) const LN2_LOW: f32 = -2.121_944_4e-4;

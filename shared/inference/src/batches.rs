@@ -182,7 +182,7 @@ mod tests {
             for (a, x) in all.iter().zip(&spread) {
                 prop_assert_eq!(a.ids.is_empty(), *x == 0.0);
                 for (b, y) in all.iter().zip(&spread) {
-                    prop_assert_eq!(a == b, x == y);
+                    prop_assert_eq!(a == b, x.to_bits() == y.to_bits());
                 }
             }
         }

@@ -59,7 +59,7 @@ const PATIENCE: Duration = Duration::from_mins(5);
 
 struct Run {
     first_score_ms: f64,
-    peak_rss_bytes: u64,
+    memory: Memory,
     phases: Vec<(String, f64)>,
 }
 
@@ -145,7 +145,7 @@ fn boot(function: &Path, model: &Location, args: &Args, scratch: &Path) -> Resul
     let result = answer.and_then(|()| {
         let health: Value = serde_json::from_str(&http::request(address, "GET", "/health", "")?.1)?;
         let phases = health::phases(&health);
-        Ok(Run { first_score_ms, peak_rss_bytes: peak_rss(child.id())?, phases })
+        Ok(Run { first_score_ms, memory: Memory::of(child.id())?, phases })
     });
     let _ = child.kill();
     let _ = child.wait();
@@ -184,23 +184,48 @@ fn first_answer(child: &mut Child, address: SocketAddr, body: &str, start: Insta
     }
 }
 
-fn peak_rss(pid: u32) -> Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))
-        .context("peak memory is read from /proc, which only Linux has")?;
-    let kib: u64 = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .and_then(|rest| rest.split_whitespace().next())
-        .and_then(|kib| kib.parse().ok())
-        .context("no VmHWM in /proc/PID/status")?;
-    Ok(kib * 1024)
+/// A process's resident memory in bytes, right after its first answer.
+#[derive(Debug, Clone, Copy)]
+struct Memory {
+    /// The most there was at any time.
+    peak: u64,
+    /// Pages of files: the snapshot's, mapped, and the binary's. Shared with others that map them.
+    mapped: u64,
+    /// Pages of its own.
+    private: u64,
+}
+
+impl Memory {
+    fn of(pid: u32) -> Result<Self> {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))
+            .context("memory is read from /proc, which only Linux has")?;
+        let field = |name: &str| -> Result<u64> {
+            let kib: u64 = status
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+                .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
+                .with_context(|| format!("no {name} in /proc/PID/status"))?;
+            Ok(kib * 1024)
+        };
+        Ok(Self {
+            peak: field("VmHWM")?,
+            mapped: field("RssFile")?,
+            private: field("RssAnon")? + field("RssShmem")?,
+        })
+    }
 }
 
 fn report(args: &Args, runs: &[Run], size: u64, pack_seconds: Option<f64>) -> Result<()> {
     let times: Vec<f64> = runs.iter().map(|run| run.first_score_ms).collect();
     let fastest = times.iter().copied().fold(f64::INFINITY, f64::min);
     let slowest = times.iter().copied().fold(0.0, f64::max);
-    let rss = runs.iter().map(|run| run.peak_rss_bytes).max().unwrap_or(0);
+    let most =
+        |part: fn(&Memory) -> u64| runs.iter().map(|run| part(&run.memory)).max().unwrap_or(0);
+    let memory = Memory {
+        peak: most(|memory| memory.peak),
+        mapped: most(|memory| memory.mapped),
+        private: most(|memory| memory.private),
+    };
     let phases: Vec<(String, f64)> = runs[0]
         .phases
         .iter()
@@ -218,7 +243,9 @@ fn report(args: &Args, runs: &[Run], size: u64, pack_seconds: Option<f64>) -> Re
             "runs": runs.len(),
             "verify": args.verify,
             "first_score_ms": {"median": median(&times), "min": fastest, "max": slowest},
-            "peak_rss_bytes": rss,
+            "peak_rss_bytes": memory.peak,
+            "mapped_bytes": memory.mapped,
+            "private_bytes": memory.private,
             "snapshot_bytes": size,
             "pack_s": pack_seconds,
             "phases_median_ms": phases.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
@@ -235,7 +262,12 @@ fn report(args: &Args, runs: &[Run], size: u64, pack_seconds: Option<f64>) -> Re
     for (name, value) in &phases {
         say!("  {name:<20} {value:>9.2} ms")?;
     }
-    say!("peak RSS             {}", progress::human(rss))?;
+    say!(
+        "peak RSS             {}; at the first score {} of files and {} of its own",
+        progress::human(memory.peak),
+        progress::human(memory.mapped),
+        progress::human(memory.private)
+    )?;
     say!("snapshot             {}", progress::human(size))?;
     match pack_seconds {
         Some(seconds) => say!("pack                 {seconds:.2} s")?,

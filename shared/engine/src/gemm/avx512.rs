@@ -56,7 +56,7 @@ pub(super) unsafe fn int8_tile(
 ) {
     // SAFETY: passed on from the caller.
     unsafe {
-        with_rows!(rows, int8_rows; x.as_ptr(), stride, panel.as_ptr(), groups, offsets, sums)
+        with_rows!(rows, int8_rows; x.as_ptr(), stride, panel.as_ptr(), groups, offsets, sums);
     }
 }
 
@@ -173,9 +173,9 @@ macro_rules! int16_rows {
                     columns[part] = unsafe { _mm512_loadu_si512(at.cast::<__m512i>()) };
                 }
                 for row in 0..ROWS {
-                    // SAFETY: two values of row `row`, inside by the caller's promise; read unaligned.
-                    let values =
-                        unsafe { x.add(row * stride + 2 * pair).cast::<i32>().read_unaligned() };
+                    let at = x.wrapping_add(row * stride + 2 * pair).cast::<i32>();
+                    // SAFETY: two values of row `row`, inside by the caller's promise.
+                    let values = unsafe { at.read_unaligned() };
                     let values = _mm512_set1_epi32(values);
                     for part in 0..$registers {
                         acc[row][part] = _mm512_dpwssd_epi32(acc[row][part], values, columns[part]);

@@ -34,12 +34,12 @@ pub(super) fn int8_tile(
         // SAFETY: `Kernel` proves the features; the slices were just checked.
         #[cfg(target_arch = "x86_64")]
         Set::Avx512Vnni => unsafe {
-            avx512::int8_tile(x, stride, rows, panel, groups, offsets, sums)
+            avx512::int8_tile(x, stride, rows, panel, groups, offsets, sums);
         },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Set::AvxVnni => unsafe {
-            avx_vnni::int8_tile(x, stride, rows, panel, groups, offsets, sums)
+            avx_vnni::int8_tile(x, stride, rows, panel, groups, offsets, sums);
         },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
@@ -67,7 +67,7 @@ pub(crate) fn int16_tile(
         // SAFETY: `Kernel` proves the features; the slices were just checked.
         #[cfg(target_arch = "x86_64")]
         Set::Avx512Vnni => unsafe {
-            avx512::int16_tile(x, stride, rows, panel, width, pairs, sums)
+            avx512::int16_tile(x, stride, rows, panel, width, pairs, sums);
         },
         // SAFETY: as above; AVX-VNNI comes with AVX2.
         #[cfg(target_arch = "x86_64")]

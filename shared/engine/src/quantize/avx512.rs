@@ -1,5 +1,6 @@
 //! Quantises a row with AVX-512: 64 values a step, twice over a row that stays in the first-level cache.
 #![allow(unsafe_code, reason = "vector loads and stores through pointers into checked chunks")]
+#![allow(clippy::cast_ptr_alignment, reason = "only unaligned stores are used")]
 #![allow(clippy::needless_range_loop, reason = "constant ranges unroll and keep registers")]
 
 use std::arch::x86_64::{

@@ -118,6 +118,7 @@ impl Crew {
 
     /// Runs `work(0..tasks)` on the helpers and the caller.
     #[allow(unsafe_code, reason = "a borrow that the compiler cannot see across threads")]
+    #[allow(clippy::transmute_ptr_to_ptr, reason = "a cast cannot lengthen a lifetime")]
     pub(super) fn run(&self, tasks: usize, work: &Work<'_>) {
         if BUSY.get() {
             (0..tasks).for_each(work);
@@ -128,7 +129,8 @@ impl Crew {
         let work: *const Work<'_> = work;
         // SAFETY: only the lifetime changes. Helpers follow the pointer while they are inside, and this function does
         // not return, or unwind, before the job is closed and nobody is inside.
-        let work: *const Work<'static> = unsafe { std::mem::transmute(work) };
+        let work: *const Work<'static> =
+            unsafe { std::mem::transmute::<*const Work<'_>, *const Work<'static>>(work) };
         // SAFETY: it is this caller's turn, and the last job was left closed with nobody inside.
         unsafe { *shared.job.get() = Job { work, tasks } };
         shared.taken.iter().for_each(|taken| taken.0.store(0, Ordering::Relaxed));

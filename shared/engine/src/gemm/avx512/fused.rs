@@ -26,7 +26,7 @@ pub(crate) enum Step<'a> {
     Add,
     /// Its GELU replaces the output.
     Gelu,
-    /// Its SiLU replaces the output.
+    /// Its `SiLU` replaces the output.
     Silu,
     /// Its product with another tile's value replaces the output.
     Multiply(&'a Tile<f32>),

@@ -150,7 +150,7 @@ mod tests {
             .iter()
             .map(|(query, document)| {
                 let template: Vec<u32> = (100..112).collect();
-                tokens(&[&template[..], &[*query; 5], document, &[7, 8]].concat())
+                tokens(&[&template[..], &[*query; 20], document, &[7, 8]].concat())
             })
             .collect()
     }
@@ -199,10 +199,10 @@ mod tests {
         ]);
         let apart = Batches::plan(all.iter(), 1000, false);
         assert_eq!(apart.batches().len(), 1);
-        // Four distinct sequences of 12 + 5 + document + 2 tokens.
-        assert_eq!(apart.batches()[0].tokens(), 20 + 21 + 20 + 20);
+        // Four distinct sequences of 12 + 20 + document + 2 tokens.
+        assert_eq!(apart.batches()[0].tokens(), 35 + 36 + 35 + 35);
         let shared = Batches::plan(all.iter(), 1000, true);
-        assert_eq!(shared.batches()[0].tokens(), (17 + 3 + 4) + (17 + 3 + 3));
+        assert_eq!(shared.batches()[0].tokens(), (32 + 3 + 4) + (32 + 3 + 3));
         assert_eq!(shared.answers, vec![Some(0), Some(1), Some(0), Some(2), Some(3)]);
     }
 }

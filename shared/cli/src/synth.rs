@@ -29,6 +29,9 @@ pub(crate) struct Args {
     /// is there for.
     #[arg(long)]
     outliers: bool,
+    /// Plant only something to rank by, as the control of `--outliers`.
+    #[arg(long)]
+    ranking: bool,
 }
 
 /// The model that stands for a family.
@@ -54,6 +57,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         );
     };
     shape.outliers = args.outliers;
+    shape.ranking = args.ranking;
     for dimension in &args.dims {
         let Some((name, size)) = dimension.split_once('=') else {
             bail!("--dims: {dimension:?} is not NAME=SIZE");

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The arguments: a checkpoint directory, or `planted:SEED[:hidden=256,layers=4,...]` for a made-up
-//! Qwen2 with outliers; a directory with `corpus.jsonl` and `queries.jsonl` in BEIR layout; how many of its queries and
+//! Qwen2 with outliers, `ranking:...` for one without; a directory with `corpus.jsonl` and `queries.jsonl` in BEIR layout; how many of its queries and
 //! documents; characters per document; and optionally a tokenizer.json for a made-up model.
 
 #![allow(clippy::print_stdout, reason = "the output is what it is for")]
@@ -75,14 +75,18 @@ fn main() -> Fallible<()> {
 
 /// The checkpoint's directory, made if need be.
 fn checkpoint(model: &str, tokenizer: Option<&String>, scratch: &Path) -> Fallible<PathBuf> {
-    let Some(planted) = model.strip_prefix("planted:") else { return Ok(model.into()) };
+    let (outliers, planted) = match model.split_once(':') {
+        Some(("planted", planted)) => (true, planted),
+        Some(("ranking", planted)) => (false, planted),
+        _ => return Ok(model.into()),
+    };
     let (seed, dimensions) = planted.split_once(':').unwrap_or((planted, ""));
     let mut shape = Shape::preset("mxbai-rerank-base-v2").ok_or("no such preset")?;
     for dimension in dimensions.split(',').filter(|dimension| !dimension.is_empty()) {
         let (name, size) = dimension.split_once('=').ok_or("expected NAME=SIZE")?;
         shape.set(name, size.parse()?)?;
     }
-    shape.outliers = true;
+    (shape.outliers, shape.ranking) = (outliers, true);
     let tokenizer = tokenizer.map(std::fs::read).transpose()?;
     let out = scratch.join("planted");
     synthesize(&shape, tokenizer.as_deref(), seed.parse()?, &out)?;

@@ -27,7 +27,9 @@ use crate::tokenizer::TextTokenizer;
 pub struct Shape {
     /// Dimensions and head.
     pub config: ModelConfig,
-    /// Whether the model gets outlier channels as real decoders have them, and something to rank by.
+    /// Whether scores spread over documents as a trained reranker's do.
+    pub ranking: bool,
+    /// Whether the model gets that and outlier channels as real decoders have them.
     pub outliers: bool,
 }
 
@@ -94,6 +96,7 @@ impl Shape {
                 rope_theta: 1e6,
                 pad_id: u32::from(!bert),
             },
+            ranking: false,
             outliers: false,
         })
     }
@@ -205,8 +208,11 @@ pub fn synthesize(
         .filter(|part| part.rows.is_empty())
         .flat_map(|part| random_tensors(config, part, seed))
         .collect();
-    let tensors =
-        if shape.outliers { planted(config, &tokenizer, seed, tensors)? } else { tensors };
+    let tensors = if shape.outliers || shape.ranking {
+        planted(shape, &tokenizer, seed, tensors)?
+    } else {
+        tensors
+    };
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     safetensors::serialize_to_file(tensors, Some(metadata), &out.join("model.safetensors"))
         .map_err(|err| Error::Model(format!("cannot write model.safetensors: {err}")))?;
@@ -271,16 +277,17 @@ impl RandomTensor {
 
 /// The tensors with outliers in them.
 fn planted(
-    config: &ModelConfig,
+    shape: &Shape,
     tokenizer: &[u8],
     seed: u64,
     tensors: Vec<(String, RandomTensor)>,
 ) -> Result<Vec<(String, RandomTensor)>, Error> {
+    let config = &shape.config;
     if config.head != Head::YesNo {
         return Err(Error::Model("outliers are planted into decoders with a yes/no head".into()));
     }
     let first_token = TextTokenizer::from_json(tokenizer)?.single_token("<|im_start|>")?;
-    let planter = Planter { config, seed, first_token };
+    let planter = Planter { config, seed, outliers: shape.outliers, first_token };
     let words = tensors.iter().find(|(name, _)| name.ends_with("embed_tokens.weight"));
     let first = words.map(|(_, words)| words.plain(first_token as usize)).unwrap_or_default();
     Ok(tensors

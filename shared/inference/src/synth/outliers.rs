@@ -15,7 +15,7 @@
 //! The first three are powers of two that the reading columns take back, so that they alone change
 //! no score in f32.
 //!
-//! A random model also ranks nothing: documents differ by less than its own noise. So every token is
+//! (`synth --ranking` plants only what follows, as the control.) A random model also ranks nothing: documents differ by less than its own noise. So every token is
 //! given a *relevance* along one direction of its embedding, which each layer's values read and its
 //! output writes back for the tokens it attends to. The rows of the answer tokens have opposite
 //! relevance, and scores spread over documents as those of a trained reranker do.
@@ -24,9 +24,11 @@ use defrost_engine::ModelConfig;
 
 use super::mix;
 
-/// What is changed in one random tensor: `(value + a b^T) * rows * columns + offsets of columns`.
-#[derive(Debug, Clone, Default)]
+/// What is changed in one random tensor: `(noise * value + a b^T) * rows * columns + offsets of columns`.
+#[derive(Debug, Clone)]
 pub(super) struct Planted {
+    /// Factor of the random values.
+    noise: f32,
     /// Factor per row, where not one.
     rows: Vec<(usize, f32)>,
     /// Factor per column, where not one.
@@ -41,11 +43,22 @@ pub(super) struct Planted {
     replaced: Vec<(usize, Vec<f32>)>,
 }
 
+impl Default for Planted {
+    fn default() -> Self {
+        let (rows, columns, offsets) = Default::default();
+        let (single, replaced) = Default::default();
+        Self { noise: 1.0, rows, columns, offsets, outer: None, single, replaced }
+    }
+}
+
 impl Planted {
     /// Changes one row of the tensor.
     pub(super) fn apply(&self, at: usize, row: &mut [f32]) {
         if let Some((_, values)) = self.replaced.iter().find(|(row, _)| *row == at) {
             row.copy_from_slice(values);
+        }
+        for value in row.iter_mut() {
+            *value *= self.noise;
         }
         if let Some((a, b)) = &self.outer {
             row.iter_mut().zip(b).for_each(|(value, b)| *value += a[at] * b);
@@ -72,6 +85,8 @@ impl Planted {
 pub(super) struct Planter<'a> {
     pub(super) config: &'a ModelConfig,
     pub(super) seed: u64,
+    /// Whether there are outliers, or something to rank by alone.
+    pub(super) outliers: bool,
     /// Token that prompts begin with.
     pub(super) first_token: u32,
 }
@@ -84,6 +99,8 @@ const RELEVANCE: f32 = 1.0;
 const READ: f32 = 1.0;
 /// What a layer writes of it, against the residual's relevance of one.
 const WRITTEN: f32 = 0.2;
+/// Random part of `down`: dozens of layers of noise would drown the relevance.
+const QUIET: f32 = 0.125;
 /// Embedding of the first token, against others': it stays itself through the first layers.
 const FIRST: f32 = 64.0;
 
@@ -105,6 +122,7 @@ impl Planter<'_> {
         count: usize,
         [low, high]: [i32; 2],
     ) -> Vec<(usize, f32)> {
+        let count = if self.outliers { count } else { 0 };
         let mut picked: Vec<(usize, f32)> = (0..count)
             .map(|at| {
                 let (channel, part) = self.pick(what, at, width);
@@ -143,7 +161,9 @@ impl Planter<'_> {
             let size = RELEVANCE * WEIGHT * (config.hidden as f32).sqrt();
             let relevance = (0..shape[0]).map(|id| self.relevance(id) * size).collect();
             planted.outer = Some((relevance, self.direction()));
-            planted.rows = vec![(self.first_token as usize, FIRST)];
+            if self.outliers {
+                planted.rows = vec![(self.first_token as usize, FIRST)];
+            }
             planted.offsets = self
                 .sinks()
                 .iter()
@@ -166,10 +186,11 @@ impl Planter<'_> {
         let up = self.channels(&key("up"), config.intermediate, neurons, [5, 7]);
         let values_width = config.kv_heads * config.head_dim;
         let values = self.channels(&key("value"), values_width, 2, [3, 4]);
-        let sinks = self.sinks().map(|(channel, _)| (channel, 0.125));
+        let sinks: Vec<(usize, f32)> =
+            self.sinks().iter().map(|&(channel, _)| (channel, 0.125)).collect();
         match part {
-            "input_layernorm.weight" => planted.rows = [input, sinks.to_vec()].concat(),
-            "post_attention_layernorm.weight" => planted.rows = [inner, sinks.to_vec()].concat(),
+            "input_layernorm.weight" => planted.rows = [input, sinks].concat(),
+            "post_attention_layernorm.weight" => planted.rows = [inner, sinks].concat(),
             "self_attn.q_proj.weight" | "self_attn.k_proj.weight" => {
                 planted.columns = inverse(input);
             }
@@ -183,7 +204,7 @@ impl Planter<'_> {
                 planted.rows = values;
             }
             "self_attn.v_proj.bias" => planted.rows = values,
-            "self_attn.k_proj.bias" => {
+            "self_attn.k_proj.bias" if self.outliers => {
                 planted.outer = Some((self.key_bias(at, shape[0]), vec![1.0]));
             }
             "self_attn.o_proj.weight" => {
@@ -211,7 +232,7 @@ impl Planter<'_> {
                 if part == "mlp.up_proj.weight" {
                     planted.rows = up;
                 }
-                if at == 0 {
+                if at == 0 && self.outliers {
                     // Aligned with the first token, whose norm is the square root of the width.
                     let length = first.iter().map(|value| value * value).sum::<f32>().sqrt();
                     let size = 20.0 / (length * (config.hidden as f32).sqrt());
@@ -220,8 +241,9 @@ impl Planter<'_> {
                 }
             }
             "mlp.down_proj.weight" => {
+                planted.noise = QUIET;
                 planted.columns = inverse(up);
-                if at == 0 {
+                if at == 0 && self.outliers {
                     planted.single = self.massive_channels().to_vec();
                 }
             }
@@ -245,11 +267,12 @@ impl Planter<'_> {
     }
 
     /// Channels of the residual stream that are large in every token, with their signs.
-    fn sinks(&self) -> [(usize, f32); 2] {
-        [0, 1].map(|at| {
+    fn sinks(&self) -> Vec<(usize, f32)> {
+        let sinks = (0..if self.outliers { 2 } else { 0 }).map(|at| {
             let (channel, part) = self.pick("sink", at, self.config.hidden);
             (channel, if part < 0.5 { -1.0 } else { 1.0 })
-        })
+        });
+        sinks.collect()
     }
 
     /// Where layer 0 writes what the first token fires, and how strongly.

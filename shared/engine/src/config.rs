@@ -135,6 +135,15 @@ impl ModelConfig {
         self.family.is_causal() && matches!(self.head, Head::YesNo | Head::LastPooling)
     }
 
+    /// Multiply-adds of a token in the linear layers of the body; the last layer's are counted in full, though most heads
+    /// need them for one token only.
+    pub fn multiply_adds(&self) -> usize {
+        let groups = crate::plan::plan(self, &crate::plan::Naming::default());
+        let parts = groups.iter().flat_map(|group| &group.parts);
+        let linear = parts.filter(|part| part.storage == crate::plan::Storage::Linear);
+        linear.map(|part| part.shape.iter().product::<usize>()).sum()
+    }
+
     /// Refuses dimensions that contradict each other.
     pub fn validate(&self) -> Result<(), Error> {
         let sizes = [

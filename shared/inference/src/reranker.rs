@@ -205,6 +205,15 @@ impl Reranker {
         self.timings
     }
 
+    /// Tokens a second if the processor did nothing but the multiply-adds of the linear layers: what no int8 model of the
+    /// engine can exceed. Measured for a few milliseconds; `None` for other models and without `VPDPBUSD`.
+    pub fn limit_tokens_per_s(&self) -> Option<f64> {
+        if self.info.precision != "int8" {
+            return None;
+        }
+        self.model.limit_tokens_per_s(&self.threads)
+    }
+
     /// Another token budget of forward passes, for measurements. With `together`, sequences are run together even where
     /// that makes their answers depend on each other, which a model quantised dynamically is served without.
     pub fn set_batching(&mut self, max_batch_tokens: usize, together: bool) {

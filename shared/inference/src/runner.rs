@@ -3,7 +3,7 @@
 //! The snapshot decides, since its weights are laid out for one of them; `BACKEND` can only insist. Each brings its own
 //! way to batch: the engine packs sequences without padding in input order, ONNX Runtime pads sequences of like length.
 
-use defrost_engine::{Batch, Model};
+use defrost_engine::{Batch, Model, Threads, measure};
 use defrost_loader::Snapshot;
 
 use crate::tokenizer::Tokens;
@@ -81,6 +81,20 @@ impl Runner {
             Self::Engine(model) => model.config().shares_prefixes(),
             #[cfg(feature = "ort")]
             Self::Ort(_) => false,
+        }
+    }
+
+    /// See [`crate::Reranker::limit_tokens_per_s`].
+    pub(crate) fn limit_tokens_per_s(&self, threads: &Threads) -> Option<f64> {
+        match self {
+            Self::Engine(model) => {
+                let measured = (0..5).filter_map(|_| measure::peak(model.kernel(), threads));
+                let fastest = measured.fold(0.0, f64::max);
+                let a_token = model.config().multiply_adds() as f64;
+                (fastest > 0.0).then_some(fastest / a_token)
+            }
+            #[cfg(feature = "ort")]
+            Self::Ort(_) => None,
         }
     }
 

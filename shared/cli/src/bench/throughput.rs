@@ -5,6 +5,9 @@
 //! within each run, so that a disturbance of the machine meets all of them. The table has medians, for each contestant the
 //! budget that served it best, and the ratio to the first one; JSON has every budget.
 //!
+//! For int8 models of the engine, the share of the limit is how many of the multiply-adds that the processor could do
+//! (measured after the runs, on as many threads) went into the model's linear layers.
+//!
 //! A peer under ONNX Runtime that is quantised dynamically is served one sequence at a time, since its scores would depend
 //! on the batch otherwise. Here it may batch as well as it can, because a comparison should not profit from that.
 
@@ -95,27 +98,33 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         return Ok(());
     }
     say!(
-        "{:>6}  {:<44} {:>7} {:>10} {:>12} {:>7}",
+        "{:>6}  {:<44} {:>7} {:>10} {:>12} {:>7} {:>9}",
         "tokens",
         "model",
         "budget",
         "docs/s",
         "tokens/s",
-        "ratio"
+        "ratio",
+        "of limit"
     )?;
+    let limits: Vec<Option<f64>> =
+        contestants.iter().map(|contestant| contestant.reranker.limit_tokens_per_s()).collect();
     for one in &measured {
         let work = &works[one.work];
         let seconds = median(&one.seconds);
         let first = measured.iter().find(|first| first.work == one.work);
         let ratio = first.map_or(1.0, |first| median(&first.seconds) / seconds);
         say!(
-            "{:>6}  {:<44} {:>7} {:>10.2} {:>12.0} {:>7.2}",
+            "{:>6}  {:<44} {:>7} {:>10.2} {:>12.0} {:>7.2} {:>9}",
             work.length,
             contestants[one.contestant].label,
             one.budget,
             work.sequences.len() as f64 / seconds,
             work.tokens() as f64 / seconds,
-            ratio
+            ratio,
+            limits[one.contestant].map_or_else(String::new, |limit| {
+                format!("{:.0} %", 100.0 * work.tokens() as f64 / seconds / limit)
+            })
         )?;
     }
     Ok(())
@@ -148,11 +157,17 @@ fn works(args: &Args, reranker: &Reranker) -> Result<Vec<Work>> {
     let request = ScoreRequest { query: text(97), documents, ..ScoreRequest::default() };
     let encoded = reranker.encode(&request)?;
     let encoded = &encoded[encoded.len() - args.documents as usize..];
+    // Without what they begin with: the engine runs equal sequences, and equal beginnings, once, which is not what is
+    // compared here.
+    let common = encoded.iter().skip(1).fold(encoded[0].ids.len() - 1, |common, tokens| {
+        let same = |(a, b): &(&u32, &u32)| a == b;
+        encoded[0].ids.iter().zip(&tokens.ids).take(common).take_while(same).count()
+    });
     let cut = |length: usize| {
         let sequences = encoded
             .iter()
             .map(|tokens| Tokens {
-                ids: tokens.ids.iter().copied().cycle().take(length).collect(),
+                ids: tokens.ids[common..].iter().copied().cycle().take(length).collect(),
                 types: Vec::new(),
             })
             .collect();
@@ -231,6 +246,7 @@ fn row(one: &Measured, contestants: &[Contestant], works: &[Work]) -> Value {
         "median_s": seconds,
         "documents_per_s": work.sequences.len() as f64 / seconds,
         "tokens_per_s": work.tokens() as f64 / seconds,
+        "limit_tokens_per_s": contestants[one.contestant].reranker.limit_tokens_per_s(),
         "seconds": one.seconds,
     })
 }

@@ -121,3 +121,24 @@ fn long_pairs_agree_in_f32_and_correlate_in_int8() {
         assert!(bf16 >= 0.999, "{model}: bf16 correlates {bf16}");
     }
 }
+
+/// Steps of int8 would turn the last bit of a sum into a difference anyone could see, so there is none.
+#[test]
+fn scores_are_the_same_to_the_bit_on_every_kernel() {
+    for model in PAIR_MODELS.into_iter().chain(EMBEDDING_MODELS) {
+        let golden = golden::read(model);
+        for precision in [Precision::Int8, Precision::Bf16, Precision::F32] {
+            let bits = |kernel: Kernel| -> Vec<u32> {
+                let reranker = load(model, &golden, precision, kernel);
+                let requests: Vec<ScoreRequest> =
+                    golden.cases.iter().take(24).map(request).collect();
+                let scores = reranker.score(&requests, &|| false).unwrap();
+                scores.iter().map(|scores| scores[0].raw.to_bits()).collect()
+            };
+            let expected = bits(Kernel::detect());
+            for kernel in Kernel::available() {
+                assert_eq!(bits(kernel), expected, "{model} {precision:?} on {}", kernel.name());
+            }
+        }
+    }
+}

@@ -25,7 +25,7 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value_t = PrecisionArg::Int8)]
     pub(crate) precision: PrecisionArg,
     /// What int8 does about outlier channels: `auto` looks at the model's activations and rescales the weights (scores in
-    /// f32 stay what they are), `off` rounds the weights as they are, in half the time.
+    /// f32 stay what they are), `off` rounds the weights as they are, in a third of the time.
     #[arg(long, value_enum, default_value_t = OutliersArg::Auto)]
     pub(crate) outliers: OutliersArg,
     /// Layout of the weights: `native` (mapped and read as they are) or `portable` (any machine; packed once at the first start).

@@ -17,7 +17,7 @@ use defrost_loader::{
     Checkpoint, Dtype, OnnxModel, Plan, Root, SegmentPlan, Snapshot, SnapshotWriter, TensorPlan,
 };
 
-use crate::pack::{FILE, TOKENIZER, total_bytes};
+use crate::pack::{FILE, TokenizerFiles, total_bytes};
 use crate::spec::checkpoint::SpecOptions;
 use crate::{Error, isa};
 use spec::OnnxSpec;
@@ -87,12 +87,14 @@ pub fn pack_onnx(
     let folder = source.model.parent().unwrap_or_else(|| Path::new(""));
     let (graph, weights) = weights::take_apart(&file, folder)?;
     let spec = OnnxSpec::read(&checkpoint, &model, &weights, &tokenizer, options)?;
-    let plan = plan(&spec, &weights, tokenizer.len(), graph.len());
+    // What cannot be compiled is read from tokenizer.json at every start.
+    let compiled = defrost_tokenizer::compile(&tokenizer).ok();
+    let tokenizer = TokenizerFiles { json: &tokenizer, compiled: compiled.as_deref() };
+    let plan = plan(&spec, &weights, tokenizer, graph.len());
     let total = total_bytes(&plan);
     let mut writer = SnapshotWriter::create(out, plan)?;
-    writer.write(TOKENIZER, &tokenizer)?;
+    let mut done = tokenizer.write(&mut writer)? + graph.len() as u64;
     writer.write(GRAPH, &graph)?;
-    let mut done = (tokenizer.len() + graph.len()) as u64;
     progress(done, total);
     for weight in &weights {
         writer.write(&weight.plan.name, &weight.bytes)?;
@@ -105,7 +107,7 @@ pub fn pack_onnx(
 fn plan(
     spec: &OnnxSpec,
     weights: &[weights::Weight],
-    tokenizer_len: usize,
+    tokenizer: TokenizerFiles<'_>,
     graph_len: usize,
 ) -> Plan {
     let file = |name: &str, len: usize| TensorPlan {
@@ -120,7 +122,8 @@ fn plan(
         sparse: false,
         tensors,
     };
-    let files = vec![file(TOKENIZER, tokenizer_len), file(GRAPH, graph_len)];
+    let mut files = tokenizer.plan();
+    files.push(file(GRAPH, graph_len));
     let mut segments = vec![segment("files", files)];
     if !weights.is_empty() {
         let tensors = weights.iter().map(|weight| weight.plan.clone()).collect();

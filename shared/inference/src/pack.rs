@@ -148,18 +148,10 @@ impl<'a> TokenizerFiles<'a> {
     }
 }
 
-/// The plan of a whole snapshot: the tokenizer first, then the groups in execution order.
-pub(crate) fn snapshot_plan(
-    spec: &ModelSpec,
-    groups: &[Group],
-    encoding: Encoding<'_>,
-    tokenizer: TokenizerFiles<'_>,
-) -> Plan {
-    let files = SegmentPlan {
-        name: "files".into(),
-        sparse: false,
-        tensors: tokenizer
-            .tensors()
+impl TokenizerFiles<'_> {
+    /// The tensors of both forms, as the head of the segment `files`.
+    pub(crate) fn plan(self) -> Vec<TensorPlan> {
+        self.tensors()
             .map(|(name, layout, bytes)| TensorPlan {
                 name: name.into(),
                 dtype: Dtype::U8,
@@ -167,8 +159,18 @@ pub(crate) fn snapshot_plan(
                 shape: vec![bytes.len()],
                 len: bytes.len(),
             })
-            .collect(),
-    };
+            .collect()
+    }
+}
+
+/// The plan of a whole snapshot: the tokenizer first, then the groups in execution order.
+pub(crate) fn snapshot_plan(
+    spec: &ModelSpec,
+    groups: &[Group],
+    encoding: Encoding<'_>,
+    tokenizer: TokenizerFiles<'_>,
+) -> Plan {
+    let files = SegmentPlan { name: "files".into(), sparse: false, tensors: tokenizer.plan() };
     let segments = groups.iter().map(|group| SegmentPlan {
         name: group.name.clone(),
         sparse: group.sparse,

@@ -9,11 +9,9 @@ use defrost_loader::Snapshot;
 use super::{LoadTimings, ModelInfo, Reranker, RerankerOptions};
 use crate::onnx::spec::OnnxSpec;
 use crate::ort::OrtModel;
-use crate::pack::TOKENIZER;
 use crate::prompt::Prompt;
 use crate::runner::{BackendKind, Runner};
 use crate::spec::kind_of;
-use crate::tokenizer::TextTokenizer;
 use crate::{Error, Normalization};
 
 impl Reranker {
@@ -21,7 +19,7 @@ impl Reranker {
     pub(super) fn load_onnx(snapshot: &Snapshot, options: &RerankerOptions) -> Result<Self, Error> {
         let start = Instant::now();
         let spec = OnnxSpec::from_snapshot(snapshot)?;
-        let tokenizer = TextTokenizer::from_json(&snapshot.tensor(TOKENIZER)?.bytes)?;
+        let tokenizer = super::tokenizer(snapshot)?;
         let max_length = options.max_length.unwrap_or(spec.max_length);
         let prompt = Prompt::new(tokenizer, &spec.template, max_length, spec.max_positions)?;
         let tokenizer_ready = Instant::now();

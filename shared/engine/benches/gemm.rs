@@ -6,8 +6,6 @@
 
 #![allow(clippy::print_stdout, reason = "a benchmark answers on stdout")]
 
-use std::sync::Arc;
-
 use defrost_engine::measure::{Kind, Layer, peak};
 use defrost_engine::{Error, Kernel, Threads};
 
@@ -46,7 +44,7 @@ fn main() -> Result<(), Error> {
         }
         for rows in ROWS {
             for count in [1, Threads::default_count()] {
-                let threads = Arc::new(Threads::new(Some(count))?);
+                let threads = Threads::new(Some(count))?;
                 let mut layer = Layer::new(kind, rows, n, k)?;
                 let work = layer.multiply_adds();
                 // About 20 ms a measurement, however small the layer.

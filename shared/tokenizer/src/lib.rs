@@ -1,14 +1,14 @@
 //! Tokenizers compiled to an image that is read in place.
 //!
 //! A tokenizer.json is megabytes of text: the `tokenizers` crate takes up to a second and 50 MB of memory to make hash
-//! tables of it, at every start of a process that may answer a single request. [`compile`] does that work once, when a
+//! tables of it, at every start of a process that may answer a single request. `compile` does that work once, when a
 //! model is packed. What it gives, an image, is laid out so that [`Compiled`] can look things up in a mapped file as it
 //! is: opening one checks a header of one page, and a short text touches some dozens of pages of tables.
 //!
 //! Ids and offsets are those of the `tokenizers` crate, for every text. Three things see to that:
 //!
 //! * Properties of characters come from the very code that the crate uses, asked once for every code point.
-//! * [`compile`] takes only what is known to be reproduced, component by component and setting by setting, and tries the
+//! * `compile` takes only what is known to be reproduced, component by component and setting by setting, and tries the
 //!   result against the crate before it gives it out. All else is [`CompileError::Unsupported`], and the caller keeps
 //!   using the crate.
 //! * Tests compare both on real text in several languages, on every code point, and on millions of made-up texts.
@@ -19,9 +19,9 @@
 //! | unigram     | character map, NFC, NFKC, runs of blanks | at blanks               | XLM-RoBERTa     |
 //! | word pieces | BERT's                                   | BERT's                  | BERT, `MiniLM`  |
 //!
-//! A text takes this way: added tokens are cut out ([`added`]); what is between them is normalized ([`normalize`]), cut
-//! into pieces ([`split`], [`words`]), and the pieces become tokens ([`byte_pair`], [`unigram`], [`word_piece`]);
-//! special tokens around texts come last ([`template`]). The format is described in [`image`].
+//! A text takes this way: added tokens are cut out (`added`); what is between them is normalized (`normalize`), cut
+//! into pieces (`split`, `words`), and the pieces become tokens (`byte_pair`, `unigram`, `word_piece`);
+//! special tokens around texts come last (`template`). The format is described in `image`.
 //!
 //! Nothing in an image is trusted: all indices are checked, and all loops end after an amount of work that depends on
 //! the text alone. A damaged image gives wrong ids, none above [`Compiled::largest_id`], but no panic.

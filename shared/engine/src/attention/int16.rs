@@ -87,6 +87,8 @@ fn pack_keys(
     let scales = scratch.key_scales.slot(padded);
     scales[visible..].fill(0.0);
     let keys = scratch.keys.slot(padded * pairs * 2);
+    // The last panel's other keys, which are multiplied though nobody sees them, must not be another model's.
+    keys[visible / PANEL * PANEL * pairs * 2..].fill(0);
     let row = scratch.row.slot(2 * pairs);
     row.fill(0);
     let largest = largest_code(width);

@@ -1,9 +1,7 @@
 //! Memory for activations: zeroed, on cache lines, kept between passes, and on huge pages where it is large.
 //!
-//! A tile of a product touches as many pages as it has rows. With pages of 4 KiB the rows of 512 tokens and a layer's
-//! weights together exceed what a processor translates at once (4096 pages on current servers), and products were
-//! measured to fall from 88 to 70 % of the multiplier's limit in a virtual machine, where a miss costs most. Huge pages
-//! also make 512 page faults one.
+//! Growing copies nothing, since what was there is not needed any more. Huge pages make 512 page faults one; products gain
+//! little by them.
 
 use std::ops::{Deref, DerefMut};
 

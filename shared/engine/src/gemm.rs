@@ -10,6 +10,22 @@
 //! That is why a text's score never depends on the batch around it. Integer sums are exact, and f32
 //! sums are fused multiply-adds in the same order in all kernel sets, so these agree bit for bit.
 
+/// Calls `$tile::<ROWS>` with the row count of a tile as a constant.
+#[cfg(target_arch = "x86_64")]
+macro_rules! with_rows {
+    ($rows:expr, $tile:ident; $($arg:expr),*) => {
+        match $rows {
+            0 => {}
+            1 => $tile::<1>($($arg),*),
+            2 => $tile::<2>($($arg),*),
+            3 => $tile::<3>($($arg),*),
+            4 => $tile::<4>($($arg),*),
+            5 => $tile::<5>($($arg),*),
+            _ => $tile::<6>($($arg),*),
+        }
+    };
+}
+
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]

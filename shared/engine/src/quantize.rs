@@ -75,49 +75,51 @@ fn stride(k: usize) -> usize {
 
 /// Quantises one row and returns its scale; `codes` may be longer (its tail is set to the code of zero).
 #[allow(unsafe_code, reason = "calls target_feature functions that Kernel proves runnable")]
-pub(crate) fn quantize(kernel: Kernel, row: &[f32], codes: &mut [u8]) -> f32 {
+fn quantize(kernel: Kernel, row: &[f32], codes: &mut [u8]) -> f32 {
+    let (scale, inverse) = scale(largest_magnitude(kernel, row));
     #[cfg(target_arch = "x86_64")]
     if kernel.set() == Set::Avx512Vnni {
         // SAFETY: `Kernel` proves the features.
-        let largest = unsafe { avx512::largest_magnitude(row) };
-        let rest = row.len() - row.len() % avx512::STEP;
-        let (scale, inverse) = scale(largest.max(largest_magnitude(&row[rest..])));
-        // SAFETY: as above.
         let done = unsafe { avx512::encode(row, inverse, codes) };
-        encode(&row[done..], inverse, &mut codes[done..]);
+        plain_encode(kernel, &row[done..], inverse, &mut codes[done..]);
         return scale;
     }
-    let mut found = 0.0;
-    plain(kernel, row, codes, &mut found);
-    found
+    plain_encode(kernel, row, inverse, codes);
+    scale
+}
+
+/// The bits of the largest magnitude. Absolute values compare like integers, and NaN and infinity are the largest.
+#[allow(unsafe_code, reason = "calls target_feature functions that Kernel proves runnable")]
+pub(crate) fn largest_magnitude(kernel: Kernel, row: &[f32]) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    if kernel.set() == Set::Avx512Vnni {
+        let rest = &row[row.len() - row.len() % avx512::LANES..];
+        let largest = rest.iter().map(|value| value.to_bits() & 0x7fff_ffff).fold(0, u32::max);
+        // SAFETY: `Kernel` proves the features.
+        return largest.max(unsafe { avx512::largest_magnitude(row) });
+    }
+    let mut largest = 0;
+    plain_largest(kernel, row, &mut largest);
+    largest
 }
 
 per_kernel! {
-    fn plain(row: &[f32], codes: &mut [u8], found: &mut f32) {
-        let (scale, inverse) = scale(largest_magnitude(row));
-        *found = scale;
-        encode(row, inverse, codes);
-    }
-}
-
-/// Absolute values compare like integers, and NaN and infinity are the largest of them.
-#[inline(always)]
-fn largest_magnitude(row: &[f32]) -> u32 {
-    let mut lanes = [0u32; 16];
-    let runs = row.chunks_exact(16);
-    for (lane, value) in lanes.iter_mut().zip(runs.remainder()) {
-        *lane = value.to_bits() & 0x7fff_ffff;
-    }
-    for run in runs {
-        for (lane, value) in lanes.iter_mut().zip(run) {
-            *lane = (*lane).max(value.to_bits() & 0x7fff_ffff);
+    fn plain_largest(row: &[f32], largest: &mut u32) {
+        let mut lanes = [0u32; 16];
+        let runs = row.chunks_exact(16);
+        for (lane, value) in lanes.iter_mut().zip(runs.remainder()) {
+            *lane = value.to_bits() & 0x7fff_ffff;
         }
+        for run in runs {
+            for (lane, value) in lanes.iter_mut().zip(run) {
+                *lane = (*lane).max(value.to_bits() & 0x7fff_ffff);
+            }
+        }
+        *largest = lanes.into_iter().fold(0, u32::max);
     }
-    lanes.into_iter().fold(0, u32::max)
 }
 
 /// A row's scale, and what its values are multiplied with.
-#[inline(always)]
 fn scale(largest: u32) -> (f32, f32) {
     let max = f32::from_bits(largest);
     let scale = if max.is_finite() { max / 127.0 } else { f32::NAN };
@@ -126,15 +128,16 @@ fn scale(largest: u32) -> (f32, f32) {
     (scale, inverse)
 }
 
-#[inline(always)]
-fn encode(row: &[f32], inverse: f32, codes: &mut [u8]) {
-    let (codes, tail) = codes.split_at_mut(row.len());
-    for (code, &value) in codes.iter_mut().zip(row) {
-        let rounded = (value * inverse + ROUND).to_bits();
-        // The low byte of the shifted mantissa is q in two's complement; + 128 flips its sign bit.
-        *code = (rounded & 0xff) as u8 ^ 0x80;
+per_kernel! {
+    fn plain_encode(row: &[f32], inverse: f32, codes: &mut [u8]) {
+        let (codes, tail) = codes.split_at_mut(row.len());
+        for (code, &value) in codes.iter_mut().zip(row) {
+            let rounded = (value * inverse + ROUND).to_bits();
+            // The low byte of the shifted mantissa is q in two's complement; + 128 flips its sign bit.
+            *code = (rounded & 0xff) as u8 ^ 0x80;
+        }
+        tail.fill(0x80);
     }
-    tail.fill(0x80);
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@
 
 mod added;
 mod byte_pair;
+mod character_map;
 mod classes;
 mod compile;
 mod encode;
@@ -42,6 +43,7 @@ mod view;
 mod word_piece;
 mod words;
 
+pub use character_map::{CharacterMap, CharacterMapError};
 pub use compile::compile;
 pub use encode::{Compiled, Encoded};
 pub use error::{CompileError, FormatError};

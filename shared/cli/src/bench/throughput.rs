@@ -88,7 +88,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut contestants = args.load.load(&args.model, &args.peer)?;
     let works = works(args, &contestants[0].reranker)?;
     let mut measured = measure(args, &mut contestants, &works)?;
-    let rows: Vec<Value> = measured.iter().map(|one| row(one, &contestants, &works)).collect();
+    let limits: Vec<Option<f64>> =
+        contestants.iter().map(|contestant| contestant.reranker.limit_tokens_per_s()).collect();
+    let rows: Vec<Value> =
+        measured.iter().map(|one| row(one, &contestants, &works, &limits)).collect();
     measured = best(measured);
     if let Some(path) = &args.plot {
         draw(path, &contestants, &works, &measured)?;
@@ -107,8 +110,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         "ratio",
         "of limit"
     )?;
-    let limits: Vec<Option<f64>> =
-        contestants.iter().map(|contestant| contestant.reranker.limit_tokens_per_s()).collect();
     for one in &measured {
         let work = &works[one.work];
         let seconds = median(&one.seconds);
@@ -235,7 +236,12 @@ fn best(measured: Vec<Measured>) -> Vec<Measured> {
     best
 }
 
-fn row(one: &Measured, contestants: &[Contestant], works: &[Work]) -> Value {
+fn row(
+    one: &Measured,
+    contestants: &[Contestant],
+    works: &[Work],
+    limits: &[Option<f64>],
+) -> Value {
     let work = &works[one.work];
     let info = contestants[one.contestant].reranker.info();
     let seconds = median(&one.seconds);
@@ -251,7 +257,7 @@ fn row(one: &Measured, contestants: &[Contestant], works: &[Work]) -> Value {
         "median_s": seconds,
         "documents_per_s": work.sequences.len() as f64 / seconds,
         "tokens_per_s": work.tokens() as f64 / seconds,
-        "limit_tokens_per_s": contestants[one.contestant].reranker.limit_tokens_per_s(),
+        "limit_tokens_per_s": limits[one.contestant],
         "seconds": one.seconds,
     })
 }

@@ -4,28 +4,14 @@
 
 use std::arch::x86_64::{
     __m256i, __m512, _CMP_LT_OQ, _mm256_storeu_si256, _mm512_add_epi32, _mm512_add_ps,
-    _mm512_and_si512, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cmp_ps_mask,
-    _mm512_cvtepi32_epi16, _mm512_cvtps_epi32, _mm512_fmadd_ps, _mm512_loadu_ps,
-    _mm512_mask_mov_ps, _mm512_max_epu32, _mm512_max_ps, _mm512_mul_ps, _mm512_reduce_max_epu32,
-    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_slli_epi32,
+    _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_cvtepi32_epi16,
+    _mm512_cvtps_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_mov_ps, _mm512_max_ps,
+    _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_slli_epi32,
     _mm512_storeu_ps, _mm512_sub_ps,
 };
 
 use super::softmax::LANES;
 use crate::math::{EXP2, LEAST_EXP2, ROUND};
-
-/// The bits of the largest magnitude of the vector's whole registers.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-pub(super) fn largest_magnitude(vector: &[[f32; LANES]]) -> u32 {
-    let sign = _mm512_set1_epi32(0x7fff_ffff);
-    let mut largest = _mm512_setzero_si512();
-    for values in vector {
-        // SAFETY: 16 values.
-        let values = unsafe { _mm512_loadu_ps(values.as_ptr()) };
-        largest = _mm512_max_epu32(largest, _mm512_and_si512(_mm512_castps_si512(values), sign));
-    }
-    _mm512_reduce_max_epu32(largest)
-}
 
 /// `codes = round(vector * factor)` of whole registers.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]

@@ -5,6 +5,7 @@ use crate::kernel::Set;
 use crate::kernel::{Kernel, per_kernel};
 use crate::layout::PANEL;
 use crate::math;
+use crate::quantize::largest_magnitude;
 
 /// Keys of one step: a 512-bit register.
 pub(super) const LANES: usize = 16;
@@ -88,7 +89,7 @@ pub(super) fn int16(
 
 /// Whether the loops of `avx512` may run.
 #[cfg(target_arch = "x86_64")]
-pub(super) fn has_avx512(kernel: Kernel) -> bool {
+fn has_avx512(kernel: Kernel) -> bool {
     kernel.set() == Set::Avx512Vnni
 }
 
@@ -187,19 +188,9 @@ per_kernel! {
 
 /// `codes = round(vector * largest / max|vector|)`, and what brings them back: not a number where the vector is not
 /// finite.
-#[allow(unsafe_code, reason = "calls a target_feature function")]
 pub(super) fn encode(kernel: Kernel, vector: &[f32], largest: f32, codes: &mut [i16]) -> f32 {
-    let magnitude = |value: &f32| value.to_bits() & 0x7fff_ffff;
     let (runs, rest) = vector.as_chunks::<LANES>();
-    let rest_max = rest.iter().map(magnitude).fold(0, u32::max);
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: the kernel set proves the features.
-    let wide = has_avx512(kernel).then(|| unsafe { super::avx512::largest_magnitude(runs) });
-    #[cfg(not(target_arch = "x86_64"))]
-    let wide = None;
-    let runs_max = wide.unwrap_or_else(|| runs.iter().flatten().map(magnitude).fold(0, u32::max));
-    // Magnitudes compare like integers, and NaN and infinity are the largest of them.
-    let max = f32::from_bits(runs_max.max(rest_max));
+    let max = f32::from_bits(largest_magnitude(kernel, vector));
     // Below this, the quotient overflows; such a vector is zero for every purpose.
     let inverse = if max > 1e-30 && max.is_finite() { largest / max } else { 0.0 };
     let (codes, rest_codes) = codes.split_at_mut(runs.len() * LANES);

@@ -42,15 +42,7 @@ pub(super) unsafe fn int8_tile(
     for first in (0..PANEL).step_by(INT8_CHANNELS) {
         // SAFETY: passed on from the caller.
         unsafe {
-            match rows {
-                0 => {}
-                1 => int8_rows::<1>(x, stride, panel, groups, offsets, first, sums),
-                2 => int8_rows::<2>(x, stride, panel, groups, offsets, first, sums),
-                3 => int8_rows::<3>(x, stride, panel, groups, offsets, first, sums),
-                4 => int8_rows::<4>(x, stride, panel, groups, offsets, first, sums),
-                5 => int8_rows::<5>(x, stride, panel, groups, offsets, first, sums),
-                _ => int8_rows::<6>(x, stride, panel, groups, offsets, first, sums),
-            }
+            with_rows!(rows, int8_rows; x, stride, panel, groups, offsets, first, sums);
         }
     }
 }
@@ -120,15 +112,7 @@ pub(super) unsafe fn int16_tile(
     for first in (0..width).step_by(INT16_COLUMNS) {
         // SAFETY: passed on from the caller; `width` is a multiple of 16.
         unsafe {
-            match rows {
-                0 => {}
-                1 => int16_rows::<1>(x, stride, panel, width, pairs, first, sums),
-                2 => int16_rows::<2>(x, stride, panel, width, pairs, first, sums),
-                3 => int16_rows::<3>(x, stride, panel, width, pairs, first, sums),
-                4 => int16_rows::<4>(x, stride, panel, width, pairs, first, sums),
-                5 => int16_rows::<5>(x, stride, panel, width, pairs, first, sums),
-                _ => int16_rows::<6>(x, stride, panel, width, pairs, first, sums),
-            }
+            with_rows!(rows, int16_rows; x, stride, panel, width, pairs, first, sums);
         }
     }
 }
@@ -193,15 +177,7 @@ macro_rules! float_tiles {
                 // SAFETY: passed on from the caller; `width` is a multiple of 16.
                 unsafe {
                     let panel = panel.add(first);
-                    match rows {
-                        0 => {}
-                        1 => $rows::<1>(x, stride, panel, width, k, first, sums),
-                        2 => $rows::<2>(x, stride, panel, width, k, first, sums),
-                        3 => $rows::<3>(x, stride, panel, width, k, first, sums),
-                        4 => $rows::<4>(x, stride, panel, width, k, first, sums),
-                        5 => $rows::<5>(x, stride, panel, width, k, first, sums),
-                        _ => $rows::<6>(x, stride, panel, width, k, first, sums),
-                    }
+                    with_rows!(rows, $rows; x, stride, panel, width, k, first, sums);
                 }
             }
         }

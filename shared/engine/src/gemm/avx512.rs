@@ -23,23 +23,7 @@ const LANES: usize = 16;
 /// Registers across a panel.
 const REGISTERS: usize = PANEL / LANES;
 
-/// Calls `$tile::<ROWS>` with the row count as a constant.
-macro_rules! with_rows {
-    ($rows:expr, $tile:ident; $($arg:expr),*) => {
-        match $rows {
-            0 => {}
-            1 => $tile::<1>($($arg),*),
-            2 => $tile::<2>($($arg),*),
-            3 => $tile::<3>($($arg),*),
-            4 => $tile::<4>($($arg),*),
-            5 => $tile::<5>($($arg),*),
-            _ => $tile::<6>($($arg),*),
-        }
-    };
-}
-
-/// The sums of a tile, in registers: a macro, because a function would hand them over through memory (measured: 88
-/// instead of 92 % of the limit at 896 inputs).
+/// The sums of a tile, in registers: a macro, because a function would hand them over through memory.
 ///
 /// To be used in an unsafe block, under the promises of [`int8_tile`].
 macro_rules! int8_sums {

@@ -31,15 +31,7 @@ pub(super) unsafe fn int8_tile(
     for first in (0..PANEL).step_by(CHANNELS) {
         // SAFETY: passed on from the caller.
         unsafe {
-            match rows {
-                0 => {}
-                1 => int8_rows::<1>(x, stride, panel, groups, offsets, first, sums),
-                2 => int8_rows::<2>(x, stride, panel, groups, offsets, first, sums),
-                3 => int8_rows::<3>(x, stride, panel, groups, offsets, first, sums),
-                4 => int8_rows::<4>(x, stride, panel, groups, offsets, first, sums),
-                5 => int8_rows::<5>(x, stride, panel, groups, offsets, first, sums),
-                _ => int8_rows::<6>(x, stride, panel, groups, offsets, first, sums),
-            }
+            with_rows!(rows, int8_rows; x, stride, panel, groups, offsets, first, sums);
         }
     }
 }

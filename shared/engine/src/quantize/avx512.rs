@@ -9,13 +9,14 @@ use std::arch::x86_64::{
     _mm512_reduce_max_epu32, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512,
 };
 
-const LANES: usize = 16;
+/// Values of a register.
+pub(super) const LANES: usize = 16;
 /// Registers of one step: independent work hides latencies.
 const REGISTERS: usize = 4;
 /// Values of one step.
 pub(super) const STEP: usize = LANES * REGISTERS;
 
-/// The bits of the largest magnitude of whole steps of `row`; the caller sees to the rest.
+/// The bits of the largest magnitude of whole registers of `row`; the caller sees to the rest.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 pub(super) fn largest_magnitude(row: &[f32]) -> u32 {
     let sign = _mm512_set1_epi32(0x7fff_ffff);
@@ -27,6 +28,12 @@ pub(super) fn largest_magnitude(row: &[f32]) -> u32 {
             let magnitude = _mm512_and_si512(_mm512_castps_si512(values), sign);
             largest[part] = _mm512_max_epu32(largest[part], magnitude);
         }
+    }
+    for register in row.chunks_exact(STEP).remainder().chunks_exact(LANES) {
+        // SAFETY: 16 values.
+        let values = unsafe { _mm512_loadu_ps(register.as_ptr()) };
+        let magnitude = _mm512_and_si512(_mm512_castps_si512(values), sign);
+        largest[0] = _mm512_max_epu32(largest[0], magnitude);
     }
     let [a, b, c, d] = largest;
     _mm512_reduce_max_epu32(_mm512_max_epu32(_mm512_max_epu32(a, b), _mm512_max_epu32(c, d)))

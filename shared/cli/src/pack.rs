@@ -28,6 +28,10 @@ pub(crate) struct Args {
     /// f32 stay what they are), `off` rounds the weights as they are, in a third of the time.
     #[arg(long, value_enum, default_value_t = OutliersArg::Auto)]
     pub(crate) outliers: OutliersArg,
+    /// Do not store keys and values of what every prompt of a causal model begins with; they are then computed with every
+    /// request, and no score changes.
+    #[arg(long)]
+    pub(crate) no_stored_prefix: bool,
     /// Layout of the weights: `native` (mapped and read as they are) or `portable` (any machine; packed once at the first start).
     #[arg(long, default_value = "native")]
     pub(crate) isa: String,
@@ -125,7 +129,8 @@ pub(crate) fn pack(args: &Args) -> Result<(Root, PathBuf)> {
             OutliersArg::Auto => Outliers::Auto,
             OutliersArg::Off => Outliers::Off,
         };
-        let options = PackOptions { spec, precision, isa, outliers };
+        let store_prefix = !args.no_stored_prefix;
+        let options = PackOptions { spec, precision, isa, outliers, store_prefix };
         defrost_inference::pack(&checkpoint, &options, &out, &mut show)?.root
     };
     bar.finish_and_clear();

@@ -78,6 +78,7 @@ impl RestoreArgs {
             template: None,
             max_length: None,
             outliers: pack::OutliersArg::default(),
+            no_stored_prefix: false,
         };
         pack::pack(&args).with_context(|| format!("cannot make a snapshot of {location}"))?;
         Ok(out)

@@ -28,6 +28,7 @@ fn snapshot(checkpoint: &Path, dir: &Path, precision: Precision) -> PathBuf {
         precision,
         isa: isa::NATIVE.to_owned(),
         outliers: Outliers::Auto,
+        store_prefix: true,
     };
     pack(&Checkpoint::open(checkpoint).unwrap(), &options, &out, &mut |_, _| {}).unwrap();
     out

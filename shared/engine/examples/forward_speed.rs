@@ -88,7 +88,7 @@ fn random(config: &ModelConfig) -> Random {
                     view(Element::F32, ROW_MAJOR, &[padded], padded, true),
                 );
             }
-            Storage::Table | Storage::FineTable | Storage::Vector => {
+            Storage::Table | Storage::FineTable | Storage::Vector | Storage::Prefix => {
                 views.insert(
                     part.name.clone(),
                     view(Element::F32, ROW_MAJOR, &part.shape, len, true),
@@ -120,6 +120,7 @@ fn config(model: &str, layers: usize) -> ModelConfig {
         norm_eps: 1e-5,
         rope_theta: 1e6,
         pad_id: 1,
+        stored_prefix: 0,
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The rows of a batch lie one sequence after the other, without padding; each row of the input is
 //! `[q heads | k heads | v heads]`. A sequence may go on where another ends (its *prefix*), whose rows
-//! are not repeated. A task is one sequence, one key-value head and a run of query rows. It packs that
+//! are not repeated, and before that it may begin with stored rows `[k heads | v heads]`. A task is one sequence, one key-value head and a run of query rows. It packs that
 //! head's keys and values into panels, once for all query heads that share them, then walks tiles of
 //! six query rows: scores against all visible keys, softmax, product with the values. Only six rows of
 //! scores exist at a time, so memory grows with the length of a sequence, not with its square.
@@ -62,7 +62,9 @@ pub(crate) enum Arithmetic {
 /// One sequence and the query rows wanted of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Span {
-    /// Rows of what precedes the sequence's own; may be empty.
+    /// Stored rows that the sequence begins with.
+    pub(crate) stored: usize,
+    /// Rows of what comes between them and the sequence's own; may be empty.
     pub(crate) prefix: Range<usize>,
     /// Rows of its own tokens.
     pub(crate) tokens: Range<usize>,
@@ -75,19 +77,33 @@ pub(crate) struct Span {
 impl Span {
     /// Keys of the whole sequence.
     fn keys(&self) -> usize {
-        self.prefix.len() + self.tokens.len()
+        self.start() + self.tokens.len()
+    }
+
+    /// Keys before its own.
+    fn start(&self) -> usize {
+        self.stored + self.prefix.len()
     }
 
     /// Keys that a query sees.
     fn seen(&self, heads: Heads, query: usize) -> usize {
-        if heads.causal { self.prefix.len() + query + 1 } else { self.keys() }
+        if heads.causal { self.start() + query + 1 } else { self.keys() }
     }
 
-    /// The row of the `key`th token of the whole sequence.
-    fn row(&self, key: usize) -> usize {
-        key.checked_sub(self.prefix.len())
-            .map_or(self.prefix.start + key, |own| self.tokens.start + own)
+    /// Where the `key`th token of the whole sequence lies.
+    fn place(&self, key: usize) -> Place {
+        match (key.checked_sub(self.stored), key.checked_sub(self.start())) {
+            (None, _) => Place::Stored(key),
+            (Some(shared), None) => Place::Batch(self.prefix.start + shared),
+            (_, Some(own)) => Place::Batch(self.tokens.start + own),
+        }
     }
+}
+
+/// A row.
+enum Place {
+    Stored(usize),
+    Batch(usize),
 }
 
 /// The part of an attention layer that one thread computes.
@@ -119,6 +135,7 @@ impl Task<'_> {
 struct Data<'a> {
     heads: Heads,
     qkv: &'a [f32],
+    stored: &'a [f32],
     out: SharedOut<'a, f32>,
 }
 
@@ -128,12 +145,25 @@ impl Data<'_> {
         &self.qkv[row * self.heads.row() + head * self.heads.width..][..self.heads.width]
     }
 
-    fn key(&self, row: usize, head: usize) -> &[f32] {
-        self.head(row, self.heads.queries + head)
+    /// A key of the span's whole sequence.
+    fn key(&self, span: &Span, key: usize, head: usize) -> &[f32] {
+        self.key_or_value(span, key, head)
     }
 
-    fn value(&self, row: usize, head: usize) -> &[f32] {
-        self.head(row, self.heads.queries + self.heads.key_values + head)
+    /// The value of a key of the span's whole sequence.
+    fn value(&self, span: &Span, key: usize, head: usize) -> &[f32] {
+        self.key_or_value(span, key, self.heads.key_values + head)
+    }
+
+    /// One of the vectors `[k heads | v heads]`.
+    fn key_or_value(&self, span: &Span, key: usize, slot: usize) -> &[f32] {
+        match span.place(key) {
+            Place::Batch(row) => self.head(row, self.heads.queries + slot),
+            Place::Stored(row) => {
+                let at = 2 * row * self.heads.key_values + slot;
+                &self.stored[at * self.heads.width..][..self.heads.width]
+            }
+        }
     }
 
     /// Where the result of a query of the task goes, from column `first` on.
@@ -153,12 +183,13 @@ impl Data<'_> {
     }
 }
 
-/// Fills `out` (rows of `queries * width`) for every span.
+/// Fills `out` (rows of `queries * width`) for every span. `stored` are the rows that spans may begin with.
 pub(crate) fn attention(
     cx: Context<'_>,
     heads: Heads,
     arithmetic: Arithmetic,
     qkv: &[f32],
+    stored: &[f32],
     spans: &[Span],
     out: &mut [f32],
 ) {
@@ -173,7 +204,7 @@ pub(crate) fn attention(
             }
         }
     }
-    let data = Data { heads, qkv, out: SharedOut::new(out) };
+    let data = Data { heads, qkv, stored, out: SharedOut::new(out) };
     cx.threads.for_each(tasks.len(), |task| match arithmetic {
         Arithmetic::Float => float::run(cx, &data, &tasks[task]),
         Arithmetic::Int16 => int16::run(cx, &data, &tasks[task]),

@@ -1,8 +1,10 @@
 //! Token sequences packed one after the other, without padding.
 //!
 //! Sequences of a causal model that begin alike need their common beginning only once: it is pushed as
-//! a *prefix*, which has no answer of its own, and each of the others goes on after it. Their answers
-//! are those of the whole sequences, to the bit.
+//! a *prefix*, which has no answer of its own, and each of the others goes on after it. What all
+//! sequences of a template begin with need not be computed at all: its keys and values may be stored
+//! with the weights ([`crate::PrefixPass`]), and any beginning of that is a prefix too. Answers are those
+//! of the whole sequences, to the bit.
 
 use std::ops::Range;
 
@@ -19,7 +21,9 @@ pub struct Batch {
 /// Where a sequence's tokens lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Sequence {
-    /// Rows of what it goes on after; empty if it stands alone.
+    /// Tokens of the stored prefix that it begins with.
+    pub(crate) stored: usize,
+    /// Rows of what follows them and is shared; empty if nothing is.
     pub(crate) prefix: Range<usize>,
     /// Rows of its own tokens.
     pub(crate) tokens: Range<usize>,
@@ -30,35 +34,52 @@ pub(crate) struct Sequence {
 impl Sequence {
     /// Tokens of the whole sequence.
     pub(crate) fn len(&self) -> usize {
-        self.prefix.len() + self.tokens.len()
+        self.start() + self.tokens.len()
+    }
+
+    /// Position of its first own token.
+    pub(crate) fn start(&self) -> usize {
+        self.stored + self.prefix.len()
     }
 }
 
-/// A prefix of a [`Batch`], to go on after.
-#[derive(Debug, Clone)]
-pub struct Prefix(Range<usize>);
+/// What sequences of a [`Batch`] may go on after.
+#[derive(Debug, Clone, Default)]
+pub struct Prefix {
+    stored: usize,
+    rows: Range<usize>,
+}
+
+impl Prefix {
+    /// The first `tokens` of the model's stored prefix ([`ModelConfig::stored_prefix`]).
+    pub fn stored(tokens: usize) -> Self {
+        Self { stored: tokens, rows: 0..0 }
+    }
+}
 
 impl Batch {
     /// Appends a sequence. `types` are token types, empty for all zero.
     pub fn push(&mut self, ids: &[u32], types: &[u32]) {
-        self.append(ids, types, 0..0, true);
+        self.append(ids, types, Prefix::default(), true);
     }
 
-    /// Appends the common beginning of sequences that follow. Only for causal models.
-    pub fn push_prefix(&mut self, ids: &[u32]) -> Prefix {
-        Prefix(self.append(ids, &[], 0..0, false))
+    /// Appends the common beginning of sequences that follow; it may itself go on after a stored one. Only for causal
+    /// models.
+    pub fn push_prefix(&mut self, stored: &Prefix, ids: &[u32]) -> Prefix {
+        let rows = self.append(ids, &[], Prefix::stored(stored.stored), false);
+        Prefix { stored: stored.stored, rows }
     }
 
-    /// Appends the rest of a sequence that begins with `prefix` of this batch.
+    /// Appends the rest of a sequence that begins with `prefix`, a stored one or one of this batch.
     pub fn push_after(&mut self, prefix: &Prefix, ids: &[u32]) {
-        self.append(ids, &[], prefix.0.clone(), true);
+        self.append(ids, &[], prefix.clone(), true);
     }
 
     fn append(
         &mut self,
         ids: &[u32],
         types: &[u32],
-        prefix: Range<usize>,
+        prefix: Prefix,
         answered: bool,
     ) -> Range<usize> {
         let start = self.ids.len();
@@ -66,11 +87,12 @@ impl Batch {
         self.types.extend_from_slice(types);
         self.types.resize(self.ids.len(), 0);
         let tokens = start..self.ids.len();
-        self.sequences.push(Sequence { prefix, tokens: tokens.clone(), answered });
+        let Prefix { stored, rows: prefix } = prefix;
+        self.sequences.push(Sequence { stored, prefix, tokens: tokens.clone(), answered });
         tokens
     }
 
-    /// Tokens that a pass computes: those of prefixes once.
+    /// Tokens that a pass computes: those of prefixes once, those of a stored one not at all.
     pub fn tokens(&self) -> usize {
         self.ids.len()
     }
@@ -111,6 +133,12 @@ impl Batch {
                     "sequence {at} has {} tokens, expected 1 to {}",
                     sequence.len(),
                     config.max_positions
+                )));
+            }
+            if sequence.stored > config.stored_prefix {
+                return Err(Error::Batch(format!(
+                    "sequence {at} begins with {} stored tokens, the model stores {}",
+                    sequence.stored, config.stored_prefix
                 )));
             }
             let shared = !sequence.answered || !sequence.prefix.is_empty();

@@ -117,6 +117,9 @@ pub struct ModelConfig {
     pub rope_theta: f32,
     /// Padding id, which shifts XLM-RoBERTa's positions.
     pub pad_id: u32,
+    /// Tokens of the stored prefix: a beginning of sequences whose keys and values lie beside each layer's weights. Only
+    /// for models that share prefixes; 0 if there is none.
+    pub stored_prefix: usize,
 }
 
 /// Sizes above this are no model we know, but would overflow or exhaust memory.
@@ -133,6 +136,11 @@ impl ModelConfig {
     /// the end.
     pub fn shares_prefixes(&self) -> bool {
         self.family.is_causal() && matches!(self.head, Head::YesNo | Head::LastPooling)
+    }
+
+    /// Values of one row of a layer's stored prefix: `[k heads | v heads]`.
+    pub fn stored_row(&self) -> usize {
+        2 * self.kv_heads * self.head_dim
     }
 
     /// Multiply-adds of a token in the linear layers of the body; the last layer's are counted in full, though most heads
@@ -191,6 +199,15 @@ impl ModelConfig {
                 self.heads, self.kv_heads
             )));
         }
+        if self.stored_prefix > 0
+            && (!self.shares_prefixes() || self.stored_prefix >= self.max_positions)
+        {
+            return Err(Error::Config(format!(
+                "a stored prefix of {} tokens needs a causal model that reads its last position and has more than as \
+                 many positions; this one has {}",
+                self.stored_prefix, self.max_positions
+            )));
+        }
         if self.family.is_causal() {
             if !self.head_dim.is_multiple_of(2) {
                 let found = self.head_dim;
@@ -241,6 +258,7 @@ mod tests {
             norm_eps: 1e-6,
             rope_theta: 1e6,
             pad_id: 0,
+            stored_prefix: 0,
         }
     }
 

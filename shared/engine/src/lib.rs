@@ -50,7 +50,7 @@ pub use config::{Family, Head, ModelConfig};
 pub use error::Error;
 pub use gate::{Gate, Open};
 pub use kernel::Kernel;
-pub use model::Model;
+pub use model::{Model, PrefixPass};
 pub use product::Int8Matrix;
 pub use threads::Threads;
 pub use weights::{Element, WeightView, Weights};

@@ -6,6 +6,7 @@
 
 mod decoder;
 mod encoder;
+mod prefix;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,6 +19,8 @@ use crate::quantize::QuantizedRows;
 use crate::threads::Threads;
 use crate::weights::{Linear, Values, Weights, vector};
 use crate::{Batch, Error, Gate, Head, ModelConfig};
+
+pub use prefix::PrefixPass;
 
 /// Rows that go through a feed-forward layer at a time. Its inner width is the largest buffer of
 /// the pass; 512 rows of 9,728 are 20 MB, and weights are read again only every 512 tokens.
@@ -222,7 +225,7 @@ fn spans(batch: &Batch, head: Head, last_layer: bool) -> Vec<Span> {
         .sequences()
         .iter()
         .map(|sequence| {
-            let Sequence { prefix, tokens, answered } = sequence.clone();
+            let Sequence { stored, prefix, tokens, answered } = sequence.clone();
             let (queries, out) = match head.reads(tokens.len()) {
                 Some(row) if last_layer => {
                     answers += usize::from(answered);
@@ -231,7 +234,7 @@ fn spans(batch: &Batch, head: Head, last_layer: bool) -> Vec<Span> {
                 }
                 _ => (0..tokens.len(), tokens.start),
             };
-            Span { prefix, tokens, queries, out }
+            Span { stored, prefix, tokens, queries, out }
         })
         .collect()
 }

@@ -23,6 +23,8 @@ pub enum Storage {
     Vector,
     /// A bias, f32, padded to whole panels.
     Bias,
+    /// Keys and values of the stored prefix, f32, row-major: no checkpoint has them, [`crate::PrefixPass`] computes them.
+    Prefix,
 }
 
 /// One tensor of a model.
@@ -178,6 +180,10 @@ fn decoder_layer(config: &ModelConfig, prefix: &str, at: usize) -> Vec<Part> {
     parts.extend(norm(&name("output_norm"), hidden, &post, false));
     parts.extend(linear(&name("gate_up"), 2 * inner, hidden, &gate_up, false));
     parts.extend(linear(&name("down"), hidden, inner, &[source("mlp.down_proj")], false));
+    if config.stored_prefix > 0 {
+        let shape = [config.stored_prefix, config.stored_row()];
+        parts.push(part(name("prefix"), Storage::Prefix, &shape, &[]));
+    }
     parts
 }
 

@@ -4,7 +4,8 @@ use crate::gemm::Context;
 use crate::kernel::{Kernel, per_kernel};
 use crate::norm::rms_norm_row;
 
-/// Cosines and sines for positions `0..len`, computed in f32 as `transformers` does.
+/// Cosines and sines for positions `0..len`, computed in f32 as `transformers` does; by `libm`, whose functions give the
+/// same bits everywhere, so that keys which one machine stored are those that another would compute.
 #[derive(Debug, Default)]
 pub(crate) struct Rotations {
     half: usize,
@@ -17,12 +18,14 @@ impl Rotations {
     pub(crate) fn extend_to(&mut self, len: usize, width: usize, theta: f32) {
         self.half = width / 2;
         let known = self.cos.len() / self.half;
+        let frequencies: Vec<f32> = (0..self.half)
+            .map(|pair| 1.0 / libm::powf(theta, (2 * pair) as f32 / width as f32))
+            .collect();
         for position in known..len {
-            for pair in 0..self.half {
-                let exponent = (2 * pair) as f32 / width as f32;
-                let angle = position as f32 * (1.0 / theta.powf(exponent));
-                self.cos.push(angle.cos());
-                self.sin.push(angle.sin());
+            for frequency in &frequencies {
+                let angle = position as f32 * frequency;
+                self.cos.push(libm::cosf(angle));
+                self.sin.push(libm::sinf(angle));
             }
         }
     }

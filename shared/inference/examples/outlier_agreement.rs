@@ -41,6 +41,7 @@ fn main() -> Fallible<()> {
             precision,
             isa: isa::NATIVE.to_owned(),
             outliers,
+            store_prefix: true,
         };
         pack(&Checkpoint::open(&model)?, &options, &path, &mut |_, _| {})?;
         println!("packed in {:.1} s", start.elapsed().as_secs_f64());

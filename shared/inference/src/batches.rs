@@ -3,13 +3,14 @@
 //! - Equal sequences have equal answers: each is run once.
 //! - Sequences of a causal model that begin alike (the template, the instruction, the query) run their common beginning
 //!   once a micro-batch.
+//! - What they begin with as far as it is stored with the weights, they do not run at all.
 //!
 //! Neither changes an answer by a bit, because a sequence's answer depends on its tokens alone. Sequences keep their
 //! order; those of one request follow each other and so find each other's beginnings.
 
 use std::collections::HashMap;
 
-use defrost_engine::Batch;
+use defrost_engine::{Batch, Prefix};
 
 use crate::tokenizer::Tokens;
 
@@ -25,19 +26,20 @@ pub(crate) struct Batches {
 }
 
 impl Batches {
-    /// Plans batches of at most `max_tokens` tokens, or of one sequence that has more.
+    /// Plans batches of at most `max_tokens` tokens, or of one sequence that has more. `stored` is the stored prefix,
+    /// maybe empty, of models that share prefixes.
     pub(crate) fn plan<'a>(
         sequences: impl Iterator<Item = &'a Tokens>,
         max_tokens: usize,
-        share_prefixes: bool,
+        stored: Option<&[u32]>,
     ) -> Self {
         let mut places: HashMap<&Tokens, usize> = HashMap::new();
-        let mut distinct: Vec<&Tokens> = Vec::new();
+        let mut distinct: Vec<Distinct<'_>> = Vec::new();
         let answers = sequences
             .map(|sequence| {
                 (!sequence.ids.is_empty()).then(|| {
                     *places.entry(sequence).or_insert_with(|| {
-                        distinct.push(sequence);
+                        distinct.push(Distinct::new(sequence, stored));
                         distinct.len() - 1
                     })
                 })
@@ -48,7 +50,7 @@ impl Batches {
         let mut rest = distinct.as_slice();
         while !rest.is_empty() {
             let room = max_tokens.saturating_sub(batch.tokens());
-            let run = Run::start(rest, room, share_prefixes);
+            let run = Run::start(rest, room, stored.is_some());
             if run.tokens > room && !batch.is_empty() {
                 batches.push(std::mem::take(&mut batch));
                 continue;
@@ -82,10 +84,29 @@ impl Batches {
     }
 }
 
+/// A sequence to run.
+#[derive(Debug, Clone, Copy)]
+struct Distinct<'a> {
+    /// Tokens that it has in common with the stored prefix.
+    stored: usize,
+    /// Those after them; at least one, which the head reads.
+    ids: &'a [u32],
+    types: &'a [u32],
+}
+
+impl<'a> Distinct<'a> {
+    fn new(tokens: &'a Tokens, stored: Option<&[u32]>) -> Self {
+        let Tokens { ids, types } = tokens;
+        let stored = common_prefix(&ids[..ids.len() - 1], stored.unwrap_or_default());
+        Self { stored, ids: &ids[stored..], types }
+    }
+}
+
 /// Sequences that follow each other and share a beginning, or one alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Run {
     members: usize,
+    /// Tokens after the stored ones that they share.
     prefix: usize,
     /// Tokens to compute.
     tokens: usize,
@@ -94,7 +115,7 @@ struct Run {
 impl Run {
     /// The run that `sequences` start with: it goes on while the next sequence fits and sharing with it saves more than
     /// ending here.
-    fn start(sequences: &[&Tokens], room: usize, share_prefixes: bool) -> Self {
+    fn start(sequences: &[Distinct<'_>], room: usize, share_prefixes: bool) -> Self {
         let first = sequences[0];
         let mut run = Self { members: 1, prefix: 0, tokens: first.ids.len() };
         if !share_prefixes {
@@ -108,7 +129,8 @@ impl Run {
             let saved = shared * run.members;
             let before = if run.members > 1 { run.prefix * (run.members - 1) } else { 0 };
             let tokens = total + next.ids.len() - saved;
-            if shared < SHORTEST_PREFIX || saved < before || tokens > room {
+            let fits = first.stored == next.stored && tokens <= room;
+            if shared < SHORTEST_PREFIX || saved < before || !fits {
                 break;
             }
             common = shared;
@@ -118,19 +140,26 @@ impl Run {
         run
     }
 
-    fn push(self, members: &[&Tokens], batch: &mut Batch) {
+    fn push(self, members: &[Distinct<'_>], batch: &mut Batch) {
+        let first = members[0];
+        let stored = Prefix::stored(first.stored);
         if self.members == 1 {
-            batch.push(&members[0].ids, &members[0].types);
+            if first.stored == 0 {
+                batch.push(first.ids, first.types);
+            } else {
+                batch.push_after(&stored, first.ids);
+            }
             return;
         }
-        let prefix = batch.push_prefix(&members[0].ids[..self.prefix]);
+        let prefix = batch.push_prefix(&stored, &first.ids[..self.prefix]);
         for member in members {
             batch.push_after(&prefix, &member.ids[self.prefix..]);
         }
     }
 }
 
-fn common_prefix(a: &[u32], b: &[u32]) -> usize {
+/// How many ids both begin with.
+pub(crate) fn common_prefix(a: &[u32], b: &[u32]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
@@ -161,13 +190,14 @@ mod tests {
             documents in prop::collection::vec((0u32..3, prop::collection::vec(20u32..24, 0..9)), 0..30),
             empties in prop::collection::vec(any::<prop::sample::Index>(), 0..3),
             max_tokens in 1usize..200,
-            share: bool,
+            stored in prop::option::of(0usize..14),
         ) {
             let mut all = sequences(&documents);
             for at in empties {
                 all.insert(at.index(all.len() + 1), Tokens::default());
             }
-            let batches = Batches::plan(all.iter(), max_tokens, share);
+            let stored: Option<Vec<u32>> = stored.map(|tokens| (100..).take(tokens).collect());
+            let batches = Batches::plan(all.iter(), max_tokens, stored.as_deref());
             // A batch fits, or holds one sequence.
             for batch in batches.batches() {
                 prop_assert!(batch.tokens() <= max_tokens || batch.len() == 1);
@@ -197,12 +227,16 @@ mod tests {
             (2, vec![30]),
             (2, vec![31]),
         ]);
-        let apart = Batches::plan(all.iter(), 1000, false);
+        let apart = Batches::plan(all.iter(), 1000, None);
         assert_eq!(apart.batches().len(), 1);
         // Four distinct sequences of 12 + 20 + document + 2 tokens.
         assert_eq!(apart.batches()[0].tokens(), 35 + 36 + 35 + 35);
-        let shared = Batches::plan(all.iter(), 1000, true);
+        let shared = Batches::plan(all.iter(), 1000, Some(&[]));
         assert_eq!(shared.batches()[0].tokens(), (32 + 3 + 4) + (32 + 3 + 3));
+        // Of the twelve of the template, ten are stored.
+        let template: Vec<u32> = (100..110).chain([0, 0]).collect();
+        let stored = Batches::plan(all.iter(), 1000, Some(&template));
+        assert_eq!(stored.batches()[0].tokens(), (22 + 3 + 4) + (22 + 3 + 3));
         assert_eq!(shared.answers, vec![Some(0), Some(1), Some(0), Some(2), Some(3)]);
     }
 }

@@ -82,7 +82,9 @@ impl Encoding<'_> {
                 Precision::Bf16
             }
             Storage::Linear | Storage::Table | Storage::FineTable => self.precision,
-            Storage::LinearF32 | Storage::Vector | Storage::Bias => Precision::F32,
+            Storage::LinearF32 | Storage::Vector | Storage::Bias | Storage::Prefix => {
+                Precision::F32
+            }
         }
     }
 

@@ -16,6 +16,7 @@ mod onnx;
 #[cfg(feature = "ort")]
 mod ort;
 mod pack;
+mod prefix;
 mod prompt;
 mod quality;
 mod reranker;

@@ -3,11 +3,13 @@
 //! The file is a function of the checkpoint's bytes and the options alone: no time, no path, no
 //! thread count enters it, so packing twice gives the same root. Parts are encoded several at a time
 //! by a pool of threads and written in execution order. An int8 model's activations are looked at
-//! first ([`crate::quality`]); what that decides is written into the metadata.
+//! first ([`crate::quality`]); what that decides is written into the metadata. What prompts begin with runs through the
+//! layers as they are written ([`crate::prefix`]).
 
 use std::path::Path;
 
-use defrost_engine::plan::{Group, Part, plan};
+use bytes::Bytes;
+use defrost_engine::plan::{Group, Part, Storage, plan};
 use defrost_loader::{
     Checkpoint, Dtype, Plan, Root, SegmentPlan, SnapshotWriter, TensorPlan, to_f32,
 };
@@ -16,6 +18,7 @@ use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use crate::Error;
 use crate::encode::{Encoding, Precision};
 use crate::isa;
+use crate::prefix::StoredPrefix;
 use crate::quality::{self, Outliers, Report, Treatment};
 use crate::spec::ModelSpec;
 use crate::spec::checkpoint::{SpecOptions, check_all_read, read};
@@ -40,6 +43,9 @@ pub struct PackOptions {
     pub isa: String,
     /// What to do about outlier channels where `precision` is int8.
     pub outliers: Outliers,
+    /// Whether keys and values of what prompts begin with are stored: 4 bytes for each value of each layer, half a
+    /// megabyte for a Qwen2 of 0.5B. Only causal models have any.
+    pub store_prefix: bool,
 }
 
 /// What was packed.
@@ -69,7 +75,7 @@ pub fn pack(
             isa::PORTABLE
         )));
     }
-    let source = read(checkpoint, &options.spec)?;
+    let mut source = read(checkpoint, &options.spec)?;
     let groups = plan(&source.spec.config, &source.naming);
     check_all_read(checkpoint, &groups)?;
     let (compiled, tokenizer_not_compiled) = match defrost_tokenizer::compile(&source.tokenizer) {
@@ -90,6 +96,18 @@ pub fn pack(
     };
     let bf16 = treatment.report.bf16_parts();
     let encoding = Encoding { precision: options.precision, isa: &options.isa, bf16: &bf16 };
+    if !options.store_prefix {
+        source.beginning.clear();
+    }
+    let mut prefix = StoredPrefix::start(
+        checkpoint,
+        &mut source.spec,
+        source.beginning,
+        &groups,
+        &treatment,
+        encoding,
+    )?;
+    let groups = plan(&source.spec.config, &source.naming);
     let mut snapshot_plan = snapshot_plan(&source.spec, &groups, encoding, tokenizer);
     if calibrated {
         snapshot_plan.meta.insert(quality::KEY.into(), treatment.report.to_string());
@@ -100,24 +118,40 @@ pub fn pack(
     progress(done, total);
     for group in &groups {
         // One group at a time bounds memory to the group's values, which is one layer or a table.
-        let encoded: Vec<Result<Vec<Vec<u8>>, Error>> = group
-            .parts
-            .par_iter()
-            .map(|part| {
-                let mut values = values(checkpoint, part)?;
-                treatment.apply(part, &mut values);
-                Ok(encoding.fill(part, values))
-            })
-            .collect();
-        for (part, tensors) in group.parts.iter().zip(encoded) {
-            for (tensor, bytes) in encoding.plan(part).iter().zip(tensors?) {
-                writer.write(&tensor.name, &bytes)?;
-                done += bytes.len() as u64;
-                progress(done, total);
-            }
+        let encode = |encoding| encode(checkpoint, group, &treatment, encoding);
+        let mut tensors = encode(encoding)?;
+        if let Some(prefix) = &mut prefix {
+            prefix.layer(group, &mut tensors, &encode, encoding)?;
+        }
+        for (tensor, bytes) in tensors {
+            writer.write(&tensor.name, &bytes)?;
+            done += bytes.len() as u64;
+            progress(done, total);
         }
     }
     Ok(Packed { root: writer.finish()?, spec: source.spec, tokenizer_not_compiled })
+}
+
+/// A tensor and its bytes.
+pub(crate) type Encoded = (TensorPlan, Bytes);
+
+/// The tensors of a group that come from the checkpoint.
+pub(crate) fn encode(
+    checkpoint: &Checkpoint,
+    group: &Group,
+    treatment: &Treatment,
+    encoding: Encoding<'_>,
+) -> Result<Vec<Encoded>, Error> {
+    let stored = group.parts.par_iter().filter(|part| part.storage != Storage::Prefix);
+    let parts: Vec<Result<Vec<Encoded>, Error>> = stored
+        .map(|part| {
+            let mut values = values(checkpoint, part)?;
+            treatment.apply(part, &mut values);
+            let bytes = encoding.fill(part, values).into_iter().map(Bytes::from);
+            Ok(encoding.plan(part).into_iter().zip(bytes).collect())
+        })
+        .collect();
+    Ok(parts.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
 }
 
 /// The tokenizer in its two forms. A start uses the compiled one, if it is there and of its own version; what else

@@ -7,6 +7,7 @@
 //! The segments of mxbai-rerank-v2 are tokenised one by one and their ids joined, as its package
 //! does; the whole string gives other ids wherever a text ends in punctuation before a line break.
 
+use crate::batches::common_prefix;
 use crate::spec::Template;
 use crate::tokenizer::{TextTokenizer, Tokens};
 use crate::{Error, Truncation};
@@ -118,6 +119,27 @@ impl Prompt {
             }
             Form::Qwen3 { prefix, suffix } => prefix.len() + suffix.len(),
         }
+    }
+
+    /// What all sequences begin with, or those of queries where documents are embedded alone; an instruction of a request
+    /// may replace the end of it. Found by trying texts that begin with a letter, a digit, punctuation, a line break, a
+    /// letter of another script and nothing: what comes after a fixed text may change its last token.
+    pub(crate) fn beginning(&self) -> Result<Vec<u32>, Error> {
+        let truncation = Truncation::default();
+        let sequences = ["a", "1", "?", "\n", "\u{4e2d}", ""].map(|text| {
+            let query = self.query(text, None, &truncation)?;
+            match Self::query_sequence(&query) {
+                Some(sequence) => Ok(sequence),
+                None => self.document(&query, text, &truncation),
+            }
+        });
+        let mut common: Option<Vec<u32>> = None;
+        for sequence in sequences {
+            let ids = sequence?.tokens.ids;
+            let common = common.get_or_insert_with(|| ids.clone());
+            common.truncate(common_prefix(common, &ids));
+        }
+        Ok(common.unwrap_or_default())
     }
 
     /// Most tokens of one sequence.

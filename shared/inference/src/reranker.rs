@@ -170,7 +170,8 @@ impl Reranker {
         let kernel = options.kernel.unwrap_or_else(Kernel::detect);
         let weights = SnapshotWeights(snapshot.clone());
         let model = Model::load(spec.config.clone(), &weights, kernel, Arc::clone(&threads))?;
-        let model = Runner::Engine(Box::new(model));
+        let model =
+            Runner::Engine { model: Box::new(model), stored_prefix: spec.stored_prefix.clone() };
         let timings =
             LoadTimings { tokenizer: tokenizer_ready - start, engine: tokenizer_ready.elapsed() };
         let info = ModelInfo {
@@ -357,7 +358,8 @@ impl Reranker {
         if let Some(all) = self.model.run_all(&mut sequences, self.max_batch_tokens, cancelled) {
             return all;
         }
-        let batches = Batches::plan(sequences, self.max_batch_tokens, self.model.shares_prefixes());
+        let stored = self.model.stored_prefix();
+        let batches = Batches::plan(sequences, self.max_batch_tokens, stored);
         let mut answers = Vec::new();
         for batch in batches.batches() {
             if cancelled() {

@@ -60,7 +60,11 @@ impl BackendKind {
 /// A model and what runs it.
 #[derive(Debug)]
 pub(crate) enum Runner {
-    Engine(Box<Model>),
+    Engine {
+        model: Box<Model>,
+        /// Ids of its stored prefix.
+        stored_prefix: Vec<u32>,
+    },
     #[cfg(feature = "ort")]
     Ort(Box<crate::ort::OrtModel>),
 }
@@ -69,25 +73,27 @@ impl Runner {
     /// Numbers in one answer.
     pub(crate) fn outputs(&self) -> usize {
         match self {
-            Self::Engine(model) => model.outputs(),
+            Self::Engine { model, .. } => model.outputs(),
             #[cfg(feature = "ort")]
             Self::Ort(model) => model.outputs(),
         }
     }
 
-    /// Whether sequences that begin alike may share that.
-    pub(crate) fn shares_prefixes(&self) -> bool {
+    /// What sequences may begin with that is stored, maybe nothing; `None` if they may share no beginnings at all.
+    pub(crate) fn stored_prefix(&self) -> Option<&[u32]> {
         match self {
-            Self::Engine(model) => model.config().shares_prefixes(),
+            Self::Engine { model, stored_prefix } => {
+                model.config().shares_prefixes().then_some(stored_prefix)
+            }
             #[cfg(feature = "ort")]
-            Self::Ort(_) => false,
+            Self::Ort(_) => None,
         }
     }
 
     /// See [`crate::Reranker::limit_tokens_per_s`].
     pub(crate) fn limit_tokens_per_s(&self, threads: &Threads) -> Option<f64> {
         match self {
-            Self::Engine(model) => {
+            Self::Engine { model, .. } => {
                 let measured = (0..5).filter_map(|_| measure::peak(model.kernel(), threads));
                 let fastest = measured.fold(0.0, f64::max);
                 let a_token = model.config().multiply_adds() as f64;
@@ -110,7 +116,7 @@ impl Runner {
         cancelled: &(dyn Fn() -> bool + Sync),
     ) -> Option<Result<Vec<f32>, Error>> {
         match self {
-            Self::Engine(_) => None,
+            Self::Engine { .. } => None,
             #[cfg(feature = "ort")]
             Self::Ort(model) => {
                 let sequences: Vec<&Tokens> = sequences.collect();
@@ -131,7 +137,7 @@ impl Runner {
     pub(crate) fn set_together(&mut self, together: bool) {
         match self {
             // Its scales are those of a token, so nothing depends on anything.
-            Self::Engine(_) => {}
+            Self::Engine { .. } => {}
             #[cfg(feature = "ort")]
             Self::Ort(model) => model.set_together(together),
         }
@@ -140,7 +146,7 @@ impl Runner {
     /// The engine's answers to one packed batch.
     pub(crate) fn forward(&self, batch: &Batch) -> Result<Vec<f32>, Error> {
         match self {
-            Self::Engine(model) => Ok(model.forward(batch)?),
+            Self::Engine { model, .. } => Ok(model.forward(batch)?),
             #[cfg(feature = "ort")]
             Self::Ort(_) => Err(Error::Runtime("packed batches are the engine's".into())),
         }
@@ -153,7 +159,7 @@ impl Runner {
     )]
     pub(crate) fn detach(&self) -> Result<(), Error> {
         match self {
-            Self::Engine(_) => Ok(()),
+            Self::Engine { .. } => Ok(()),
             #[cfg(feature = "ort")]
             Self::Ort(model) => model.detach(),
         }
@@ -162,7 +168,7 @@ impl Runner {
     /// What the operator should know about how it runs.
     pub(crate) fn notes(&self) -> &[String] {
         match self {
-            Self::Engine(_) => &[],
+            Self::Engine { .. } => &[],
             #[cfg(feature = "ort")]
             Self::Ort(model) => model.notes(),
         }

@@ -56,6 +56,8 @@ pub struct ModelSpec {
     pub name: String,
     /// Dimensions.
     pub config: ModelConfig,
+    /// Ids of the stored prefix ([`ModelConfig::stored_prefix`]): what prompts begin with, as far as it is always the same.
+    pub stored_prefix: Vec<u32>,
     /// How pairs become token ids.
     pub template: Template,
     /// Most tokens of a pair (for mxbai-rerank-v2 without its template), unless configured otherwise.

@@ -95,6 +95,7 @@ impl Shape {
                 },
                 rope_theta: 1e6,
                 pad_id: u32::from(!bert),
+                stored_prefix: 0,
             },
             ranking: false,
             outliers: false,

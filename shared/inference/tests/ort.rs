@@ -81,6 +81,7 @@ fn f32_scores_are_those_of_transformers_and_of_the_engine() {
             precision: Precision::F32,
             isa: isa::NATIVE.to_owned(),
             outliers: Outliers::Auto,
+            store_prefix: true,
         };
         pack(&checkpoint, &pack_options, &path, &mut |_, _| {}).unwrap();
         let snapshot = restore(&path.as_path().into(), &RestoreOptions::default()).unwrap();

@@ -12,4 +12,5 @@ mod suite {
     mod real_tokenizers;
     mod refusals;
     mod snapshots;
+    mod stored_prefix;
 }

@@ -19,6 +19,7 @@ pub(crate) fn snapshot(dir: &Path, model: &str, precision: Precision) -> PathBuf
         precision,
         isa: isa::NATIVE.to_owned(),
         outliers: Outliers::Auto,
+        store_prefix: true,
     };
     let checkpoint = Checkpoint::open(&golden::checkpoint(model)).unwrap();
     pack(&checkpoint, &options, &out, &mut |_, _| {}).unwrap();

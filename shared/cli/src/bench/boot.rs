@@ -86,6 +86,7 @@ fn measure(args: &Args, scratch: &Path) -> Result<()> {
                 template: None,
                 max_length: None,
                 outliers: pack::OutliersArg::default(),
+                no_stored_prefix: false,
             })?;
             (out.as_path().into(), Some(start.elapsed().as_secs_f64()))
         }

@@ -19,7 +19,7 @@ fn pack(data: &Data<'_>, task: &Task<'_>, visible: usize) -> Packed {
     let width = data.heads.width;
     let mut keys = vec![0.0; visible.next_multiple_of(PANEL) * width];
     for token in 0..visible {
-        let key = data.key(task.span.row(token), task.head);
+        let key = data.key(task.span, token, task.head);
         let panel = &mut keys[token / PANEL * PANEL * width..][..PANEL * width];
         for (slot, &value) in panel[token % PANEL..].iter_mut().step_by(PANEL).zip(key) {
             *slot = value;
@@ -32,7 +32,7 @@ fn pack(data: &Data<'_>, task: &Task<'_>, visible: usize) -> Packed {
             let padded = used.next_multiple_of(COLUMN_STEP);
             let mut columns = vec![0.0; visible * padded];
             for (token, slot) in columns.chunks_exact_mut(padded).enumerate() {
-                let value = data.value(task.span.row(token), task.head);
+                let value = data.value(task.span, token, task.head);
                 slot[..used].copy_from_slice(&value[start..][..used]);
             }
             (padded, columns)

@@ -93,8 +93,8 @@ fn pack_keys(
     row.fill(0);
     let largest = largest_code(width);
     for key in 0..visible {
-        prefetch(data.key(task.span.row((key + AHEAD).min(visible - 1)), task.head));
-        let vector = data.key(task.span.row(key), task.head);
+        prefetch(data.key(task.span, (key + AHEAD).min(visible - 1), task.head));
+        let vector = data.key(task.span, key, task.head);
         scales[key] = encode(cx.kernel, vector, largest, row);
         let panel = &mut keys[key / PANEL * PANEL * pairs * 2..][..PANEL * pairs * 2];
         let slots = panel.chunks_exact_mut(2).skip(key % PANEL).step_by(PANEL);
@@ -126,13 +126,13 @@ fn pack_values(
     row.fill(0);
     for key in (0..visible).step_by(2) {
         for ahead in [key + AHEAD, key + AHEAD + 1] {
-            prefetch(data.value(task.span.row(ahead.min(visible - 1)), task.head));
+            prefetch(data.value(task.span, ahead.min(visible - 1), task.head));
         }
         let (first, second) = row.split_at_mut(padded);
         scales[key] =
-            encode(cx.kernel, data.value(task.span.row(key), task.head), LARGEST_VALUE, first);
+            encode(cx.kernel, data.value(task.span, key, task.head), LARGEST_VALUE, first);
         if key + 1 < visible {
-            let vector = data.value(task.span.row(key + 1), task.head);
+            let vector = data.value(task.span, key + 1, task.head);
             scales[key + 1] = encode(cx.kernel, vector, LARGEST_VALUE, second);
         } else {
             second.fill(0);

@@ -42,13 +42,25 @@ fn reference(
 
 /// Runs every kernel set on one and two threads; they must agree to the bit.
 fn run(heads: Heads, arithmetic: Arithmetic, qkv: &[f32], spans: &[Span], rows: usize) -> Vec<f32> {
+    run_after(heads, arithmetic, qkv, &[], spans, rows)
+}
+
+/// As [`run`], where spans may begin with the `stored` rows.
+fn run_after(
+    heads: Heads,
+    arithmetic: Arithmetic,
+    qkv: &[f32],
+    stored: &[f32],
+    spans: &[Span],
+    rows: usize,
+) -> Vec<f32> {
     let mut first: Option<Vec<f32>> = None;
     for kernel in Kernel::available() {
         for count in [1, 2] {
             let threads = Threads::new(Some(count)).unwrap();
             let cx = Context { kernel, threads: &threads };
             let mut out = vec![f32::NAN; rows * heads.queries * heads.width];
-            attention(cx, heads, arithmetic, qkv, spans, &mut out);
+            attention(cx, heads, arithmetic, qkv, stored, spans, &mut out);
             let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
             let first = first.get_or_insert_with(|| out.clone());
             assert_eq!(bits(first), bits(&out), "{} on {count} threads", kernel.name());
@@ -86,7 +98,7 @@ proptest! {
         let mut spans = Vec::new();
         let mut start = 0;
         for &length in &lengths {
-            spans.push(Span { prefix: 0..0, tokens: start..start + length, queries: 0..length, out: start });
+            spans.push(Span { stored: 0, prefix: 0..0, tokens: start..start + length, queries: 0..length, out: start });
             start += length;
         }
         for (arithmetic, tolerance) in [(Arithmetic::Float, 1e-5), (Arithmetic::Int16, 2e-3)] {
@@ -112,27 +124,40 @@ proptest! {
         }
     }
 
-    /// Wherever a sequence is cut into a prefix and the rest, and however far apart they lie.
+    /// Wherever a sequence is cut into a stored prefix, one of the batch and the rest, and however far apart they lie.
     #[test]
     fn a_prefix_changes_nothing(
         length in 2usize..200,
         cut in any::<prop::sample::Index>(),
+        stored in any::<prop::sample::Index>(),
         between in 0usize..3,
         seed in 1u32..1000,
     ) {
         let heads = Heads { queries: 4, key_values: 2, width: 16, causal: true };
         let (cut, row) = (1 + cut.index(length - 1), heads.row());
         let whole = random(seed, length * row);
-        let span = Span { prefix: 0..0, tokens: 0..length, queries: 0..length, out: 0 };
-        let apart = [&whole[..cut * row], &random(!seed, between * row), &whole[cut * row..]].concat();
+        let span = Span { stored: 0, prefix: 0..0, tokens: 0..length, queries: 0..length, out: 0 };
+        let stored = stored.index(cut);
+        let rows: Vec<f32> = whole[..stored * row]
+            .chunks_exact(row)
+            .flat_map(|row| &row[heads.queries * heads.width..])
+            .chain(&[f32::NAN; 4]) // More may be stored than is used.
+            .copied()
+            .collect();
+        let shared = cut - stored;
+        let apart =
+            [&whole[stored * row..cut * row], &random(!seed, between * row), &whole[cut * row..]].concat();
+        let own = shared + between..length - stored + between;
         let spans = [
-            Span { prefix: 0..0, tokens: 0..cut, queries: 0..cut, out: 0 },
-            Span { prefix: 0..cut, tokens: cut + between..length + between, queries: 0..length - cut, out: cut },
+            Span { stored, prefix: 0..0, tokens: 0..shared, queries: 0..shared, out: 0 },
+            Span { stored, prefix: 0..shared, tokens: own, queries: 0..length - cut, out: shared },
         ];
         for arithmetic in [Arithmetic::Float, Arithmetic::Int16] {
             let expected = run(heads, arithmetic, &whole, std::slice::from_ref(&span), length);
-            let found = run(heads, arithmetic, &apart, &spans, length);
-            prop_assert!(found.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits()));
+            let expected = &expected[stored * heads.queries * heads.width..];
+            let found = run_after(heads, arithmetic, &apart, &rows, &spans, length - stored);
+            prop_assert_eq!(found.len(), expected.len());
+            prop_assert!(found.iter().zip(expected).all(|(a, b)| a.to_bits() == b.to_bits()));
         }
     }
 }
@@ -144,7 +169,7 @@ fn what_is_not_a_number_stays_none() {
         for bad in [f32::NAN, f32::INFINITY] {
             let mut qkv = random(1, 5 * heads.row());
             qkv[2 * heads.row() + at] = bad;
-            let span = Span { prefix: 0..0, tokens: 0..5, queries: 2..3, out: 0 };
+            let span = Span { stored: 0, prefix: 0..0, tokens: 0..5, queries: 2..3, out: 0 };
             for arithmetic in [Arithmetic::Float, Arithmetic::Int16] {
                 // An infinite score of f32 may be minus infinity, which is a weight of zero.
                 if arithmetic == Arithmetic::Float && bad.is_infinite() {
@@ -162,7 +187,7 @@ fn run_loosely(heads: Heads, arithmetic: Arithmetic, qkv: &[f32], span: &Span) -
     let threads = Threads::new(Some(1)).unwrap();
     let cx = Context { kernel: Kernel::detect(), threads: &threads };
     let mut out = vec![0.0; heads.queries * heads.width];
-    attention(cx, heads, arithmetic, qkv, std::slice::from_ref(span), &mut out);
+    attention(cx, heads, arithmetic, qkv, &[], std::slice::from_ref(span), &mut out);
     out
 }
 
@@ -174,7 +199,7 @@ fn zero_values_give_zero() {
     for row in qkv.chunks_exact_mut(heads.row()) {
         row[3 * 16..].fill(0.0);
     }
-    let span = Span { prefix: 0..0, tokens: 0..9, queries: 0..9, out: 0 };
+    let span = Span { stored: 0, prefix: 0..0, tokens: 0..9, queries: 0..9, out: 0 };
     let out = run(heads, Arithmetic::Int16, &qkv, &[span], 9);
     assert!(out.iter().all(|value| *value == 0.0));
 }

@@ -1,7 +1,7 @@
 //! Qwen2 and Qwen3: `x += attention(norm(x)); x += feed_forward(norm(x))`, then a last norm.
 
 use super::{Buffers, FEED_FORWARD_ROWS, gather, heads, spans};
-use crate::attention::attention;
+use crate::attention::{Span, attention};
 use crate::gemm::{Activation, Context};
 use crate::norm::rms_norm;
 use crate::rope::{HeadNorm, rotate};
@@ -16,7 +16,7 @@ pub(super) struct Decoder {
 }
 
 #[derive(Debug)]
-struct Layer {
+pub(super) struct Layer {
     attention_norm: Values<f32>,
     qkv: Linear,
     head_norms: Option<(Values<f32>, Values<f32>)>,
@@ -25,9 +25,42 @@ struct Layer {
     /// Gate and up projection side by side.
     gate_up: Linear,
     down: Linear,
+    /// Keys and values of the stored prefix.
+    prefix: Option<Values<f32>>,
 }
 
 impl Layer {
+    pub(super) fn load(
+        config: &ModelConfig,
+        weights: &dyn Weights,
+        at: usize,
+    ) -> Result<Self, Error> {
+        let (hidden, inner, width) = (config.hidden, config.intermediate, config.head_dim);
+        let attended = config.heads * width;
+        let name = |part: &str| format!("layer.{at}.{part}");
+        let vector = |part: &str, len: usize| vector(weights, &name(part), len);
+        let normed_heads = config.family == Family::Qwen3;
+        let head_norms = normed_heads
+            .then(|| {
+                Ok::<_, Error>((
+                    vector("query_norm.weight", width)?,
+                    vector("key_norm.weight", width)?,
+                ))
+            })
+            .transpose()?;
+        let stored = config.stored_prefix * config.stored_row();
+        Ok(Self {
+            attention_norm: vector("attention_norm.weight", hidden)?,
+            qkv: Linear::load(weights, &name("qkv"), heads(config).row(), hidden)?,
+            head_norms,
+            out: Linear::load(weights, &name("out"), hidden, attended)?,
+            output_norm: vector("output_norm.weight", hidden)?,
+            gate_up: Linear::load(weights, &name("gate_up"), 2 * inner, hidden)?,
+            down: Linear::load(weights, &name("down"), hidden, inner)?,
+            prefix: (stored > 0).then(|| vector("prefix", stored)).transpose()?,
+        })
+    }
+
     fn wait(&self, gate: &dyn Gate) -> Result<(), Error> {
         self.attention_norm.wait(gate)?;
         self.qkv.wait(gate)?;
@@ -38,41 +71,68 @@ impl Layer {
         self.out.wait(gate)?;
         self.output_norm.wait(gate)?;
         self.gate_up.wait(gate)?;
-        self.down.wait(gate)
+        self.down.wait(gate)?;
+        self.prefix.as_ref().map_or(Ok(()), |prefix| prefix.wait(gate))
+    }
+
+    /// Leaves `[q | k | v]` of the `positions.len()` rows of `buffers.x`, rotated, in `buffers.qkv`.
+    pub(super) fn project(
+        &self,
+        cx: Context<'_>,
+        config: &ModelConfig,
+        positions: &[usize],
+        buffers: &mut Buffers,
+    ) {
+        let (rows, hidden, eps) = (positions.len(), config.hidden, config.norm_eps);
+        let normed = buffers.normed.slot(rows * hidden);
+        let x = &buffers.x[..rows * hidden];
+        rms_norm(cx, x, self.attention_norm.as_slice(), eps, normed);
+        let qkv = buffers.qkv.slot(rows * self.qkv.outputs());
+        self.qkv.run(cx, normed, Activation::Identity, false, &mut buffers.quantized, qkv);
+        let norm = self.head_norms.as_ref().map(|(query, key)| HeadNorm {
+            query: query.as_slice(),
+            key: key.as_slice(),
+            eps,
+        });
+        rotate(cx, qkv, heads(config), positions, &buffers.rotations, norm);
+    }
+
+    /// Keeps the rows of `buffers.x` that the spans' queries stand for and adds the layer's outputs to them, from what
+    /// [`Layer::project`] left; returns their number.
+    pub(super) fn finish(
+        &self,
+        cx: Context<'_>,
+        config: &ModelConfig,
+        spans: &[Span],
+        buffers: &mut Buffers,
+    ) -> usize {
+        let (hidden, eps, heads) = (config.hidden, config.norm_eps, heads(config));
+        let quantized = &mut buffers.quantized;
+        let rows = gather(&mut buffers.x, hidden, spans);
+        let x = &mut buffers.x[..rows * hidden];
+        let attended = buffers.attended.slot(rows * heads.queries * heads.width);
+        let stored = self.prefix.as_ref().map_or(&[][..], Values::as_slice);
+        attention(cx, heads, self.qkv.arithmetic(), &buffers.qkv, stored, spans, attended);
+        self.out.run(cx, attended, Activation::Identity, true, quantized, x);
+        for x in x.chunks_mut(FEED_FORWARD_ROWS * hidden) {
+            let normed = buffers.normed.slot(x.len());
+            rms_norm(cx, x, self.output_norm.as_slice(), eps, normed);
+            let inner = self.gate_up.outputs() / 2;
+            let gated = buffers.gated.slot(x.len() / hidden * inner);
+            self.gate_up.run_gated(cx, normed, &mut buffers.inner, quantized, gated);
+            self.down.run(cx, gated, Activation::Identity, true, quantized, x);
+        }
+        rows
     }
 }
 
 impl Decoder {
     pub(super) fn load(config: &ModelConfig, weights: &dyn Weights) -> Result<Self, Error> {
-        let (hidden, inner, width) = (config.hidden, config.intermediate, config.head_dim);
-        let attended = config.heads * width;
-        let qkv = heads(config).row();
-        let layers = (0..config.layers)
-            .map(|at| {
-                let name = |part: &str| format!("layer.{at}.{part}");
-                let head_norms = (config.family == Family::Qwen3)
-                    .then(|| {
-                        Ok::<_, Error>((
-                            vector(weights, &name("query_norm.weight"), width)?,
-                            vector(weights, &name("key_norm.weight"), width)?,
-                        ))
-                    })
-                    .transpose()?;
-                Ok(Layer {
-                    attention_norm: vector(weights, &name("attention_norm.weight"), hidden)?,
-                    qkv: Linear::load(weights, &name("qkv"), qkv, hidden)?,
-                    head_norms,
-                    out: Linear::load(weights, &name("out"), hidden, attended)?,
-                    output_norm: vector(weights, &name("output_norm.weight"), hidden)?,
-                    gate_up: Linear::load(weights, &name("gate_up"), 2 * inner, hidden)?,
-                    down: Linear::load(weights, &name("down"), hidden, inner)?,
-                })
-            })
-            .collect::<Result<_, Error>>()?;
+        let layers = 0..config.layers;
         Ok(Self {
-            words: Embedding::load(weights, "embedding.words", config.vocab, hidden)?,
-            layers,
-            norm: vector(weights, "norm.weight", hidden)?,
+            words: Embedding::load(weights, "embedding.words", config.vocab, config.hidden)?,
+            layers: layers.map(|at| Layer::load(config, weights, at)).collect::<Result<_, _>>()?,
+            norm: vector(weights, "norm.weight", config.hidden)?,
         })
     }
 
@@ -86,9 +146,7 @@ impl Decoder {
         buffers: &mut Buffers,
     ) -> Result<usize, Error> {
         let (hidden, eps) = (config.hidden, config.norm_eps);
-        let heads = heads(config);
-        let mut rows = batch.tokens();
-        let x = buffers.x.slot(rows * hidden);
+        let x = buffers.x.slot(batch.tokens() * hidden);
         x.fill(0.0);
         self.words.wait(gate, batch.ids().iter().map(|&id| id as usize))?;
         for (row, &id) in x.chunks_exact_mut(hidden).zip(batch.ids()) {
@@ -97,37 +155,15 @@ impl Decoder {
         let positions: Vec<usize> = batch
             .sequences()
             .iter()
-            .flat_map(|sequence| sequence.prefix.len()..sequence.len())
+            .flat_map(|sequence| sequence.start()..sequence.len())
             .collect();
         buffers.rotations.extend_to(batch.longest(), config.head_dim, config.rope_theta);
+        let mut rows = batch.tokens();
         for (at, layer) in self.layers.iter().enumerate() {
             layer.wait(gate)?;
-            let quantized = &mut buffers.quantized;
-            let x = &mut buffers.x[..rows * hidden];
-            let normed = buffers.normed.slot(rows * hidden);
-            rms_norm(cx, x, layer.attention_norm.as_slice(), eps, normed);
-            let qkv = buffers.qkv.slot(rows * layer.qkv.outputs());
-            layer.qkv.run(cx, normed, Activation::Identity, false, quantized, qkv);
-            let norm = layer.head_norms.as_ref().map(|(query, key)| HeadNorm {
-                query: query.as_slice(),
-                key: key.as_slice(),
-                eps,
-            });
-            rotate(cx, qkv, heads, &positions, &buffers.rotations, norm);
+            layer.project(cx, config, &positions, buffers);
             let spans = spans(batch, config.head, at + 1 == self.layers.len());
-            rows = gather(x, hidden, &spans);
-            let x = &mut x[..rows * hidden];
-            let attended = buffers.attended.slot(rows * heads.queries * heads.width);
-            attention(cx, heads, layer.qkv.arithmetic(), qkv, &spans, attended);
-            layer.out.run(cx, attended, Activation::Identity, true, quantized, x);
-            for x in x.chunks_mut(FEED_FORWARD_ROWS * hidden) {
-                let normed = buffers.normed.slot(x.len());
-                rms_norm(cx, x, layer.output_norm.as_slice(), eps, normed);
-                let inner = layer.gate_up.outputs() / 2;
-                let gated = buffers.gated.slot(x.len() / hidden * inner);
-                layer.gate_up.run_gated(cx, normed, &mut buffers.inner, quantized, gated);
-                layer.down.run(cx, gated, Activation::Identity, true, quantized, x);
-            }
+            rows = layer.finish(cx, config, &spans, buffers);
         }
         self.norm.wait(gate)?;
         let normed = buffers.normed.slot(rows * hidden);

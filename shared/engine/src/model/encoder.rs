@@ -112,7 +112,7 @@ impl Encoder {
             rows = gather(x, hidden, &spans);
             let x = &mut x[..rows * hidden];
             let attended = buffers.attended.slot(rows * hidden);
-            attention(cx, heads(config), layer.qkv.arithmetic(), qkv, &spans, attended);
+            attention(cx, heads(config), layer.qkv.arithmetic(), qkv, &[], &spans, attended);
             layer.out.run(cx, attended, Activation::Identity, true, quantized, x);
             layer.attention_norm.run(cx, x, eps);
             for x in x.chunks_mut(FEED_FORWARD_ROWS * hidden) {

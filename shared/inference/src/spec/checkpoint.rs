@@ -79,7 +79,10 @@ pub struct SpecOptions {
 /// A checkpoint's specification and the names its tensors go by.
 #[derive(Debug)]
 pub(crate) struct FromCheckpoint {
+    /// As yet without a stored prefix.
     pub(crate) spec: ModelSpec,
+    /// What that may be.
+    pub(crate) beginning: Vec<u32>,
     pub(crate) naming: Naming,
     /// The bytes of tokenizer.json.
     pub(crate) tokenizer: Vec<u8>,
@@ -139,11 +142,17 @@ pub(crate) fn read(
     };
     let max_length = max_length(checkpoint, config.max_positions, &template, options)?;
     // What no start would accept is refused here already.
-    Prompt::new(text_tokenizer, &template, max_length, config.max_positions)?;
-    let estimated_max = estimated_max(config.hidden);
-    let spec =
-        ModelSpec { name: options.name.clone(), config, template, max_length, estimated_max };
-    Ok(FromCheckpoint { spec, naming: Naming { prefix, lm_head, no_yes }, tokenizer })
+    let prompt = Prompt::new(text_tokenizer, &template, max_length, config.max_positions)?;
+    let beginning = if config.shares_prefixes() { prompt.beginning()? } else { Vec::new() };
+    let spec = ModelSpec {
+        name: options.name.clone(),
+        estimated_max: estimated_max(config.hidden),
+        config,
+        stored_prefix: Vec::new(),
+        template,
+        max_length,
+    };
+    Ok(FromCheckpoint { spec, beginning, naming: Naming { prefix, lm_head, no_yes }, tokenizer })
 }
 
 pub(crate) fn optional<T: for<'de> Deserialize<'de>>(
@@ -227,6 +236,7 @@ fn dimensions(raw: &RawConfig, family: Family, head: Head) -> Result<ModelConfig
         },
         rope_theta: rope.unwrap_or(10_000.0),
         pad_id,
+        stored_prefix: 0,
     })
 }
 

@@ -34,6 +34,10 @@ impl ModelSpec {
         put("model.norm_eps", &config.norm_eps);
         put("model.rope_theta", &config.rope_theta);
         put("model.pad_id", &config.pad_id);
+        if !self.stored_prefix.is_empty() {
+            let ids: Vec<String> = self.stored_prefix.iter().map(u32::to_string).collect();
+            put(STORED_PREFIX, &ids.join(","));
+        }
         put("reranker.max_length", &self.max_length);
         put("reranker.estimated_max", &self.estimated_max);
         self.template.put_meta(&mut meta);
@@ -48,6 +52,7 @@ impl ModelSpec {
     /// Reads it from the metadata strings of the snapshot at `path`.
     pub(crate) fn from_meta<'a>(path: &'a Path, get: &'a Lookup<'a>) -> Result<Self, Error> {
         let meta = Meta { path, get };
+        let stored_prefix = meta.ids(STORED_PREFIX)?;
         let config = ModelConfig {
             family: meta.named("model.family", Family::by_name)?,
             head: meta.named("model.head", Head::by_name)?,
@@ -63,18 +68,23 @@ impl ModelSpec {
             norm_eps: meta.parse("model.norm_eps")?,
             rope_theta: meta.parse("model.rope_theta")?,
             pad_id: meta.parse("model.pad_id")?,
+            stored_prefix: stored_prefix.len(),
         };
         config.validate()?;
         let template = meta.template()?;
         Ok(Self {
             name: meta.text("model.name")?.to_owned(),
             config,
+            stored_prefix,
             template,
             max_length: meta.parse("reranker.max_length")?,
             estimated_max: meta.parse("reranker.estimated_max")?,
         })
     }
 }
+
+/// Metadata key of the stored prefix: ids with commas between them. Absent where there is none.
+const STORED_PREFIX: &str = "prompt.stored_prefix";
 
 impl Template {
     /// Adds the metadata strings that [`Meta::template`] reads.
@@ -125,6 +135,13 @@ impl<'a> Meta<'a> {
     ) -> Result<T, Error> {
         let text = self.text(key)?;
         by_name(text).ok_or_else(|| self.unknown(key, text))
+    }
+
+    /// Ids with commas between them; none without the key.
+    fn ids(&self, key: &str) -> Result<Vec<u32>, Error> {
+        let Some(text) = (self.get)(key) else { return Ok(Vec::new()) };
+        let ids = text.split(',').map(str::parse).collect::<Result<_, _>>();
+        ids.map_err(|_| self.unknown(key, text))
     }
 
     /// How pairs become token ids.

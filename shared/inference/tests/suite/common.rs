@@ -21,14 +21,20 @@ pub(crate) fn pack_with(
     outliers: Outliers,
     out: &Path,
 ) {
-    let options = PackOptions {
+    let options = PackOptions { outliers, ..options(precision, isa) };
+    let checkpoint = Checkpoint::open(checkpoint).unwrap();
+    pack(&checkpoint, &options, out, &mut |_, _| {}).unwrap();
+}
+
+/// What packing does unless it is asked for something else.
+pub(crate) fn options(precision: Precision, isa: &str) -> PackOptions {
+    PackOptions {
         spec: SpecOptions { name: "tiny".into(), ..SpecOptions::default() },
         precision,
         isa: isa.to_owned(),
-        outliers,
-    };
-    let checkpoint = Checkpoint::open(checkpoint).unwrap();
-    pack(&checkpoint, &options, out, &mut |_, _| {}).unwrap();
+        outliers: Outliers::Auto,
+        store_prefix: true,
+    }
 }
 
 /// A reranker over a snapshot in a temporary directory, which may be removed once it is mapped.

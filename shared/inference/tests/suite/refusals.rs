@@ -30,6 +30,7 @@ fn try_pack(dir: &Path, options: SpecOptions) -> Result<(), String> {
         precision: Precision::Int8,
         isa: isa::NATIVE.to_owned(),
         outliers: Outliers::Auto,
+        store_prefix: true,
     };
     let out = dir.join("out.snap");
     let result = pack(&checkpoint, &options, &out, &mut |_, _| {}).map(|_| ());

@@ -1,8 +1,8 @@
 //! Times forward passes of a few random layers in the true dimensions of a model.
 //!
-//! `cargo run --release -p defrost-engine --example forward_speed -- [mxbai|bge|minilm] [layers] [tokens] [kernel]`
+//! `cargo run --release -p defrost-engine --example forward_speed -- [mxbai|bge|minilm] [layers] [tokens] [length] [kernel]`
 //!
-//! Prints milliseconds per pass and multiply-adds per second of the linear layers, median of 7.
+//! Sequences of `length` tokens, 512 unless told. Prints milliseconds per pass and multiply-adds per second of the linear layers, median of 101.
 
 #![allow(clippy::print_stdout, reason = "an example answers on stdout")]
 
@@ -16,6 +16,9 @@ use defrost_engine::plan::{Naming, Storage, plan};
 use defrost_engine::{
     Batch, Element, Error, Family, Head, Kernel, Model, ModelConfig, Threads, WeightView, Weights,
 };
+
+/// Odd, for the median; a short pass needs many to warm a profile up.
+const RUNS: usize = 101;
 
 struct Random(HashMap<String, WeightView>);
 
@@ -129,8 +132,9 @@ fn main() -> Result<(), Error> {
     let text = |at: usize, default: &str| args.get(at).cloned().unwrap_or_else(|| default.into());
     let number = |at: usize, default: usize| text(at, "").parse().unwrap_or(default);
     let config = config(&text(0, "mxbai"), number(1, 6));
-    let kernel = Kernel::by_name(&text(3, "")).unwrap_or_else(Kernel::detect);
+    let kernel = Kernel::by_name(&text(4, "")).unwrap_or_else(Kernel::detect);
     let tokens = number(2, 512);
+    let length = number(3, 512);
     let weights = random(&config);
     let per_token: usize = plan(&config, &Naming::default())
         .iter()
@@ -143,8 +147,8 @@ fn main() -> Result<(), Error> {
         let pool = Arc::new(Threads::new(Some(threads))?);
         let model = Model::load(config.clone(), &weights, kernel, pool)?;
         let mut batch = Batch::default();
-        ids.chunks(512).for_each(|ids| batch.push(ids, &[]));
-        let mut times: Vec<f64> = (0..7)
+        ids.chunks(length.max(1)).for_each(|ids| batch.push(ids, &[]));
+        let mut times: Vec<f64> = (0..RUNS)
             .map(|_| {
                 let start = Instant::now();
                 model.forward(&batch).map(|_| start.elapsed().as_secs_f64())
@@ -153,7 +157,7 @@ fn main() -> Result<(), Error> {
         times.sort_by(f64::total_cmp);
         let median = times[times.len() / 2];
         println!(
-            "{} {} layers {tokens} tokens, {} x {threads}: {:.2} ms, {:.0} GMAC/s in linear layers",
+            "{} {} layers {tokens} tokens by {length}, {} x {threads}: {:.2} ms, {:.0} GMAC/s in linear layers",
             text(0, "mxbai"),
             config.layers,
             kernel.name(),

@@ -156,6 +156,7 @@ impl Data<'_> {
     }
 
     /// One of the vectors `[k heads | v heads]`.
+    #[inline]
     fn key_or_value(&self, span: &Span, key: usize, slot: usize) -> &[f32] {
         match span.place(key) {
             Place::Batch(row) => self.head(row, self.heads.queries + slot),

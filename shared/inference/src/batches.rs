@@ -125,7 +125,7 @@ impl Run {
         let mut common = first.ids.len() - 1;
         let mut total = first.ids.len();
         for next in &sequences[1..] {
-            let shared = common_prefix(&first.ids[..common], &next.ids).min(next.ids.len() - 1);
+            let shared = common_prefix(&first.ids[..common], next.ids).min(next.ids.len() - 1);
             let saved = shared * run.members;
             let before = if run.members > 1 { run.prefix * (run.members - 1) } else { 0 };
             let tokens = total + next.ids.len() - saved;

@@ -23,7 +23,7 @@ use crate::gemm::{Context, TILE_ROWS, Tile, int16_tile};
 use crate::kernel::{per_kernel, prefetch};
 use crate::layout::PANEL;
 
-/// Columns of a panel of values come in whole 512-bit registers.
+/// Columns of a panel come in whole 512-bit registers.
 const COLUMN_STEP: usize = 16;
 
 /// Largest code of a value; with [`softmax::LARGEST_SUM`] the second product stays below 2^30.
@@ -40,7 +40,7 @@ fn largest_code(width: usize) -> f32 {
 /// One thread's memory, kept between tasks and passes.
 #[derive(Default)]
 struct Scratch {
-    /// Panels of 64 keys: for each pair of a key's values, 64 keys by 2.
+    /// Panels of up to 64 keys: for each pair of a key's values, the keys by 2.
     keys: Buffer<i16>,
     key_scales: Buffer<f32>,
     /// Panels of up to 64 columns: for each pair of keys, the columns by 2.
@@ -83,30 +83,33 @@ fn pack_keys(
 ) {
     let width = data.heads.width;
     let pairs = width.div_ceil(2);
-    let padded = visible.next_multiple_of(PANEL);
+    let padded = visible.next_multiple_of(COLUMN_STEP);
     let scales = scratch.key_scales.slot(padded);
     scales[visible..].fill(0.0);
     let keys = scratch.keys.slot(padded * pairs * 2);
-    // The last panel's other keys, which are multiplied though nobody sees them, must not be another model's.
+    // The last panel's other columns, which are multiplied though nobody sees them, must not be another model's.
     keys[visible / PANEL * PANEL * pairs * 2..].fill(0);
     let row = scratch.row.slot(2 * pairs);
     row.fill(0);
     let largest = largest_code(width);
-    for key in 0..visible {
+    for (key, scale) in scales.iter_mut().enumerate().take(visible) {
         prefetch(data.key(task.span, (key + AHEAD).min(visible - 1), task.head));
         let vector = data.key(task.span, key, task.head);
-        scales[key] = encode(cx.kernel, vector, largest, row);
-        let panel = &mut keys[key / PANEL * PANEL * pairs * 2..][..PANEL * pairs * 2];
-        let slots = panel.chunks_exact_mut(2).skip(key % PANEL).step_by(PANEL);
+        *scale = encode(cx.kernel, vector, largest, row);
+        let first = key / PANEL * PANEL;
+        let columns = columns(visible, first);
+        let panel = &mut keys[first * pairs * 2..][..columns * pairs * 2];
+        let slots = panel.chunks_exact_mut(2).skip(key - first).step_by(columns);
         for (slot, pair) in slots.zip(row.chunks_exact(2)) {
             slot.copy_from_slice(pair);
         }
     }
 }
 
-/// Padded width of the run of value columns that starts at `first`.
-fn columns(width: usize, first: usize) -> usize {
-    PANEL.min(width - first).next_multiple_of(COLUMN_STEP)
+/// Padded columns of the panel that starts with the `first` of `all`: a short sequence fills one register of keys, not
+/// four.
+fn columns(all: usize, first: usize) -> usize {
+    PANEL.min(all - first).next_multiple_of(COLUMN_STEP)
 }
 
 fn pack_values(
@@ -165,7 +168,7 @@ fn run_tile(
     let pairs = width.div_ceil(2);
     let visible = task.seen(heads);
     let keys = span.seen(heads, start + count - 1);
-    let stride = visible.next_multiple_of(PANEL);
+    let stride = visible.next_multiple_of(COLUMN_STEP);
     let scores = scratch.scores.slot(TILE_ROWS * stride);
     let queries = scratch.queries.slot(TILE_ROWS * 2 * pairs);
     queries.fill(0);
@@ -179,17 +182,14 @@ fn run_tile(
         prefetch(data.head(span.tokens.start + row, query_head));
     }
     let mut sums: Tile<i32> = [[0; PANEL]; TILE_ROWS];
-    let panels = scratch.keys.chunks_exact(PANEL * pairs * 2).take(keys.div_ceil(PANEL));
-    for (panel, keys) in panels.enumerate() {
-        int16_tile(cx.kernel, queries, 2 * pairs, count, keys, PANEL, &mut sums);
-        let scales = &scratch.key_scales[panel * PANEL..][..PANEL];
+    for first in (0..keys).step_by(PANEL) {
+        let columns = columns(visible, first);
+        let panel = &scratch.keys[first * pairs * 2..][..columns * pairs * 2];
+        int16_tile(cx.kernel, queries, 2 * pairs, count, panel, columns, &mut sums);
+        let scales = &scratch.key_scales[first..][..columns];
         for (row, sums) in sums.iter().enumerate().take(count) {
-            softmax::scores(
-                cx.kernel,
-                sums,
-                scales,
-                &mut scores[row * stride + panel * PANEL..][..PANEL],
-            );
+            let scores = &mut scores[row * stride + first..][..columns];
+            softmax::scores(cx.kernel, sums, scales, scores);
         }
     }
     let codes = scratch.codes.slot(TILE_ROWS * stride);

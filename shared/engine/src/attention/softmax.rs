@@ -57,7 +57,7 @@ pub(super) struct Weights<'a> {
     pub(super) back: f32,
 }
 
-/// Codes of the probabilities of a row; `scores` is used up. As long as whole panels, both.
+/// Codes of the probabilities of a row; `scores` is used up. As long as whole steps, both.
 pub(super) fn int16(
     kernel: Kernel,
     scores: &mut [f32],

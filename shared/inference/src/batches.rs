@@ -1,14 +1,11 @@
 //! From sequences to micro-batches: what need not be computed twice is not.
 //!
-//! - Equal sequences have equal answers: each is run once.
 //! - Sequences of a causal model that begin alike (the template, the instruction, the query) run their common beginning
 //!   once a micro-batch.
 //! - What they begin with as far as it is stored with the weights, they do not run at all.
 //!
 //! Neither changes an answer by a bit, because a sequence's answer depends on its tokens alone. Sequences keep their
 //! order; those of one request follow each other and so find each other's beginnings.
-
-use std::collections::HashMap;
 
 use defrost_engine::{Batch, Prefix};
 
@@ -17,71 +14,29 @@ use crate::tokenizer::Tokens;
 /// Shortest beginning worth sharing: fewer tokens do not fill a tile of the kernels.
 const SHORTEST_PREFIX: usize = 8;
 
-/// What to run, and whose answers come of it.
-#[derive(Debug, Default)]
-pub(crate) struct Batches {
-    batches: Vec<Batch>,
-    /// For each sequence its answer's place among all; `None` for an empty one, which has no hidden state.
-    answers: Vec<Option<usize>>,
-}
-
-impl Batches {
-    /// Plans batches of at most `max_tokens` tokens, or of one sequence that has more. `stored` is the stored prefix,
-    /// maybe empty, of models that share prefixes.
-    pub(crate) fn plan<'a>(
-        sequences: impl Iterator<Item = &'a Tokens>,
-        max_tokens: usize,
-        stored: Option<&[u32]>,
-    ) -> Self {
-        let mut places: HashMap<&Tokens, usize> = HashMap::new();
-        let mut distinct: Vec<Distinct<'_>> = Vec::new();
-        let answers = sequences
-            .map(|sequence| {
-                (!sequence.ids.is_empty()).then(|| {
-                    *places.entry(sequence).or_insert_with(|| {
-                        distinct.push(Distinct::new(sequence, stored));
-                        distinct.len() - 1
-                    })
-                })
-            })
-            .collect();
-        let mut batches = Vec::new();
-        let mut batch = Batch::default();
-        let mut rest = distinct.as_slice();
-        while !rest.is_empty() {
-            let room = max_tokens.saturating_sub(batch.tokens());
-            let run = Run::start(rest, room, stored.is_some());
-            if run.tokens > room && !batch.is_empty() {
-                batches.push(std::mem::take(&mut batch));
-                continue;
-            }
-            let (members, left) = rest.split_at(run.members);
-            rest = left;
-            run.push(members, &mut batch);
+/// Packs distinct sequences into batches of at most `max_tokens` tokens, or of one sequence that has more; answers come in
+/// the same order. `stored` is the stored prefix, maybe empty, of models that share prefixes.
+pub(crate) fn plan(sequences: &[&Tokens], max_tokens: usize, stored: Option<&[u32]>) -> Vec<Batch> {
+    let distinct: Vec<Distinct<'_>> =
+        sequences.iter().map(|tokens| Distinct::new(tokens, stored)).collect();
+    let mut batches = Vec::new();
+    let mut batch = Batch::default();
+    let mut rest = distinct.as_slice();
+    while !rest.is_empty() {
+        let room = max_tokens.saturating_sub(batch.tokens());
+        let run = Run::start(rest, room, stored.is_some());
+        if run.tokens > room && !batch.is_empty() {
+            batches.push(std::mem::take(&mut batch));
+            continue;
         }
-        if !batch.is_empty() {
-            batches.push(batch);
-        }
-        Self { batches, answers }
+        let (members, left) = rest.split_at(run.members);
+        rest = left;
+        run.push(members, &mut batch);
     }
-
-    /// In the order of their answers.
-    pub(crate) fn batches(&self) -> &[Batch] {
-        &self.batches
+    if !batch.is_empty() {
+        batches.push(batch);
     }
-
-    /// The answer of `width` numbers of every sequence, from those of all batches one after the other. An empty
-    /// sequence's is zero.
-    pub(crate) fn spread(&self, answers: &[f32], width: usize) -> Vec<f32> {
-        let mut all = Vec::with_capacity(self.answers.len() * width);
-        for answer in &self.answers {
-            match answer {
-                Some(at) => all.extend_from_slice(&answers[at * width..][..width]),
-                None => all.resize(all.len() + width, 0.0),
-            }
-        }
-        all
-    }
+    batches
 }
 
 /// A sequence to run.
@@ -186,57 +141,34 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_sequence_has_its_answer_and_fits(
+        fn every_sequence_is_there_and_fits(
             documents in prop::collection::vec((0u32..3, prop::collection::vec(20u32..24, 0..9)), 0..30),
-            empties in prop::collection::vec(any::<prop::sample::Index>(), 0..3),
             max_tokens in 1usize..200,
             stored in prop::option::of(0usize..14),
         ) {
-            let mut all = sequences(&documents);
-            for at in empties {
-                all.insert(at.index(all.len() + 1), Tokens::default());
-            }
+            let all = sequences(&documents);
             let stored: Option<Vec<u32>> = stored.map(|tokens| (100..).take(tokens).collect());
-            let batches = Batches::plan(all.iter(), max_tokens, stored.as_deref());
-            // A batch fits, or holds one sequence.
-            for batch in batches.batches() {
+            let batches = plan(&all.iter().collect::<Vec<_>>(), max_tokens, stored.as_deref());
+            for batch in &batches {
                 prop_assert!(batch.tokens() <= max_tokens || batch.len() == 1);
                 prop_assert!(!batch.is_empty());
             }
-            let distinct: std::collections::HashSet<&Tokens> = all.iter().filter(|tokens| !tokens.ids.is_empty()).collect();
-            let count: usize = batches.batches().iter().map(Batch::len).sum();
-            prop_assert_eq!(count, distinct.len());
-            // Answers go to equal sequences only.
-            let answers: Vec<f32> = (1u16..).take(count).map(f32::from).collect();
-            let spread = batches.spread(&answers, 1);
-            for (a, x) in all.iter().zip(&spread) {
-                prop_assert_eq!(a.ids.is_empty(), *x == 0.0);
-                for (b, y) in all.iter().zip(&spread) {
-                    prop_assert_eq!(a == b, x.to_bits() == y.to_bits());
-                }
-            }
+            prop_assert_eq!(batches.iter().map(Batch::len).sum::<usize>(), all.len());
         }
     }
 
     #[test]
     fn what_is_shared_is_counted_once() {
-        let all = sequences(&[
-            (1, vec![20]),
-            (1, vec![21, 22]),
-            (1, vec![20]),
-            (2, vec![30]),
-            (2, vec![31]),
-        ]);
-        let apart = Batches::plan(all.iter(), 1000, None);
-        assert_eq!(apart.batches().len(), 1);
-        // Four distinct sequences of 12 + 20 + document + 2 tokens.
-        assert_eq!(apart.batches()[0].tokens(), 35 + 36 + 35 + 35);
-        let shared = Batches::plan(all.iter(), 1000, Some(&[]));
-        assert_eq!(shared.batches()[0].tokens(), (32 + 3 + 4) + (32 + 3 + 3));
+        let all = sequences(&[(1, vec![20]), (1, vec![21, 22]), (2, vec![30]), (2, vec![31])]);
+        let all: Vec<&Tokens> = all.iter().collect();
+        let tokens = |stored: Option<&[u32]>| -> Vec<usize> {
+            plan(&all, 1000, stored).iter().map(Batch::tokens).collect()
+        };
+        // Four sequences of 12 + 20 + document + 2 tokens.
+        assert_eq!(tokens(None), [35 + 36 + 35 + 35]);
+        assert_eq!(tokens(Some(&[])), [(32 + 3 + 4) + (32 + 3 + 3)]);
         // Of the twelve of the template, ten are stored.
         let template: Vec<u32> = (100..110).chain([0, 0]).collect();
-        let stored = Batches::plan(all.iter(), 1000, Some(&template));
-        assert_eq!(stored.batches()[0].tokens(), (22 + 3 + 4) + (22 + 3 + 3));
-        assert_eq!(shared.answers, vec![Some(0), Some(1), Some(0), Some(2), Some(3)]);
+        assert_eq!(tokens(Some(&template)), [(22 + 3 + 4) + (22 + 3 + 3)]);
     }
 }

@@ -17,11 +17,13 @@ mod onnx;
 mod ort;
 mod pack;
 mod prefix;
+mod prepared;
 mod prompt;
 mod quality;
 mod reranker;
 mod restore;
 mod runner;
+mod schedule;
 mod score;
 mod snapshot_weights;
 mod spec;
@@ -34,12 +36,14 @@ pub use onnx::{OnnxSource, pack_onnx};
 #[cfg(feature = "ort")]
 pub use ort::OrtOptions;
 pub use pack::{PackOptions, Packed, pack};
+pub use prepared::{Grouping, Prepared};
 pub use quality::{Outliers, summary as quality_summary};
 pub use reranker::{
     LoadTimings, ModelInfo, Reranker, RerankerOptions, Score, ScoreRequest, Truncation,
 };
 pub use restore::{RestoreOptions, default_cache, restore};
 pub use runner::BackendKind;
+pub use schedule::{Cost, Schedule, Turn};
 pub use score::{Normalization, RerankerKind};
 pub use spec::checkpoint::SpecOptions;
 pub use spec::{ModelSpec, Template};

@@ -127,7 +127,6 @@ impl OrtModel {
         &self,
         sequences: &[&Tokens],
         max_batch_tokens: usize,
-        cancelled: &(dyn Fn() -> bool + Sync),
     ) -> Result<Vec<f32>, Error> {
         let lengths: Vec<usize> = sequences.iter().map(|sequence| sequence.ids.len()).collect();
         if let Some(len) = lengths.iter().find(|&&len| len > self.max_positions) {
@@ -140,9 +139,6 @@ impl OrtModel {
         let mut answers = vec![0.0; sequences.len() * self.width];
         let budget = if self.alone && !self.together { 1 } else { max_batch_tokens };
         for batch in batch::plan(&lengths, budget) {
-            if cancelled() {
-                return Err(Error::Cancelled);
-            }
             let members: Vec<&Tokens> = batch.iter().map(|&at| sequences[at]).collect();
             let rows = self.forward(&members)?;
             for (&at, row) in batch.iter().zip(rows.chunks_exact(self.width)) {

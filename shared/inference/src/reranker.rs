@@ -1,8 +1,9 @@
 //! Scores query-document pairs with a model restored from a snapshot.
 //!
-//! A call tokenises everything, packs the sequences of all requests into micro-batches of at most
-//! [`RerankerOptions::max_batch_tokens`] tokens in input order (see [`crate::batches`]), and runs them
-//! one after the other. A micro-batch has no padding and no sequence influences another, so how
+//! Requests are tokenised into sequences ([`Reranker::prepare`]), which run in micro-batches of at most
+//! [`RerankerOptions::max_batch_tokens`] tokens ([`Reranker::run`], see [`crate::batches`]), one after the
+//! other; a server mixes those of several requests ([`crate::Schedule`]), [`Reranker::score`] does all
+//! by itself. A micro-batch has no padding and no sequence influences another, so how
 //! sequences are grouped changes memory and speed, never a score.
 
 #[cfg(feature = "ort")]
@@ -14,10 +15,11 @@ use std::time::{Duration, Instant};
 use defrost_engine::{Kernel, Model, Threads};
 use defrost_loader::Snapshot;
 
-use crate::batches::Batches;
 use crate::pack::{COMPILED_TOKENIZER, TOKENIZER};
+use crate::prepared::Prepared;
 use crate::prompt::{Prompt, Sequence};
 use crate::runner::{BackendKind, Runner};
+use crate::schedule::{Schedule, Turn};
 use crate::snapshot_weights::SnapshotWeights;
 use crate::spec::ModelSpec;
 use crate::tokenizer::{TextTokenizer, Tokens};
@@ -242,58 +244,76 @@ impl Reranker {
         requests: &[ScoreRequest],
         cancelled: &(dyn Fn() -> bool + Sync),
     ) -> Result<Vec<Vec<Score>>, Error> {
-        let prepared = requests
-            .iter()
-            .map(|request| if cancelled() { Err(Error::Cancelled) } else { self.prepare(request) })
-            .collect::<Result<Vec<_>, _>>()?;
-        let sequences = prepared
-            .iter()
-            .flat_map(|request| request.query.iter().chain(&request.documents))
-            .map(|sequence| &sequence.tokens);
-        let answers = self.run(sequences, cancelled)?;
-        let width = self.model.outputs();
-        let mut answers = answers.chunks_exact(width);
-        prepared
-            .iter()
-            .enumerate()
-            .map(|(at, request)| {
-                let query = request.query.as_ref().and_then(|_| answers.next());
-                request
-                    .documents
-                    .iter()
-                    .enumerate()
-                    .map(|(index, document)| {
-                        let answer = answers.next().unwrap_or_default();
-                        let raw = match query {
-                            Some(query) => cosine(query, answer),
-                            None => answer.first().copied().unwrap_or(f32::NAN),
-                        };
-                        if !raw.is_finite() {
-                            return Err(Error::NonFinite { request: at, index });
-                        }
-                        let own = request.query.as_ref().filter(|_| index == 0);
-                        let tokens = document.tokens.ids.len()
-                            + own.map_or(0, |query| query.tokens.ids.len());
-                        let Sequence { truncated, query_truncated, .. } = *document;
-                        Ok(Score { raw, tokens, truncated, query_truncated })
-                    })
-                    .collect()
-            })
-            .collect()
+        let prepared = self.prepare(requests)?;
+        let answers = self.run_all(&prepared, cancelled)?;
+        prepared.finish(&answers)
+    }
+
+    /// Tokenises the requests, on all threads.
+    pub fn prepare(&self, requests: &[ScoreRequest]) -> Result<Prepared<Vec<Vec<Score>>>, Error> {
+        let mut sequences = Vec::new();
+        let mut read = Vec::new();
+        for request in requests {
+            let Encoded { query, documents } = self.encoded(request)?;
+            read.push(Read::of(query.as_ref(), &documents));
+            let all = query.into_iter().chain(documents);
+            sequences.extend(all.map(|sequence| sequence.tokens));
+        }
+        let finish = move |answers: &[&[f32]]| {
+            let mut answers = answers.iter().copied();
+            let requests = read.into_iter().enumerate();
+            requests.map(|(at, read)| read.scores(at, &mut answers)).collect()
+        };
+        Ok(Prepared::new(sequences, self.model.grouping(), finish))
+    }
+
+    /// The answers to one micro-batch of sequences that [`Reranker::prepare`] gave, of any requests: one logit, or the
+    /// pooled hidden state, each.
+    pub fn run(&self, sequences: &[&Tokens]) -> Result<Vec<Vec<f32>>, Error> {
+        self.model.run(sequences, self.max_batch_tokens)
+    }
+
+    fn run_all<T>(
+        &self,
+        prepared: &Prepared<T>,
+        cancelled: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Vec<Vec<f32>>, Error> {
+        let mut schedule = Schedule::new(self.max_batch_tokens);
+        schedule.push(0, 0, prepared.costs());
+        let mut answers = Vec::new();
+        while let Some(Turn { sequences, .. }) = schedule.next_batch().pop() {
+            if cancelled() {
+                return Err(Error::Cancelled);
+            }
+            let batch: Vec<&Tokens> = prepared.sequences()[sequences].iter().collect();
+            answers.extend(self.run(&batch)?);
+        }
+        Ok(answers)
     }
 
     /// The token ids a request becomes: for embedding models the query first, then each document;
     /// otherwise one pair per document.
     pub fn encode(&self, request: &ScoreRequest) -> Result<Vec<Tokens>, Error> {
-        let prepared = self.prepare(request)?;
-        let sequences = prepared.query.into_iter().chain(prepared.documents);
+        let Encoded { query, documents } = self.encoded(request)?;
+        let sequences = query.into_iter().chain(documents);
         Ok(sequences.map(|sequence| sequence.tokens).collect())
     }
 
-    /// The model's answers to token ids as they are: one logit, or the pooled hidden state, each.
+    /// The model's answers to token ids as they are: one logit, or the pooled hidden state, each; none for an empty
+    /// sequence.
     pub fn run_tokens(&self, sequences: &[Tokens]) -> Result<Vec<Vec<f32>>, Error> {
-        let answers = self.run(sequences.iter(), &|| false)?;
-        Ok(answers.chunks_exact(self.model.outputs()).map(<[f32]>::to_vec).collect())
+        self.answers(sequences.to_vec(), &|| false)
+    }
+
+    fn answers(
+        &self,
+        sequences: Vec<Tokens>,
+        cancelled: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Vec<Vec<f32>>, Error> {
+        let all = |answers: &[&[f32]]| Ok(answers.iter().map(|answer| answer.to_vec()).collect());
+        let prepared = Prepared::new(sequences, self.model.grouping(), all);
+        let answers = self.run_all(&prepared, cancelled)?;
+        prepared.finish(&answers)
     }
 
     /// The pooled hidden states of texts that are embedded alone (no score of any kind involved),
@@ -317,9 +337,10 @@ impl Reranker {
             let query = self.prompt.query("", None, &truncation)?;
             self.prompt.document(&query, text, &truncation)
         })?;
-        let answers = self.run(sequences.iter().map(|sequence| &sequence.tokens), cancelled)?;
+        let sequences = sequences.into_iter().map(|sequence| sequence.tokens).collect();
+        let answers = self.answers(sequences, cancelled)?;
         Ok(answers
-            .chunks_exact(self.model.outputs())
+            .iter()
             .map(|answer| {
                 let norm = dot(answer, answer).sqrt().max(1e-12);
                 #[allow(clippy::cast_possible_truncation, reason = "rounding to f32 is meant")]
@@ -328,13 +349,13 @@ impl Reranker {
             .collect())
     }
 
-    fn prepare(&self, request: &ScoreRequest) -> Result<Prepared, Error> {
+    fn encoded(&self, request: &ScoreRequest) -> Result<Encoded, Error> {
         let instruction = request.instruction.as_deref();
         let query = self.prompt.query(&request.query, instruction, &request.truncation)?;
         let documents = self.in_parallel(&request.documents, |document| {
             self.prompt.document(&query, document, &request.truncation)
         })?;
-        Ok(Prepared { query: Prompt::query_sequence(&query), documents })
+        Ok(Encoded { query: Prompt::query_sequence(&query), documents })
     }
 
     /// Tokenises texts on the engine's threads, which are idle until the last one is done.
@@ -349,26 +370,6 @@ impl Reranker {
         });
         slots.into_iter().flatten().collect()
     }
-
-    fn run<'a>(
-        &self,
-        mut sequences: impl Iterator<Item = &'a Tokens>,
-        cancelled: &(dyn Fn() -> bool + Sync),
-    ) -> Result<Vec<f32>, Error> {
-        if let Some(all) = self.model.run_all(&mut sequences, self.max_batch_tokens, cancelled) {
-            return all;
-        }
-        let stored = self.model.stored_prefix();
-        let batches = Batches::plan(sequences, self.max_batch_tokens, stored);
-        let mut answers = Vec::new();
-        for batch in batches.batches() {
-            if cancelled() {
-                return Err(Error::Cancelled);
-            }
-            answers.extend(self.model.forward(batch)?);
-        }
-        Ok(batches.spread(&answers, self.model.outputs()))
-    }
 }
 
 /// The tokenizer of a snapshot: compiled, unless the snapshot has none that this version reads.
@@ -382,10 +383,59 @@ fn tokenizer(snapshot: &Snapshot) -> Result<TextTokenizer, Error> {
     TextTokenizer::from_json(&snapshot.tensor(TOKENIZER)?.bytes)
 }
 
-struct Prepared {
+/// A tokenised request.
+struct Encoded {
     /// The query's own sequence, for embedding models.
     query: Option<Sequence>,
     documents: Vec<Sequence>,
+}
+
+/// What was read of a request, beside the tokens.
+struct Read {
+    /// Whether the query has a sequence of its own.
+    query: bool,
+    /// Scores as yet without the model's answer.
+    documents: Vec<Score>,
+}
+
+impl Read {
+    fn of(query: Option<&Sequence>, documents: &[Sequence]) -> Self {
+        let unscored = |(index, document): (usize, &Sequence)| {
+            let own = query.filter(|_| index == 0);
+            Score {
+                raw: f32::NAN,
+                tokens: document.tokens.ids.len() + own.map_or(0, |query| query.tokens.ids.len()),
+                truncated: document.truncated,
+                query_truncated: document.query_truncated,
+            }
+        };
+        let documents = documents.iter().enumerate().map(unscored).collect();
+        Self { query: query.is_some(), documents }
+    }
+
+    /// Takes the request's answers off `answers`; it is the `request`th of its call.
+    fn scores<'a>(
+        self,
+        request: usize,
+        answers: &mut impl Iterator<Item = &'a [f32]>,
+    ) -> Result<Vec<Score>, Error> {
+        let query = if self.query { answers.next() } else { None };
+        let documents = self.documents.into_iter().enumerate();
+        documents
+            .map(|(index, score)| {
+                let answer = answers.next().unwrap_or_default();
+                let raw = match query {
+                    Some(query) => cosine(query, answer),
+                    None => answer.first().copied().unwrap_or(f32::NAN),
+                };
+                if raw.is_finite() {
+                    Ok(Score { raw, ..score })
+                } else {
+                    Err(Error::NonFinite { request, index })
+                }
+            })
+            .collect()
+    }
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f64 {

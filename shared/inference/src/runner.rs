@@ -3,11 +3,12 @@
 //! The snapshot decides, since its weights are laid out for one of them; `BACKEND` can only insist. Each brings its own
 //! way to batch: the engine packs sequences without padding in input order, ONNX Runtime pads sequences of like length.
 
-use defrost_engine::{Batch, Model, Threads, measure};
+use defrost_engine::{Model, Threads, measure};
 use defrost_loader::Snapshot;
 
+use crate::prepared::Grouping;
 use crate::tokenizer::Tokens;
-use crate::{Error, onnx};
+use crate::{Error, batches, onnx};
 
 /// What runs a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,14 +80,15 @@ impl Runner {
         }
     }
 
-    /// What sequences may begin with that is stored, maybe nothing; `None` if they may share no beginnings at all.
-    pub(crate) fn stored_prefix(&self) -> Option<&[u32]> {
+    /// How it likes sequences grouped.
+    pub(crate) fn grouping(&self) -> Grouping<'_> {
         match self {
-            Self::Engine { model, stored_prefix } => {
-                model.config().shares_prefixes().then_some(stored_prefix)
+            Self::Engine { model, stored_prefix } if model.config().shares_prefixes() => {
+                Grouping::ByBeginning(stored_prefix)
             }
+            Self::Engine { .. } => Grouping::AsTheyCome,
             #[cfg(feature = "ort")]
-            Self::Ort(_) => None,
+            Self::Ort(_) => Grouping::ByLength,
         }
     }
 
@@ -104,25 +106,28 @@ impl Runner {
         }
     }
 
-    /// The answers to these sequences, if it batches by itself.
-    #[cfg_attr(
-        not(feature = "ort"),
-        allow(unused_variables, clippy::unnecessary_wraps, reason = "only ort batches by itself")
-    )]
-    pub(crate) fn run_all(
+    /// The answers to these sequences, in passes of at most `max_batch_tokens` tokens.
+    pub(crate) fn run(
         &self,
-        sequences: &mut dyn Iterator<Item = &Tokens>,
+        sequences: &[&Tokens],
         max_batch_tokens: usize,
-        cancelled: &(dyn Fn() -> bool + Sync),
-    ) -> Option<Result<Vec<f32>, Error>> {
-        match self {
-            Self::Engine { .. } => None,
-            #[cfg(feature = "ort")]
-            Self::Ort(model) => {
-                let sequences: Vec<&Tokens> = sequences.collect();
-                Some(model.run(&sequences, max_batch_tokens, cancelled))
+    ) -> Result<Vec<Vec<f32>>, Error> {
+        let answers = match self {
+            Self::Engine { model, .. } => {
+                let stored = match self.grouping() {
+                    Grouping::ByBeginning(stored) => Some(stored),
+                    Grouping::AsTheyCome | Grouping::ByLength => None,
+                };
+                let mut answers = Vec::with_capacity(sequences.len() * model.outputs());
+                for batch in batches::plan(sequences, max_batch_tokens, stored) {
+                    answers.extend(model.forward(&batch)?);
+                }
+                answers
             }
-        }
+            #[cfg(feature = "ort")]
+            Self::Ort(model) => model.run(sequences, max_batch_tokens)?,
+        };
+        Ok(answers.chunks_exact(self.outputs()).map(<[f32]>::to_vec).collect())
     }
 
     /// See [`crate::Reranker::set_batching`].
@@ -140,15 +145,6 @@ impl Runner {
             Self::Engine { .. } => {}
             #[cfg(feature = "ort")]
             Self::Ort(model) => model.set_together(together),
-        }
-    }
-
-    /// The engine's answers to one packed batch.
-    pub(crate) fn forward(&self, batch: &Batch) -> Result<Vec<f32>, Error> {
-        match self {
-            Self::Engine { model, .. } => Ok(model.forward(batch)?),
-            #[cfg(feature = "ort")]
-            Self::Ort(_) => Err(Error::Runtime("packed batches are the engine's".into())),
         }
     }
 

@@ -1,0 +1,205 @@
+//! A request as sequences to run: what lies between its meaning and the decision what runs when.
+//!
+//! ```text
+//! request --prepare--> Prepared --(micro-batches, maybe with others': Schedule)--> answers --finish--> result
+//! ```
+//!
+//! Equal sequences have equal answers, so each is run once. An answer depends on the sequence's tokens alone, so whoever
+//! runs them may do so in any order and company.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use crate::Error;
+use crate::batches::common_prefix;
+use crate::schedule::Cost;
+use crate::tokenizer::Tokens;
+
+/// How a model likes its sequences grouped.
+#[derive(Debug, Clone, Copy)]
+pub enum Grouping<'a> {
+    /// As they come: none influences another, or costs less beside it.
+    AsTheyCome,
+    /// After what begins alike, which is run once; the ids are those of the stored prefix, which is not run at all.
+    ByBeginning(&'a [u32]),
+    /// Those of like length together: shorter ones are padded.
+    ByLength,
+}
+
+type Finish<T> = Box<dyn FnOnce(&[&[f32]]) -> Result<T, Error> + Send>;
+
+/// Sequences to run and what becomes of their answers.
+pub struct Prepared<T> {
+    distinct: Vec<Tokens>,
+    costs: Vec<Cost>,
+    /// For each sequence the distinct one it equals; `None` if it is empty.
+    places: Vec<Option<usize>>,
+    finish: Finish<T>,
+}
+
+impl<T> Prepared<T> {
+    /// `finish` gets the answer to each of `sequences`: the model's numbers, none for an empty sequence, which has no
+    /// hidden state.
+    pub fn new(
+        sequences: Vec<Tokens>,
+        grouping: Grouping<'_>,
+        finish: impl FnOnce(&[&[f32]]) -> Result<T, Error> + Send + 'static,
+    ) -> Self {
+        let (mut distinct, mut places) = distinct(sequences);
+        if let Grouping::ByLength = grouping {
+            by_length(&mut distinct, &mut places);
+        }
+        let costs = costs(&distinct, grouping);
+        Self { distinct, costs, places, finish: Box::new(finish) }
+    }
+
+    /// The sequences to run, in the order that costs least.
+    pub fn sequences(&self) -> &[Tokens] {
+        &self.distinct
+    }
+
+    /// What each costs.
+    pub fn costs(&self) -> &[Cost] {
+        &self.costs
+    }
+
+    /// The result, from the answers to all [`Prepared::sequences`].
+    pub fn finish(self, answers: &[Vec<f32>]) -> Result<T, Error> {
+        let all: Vec<&[f32]> = self
+            .places
+            .iter()
+            .map(|place| place.and_then(|at| answers.get(at)).map_or(&[][..], Vec::as_slice))
+            .collect();
+        (self.finish)(&all)
+    }
+
+    /// With another result.
+    pub fn map<U>(self, f: impl FnOnce(T) -> U + Send + 'static) -> Prepared<U>
+    where
+        T: 'static,
+    {
+        let Self { distinct, costs, places, finish } = self;
+        let finish: Finish<U> = Box::new(move |answers| finish(answers).map(f));
+        Prepared { distinct, costs, places, finish }
+    }
+}
+
+impl<T> fmt::Debug for Prepared<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.places.len();
+        write!(f, "Prepared({count} sequences, {} distinct)", self.distinct.len())
+    }
+}
+
+/// Each sequence once, and for all of them which it is.
+fn distinct(sequences: Vec<Tokens>) -> (Vec<Tokens>, Vec<Option<usize>>) {
+    let mut known: HashMap<&Tokens, usize> = HashMap::new();
+    let places: Vec<Option<usize>> = sequences
+        .iter()
+        .map(|tokens| {
+            let next = known.len();
+            (!tokens.ids.is_empty()).then(|| *known.entry(tokens).or_insert(next))
+        })
+        .collect();
+    let mut next = 0;
+    let mut places_of = places.iter();
+    let distinct = sequences
+        .into_iter()
+        .filter(|_| {
+            let first = *places_of.next().unwrap_or(&None) == Some(next);
+            next += usize::from(first);
+            first
+        })
+        .collect();
+    (distinct, places)
+}
+
+/// Longest first, as batches that are padded to their first want them.
+fn by_length(distinct: &mut Vec<Tokens>, places: &mut [Option<usize>]) {
+    let mut order: Vec<usize> = (0..distinct.len()).collect();
+    order.sort_by_key(|&at| std::cmp::Reverse(distinct[at].ids.len()));
+    let mut rank = vec![0; order.len()];
+    for (to, &from) in order.iter().enumerate() {
+        rank[from] = to;
+    }
+    let mut sorted: Vec<Tokens> =
+        order.iter().map(|&from| std::mem::take(&mut distinct[from])).collect();
+    std::mem::swap(distinct, &mut sorted);
+    for place in places.iter_mut().flatten() {
+        *place = rank[*place];
+    }
+}
+
+fn costs(distinct: &[Tokens], grouping: Grouping<'_>) -> Vec<Cost> {
+    let mut before: &[u32] = &[];
+    distinct
+        .iter()
+        .map(|tokens| {
+            let ids = &tokens.ids[..];
+            let all = ids.len();
+            let Grouping::ByBeginning(stored) = grouping else {
+                return Cost { alone: all, beside: all };
+            };
+            let stored = common_prefix(&ids[..all - 1], stored);
+            let shared = common_prefix(&ids[..all - 1], before).max(stored);
+            before = ids;
+            Cost { alone: all - stored, beside: all - shared }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn tokens(ids: &[u32]) -> Tokens {
+        Tokens { ids: ids.to_vec(), types: Vec::new() }
+    }
+
+    /// The ids themselves, as what the model says to them.
+    fn answers(prepared: &Prepared<Vec<Vec<f32>>>) -> Vec<Vec<f32>> {
+        let ids = |tokens: &Tokens| tokens.ids.iter().map(|&id| id as f32).collect();
+        prepared.sequences().iter().map(ids).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn every_sequence_gets_its_own_answer(
+            sequences in prop::collection::vec(prop::collection::vec(0u32..3, 0..4), 0..30),
+            grouping in 0..3,
+        ) {
+            let all: Vec<Tokens> = sequences.iter().map(|ids| tokens(ids)).collect();
+            let grouping = match grouping {
+                0 => Grouping::AsTheyCome,
+                1 => Grouping::ByBeginning(&[1, 2]),
+                _ => Grouping::ByLength,
+            };
+            let prepared = Prepared::new(all, grouping, |answers| {
+                Ok(answers.iter().map(|answer| answer.to_vec()).collect::<Vec<_>>())
+            });
+            let distinct: std::collections::HashSet<&Vec<u32>> =
+                sequences.iter().filter(|ids| !ids.is_empty()).collect();
+            prop_assert_eq!(prepared.sequences().len(), distinct.len());
+            for (cost, tokens) in prepared.costs().iter().zip(prepared.sequences()) {
+                prop_assert!(1 <= cost.beside && cost.beside <= cost.alone && cost.alone <= tokens.ids.len());
+            }
+            if let Grouping::ByLength = grouping {
+                prop_assert!(prepared.sequences().is_sorted_by_key(|tokens| std::cmp::Reverse(tokens.ids.len())));
+            }
+            let expected: Vec<Vec<f32>> =
+                sequences.iter().map(|ids| ids.iter().map(|&id| id as f32).collect()).collect();
+            let given = answers(&prepared);
+            prop_assert_eq!(prepared.finish(&given).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_shared_or_stored_costs_nothing() {
+        let all = vec![tokens(&[1, 2, 3, 4, 5]), tokens(&[1, 2, 3, 4, 6, 7]), tokens(&[1, 9])];
+        let prepared = Prepared::new(all, Grouping::ByBeginning(&[1, 2]), |_| Ok(()));
+        let costs: Vec<_> = prepared.costs().iter().map(|cost| (cost.alone, cost.beside)).collect();
+        assert_eq!(costs, [(3, 3), (4, 2), (1, 1)]);
+    }
+}

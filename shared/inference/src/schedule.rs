@@ -1,0 +1,218 @@
+//! Which sequences of which jobs run next: micro-batches of a token budget, fair to small jobs.
+//!
+//! Start-time fair queueing (Goyal, Vin and Cheng, 1996) over tokens. Every job has a clock that each of its sequences
+//! advances by its cost; the next place in a micro-batch goes to the job whose clock is behind. A new job's clock starts
+//! where the one served last stands, so it neither overtakes for what others had before it came nor waits behind what
+//! they still have: a text that arrives beside ten thousand runs in the very next micro-batch. Nothing waits for a timer:
+//! what is there runs.
+//!
+//! Jobs that want different things of the model (*kinds*) do not share a micro-batch.
+
+use std::ops::Range;
+
+/// Tokens to compute for a sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cost {
+    /// In a micro-batch without the sequence before it.
+    pub alone: usize,
+    /// In one micro-batch with it.
+    pub beside: usize,
+}
+
+/// A part of a job in a micro-batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn {
+    /// Which job.
+    pub job: u64,
+    /// Which of its sequences.
+    pub sequences: Range<usize>,
+}
+
+/// Jobs with sequences that have not run.
+#[derive(Debug)]
+pub struct Schedule {
+    budget: usize,
+    /// In order of arrival.
+    jobs: Vec<Job>,
+    /// Clock of the job that was served last.
+    now: u64,
+}
+
+#[derive(Debug)]
+struct Job {
+    id: u64,
+    kind: u64,
+    costs: Vec<Cost>,
+    next: usize,
+    clock: u64,
+}
+
+impl Schedule {
+    /// Micro-batches of at most `budget` tokens, or of one sequence that has more.
+    pub fn new(budget: usize) -> Self {
+        Self { budget, jobs: Vec::new(), now: 0 }
+    }
+
+    /// Adds a job by a number of the caller's; one without sequences never comes up.
+    pub fn push(&mut self, id: u64, kind: u64, costs: &[Cost]) {
+        if !costs.is_empty() {
+            let costs = costs.to_vec();
+            self.jobs.push(Job { id, kind, costs, next: 0, clock: self.now });
+        }
+    }
+
+    /// Forgets what is left of a job.
+    pub fn remove(&mut self, id: u64) {
+        self.jobs.retain(|job| job.id != id);
+    }
+
+    /// Whether nothing is left to run.
+    pub fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    /// The next micro-batch: one turn of each job that takes part. Empty if nothing is left.
+    pub fn next_batch(&mut self) -> Vec<Turn> {
+        let mut turns: Vec<(usize, Range<usize>)> = Vec::new();
+        let mut room = self.budget;
+        let mut kind = None;
+        let mut full = vec![false; self.jobs.len()];
+        loop {
+            let waiting = self.jobs.iter().enumerate().filter(|(at, job)| {
+                !full[*at] && job.next < job.costs.len() && kind.is_none_or(|kind| kind == job.kind)
+            });
+            let Some((at, _)) = waiting.min_by_key(|(_, job)| job.clock) else { break };
+            let job = &mut self.jobs[at];
+            let turn = turns.iter_mut().find(|(of, _)| *of == at);
+            let Cost { alone, beside } = job.costs[job.next];
+            let cost = if turn.is_some() { beside } else { alone };
+            if cost > room && kind.is_some() {
+                // Its clock stays, so that it comes first next time.
+                full[at] = true;
+                continue;
+            }
+            match turn {
+                Some((_, sequences)) => sequences.end += 1,
+                None => turns.push((at, job.next..job.next + 1)),
+            }
+            kind = Some(job.kind);
+            room = room.saturating_sub(cost);
+            self.now = job.clock;
+            job.next += 1;
+            job.clock += cost as u64;
+        }
+        let turns = turns
+            .into_iter()
+            .map(|(at, sequences)| Turn { job: self.jobs[at].id, sequences })
+            .collect();
+        self.jobs.retain(|job| job.next < job.costs.len());
+        turns
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn place(job: u64) -> usize {
+        usize::try_from(job).unwrap()
+    }
+
+    fn same(cost: usize, count: usize) -> Vec<Cost> {
+        vec![Cost { alone: cost, beside: cost }; count]
+    }
+
+    proptest! {
+        #[test]
+        fn every_sequence_runs_once_in_order_and_fits(
+            jobs in prop::collection::vec(
+                (0u64..2, prop::collection::vec((1usize..300, 0usize..100), 0..20), 0usize..4), 0..8),
+            budget in 1usize..500,
+        ) {
+            let mut schedule = Schedule::new(budget);
+            let mut done = vec![0; jobs.len()];
+            let mut rest = jobs.iter().enumerate();
+            let mut costs_of: Vec<Vec<Cost>> = Vec::new();
+            loop {
+                // Some arrive between micro-batches.
+                for (id, (kind, costs, _)) in rest.by_ref().take(2) {
+                    let costs: Vec<Cost> = costs
+                        .iter()
+                        .map(|&(alone, saved)| Cost { alone, beside: alone - saved.min(alone - 1) })
+                        .collect();
+                    schedule.push(id as u64, *kind, &costs);
+                    costs_of.push(costs);
+                }
+                let turns = schedule.next_batch();
+                if turns.is_empty() {
+                    prop_assert!(schedule.is_empty());
+                    if costs_of.len() == jobs.len() { break; }
+                    continue;
+                }
+                let (mut total, mut count) = (0, 0);
+                for Turn { job, sequences } in &turns {
+                    let at = place(*job);
+                    prop_assert_eq!(sequences.start, done[at]);
+                    prop_assert!(!sequences.is_empty());
+                    done[at] = sequences.end;
+                    count += sequences.len();
+                    let costs = &costs_of[at][sequences.clone()];
+                    total += costs[0].alone + costs[1..].iter().map(|cost| cost.beside).sum::<usize>();
+                    prop_assert_eq!(jobs[at].0, jobs[place(turns[0].job)].0, "one kind");
+                }
+                prop_assert!(total <= budget || count == 1);
+            }
+            let expected: Vec<usize> = jobs.iter().map(|(_, costs, _)| costs.len()).collect();
+            prop_assert_eq!(done, expected);
+        }
+
+        /// However much large jobs have left, a small one that arrives runs in the next micro-batch.
+        #[test]
+        fn a_small_job_never_waits_for_a_large_one(
+            large in prop::collection::vec(1usize..200, 1..10),
+            before in 0usize..50,
+            small in 1usize..50,
+        ) {
+            let mut schedule = Schedule::new(2048);
+            for (id, &cost) in large.iter().enumerate() {
+                schedule.push(id as u64, 0, &same(cost, 10_000));
+            }
+            for _ in 0..before {
+                schedule.next_batch();
+            }
+            schedule.push(99, 0, &same(small, 1));
+            prop_assert!(schedule.next_batch().iter().any(|turn| turn.job == 99));
+        }
+    }
+
+    /// Small jobs without end leave a large one its share.
+    #[test]
+    fn a_large_job_goes_on_beside_small_ones() {
+        let mut schedule = Schedule::new(100);
+        schedule.push(0, 0, &same(10, 1000));
+        let mut run = 0;
+        for id in 1..=200 {
+            schedule.push(2 * id, 0, &same(60, 1));
+            schedule.push(2 * id + 1, 0, &same(60, 1));
+            let turns = schedule.next_batch();
+            run += turns
+                .iter()
+                .filter(|turn| turn.job == 0)
+                .map(|turn| turn.sequences.len())
+                .sum::<usize>();
+        }
+        assert!(run >= 200, "{run} of 1000 sequences ran beside 400 small jobs");
+    }
+
+    #[test]
+    fn a_removed_job_is_gone() {
+        let mut schedule = Schedule::new(10);
+        schedule.push(1, 0, &same(4, 5));
+        schedule.push(2, 0, &same(4, 1));
+        schedule.next_batch();
+        schedule.remove(1);
+        assert!(schedule.is_empty());
+    }
+}

@@ -16,10 +16,13 @@
 
 mod answer;
 mod body;
+mod checks;
 mod error;
+mod json;
 mod lenient;
 mod rank;
 mod request;
+mod truncate;
 
 pub use answer::{
     Answer, BaaiBatch, BaaiQuery, BaaiSingle, Canonical, Facts, Mixedbread, Scored, TeiRank, answer,
@@ -29,3 +32,4 @@ pub use error::{ErrorBody, ErrorStyle, Invalid};
 pub use lenient::{Count, Document, Documents, Flag, FlagOrName, Text};
 pub use rank::rank;
 pub use request::{Limits, Normalization, RerankRequest, Route, Shape, Truncation, Work};
+pub use truncate::Cut;

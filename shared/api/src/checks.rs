@@ -33,7 +33,8 @@ pub(crate) fn counted<T>(
     if (1..=max).contains(&list.len()) {
         return Ok(list);
     }
-    Err(Invalid::new(key, format!("{key}: expected 1 to {max} ({setting}), found {}", list.len())))
+    let message = format!("{key}: expected 1 to {max} ({setting}), found {}", list.len());
+    Err(if list.is_empty() { Invalid::empty(key, message) } else { Invalid::new(key, message) })
 }
 
 /// A text of 1 to `max_chars` characters that are not all white space.

@@ -5,7 +5,7 @@ use defrost_api::{
     Route, TokenizeBody, embed_answer,
 };
 use proptest::prelude::*;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const RERANK_KEYS: [&str; 16] = [
     "query",
@@ -58,7 +58,7 @@ const NAMES: [&str; 12] = [
 ];
 
 /// Any JSON, with the keys that a reader looks for more often than others.
-fn json(keys: &'static [&'static str]) -> impl Strategy<Value = Value> {
+fn any_json(keys: &'static [&'static str]) -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
@@ -110,13 +110,26 @@ fn read(bytes: &[u8]) {
 
 proptest! {
     #[test]
-    fn arbitrary_rerank_json(value in json(&RERANK_KEYS)) {
+    fn arbitrary_rerank_json(value in any_json(&RERANK_KEYS)) {
         read(value.to_string().as_bytes());
     }
 
     #[test]
-    fn arbitrary_embed_json(value in json(&EMBED_KEYS)) {
+    fn arbitrary_embed_json(value in any_json(&EMBED_KEYS)) {
         read(value.to_string().as_bytes());
+    }
+
+    #[test]
+    fn arbitrary_embed_options(
+        options in prop::collection::btree_map(
+            prop::sample::select(&EMBED_KEYS[8..]), any_json(&EMBED_KEYS), 0..4,
+        ),
+    ) {
+        for (key, value) in [("input", json!("a")), ("inputs", json!(["a"])), ("texts", json!(["a"]))] {
+            let mut body = json!(options);
+            body[key] = value;
+            read(body.to_string().as_bytes());
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod embed {
     mod answers;
+    mod clients;
     mod common;
     mod numbers;
     mod rules;

@@ -19,7 +19,13 @@ impl Dtype {
     /// The bytes of a vector in this number type; floats little-endian.
     pub fn to_bytes(self, values: &[f32]) -> Vec<u8> {
         match self {
-            Self::Float => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            Self::Float => {
+                let mut bytes = vec![0; size_of_val(values)];
+                for (four, value) in bytes.chunks_exact_mut(4).zip(values) {
+                    four.copy_from_slice(&value.to_le_bytes());
+                }
+                bytes
+            }
             Self::Int8 => values.iter().map(|&value| int8(value).cast_unsigned()).collect(),
             Self::Uint8 => values.iter().map(|&value| uint8(value)).collect(),
             Self::Binary => binary(values).map(i8::cast_unsigned).collect(),

@@ -9,7 +9,8 @@ use crate::error::{ErrorStyle, Invalid};
 pub enum EmbedRoute {
     /// `/v1/embeddings` and `/embeddings`: `OpenAI`'s form.
     Embeddings,
-    /// `/invocations`: any form; `SageMaker` containers have this one path.
+    /// `/invocations` and `/`: any form; `SageMaker` containers have the one path, and
+    /// `huggingface_hub` sends to the other.
     Invocations,
     /// `/embed`: TEI, BAAI or MLX.
     Embed,
@@ -29,10 +30,11 @@ pub enum EmbedRoute {
 
 impl EmbedRoute {
     /// Every path with its route.
-    pub const PATHS: [(&'static str, Self); 10] = [
+    pub const PATHS: [(&'static str, Self); 11] = [
         ("/v1/embeddings", Self::Embeddings),
         ("/embeddings", Self::Embeddings),
         ("/invocations", Self::Invocations),
+        ("/", Self::Invocations),
         ("/embed", Self::Embed),
         ("/embed_batch", Self::EmbedBatch),
         ("/embed_sparse", Self::EmbedSparse),
@@ -122,7 +124,11 @@ impl EmbedBody {
             EmbedRoute::EmbedSparse => EmbedShape::TeiSparse,
             EmbedRoute::EmbedAll => EmbedShape::TeiAll,
             EmbedRoute::Similarity => EmbedShape::TeiSimilarity,
-            EmbedRoute::CohereV1 if self.embedding_types.is_some() => EmbedShape::CohereV1ByType,
+            EmbedRoute::CohereV1
+                if self.embedding_types.as_ref().is_some_and(|types| !types.names.is_empty()) =>
+            {
+                EmbedShape::CohereV1ByType
+            }
             EmbedRoute::CohereV1 => EmbedShape::CohereV1Floats,
             EmbedRoute::CohereV2 => EmbedShape::CohereV2,
             EmbedRoute::Embed | EmbedRoute::Invocations if self.inputs.is_some() => EmbedShape::Tei,

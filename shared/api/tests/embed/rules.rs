@@ -27,7 +27,7 @@ fn rule_1_nothing_to_embed() {
         (EmbedRoute::Embed, json!({"inputs": ""}), Some("inputs"), 400, "empty_input"),
         (EmbedRoute::Embed, json!({"text": ""}), Some("text"), 422, "empty_input"),
         (EmbedRoute::Embed, json!({"text": " \n"}), Some("text"), 422, "empty_input"),
-        (EmbedRoute::Embed, json!({"texts": []}), Some("texts"), 422, "invalid_request"),
+        (EmbedRoute::Embed, json!({"texts": []}), Some("texts"), 422, "empty_input"),
         (EmbedRoute::Embed, json!({"texts": ["a", " "]}), Some("texts[1]"), 422, "empty_input"),
         (EmbedRoute::EmbedBatch, json!({}), Some("texts"), 422, "invalid_request"),
         (EmbedRoute::EmbedBatch, json!({"texts": [""]}), Some("texts[0]"), 422, "empty_input"),

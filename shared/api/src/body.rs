@@ -1,14 +1,11 @@
 //! The request body as it arrives: every field of every shape, all optional.
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use crate::error::{ErrorStyle, Invalid};
+use crate::json;
 use crate::lenient::{Count, Documents, Flag, FlagOrName, Text};
 use crate::request::Route;
-
-/// Longest error message taken from the JSON reader, in bytes. Its messages quote the value at
-/// fault, which may be as long as the body.
-const MAX_MESSAGE_BYTES: usize = 300;
 
 /// Every field that a rerank client may send. Unknown fields are ignored, null means absent.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -33,7 +30,7 @@ pub struct RerankBody {
     /// Most results to return.
     pub top_n: Option<Count>,
     /// Voyage's and mixedbread's name of `top_n`; the outer `Option` tells a null from absence.
-    #[serde(deserialize_with = "present")]
+    #[serde(deserialize_with = "json::present")]
     pub top_k: Option<Option<Count>>,
     /// Return each document's text.
     pub return_documents: Option<Flag>,
@@ -54,7 +51,7 @@ pub struct RerankBody {
     /// Task description for models that take one.
     pub instruction: Option<String>,
     /// Voyage: false refuses over-long texts. The outer `Option` tells a null from absence.
-    #[serde(deserialize_with = "present")]
+    #[serde(deserialize_with = "json::present")]
     pub truncation: Option<Option<Flag>>,
     /// TEI and Cohere: `false` or `"NONE"` refuses over-long texts.
     pub truncate: Option<FlagOrName>,
@@ -76,16 +73,6 @@ pub struct Pair {
     pub passage: Option<Text>,
 }
 
-/// Keeps the difference between `"key": null` and no key.
-#[allow(clippy::option_option, reason = "absent, null and a value are three different things here")]
-fn present<'de, D, T>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    Option::deserialize(deserializer).map(Some)
-}
-
 impl RerankBody {
     /// Reads a JSON body.
     pub fn parse(bytes: &[u8]) -> Result<Self, Invalid> {
@@ -94,62 +81,9 @@ impl RerankBody {
 
     /// Reads a JSON body; an error takes the style that clients of this route and shape expect.
     pub fn parse_on(route: Route, bytes: &[u8]) -> Result<Self, Invalid> {
-        read(bytes).map_err(|invalid| invalid.styled(style_hint(route, bytes)))
+        json::read(bytes, r#"{"query":…,"documents":[…]}"#)
+            .map_err(|invalid| invalid.styled(style_hint(route, bytes)))
     }
-}
-
-fn read(bytes: &[u8]) -> Result<RerankBody, Invalid> {
-    let text = std::str::from_utf8(bytes).map_err(|error| {
-        Invalid::body(format!(
-            "the body is not valid utf-8: byte {} begins no character; send json encoded as utf-8",
-            error.valid_up_to()
-        ))
-    })?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    match text.trim_ascii_start().bytes().next() {
-        Some(b'{') => {}
-        None => return Err(Invalid::body("the body is empty; send a json object")),
-        // A derived struct would also read an array, field by field.
-        Some(_) => {
-            return Err(Invalid::body(
-                "the body is not a json object; send an object such as {\"query\":…,\"documents\":[…]}",
-            ));
-        }
-    }
-    let mut json = serde_json::Deserializer::from_str(text);
-    let body = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let path = error.path().to_string();
-        let inner = error.inner();
-        if inner.is_data() {
-            let message = shorten(without_position(&inner.to_string()));
-            match path.as_str() {
-                "." | "?" => Invalid::body(message),
-                _ => Invalid::new(path.clone(), format!("{path}: {message}")),
-            }
-        } else {
-            not_json(inner)
-        }
-    })?;
-    json.end().map_err(|error| not_json(&error))?;
-    Ok(body)
-}
-
-fn not_json(error: &serde_json::Error) -> Invalid {
-    Invalid::body(shorten(&format!("the body is not valid json: {error}")))
-}
-
-fn without_position(message: &str) -> &str {
-    message.rfind(" at line ").map_or(message, |end| &message[..end])
-}
-
-fn shorten(message: &str) -> String {
-    if message.len() <= MAX_MESSAGE_BYTES {
-        return message.to_owned();
-    }
-    let half = MAX_MESSAGE_BYTES / 2;
-    let head = message.floor_char_boundary(half);
-    let tail = message.ceil_char_boundary(message.len() - half);
-    format!("{}…{}", &message[..head], &message[tail..])
 }
 
 /// Which keys a body has, whatever their values: tells the shape of one that cannot be read.

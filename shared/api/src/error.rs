@@ -7,6 +7,11 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
+const INVALID_REQUEST: &str = "invalid_request";
+/// TEI has an `error_type` of its own for it.
+const EMPTY_INPUT: &str = "empty_input";
+const CONTEXT_LENGTH_EXCEEDED: &str = "context_length_exceeded";
+
 /// A request that cannot be served as it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -15,6 +20,8 @@ pub struct Invalid {
     pub param: Option<String>,
     /// What was expected, what was found, what to do.
     pub message: String,
+    /// The stable code that the error body carries.
+    pub code: &'static str,
     /// How this client expects errors.
     pub style: ErrorStyle,
 }
@@ -22,11 +29,35 @@ pub struct Invalid {
 impl Invalid {
     /// About the field `param`.
     pub fn new(param: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { param: Some(param.into()), message: message.into(), style: ErrorStyle::OpenAi }
+        Self { param: Some(param.into()), ..Self::body(message) }
     }
 
     pub(crate) fn body(message: impl Into<String>) -> Self {
-        Self { param: None, message: message.into(), style: ErrorStyle::OpenAi }
+        Self {
+            param: None,
+            message: message.into(),
+            code: INVALID_REQUEST,
+            style: ErrorStyle::OpenAi,
+        }
+    }
+
+    /// The field `param` holds nothing to work on.
+    pub(crate) fn empty(param: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { code: EMPTY_INPUT, ..Self::new(param, message) }
+    }
+
+    /// The text in the field `param` has `found` tokens where the model reads `limit`.
+    ///
+    /// The message holds every phrase by which clients tell this error from others: llama.cpp's
+    /// "input is too large", `OpenAI`'s and vLLM's "maximum context length is" (`LiteLLM` looks for
+    /// it) and "Please reduce the length of the input prompt".
+    pub fn too_long(param: impl Into<String>, limit: usize, found: usize) -> Self {
+        let param = param.into();
+        let message = format!(
+            "{param}: input is too large. This model's maximum context length is {limit} tokens, \
+             found {found}. Please reduce the length of the input prompt, or send truncate: true"
+        );
+        Self { code: CONTEXT_LENGTH_EXCEEDED, ..Self::new(param, message) }
     }
 
     pub(crate) fn styled(mut self, style: ErrorStyle) -> Self {
@@ -37,6 +68,11 @@ impl Invalid {
     /// The HTTP status: 422 where `FastAPI`'s clients expect it, 400 elsewhere.
     pub fn status(&self) -> u16 {
         self.style.invalid_status()
+    }
+
+    /// The JSON that says so.
+    pub fn error_body(&self) -> ErrorBody {
+        ErrorBody::new(self.style, self.status(), self.code, self.param.as_deref(), &self.message)
     }
 }
 
@@ -83,6 +119,7 @@ impl ErrorBody {
             429 => ("rate_limit_error", "Overloaded"),
             503 => ("service_unavailable_error", "Unhealthy"),
             500.. => ("server_error", "Backend"),
+            _ if code == EMPTY_INPUT => ("invalid_request_error", "Empty"),
             _ => ("invalid_request_error", "Validation"),
         };
         if style == ErrorStyle::Tei {
@@ -127,6 +164,33 @@ mod tests {
         );
         let ErrorBody(body) = ErrorBody::new(ErrorStyle::Tei, 429, "c", None, "m");
         assert_eq!(body, json!({"error": "m", "error_type": "Overloaded"}));
+    }
+
+    #[test]
+    fn tei_tells_empty_from_invalid() {
+        let mut invalid = Invalid::empty("inputs", "m");
+        assert_eq!(invalid.error_body().0["error"]["code"], "empty_input");
+        invalid.style = ErrorStyle::Tei;
+        assert_eq!(invalid.error_body().0, json!({"error": "m", "error_type": "Empty"}));
+    }
+
+    #[test]
+    fn too_long_holds_every_phrase() {
+        let invalid = Invalid::too_long("input[3]", 512, 700);
+        for phrase in [
+            "input is too large",
+            "This model's maximum context length is 512 tokens",
+            "Please reduce the length of the input prompt",
+        ] {
+            assert!(invalid.message.contains(phrase), "{phrase}");
+        }
+        assert_eq!(
+            invalid.error_body().0["error"],
+            json!({
+                "message": invalid.message, "type": "invalid_request_error",
+                "param": "input[3]", "code": "context_length_exceeded",
+            })
+        );
     }
 
     #[test]

@@ -4,11 +4,15 @@
 //! value and loses the path to the element at fault, and the path is what `param` in an error
 //! names.
 
+mod inputs;
+
 use std::fmt;
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde_json::{Map, Value};
+
+pub use inputs::{Content, EmbedInput, Inputs};
 
 /// A boolean, also as the strings `"true"` and `"false"` (`RAGFlow` sends those).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,5 +187,42 @@ impl<'de> Visitor<'de> for DocumentsVisitor {
             documents.push(document);
         }
         Ok(Documents(documents))
+    }
+}
+
+/// A name or a list of names, in lower case.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names {
+    /// The names in order.
+    pub names: Vec<String>,
+    /// Whether they came as a list.
+    pub listed: bool,
+}
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NamesVisitor)
+    }
+}
+
+struct NamesVisitor;
+
+impl<'de> Visitor<'de> for NamesVisitor {
+    type Value = Names;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name or a list of names")
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Names, E> {
+        Ok(Names { names: vec![value.to_ascii_lowercase()], listed: false })
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Names, A::Error> {
+        let mut names: Vec<String> = Vec::new();
+        while let Some(name) = seq.next_element::<String>()? {
+            names.push(name.to_ascii_lowercase());
+        }
+        Ok(Names { names, listed: true })
     }
 }

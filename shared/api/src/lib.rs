@@ -1,9 +1,13 @@
-//! Wire types of the rerank service: requests, answers and the error body. No tokio, no axum.
+//! Wire types of the services: requests, answers and the error body. No tokio, no axum.
 //!
-//! Five services' request shapes arrive on one handler. They are told apart by the keys of the
-//! body, not by the path, so one flat [`RerankBody`] reads them all and
-//! [`RerankBody::into_request`] decides which [`Shape`] it is. The answer then goes back in that
-//! shape through [`answer`], and so does an error through [`ErrorBody`].
+//! Many services' request shapes arrive on few handlers. They are told apart by the keys of the
+//! body more than by the path, so one flat body reads them all and its `into_request` decides
+//! which shape it is. The answer then goes back in that shape, and so does an error through
+//! [`ErrorBody`].
+//!
+//! - rerank: [`RerankBody`], [`RerankRequest`] of a [`Shape`], [`answer`];
+//! - embed: [`EmbedBody`], [`EmbedRequest`] of an [`EmbedShape`], [`embed_answer`];
+//! - tokens: [`TokenizeBody`] and [`DetokenizeBody`], [`tokenize_answer`], [`detokenize_answer`].
 //!
 //! ```
 //! use defrost_api::{Limits, RerankBody, Route, Shape};
@@ -13,19 +17,55 @@
 //! assert_eq!(request.shape, Shape::Canonical);
 //! # Ok::<(), defrost_api::Invalid>(())
 //! ```
+//!
+//! ```
+//! use defrost_api::{EmbedBody, EmbedFacts, EmbedLimits, EmbedRoute, Embedded, embed_answer};
+//!
+//! let body = EmbedBody::parse_on(EmbedRoute::Embed, br#"{"inputs":"a"}"#)?;
+//! let request = body.into_request(EmbedRoute::Embed, &EmbedLimits::default())?;
+//! let embedded = [Embedded { dense: Some(&[0.6, 0.8]), tokens: 3, ..Embedded::default() }];
+//! let answer = embed_answer(&request, &embedded, &["a"], &EmbedFacts::default());
+//! assert_eq!(serde_json::to_string(&answer)?, "[[0.6,0.8]]");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod answer;
 mod body;
+mod checks;
+mod embed;
 mod error;
+mod json;
 mod lenient;
 mod rank;
 mod request;
+mod tokenize;
+mod truncate;
 
 pub use answer::{
     Answer, BaaiBatch, BaaiQuery, BaaiSingle, Canonical, Facts, Mixedbread, Scored, TeiRank, answer,
 };
 pub use body::{Pair, RerankBody};
+pub use embed::answer::{
+    BaaiEmbeddings, ByType, CohereEmbeddings, DenseList, EmbedAnswer, EmbedFacts, Embedded,
+    HiddenList, MlxBatchEmbedding, MlxEmbedding, OpenAiEmbeddings, Rows, Similarities, SparseList,
+    embed_answer, embed_warnings, first_non_finite,
+};
+pub use embed::{
+    Dtype, EmbedBody, EmbedLimits, EmbedRequest, EmbedRoute, EmbedShape, Encoding, Format, Outputs,
+    Prompt,
+};
 pub use error::{ErrorBody, ErrorStyle, Invalid};
-pub use lenient::{Count, Document, Documents, Flag, FlagOrName, Text};
+pub use lenient::{
+    Content, Count, Document, Documents, EmbedInput, Flag, FlagOrName, Inputs, Names, Text,
+};
 pub use rank::rank;
 pub use request::{Limits, Normalization, RerankRequest, Route, Shape, Truncation, Work};
+pub use tokenize::answer::{
+    DetokenizeAnswer, LlamaTokens, Token, TokenizeAnswer, VllmTokens, detokenize_answer,
+    tokenize_answer,
+};
+pub use tokenize::{
+    DetokenizeBody, DetokenizeRequest, Message, ToTokenize, TokenShape, TokenizeBody,
+    TokenizeRequest,
+};
+pub use truncate::Cut;

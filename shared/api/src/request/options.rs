@@ -2,8 +2,10 @@
 
 use super::{Normalization, Route, Shape, Truncation};
 use crate::body::RerankBody;
+use crate::checks;
 use crate::error::Invalid;
-use crate::lenient::{Count, FlagOrName};
+use crate::lenient::FlagOrName;
+use crate::truncate::Cut;
 
 impl RerankBody {
     pub(super) fn refuse_contradictions(&self, route: Route, shape: Shape) -> Result<(), Invalid> {
@@ -95,45 +97,27 @@ impl RerankBody {
     }
 
     pub(super) fn truncation(&self) -> Result<Truncation, Invalid> {
-        let by_truncate = match &self.truncate {
-            None => None,
-            Some(FlagOrName::Flag(allowed)) => Some(*allowed),
-            Some(FlagOrName::Name(name)) => match name.as_str() {
-                "none" => Some(false),
-                "end" => Some(true),
-                "start" => {
-                    return Err(Invalid::new(
-                        "truncate",
-                        "truncate: texts are cut at their end only, found \"START\"; send \"END\" or \"NONE\"",
-                    ));
-                }
-                _ => {
-                    return Err(Invalid::new(
-                        "truncate",
-                        "truncate: expected true, false, \"END\" or \"NONE\"",
-                    ));
-                }
-            },
-        };
-        let by_truncation = self.truncation.flatten().map(|flag| flag.0);
-        if let (Some(a), Some(b)) = (by_truncate, by_truncation)
-            && a != b
-        {
+        let truncation = self.truncation.flatten();
+        let cut = Cut::asked(self.truncate.as_ref(), truncation)?;
+        if cut == Cut::Start {
             return Err(Invalid::new(
-                "truncation",
-                "truncate and truncation contradict each other; send only one of them",
+                "truncate",
+                "truncate: texts are cut at their end only, found \"START\"; send \"END\" or \"NONE\"",
             ));
         }
         Ok(Truncation {
-            forbidden: by_truncate.or(by_truncation) == Some(false),
-            max_tokens_per_query: token_limit("max_tokens_per_query", self.max_tokens_per_query)?,
-            max_tokens_per_doc: token_limit("max_tokens_per_doc", self.max_tokens_per_doc)?,
+            forbidden: cut == Cut::Refuse,
+            max_tokens_per_query: checks::token_limit(
+                "max_tokens_per_query",
+                self.max_tokens_per_query,
+            )?,
+            max_tokens_per_doc: checks::token_limit("max_tokens_per_doc", self.max_tokens_per_doc)?,
         })
     }
 
     pub(super) fn top_n(&self) -> Result<Option<usize>, Invalid> {
-        let top_n = count("top_n", self.top_n)?;
-        let top_k = count("top_k", self.top_k.flatten())?;
+        let top_n = checks::natural("top_n", self.top_n)?;
+        let top_k = checks::natural("top_k", self.top_k.flatten())?;
         match (top_n, top_k) {
             (Some(n), Some(k)) if n != k => Err(Invalid::new(
                 "top_k",
@@ -145,7 +129,7 @@ impl RerankBody {
 
     /// Options that are read but not honoured. Silence would pass one meaning off as another.
     pub(super) fn unsupported(&self) -> Result<Vec<String>, Invalid> {
-        let chunks = count("max_chunks_per_doc", self.max_chunks_per_doc)?;
+        let chunks = checks::natural("max_chunks_per_doc", self.max_chunks_per_doc)?;
         Ok(chunks
             .filter(|&chunks| chunks > 1)
             .map(|_| {
@@ -164,22 +148,4 @@ fn named(field: &str, name: &str) -> Result<Normalization, Invalid> {
             format!("{field}: expected \"sigmoid\", \"raw\" or \"mxbai\"; found another name"),
         )
     })
-}
-
-fn count(field: &str, value: Option<Count>) -> Result<Option<usize>, Invalid> {
-    value
-        .map(|Count(value)| {
-            usize::try_from(value).map_err(|_| {
-                Invalid::new(
-                    field,
-                    format!("{field}: expected 0 (no limit) or more, found {value}"),
-                )
-            })
-        })
-        .transpose()
-}
-
-/// Zero means no limit, as in vLLM.
-fn token_limit(field: &str, value: Option<Count>) -> Result<Option<usize>, Invalid> {
-    Ok(count(field, value)?.filter(|&limit| limit > 0))
 }

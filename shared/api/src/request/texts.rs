@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::{Limits, Shape, Work};
 use crate::body::{Pair, RerankBody};
+use crate::checks;
 use crate::error::Invalid;
 use crate::lenient::{Document, Documents, Text};
 
@@ -110,8 +111,12 @@ fn field_text(value: &Value) -> Option<String> {
     }
 }
 
+fn bounded(param: &str, text: Option<Text>, limits: &Limits) -> Result<String, Invalid> {
+    checks::bounded(param, text, limits.max_text_chars, "MAX_TEXT_CHARS")
+}
+
 fn pairs(pairs: Option<Vec<Pair>>, limits: &Limits) -> Result<Vec<Work>, Invalid> {
-    let pairs = counted("pairs", pairs, limits)?;
+    let pairs = checks::counted("pairs", pairs, limits.max_pairs, "MAX_PAIRS")?;
     let mut work: Vec<Work> = Vec::new();
     let mut by_query: HashMap<String, usize> = HashMap::new();
     for (index, pair) in pairs.into_iter().enumerate() {
@@ -134,7 +139,7 @@ fn passages(
     limits: &Limits,
 ) -> Result<Vec<Work>, Invalid> {
     let query = bounded("query", query, limits)?;
-    let passages = counted("passages", passages, limits)?;
+    let passages = checks::counted("passages", passages, limits.max_pairs, "MAX_PAIRS")?;
     let positions = (0..passages.len()).collect();
     let documents = passages
         .into_iter()
@@ -142,41 +147,4 @@ fn passages(
         .map(|(index, passage)| bounded(&format!("passages[{index}]"), Some(passage), limits))
         .collect::<Result<_, _>>()?;
     Ok(vec![Work { query, documents, positions }])
-}
-
-fn counted<T>(key: &str, list: Option<Vec<T>>, limits: &Limits) -> Result<Vec<T>, Invalid> {
-    let list = list.ok_or_else(|| Invalid::new(key, format!("{key} is missing")))?;
-    if (1..=limits.max_pairs).contains(&list.len()) {
-        return Ok(list);
-    }
-    Err(Invalid::new(
-        key,
-        format!("{key}: expected 1 to {} (MAX_PAIRS), found {}", limits.max_pairs, list.len()),
-    ))
-}
-
-fn bounded(param: &str, text: Option<Text>, limits: &Limits) -> Result<String, Invalid> {
-    let Some(Text(text)) = text else {
-        return Err(Invalid::new(param, format!("{param} is missing")));
-    };
-    if text.trim().is_empty() {
-        return Err(Invalid::new(
-            param,
-            format!("{param}: expected a text, found only white space"),
-        ));
-    }
-    // A character takes at least one byte, so short texts need no counting.
-    if text.len() > limits.max_text_chars {
-        let chars = text.chars().count();
-        if chars > limits.max_text_chars {
-            return Err(Invalid::new(
-                param,
-                format!(
-                    "{param}: at most {} characters are allowed (MAX_TEXT_CHARS), found {chars}",
-                    limits.max_text_chars
-                ),
-            ));
-        }
-    }
-    Ok(text)
 }

@@ -1,0 +1,270 @@
+//! What is to be embedded, in the many forms in which it is sent.
+//!
+//! `"a"`, `["a", "b"]`, `[1, 2]`, `[[1, 2], [3]]` (`OpenAI`, TEI), `[{"text": "a"}]` (Jina) and
+//! `[{"content": [{"type": "text", "text": "a"}]}]` (Cohere) all fit one field. The first element
+//! of a list decides whether the list is one input's tokens or several inputs, and every further
+//! element is read knowing that, so that an error names the element that breaks the rule.
+
+use std::fmt;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Unexpected, Visitor,
+};
+
+/// One thing to embed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EmbedInput {
+    /// A text.
+    Text(String),
+    /// Token ids, as the client's own tokenizer made them.
+    Tokens(Vec<u32>),
+}
+
+impl EmbedInput {
+    /// The text; `None` for tokens.
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Tokens(_) => None,
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        match self {
+            Self::Text(text) => text.is_empty(),
+            Self::Tokens(tokens) => tokens.is_empty(),
+        }
+    }
+}
+
+/// One input or a list of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inputs {
+    /// The inputs in order.
+    pub items: Vec<EmbedInput>,
+    /// Whether the one input came without a list around it.
+    pub single: bool,
+}
+
+impl<'de> Deserialize<'de> for Inputs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(InputsVisitor)
+    }
+}
+
+struct InputsVisitor;
+
+impl<'de> Visitor<'de> for InputsVisitor {
+    type Value = Inputs;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text, a list of texts, a list of token ids or a list of such lists")
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Inputs, E> {
+        Ok(Inputs { items: vec![EmbedInput::Text(value.to_owned())], single: true })
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Inputs, A::Error> {
+        Ok(Inputs { items: vec![EmbedInput::Text(object_text(map)?)], single: true })
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Inputs, A::Error> {
+        let mut items = match seq.next_element_seed(Expect::Anything)? {
+            None => return Ok(Inputs::default()),
+            Some(Element::Input(input)) => vec![input],
+            Some(Element::Token(token)) => {
+                let mut tokens = vec![token];
+                while let Some(Element::Token(token)) = seq.next_element_seed(Expect::Token)? {
+                    tokens.push(token);
+                }
+                return Ok(Inputs { items: vec![EmbedInput::Tokens(tokens)], single: true });
+            }
+        };
+        while let Some(Element::Input(input)) = seq.next_element_seed(Expect::Input)? {
+            items.push(input);
+        }
+        Ok(Inputs { items, single: false })
+    }
+}
+
+/// What the elements before this one allow it to be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Expect {
+    Anything,
+    Token,
+    Input,
+}
+
+enum Element {
+    Token(u32),
+    Input(EmbedInput),
+}
+
+impl<'de> DeserializeSeed<'de> for Expect {
+    type Value = Element;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Element, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Expect {
+    type Value = Element;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Anything => "a text, a token id or a list of token ids",
+            Self::Token => "a token id like those before it",
+            Self::Input => "a text or a list of token ids like those before it",
+        })
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Element, E> {
+        match u32::try_from(value) {
+            Ok(token) if self != Self::Input => Ok(Element::Token(token)),
+            _ => Err(E::invalid_value(Unexpected::Unsigned(value), &self)),
+        }
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Element, E> {
+        if self == Self::Token {
+            return Err(E::invalid_type(Unexpected::Str(value), &self));
+        }
+        Ok(Element::Input(EmbedInput::Text(value.to_owned())))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Element, A::Error> {
+        if self == Self::Token {
+            return Err(A::Error::invalid_type(Unexpected::Map, &self));
+        }
+        Ok(Element::Input(EmbedInput::Text(object_text(map)?)))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Element, A::Error> {
+        if self == Self::Token {
+            return Err(A::Error::invalid_type(Unexpected::Seq, &self));
+        }
+        let mut tokens = Vec::new();
+        while let Some(token) = seq.next_element()? {
+            tokens.push(token);
+        }
+        Ok(Element::Input(EmbedInput::Tokens(tokens)))
+    }
+}
+
+/// An input as an object: Jina's `text` or Cohere's `content`.
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+struct InputObject {
+    text: Option<String>,
+    content: Option<Content>,
+}
+
+fn object_text<'de, A: MapAccess<'de>>(map: A) -> Result<String, A::Error> {
+    let object = InputObject::deserialize(MapAccessDeserializer::new(map))?;
+    object.text.or_else(|| object.content.map(|Content(text)| text)).ok_or_else(|| {
+        A::Error::custom("expected an object with a string `text`, or with `content` of type text")
+    })
+}
+
+/// The content of a message: a text, or a list of parts that are texts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Content(pub String);
+
+impl<'de> Deserialize<'de> for Content {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ContentVisitor)
+    }
+}
+
+struct ContentVisitor;
+
+impl<'de> Visitor<'de> for ContentVisitor {
+    type Value = Content;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text or a list of parts of type text")
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Content, E> {
+        Ok(Content(value.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Content, A::Error> {
+        let mut texts: Vec<String> = Vec::new();
+        while let Some(PartText(text)) = seq.next_element()? {
+            texts.push(text);
+        }
+        Ok(Content(texts.join("\n")))
+    }
+}
+
+/// One part of a content. Reading it fails, at its own path, where it is an image.
+struct PartText(String);
+
+impl<'de> Deserialize<'de> for PartText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Default, serde::Deserialize)]
+        #[serde(default)]
+        struct Part {
+            text: Option<String>,
+        }
+        let Part { text } = Part::deserialize(deserializer)?;
+        text.map(Self).ok_or_else(|| D::Error::custom("expected a part of type text with a `text`"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Result<Inputs, String> {
+        let mut json = serde_json::Deserializer::from_str(json);
+        serde_path_to_error::deserialize(&mut json).map_err(|error| error.path().to_string())
+    }
+
+    #[test]
+    fn every_form() {
+        let text = |text: &str| EmbedInput::Text(text.to_owned());
+        let tokens = |tokens: &[u32]| EmbedInput::Tokens(tokens.to_vec());
+        for (json, items, single) in [
+            (r#""a""#, vec![text("a")], true),
+            (r#"["a","b"]"#, vec![text("a"), text("b")], false),
+            ("[1,2]", vec![tokens(&[1, 2])], true),
+            ("[[1,2],[3]]", vec![tokens(&[1, 2]), tokens(&[3])], false),
+            (r#"["a",[3]]"#, vec![text("a"), tokens(&[3])], false),
+            ("[]", vec![], false),
+            ("[[]]", vec![tokens(&[])], false),
+            (r#"{"text":"a"}"#, vec![text("a")], true),
+            (r#"[{"text":"a"},"b"]"#, vec![text("a"), text("b")], false),
+            (
+                r#"[{"content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}]"#,
+                vec![text("a\nb")],
+                false,
+            ),
+            (r#"[{"content":"a"}]"#, vec![text("a")], false),
+        ] {
+            assert_eq!(read(json), Ok(Inputs { items, single }), "{json}");
+        }
+    }
+
+    #[test]
+    fn errors_name_the_element() {
+        for (json, path) in [
+            ("3", "."),
+            (r#"[1,"a"]"#, "[1]"),
+            (r#"["a",1]"#, "[1]"),
+            ("[1,[2]]", "[1]"),
+            ("[1,-2]", "[1]"),
+            ("[4294967296]", "[0]"),
+            ("[[1],[2,null]]", "[1][1]"),
+            (r#"["a",null]"#, "[1]"),
+            (r#"[{"image":"a"}]"#, "[0]"),
+            (r#"[{"content":[{"type":"image_url"}]}]"#, "[0].content[0]"),
+        ] {
+            assert_eq!(read(json), Err(path.to_owned()), "{json}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Bodies as real clients send them, caught on loopback, each with what the client read from the
+//! answer: openai 3.57, cohere 5.21, voyageai 0.5, langchain-cohere 0.6, langchain-openai 1.7,
+//! llama-index-core 0.14, `huggingface_hub` 2.4 (2026-11-25).
+
+use defrost_api::{Cut, EmbedInput, EmbedRoute, EmbedShape, Format, Prompt};
+use serde_json::{Value, json};
+
+use super::common::{answered, read, refused};
+
+const OPENAI: EmbedRoute = EmbedRoute::Embeddings;
+
+#[test]
+fn openai_sdk() {
+    for body in [
+        json!({"model": "m", "input": ["a", "b"], "encoding_format": "base64"}),
+        json!({"model": "m", "input": [[1, 2], [3]], "encoding_format": "base64"}),
+        // langchain-openai with check_embedding_ctx_length=False
+        json!({"model": "m", "input": ["a"], "encoding_format": "base64"}),
+    ] {
+        let request = read(OPENAI, &body);
+        assert_eq!(request.formats, [Format::BASE64]);
+        assert!(answered(&request, &[&[1.0]])["data"][0]["embedding"].is_string());
+    }
+    let body = json!({"model": "m", "input": "a", "dimensions": 4, "encoding_format": "float"});
+    assert_eq!(read(OPENAI, &body).dimensions, Some(4));
+    let invalid = refused(OPENAI, &json!({"model": "m", "input": [], "encoding_format": "base64"}));
+    let body = serde_json::to_value(invalid.error_body()).expect("json");
+    assert_eq!(
+        (&body["error"]["code"], &body["error"]["param"], &body["error"]["type"]),
+        (&json!("empty_input"), &json!("input"), &json!("invalid_request_error"))
+    );
+    assert!(body["error"]["message"].is_string());
+}
+
+#[test]
+fn voyage_sdk() {
+    let body = |extra: Value| {
+        let plain = json!({
+            "input": ["a"], "model": "voyage-3", "input_type": null, "truncation": true,
+            "output_dtype": null, "output_dimension": null, "encoding_format": "base64",
+        });
+        read(OPENAI, &super::common::with(&plain, &extra))
+    };
+    let request = body(json!({"input_type": "query"}));
+    assert_eq!((&request.prompt, request.truncation), (&Prompt::Query, Cut::End));
+    assert_eq!(request.formats, [Format::BASE64]);
+    let request = body(json!({"output_dtype": "int8", "output_dimension": 8}));
+    assert_eq!(request.dimensions, Some(8));
+    assert_eq!(answered(&request, &[&[1.0]])["data"][0]["embedding"], "fw==");
+    let request = body(json!({"output_dtype": "ubinary", "truncation": false}));
+    assert_eq!(request.truncation, Cut::Refuse);
+    let answer = answered(&request, &[&[1.0]]);
+    assert_eq!(answer["data"][0]["embedding"], "gA==");
+    assert_eq!(answer["usage"]["total_tokens"], 5);
+}
+
+#[test]
+fn cohere_sdk() {
+    let body = json!({"texts": ["a"], "model": "m", "input_type": "search_document"});
+    let request = read(EmbedRoute::CohereV1, &body);
+    assert_eq!(request.shape, EmbedShape::CohereV1Floats);
+    assert_eq!(answered(&request, &[&[0.5]])["embeddings"], json!([[0.5]]));
+    // langchain-cohere
+    let body = json!({
+        "texts": ["a", "b"], "model": "m", "input_type": "search_document",
+        "embedding_types": ["float"], "truncate": null,
+    });
+    let request = read(EmbedRoute::CohereV1, &body);
+    assert_eq!(
+        answered(&request, &[&[0.5], &[0.25]])["embeddings"]["float"],
+        json!([[0.5], [0.25]])
+    );
+    let body = json!({
+        "model": "m", "input_type": "search_query", "output_dimension": 4,
+        "inputs": [{"content": [{"type": "text", "text": "a"}]}],
+    });
+    let request = read(EmbedRoute::CohereV2, &body);
+    assert_eq!(request.inputs, [EmbedInput::Text("a".to_owned())]);
+    let answer = answered(&request, &[&[0.5]]);
+    assert_eq!(answer["embeddings"], json!({"float": [[0.5]]}));
+    assert_eq!(answer["meta"]["billed_units"]["input_tokens"], 5);
+}
+
+#[test]
+fn tei_clients() {
+    // llama-index
+    let request = read(EmbedRoute::Embed, &json!({"inputs": ["a", "b"], "truncate": true}));
+    assert_eq!(answered(&request, &[&[0.5], &[0.25]]), json!([[0.5], [0.25]]));
+    // huggingface_hub
+    let body = json!({
+        "inputs": "a", "normalize": true, "prompt_name": "query", "truncate": true,
+        "truncation_direction": "left",
+    });
+    let request = read(EmbedRoute::Embed, &body);
+    assert_eq!((request.shape, request.truncation), (EmbedShape::Tei, Cut::Start));
+    assert_eq!(request.prompt, Prompt::Named("query".to_owned()));
+    assert_eq!(read(EmbedRoute::Invocations, &json!({"inputs": "a"})).shape, EmbedShape::Tei);
+    let body = json!({
+        "inputs": {"source_sentence": "a", "sentences": ["b", "c"]}, "parameters": {},
+    });
+    let answer = answered(&read(EmbedRoute::Similarity, &body), &[&[1.0], &[0.5], &[-0.5]]);
+    assert_eq!(answer, json!([1.0, -1.0]));
+}

@@ -25,7 +25,9 @@ pub struct App {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) status: watch::Receiver<Status>,
     pub(crate) draining: watch::Sender<bool>,
-    pub(crate) queue: mpsc::Sender<Work>,
+    pub(crate) queue: mpsc::UnboundedSender<Work>,
+    /// One permit for each job that may wait for its turn.
+    pub(crate) places: Arc<Semaphore>,
     /// One permit for each request that may wait for the model to load.
     pub(crate) waiting_room: Semaphore,
     /// Whether the times of boot have been told with an answer.

@@ -158,7 +158,7 @@ impl ApiError {
 impl From<Invalid> for ApiError {
     fn from(invalid: Invalid) -> Self {
         let status = StatusCode::from_u16(invalid.status()).unwrap_or(StatusCode::BAD_REQUEST);
-        let error = Self::new(status, "invalid_request", invalid.message).styled(invalid.style);
+        let error = Self::new(status, invalid.code, invalid.message).styled(invalid.style);
         Self { param: invalid.param, ..error }
     }
 }
@@ -174,13 +174,13 @@ impl From<HookError> for ApiError {
     }
 }
 
-impl From<defrost_inference::Error> for ApiError {
-    fn from(error: defrost_inference::Error) -> Self {
+impl From<&defrost_inference::Error> for ApiError {
+    fn from(error: &defrost_inference::Error) -> Self {
         use defrost_inference::Error;
         match error {
             Error::InvalidInput { param, message } => {
                 let error = Self::new(StatusCode::BAD_REQUEST, "invalid_request", message);
-                Self { param: Some(param.into()), ..error }
+                Self { param: Some((*param).into()), ..error }
             }
             Error::TooLong { param, .. } => {
                 let error = Self::new(
@@ -188,10 +188,10 @@ impl From<defrost_inference::Error> for ApiError {
                     "context_length_exceeded",
                     error.to_string(),
                 );
-                Self { param: Some(param.into()), ..error }
+                Self { param: Some((*param).into()), ..error }
             }
-            Error::NonFinite { index, .. } => Self::non_finite(index),
-            other => Self::internal(&chain(&other)),
+            Error::NonFinite { index, .. } => Self::non_finite(*index),
+            other => Self::internal(&chain(other)),
         }
     }
 }

@@ -94,7 +94,7 @@ pub(crate) async fn version(State(app): State<Arc<App>>) -> Json<Value> {
 }
 
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
-    let depth = app.queue.max_capacity() - app.queue.capacity();
+    let depth = app.config.max_queue - app.places.available_permits();
     app.metrics.queue_depth.set(i64::try_from(depth).unwrap_or(i64::MAX));
     let text = app
         .metrics

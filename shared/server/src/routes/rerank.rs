@@ -15,10 +15,11 @@ use defrost_inference::{Error, Normalization, Score, ScoreRequest, Truncation};
 
 use super::body;
 use crate::app::{App, Model};
+use crate::backend::{Inputs, Outputs};
+use crate::batching::Outcome;
 use crate::config::ReturnData;
 use crate::error::ApiError;
 use crate::request_id::RequestId;
-use crate::worker::Outcome;
 
 /// One handler under every name that clients use.
 pub(crate) const PATHS: [&str; 6] =
@@ -82,15 +83,15 @@ async fn score(app: &App, id: &RequestId, mut request: RerankRequest) -> Reply {
     }
     let count = request.document_count();
     let (positions, texts) = to_texts(&mut request);
-    let outcome = app.score(Arc::clone(&texts)).await?;
+    let outcome = app.run(Inputs::Score(Arc::clone(&texts))).await?;
     let Outcome { result, queue, inference } = outcome;
-    let scores = result.map_err(|error| match error {
+    let Outputs::Scores(scores) = result.map_err(|error| match *error {
         // The backend counts within a query's documents, the client within its request.
         Error::NonFinite { request, index } => {
             let place = positions.get(request).and_then(|group| group.get(index));
             ApiError::non_finite(place.copied().unwrap_or(index))
         }
-        other => other.into(),
+        ref other => other.into(),
     })?;
     let scored = in_request_order(&scores, &positions, count, normalization, &model)?;
     let mut documents = vec![""; count];

@@ -21,7 +21,7 @@ fn process() {
     };
     let code = run_with_args(FUNCTION, ["toy"], move |_, _| match kind.as_str() {
         "broken" => Err(BootError::new("segment 3 of m.snap is truncated")),
-        "waits" => Ok(Box::new(Toy::with_hook(|_| {
+        "waits" => Ok(Box::new(Toy::with_hook(|| {
             eprintln!("scoring");
             let _ = std::io::stdin().read(&mut [0]);
             Ok(())
@@ -47,7 +47,7 @@ fn telling() -> Toy {
         .expect("sent");
         stream.read_to_end(&mut Vec::new()).expect("answered");
     };
-    let toy = Toy::with_hook(move |_| {
+    let toy = Toy::with_hook(move || {
         tell("score");
         Ok(())
     });

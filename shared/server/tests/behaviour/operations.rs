@@ -79,7 +79,7 @@ async fn slow_boot_warms_up_first() {
     let health = get(&router, "/health").await.json();
     assert!(health["boot"]["phases"]["warmup"].is_f64());
     assert!(health["boot"]["phases"]["first_score"].is_null(), "a warm-up is no answer");
-    let broken = || Ok(Toy::with_hook(|_| Err(defrost_inference::Error::Cancelled)));
+    let broken = || Ok(Toy::with_hook(|| Err(defrost_inference::Error::Cancelled)));
     let app = start_with(&[("FAST_BOOT", "false")], broken);
     assert!(app.failed().await.starts_with("the warm-up (FAST_BOOT=false) failed"));
 }

@@ -8,10 +8,12 @@ use defrost_inference::ModelInfo;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::boot::Function;
+use crate::cache::Cache;
 use crate::config::Config;
 use crate::connections::Connections;
 use crate::gate::Gate;
 use crate::hooks::{Hooks, Quiesced};
+use crate::idle::Activity;
 use crate::metrics::Metrics;
 use crate::phases::PhaseRecorder;
 use crate::worker::Work;
@@ -36,6 +38,9 @@ pub struct App {
     pub(crate) gate: Gate,
     pub(crate) connections: Connections,
     pub(crate) hooks: Hooks,
+    pub(crate) activity: Activity,
+    /// Answers to questions that may come again.
+    pub(crate) cache: Option<Cache>,
 }
 
 /// How far boot has come.

@@ -1,5 +1,7 @@
 //! Every error a client can get, as status, stable code and body.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -133,6 +135,18 @@ impl ApiError {
             StatusCode::REQUEST_TIMEOUT,
             "timeout",
             format!("no byte of the body came for {seconds} s; send it again"),
+        )
+    }
+
+    pub(crate) fn deadline(limit: Duration) -> Self {
+        Self::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "deadline_exceeded",
+            format!(
+                "no answer within {} s, the time that the request or REQUEST_TIMEOUT gives; send fewer documents or \
+                 give it more time",
+                limit.as_secs_f64()
+            ),
         )
     }
 

@@ -169,6 +169,7 @@ struct Clocks;
 impl Hook for Clocks {
     fn after_restore<'a>(&'a self, app: &'a App) -> Step<'a> {
         app.phases.restart();
+        app.activity.touch();
         app.answered.store(false, Ordering::Relaxed);
         Box::pin(std::future::ready(Ok(())))
     }

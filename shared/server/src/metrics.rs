@@ -1,5 +1,7 @@
 //! Prometheus metrics, all named `defrost_…`.
 
+mod json;
+
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -240,6 +242,11 @@ impl Metrics {
         self.restore.set(after.as_secs_f64());
         self.cold_start.set(after.as_secs_f64());
         self.phase("restored", after);
+    }
+
+    /// The same as [`Metrics::encode`] as JSON: a list of labels and value for each name.
+    pub(crate) fn to_json(&self) -> Result<serde_json::Value, std::fmt::Error> {
+        Ok(json::from_text(&self.encode()?))
     }
 
     pub(crate) fn encode(&self) -> Result<String, std::fmt::Error> {

@@ -16,11 +16,13 @@ use crate::app::{App, Model, Status};
 use crate::backend::{Backend, Inputs};
 use crate::batching::{Batching, Ended, Job, Round};
 use crate::boot::{BootError, Function};
+use crate::cache::Cache;
 use crate::config::Config;
 use crate::connections::Connections;
 use crate::error::chain;
 use crate::gate::Gate;
 use crate::hooks::Hooks;
+use crate::idle::Activity;
 use crate::metrics::Metrics;
 use crate::phases::PhaseRecorder;
 
@@ -82,6 +84,8 @@ where
         gate: Gate::default(),
         connections: Connections::default(),
         hooks: Hooks::default(),
+        activity: Activity::default(),
+        cache: Cache::of(&config),
         config,
     }))
 }

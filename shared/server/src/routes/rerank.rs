@@ -10,6 +10,7 @@ use axum::Extension;
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use defrost_api::{Facts, Invalid, Limits, RerankBody, RerankRequest, Route, Scored, Work, answer};
 use defrost_inference::{Error, Normalization, Score, ScoreRequest, Truncation};
 
@@ -19,6 +20,7 @@ use crate::backend::{Inputs, Outputs};
 use crate::batching::Outcome;
 use crate::config::ReturnData;
 use crate::error::ApiError;
+use crate::observe::Cost;
 use crate::request_id::RequestId;
 
 /// One handler under every name that clients use.
@@ -57,6 +59,10 @@ pub(crate) async fn query(
 async fn handle(app: &App, id: &RequestId, route: Route, request: Request) -> Reply {
     let (parts, body) = request.into_parts();
     let bytes = body::read(&parts, body, app.config.max_body_bytes).await?;
+    super::cached(app, &parts.uri, bytes, |bytes| answer_to(app, id, route, bytes)).await
+}
+
+async fn answer_to(app: &App, id: &RequestId, route: Route, bytes: Bytes) -> Reply {
     let body = RerankBody::parse_on(route, &bytes)?;
     drop(bytes);
     let limits = Limits {
@@ -118,6 +124,8 @@ async fn score(app: &App, id: &RequestId, mut request: RerankRequest) -> Reply {
     let json = serde_json::to_vec(&answer(&request, &scored, &documents, &facts))
         .map_err(|error| ApiError::internal(&format!("writing the answer: {error}")))?;
     let mut response = ([(header::CONTENT_TYPE, "application/json")], json).into_response();
+    let tokens = scored.iter().map(|one| one.tokens).sum();
+    response.extensions_mut().insert(Cost { items: count, tokens, queue, inference });
     let headers = response.headers_mut();
     let mut timing = format!(
         "queue;dur={:.3}, inference;dur={:.3}",

@@ -146,3 +146,12 @@ fn two_cannot_listen_on_one_port() {
     first.kill().expect("killed");
     first.wait().expect("ended");
 }
+
+/// C22: a function that nobody asks goes away by itself, as after a drain.
+#[test]
+fn idleness_ends_the_process() {
+    let (mut child, mut stderr) = spawn("serves", &[("SHUTDOWN_TIMEOUT", "0.05")]);
+    let line = line_with(&mut stderr, "SHUTDOWN_TIMEOUT)");
+    assert!(line.contains("no request for 0.05 s (SHUTDOWN_TIMEOUT): exiting"), "{line}");
+    assert!(child.wait().expect("ended").success());
+}

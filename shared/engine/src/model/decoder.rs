@@ -76,13 +76,14 @@ impl Decoder {
         })
     }
 
-    /// Leaves the final hidden states in `buffers.x`; returns how many rows they are.
+    /// Leaves the final hidden states in `buffers.x`, those that the head reads or every row; returns how many rows they are.
     pub(super) fn run(
         &self,
         cx: Context<'_>,
         gate: &dyn Gate,
         config: &ModelConfig,
         batch: &Batch,
+        every_row: bool,
         buffers: &mut Buffers,
     ) -> Result<usize, Error> {
         let (hidden, eps) = (config.hidden, config.norm_eps);
@@ -114,7 +115,8 @@ impl Decoder {
                 eps,
             });
             rotate(cx, qkv, heads, &positions, &buffers.rotations, norm);
-            let spans = spans(batch, config.head, at + 1 == self.layers.len());
+            let narrow = !every_row && at + 1 == self.layers.len();
+            let spans = spans(batch, config.head, narrow);
             rows = gather(x, hidden, &spans);
             let x = &mut x[..rows * hidden];
             let attended = buffers.attended.slot(rows * heads.queries * heads.width);

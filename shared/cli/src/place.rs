@@ -77,6 +77,7 @@ impl RestoreArgs {
             name: None,
             template: None,
             max_length: None,
+            matryoshka: None,
             outliers: pack::OutliersArg::default(),
         };
         pack::pack(&args).with_context(|| format!("cannot make a snapshot of {location}"))?;

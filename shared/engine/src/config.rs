@@ -97,7 +97,7 @@ impl Head {
 pub struct TokenHeads {
     /// Whether there is a sparse head: `relu(w . h + b)`, one weight a token.
     pub sparse: bool,
-    /// Width of the ColBERT head's vectors, `W h + b` for each token; 0 if there is none.
+    /// Width of the `ColBERT` head's vectors, `W h + b` for each token; 0 if there is none.
     pub colbert: usize,
 }
 

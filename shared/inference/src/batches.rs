@@ -19,9 +19,11 @@ const SHORTEST_PREFIX: usize = 8;
 /// What to run, and whose answers come of it.
 #[derive(Debug, Default)]
 pub(crate) struct Batches {
-    batches: Vec<Batch>,
+    packed: Vec<Batch>,
     /// For each sequence its answer's place among all; `None` for an empty one, which has no hidden state.
     answers: Vec<Option<usize>>,
+    /// Tokens of the sequence of each answer.
+    lengths: Vec<usize>,
 }
 
 impl Batches {
@@ -60,12 +62,23 @@ impl Batches {
         if !batch.is_empty() {
             batches.push(batch);
         }
-        Self { batches, answers }
+        let lengths = distinct.iter().map(|sequence| sequence.ids.len()).collect();
+        Self { packed: batches, answers, lengths }
     }
 
     /// In the order of their answers.
     pub(crate) fn batches(&self) -> &[Batch] {
-        &self.batches
+        &self.packed
+    }
+
+    /// For each sequence its answer's place among all; `None` for an empty one.
+    pub(crate) fn places(&self) -> &[Option<usize>] {
+        &self.answers
+    }
+
+    /// Tokens of the sequence of each answer.
+    pub(crate) fn lengths(&self) -> &[usize] {
+        &self.lengths
     }
 
     /// The answer of `width` numbers of every sequence, from those of all batches one after the other. An empty

@@ -3,7 +3,7 @@
 //! The snapshot decides, since its weights are laid out for one of them; `BACKEND` can only insist. Each brings its own
 //! way to batch: the engine packs sequences without padding in input order, ONNX Runtime pads sequences of like length.
 
-use defrost_engine::{Batch, Model, Threads, measure};
+use defrost_engine::{Answers, Batch, Model, Threads, Wanted, measure};
 use defrost_loader::Snapshot;
 
 use crate::tokenizer::Tokens;
@@ -139,8 +139,17 @@ impl Runner {
 
     /// The engine's answers to one packed batch.
     pub(crate) fn forward(&self, batch: &Batch) -> Result<Vec<f32>, Error> {
+        Ok(self.forward_with(batch, Wanted::default())?.pooled)
+    }
+
+    /// As [`Runner::forward`], with what is wanted of every token.
+    #[cfg_attr(
+        not(feature = "ort"),
+        allow(clippy::unnecessary_wraps, reason = "only the engine packs batches")
+    )]
+    pub(crate) fn forward_with(&self, batch: &Batch, wanted: Wanted) -> Result<Answers, Error> {
         match self {
-            Self::Engine(model) => Ok(model.forward(batch)?),
+            Self::Engine(model) => Ok(model.forward_with(batch, wanted)?),
             #[cfg(feature = "ort")]
             Self::Ort(_) => Err(Error::Runtime("packed batches are the engine's".into())),
         }

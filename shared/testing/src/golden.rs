@@ -10,7 +10,7 @@ pub const PAIR_MODELS: [&str; 4] =
 /// The tiny models that embed.
 pub const EMBEDDING_MODELS: [&str; 4] =
     ["bert-embedding", "xlmr-embedding", "xlmr-m3", "qwen3-embedding"];
-/// The one of them with sparse and ColBERT heads.
+/// The one of them with sparse and `ColBERT` heads.
 pub const TOKEN_HEADS_MODEL: &str = "xlmr-m3";
 
 /// The golden file of one model.
@@ -76,7 +76,7 @@ impl LongPair {
     }
 }
 
-/// The embeddings.json of an embedding model, made by scripts/golden_embeddings.py.
+/// The embeddings.json of an embedding model, made by `scripts/golden_embeddings.py`.
 #[derive(Debug, Deserialize)]
 pub struct Embeddings {
     /// The task of the prompt `instruct`.
@@ -107,7 +107,7 @@ pub struct EmbeddingCase {
     /// Weights of tokens, ascending by id; empty without the head.
     #[serde(default)]
     pub sparse: Vec<(u32, f32)>,
-    /// Rows of the ColBERT head: all, or the first two and the last two; empty without the head.
+    /// Rows of the `ColBERT` head: all, or the first two and the last two; empty without the head.
     #[serde(default)]
     pub colbert: Vec<Vec<f32>>,
 }

@@ -85,6 +85,7 @@ fn measure(args: &Args, scratch: &Path) -> Result<()> {
                 name: None,
                 template: None,
                 max_length: None,
+                matryoshka: None,
                 outliers: pack::OutliersArg::default(),
             })?;
             (out.as_path().into(), Some(start.elapsed().as_secs_f64()))

@@ -1,12 +1,12 @@
 //! What a pass can say about every token, beside the one answer a sequence.
 //!
 //! Hidden states go out as they are. The two heads are those of BGE-M3 (arXiv 2402.03216; `BGEM3Model` of
-//! FlagEmbedding): `sparse` is how much a token matters as a search term, `colbert` is the vector that late interaction
+//! `FlagEmbedding`): `sparse` is how much a token matters as a search term, `colbert` is the vector that late interaction
 //! compares. Both are small f32 layers over the last hidden states, so their cost is that of a fraction of a layer, plus
 //! the rows of the last layer that no pooling reads.
 //!
 //! Rows are those of the batch, one sequence after the other. What is dropped (special tokens, the first vector of
-//! ColBERT), kept once or normalised is the caller's business: it depends on ids, not on numbers.
+//! `ColBERT`), kept once or normalised is the caller's business: it depends on ids, not on numbers.
 
 use super::Buffers;
 use crate::gate::Gate;
@@ -21,7 +21,7 @@ pub struct Wanted {
     pub hidden: bool,
     /// The sparse head's weights.
     pub sparse: bool,
-    /// The ColBERT head's vectors.
+    /// The `ColBERT` head's vectors.
     pub colbert: bool,
 }
 
@@ -102,5 +102,31 @@ impl TokenHeadWeights {
         sparse.iter_mut().filter(|weight| **weight < 0.0).for_each(|weight| *weight = 0.0);
         let hidden = if wanted.hidden { x.to_vec() } else { Vec::new() };
         Ok(Answers { pooled: Vec::new(), hidden, sparse, colbert })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_answered_is_refused() {
+        let none = TokenHeadWeights { sparse: None, colbert: None };
+        let hidden = Wanted { hidden: true, ..Wanted::default() };
+        let mut batch = Batch::default();
+        batch.push(&[1, 2], &[]);
+        none.check(&batch, hidden).unwrap();
+        for (wanted, part) in [
+            (Wanted { sparse: true, ..hidden }, "no sparse head"),
+            (Wanted { colbert: true, ..hidden }, "no ColBERT head"),
+        ] {
+            let error = none.check(&batch, wanted).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
+        let prefix = batch.push_prefix(&[1, 2, 3]);
+        batch.push_after(&prefix, &[4]);
+        none.check(&batch, Wanted::default()).unwrap();
+        let error = none.check(&batch, hidden).unwrap_err().to_string();
+        assert!(error.contains("share a prefix"), "{error}");
     }
 }

@@ -24,14 +24,13 @@ impl RawMatryoshka {
     /// To what vectors may be cut: what the user says, else what the file says, else what is known of the name.
     pub(crate) fn decide(&self, options: &SpecOptions) -> Matryoshka {
         let named = || options.name.to_ascii_lowercase().contains(MATRYOSHKA_NAME);
-        match (&options.matryoshka, self.matryoshka_dims.as_deref(), self.is_matryoshka) {
-            (Some(said), ..) => said.clone(),
-            (None, Some(dims @ [_, ..]), _) => {
-                let few: BTreeSet<usize> = dims.iter().copied().filter(|&dim| dim > 0).collect();
-                Matryoshka::Only(few.into_iter().collect())
-            }
-            (None, _, Some(true)) => Matryoshka::From(1),
-            (None, _, None) if named() => Matryoshka::From(MATRYOSHKA_LEAST),
+        let dims = self.matryoshka_dims.iter().flatten().copied().filter(|&dim| dim > 0);
+        let dims: BTreeSet<usize> = dims.collect();
+        match (&options.matryoshka, self.is_matryoshka) {
+            (Some(said), _) => said.clone(),
+            (None, _) if !dims.is_empty() => Matryoshka::Only(dims.into_iter().collect()),
+            (None, Some(true)) => Matryoshka::From(1),
+            (None, None) if named() => Matryoshka::From(MATRYOSHKA_LEAST),
             _ => Matryoshka::No,
         }
     }
@@ -54,6 +53,7 @@ mod tests {
         assert_eq!(decide("{}", qwen, None), "32..");
         assert_eq!(decide(r#"{"matryoshka_dims":[256,64]}"#, qwen, None), "64,256");
         assert_eq!(decide(r#"{"matryoshka_dimensions":[8]}"#, "m", None), "8");
+        assert_eq!(decide(r#"{"matryoshka_dims":[0]}"#, "m", None), "none");
         assert_eq!(decide(r#"{"is_matryoshka":true}"#, "m", None), "1..");
         assert_eq!(decide(r#"{"is_matryoshka":false}"#, qwen, None), "none");
         assert_eq!(decide(r#"{"matryoshka_dims":[8]}"#, qwen, Some("none")), "none");

@@ -158,7 +158,7 @@ impl ApiError {
 impl From<Invalid> for ApiError {
     fn from(invalid: Invalid) -> Self {
         let status = StatusCode::from_u16(invalid.status()).unwrap_or(StatusCode::BAD_REQUEST);
-        let error = Self::new(status, "invalid_request", invalid.message).styled(invalid.style);
+        let error = Self::new(status, invalid.code, invalid.message).styled(invalid.style);
         Self { param: invalid.param, ..error }
     }
 }

@@ -11,7 +11,7 @@ use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::observe::{authorize, observe};
-use crate::routes::{admin, models, probes, rerank};
+use crate::routes::{admin, models, probes, rerank, score};
 
 /// Every route of a rerank function; the same for HTTP, Lambda and tests.
 pub fn router(app: Arc<App>) -> Router {
@@ -30,6 +30,9 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/metrics", get(probes::metrics));
     for path in rerank::PATHS {
         router = router.route(path, post(rerank::rerank));
+    }
+    for path in score::PATHS {
+        router = router.route(path, post(score::score));
     }
     if app.config.snapshot_hooks {
         for path in admin::BEFORE_SNAPSHOT {

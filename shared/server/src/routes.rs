@@ -5,3 +5,4 @@ mod body;
 pub(crate) mod models;
 pub(crate) mod probes;
 pub(crate) mod rerank;
+pub(crate) mod score;

@@ -9,7 +9,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
-use super::rerank;
+use super::{rerank, score};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::metrics;
@@ -28,6 +28,7 @@ pub(crate) async fn root(State(app): State<Arc<App>>) -> Json<Value> {
             "rerank": rerank::PATHS,
             "rerank_batch": "/rerank/batch",
             "rerank_query": "/rerank/query",
+            "score": score::PATHS,
             "health": "/health",
             "ready": "/ready",
             "live": "/live",

@@ -10,7 +10,9 @@ use axum::Extension;
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use defrost_api::{Facts, Invalid, Limits, RerankBody, RerankRequest, Route, Scored, Work, answer};
+use defrost_api::{
+    Facts, Invalid, Limits, RerankBody, RerankRequest, Route, Scored, Shape, Work, answer,
+};
 use defrost_inference::{Error, Normalization, Score, ScoreRequest, Truncation};
 
 use super::body;
@@ -27,7 +29,7 @@ pub(crate) const PATHS: [&str; 6] =
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const X_TRUNCATED_DOCUMENTS: HeaderName = HeaderName::from_static("x-truncated-documents");
 
-type Reply = Result<Response, ApiError>;
+pub(super) type Reply = Result<Response, ApiError>;
 
 pub(crate) async fn rerank(
     State(app): State<Arc<App>>,
@@ -58,12 +60,19 @@ async fn handle(app: &App, id: &RequestId, route: Route, request: Request) -> Re
     let bytes = body::read(&parts, body, app.config.max_body_bytes).await?;
     let body = RerankBody::parse_on(route, &bytes)?;
     drop(bytes);
-    let limits = Limits {
+    respond(app, id, body.into_request(route, &limits(app))?).await
+}
+
+pub(super) fn limits(app: &App) -> Limits {
+    Limits {
         max_documents: app.config.max_documents,
         max_pairs: app.config.max_pairs,
         max_text_chars: app.config.max_text_chars,
-    };
-    let request = body.into_request(route, &limits)?;
+    }
+}
+
+/// Scores a request that was read and checked; errors go back in the style of its shape.
+pub(super) async fn respond(app: &App, id: &RequestId, request: RerankRequest) -> Reply {
     let style = request.shape.error_style();
     score(app, id, request).await.map_err(|error| error.styled(style))
 }
@@ -101,8 +110,9 @@ async fn score(app: &App, id: &RequestId, mut request: RerankRequest) -> Reply {
             *slot = text;
         }
     }
+    let kind = if request.shape == Shape::Score { "score" } else { "rerank" };
     let facts = Facts {
-        id: &format!("rerank-{}", id.0),
+        id: &format!("{kind}-{}", id.0),
         created: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         model: model.name_for(request.model.as_deref()),
         score_type: normalization.score_type(model.info.kind),

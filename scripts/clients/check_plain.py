@@ -296,6 +296,18 @@ def tokenize_counts_what_usage_counts(function: Function) -> None:
     same(len(tokens), answer["usage"]["prompt_tokens"])
 
 
+@check("vLLM, requests", "requests", "rerank")
+def score_under_three_names(function: Function) -> None:
+    """One text against many, and pairs, in input order."""
+    expected = sorted(function.ranking())
+    for left, right in (("queries", "documents"), ("text_1", "text_2"), ("data_1", "data_2")):
+        answer = post(function, "/v1/score", {"model": "m", left: QUERY, right: DOCUMENTS})
+        same_ranking(pairs(answer["data"], "score"), expected)
+        answer = post(function, "/score", {"model": "m", left: [QUERY] * len(DOCUMENTS), right: DOCUMENTS})
+        same_ranking(pairs(answer["data"], "score"), expected)
+    assert answer["usage"]["total_tokens"] > len(DOCUMENTS)
+
+
 @check("mixedbread, requests", "requests", "rerank")
 def example_7_input(function: Function) -> None:
     """`data`, with the inputs."""

@@ -1,8 +1,8 @@
-//! From a valid request to its scores: wait for the model, wait in the queue, wait for the worker.
+//! From a valid request to its result: wait for the model, wait in the queue, wait for the worker.
 //!
 //! ```text
 //! loading:  waiting room (MAX_QUEUE permits, BOOT_TIMEOUT)  -> full, late or draining: 503
-//! ready:    queue (MAX_QUEUE jobs)                          -> full: 429
+//! ready:    queue (MAX_QUEUE jobs that have not begun)      -> full: 429
 //! ```
 //!
 //! Around a memory snapshot the gate is closed, and requests wait as while loading.
@@ -11,14 +11,14 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Instant;
 
-use defrost_inference::ScoreRequest;
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
 
 use crate::app::{App, Model, Status};
+use crate::backend::Inputs;
+use crate::batching::{Job, Outcome};
 use crate::error::ApiError;
 use crate::gate::Pass;
-use crate::worker::{Job, Outcome, Work};
+use crate::worker::Work;
 
 /// The model, in the hands of a request: while one lives, no snapshot is taken.
 #[derive(Debug)]
@@ -76,17 +76,14 @@ impl App {
         settled(&self.status.borrow(), pass).unwrap_or_else(|| Err(ApiError::unavailable()))
     }
 
-    /// Queues the texts and waits for their scores. Dropping the future cancels the work.
-    pub(crate) async fn score(
-        &self,
-        requests: Arc<Vec<ScoreRequest>>,
-    ) -> Result<Outcome, ApiError> {
+    /// Queues what a request asks and waits for what comes of it. Dropping the future cancels the work.
+    pub(crate) async fn run(&self, inputs: Inputs) -> Result<Outcome, ApiError> {
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            return Err(ApiError::queue_full(self.config.max_queue));
+        };
         let (reply, outcome) = oneshot::channel();
-        let job = Work::Score(Job { requests, reply, queued: Instant::now() });
-        self.queue.try_send(job).map_err(|error| match error {
-            TrySendError::Full(_) => ApiError::queue_full(self.config.max_queue),
-            TrySendError::Closed(_) => ApiError::unavailable(),
-        })?;
+        let job = Job { inputs, reply, queued: Instant::now(), place };
+        self.queue.send(Work::Run(job)).map_err(|_| ApiError::unavailable())?;
         outcome.await.map_err(|_| ApiError::unavailable())
     }
 }

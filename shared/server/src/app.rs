@@ -8,10 +8,12 @@ use defrost_inference::ModelInfo;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::boot::Function;
+use crate::cache::Cache;
 use crate::config::Config;
 use crate::connections::Connections;
 use crate::gate::Gate;
 use crate::hooks::{Hooks, Quiesced};
+use crate::idle::Activity;
 use crate::metrics::Metrics;
 use crate::phases::PhaseRecorder;
 use crate::worker::Work;
@@ -25,7 +27,9 @@ pub struct App {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) status: watch::Receiver<Status>,
     pub(crate) draining: watch::Sender<bool>,
-    pub(crate) queue: mpsc::Sender<Work>,
+    pub(crate) queue: mpsc::UnboundedSender<Work>,
+    /// One permit for each job that may wait for its turn.
+    pub(crate) places: Arc<Semaphore>,
     /// One permit for each request that may wait for the model to load.
     pub(crate) waiting_room: Semaphore,
     /// Whether the times of boot have been told with an answer.
@@ -34,6 +38,9 @@ pub struct App {
     pub(crate) gate: Gate,
     pub(crate) connections: Connections,
     pub(crate) hooks: Hooks,
+    pub(crate) activity: Activity,
+    /// Answers to questions that may come again.
+    pub(crate) cache: Option<Cache>,
 }
 
 /// How far boot has come.

@@ -1,28 +1,63 @@
-//! The seam between serving and scoring.
+//! The seam between serving and the model.
+//!
+//! What a request asks is tokenised ([`Backend::prepare`]), its sequences run in micro-batches together with those of
+//! other requests ([`Backend::run`]), and what [`Prepared::finish`] makes of their answers is the result.
 
-use defrost_inference::{Error, ModelInfo, Reranker, Score, ScoreRequest};
+use std::sync::Arc;
 
-/// A loaded model that scores documents. Tests put a deterministic scorer behind it.
+use defrost_inference::{Error, ModelInfo, Prepared, Reranker, Score, ScoreRequest, Tokens};
+
+/// What a request asks of the model.
+#[derive(Debug, Clone)]
+pub enum Inputs {
+    /// Scores of documents against queries.
+    Score(Arc<Vec<ScoreRequest>>),
+}
+
+impl Inputs {
+    /// Bytes of text: what tokenising them costs.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Score(requests) => requests
+                .iter()
+                .map(|one| one.query.len() + one.documents.iter().map(String::len).sum::<usize>())
+                .sum(),
+        }
+    }
+}
+
+/// What the model makes of it.
+#[derive(Debug, Clone)]
+pub enum Outputs {
+    /// Of every document of every request, in input order.
+    Scores(Vec<Vec<Score>>),
+}
+
+/// A loaded model. Tests put a deterministic one behind it.
 pub trait Backend: Send + Sync {
     /// Facts about the model.
     fn info(&self) -> &ModelInfo;
 
-    /// Scores every document of every request, in input order. Asks `cancelled` now and then and
-    /// stops with [`Error::Cancelled`] when it says so.
-    fn score(
-        &self,
-        requests: &[ScoreRequest],
-        cancelled: &(dyn Fn() -> bool + Sync),
-    ) -> Result<Vec<Vec<Score>>, Error>;
+    /// Tokenises what a request asks.
+    ///
+    /// # Errors
+    /// What is wrong with the request.
+    fn prepare(&self, inputs: &Inputs) -> Result<Prepared<Outputs>, Error>;
+
+    /// The answers to one micro-batch of sequences, each of which depends on its own tokens alone.
+    ///
+    /// # Errors
+    /// What is wrong with the model.
+    fn run(&self, sequences: &[&Tokens]) -> Result<Vec<Vec<f32>>, Error>;
 
     /// Gives up what a copy of the process's memory could not bring back: files, mappings of
-    /// files, sockets. Called while nothing is scored; scoring must still work afterwards.
+    /// files, sockets. Called while nothing runs; running must still work afterwards.
     fn before_snapshot(&self) -> Result<(), Error> {
         Ok(())
     }
 
     /// Renews what must not be shared with other copies of the same memory. Called before anything
-    /// is scored in the copy, also where [`before_snapshot`](Self::before_snapshot) gave up nothing.
+    /// runs in the copy, also where [`before_snapshot`](Self::before_snapshot) gave up nothing.
     fn after_restore(&self) -> Result<(), Error> {
         Ok(())
     }
@@ -33,12 +68,14 @@ impl Backend for Reranker {
         Reranker::info(self)
     }
 
-    fn score(
-        &self,
-        requests: &[ScoreRequest],
-        cancelled: &(dyn Fn() -> bool + Sync),
-    ) -> Result<Vec<Vec<Score>>, Error> {
-        Reranker::score(self, requests, cancelled)
+    fn prepare(&self, inputs: &Inputs) -> Result<Prepared<Outputs>, Error> {
+        match inputs {
+            Inputs::Score(requests) => Ok(Reranker::prepare(self, requests)?.map(Outputs::Scores)),
+        }
+    }
+
+    fn run(&self, sequences: &[&Tokens]) -> Result<Vec<Vec<f32>>, Error> {
+        Reranker::run(self, sequences)
     }
 
     fn before_snapshot(&self) -> Result<(), Error> {

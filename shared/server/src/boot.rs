@@ -1,6 +1,6 @@
 //! A function's life: configure, bind, load, serve, drain.
 //!
-//! Exit codes: 0 after a drain, `--help` or a good health check; 1 when the snapshot, the port or
+//! Exit codes: 0 after a drain or an idle time, `--help` or a good health check; 1 when the snapshot, the port or
 //! the runtime API fails; 2 for bad usage. Every failure is one line on stderr.
 
 use std::ffi::OsString;
@@ -142,6 +142,10 @@ where
             reason = app.failed() => failure = Some(BootError::new(reason)),
             _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
             _ = interrupt.recv() => tracing::info!("SIGINT: draining"),
+            () = app.activity.idle_for(app.config.shutdown_timeout) => tracing::info!(
+                "no request for {} s (SHUTDOWN_TIMEOUT): exiting",
+                app.config.shutdown_timeout.as_secs_f64()
+            ),
         }
     };
     if !http::serve(listener, Arc::clone(&app), shutdown).await {

@@ -8,6 +8,7 @@ mod parse;
 mod table;
 
 use std::fmt::Write as _;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -61,6 +62,8 @@ pub struct Config {
     pub max_body_bytes: usize,
     pub max_queue: usize,
     pub boot_timeout: Duration,
+    pub request_timeout: Duration,
+    pub shutdown_timeout: Duration,
     pub shutdown_grace: Duration,
     pub snapshot_hooks: bool,
     pub verify: VerifyMode,
@@ -73,12 +76,24 @@ pub struct Config {
     pub default_top_n: Option<usize>,
     pub normalization: Option<Normalization>,
     pub return_data: ReturnData,
+    /// Those of `API_KEYS` and `API_KEYS_FILE`.
     pub api_keys: Vec<String>,
+    /// `ENABLE_CACHE` and the settings beside it.
+    pub answers: Option<KeptAnswers>,
     pub cors_origins: Vec<String>,
     pub log_level: String,
     pub log_format: LogFormat,
     /// The settings as given, for [`Config::summary`].
     effective: Vec<(&'static str, String)>,
+}
+
+/// How answers are kept for equal requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each field is the setting of its name, described in SETTINGS")]
+pub struct KeptAnswers {
+    pub max_size: NonZeroUsize,
+    pub ttl: Duration,
+    pub persist_to_disk: bool,
 }
 
 /// When canonical answers carry `data`.

@@ -1,5 +1,7 @@
 //! Every error a client can get, as status, stable code and body.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -136,6 +138,18 @@ impl ApiError {
         )
     }
 
+    pub(crate) fn deadline(limit: Duration) -> Self {
+        Self::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "deadline_exceeded",
+            format!(
+                "no answer within {} s, the time that the request or REQUEST_TIMEOUT gives; send fewer documents or \
+                 give it more time",
+                limit.as_secs_f64()
+            ),
+        )
+    }
+
     pub(crate) fn non_finite(index: usize) -> Self {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -174,13 +188,13 @@ impl From<HookError> for ApiError {
     }
 }
 
-impl From<defrost_inference::Error> for ApiError {
-    fn from(error: defrost_inference::Error) -> Self {
+impl From<&defrost_inference::Error> for ApiError {
+    fn from(error: &defrost_inference::Error) -> Self {
         use defrost_inference::Error;
         match error {
             Error::InvalidInput { param, message } => {
                 let error = Self::new(StatusCode::BAD_REQUEST, "invalid_request", message);
-                Self { param: Some(param.into()), ..error }
+                Self { param: Some((*param).into()), ..error }
             }
             Error::TooLong { param, .. } => {
                 let error = Self::new(
@@ -188,10 +202,10 @@ impl From<defrost_inference::Error> for ApiError {
                     "context_length_exceeded",
                     error.to_string(),
                 );
-                Self { param: Some(param.into()), ..error }
+                Self { param: Some((*param).into()), ..error }
             }
-            Error::NonFinite { index, .. } => Self::non_finite(index),
-            other => Self::internal(&chain(&other)),
+            Error::NonFinite { index, .. } => Self::non_finite(*index),
+            other => Self::internal(&chain(other)),
         }
     }
 }

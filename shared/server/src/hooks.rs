@@ -142,12 +142,12 @@ impl App {
         Ok(())
     }
 
-    /// Runs a task on the inference thread, after all that was queued for it.
+    /// Runs a task on the inference thread, between two micro-batches.
     async fn on_worker(&self, task: Task) -> Result<(), HookError> {
         let stopped = || HookError::NotLoaded("the inference thread stopped".into());
         let (reply, done) = oneshot::channel();
         let call = Work::Call(Call { task, reply });
-        self.queue.send(call).await.map_err(|_| stopped())?;
+        self.queue.send(call).map_err(|_| stopped())?;
         Ok(done.await.map_err(|_| stopped())??)
     }
 }
@@ -169,6 +169,7 @@ struct Clocks;
 impl Hook for Clocks {
     fn after_restore<'a>(&'a self, app: &'a App) -> Step<'a> {
         app.phases.restart();
+        app.activity.touch();
         app.answered.store(false, Ordering::Relaxed);
         Box::pin(std::future::ready(Ok(())))
     }

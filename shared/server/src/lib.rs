@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! main ── config ── bind ──┬── accept loop ── router ── validate ── wait until ready ── queue ─┐
-//!                          └── worker thread: load the backend, then score ────────────────────┘
+//!                          └── worker thread: load the backend, then run micro-batches ────────┘
 //! ```
 //!
 //! A function's `main` is one call of [`run`] with a closure that loads its backend. The port is
@@ -44,15 +44,19 @@
 mod admission;
 mod app;
 mod backend;
+mod batching;
 mod boot;
+mod cache;
 mod clock;
 mod config;
 mod connections;
+mod deadline;
 mod error;
 mod gate;
 mod healthcheck;
 mod hooks;
 mod http;
+mod idle;
 mod lambda;
 mod logging;
 mod metrics;
@@ -65,7 +69,7 @@ mod routes;
 mod worker;
 
 pub use app::App;
-pub use backend::Backend;
+pub use backend::{Backend, Inputs, Outputs};
 pub use boot::{BootError, Function, run, run_with_args};
 pub use clock::Clock;
 pub use config::{Action, Config, ConfigError, LogFormat, ReturnData, SETTINGS, Setting};

@@ -1,9 +1,11 @@
 //! Prometheus metrics, all named `defrost_…`.
 
+mod json;
+
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use defrost_inference::{ModelInfo, Score};
+use defrost_inference::ModelInfo;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -11,6 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use crate::backend::Outputs;
 use crate::boot::Function;
 
 type Seconds = Gauge<f64, AtomicU64>;
@@ -177,7 +180,9 @@ impl Metrics {
         self.request_duration.get_or_create(&RouteLabels { route }).observe(duration.as_secs_f64());
     }
 
-    pub(crate) fn scored(&self, queue: Duration, inference: Duration, scores: &[Vec<Score>]) {
+    /// Notes what came of a job.
+    pub(crate) fn ran(&self, queue: Duration, inference: Duration, outputs: &Outputs) {
+        let Outputs::Scores(scores) = outputs;
         let scores = || scores.iter().flatten();
         let tokens: usize = scores().map(|score| score.tokens).sum();
         self.queue_duration.observe(queue.as_secs_f64());
@@ -237,6 +242,11 @@ impl Metrics {
         self.restore.set(after.as_secs_f64());
         self.cold_start.set(after.as_secs_f64());
         self.phase("restored", after);
+    }
+
+    /// The same as [`Metrics::encode`] as JSON: a list of labels and value for each name.
+    pub(crate) fn to_json(&self) -> Result<serde_json::Value, std::fmt::Error> {
+        Ok(json::from_text(&self.encode()?))
     }
 
     pub(crate) fn encode(&self) -> Result<String, std::fmt::Error> {

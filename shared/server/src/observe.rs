@@ -3,7 +3,7 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -22,6 +22,15 @@ const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// Answered without a key: probes and scrapers have none.
 const PUBLIC: [&str; 5] = ["/health", "/ready", "/live", "/ping", "/metrics"];
+
+/// What a request took of the model, for the log: handlers leave it with their answer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cost {
+    pub(crate) items: usize,
+    pub(crate) tokens: usize,
+    pub(crate) queue: Duration,
+    pub(crate) inference: Duration,
+}
 
 /// Counts a request while it is handled, also when its client goes away midway.
 struct InFlight(Gauge);
@@ -46,6 +55,8 @@ pub(crate) async fn observe(
 ) -> Response {
     let begun = Instant::now();
     let _in_flight = InFlight::enter(&app.metrics.inflight);
+    let is_probe = PUBLIC.contains(&request.uri().path());
+    let _busy = (!is_probe).then(|| app.activity.enter());
     let id = RequestId::of(request.headers().get(X_REQUEST_ID));
     let method = request.method().clone();
     // The pattern, not the path: a label per path would let clients grow the metrics without end.
@@ -68,7 +79,13 @@ pub(crate) async fn observe(
         headers.insert(X_PROCESS_TIME, value);
     }
     let ms = elapsed.as_secs_f64() * 1e3;
-    if code < 500 {
+    if let Some(Cost { items, tokens, queue, inference }) = response.extensions().get() {
+        let [queue_ms, inference_ms] = [queue, inference].map(|time| time.as_secs_f64() * 1e3);
+        tracing::info!(
+            route, code, items, tokens, queue_ms, inference_ms, request_id = %id.0,
+            "answered in {ms:.1} ms"
+        );
+    } else if code < 500 {
         tracing::debug!(%method, route, code, request_id = %id.0, "answered in {ms:.1} ms");
     } else {
         tracing::warn!(%method, route, code, request_id = %id.0, "answered in {ms:.1} ms");

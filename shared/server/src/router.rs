@@ -9,6 +9,7 @@ use axum::routing::{get, post};
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 
 use crate::app::App;
+use crate::deadline;
 use crate::error::ApiError;
 use crate::observe::{authorize, observe};
 use crate::routes::{admin, models, probes, rerank, score};
@@ -48,6 +49,7 @@ pub fn router(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(async |method: Method| {
             ApiError::method_not_allowed(method.as_str())
         })
+        .layer(from_fn_with_state(Arc::clone(&app), deadline::keep))
         .layer(from_fn_with_state(Arc::clone(&app), authorize))
         .layer(tower::util::option_layer(cors))
         .layer(from_fn_with_state(Arc::clone(&app), observe))
@@ -63,8 +65,14 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
     } else {
         AllowOrigin::list(origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()))
     };
-    let exposed =
-        ["x-request-id", "x-process-time", "server-timing", "x-truncated-documents", "retry-after"];
+    let exposed = [
+        "x-request-id",
+        "x-process-time",
+        "server-timing",
+        "x-truncated-documents",
+        "x-cache",
+        "retry-after",
+    ];
     Some(
         CorsLayer::new()
             .allow_origin(allowed)

@@ -1,42 +1,35 @@
-//! The thread that loads the backend and then scores, one job after another.
+//! The thread that loads the backend and then runs it.
 //!
-//! Scoring is CPU work that fills the machine, so it has a thread of its own beside the runtime's
-//! and jobs queue for it: two at once would only slow each other down. The queue is bounded by
-//! `MAX_QUEUE`; a full one is an answer (429), never a wait without end. A job whose client has
-//! gone is dropped when its turn comes, and one that is running is asked to stop between
-//! micro-batches, because its oneshot channel is closed by then. What a memory snapshot needs done
-//! with the backend goes through the same queue: it never meets a score.
+//! Running a model is CPU work that fills the machine, so it has a thread of its own beside the runtime's, on which the
+//! jobs of all requests take turns (see [`crate::batching`]). How many wait is bounded by `MAX_QUEUE`; a full queue is an
+//! answer (429), never a wait without end. A job whose client has gone is dropped before its next micro-batch: its
+//! oneshot channel is closed by then. What a memory snapshot needs done with the backend goes through the same queue: it
+//! never meets a micro-batch.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
 
-use defrost_inference::{Error, Score, ScoreRequest};
+use defrost_inference::{Error, ScoreRequest};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::app::{App, Model, Status};
-use crate::backend::Backend;
+use crate::backend::{Backend, Inputs};
+use crate::batching::{Batching, Ended, Job, Round};
 use crate::boot::{BootError, Function};
+use crate::cache::Cache;
 use crate::config::Config;
 use crate::connections::Connections;
 use crate::error::chain;
 use crate::gate::Gate;
 use crate::hooks::Hooks;
+use crate::idle::Activity;
 use crate::metrics::Metrics;
 use crate::phases::PhaseRecorder;
 
-/// One request's texts on their way to the backend.
-#[derive(Debug)]
-pub(crate) struct Job {
-    pub(crate) requests: Arc<Vec<ScoreRequest>>,
-    pub(crate) reply: oneshot::Sender<Outcome>,
-    pub(crate) queued: Instant,
-}
-
-/// What the inference thread is asked to do, one after the other.
+/// What the inference thread is asked to do.
 #[derive(Debug)]
 pub(crate) enum Work {
-    Score(Job),
+    Run(Job),
     Call(Call),
 }
 
@@ -55,14 +48,6 @@ pub(crate) enum Task {
     AfterRestore,
 }
 
-/// What came of a job, and how long it took.
-#[derive(Debug)]
-pub(crate) struct Outcome {
-    pub(crate) result: Result<Vec<Vec<Score>>, Error>,
-    pub(crate) queue: Duration,
-    pub(crate) inference: Duration,
-}
-
 /// Starts loading the backend on a thread of its own and returns at once; requests may come in.
 /// `load` may record phases of its own.
 pub fn start<L>(
@@ -74,7 +59,8 @@ pub fn start<L>(
 where
     L: FnOnce(&Config, &PhaseRecorder) -> Result<Box<dyn Backend>, BootError> + Send + 'static,
 {
-    let (queue, jobs) = mpsc::channel(config.max_queue);
+    // Bounded by the places, of which each job has one.
+    let (queue, jobs) = mpsc::unbounded_channel();
     let (status_sender, status) = watch::channel(Status::Loading);
     let config = Arc::new(config);
     let metrics = Arc::new(Metrics::new(&function));
@@ -92,11 +78,14 @@ where
         status,
         draining: watch::Sender::new(false),
         queue,
+        places: Arc::new(Semaphore::new(config.max_queue)),
         waiting_room: Semaphore::new(config.max_queue),
         answered: AtomicBool::new(false),
         gate: Gate::default(),
         connections: Connections::default(),
         hooks: Hooks::default(),
+        activity: Activity::default(),
+        cache: Cache::of(&config),
         config,
     }))
 }
@@ -109,7 +98,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn run<L>(self, load: L, mut jobs: mpsc::Receiver<Work>)
+    fn run<L>(self, load: L, jobs: mpsc::UnboundedReceiver<Work>)
     where
         L: FnOnce(&Config, &PhaseRecorder) -> Result<Box<dyn Backend>, BootError>,
     {
@@ -122,15 +111,7 @@ impl Worker {
                     return;
                 }
                 self.announce(&*backend);
-                while let Some(work) = jobs.blocking_recv() {
-                    match work {
-                        Work::Score(job) => self.score(&*backend, job),
-                        Work::Call(Call { task, reply }) => {
-                            // Nobody listens any more when the snapshot was given up.
-                            let _ = reply.send(self.call(&*backend, task));
-                        }
-                    }
-                }
+                self.serve(&*backend, jobs);
             }
             Err(error) => {
                 self.status.send_replace(Status::Failed(error.to_string().into()));
@@ -138,7 +119,28 @@ impl Worker {
         }
     }
 
-    /// Scores one small request, so that the first client's finds pages mapped, buffers grown and
+    /// Serves until every sender has gone.
+    fn serve(&self, backend: &dyn Backend, mut jobs: mpsc::UnboundedReceiver<Work>) {
+        let mut batching = Batching::new(self.config.max_batch_tokens);
+        loop {
+            let work = if batching.is_empty() {
+                let Some(work) = jobs.blocking_recv() else { return };
+                Some(work)
+            } else {
+                jobs.try_recv().ok()
+            };
+            match work {
+                Some(Work::Run(job)) => batching.push(job),
+                Some(Work::Call(Call { task, reply })) => {
+                    // Nobody listens any more when the snapshot was given up.
+                    let _ = reply.send(self.call(backend, task));
+                }
+                None => self.ended(batching.round(backend)),
+            }
+        }
+    }
+
+    /// Runs one small request, so that the first client's finds pages mapped, buffers grown and
     /// threads started. A model that cannot do this cannot serve.
     fn warm_up(&self, backend: &dyn Backend, why: &str) -> Result<(), BootError> {
         let request = ScoreRequest {
@@ -146,9 +148,14 @@ impl Worker {
             documents: vec!["a document to warm up with".into()],
             ..ScoreRequest::default()
         };
-        let scored = self.phases.time("warmup", || backend.score(&[request], &|| false));
+        let run = || -> Result<(), Error> {
+            let prepared = backend.prepare(&Inputs::Score(Arc::new(vec![request])))?;
+            let answers = backend.run(&prepared.sequences().iter().collect::<Vec<_>>())?;
+            prepared.finish(&answers).map(drop)
+        };
+        let run = self.phases.time("warmup", run);
         self.metrics.warmed(&self.phases.phases());
-        scored.map(drop).map_err(|error| failed(&format!("the warm-up ({why})"), &error))
+        run.map_err(|error| failed(&format!("the warm-up ({why})"), &error))
     }
 
     fn call(&self, backend: &dyn Backend, task: Task) -> Result<(), BootError> {
@@ -195,39 +202,33 @@ impl Worker {
         self.status.send_replace(Status::Ready(Arc::new(model)));
     }
 
-    fn score(&self, backend: &dyn Backend, job: Job) {
-        if job.reply.is_closed() {
-            self.metrics.cancelled.inc();
-            return;
-        }
-        let begun = Instant::now();
-        let queue = begun - job.queued;
-        let result = backend.score(&job.requests, &|| job.reply.is_closed());
-        let inference = begun.elapsed();
-        match &result {
-            Ok(scores) => {
-                self.metrics.scored(queue, inference, scores);
-                if let Some(after) = self.phases.scored(inference) {
-                    self.metrics.phase("first_score", inference);
-                    tracing::info!(
-                        "first score {:.1} ms after {}, computed in {:.1} ms",
-                        after.as_secs_f64() * 1e3,
-                        self.phases.origin(),
-                        inference.as_secs_f64() * 1e3,
-                    );
+    /// Counts what has ended and tells those who wait for it.
+    fn ended(&self, Round { ended, cancelled }: Round) {
+        self.metrics.cancelled.inc_by(cancelled as u64);
+        for Ended { outcome, reply } in ended {
+            match &outcome.result {
+                Ok(outputs) => {
+                    let inference = outcome.inference;
+                    self.metrics.ran(outcome.queue, inference, outputs);
+                    if let Some(after) = self.phases.scored(inference) {
+                        self.metrics.phase("first_score", inference);
+                        tracing::info!(
+                            "first score {:.1} ms after {}, computed in {:.1} ms",
+                            after.as_secs_f64() * 1e3,
+                            self.phases.origin(),
+                            inference.as_secs_f64() * 1e3,
+                        );
+                    }
                 }
+                Err(error) if error.is_permanent() => {
+                    // Whoever started this process starts another, which may find the bytes.
+                    self.status.send_replace(Status::Failed(chain(&**error).into()));
+                }
+                Err(_) => {}
             }
-            Err(Error::Cancelled) => {
-                self.metrics.cancelled.inc();
-            }
-            Err(error) if error.is_permanent() => {
-                // Whoever started this process starts another, which may find the bytes.
-                self.status.send_replace(Status::Failed(chain(error).into()));
-            }
-            Err(_) => {}
+            // Nobody listens any more when the client has gone.
+            let _ = reply.send(outcome);
         }
-        // Nobody listens any more when the client has gone.
-        let _ = job.reply.send(Outcome { result, queue, inference });
     }
 }
 

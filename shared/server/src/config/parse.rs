@@ -1,6 +1,7 @@
 //! From arguments and variables to a checked [`Config`].
 
 use std::ffi::OsString;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use clap::{Arg, ArgMatches, Command};
 use defrost_inference::{BackendKind, Normalization};
 use defrost_loader::VerifyMode;
 
-use super::{Action, Config, ConfigError, LogFormat, ReturnData, SETTINGS, Setting};
+use super::{Action, Config, ConfigError, KeptAnswers, LogFormat, ReturnData, SETTINGS, Setting};
 use crate::boot::Function;
 
 /// Variables with this prefix are ours alone, so an unknown one is a misspelt setting.
@@ -106,6 +107,9 @@ fn reachable(host: &str) -> String {
     }
 }
 
+/// Most answers that may be kept: a folder of so many files is still listed in a moment.
+const MOST_ANSWERS: NonZeroUsize = NonZeroUsize::new(1 << 20).unwrap();
+
 struct Reader<'a> {
     matches: &'a ArgMatches,
     lookup: &'a dyn Fn(&str) -> Option<String>,
@@ -161,6 +165,8 @@ impl Reader<'_> {
             // The bound of tokio's channel.
             max_queue: self.number("MAX_QUEUE", 1, usize::MAX >> 3).unwrap_or_default(),
             boot_timeout: self.seconds("BOOT_TIMEOUT"),
+            request_timeout: self.seconds("REQUEST_TIMEOUT"),
+            shutdown_timeout: self.seconds("SHUTDOWN_TIMEOUT"),
             shutdown_grace: self.seconds("SHUTDOWN_GRACE"),
             snapshot_hooks: self.flag("SNAPSHOT_HOOKS"),
             verify: self
@@ -194,7 +200,8 @@ impl Reader<'_> {
                     &[("auto", ReturnData::Auto), ("always", ReturnData::Always)],
                 )
                 .unwrap_or(ReturnData::Auto),
-            api_keys: self.list("API_KEYS"),
+            api_keys: self.keys(),
+            answers: self.answers(),
             cors_origins: self.list("CORS_ORIGINS"),
             log_level: self.text("LOG_LEVEL"),
             log_format: self
@@ -234,6 +241,14 @@ impl Reader<'_> {
         config
     }
 
+    fn answers(&mut self) -> Option<KeptAnswers> {
+        let enabled = self.flag("ENABLE_CACHE");
+        let max_size = self.number("CACHE_MAX_SIZE", NonZeroUsize::MIN, MOST_ANSWERS)?;
+        let ttl = self.seconds("CACHE_TTL_SECONDS");
+        let persist_to_disk = self.flag("CACHE_PERSIST_TO_DISK");
+        enabled.then_some(KeptAnswers { max_size, ttl, persist_to_disk })
+    }
+
     /// The setting's value as text: flag, variable, aliases, default.
     fn value(&mut self, name: &'static str) -> Option<String> {
         let setting = SETTINGS.iter().find(|setting| setting.name == name)?;
@@ -271,6 +286,28 @@ impl Reader<'_> {
     fn list(&mut self, name: &'static str) -> Vec<String> {
         let value = self.value(name).unwrap_or_default();
         value.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
+    }
+
+    /// The keys that clients may send. A file without any would leave the door open that it was to close.
+    fn keys(&mut self) -> Vec<String> {
+        let mut keys = self.list("API_KEYS");
+        let Some(path) = self.path("API_KEYS_FILE") else { return keys };
+        match std::fs::read_to_string(&path) {
+            Ok(text) => {
+                let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+                let known = keys.len();
+                keys.extend(lines.map(str::to_owned));
+                if keys.len() == known {
+                    let path = path.display();
+                    self.errors
+                        .push(format!("API_KEYS_FILE: {path} holds no key; write one a line"));
+                }
+            }
+            Err(error) => {
+                self.errors.push(format!("API_KEYS_FILE: reading {}: {error}", path.display()));
+            }
+        }
+        keys
     }
 
     fn flag(&mut self, name: &'static str) -> bool {

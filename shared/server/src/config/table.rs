@@ -46,7 +46,8 @@ const fn setting(
 /// Defaults that are numbers: `MAX_BATCH_TOKENS` is four 512-token pairs, enough rows to fill the
 /// int8 kernels while the activations stay in the cache. `MAX_DOCUMENTS` is what Voyage allows.
 /// `MAX_BODY_BYTES` holds 1,000 documents of 10,000 characters. `MAX_QUEUE` times the time of a
-/// typical request (0.5 s) is about the minute after which clients give up. `BOOT_TIMEOUT` covers
+/// typical request (0.5 s) is about the minute after which clients give up. The answers' cache has
+/// the numbers of the service whose names it uses. `BOOT_TIMEOUT` covers
 /// a slow first restore and stays below the 300 s at which Cloud Run cuts a request.
 /// `SHUTDOWN_GRACE` is shorter than the 10 s Cloud Run leaves after SIGTERM. `RESTORE_TIMEOUT` and
 /// `RESTORE_CONNECTIONS` are the loader's defaults, justified there.
@@ -105,6 +106,18 @@ pub const SETTINGS: &[Setting] = &[
     setting("MAX_BODY_BYTES", "BYTES", "10485760", "most bytes of a request body"),
     setting("MAX_QUEUE", "NUMBER", "128", "most requests waiting, during boot and after"),
     setting("BOOT_TIMEOUT", "SECONDS", "120", "how long a request waits for the model to load"),
+    setting(
+        "REQUEST_TIMEOUT",
+        "SECONDS",
+        "0",
+        "most time for one request, whatever its x-request-timeout header says; 0: no limit",
+    ),
+    setting(
+        "SHUTDOWN_TIMEOUT",
+        "SECONDS",
+        "0",
+        "exit with 0 after so long without a request but probes; 0: never",
+    ),
     setting("SHUTDOWN_GRACE", "SECONDS", "9", "how long running requests may take after SIGTERM"),
     setting(
         "SNAPSHOT_HOOKS",
@@ -157,6 +170,26 @@ pub const SETTINGS: &[Setting] = &[
         secret: true,
         ..setting("API_KEYS", "LIST", "", "keys that clients must send; default: no key needed")
     },
+    setting(
+        "API_KEYS_FILE",
+        "PATH",
+        "",
+        "file of further keys, one a line, as secret stores mount them",
+    ),
+    setting("ENABLE_CACHE", "BOOL", "false", "keep answers, and give them again to equal requests"),
+    setting(
+        "CACHE_MAX_SIZE",
+        "NUMBER",
+        "1000",
+        "most answers kept; least recently used ones go first",
+    ),
+    setting("CACHE_TTL_SECONDS", "SECONDS", "3600", "oldest answer given again"),
+    setting(
+        "CACHE_PERSIST_TO_DISK",
+        "BOOL",
+        "false",
+        "keep answers also as files in CACHE_DIR/responses, for later processes",
+    ),
     setting(
         "CORS_ORIGINS",
         "LIST",

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
@@ -94,14 +94,26 @@ pub(crate) async fn version(State(app): State<Arc<App>>) -> Json<Value> {
     Json(json!({"version": app.function.version}))
 }
 
-pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
-    let depth = app.queue.max_capacity() - app.queue.capacity();
+/// Prometheus's text, or JSON for those who ask for it by `Accept` or `?format=json`.
+pub(crate) async fn metrics(
+    State(app): State<Arc<App>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let depth = app.config.max_queue - app.places.available_permits();
     app.metrics.queue_depth.set(i64::try_from(depth).unwrap_or(i64::MAX));
-    let text = app
-        .metrics
-        .encode()
-        .map_err(|error| ApiError::internal(&format!("writing metrics: {error}")))?;
+    let failed = |error| ApiError::internal(&format!("writing metrics: {error}"));
+    if wants_json(&uri, &headers) {
+        return Ok(Json(app.metrics.to_json().map_err(failed)?).into_response());
+    }
+    let text = app.metrics.encode().map_err(failed)?;
     Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
+}
+
+fn wants_json(uri: &Uri, headers: &HeaderMap) -> bool {
+    let asked = uri.query().is_some_and(|query| query.split('&').any(|one| one == "format=json"));
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    asked || accept.is_some_and(|accept| accept.trim_start().starts_with("application/json"))
 }
 
 fn not_ready(body: &Value) -> Response {

@@ -10,6 +10,7 @@ use axum::Extension;
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use defrost_api::{
     Facts, Invalid, Limits, RerankBody, RerankRequest, Route, Scored, Shape, Work, answer,
 };
@@ -17,10 +18,12 @@ use defrost_inference::{Error, Normalization, Score, ScoreRequest, Truncation};
 
 use super::body;
 use crate::app::{App, Model};
+use crate::backend::{Inputs, Outputs};
+use crate::batching::Outcome;
 use crate::config::ReturnData;
 use crate::error::ApiError;
+use crate::observe::Cost;
 use crate::request_id::RequestId;
-use crate::worker::Outcome;
 
 /// One handler under every name that clients use.
 pub(crate) const PATHS: [&str; 6] =
@@ -58,6 +61,10 @@ pub(crate) async fn query(
 async fn handle(app: &App, id: &RequestId, route: Route, request: Request) -> Reply {
     let (parts, body) = request.into_parts();
     let bytes = body::read(&parts, body, app.config.max_body_bytes).await?;
+    super::cached(app, &parts.uri, bytes, |bytes| answer_to(app, id, route, bytes)).await
+}
+
+async fn answer_to(app: &App, id: &RequestId, route: Route, bytes: Bytes) -> Reply {
     let body = RerankBody::parse_on(route, &bytes)?;
     drop(bytes);
     respond(app, id, body.into_request(route, &limits(app))?).await
@@ -91,15 +98,15 @@ async fn score(app: &App, id: &RequestId, mut request: RerankRequest) -> Reply {
     }
     let count = request.document_count();
     let (positions, texts) = to_texts(&mut request);
-    let outcome = app.score(Arc::clone(&texts)).await?;
+    let outcome = app.run(Inputs::Score(Arc::clone(&texts))).await?;
     let Outcome { result, queue, inference } = outcome;
-    let scores = result.map_err(|error| match error {
+    let Outputs::Scores(scores) = result.map_err(|error| match *error {
         // The backend counts within a query's documents, the client within its request.
         Error::NonFinite { request, index } => {
             let place = positions.get(request).and_then(|group| group.get(index));
             ApiError::non_finite(place.copied().unwrap_or(index))
         }
-        other => other.into(),
+        ref other => other.into(),
     })?;
     let scored = in_request_order(&scores, &positions, count, normalization, &model)?;
     let mut documents = vec![""; count];
@@ -127,6 +134,8 @@ async fn score(app: &App, id: &RequestId, mut request: RerankRequest) -> Reply {
     let json = serde_json::to_vec(&answer(&request, &scored, &documents, &facts))
         .map_err(|error| ApiError::internal(&format!("writing the answer: {error}")))?;
     let mut response = ([(header::CONTENT_TYPE, "application/json")], json).into_response();
+    let tokens = scored.iter().map(|one| one.tokens).sum();
+    response.extensions_mut().insert(Cost { items: count, tokens, queue, inference });
     let headers = response.headers_mut();
     let mut timing = format!(
         "queue;dur={:.3}, inference;dur={:.3}",

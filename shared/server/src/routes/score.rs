@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::{Request, State};
+use bytes::Bytes;
 use defrost_api::ScoreBody;
 
 use super::rerank::Reply;
-use super::{body, rerank};
+use super::{body, cached, rerank};
 use crate::app::App;
 use crate::request_id::RequestId;
 
@@ -20,7 +21,11 @@ pub(crate) async fn score(
 ) -> Reply {
     let (parts, body) = request.into_parts();
     let bytes = body::read(&parts, body, app.config.max_body_bytes).await?;
+    cached(&app, &parts.uri, bytes, |bytes| answer_to(&app, &id, bytes)).await
+}
+
+async fn answer_to(app: &App, id: &RequestId, bytes: Bytes) -> Reply {
     let body = ScoreBody::parse(&bytes)?;
     drop(bytes);
-    rerank::respond(&app, &id, body.into_request(&rerank::limits(&app))?).await
+    rerank::respond(app, id, body.into_request(&rerank::limits(app))?).await
 }

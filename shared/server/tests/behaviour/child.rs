@@ -21,7 +21,7 @@ fn process() {
     };
     let code = run_with_args(FUNCTION, ["toy"], move |_, _| match kind.as_str() {
         "broken" => Err(BootError::new("segment 3 of m.snap is truncated")),
-        "waits" => Ok(Box::new(Toy::with_hook(|_| {
+        "waits" => Ok(Box::new(Toy::with_hook(|| {
             eprintln!("scoring");
             let _ = std::io::stdin().read(&mut [0]);
             Ok(())
@@ -47,7 +47,7 @@ fn telling() -> Toy {
         .expect("sent");
         stream.read_to_end(&mut Vec::new()).expect("answered");
     };
-    let toy = Toy::with_hook(move |_| {
+    let toy = Toy::with_hook(move || {
         tell("score");
         Ok(())
     });
@@ -145,4 +145,13 @@ fn two_cannot_listen_on_one_port() {
     assert_eq!(second.wait().expect("ended").code(), Some(101));
     first.kill().expect("killed");
     first.wait().expect("ended");
+}
+
+/// C22: a function that nobody asks goes away by itself, as after a drain.
+#[test]
+fn idleness_ends_the_process() {
+    let (mut child, mut stderr) = spawn("serves", &[("SHUTDOWN_TIMEOUT", "0.05")]);
+    let line = line_with(&mut stderr, "SHUTDOWN_TIMEOUT)");
+    assert!(line.contains("no request for 0.05 s (SHUTDOWN_TIMEOUT): exiting"), "{line}");
+    assert!(child.wait().expect("ended").success());
 }

@@ -7,7 +7,7 @@ use axum::http::Request;
 use defrost_server::{BootError, router};
 use serde_json::{Value, json};
 
-use super::toy::{Answer, Toy, get, post, post_request, ready, send, start_with};
+use super::toy::{Answer, Toy, config, get, parse, post, post_request, ready, send, start_with};
 
 #[tokio::test]
 async fn probes_while_loading_and_after() {
@@ -79,7 +79,7 @@ async fn slow_boot_warms_up_first() {
     let health = get(&router, "/health").await.json();
     assert!(health["boot"]["phases"]["warmup"].is_f64());
     assert!(health["boot"]["phases"]["first_score"].is_null(), "a warm-up is no answer");
-    let broken = || Ok(Toy::with_hook(|_| Err(defrost_inference::Error::Cancelled)));
+    let broken = || Ok(Toy::with_hook(|| Err(defrost_inference::Error::Cancelled)));
     let app = start_with(&[("FAST_BOOT", "false")], broken);
     assert!(app.failed().await.starts_with("the warm-up (FAST_BOOT=false) failed"));
 }
@@ -217,4 +217,121 @@ async fn browsers() {
     assert_eq!(none.header("access-control-allow-origin"), "");
     let root: Value = get(&ready(&[]).await, "/").await.json();
     assert_eq!(root["status"], "ok");
+}
+
+/// D5: JSON for those who ask for it.
+#[tokio::test]
+async fn metrics_are_json_on_request() {
+    let router = ready(&[]).await;
+    post(&router, "/v1/rerank", &json!({"query": "a", "documents": ["a"]})).await;
+    let json = get(&router, "/metrics?format=json").await.json();
+    let requests = &json["defrost_requests_total"][0];
+    assert_eq!(requests["labels"], json!({"route": "/v1/rerank", "code": "200"}));
+    assert_eq!(requests["value"], 1.0);
+    let asked = Request::get("/metrics").header("accept", "application/json");
+    let answer = send(&router, asked.body(Body::empty()).expect("a request")).await;
+    assert_eq!(answer.header("content-type"), "application/json");
+    let usual = get(&router, "/metrics").await;
+    assert!(usual.header("content-type").starts_with("application/openmetrics-text"));
+}
+
+/// C23, N16: equal questions get the answer that was given, others do not.
+#[tokio::test]
+async fn answers_are_kept_on_request() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let cache_dir = dir.path().display().to_string();
+    let vars = [
+        ("ENABLE_CACHE", "true"),
+        ("CACHE_PERSIST_TO_DISK", "true"),
+        ("CACHE_DIR", cache_dir.as_str()),
+    ];
+    let router = ready(&vars).await;
+    let body = json!({"query": "a", "documents": ["a b c d e f g h i", "b"]});
+    let first = post(&router, "/v1/rerank", &body).await;
+    assert_eq!((first.status.as_u16(), first.header("x-cache")), (200, "miss"));
+    let again = post(&router, "/v1/rerank", &body).await;
+    assert_eq!((again.status.as_u16(), again.header("x-cache")), (200, "hit"));
+    assert_eq!(again.text, first.text);
+    assert_eq!(again.header("x-truncated-documents"), "1");
+    assert_eq!(again.header("content-type"), "application/json");
+    assert_ne!(again.header("x-request-id"), first.header("x-request-id"));
+    assert_eq!(post(&router, "/rerank", &body).await.header("x-cache"), "miss", "another path");
+    let other = json!({"query": "a", "documents": ["a b c d e f g h i", "c"]});
+    assert_eq!(post(&router, "/v1/rerank", &other).await.header("x-cache"), "miss");
+    let bad = json!({"query": "a"});
+    for _ in 0..2 {
+        let refused = post(&router, "/v1/rerank", &bad).await;
+        assert_eq!((refused.status.as_u16(), refused.header("x-cache")), (400, ""));
+    }
+    let metrics = get(&router, "/metrics").await.text;
+    assert!(metrics.contains("defrost_inference_duration_seconds_count 3"), "{metrics}");
+    // Written in the background; a later process finds it.
+    let responses = dir.path().join("responses");
+    while std::fs::read_dir(&responses).map_or(0, |files| {
+        files
+            .flatten()
+            .filter(|file| file.path().extension().is_some_and(|end| end == "answer"))
+            .count()
+    }) < 3
+    {
+        tokio::task::yield_now().await;
+    }
+    let later = ready(&vars).await;
+    let found = post(&later, "/v1/rerank", &body).await;
+    assert_eq!((found.header("x-cache"), &found.text), ("hit", &first.text));
+    let off = ready(&[]).await;
+    assert_eq!(post(&off, "/v1/rerank", &body).await.header("x-cache"), "");
+}
+
+/// N15: a client that says how long it waits gets an answer in that time, and its work is dropped.
+#[tokio::test(start_paused = true)]
+async fn deadlines_are_kept() {
+    let app = start_with(&[("REQUEST_TIMEOUT", "60")], || {
+        // The model never comes; the paused clock goes on when everything waits.
+        loop {
+            std::thread::park();
+        }
+    });
+    let router = router(app);
+    let ask = |header: Option<(&str, &str)>| {
+        let mut request = post_request("/v1/rerank", r#"{"query": "a", "documents": ["a"]}"#);
+        if let Some((name, value)) = header {
+            let name: axum::http::HeaderName = name.parse().expect("a name");
+            request.headers_mut().insert(name, value.parse().expect("a value"));
+        }
+        request
+    };
+    for (header, seconds) in [
+        (Some(("x-request-timeout", "1.5")), "1.5"),
+        (Some(("x-envoy-expected-rq-timeout-ms", "250")), "0.25"),
+        (Some(("x-request-timeout", "600")), "60"),
+        (None, "60"),
+    ] {
+        let answer = send(&router, ask(header)).await;
+        assert_eq!(answer.status, 504);
+        let error = &answer.json()["error"];
+        assert_eq!(error["code"], "deadline_exceeded");
+        assert!(
+            error["message"]
+                .as_str()
+                .is_some_and(|text| text.contains(&format!("within {seconds} s")))
+        );
+    }
+    let bad = send(&router, ask(Some(("x-request-timeout", "soon")))).await;
+    assert_eq!(
+        (bad.status.as_u16(), &bad.json()["error"]["param"]),
+        (400, &json!("x-request-timeout"))
+    );
+}
+
+#[test]
+fn keys_come_from_a_file_too() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), "from-file\n\n other \n").expect("written");
+    let path = file.path().display().to_string();
+    let keys = config(&[("API_KEYS", "one"), ("API_KEYS_FILE", &path)]).api_keys;
+    assert_eq!(keys, ["one", "from-file", "other"]);
+    std::fs::write(file.path(), "\n").expect("written");
+    let refused = parse(&[], &[("MODEL", "toy"), ("API_KEYS_FILE", &path)]);
+    assert!(refused.is_err_and(|error| error.to_string().contains("holds no key")));
 }

@@ -6,7 +6,6 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use axum::Router;
-use defrost_inference::Error;
 use defrost_server::{BootError, router};
 use serde_json::json;
 
@@ -21,7 +20,7 @@ fn gated() -> (Toy, Receiver<()>, Sender<()>) {
     let (started, starts) = channel();
     let (release, gate) = channel();
     let gate = Mutex::new(gate);
-    let toy = Toy::with_hook(move |_| {
+    let toy = Toy::with_hook(move || {
         let _ = started.send(());
         let _ = gate.lock().map(|gate| gate.recv());
         Ok(())
@@ -133,25 +132,78 @@ async fn work_of_gone_clients_is_dropped() {
     assert!(metrics.contains("defrost_inference_duration_seconds_count 2"), "{metrics}");
 }
 
+/// What is left of a request whose client goes is not run.
 #[tokio::test]
 async fn running_work_sees_its_client_go() {
-    let (started, starts) = channel();
-    let (stopped, stops) = channel();
-    let toy = Toy::with_hook(move |cancelled| {
-        let _ = started.send(());
-        while !cancelled() {
-            std::thread::yield_now();
-        }
-        let _ = stopped.send(());
-        Err(Error::Cancelled)
-    });
-    let app = start_with(&[], move || Ok(toy));
+    let (toy, starts, release) = gated();
+    // Each document in a micro-batch of its own.
+    let app = start_with(&[("MAX_BATCH_TOKENS", "1")], move || Ok(toy));
     app.booted().await;
     let router = router(app);
     {
-        let mut gone = pin!(ask(&router));
+        let body = json!({"query": "a", "documents": ["a", "b", "c"]});
+        let mut gone = pin!(post(&router, "/v1/rerank", &body));
         park(gone.as_mut()).await;
-        starts.recv().expect("scoring starts");
+        starts.recv().expect("the first micro-batch starts");
     }
-    stops.recv().expect("scoring stops");
+    drop(release);
+    assert_eq!(ask(&router).await.status, 200);
+    assert_eq!(starts.try_iter().count(), 1, "the second micro-batch is the next request's");
+    let metrics = get(&router, "/metrics").await.text;
+    assert!(metrics.contains("defrost_cancelled_total 1"), "{metrics}");
+}
+
+/// A request that comes while a large one runs is in the very next micro-batch.
+#[tokio::test]
+async fn a_small_request_does_not_wait_for_a_large_one() {
+    let (toy, starts, release) = gated();
+    let app = start_with(&[("MAX_BATCH_TOKENS", "4"), ("MAX_QUEUE", "1")], move || Ok(toy));
+    app.booted().await;
+    let router = router(app);
+    let documents: Vec<String> = (0..20).map(|number| format!("text {number}")).collect();
+    let body = json!({"query": "a", "documents": documents});
+    let mut large = pin!(post(&router, "/v1/rerank", &body));
+    park(large.as_mut()).await;
+    starts.recv().expect("the first micro-batch starts");
+    let mut small = pin!(ask(&router));
+    park(small.as_mut()).await;
+    for _ in 0..2 {
+        release.send(()).expect("the model waits");
+        starts.recv().expect("another micro-batch starts");
+    }
+    assert_eq!(small.await.status, 200, "while the large one still runs");
+    drop(release);
+    let answer = large.await;
+    assert_eq!(answer.json()["results"].as_array().map(Vec::len), Some(20));
+}
+
+/// Jobs without anything in common run together, and each gets its own answers.
+#[tokio::test]
+async fn requests_share_micro_batches() {
+    let (toy, starts, release) = gated();
+    let app = start_with(&[], move || Ok(toy));
+    app.booted().await;
+    let router = router(app);
+    let mut first = pin!(ask(&router));
+    park(first.as_mut()).await;
+    starts.recv().expect("the first micro-batch starts");
+    let body =
+        |word: &str| json!({"query": "a b c", "documents": [word, "a b"], "raw_scores": true});
+    let bodies = ["a", "b c a", "x"].map(body);
+    let mut others: Vec<_> =
+        bodies.iter().map(|body| Box::pin(post(&router, "/v1/rerank", body))).collect();
+    for other in &mut others {
+        park(other.as_mut()).await;
+    }
+    release.send(()).expect("the model waits");
+    starts.recv().expect("the second micro-batch starts");
+    drop(release);
+    assert_eq!(first.await.status, 200);
+    for (other, score) in others.into_iter().zip([0.0, 2.0, -1.0]) {
+        let answer = other.await.json();
+        let results = answer["results"].as_array().expect("results").clone();
+        let found = results.iter().find(|one| one["index"] == 0).expect("the first document");
+        assert_eq!(found["relevance_score"], score);
+    }
+    assert_eq!(starts.try_iter().count(), 0, "three requests, one micro-batch");
 }

@@ -27,7 +27,7 @@ async fn ready_app(vars: &[(&str, &str)], toy: Toy) -> Arc<App> {
 fn recording() -> (Toy, Arc<Mutex<Vec<&'static str>>>) {
     let journal = Arc::new(Mutex::new(Vec::new()));
     let (scores, hooks) = (Arc::clone(&journal), Arc::clone(&journal));
-    let toy = Toy::with_hook(move |_| {
+    let toy = Toy::with_hook(move || {
         scores.lock().expect("no panic").push("score");
         Ok(())
     });
@@ -98,7 +98,7 @@ async fn what_runs_is_finished_first() {
     let (started, starts) = channel();
     let (release, gate) = channel::<()>();
     let gate = Mutex::new(gate);
-    let toy = Toy::with_hook(move |_| {
+    let toy = Toy::with_hook(move || {
         let _ = started.send(());
         let _ = gate.lock().map(|gate| gate.recv());
         Ok(())
@@ -203,7 +203,7 @@ async fn times_are_counted_from_the_restore() {
     let clock = Arc::new(Jumping(Mutex::new((earlier + day, Duration::from_secs(1000)))));
     let phases = Arc::new(PhaseRecorder::with_clock(Arc::<Jumping>::clone(&clock)));
     let (scoring, restoring) = (Arc::clone(&clock), Arc::clone(&clock));
-    let toy = Toy::with_hook(move |_| {
+    let toy = Toy::with_hook(move || {
         scoring.advance(second * 2);
         Ok(())
     });

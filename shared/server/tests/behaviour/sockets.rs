@@ -149,7 +149,7 @@ async fn draining_finishes_what_runs() {
     let (started, starts) = channel();
     let (release, gate) = channel::<()>();
     let gate = Mutex::new(gate);
-    let toy = Toy::with_hook(move |_| {
+    let toy = Toy::with_hook(move || {
         let _ = started.send(());
         let _ = gate.lock().map(|gate| gate.recv());
         Ok(())

@@ -8,10 +8,12 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use defrost_inference::{
-    BackendKind, Error, ModelInfo, Normalization, RerankerKind, Score, ScoreRequest,
+    BackendKind, Error, Grouping, ModelInfo, Normalization, Prepared, RerankerKind, Score,
+    ScoreRequest, Tokens,
 };
 use defrost_server::{
-    Action, App, Backend, BootError, Config, ConfigError, Function, PhaseRecorder, router, start,
+    Action, App, Backend, BootError, Config, ConfigError, Function, Inputs, Outputs, PhaseRecorder,
+    router, start,
 };
 use http_body_util::BodyExt as _;
 use serde_json::Value;
@@ -23,7 +25,7 @@ pub(crate) const FUNCTION: Function =
 /// Longest pair in words; longer ones count as truncated.
 const MAX_WORDS: usize = 8;
 
-type Hook = dyn Fn(&(dyn Fn() -> bool + Sync)) -> Result<(), Error> + Send + Sync;
+type Hook = dyn Fn() -> Result<(), Error> + Send + Sync;
 
 type SnapshotHook = dyn Fn(&'static str) -> Result<(), Error> + Send + Sync;
 
@@ -36,13 +38,11 @@ pub(crate) struct Toy {
 
 impl Toy {
     pub(crate) fn new() -> Self {
-        Self::with_hook(|_| Ok(()))
+        Self::with_hook(|| Ok(()))
     }
 
-    /// A scorer that first runs `hook`, which gets to ask whether the client has gone.
-    pub(crate) fn with_hook(
-        hook: impl Fn(&(dyn Fn() -> bool + Sync)) -> Result<(), Error> + Send + Sync + 'static,
-    ) -> Self {
+    /// A scorer that first runs `hook`, for every micro-batch.
+    pub(crate) fn with_hook(hook: impl Fn() -> Result<(), Error> + Send + Sync + 'static) -> Self {
         let info = ModelInfo {
             name: "toy/words".into(),
             family: "bert".into(),
@@ -77,13 +77,39 @@ impl Backend for Toy {
         &self.info
     }
 
-    fn score(
-        &self,
-        requests: &[ScoreRequest],
-        cancelled: &(dyn Fn() -> bool + Sync),
-    ) -> Result<Vec<Vec<Score>>, Error> {
-        (self.hook)(cancelled)?;
-        requests.iter().map(score_one).collect()
+    fn prepare(&self, inputs: &Inputs) -> Result<Prepared<Outputs>, Error> {
+        let Inputs::Score(requests) = inputs;
+        let mut sequences = Vec::new();
+        let mut unscored = Vec::new();
+        for request in &**requests {
+            let mut scores = Vec::new();
+            for (index, document) in request.documents.iter().enumerate() {
+                sequences.push(pair(&request.query, document));
+                scores.push(read(request, index, document)?);
+            }
+            unscored.push(scores);
+        }
+        Ok(Prepared::new(sequences, Grouping::AsTheyCome, move |answers| {
+            let mut answers = answers.iter();
+            for score in unscored.iter_mut().flatten() {
+                score.raw += answers.next().map_or(f32::NAN, |answer| answer[0]);
+            }
+            Ok(Outputs::Scores(unscored))
+        }))
+    }
+
+    /// Words in common, less one.
+    fn run(&self, sequences: &[&Tokens]) -> Result<Vec<Vec<f32>>, Error> {
+        (self.hook)()?;
+        let score = |tokens: &&Tokens| {
+            let end = tokens.ids.iter().position(|&id| id == END).unwrap_or_default();
+            let (query, document) = tokens.ids.split_at(end);
+            let common = query.iter().filter(|word| document.contains(word)).count();
+            #[allow(clippy::cast_precision_loss, reason = "a handful of words")]
+            let score = common as f32 - 1.0;
+            vec![score]
+        };
+        Ok(sequences.iter().map(score).collect())
     }
 
     fn before_snapshot(&self) -> Result<(), Error> {
@@ -95,41 +121,45 @@ impl Backend for Toy {
     }
 }
 
-fn score_one(request: &ScoreRequest) -> Result<Vec<Score>, Error> {
-    let query: Vec<&str> = request.query.split_whitespace().collect();
-    let one = |(index, document): (usize, &String)| {
-        let words: Vec<&str> = document.split_whitespace().collect();
-        let tokens = query.len() + words.len();
-        match document.as_str() {
-            "NAN" => return Err(Error::NonFinite { request: 0, index }),
-            "RAW-NAN" => {
-                return Ok(Score {
-                    raw: f32::NAN,
-                    tokens,
-                    truncated: false,
-                    query_truncated: false,
-                });
-            }
-            "BROKEN" => return Err(Error::Model("/secret/path is broken".into())),
-            "REFUSED" => {
-                return Err(Error::InvalidInput {
-                    param: "instruction",
-                    message: "no instruction".into(),
-                });
-            }
-            _ => {}
+/// Between the words of a query and those of a document.
+const END: u32 = 0;
+
+fn pair(query: &str, document: &str) -> Tokens {
+    let words = |text: &str| -> Vec<u32> { text.split_whitespace().map(word).collect() };
+    Tokens { ids: [words(query), vec![END], words(document)].concat(), types: Vec::new() }
+}
+
+/// FNV-1a.
+fn word(word: &str) -> u32 {
+    word.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+/// A score to which the model's answer is to be added.
+fn read(request: &ScoreRequest, index: usize, document: &str) -> Result<Score, Error> {
+    let words = |text: &str| text.split_whitespace().count();
+    let tokens = words(&request.query) + words(document);
+    let mut raw = 0.0;
+    match document {
+        "NAN" => return Err(Error::NonFinite { request: 0, index }),
+        "RAW-NAN" => raw = f32::NAN,
+        "BROKEN" => return Err(Error::Model("/secret/path is broken".into())),
+        "REFUSED" => {
+            return Err(Error::InvalidInput {
+                param: "instruction",
+                message: "no instruction".into(),
+            });
         }
-        if request.truncation.forbidden && tokens > MAX_WORDS {
-            return Err(Error::TooLong { limit: MAX_WORDS, param: "documents" });
-        }
-        let common = query.iter().filter(|word| words.contains(word)).count();
-        #[allow(clippy::cast_precision_loss, reason = "a handful of words")]
-        let raw = common as f32 - 1.0;
-        let truncated = tokens > MAX_WORDS;
-        let query_truncated = query.len() > MAX_WORDS;
-        Ok(Score { raw, tokens: tokens.min(MAX_WORDS), truncated, query_truncated })
-    };
-    request.documents.iter().enumerate().map(one).collect()
+        _ => {}
+    }
+    if request.truncation.forbidden && tokens > MAX_WORDS {
+        return Err(Error::TooLong { limit: MAX_WORDS, param: "documents" });
+    }
+    Ok(Score {
+        raw,
+        tokens: tokens.min(MAX_WORDS),
+        truncated: tokens > MAX_WORDS,
+        query_truncated: words(&request.query) > MAX_WORDS,
+    })
 }
 
 pub(crate) fn parse(args: &[&str], vars: &[(&str, &str)]) -> Result<Action, ConfigError> {

@@ -1,0 +1,228 @@
+//! Jobs of many requests on one model, a micro-batch at a time.
+//!
+//! ```text
+//! waiting --tokenise--> running: sequences --Schedule--> micro-batch --model--> answers --finish--> reply
+//! ```
+//!
+//! Between two micro-batches everything is looked at anew: jobs that have come in, clients that have gone, whose turn it
+//! is. So a small request waits for one micro-batch and for what is tokenised before it, however much work large ones have
+//! left, and it runs together with whatever else is there. Nothing waits for company.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use defrost_inference::{Error, Prepared, Schedule, Tokens, Turn};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::backend::{Backend, Inputs, Outputs};
+
+/// Jobs of at most so many bytes of text are tokenised before larger ones that came earlier: a millisecond each.
+const SMALL_BYTES: usize = 16 << 10;
+
+/// Bytes of small jobs that are tokenised between two micro-batches. Of the others it is one job, the oldest.
+const SMALL_BYTES_A_ROUND: usize = 64 << 10;
+
+/// What one request asks, on its way to the model.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) inputs: Inputs,
+    pub(crate) reply: oneshot::Sender<Outcome>,
+    pub(crate) queued: Instant,
+    /// Its place in the queue, given up when the model begins with it.
+    pub(crate) place: OwnedSemaphorePermit,
+}
+
+/// What came of a job, and how long it took.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// The model's error is that of every job in the micro-batch.
+    pub(crate) result: Result<Outputs, Arc<Error>>,
+    /// Until its first micro-batch began.
+    pub(crate) queue: Duration,
+    /// From then until its last one was done.
+    pub(crate) inference: Duration,
+}
+
+/// A tokenised job.
+struct Running {
+    id: u64,
+    prepared: Prepared<Outputs>,
+    /// Of its first sequences.
+    answers: Vec<Vec<f32>>,
+    started: Option<Instant>,
+    place: Option<OwnedSemaphorePermit>,
+    queued: Instant,
+    reply: oneshot::Sender<Outcome>,
+}
+
+impl Running {
+    /// Ends it with what its answers make, or with the model's error.
+    fn end(self, error: Option<Arc<Error>>) -> Ended {
+        let Self { prepared, answers, started, queued, reply, .. } = self;
+        let result = match error {
+            None => prepared.finish(&answers).map_err(Arc::new),
+            Some(error) => Err(error),
+        };
+        let started = started.unwrap_or_else(Instant::now);
+        let (queue, inference) = (started - queued, started.elapsed());
+        Ended { outcome: Outcome { result, queue, inference }, reply }
+    }
+}
+
+/// A job that is done with, and whom to tell.
+pub(crate) struct Ended {
+    pub(crate) outcome: Outcome,
+    pub(crate) reply: oneshot::Sender<Outcome>,
+}
+
+/// What happened between two looks at the queue.
+#[derive(Default)]
+pub(crate) struct Round {
+    pub(crate) ended: Vec<Ended>,
+    /// Jobs whose clients have gone.
+    pub(crate) cancelled: usize,
+}
+
+/// All jobs that have been taken from the queue and are not done.
+pub(crate) struct Batching {
+    waiting: VecDeque<Job>,
+    running: Vec<Running>,
+    schedule: Schedule,
+    next_id: u64,
+}
+
+impl Batching {
+    /// Micro-batches of at most `budget` tokens.
+    pub(crate) fn new(budget: usize) -> Self {
+        let schedule = Schedule::new(budget);
+        Self { waiting: VecDeque::new(), running: Vec::new(), schedule, next_id: 0 }
+    }
+
+    pub(crate) fn push(&mut self, job: Job) {
+        self.waiting.push_back(job);
+    }
+
+    /// Whether there is nothing to do.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.running.is_empty()
+    }
+
+    /// Tokenises some jobs and runs one micro-batch.
+    pub(crate) fn round(&mut self, backend: &dyn Backend) -> Round {
+        let mut round = Round { cancelled: self.forget_the_gone(), ..Round::default() };
+        self.tokenise(backend, &mut round.ended);
+        let turns = self.schedule.next_batch();
+        if turns.is_empty() {
+            return round;
+        }
+        self.start(&turns);
+        match backend.run(&self.sequences(&turns)) {
+            Ok(answers) => self.hand_out(turns, answers, &mut round.ended),
+            Err(error) => self.fail(&turns, error, &mut round.ended),
+        }
+        round
+    }
+
+    /// Drops jobs whose clients have gone; returns how many.
+    fn forget_the_gone(&mut self) -> usize {
+        let before = self.waiting.len() + self.running.len();
+        self.waiting.retain(|job| !job.reply.is_closed());
+        let Self { running, schedule, .. } = self;
+        running.retain(|job| {
+            let gone = job.reply.is_closed();
+            if gone {
+                schedule.remove(job.id);
+            }
+            !gone
+        });
+        before - self.waiting.len() - self.running.len()
+    }
+
+    fn tokenise(&mut self, backend: &dyn Backend, ended: &mut Vec<Ended>) {
+        let mut room = SMALL_BYTES_A_ROUND;
+        let mut large = 1;
+        let mut later = VecDeque::new();
+        for job in std::mem::take(&mut self.waiting) {
+            let bytes = job.inputs.bytes();
+            let now = if bytes > SMALL_BYTES {
+                large > 0 && std::mem::replace(&mut large, 0) > 0
+            } else {
+                let fits = bytes <= room;
+                room = room.saturating_sub(bytes);
+                fits
+            };
+            if now {
+                ended.extend(self.tokenise_one(backend, job));
+            } else {
+                later.push_back(job);
+            }
+        }
+        self.waiting = later;
+    }
+
+    /// Puts the job into the schedule, unless that already is the end of it.
+    fn tokenise_one(&mut self, backend: &dyn Backend, job: Job) -> Option<Ended> {
+        let Job { inputs, reply, queued, place } = job;
+        let prepared = match backend.prepare(&inputs) {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                let (result, inference) = (Err(Arc::new(error)), Duration::ZERO);
+                let outcome = Outcome { result, queue: queued.elapsed(), inference };
+                return Some(Ended { outcome, reply });
+            }
+        };
+        let id = self.next_id;
+        self.next_id += 1;
+        self.schedule.push(id, 0, prepared.costs());
+        let nothing_to_run = prepared.sequences().is_empty();
+        let (answers, started, place) = (Vec::new(), None, Some(place));
+        let running = Running { id, prepared, answers, started, place, queued, reply };
+        if nothing_to_run {
+            return Some(running.end(None));
+        }
+        self.running.push(running);
+        None
+    }
+
+    fn start(&mut self, turns: &[Turn]) {
+        let now = Instant::now();
+        for job in &mut self.running {
+            if job.started.is_none() && turns.iter().any(|turn| turn.job == job.id) {
+                job.started = Some(now);
+                job.place = None;
+            }
+        }
+    }
+
+    fn sequences(&self, turns: &[Turn]) -> Vec<&Tokens> {
+        let of = |turn: &Turn| {
+            let job = self.running.iter().find(|job| job.id == turn.job);
+            job.map_or(&[][..], |job| &job.prepared.sequences()[turn.sequences.clone()])
+        };
+        turns.iter().flat_map(of).collect()
+    }
+
+    fn hand_out(&mut self, turns: Vec<Turn>, answers: Vec<Vec<f32>>, ended: &mut Vec<Ended>) {
+        let mut answers = answers.into_iter();
+        for Turn { job: id, sequences } in turns {
+            let own = answers.by_ref().take(sequences.len());
+            let Some(at) = self.running.iter().position(|job| job.id == id) else { continue };
+            let job = &mut self.running[at];
+            job.answers.extend(own);
+            if job.answers.len() == job.prepared.sequences().len() {
+                ended.push(self.running.remove(at).end(None));
+            }
+        }
+    }
+
+    fn fail(&mut self, turns: &[Turn], error: Error, ended: &mut Vec<Ended>) {
+        let error = Arc::new(error);
+        for Turn { job: id, .. } in turns {
+            self.schedule.remove(*id);
+            if let Some(at) = self.running.iter().position(|job| job.id == *id) {
+                ended.push(self.running.remove(at).end(Some(Arc::clone(&error))));
+            }
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The time a client gives its request: past it the work is dropped and the answer is 504.
+//!
+//! `x-request-timeout` in seconds, or Envoy's `x-envoy-expected-rq-timeout-ms`, which its proxies (Istio, Knative's
+//! gateways, Container Apps) add by themselves; `REQUEST_TIMEOUT` bounds both. Dropping a request takes its job out of
+//! the queue, and what is left of a running one is not run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::HeaderMap;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use defrost_api::Invalid;
+
+use crate::app::App;
+use crate::error::ApiError;
+
+/// The header in seconds.
+const SECONDS: &str = "x-request-timeout";
+/// Envoy's, in milliseconds.
+const ENVOY_MS: &str = "x-envoy-expected-rq-timeout-ms";
+
+/// Answers in time.
+pub(crate) async fn keep(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let given = match given(request.headers()) {
+        Ok(given) => given,
+        Err(invalid) => return ApiError::from(invalid).into_response(),
+    };
+    let bound = Some(app.config.request_timeout).filter(|bound| !bound.is_zero());
+    let Some(limit) = given.into_iter().chain(bound).min() else {
+        return next.run(request).await;
+    };
+    match tokio::time::timeout(limit, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => ApiError::deadline(limit).into_response(),
+    }
+}
+
+fn given(headers: &HeaderMap) -> Result<Option<Duration>, Invalid> {
+    for (name, unit) in [(SECONDS, 1.0), (ENVOY_MS, 1e-3)] {
+        let Some(value) = headers.get(name) else { continue };
+        let number = value.to_str().ok().and_then(|text| text.trim().parse::<f64>().ok());
+        let duration = number.and_then(|number| Duration::try_from_secs_f64(number * unit).ok());
+        // Zero is Envoy's word for no limit; beyond a day a timer may overflow.
+        return match duration {
+            Some(Duration::ZERO) => Ok(None),
+            Some(duration) => Ok(Some(duration.min(Duration::from_hours(24)))),
+            None => Err(Invalid::new(
+                name,
+                format!(
+                    "{name}: expected a number from 0 on, found {value:?}; leave it out for no limit"
+                ),
+            )),
+        };
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    fn read(name: &'static str, value: &'static str) -> Result<Option<Duration>, Invalid> {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, HeaderValue::from_static(value));
+        given(&headers)
+    }
+
+    #[test]
+    fn both_headers_are_read() {
+        let ms = |ms| Ok(Some(Duration::from_millis(ms)));
+        assert_eq!(read(SECONDS, "1.5"), ms(1500));
+        assert_eq!(read(ENVOY_MS, "250"), ms(250));
+        assert_eq!(read(ENVOY_MS, "0"), Ok(None));
+        assert_eq!(read("x-other", "250"), Ok(None));
+        for bad in ["", "-1", "soon", "NaN", "inf"] {
+            assert!(read(SECONDS, bad).is_err(), "{bad}");
+        }
+    }
+}

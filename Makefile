@@ -1,7 +1,7 @@
 # `make help` lists the targets. Two commands matter: `make demo` and `make test`.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help demo quick release test lint test-rust test-model test-ort test-lambda bench-scifact bench-boot bench-loader golden clean
+.PHONY: help demo quick release test lint test-rust test-model test-ort test-lambda test-clients bench-scifact bench-boot bench-loader golden clean
 
 PYTHON ?= python3
 BEIR ?= data/scifact-mini
@@ -56,6 +56,10 @@ test-lambda: ## the same binary behind cargo-lambda's emulator and on a port: id
 	$(TEST_BINARIES)
 	target/debug/defrost pack data/golden/qwen2-mxbai --name tiny/qwen2-mxbai --out target/lambda-check.snap
 	$(PYTHON) scripts/check_lambda --function target/debug/rerank-cpu-int8 --model target/lambda-check.snap
+
+test-clients: ## real client libraries, fetched through pip and npm, on loopback against the binaries
+	$(TEST_BINARIES)
+	$(PYTHON) scripts/test_clients --bin target/debug $(if $(wildcard functions/embed),--embed target/debug/embed)
 
 bench-scifact: quick ## nDCG@10 on BEIR=DIR (default data/scifact-mini) in f32 and int8
 	scripts/bench_scifact $(BEIR) target/quick

@@ -6,10 +6,12 @@ use crate::rank::rank;
 use crate::request::{RerankRequest, Shape};
 use shapes::{
     ApiVersion, BilledUnits, DataEntry, DocumentText, Meta, MetaTokens, MixedbreadRank,
-    RankedDocument, RankedPassage, Usage,
+    RankedDocument, RankedPassage, ScoreEntry, Usage,
 };
 
-pub use shapes::{Answer, BaaiBatch, BaaiQuery, BaaiSingle, Canonical, Mixedbread, TeiRank};
+pub use shapes::{
+    Answer, BaaiBatch, BaaiQuery, BaaiSingle, Canonical, Mixedbread, Scores, TeiRank,
+};
 
 /// One document's score as it is returned.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -61,6 +63,7 @@ pub fn answer<'a>(
         Shape::BaaiBatch => Answer::BaaiBatch(draft.batch()),
         Shape::BaaiQuery => Answer::BaaiQuery(draft.query()),
         Shape::Mixedbread => Answer::Mixedbread(draft.mixedbread()),
+        Shape::Score => Answer::Scores(draft.scores()),
     }
 }
 
@@ -155,6 +158,24 @@ impl<'a> Draft<'_, 'a> {
             object: "list",
             return_input: self.request.return_documents,
             score_type: self.facts.score_type,
+            warnings: self.warnings(),
+        }
+    }
+
+    fn scores(&self) -> Scores<'a> {
+        let entry = |(index, one): (usize, &Scored)| ScoreEntry {
+            index,
+            object: "score",
+            score: one.score,
+        };
+        Scores {
+            id: self.facts.id,
+            object: "list",
+            created: self.facts.created,
+            model: self.facts.model,
+            data: self.scored.iter().enumerate().map(entry).collect(),
+            score_type: self.facts.score_type,
+            usage: self.usage(),
             warnings: self.warnings(),
         }
     }

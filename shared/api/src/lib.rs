@@ -6,6 +6,7 @@
 //! [`ErrorBody`].
 //!
 //! - rerank: [`RerankBody`], [`RerankRequest`] of a [`Shape`], [`answer`];
+//! - score: [`ScoreBody`], then as rerank;
 //! - embed: [`EmbedBody`], [`EmbedRequest`] of an [`EmbedShape`], [`embed_answer`];
 //! - tokens: [`TokenizeBody`] and [`DetokenizeBody`], [`tokenize_answer`], [`detokenize_answer`].
 //!
@@ -38,11 +39,13 @@ mod json;
 mod lenient;
 mod rank;
 mod request;
+mod score;
 mod tokenize;
 mod truncate;
 
 pub use answer::{
-    Answer, BaaiBatch, BaaiQuery, BaaiSingle, Canonical, Facts, Mixedbread, Scored, TeiRank, answer,
+    Answer, BaaiBatch, BaaiQuery, BaaiSingle, Canonical, Facts, Mixedbread, Scored, Scores,
+    TeiRank, answer,
 };
 pub use body::{Pair, RerankBody};
 pub use embed::answer::{
@@ -60,6 +63,7 @@ pub use lenient::{
 };
 pub use rank::rank;
 pub use request::{Limits, Normalization, RerankRequest, Route, Shape, Truncation, Work};
+pub use score::ScoreBody;
 pub use tokenize::answer::{
     DetokenizeAnswer, LlamaTokens, Token, TokenizeAnswer, VllmTokens, detokenize_answer,
     tokenize_answer,

@@ -8,6 +8,8 @@
 mod options;
 mod texts;
 
+pub(crate) use texts::grouped;
+
 use crate::body::RerankBody;
 use crate::error::{ErrorStyle, Invalid};
 
@@ -37,13 +39,15 @@ pub enum Shape {
     BaaiQuery,
     /// Mixedbread's `/v1/reranking`.
     Mixedbread,
+    /// vLLM's `/score`: scores of pairs in input order.
+    Score,
 }
 
 impl Shape {
     /// How clients of this shape expect errors.
     pub fn error_style(self) -> ErrorStyle {
         match self {
-            Self::Canonical | Self::Mixedbread => ErrorStyle::OpenAi,
+            Self::Canonical | Self::Mixedbread | Self::Score => ErrorStyle::OpenAi,
             Self::Tei => ErrorStyle::Tei,
             Self::BaaiSingle | Self::BaaiBatch | Self::BaaiQuery => ErrorStyle::FastApi,
         }
@@ -108,7 +112,7 @@ pub struct RerankRequest {
     pub shape: Shape,
     /// The model it names.
     pub model: Option<String>,
-    /// The texts; more than one entry only for [`Shape::BaaiBatch`].
+    /// The texts; more than one entry only for [`Shape::BaaiBatch`] and [`Shape::Score`].
     pub work: Vec<Work>,
     /// Most results to return; `None`: not said, `Some(0)`: all.
     pub top_n: Option<usize>,

@@ -2,7 +2,7 @@
 
 use defrost_api::{
     DetokenizeBody, EmbedBody, EmbedFacts, EmbedLimits, EmbedRoute, Embedded, Limits, RerankBody,
-    Route, TokenizeBody, embed_answer,
+    Route, ScoreBody, TokenizeBody, embed_answer,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -24,6 +24,21 @@ const RERANK_KEYS: [&str; 16] = [
     "rank_fields",
     "max_tokens_per_doc",
     "text",
+];
+
+const SCORE_KEYS: [&str; 12] = [
+    "queries",
+    "documents",
+    "items",
+    "text_1",
+    "text_2",
+    "data_1",
+    "data_2",
+    "content",
+    "type",
+    "text",
+    "use_activation",
+    "truncate",
 ];
 
 const EMBED_KEYS: [&str; 24] = [
@@ -87,6 +102,14 @@ fn read(bytes: &[u8]) {
             let _ = body.into_request(route, &Limits::default());
         }
     }
+    if let Ok(request) =
+        ScoreBody::parse(bytes).and_then(|body| body.into_request(&Limits::default()))
+    {
+        let mut positions: Vec<_> =
+            request.work.iter().flat_map(|work| work.positions.clone()).collect();
+        positions.sort_unstable();
+        assert!(positions.iter().copied().eq(0..request.document_count()), "one score a pair");
+    }
     let limits = EmbedLimits::default();
     for (_, route) in EmbedRoute::PATHS {
         let request =
@@ -111,6 +134,11 @@ fn read(bytes: &[u8]) {
 proptest! {
     #[test]
     fn arbitrary_rerank_json(value in any_json(&RERANK_KEYS)) {
+        read(value.to_string().as_bytes());
+    }
+
+    #[test]
+    fn arbitrary_score_json(value in any_json(&SCORE_KEYS)) {
         read(value.to_string().as_bytes());
     }
 

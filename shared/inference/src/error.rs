@@ -14,7 +14,7 @@ pub enum Error {
     },
     /// A text does not fit the model and the request forbids truncation.
     #[error(
-        "this model's maximum context length is {limit} tokens and {param} does not fit: the input is too large; please reduce the length of the input prompt or allow truncation"
+        "{param}: input is too large. This model's maximum context length is {limit} tokens. Please reduce the length of the input prompt, or allow truncation"
     )]
     TooLong {
         /// Most tokens of one pair.

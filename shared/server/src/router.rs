@@ -14,7 +14,7 @@ use crate::boot::Role;
 use crate::deadline;
 use crate::error::ApiError;
 use crate::observe::{authorize, observe};
-use crate::routes::{admin, embed, models, probes, rerank, tokenize};
+use crate::routes::{admin, embed, models, probes, rerank, score, tokenize};
 
 /// Every route of a function; the same for HTTP, Lambda and tests.
 pub fn router(app: Arc<App>) -> Router {
@@ -60,7 +60,8 @@ fn rerank_routes() -> Router<Arc<App>> {
         .route("/rerank/batch", post(rerank::batch))
         .route("/rerank/query", post(rerank::query));
     let paths = rerank::PATHS.iter();
-    paths.fold(router, |router, path| router.route(path, post(rerank::rerank)))
+    let router = paths.fold(router, |router, path| router.route(path, post(rerank::rerank)));
+    score::PATHS.iter().fold(router, |router, path| router.route(path, post(score::score)))
 }
 
 fn embed_routes() -> Router<Arc<App>> {

@@ -6,6 +6,7 @@ pub(crate) mod embed;
 pub(crate) mod models;
 pub(crate) mod probes;
 pub(crate) mod rerank;
+pub(crate) mod score;
 pub(crate) mod tokenize;
 
 use std::fmt::Write as _;

@@ -23,6 +23,8 @@ pub enum Answer<'a> {
     BaaiQuery(BaaiQuery<'a>),
     /// [`crate::Shape::Mixedbread`].
     Mixedbread(Mixedbread<'a>),
+    /// [`crate::Shape::Score`].
+    Scores(Scores<'a>),
 }
 
 /// The body that Cohere's, Jina's, vLLM's, infinity's and Voyage's clients all read.
@@ -152,4 +154,25 @@ pub(super) struct MixedbreadRank<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) input: Option<&'a str>,
     pub(super) object: &'static str,
+}
+
+/// vLLM's answer to `/score`, in input order.
+#[derive(Debug, Clone, Serialize)]
+pub struct Scores<'a> {
+    pub(super) id: &'a str,
+    pub(super) object: &'static str,
+    pub(super) created: u64,
+    pub(super) model: &'a str,
+    pub(super) data: Vec<ScoreEntry>,
+    pub(super) score_type: &'a str,
+    pub(super) usage: Usage,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) warnings: Vec<String>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct ScoreEntry {
+    pub(super) index: usize,
+    pub(super) object: &'static str,
+    pub(super) score: f64,
 }

@@ -178,20 +178,21 @@ impl EmbedBody {
             name.as_ref()
                 .map(|name| Names { names: vec![name.to_ascii_lowercase()], listed: false })
         };
+        let (encoding, number) = self.encoding()?;
         let asked = checks::agreed([
             ("embedding_types", named("embedding_types", self.embedding_types.as_ref())?),
             ("embedding_type", named("embedding_type", types.as_ref())?),
             ("output_dtype", named("output_dtype", one(&self.output_dtype).as_ref())?),
             ("embed_dtype", named("embed_dtype", one(&self.embed_dtype).as_ref())?),
+            ("encoding_format", number.map(|number| vec![number])),
         ])?;
         let said = asked.is_some();
         let mut formats = asked.unwrap_or_else(|| vec![Format::FLOATS]);
-        let encoding = self.encoding()?;
         if shape.is_cohere() {
-            if encoding == Some(Encoding::Base64) {
+            if encoding == Some(Encoding::Base64) || number.is_some() {
                 return Err(Invalid::new(
                     "encoding_format",
-                    "encoding_format is not read on this route; send embedding_types: [\"base64\"]",
+                    "encoding_format is not read on this route; send embedding_types",
                 ));
             }
             return Ok(formats);
@@ -224,19 +225,18 @@ impl EmbedBody {
         Ok(formats)
     }
 
-    fn encoding(&self) -> Result<Option<Encoding>, Invalid> {
-        let Some(name) = &self.encoding_format else { return Ok(None) };
+    /// The notation that `encoding_format` names, or the type of the numbers: mixedbread's clients
+    /// send either in the one field.
+    fn encoding(&self) -> Result<(Option<Encoding>, Option<Format>), Invalid> {
+        let Some(name) = &self.encoding_format else { return Ok((None, None)) };
         match name.to_ascii_lowercase().as_str() {
-            "float" => Ok(Some(Encoding::Array)),
-            "base64" => Ok(Some(Encoding::Base64)),
+            "float" => Ok((Some(Encoding::Array), None)),
+            "base64" => Ok((Some(Encoding::Base64), None)),
             "bytes" | "bytes_only" => Err(Invalid::new(
                 "encoding_format",
                 "encoding_format: raw bytes are not served; send \"float\" or \"base64\"",
             )),
-            _ => Err(Invalid::new(
-                "encoding_format",
-                "encoding_format: expected \"float\" or \"base64\"; found another name",
-            )),
+            name => Ok((None, Some(Format::named("encoding_format", name)?))),
         }
     }
 }

@@ -16,6 +16,7 @@ impl RerankBody {
             Shape::BaaiBatch => "pairs",
             Shape::BaaiQuery => "passages",
             Shape::Mixedbread => "input",
+            Shape::Score => "queries",
         };
         let keys = [
             ("documents", self.documents.is_some()),
@@ -46,7 +47,7 @@ impl RerankBody {
 
     /// The mapping of scores, from whichever of four fields says it. `BAAI`'s default is raw for
     /// one pair and for batches, normalised for `/rerank/query`.
-    pub(super) fn normalization(&self, shape: Shape) -> Result<Option<Normalization>, Invalid> {
+    pub(crate) fn normalization(&self, shape: Shape) -> Result<Option<Normalization>, Invalid> {
         let scaled = |yes: bool| {
             if yes { Normalization::Normalized } else { Normalization::Raw }
         };
@@ -91,12 +92,12 @@ impl RerankBody {
         let default = match shape {
             Shape::BaaiSingle | Shape::BaaiBatch => Some(Normalization::Raw),
             Shape::BaaiQuery => Some(Normalization::Normalized),
-            Shape::Canonical | Shape::Tei | Shape::Mixedbread => None,
+            Shape::Canonical | Shape::Tei | Shape::Mixedbread | Shape::Score => None,
         };
         Ok(chosen.map(|(_, wanted)| wanted).or(default))
     }
 
-    pub(super) fn truncation(&self) -> Result<Truncation, Invalid> {
+    pub(crate) fn truncation(&self) -> Result<Truncation, Invalid> {
         let truncation = self.truncation.flatten();
         let cut = Cut::asked(self.truncate.as_ref(), truncation)?;
         if cut == Cut::Start {

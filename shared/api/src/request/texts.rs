@@ -24,6 +24,8 @@ impl RerankBody {
             }
             Shape::BaaiBatch => pairs(self.pairs, limits),
             Shape::BaaiQuery => passages(self.query, self.passages, limits),
+            // Read by `ScoreBody`; no route gives this shape to a rerank body.
+            Shape::Score => Ok(Vec::new()),
         }
     }
 }
@@ -117,20 +119,31 @@ fn bounded(param: &str, text: Option<Text>, limits: &Limits) -> Result<String, I
 
 fn pairs(pairs: Option<Vec<Pair>>, limits: &Limits) -> Result<Vec<Work>, Invalid> {
     let pairs = checks::counted("pairs", pairs, limits.max_pairs, "MAX_PAIRS")?;
+    let texts = pairs
+        .into_iter()
+        .enumerate()
+        .map(|(index, pair)| {
+            let query = bounded(&format!("pairs[{index}].query"), pair.query, limits)?;
+            let passage = bounded(&format!("pairs[{index}].passage"), pair.passage, limits)?;
+            Ok((query, passage))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(grouped(texts))
+}
+
+/// Pairs of one query go together: its prompt is tokenised once.
+pub(crate) fn grouped(pairs: Vec<(String, String)>) -> Vec<Work> {
     let mut work: Vec<Work> = Vec::new();
     let mut by_query: HashMap<String, usize> = HashMap::new();
-    for (index, pair) in pairs.into_iter().enumerate() {
-        let query = bounded(&format!("pairs[{index}].query"), pair.query, limits)?;
-        let passage = bounded(&format!("pairs[{index}].passage"), pair.passage, limits)?;
-        // Pairs of one query go together: its prompt is tokenised once.
+    for (index, (query, document)) in pairs.into_iter().enumerate() {
         let slot = *by_query.entry(query.clone()).or_insert_with(|| {
             work.push(Work { query, ..Work::default() });
             work.len() - 1
         });
-        work[slot].documents.push(passage);
+        work[slot].documents.push(document);
         work[slot].positions.push(index);
     }
-    Ok(work)
+    work
 }
 
 fn passages(

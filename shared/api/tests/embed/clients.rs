@@ -1,8 +1,8 @@
 //! Bodies as real clients send them, caught on loopback, each with what the client read from the
-//! answer: openai 3.57, cohere 5.21, voyageai 0.5, langchain-cohere 0.6, langchain-openai 1.7,
+//! answer: openai 3.57, cohere 5.21, voyageai 0.5, mixedbread 0.54, langchain-cohere 0.6, langchain-openai 1.7,
 //! llama-index-core 0.14, `huggingface_hub` 2.4 (2026-11-25).
 
-use defrost_api::{Cut, EmbedInput, EmbedRoute, EmbedShape, Format, Prompt};
+use defrost_api::{Cut, Dtype, EmbedInput, EmbedRoute, EmbedShape, Encoding, Format, Prompt};
 use serde_json::{Value, json};
 
 use super::common::{answered, read, refused};
@@ -100,4 +100,31 @@ fn tei_clients() {
     });
     let answer = answered(&read(EmbedRoute::Similarity, &body), &[&[1.0], &[0.5], &[-0.5]]);
     assert_eq!(answer, json!([1.0, -1.0]));
+}
+
+#[test]
+fn mixedbread_sdk() {
+    let body = |format: Value| {
+        json!({
+            "model": "m", "input": ["a"], "dimensions": 2, "normalized": true,
+            "encoding_format": format,
+        })
+    };
+    // Its `encoding_format` names the type of the numbers too.
+    for (name, dtype, embedding) in [
+        ("float", Dtype::Float, json!([1.0, -1.0])),
+        ("int8", Dtype::Int8, json!([127, -127])),
+        ("uint8", Dtype::Uint8, json!([255, 0])),
+        ("binary", Dtype::Binary, json!([0])),
+        ("ubinary", Dtype::Ubinary, json!([128])),
+    ] {
+        let request = read(OPENAI, &body(json!(name)));
+        assert_eq!(request.formats, [Format { dtype, encoding: Encoding::Array }], "{name}");
+        assert_eq!(answered(&request, &[&[1.0, -1.0]])["data"][0]["embedding"], embedding);
+    }
+    assert_eq!(read(OPENAI, &body(json!("base64"))).formats, [Format::BASE64]);
+    assert_eq!(read(OPENAI, &body(Value::Null)).formats, [Format::FLOATS]);
+    let mut contradiction = body(json!("int8"));
+    contradiction["output_dtype"] = json!("uint8");
+    assert_eq!(refused(OPENAI, &contradiction).param.as_deref(), Some("encoding_format"));
 }

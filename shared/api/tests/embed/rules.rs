@@ -267,6 +267,11 @@ fn what_contradicts_itself_or_cannot_be_done_is_named() {
             "encoding_format",
         ),
         (
+            EmbedRoute::CohereV2,
+            json!({"texts": ["a"], "encoding_format": "int8"}),
+            "encoding_format",
+        ),
+        (
             EmbedRoute::Similarity,
             json!({"inputs": {"source_sentence": "a", "sentences": ["b", 3]}}),
             "inputs.sentences[1]",

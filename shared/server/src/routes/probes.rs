@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use defrost_api::EmbedRoute;
 use serde_json::{Map, Value, json};
 
-use super::rerank;
+use super::{rerank, score};
 use crate::app::App;
 use crate::boot::Role;
 use crate::error::ApiError;
@@ -36,6 +36,7 @@ pub(crate) async fn root(State(app): State<Arc<App>>) -> Json<Value> {
             "rerank": rerank::PATHS,
             "rerank_batch": "/rerank/batch",
             "rerank_query": "/rerank/query",
+            "score": score::PATHS,
         }),
         Role::Embed => json!({
             "embed": EmbedRoute::PATHS.map(|(path, _)| path),

@@ -9,7 +9,9 @@ use axum::extract::{Request, State};
 use axum::http::HeaderValue;
 use axum::response::Response;
 use bytes::Bytes;
-use defrost_api::{Facts, Invalid, Limits, RerankBody, RerankRequest, Route, Scored, Work, answer};
+use defrost_api::{
+    Facts, Invalid, Limits, RerankBody, RerankRequest, Route, Scored, Shape, Work, answer,
+};
 use defrost_inference::{Error, ModelInfo, Normalization, Score, ScoreRequest, Truncation};
 
 use super::{X_TRUNCATED_DOCUMENTS, body};
@@ -26,7 +28,7 @@ use crate::request_id::RequestId;
 pub(crate) const PATHS: [&str; 6] =
     ["/v1/rerank", "/rerank", "/v2/rerank", "/reranking", "/v1/reranking", "/invocations"];
 
-type Reply = Result<Response, ApiError>;
+pub(super) type Reply = Result<Response, ApiError>;
 
 pub(crate) async fn rerank(
     State(app): State<Arc<App>>,
@@ -61,13 +63,20 @@ async fn handle(app: &App, id: &RequestId, route: Route, request: Request) -> Re
 async fn answer_to(app: &App, id: &RequestId, route: Route, bytes: Bytes) -> Reply {
     let body = RerankBody::parse_on(route, &bytes)?;
     drop(bytes);
+    respond(app, id, body.into_request(route, &limits(app))?).await
+}
+
+pub(super) fn limits(app: &App) -> Limits {
     let usual = Limits::default();
-    let limits = Limits {
+    Limits {
         max_documents: app.config.max_documents,
         max_pairs: app.config.max_pairs,
         max_text_chars: app.config.max_text_chars.unwrap_or(usual.max_text_chars),
-    };
-    let request = body.into_request(route, &limits)?;
+    }
+}
+
+/// Scores a request that was read and checked; errors go back in the style of its shape.
+pub(super) async fn respond(app: &App, id: &RequestId, request: RerankRequest) -> Reply {
     let style = request.shape.error_style();
     score(app, id, request).await.map_err(|error| error.styled(style))
 }
@@ -106,8 +115,9 @@ async fn score(app: &App, id: &RequestId, mut request: RerankRequest) -> Reply {
             *slot = text;
         }
     }
+    let kind = if request.shape == Shape::Score { "score" } else { "rerank" };
     let facts = Facts {
-        id: &format!("rerank-{}", id.0),
+        id: &format!("{kind}-{}", id.0),
         created: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         model: model.name_for(request.model.as_deref()),
         score_type: normalization.score_type(info.kind),

@@ -128,3 +128,32 @@ async fn an_empty_document_is_scored() {
         post(&router, "/v1/rerank", &json!({"query": "a", "documents": ["", "a"]})).await.json();
     assert_eq!(json["results"][1]["index"], 0);
 }
+
+#[tokio::test]
+async fn pairs_are_scored_in_input_order() {
+    let router = ready(&[("DEFAULT_TOP_N", "1")]).await;
+    let body = json!({"queries": ["a", "b", "a"], "documents": ["x", "b", "a"]});
+    for path in ["/v1/score", "/score"] {
+        let answer = post(&router, path, &body).await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text);
+        let json = answer.json();
+        assert!(json["id"].as_str().is_some_and(|id| id.starts_with("score-")), "{json}");
+        let scores: Vec<_> = (0..3).map(|index| json["data"][index]["score"].as_f64()).collect();
+        let no_match = 1.0 / (1.0 + 1f64.exp());
+        assert_eq!(scores, [Some(no_match), Some(0.5), Some(0.5)]);
+        assert_eq!(
+            json["usage"],
+            json!({"prompt_tokens": 6, "total_tokens": 6}),
+            "one word on either side of three pairs"
+        );
+    }
+    let raw = json!({"text_1": "a b", "text_2": ["a b", "x"], "use_activation": false});
+    let json = post(&router, "/score", &raw).await.json();
+    assert_eq!((&json["data"][0]["score"], &json["data"][1]["score"]), (&json!(1.0), &json!(-1.0)));
+    assert_eq!(json["score_type"], "logit");
+    let answer = post(&router, "/score", &json!({"queries": ["a", "b"], "items": ["x"]})).await;
+    assert_eq!(
+        (answer.status.as_u16(), &answer.json()["error"]["param"]),
+        (400, &json!("queries"))
+    );
+}

@@ -1,0 +1,31 @@
+//! vLLM's score route: pairs of texts, answered in input order.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{Request, State};
+use bytes::Bytes;
+use defrost_api::ScoreBody;
+
+use super::rerank::Reply;
+use super::{body, cached, rerank};
+use crate::app::App;
+use crate::request_id::RequestId;
+
+pub(crate) const PATHS: [&str; 2] = ["/v1/score", "/score"];
+
+pub(crate) async fn score(
+    State(app): State<Arc<App>>,
+    Extension(id): Extension<RequestId>,
+    request: Request,
+) -> Reply {
+    let (parts, body) = request.into_parts();
+    let bytes = body::read(&parts, body, app.config.max_body_bytes).await?;
+    cached(&app, &parts.uri, bytes, |bytes| answer_to(&app, &id, bytes)).await
+}
+
+async fn answer_to(app: &App, id: &RequestId, bytes: Bytes) -> Reply {
+    let body = ScoreBody::parse(&bytes)?;
+    drop(bytes);
+    rerank::respond(app, id, body.into_request(&rerank::limits(app))?).await
+}

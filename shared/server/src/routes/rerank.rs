@@ -146,6 +146,7 @@ fn to_texts(request: &mut RerankRequest) -> (Vec<Vec<usize>>, Arc<Vec<ScoreReque
         max_tokens_per_query: request.truncation.max_tokens_per_query,
         max_tokens_per_doc: request.truncation.max_tokens_per_doc,
         forbidden: request.truncation.forbidden,
+        max_chunks_per_doc: request.truncation.max_chunks_per_doc,
     };
     let (positions, texts): (Vec<_>, Vec<_>) = take(&mut request.work)
         .into_iter()

@@ -1,7 +1,7 @@
 """Requests as the documentation of four existing services shows them, and the request examples of the API reference.
 
-The services: an mxbai reranker (vLLM and ONNX), a BAAI reranker and embedder, an OpenAI-compatible service with a client
-of its own, and a Qwen3 embedding server (MLX).
+The services: an mxbai reranker (vLLM and ONNX), a BAAI reranker and embedder, an OpenAI-compatible service with its own
+client, and a Qwen3 embedding server (MLX).
 """
 
 import math
@@ -136,9 +136,7 @@ def b4_batch_in_input_order(function: Function) -> None:
     }
     answer = post(function, "/rerank/batch", body)
     same((answer["pairs_count"], answer["normalized"]), (3, True))
-    expected = [
-        function.ranking(query, [text])[0][1] for query, text in zip(queries, DOCUMENTS, strict=False)
-    ]
+    expected = [function.ranking(query, [text])[0][1] for query, text in zip(queries, DOCUMENTS, strict=False)]
     same_ranking(enumerate(answer["scores"]), list(enumerate(expected)))
 
 
@@ -367,7 +365,11 @@ def example_11_documents_that_are_none(function: Function) -> None:
 def keys_in_three_forms(function: Function) -> None:
     """Bearer, bare, x-api-key; none and a wrong one are 401; probes need none."""
     body = {"query": QUERY, "documents": DOCUMENTS}
-    for headers in ({"authorization": f"Bearer {function.key}"}, {"authorization": function.key}, {"x-api-key": function.key}):
+    for headers in (
+        {"authorization": f"Bearer {function.key}"},
+        {"authorization": function.key},
+        {"x-api-key": function.key},
+    ):
         post(function, "/v1/rerank", body, headers=headers)
     for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": ""}):
         answer = post(function, "/v1/rerank", body, 401, headers=headers)

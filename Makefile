@@ -74,6 +74,7 @@ bench-loader: ## local restores of MIB=1024 against other loaders, RUNS=N each, 
 
 golden: ## make data/golden again (PYTHON with torch and transformers)
 	$(PYTHON) scripts/golden.py --out data/golden
+	$(PYTHON) scripts/golden_embeddings.py --out data/golden
 
 clean: ## remove what was built and fetched
 	cargo clean

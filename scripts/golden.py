@@ -83,6 +83,12 @@ MODELS = {
         "tokenizer": lambda: build.unigram(480),
         "config": lambda t: build.xlm_roberta(t, **SMALL, intermediate_size=64, max_position_embeddings=514),
     },
+    "xlmr-m3": {
+        "kind": "embedding-similarity", "loader": "encoder", "architecture": "XLMRobertaModel", "pooling": "cls_token",
+        "dtype": torch.float32, "seed": 8, "max_length": 256, "sentence_bert_config": True, "token_heads": True,
+        "tokenizer": lambda: build.unigram(480),
+        "config": lambda t: build.xlm_roberta(t, **SMALL, intermediate_size=64, max_position_embeddings=258),
+    },
     "qwen3-embedding": {
         "kind": "embedding-similarity", "loader": "encoder", "architecture": "Qwen3ForCausalLM",
         "pooling": "lasttoken", "query_prompt": texts.QWEN3_QUERY_PROMPT, "rope_parameters": True,

@@ -206,6 +206,8 @@ def write_model(folder, spec, tokenizer, config):
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     if "pooling" in spec:
         write_embedder(folder, spec, config)
+    if spec.get("token_heads"):
+        write_token_heads(folder, config.hidden_size, spec["seed"])
 
 
 def write_embedder(folder, spec, config):
@@ -227,6 +229,17 @@ def write_embedder(folder, spec, config):
     write_json(folder / "config_sentence_transformers.json", {
         "prompts": prompts, "default_prompt_name": None, "similarity_fn_name": "cosine",
     })  # fmt: skip
+
+
+def write_token_heads(folder, hidden, seed):
+    """BGE-M3's sparse and ColBERT layers, in the files and the precision that it is published with."""
+    rng = np.random.default_rng(seed + 1000)
+    for name, width in [("sparse_linear", 1), ("colbert_linear", hidden)]:
+        layer = torch.nn.Linear(hidden, width)
+        weight = rng.standard_normal((width, hidden)) / np.sqrt(hidden)
+        layer.weight.data = torch.from_numpy(weight.astype(np.float32))
+        layer.bias.data = torch.from_numpy((0.3 * rng.standard_normal(width)).astype(np.float32))
+        torch.save(layer.half().state_dict(), folder / f"{name}.pt")
 
 
 def load_model(folder, spec):

@@ -2,16 +2,22 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
-#[path = "support/running.rs"]
+#[path = "../../../shared/testing/support/running.rs"]
 mod running;
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use defrost_inference::Precision;
 use defrost_testing::golden::{self, PAIR_MODELS};
 use serde_json::{Value, json};
 
-use running::{Running, command, fails, snapshot};
+use running::{Running, fails, function, snapshot};
+
+fn command(model: impl AsRef<OsStr>) -> Command {
+    function(env!("CARGO_BIN_EXE_rerank-cpu-int8"), model)
+}
 
 #[test]
 fn scores_over_http_are_those_of_transformers() {

@@ -3,9 +3,10 @@
 #![cfg(feature = "s3")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
-#[path = "support/running.rs"]
+#[path = "../../../shared/testing/support/running.rs"]
 mod running;
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
 
@@ -13,7 +14,11 @@ use defrost_inference::Precision;
 use defrost_testing::s3::{Fault, Options, Rule, S3Server, When, Which};
 use serde_json::Value;
 
-use running::{Running, command, fails, snapshot};
+use running::{Running, fails, function, snapshot};
+
+fn command(model: impl AsRef<OsStr>) -> Command {
+    function(env!("CARGO_BIN_EXE_rerank-cpu-int8"), model)
+}
 
 const BODY: &str = r#"{"query": "who?", "documents": ["Harper Lee", "Herman Melville"]}"#;
 

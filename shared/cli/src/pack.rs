@@ -6,7 +6,9 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use defrost_inference::{OnnxSource, Outliers, PackOptions, Precision, SpecOptions, isa};
+use defrost_inference::{
+    Matryoshka, OnnxSource, Outliers, PackOptions, Precision, SpecOptions, isa,
+};
 use defrost_loader::{Checkpoint, Root};
 
 use crate::print::say;
@@ -44,6 +46,10 @@ pub(crate) struct Args {
     /// Default maximum length in tokens; default: the model's own.
     #[arg(long)]
     pub(crate) max_length: Option<NonZeroUsize>,
+    /// To how many dimensions embeddings may be cut: none, 32.. or 64,128,256; default: what config.json says, or is known
+    /// of the name.
+    #[arg(long)]
+    pub(crate) matryoshka: Option<Matryoshka>,
 }
 
 /// `--precision`.
@@ -108,6 +114,7 @@ pub(crate) fn pack(args: &Args) -> Result<(Root, PathBuf)> {
         name: args.name.clone().unwrap_or(name),
         template: args.template.clone(),
         max_length: args.max_length.map(NonZeroUsize::get),
+        matryoshka: args.matryoshka.clone(),
     };
     let bar = progress::bytes("pack");
     let mut show = |done, total| progress::advance(&bar, done, total);

@@ -77,6 +77,7 @@ impl RestoreArgs {
             name: None,
             template: None,
             max_length: None,
+            matryoshka: None,
             outliers: pack::OutliersArg::default(),
             no_stored_prefix: false,
         };

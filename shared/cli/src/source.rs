@@ -13,9 +13,9 @@ pub(crate) struct Source {
     pub(crate) name: String,
 }
 
-/// The files of a checkpoint that `pack` reads.
+/// The files of a checkpoint that `pack` reads; the last four are heads that BGE-M3 keeps apart.
 #[cfg(feature = "hub")]
-const FILES: [&str; 8] = [
+const FILES: [&str; 12] = [
     "config.json",
     "config_sentence_transformers.json",
     "model.safetensors",
@@ -24,6 +24,10 @@ const FILES: [&str; 8] = [
     "modules.json",
     "sentence_bert_config.json",
     "tokenizer.json",
+    "colbert_linear.pt",
+    "colbert_linear.safetensors",
+    "sparse_linear.pt",
+    "sparse_linear.safetensors",
 ];
 
 /// Finds the checkpoint, downloading it where it is on the hub.

@@ -14,7 +14,8 @@ use bytes::Bytes;
 use defrost_engine::layout::{INT8_GROUP, PANEL, PANEL64, ROW_MAJOR, panel_len};
 use defrost_engine::plan::{Naming, Storage, plan};
 use defrost_engine::{
-    Batch, Element, Error, Family, Head, Kernel, Model, ModelConfig, Threads, WeightView, Weights,
+    Batch, Element, Error, Family, Head, Kernel, Model, ModelConfig, Threads, TokenHeads,
+    WeightView, Weights,
 };
 
 /// Odd, for the median; a short pass needs many to warm a profile up.
@@ -111,6 +112,7 @@ fn config(model: &str, layers: usize) -> ModelConfig {
     ModelConfig {
         family,
         head,
+        token_heads: TokenHeads::default(),
         hidden,
         layers,
         heads,

@@ -76,6 +76,11 @@ impl Head {
         Self::ALL.into_iter().find(|head| head.name() == name)
     }
 
+    /// Whether the answer is a vector made of hidden states.
+    pub fn is_pooling(self) -> bool {
+        matches!(self, Self::MeanPooling | Self::FirstPooling | Self::LastPooling)
+    }
+
     /// The one position of a sequence of `len` tokens that the head reads; `None`: all of them.
     pub(crate) fn reads(self, len: usize) -> Option<usize> {
         match self {
@@ -86,6 +91,16 @@ impl Head {
     }
 }
 
+/// Heads that answer for every token, beside the [`Head`] that answers for the sequence: those of BGE-M3. A model
+/// without them has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TokenHeads {
+    /// Whether there is a sparse head: `relu(w . h + b)`, one weight a token.
+    pub sparse: bool,
+    /// Width of the `ColBERT` head's vectors, `W h + b` for each token; 0 if there is none.
+    pub colbert: usize,
+}
+
 /// Everything the forward pass needs to know besides the weights.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelConfig {
@@ -93,6 +108,8 @@ pub struct ModelConfig {
     pub family: Family,
     /// Head.
     pub head: Head,
+    /// Heads that answer for every token.
+    pub token_heads: TokenHeads,
     /// Width of the hidden states.
     pub hidden: usize,
     /// Transformer layers.
@@ -187,6 +204,18 @@ impl ModelConfig {
                 self.rope_theta
             )));
         }
+        let TokenHeads { sparse, colbert } = self.token_heads;
+        if colbert > LONGEST_ROW {
+            return Err(Error::Config(format!(
+                "colbert is {colbert}, expected at most {LONGEST_ROW}"
+            )));
+        }
+        if (sparse || colbert > 0) && !self.head.is_pooling() {
+            return Err(Error::Config(format!(
+                "a sparse or ColBERT head beside the head {} is not supported",
+                self.head.name()
+            )));
+        }
         let longest = self.hidden.max(self.intermediate).max(self.heads * self.head_dim);
         if longest > LONGEST_ROW {
             return Err(Error::Config(format!(
@@ -246,6 +275,7 @@ mod tests {
         ModelConfig {
             family: Family::Qwen3,
             head: Head::LastPooling,
+            token_heads: TokenHeads::default(),
             hidden: 32,
             layers: 3,
             heads: 2,
@@ -274,6 +304,16 @@ mod tests {
         config().validate().unwrap();
         ModelConfig { layers: 1024, ..config() }.validate().unwrap();
         refused(&ModelConfig { layers: 1025, ..config() }, "layers is 1025, expected at most 1024");
+    }
+
+    #[test]
+    fn token_heads_belong_to_embedders() {
+        let both = TokenHeads { sparse: true, colbert: 32 };
+        ModelConfig { token_heads: both, ..config() }.validate().unwrap();
+        let reranker = ModelConfig { token_heads: both, head: Head::YesNo, ..config() };
+        refused(&reranker, "beside the head yes-no");
+        let wide = TokenHeads { colbert: LONGEST_ROW + 1, ..both };
+        refused(&ModelConfig { token_heads: wide, ..config() }, "colbert is 65537");
     }
 
     /// The first was found by fuzzing; each would turn every score into NaN or into the same number.

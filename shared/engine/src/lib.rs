@@ -2,7 +2,8 @@
 //! Qwen3 over weights that somebody else maps.
 //!
 //! ```text
-//! token ids -> Batch (packed, no padding) -> Model::forward -> one logit or vector a sequence
+//! token ids -> Batch (packed, no padding) -> Model::forward -> one logit or vector a sequence,
+//!                                              |            and vectors a token where asked for
 //!                                              |- Linear: quantise rows, panels x tiles, epilogue
 //!                                              |- attention: tiles of six query rows
 //!                                              `- norms, rotation, gate: plain loops, vectorised
@@ -46,11 +47,11 @@ mod threads;
 mod weights;
 
 pub use batch::{Batch, Prefix};
-pub use config::{Family, Head, ModelConfig};
+pub use config::{Family, Head, ModelConfig, TokenHeads};
 pub use error::Error;
 pub use gate::{Gate, Open};
 pub use kernel::Kernel;
-pub use model::{Model, PrefixPass};
+pub use model::{Answers, Model, PrefixPass, Wanted};
 pub use product::Int8Matrix;
 pub use threads::Threads;
 pub use weights::{Element, WeightView, Weights};

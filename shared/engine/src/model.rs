@@ -2,11 +2,13 @@
 //!
 //! Encoders and decoders share the buffers, the layer products and the head; they differ in the
 //! order of norms and in what a layer adds (see [`encoder`] and [`decoder`]). In the last layer only
-//! the positions the head reads go through the output projection and the feed-forward layer.
+//! the positions the head reads go through the output projection and the feed-forward layer, unless
+//! something is wanted of every token (see [`tokens`]).
 
 mod decoder;
 mod encoder;
 mod prefix;
+mod tokens;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,6 +23,7 @@ use crate::weights::{Linear, Values, Weights, vector};
 use crate::{Batch, Error, Gate, Head, ModelConfig};
 
 pub use prefix::PrefixPass;
+pub use tokens::{Answers, Wanted};
 
 /// Rows that go through a feed-forward layer at a time. Its inner width is the largest buffer of
 /// the pass; 512 rows of 9,728 are 20 MB, and weights are read again only every 512 tokens.
@@ -34,6 +37,7 @@ pub struct Model {
     threads: Arc<Threads>,
     body: Body,
     head: HeadWeights,
+    token_heads: tokens::TokenHeadWeights,
     gate: Arc<dyn Gate>,
     buffers: Mutex<Buffers>,
 }
@@ -112,8 +116,10 @@ impl Model {
             }
             Head::MeanPooling | Head::FirstPooling | Head::LastPooling => HeadWeights::Pooling,
         };
+        let token_heads = tokens::TokenHeadWeights::load(&config, weights)?;
         let gate = weights.gate();
-        Ok(Self { config, kernel, threads, body, head, gate, buffers: Mutex::default() })
+        let buffers = Mutex::default();
+        Ok(Self { config, kernel, threads, body, head, token_heads, gate, buffers })
     }
 
     /// Its configuration.
@@ -143,24 +149,37 @@ impl Model {
     /// normalised. Passes of one model run one at a time: they share its threads and buffers. Weights
     /// that are still on their way are waited for, layer by layer.
     pub fn forward(&self, batch: &Batch) -> Result<Vec<f32>, Error> {
+        Ok(self.forward_with(batch, Wanted::default())?.pooled)
+    }
+
+    /// As [`Model::forward`], with what is `wanted` of every token beside the head's answers, which stay the same to the
+    /// bit. Whatever is wanted makes the last layer compute every row; nothing wanted costs nothing.
+    ///
+    /// Fails with [`Error::Config`] if the model lacks a head that is wanted, and with [`Error::Batch`] if something is
+    /// wanted of a batch with prefixes, whose tokens belong to several sequences.
+    pub fn forward_with(&self, batch: &Batch, wanted: Wanted) -> Result<Answers, Error> {
         batch.check(&self.config)?;
+        self.token_heads.check(batch, wanted)?;
         if batch.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Answers::default());
         }
         let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
-        let cx = Context { kernel: self.kernel, threads: &self.threads };
-        let rows = match &self.body {
-            Body::Encoder(encoder) => {
-                encoder.run(cx, &*self.gate, &self.config, batch, &mut buffers)
-            }
-            Body::Decoder(decoder) => {
-                decoder.run(cx, &*self.gate, &self.config, batch, &mut buffers)
-            }
+        let (cx, gate) = (Context { kernel: self.kernel, threads: &self.threads }, &*self.gate);
+        let (config, every_row) = (&self.config, wanted != Wanted::default());
+        let mut rows = match &self.body {
+            Body::Encoder(body) => body.run(cx, gate, config, batch, every_row, &mut buffers),
+            Body::Decoder(body) => body.run(cx, gate, config, batch, every_row, &mut buffers),
         }?;
-        self.head.wait(&*self.gate)?;
-        let answer = self.answer(cx, batch, rows, &mut buffers);
-        self.gate.intact()?;
-        Ok(answer)
+        let mut answers = Answers::default();
+        if every_row {
+            answers = self.token_heads.run(cx, gate, config.hidden, rows, wanted, &mut buffers)?;
+            let x = &mut buffers.x[..rows * config.hidden];
+            rows = gather(x, config.hidden, &spans(batch, config.head, true));
+        }
+        self.head.wait(gate)?;
+        answers.pooled = self.answer(cx, batch, rows, &mut buffers);
+        gate.intact()?;
+        Ok(answers)
     }
 
     /// Applies the head to the `rows` hidden states that the body left in `buffers.x`.

@@ -215,5 +215,15 @@ fn head(config: &ModelConfig, naming: &Naming) -> Vec<Part> {
         }),
         Head::MeanPooling | Head::FirstPooling | Head::LastPooling => {}
     }
+    let mut token_head = |name: &str, width: usize, source: &str| {
+        let source = [source.to_owned()];
+        parts.extend(stored_linear(Storage::LinearF32, name, width, hidden, &source, true));
+    };
+    if config.token_heads.sparse {
+        token_head("head.sparse", 1, "sparse_linear");
+    }
+    if config.token_heads.colbert > 0 {
+        token_head("head.colbert", config.token_heads.colbert, "colbert_linear");
+    }
     parts
 }

@@ -7,7 +7,7 @@ pub enum Error {
     /// The request itself cannot be served; `param` names the field to change.
     #[error("{message}")]
     InvalidInput {
-        /// The request field at fault, in the names of [`crate::ScoreRequest`].
+        /// The request field at fault, in the names of [`crate::ScoreRequest`] or [`crate::EmbedRequest`].
         param: &'static str,
         /// What was expected, what was found, and what to do.
         message: String,
@@ -22,12 +22,26 @@ pub enum Error {
         /// The text that did not fit: `query` or `documents`.
         param: &'static str,
     },
-    /// The model answered NaN or infinity; such a score is never passed on.
-    #[error("the model's score for document {index} is not a finite number")]
+    /// A text does not fit the embedding model, or the request's own limit, and the request forbids to cut it.
+    #[error(
+        "this model's maximum context length is {limit} tokens and input {index} has at least {found}: the input is too large; please reduce the length of the input prompt or allow truncation"
+    )]
+    InputTooLong {
+        /// Most tokens of one input, special tokens and prompt included.
+        limit: usize,
+        /// Tokens of the input, all of them unless it is many times too long.
+        found: usize,
+        /// Position of the request.
+        request: usize,
+        /// Position of the input in the request.
+        index: usize,
+    },
+    /// The model answered NaN or infinity; such a score or vector is never passed on.
+    #[error("the model's answer for document or input {index} is not a finite number")]
     NonFinite {
         /// Position of the request.
         request: usize,
-        /// Position of the document in the request.
+        /// Position of the document or input in the request.
         index: usize,
     },
     /// The caller went away before the work was done.
@@ -51,6 +65,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// The same about the request at this position.
+    pub(crate) fn of_request(mut self, at: usize) -> Self {
+        if let Self::InputTooLong { request, .. } | Self::NonFinite { request, .. } = &mut self {
+            *request = at;
+        }
+        self
+    }
+
     /// Whether every later request would meet it too: the model's bytes cannot be had.
     pub fn is_permanent(&self) -> bool {
         matches!(self, Self::Loader(_) | Self::Engine(defrost_engine::Error::Weights(_)))

@@ -1,17 +1,20 @@
-//! From texts to scores: pack checkpoints, restore snapshots, tokenise, prompt, batch, run the
-//! engine, score.
+//! From texts to scores and vectors: pack checkpoints, restore snapshots, tokenise, prompt, batch, run the
+//! engine, score or embed.
 //!
 //! ```text
 //! Checkpoint --pack--> snapshot --restore--> Snapshot --Reranker::load--> Reranker::score
+//!                                                     `-Embedder::load--> Embedder::embed
 //! ```
 
 mod batches;
+mod embedder;
 mod encode;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod isa;
+mod loaded;
 mod onnx;
 #[cfg(feature = "ort")]
 mod ort;
@@ -30,22 +33,26 @@ mod spec;
 mod synth;
 mod tokenizer;
 
+pub use defrost_engine::{Answers, Wanted};
+pub use embedder::{
+    EmbedRequest, EmbedTruncation, Embedder, EmbedderInfo, EmbedderOptions, Embedding, Input,
+    Outputs, Overflow, PromptChoice, TextToken,
+};
 pub use encode::Precision;
 pub use error::Error;
+pub use loaded::{LoadTimings, ModelOptions};
 pub use onnx::{OnnxSource, pack_onnx};
 #[cfg(feature = "ort")]
 pub use ort::OrtOptions;
 pub use pack::{PackOptions, Packed, pack};
 pub use prepared::{Grouping, Prepared};
 pub use quality::{Outliers, summary as quality_summary};
-pub use reranker::{
-    LoadTimings, ModelInfo, Reranker, RerankerOptions, Score, ScoreRequest, Truncation,
-};
+pub use reranker::{ModelInfo, Reranker, RerankerOptions, Score, ScoreRequest, Truncation};
 pub use restore::{RestoreOptions, default_cache, restore};
 pub use runner::BackendKind;
 pub use schedule::{Cost, Schedule, Turn};
 pub use score::{Normalization, RerankerKind};
 pub use spec::checkpoint::SpecOptions;
-pub use spec::{ModelSpec, Template};
+pub use spec::{EmbeddingSpec, Matryoshka, ModelSpec, Template};
 pub use synth::{Shape, synthesize};
 pub use tokenizer::{TextTokenizer, Tokens};

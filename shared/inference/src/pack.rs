@@ -21,7 +21,7 @@ use crate::isa;
 use crate::prefix::StoredPrefix;
 use crate::quality::{self, Outliers, Report, Treatment};
 use crate::spec::ModelSpec;
-use crate::spec::checkpoint::{SpecOptions, check_all_read, read};
+use crate::spec::checkpoint::{SpecOptions, check_all_read, read, with_token_heads};
 
 /// Name of the tensor that holds the bytes of tokenizer.json.
 pub(crate) const TOKENIZER: &str = "tokenizer.json";
@@ -75,6 +75,7 @@ pub fn pack(
             isa::PORTABLE
         )));
     }
+    let checkpoint = &*with_token_heads(checkpoint)?;
     let mut source = read(checkpoint, &options.spec)?;
     let groups = plan(&source.spec.config, &source.naming);
     check_all_read(checkpoint, &groups)?;

@@ -10,6 +10,8 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use defrost_engine::{Answers, Wanted};
+
 use crate::Error;
 use crate::batches::common_prefix;
 use crate::schedule::Cost;
@@ -26,31 +28,33 @@ pub enum Grouping<'a> {
     ByLength,
 }
 
-type Finish<T> = Box<dyn FnOnce(&[&[f32]]) -> Result<T, Error> + Send>;
+type Finish<T> = Box<dyn FnOnce(&[Option<&Answers>]) -> Result<T, Error> + Send>;
 
 /// Sequences to run and what becomes of their answers.
 pub struct Prepared<T> {
     distinct: Vec<Tokens>,
     costs: Vec<Cost>,
+    wanted: Wanted,
     /// For each sequence the distinct one it equals; `None` if it is empty.
     places: Vec<Option<usize>>,
     finish: Finish<T>,
 }
 
 impl<T> Prepared<T> {
-    /// `finish` gets the answer to each of `sequences`: the model's numbers, none for an empty sequence, which has no
-    /// hidden state.
+    /// `finish` gets the answer to each of `sequences`, with what is `wanted` of every token; none for an empty sequence,
+    /// which has no hidden state.
     pub fn new(
         sequences: Vec<Tokens>,
         grouping: Grouping<'_>,
-        finish: impl FnOnce(&[&[f32]]) -> Result<T, Error> + Send + 'static,
+        wanted: Wanted,
+        finish: impl FnOnce(&[Option<&Answers>]) -> Result<T, Error> + Send + 'static,
     ) -> Self {
         let (mut distinct, mut places) = distinct(sequences);
         if let Grouping::ByLength = grouping {
             by_length(&mut distinct, &mut places);
         }
         let costs = costs(&distinct, grouping);
-        Self { distinct, costs, places, finish: Box::new(finish) }
+        Self { distinct, costs, wanted, places, finish: Box::new(finish) }
     }
 
     /// The sequences to run, in the order that costs least.
@@ -63,13 +67,15 @@ impl<T> Prepared<T> {
         &self.costs
     }
 
+    /// What is wanted of every token of them.
+    pub fn wanted(&self) -> Wanted {
+        self.wanted
+    }
+
     /// The result, from the answers to all [`Prepared::sequences`].
-    pub fn finish(self, answers: &[Vec<f32>]) -> Result<T, Error> {
-        let all: Vec<&[f32]> = self
-            .places
-            .iter()
-            .map(|place| place.and_then(|at| answers.get(at)).map_or(&[][..], Vec::as_slice))
-            .collect();
+    pub fn finish(self, answers: &[Answers]) -> Result<T, Error> {
+        let places = self.places.iter();
+        let all: Vec<_> = places.map(|place| place.and_then(|at| answers.get(at))).collect();
         (self.finish)(&all)
     }
 
@@ -78,9 +84,9 @@ impl<T> Prepared<T> {
     where
         T: 'static,
     {
-        let Self { distinct, costs, places, finish } = self;
+        let Self { distinct, costs, wanted, places, finish } = self;
         let finish: Finish<U> = Box::new(move |answers| finish(answers).map(f));
-        Prepared { distinct, costs, places, finish }
+        Prepared { distinct, costs, wanted, places, finish }
     }
 }
 
@@ -159,8 +165,11 @@ mod tests {
     }
 
     /// The ids themselves, as what the model says to them.
-    fn answers(prepared: &Prepared<Vec<Vec<f32>>>) -> Vec<Vec<f32>> {
-        let ids = |tokens: &Tokens| tokens.ids.iter().map(|&id| id as f32).collect();
+    fn answers(prepared: &Prepared<Vec<Vec<f32>>>) -> Vec<Answers> {
+        let ids = |tokens: &Tokens| {
+            let pooled = tokens.ids.iter().map(|&id| id as f32).collect();
+            Answers { pooled, ..Answers::default() }
+        };
         prepared.sequences().iter().map(ids).collect()
     }
 
@@ -176,8 +185,9 @@ mod tests {
                 1 => Grouping::ByBeginning(&[1, 2]),
                 _ => Grouping::ByLength,
             };
-            let prepared = Prepared::new(all, grouping, |answers| {
-                Ok(answers.iter().map(|answer| answer.to_vec()).collect::<Vec<_>>())
+            let prepared = Prepared::new(all, grouping, Wanted::default(), |answers| {
+                let pooled = |answer: Option<&Answers>| answer.map_or(Vec::new(), |one| one.pooled.clone());
+                Ok(answers.iter().copied().map(pooled).collect::<Vec<_>>())
             });
             let distinct: std::collections::HashSet<&Vec<u32>> =
                 sequences.iter().filter(|ids| !ids.is_empty()).collect();
@@ -198,7 +208,8 @@ mod tests {
     #[test]
     fn what_is_shared_or_stored_costs_nothing() {
         let all = vec![tokens(&[1, 2, 3, 4, 5]), tokens(&[1, 2, 3, 4, 6, 7]), tokens(&[1, 9])];
-        let prepared = Prepared::new(all, Grouping::ByBeginning(&[1, 2]), |_| Ok(()));
+        let grouping = Grouping::ByBeginning(&[1, 2]);
+        let prepared = Prepared::new(all, grouping, Wanted::default(), |_| Ok(()));
         let costs: Vec<_> = prepared.costs().iter().map(|cost| (cost.alone, cost.beside)).collect();
         assert_eq!(costs, [(3, 3), (4, 2), (1, 1)]);
     }

@@ -6,67 +6,21 @@
 //! by itself. A micro-batch has no padding and no sequence influences another, so how
 //! sequences are grouped changes memory and speed, never a score.
 
-#[cfg(feature = "ort")]
-mod onnx;
-
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use defrost_engine::{Kernel, Model, Threads};
+use defrost_engine::{Answers, Threads, Wanted};
 use defrost_loader::Snapshot;
 
-use crate::pack::{COMPILED_TOKENIZER, TOKENIZER};
+use crate::loaded::{LoadTimings, ModelOptions, Opened, Started, in_parallel};
 use crate::prepared::Prepared;
 use crate::prompt::{Prompt, Sequence};
 use crate::runner::{BackendKind, Runner};
-use crate::schedule::{Schedule, Turn};
-use crate::snapshot_weights::SnapshotWeights;
-use crate::spec::ModelSpec;
-use crate::tokenizer::{TextTokenizer, Tokens};
+use crate::spec::kind_of;
+use crate::tokenizer::Tokens;
 use crate::{Error, Normalization, RerankerKind};
 
 /// Settings that do not come from the snapshot.
-#[derive(Debug, Clone)]
-pub struct RerankerOptions {
-    /// Most tokens of one pair, template included; `None`: the model's own default.
-    pub max_length: Option<usize>,
-    /// Token budget of one forward pass. Bounds memory, never changes scores.
-    pub max_batch_tokens: usize,
-    /// Worker threads; `None`: physical cores within the cgroup's quota.
-    pub num_threads: Option<usize>,
-    /// Kernel set; `None`: the best of this processor.
-    pub kernel: Option<Kernel>,
-    /// What must run it; `None`: what the snapshot is made for.
-    pub backend: Option<BackendKind>,
-    /// For snapshots of ONNX models.
-    #[cfg(feature = "ort")]
-    pub ort: crate::OrtOptions,
-}
-
-impl Default for RerankerOptions {
-    fn default() -> Self {
-        // 2048 tokens: weights are read once per 2048 tokens, which costs a few percent of the
-        // arithmetic on them, and the widest buffers of a 0.5B model stay below 60 MB.
-        Self {
-            max_length: None,
-            max_batch_tokens: 2048,
-            num_threads: None,
-            kernel: None,
-            backend: None,
-            #[cfg(feature = "ort")]
-            ort: crate::OrtOptions::default(),
-        }
-    }
-}
-
-/// Where the time of [`Reranker::load`] went.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct LoadTimings {
-    /// Opening the tokenizer, or reading tokenizer.json, and preparing the prompt.
-    pub tokenizer: Duration,
-    /// Building the model over the mapped weights, and starting threads.
-    pub engine: Duration,
-}
+pub type RerankerOptions = ModelOptions;
 
 /// What is known about the model once it is restored.
 #[derive(Debug, Clone)]
@@ -156,39 +110,23 @@ pub struct Reranker {
 impl Reranker {
     /// Builds the model over the snapshot's mapped weights.
     pub fn load(snapshot: &Snapshot, options: &RerankerOptions) -> Result<Self, Error> {
-        #[cfg(feature = "ort")]
-        if BackendKind::of(snapshot, options.backend)? == BackendKind::Ort {
-            return Self::load_onnx(snapshot, options);
-        }
-        #[cfg(not(feature = "ort"))]
-        BackendKind::of(snapshot, options.backend)?;
-        let start = Instant::now();
-        let spec = ModelSpec::from_snapshot(snapshot)?;
-        let tokenizer = tokenizer(snapshot)?;
-        let max_length = options.max_length.unwrap_or(spec.max_length);
-        let prompt = Prompt::new(tokenizer, &spec.template, max_length, spec.config.max_positions)?;
-        let tokenizer_ready = Instant::now();
-        let threads = Arc::new(Threads::new(options.num_threads)?);
-        let kernel = options.kernel.unwrap_or_else(Kernel::detect);
-        let weights = SnapshotWeights(snapshot.clone());
-        let model = Model::load(spec.config.clone(), &weights, kernel, Arc::clone(&threads))?;
-        let model =
-            Runner::Engine { model: Box::new(model), stored_prefix: spec.stored_prefix.clone() };
-        let timings =
-            LoadTimings { tokenizer: tokenizer_ready - start, engine: tokenizer_ready.elapsed() };
+        let Opened { facts, tokenizer, rest } = Opened::open(snapshot, options)?;
+        let max_length = options.max_length.unwrap_or(facts.max_length);
+        let prompt = Prompt::new(tokenizer, &facts.template, max_length, facts.max_positions)?;
+        let Started { model, threads, kernel, timings } = rest.start(options)?;
         let info = ModelInfo {
-            kind: spec.kind(),
-            template: spec.template.name(),
-            name: spec.name,
-            family: spec.config.family.name().to_owned(),
-            precision: snapshot.meta("precision").unwrap_or("unknown").to_owned(),
-            hidden: spec.config.hidden,
-            layers: spec.config.layers,
+            kind: kind_of(facts.head),
+            template: facts.template.name(),
+            name: facts.name,
+            family: facts.family,
+            precision: facts.precision,
+            hidden: facts.hidden,
+            layers: facts.layers,
             max_length: prompt.max_length(),
             takes_instruction: prompt.takes_instruction(),
-            estimated_max: spec.estimated_max,
-            backend: BackendKind::Engine,
-            kernel: kernel.name(),
+            estimated_max: facts.estimated_max,
+            backend: facts.backend,
+            kernel,
             threads: threads.count(),
             snapshot: snapshot.root().to_string(),
             default_normalization: Normalization::default(),
@@ -245,7 +183,7 @@ impl Reranker {
         cancelled: &(dyn Fn() -> bool + Sync),
     ) -> Result<Vec<Vec<Score>>, Error> {
         let prepared = self.prepare(requests)?;
-        let answers = self.run_all(&prepared, cancelled)?;
+        let answers = self.model.run_all(&prepared, self.max_batch_tokens, cancelled)?;
         prepared.finish(&answers)
     }
 
@@ -259,36 +197,19 @@ impl Reranker {
             let all = query.into_iter().chain(documents);
             sequences.extend(all.map(|sequence| sequence.tokens));
         }
-        let finish = move |answers: &[&[f32]]| {
-            let mut answers = answers.iter().copied();
+        let finish = move |answers: &[Option<&Answers>]| {
+            let mut answers = answers.iter().map(|answer| pooled(*answer));
             let requests = read.into_iter().enumerate();
             requests.map(|(at, read)| read.scores(at, &mut answers)).collect()
         };
-        Ok(Prepared::new(sequences, self.model.grouping(), finish))
+        let wanted = Wanted::default();
+        Ok(Prepared::new(sequences, self.model.grouping(wanted), wanted, finish))
     }
 
     /// The answers to one micro-batch of sequences that [`Reranker::prepare`] gave, of any requests: one logit, or the
-    /// pooled hidden state, each.
-    pub fn run(&self, sequences: &[&Tokens]) -> Result<Vec<Vec<f32>>, Error> {
-        self.model.run(sequences, self.max_batch_tokens)
-    }
-
-    fn run_all<T>(
-        &self,
-        prepared: &Prepared<T>,
-        cancelled: &(dyn Fn() -> bool + Sync),
-    ) -> Result<Vec<Vec<f32>>, Error> {
-        let mut schedule = Schedule::new(self.max_batch_tokens);
-        schedule.push(0, 0, prepared.costs());
-        let mut answers = Vec::new();
-        while let Some(Turn { sequences, .. }) = schedule.next_batch().pop() {
-            if cancelled() {
-                return Err(Error::Cancelled);
-            }
-            let batch: Vec<&Tokens> = prepared.sequences()[sequences].iter().collect();
-            answers.extend(self.run(&batch)?);
-        }
-        Ok(answers)
+    /// pooled hidden state, each, and what is `wanted` of every token.
+    pub fn run(&self, sequences: &[&Tokens], wanted: Wanted) -> Result<Vec<Answers>, Error> {
+        self.model.run(sequences, self.max_batch_tokens, wanted)
     }
 
     /// The token ids a request becomes: for embedding models the query first, then each document;
@@ -302,85 +223,24 @@ impl Reranker {
     /// The model's answers to token ids as they are: one logit, or the pooled hidden state, each; none for an empty
     /// sequence.
     pub fn run_tokens(&self, sequences: &[Tokens]) -> Result<Vec<Vec<f32>>, Error> {
-        self.answers(sequences.to_vec(), &|| false)
-    }
-
-    fn answers(
-        &self,
-        sequences: Vec<Tokens>,
-        cancelled: &(dyn Fn() -> bool + Sync),
-    ) -> Result<Vec<Vec<f32>>, Error> {
-        let all = |answers: &[&[f32]]| Ok(answers.iter().map(|answer| answer.to_vec()).collect());
-        let prepared = Prepared::new(sequences, self.model.grouping(), all);
-        let answers = self.run_all(&prepared, cancelled)?;
+        let wanted = Wanted::default();
+        let all = |answers: &[Option<&Answers>]| {
+            Ok(answers.iter().map(|answer| pooled(*answer).to_vec()).collect())
+        };
+        let sequences = sequences.to_vec();
+        let prepared = Prepared::new(sequences, self.model.grouping(wanted), wanted, all);
+        let answers = self.model.run_all(&prepared, self.max_batch_tokens, &|| false)?;
         prepared.finish(&answers)
-    }
-
-    /// The pooled hidden states of texts that are embedded alone (no score of any kind involved),
-    /// L2-normalised. Only for embedding models.
-    pub fn embed(
-        &self,
-        texts: &[String],
-        as_queries: bool,
-        cancelled: &(dyn Fn() -> bool + Sync),
-    ) -> Result<Vec<Vec<f32>>, Error> {
-        if self.info.kind != RerankerKind::EmbeddingSimilarity {
-            return Err(Error::Model(format!("{} is not an embedding model", self.info.name)));
-        }
-        let truncation = Truncation::default();
-        let sequences = self.in_parallel(texts, |text| {
-            if as_queries {
-                let query = self.prompt.query(text, None, &truncation)?;
-                return Prompt::query_sequence(&query)
-                    .ok_or_else(|| Error::Model("not an embedding template".into()));
-            }
-            let query = self.prompt.query("", None, &truncation)?;
-            self.prompt.document(&query, text, &truncation)
-        })?;
-        let sequences = sequences.into_iter().map(|sequence| sequence.tokens).collect();
-        let answers = self.answers(sequences, cancelled)?;
-        Ok(answers
-            .iter()
-            .map(|answer| {
-                let norm = dot(answer, answer).sqrt().max(1e-12);
-                #[allow(clippy::cast_possible_truncation, reason = "rounding to f32 is meant")]
-                answer.iter().map(|&value| (f64::from(value) / norm) as f32).collect()
-            })
-            .collect())
     }
 
     fn encoded(&self, request: &ScoreRequest) -> Result<Encoded, Error> {
         let instruction = request.instruction.as_deref();
         let query = self.prompt.query(&request.query, instruction, &request.truncation)?;
-        let documents = self.in_parallel(&request.documents, |document| {
+        let documents = in_parallel(&self.threads, &request.documents, |document| {
             self.prompt.document(&query, document, &request.truncation)
         })?;
         Ok(Encoded { query: Prompt::query_sequence(&query), documents })
     }
-
-    /// Tokenises texts on the engine's threads, which are idle until the last one is done.
-    fn in_parallel(
-        &self,
-        texts: &[String],
-        encode: impl Fn(&str) -> Result<Sequence, Error> + Sync + Send,
-    ) -> Result<Vec<Sequence>, Error> {
-        let mut slots: Vec<Option<Result<Sequence, Error>>> = texts.iter().map(|_| None).collect();
-        self.threads.for_each_chunk(&mut slots, 1, |index, slot| {
-            slot[0] = Some(encode(&texts[index]));
-        });
-        slots.into_iter().flatten().collect()
-    }
-}
-
-/// The tokenizer of a snapshot: compiled, unless the snapshot has none that this version reads.
-fn tokenizer(snapshot: &Snapshot) -> Result<TextTokenizer, Error> {
-    if snapshot.has(COMPILED_TOKENIZER) {
-        let image = snapshot.tensor(COMPILED_TOKENIZER)?.bytes;
-        if let Ok(tokenizer) = TextTokenizer::from_image(image) {
-            return Ok(tokenizer);
-        }
-    }
-    TextTokenizer::from_json(&snapshot.tensor(TOKENIZER)?.bytes)
 }
 
 /// A tokenised request.
@@ -436,6 +296,11 @@ impl Read {
             })
             .collect()
     }
+}
+
+/// The pooled answer; nothing for an empty sequence.
+fn pooled(answer: Option<&Answers>) -> &[f32] {
+    answer.map_or(&[], |answer| &answer.pooled)
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f64 {

@@ -3,10 +3,13 @@
 //! The snapshot decides, since its weights are laid out for one of them; `BACKEND` can only insist. Each brings its own
 //! way to batch: the engine packs sequences without padding in input order, ONNX Runtime pads sequences of like length.
 
-use defrost_engine::{Model, Threads, measure};
+use std::ops::Range;
+
+use defrost_engine::{Answers, Batch, Model, Threads, Wanted, measure};
 use defrost_loader::Snapshot;
 
-use crate::prepared::Grouping;
+use crate::prepared::{Grouping, Prepared};
+use crate::schedule::{Schedule, Turn};
 use crate::tokenizer::Tokens;
 use crate::{Error, batches, onnx};
 
@@ -81,9 +84,12 @@ impl Runner {
     }
 
     /// How it likes sequences grouped.
-    pub(crate) fn grouping(&self) -> Grouping<'_> {
+    pub(crate) fn grouping(&self, wanted: Wanted) -> Grouping<'_> {
+        let pooled_only = wanted == Wanted::default();
         match self {
-            Self::Engine { model, stored_prefix } if model.config().shares_prefixes() => {
+            Self::Engine { model, stored_prefix }
+                if pooled_only && model.config().shares_prefixes() =>
+            {
                 Grouping::ByBeginning(stored_prefix)
             }
             Self::Engine { .. } => Grouping::AsTheyCome,
@@ -106,28 +112,58 @@ impl Runner {
         }
     }
 
-    /// The answers to these sequences, in passes of at most `max_batch_tokens` tokens.
+    /// The answer to each of these sequences, in passes of at most `max_batch_tokens` tokens. Where something is wanted of
+    /// every token, sequences do not share beginnings, whose tokens would belong to several.
     pub(crate) fn run(
         &self,
         sequences: &[&Tokens],
         max_batch_tokens: usize,
-    ) -> Result<Vec<Vec<f32>>, Error> {
-        let answers = match self {
+        wanted: Wanted,
+    ) -> Result<Vec<Answers>, Error> {
+        match self {
             Self::Engine { model, .. } => {
-                let stored = match self.grouping() {
+                let stored = match self.grouping(wanted) {
                     Grouping::ByBeginning(stored) => Some(stored),
                     Grouping::AsTheyCome | Grouping::ByLength => None,
                 };
-                let mut answers = Vec::with_capacity(sequences.len() * model.outputs());
+                let mut left = sequences;
+                let mut answers = Vec::with_capacity(sequences.len());
                 for batch in batches::plan(sequences, max_batch_tokens, stored) {
-                    answers.extend(model.forward(&batch)?);
+                    let (members, rest) = left.split_at(batch.len());
+                    left = rest;
+                    let all = model.forward_with(&batch, wanted)?;
+                    answers.extend(shares(&all, members, &batch, wanted));
                 }
-                answers
+                Ok(answers)
             }
             #[cfg(feature = "ort")]
-            Self::Ort(model) => model.run(sequences, max_batch_tokens)?,
-        };
-        Ok(answers.chunks_exact(self.outputs()).map(<[f32]>::to_vec).collect())
+            Self::Ort(model) => {
+                let pooled = model.run(sequences, max_batch_tokens)?;
+                let answer =
+                    |pooled: &[f32]| Answers { pooled: pooled.to_vec(), ..Answers::default() };
+                Ok(pooled.chunks_exact(model.outputs()).map(answer).collect())
+            }
+        }
+    }
+
+    /// The answers to all sequences of a request, micro-batch by micro-batch.
+    pub(crate) fn run_all<T>(
+        &self,
+        prepared: &Prepared<T>,
+        max_batch_tokens: usize,
+        cancelled: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Vec<Answers>, Error> {
+        let mut schedule = Schedule::new(max_batch_tokens);
+        schedule.push(0, 0, prepared.costs());
+        let mut answers = Vec::new();
+        while let Some(Turn { sequences, .. }) = schedule.next_batch().pop() {
+            if cancelled() {
+                return Err(Error::Cancelled);
+            }
+            let batch: Vec<&Tokens> = prepared.sequences()[sequences].iter().collect();
+            answers.extend(self.run(&batch, max_batch_tokens, prepared.wanted())?);
+        }
+        Ok(answers)
     }
 
     /// See [`crate::Reranker::set_batching`].
@@ -169,4 +205,33 @@ impl Runner {
             Self::Ort(model) => model.notes(),
         }
     }
+}
+
+/// Each member's share of what the model said: a row of what is pooled, and its tokens' rows of the rest.
+fn shares(all: &Answers, members: &[&Tokens], batch: &Batch, wanted: Wanted) -> Vec<Answers> {
+    let mut end = 0;
+    members
+        .iter()
+        .enumerate()
+        .map(|(at, member)| {
+            let tokens = end..end + member.ids.len();
+            end = tokens.end;
+            let row = |values: &[f32], rows: Range<usize>, all: usize| {
+                let width = values.len() / all;
+                values[rows.start * width..rows.end * width].to_vec()
+            };
+            let pooled = row(&all.pooled, at..at + 1, members.len());
+            if wanted == Wanted::default() {
+                // Sequences that share beginnings have more tokens than the batch.
+                return Answers { pooled, ..Answers::default() };
+            }
+            let of_tokens = |values: &[f32]| row(values, tokens.clone(), batch.tokens());
+            Answers {
+                pooled,
+                hidden: of_tokens(&all.hidden),
+                sparse: of_tokens(&all.sparse),
+                colbert: of_tokens(&all.colbert),
+            }
+        })
+        .collect()
 }

@@ -4,11 +4,14 @@
 //! snapshot's metadata as plain `key = value` strings, so that nothing is parsed as JSON at boot.
 
 pub(crate) mod checkpoint;
+pub(crate) mod embedding;
 pub(crate) mod meta;
 
 use defrost_engine::{Head, ModelConfig};
 
 use crate::RerankerKind;
+
+pub use embedding::{EmbeddingSpec, Matryoshka};
 
 /// How a query and a document become token ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +67,9 @@ pub struct ModelSpec {
     pub max_length: usize,
     /// Largest logit the authors expect; see [`crate::Normalization::Mxbai`].
     pub estimated_max: f32,
+    /// How texts are embedded. `None` for models that score pairs, and in snapshots that were packed before this was
+    /// recorded.
+    pub embedding: Option<EmbeddingSpec>,
 }
 
 impl ModelSpec {

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use defrost_engine::plan::{Naming, Part, Storage, plan};
-use defrost_engine::{Family, Head, ModelConfig};
+use defrost_engine::{Family, Head, ModelConfig, TokenHeads};
 use half::bf16;
 use safetensors::{Dtype, View};
 use serde_json::{Value, json};
@@ -35,7 +35,7 @@ pub struct Shape {
 
 /// Presets: name, family, head, hidden, layers, heads, kv heads, head width, inner, vocab, positions.
 type Preset = (&'static str, Family, Head, [usize; 8]);
-const PRESETS: [Preset; 6] = [
+const PRESETS: [Preset; 7] = [
     (
         "mxbai-rerank-base-v2",
         Family::Qwen2,
@@ -47,6 +47,12 @@ const PRESETS: [Preset; 6] = [
         Family::Qwen3,
         Head::YesNo,
         [1024, 28, 16, 8, 128, 3072, 151_669, 40_960],
+    ),
+    (
+        "qwen3-embedding-0.6b",
+        Family::Qwen3,
+        Head::LastPooling,
+        [1024, 28, 16, 8, 128, 3072, 151_669, 32_768],
     ),
     (
         "bge-reranker-v2-m3",
@@ -75,6 +81,10 @@ impl Shape {
             config: ModelConfig {
                 family: *family,
                 head: *head,
+                token_heads: TokenHeads {
+                    sparse: name == "bge-m3",
+                    colbert: if name == "bge-m3" { hidden } else { 0 },
+                },
                 hidden,
                 layers,
                 heads,

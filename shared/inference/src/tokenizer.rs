@@ -11,12 +11,17 @@ mod charsmap;
 mod file;
 mod model;
 mod template;
+mod vocabulary;
+
+use std::ops::Range;
 
 use bytes::Bytes;
-use defrost_tokenizer::{Compiled, FormatError, Sequence};
+use defrost_tokenizer::{Compiled, Encoded, FormatError, Sequence};
 use tokenizers::{Encoding, PostProcessor, Token, Tokenizer};
 
 use crate::Error;
+
+pub(crate) use vocabulary::Vocabulary;
 
 /// Tokens beyond the wanted ones that a prefix must give before its tokens are trusted. A cut
 /// changes the piece it falls into and perhaps the one before; pieces of natural text have fewer
@@ -75,6 +80,44 @@ impl TextTokenizer {
                 Ok(tokenizer.encode_fast(prefix, false).map_err(fault)?.get_ids().to_vec())
             }
         })
+    }
+
+    /// As [`TextTokenizer::ids`], from the end: all of them, or more than `limit` that the text ends with.
+    pub(crate) fn last_ids(&self, text: &str, limit: usize) -> Result<Vec<u32>, Error> {
+        let enough = limit.saturating_add(MARGIN);
+        let mut bytes = enough.saturating_mul(BYTES_PER_TOKEN);
+        while bytes < text.len() / 2 {
+            let rest = &text[floor_char(text, text.len() - bytes)..];
+            bytes = bytes.saturating_mul(2);
+            // Cut inside of a word, all its tokens could be others than in the whole.
+            let Some(start) = rest.find(char::is_whitespace) else {
+                continue;
+            };
+            let ids = self.ids(&rest[start..], usize::MAX)?;
+            if ids.len() > enough {
+                return Ok(ids);
+            }
+        }
+        self.ids(text, usize::MAX)
+    }
+
+    /// The ids of a text without special tokens, and for each the bytes of the text that it stands for.
+    pub(crate) fn spans(&self, text: &str) -> Result<Vec<(u32, Range<usize>)>, Error> {
+        let (ids, offsets) = match &self.form {
+            Form::Compiled(compiled) => {
+                let Encoded { ids, offsets } = compiled.encode(text);
+                (ids, offsets)
+            }
+            Form::Crate(tokenizer) => {
+                let encoding = tokenizer.encode(text, false).map_err(fault)?;
+                (encoding.get_ids().to_vec(), encoding.get_offsets().to_vec())
+            }
+        };
+        let range = |(start, end): (usize, usize)| {
+            let start = floor_char(text, start);
+            start..floor_char(text, end.max(start))
+        };
+        Ok(ids.into_iter().zip(offsets.into_iter().map(range)).collect())
     }
 
     /// The one id of a text that must be one token.
@@ -242,6 +285,9 @@ mod tests {
                     let wanted = (limit + 1).min(whole.len());
                     assert!(bounded.len() >= wanted, "{model}: too few of {}", whole.len());
                     assert_eq!(bounded[..wanted], whole[..wanted], "{model} at {limit}");
+                    let last = compiled.last_ids(text, limit).unwrap();
+                    let wanted = limit.min(whole.len());
+                    assert!(last.ends_with(&whole[whole.len() - wanted..]), "{model} at {limit}");
                     let (prefix, cut) = tokenizer.cut(text, limit).unwrap();
                     assert_eq!(cut, whole.len() > limit && prefix.len() < text.len(), "{model}");
                     assert_eq!(compiled.ids(text, limit).unwrap(), bounded, "{model} at {limit}");

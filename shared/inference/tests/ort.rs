@@ -8,8 +8,9 @@
 use std::path::{Path, PathBuf};
 
 use defrost_inference::{
-    BackendKind, OnnxSource, OrtOptions, Outliers, PackOptions, Precision, Reranker,
-    RerankerOptions, RestoreOptions, ScoreRequest, SpecOptions, isa, pack, pack_onnx, restore,
+    BackendKind, EmbedRequest, Embedder, EmbedderOptions, OnnxSource, OrtOptions, Outliers,
+    PackOptions, Precision, Reranker, RerankerOptions, RestoreOptions, ScoreRequest, SpecOptions,
+    isa, pack, pack_onnx, restore,
 };
 use defrost_loader::{Checkpoint, Snapshot};
 use defrost_testing::golden::{Case, Golden, repository};
@@ -104,11 +105,17 @@ fn embeddings_are_those_of_transformers() {
     let dir = tempfile::tempdir().unwrap();
     let golden = golden("embedding");
     let onnx = packed("embedding", "model.onnx", dir.path());
-    let reranker = Reranker::load(&onnx, &options(dir.path(), false)).unwrap();
+    let model = options(dir.path(), false);
+    let embedder = Embedder::load(&onnx, &EmbedderOptions { model, ..EmbedderOptions::default() });
+    let embedder = embedder.unwrap();
+    assert!(!embedder.info().has_tokens && embedder.info().normalizes);
     for case in golden.cases.iter().filter(|case| case.embedding.is_some()) {
-        let texts = [case.document.clone()];
-        let found = reranker.embed(&texts, false, &|| false).unwrap().remove(0);
-        for (found, expected) in found.iter().zip(case.embedding.as_ref().unwrap()) {
+        let inputs = vec![case.document.as_str().into()];
+        let request = EmbedRequest { inputs, ..EmbedRequest::default() };
+        let found = embedder.embed(&[request], &|| false).unwrap().remove(0).remove(0).dense;
+        let expected = case.embedding.as_ref().unwrap();
+        assert_eq!(found.len(), expected.len());
+        for (found, expected) in found.iter().zip(expected) {
             assert!((found - expected).abs() <= TOLERANCE, "{}", case.name);
         }
     }

@@ -5,6 +5,10 @@
 
 mod suite {
     mod common;
+    mod embedding_files;
+    mod embedding_invariance;
+    mod embedding_rules;
+    mod embeddings;
     mod golden;
     mod invariance;
     mod onnx;

@@ -5,12 +5,15 @@
 //! checked by the `safetensors` crate; tensors are views of the mapping. The format has no content hashes, so damage
 //! inside a tensor goes unseen here; that is why snapshots exist.
 //!
+//! A few models keep a tensor or two apart, in the format of `torch.save`: see [`torch`].
+//!
 //! Shard names come out of a JSON file and are joined to the directory, so only plain file names are followed.
 //! Symbolic links are followed, because the hub's cache consists of them.
 
 pub(crate) mod gguf;
 pub(crate) mod onnx;
 mod reader;
+mod torch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -40,7 +43,7 @@ const LARGEST_FILE: u64 = 256 * 1024 * 1024;
 const MOST_LISTED: usize = 10_000;
 
 /// An open checkpoint directory.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Checkpoint {
     dir: PathBuf,
     tensors: BTreeMap<String, CheckpointTensor>,
@@ -93,6 +96,37 @@ impl Checkpoint {
     /// A checkpoint of which only the files beside the weights are wanted: it has no tensors.
     pub fn without_weights(dir: &Path) -> Self {
         Self::empty(dir)
+    }
+
+    /// This checkpoint with the tensors of one more file of its directory, `*.safetensors` or a state dict that
+    /// `torch.save` wrote; `prefix` goes before their names. `None` if there is no such file.
+    ///
+    /// Fails with [`Kind::Invalid`] if the name leads out of the directory, with [`Kind::Unsupported`] if the file holds
+    /// anything but tensors, and with [`Kind::Corrupt`] if it is damaged or a tensor is there already.
+    pub fn with_file(&self, name: &str, prefix: &str) -> Result<Option<Self>, Error> {
+        if !is_plain_name(name) {
+            return Err(Error::new(Kind::Invalid, "the name leads out of the checkpoint")
+                .in_file(&self.dir)
+                .mismatch("a plain file name", shown(name)));
+        }
+        let path = self.dir.join(name);
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let tensors = if path.extension().is_some_and(|end| end == "safetensors") {
+            Self::open_file(&path)?.tensors
+        } else {
+            torch::read(&map_file(&path)?).map_err(|error| error.in_file(&path))?
+        };
+        let mut all = self.clone();
+        for (name, tensor) in tensors {
+            let name = format!("{prefix}{name}");
+            if all.tensors.insert(name.clone(), tensor).is_some() {
+                let what = format!("tensor {} is in two files", shown(&name));
+                return Err(Error::new(Kind::Corrupt, what).in_file(&path));
+            }
+        }
+        Ok(Some(all))
     }
 
     fn empty(dir: &Path) -> Self {

@@ -1,19 +1,22 @@
 //! What every request handler shares.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use defrost_inference::ModelInfo;
 use tokio::sync::{Semaphore, mpsc, watch};
 
+use crate::backend::Backend;
 use crate::boot::Function;
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::connections::Connections;
+use crate::error::ApiError;
 use crate::gate::Gate;
 use crate::hooks::{Hooks, Quiesced};
 use crate::idle::Activity;
+use crate::info::Info;
 use crate::metrics::Metrics;
 use crate::phases::PhaseRecorder;
 use crate::worker::Work;
@@ -53,9 +56,10 @@ pub(crate) enum Status {
 }
 
 /// The loaded model, as requests see it.
-#[derive(Debug)]
 pub(crate) struct Model {
-    pub(crate) info: ModelInfo,
+    pub(crate) info: Info,
+    /// For what does not need the inference thread.
+    pub(crate) backend: Arc<dyn Backend>,
     /// Names it is served under, at least one.
     pub(crate) names: Vec<String>,
     /// Time from exec, or from the last restore of a memory snapshot, until it was ready.
@@ -64,7 +68,25 @@ pub(crate) struct Model {
     pub(crate) created: u64,
 }
 
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Model({})", self.info.name())
+    }
+}
+
 impl Model {
+    /// With `STRICT_MODEL`, refuses a request that names another model.
+    pub(crate) fn refuse_others(&self, app: &App, asked: Option<&str>) -> Result<(), ApiError> {
+        match asked {
+            Some(asked)
+                if app.config.strict_model && !self.names.iter().any(|name| name == asked) =>
+            {
+                Err(ApiError::model_not_found(asked, &self.names))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The name to answer with: the one asked for if it is served, else the first.
     pub(crate) fn name_for<'a>(&'a self, asked: Option<&str>) -> &'a str {
         let served = self.names.iter().find(|name| Some(name.as_str()) == asked);

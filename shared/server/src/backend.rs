@@ -5,13 +5,20 @@
 
 use std::sync::Arc;
 
-use defrost_inference::{Error, ModelInfo, Prepared, Reranker, Score, ScoreRequest, Tokens};
+use defrost_inference::{
+    Answers, EmbedRequest, Embedder, Embedding, Error, Input, Prepared, Reranker, Score,
+    ScoreRequest, TextToken, Tokens, Wanted,
+};
+
+use crate::info::Info;
 
 /// What a request asks of the model.
 #[derive(Debug, Clone)]
 pub enum Inputs {
     /// Scores of documents against queries.
     Score(Arc<Vec<ScoreRequest>>),
+    /// Vectors of texts.
+    Embed(Arc<EmbedRequest>),
 }
 
 impl Inputs {
@@ -22,6 +29,15 @@ impl Inputs {
                 .iter()
                 .map(|one| one.query.len() + one.documents.iter().map(String::len).sum::<usize>())
                 .sum(),
+            Self::Embed(request) => request
+                .inputs
+                .iter()
+                .map(|input| match input {
+                    Input::Text(text) => text.len(),
+                    // They are looked at once.
+                    Input::Tokens(tokens) => tokens.len(),
+                })
+                .sum(),
         }
     }
 }
@@ -31,12 +47,45 @@ impl Inputs {
 pub enum Outputs {
     /// Of every document of every request, in input order.
     Scores(Vec<Vec<Score>>),
+    /// Of every input, in order.
+    Embeddings(Vec<Embedding>),
+}
+
+/// How much there is of something.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Amount {
+    /// Documents, or inputs.
+    pub(crate) items: usize,
+    /// Tokens run for them.
+    pub(crate) tokens: usize,
+    /// Those that were cut.
+    pub(crate) truncated: usize,
+}
+
+impl Outputs {
+    pub(crate) fn amount(&self) -> Amount {
+        let add = |sum: Amount, (tokens, truncated): (usize, bool)| Amount {
+            items: sum.items + 1,
+            tokens: sum.tokens + tokens,
+            truncated: sum.truncated + usize::from(truncated),
+        };
+        match self {
+            Self::Scores(scores) => {
+                let scores = scores.iter().flatten();
+                scores.map(|one| (one.tokens, one.truncated)).fold(Amount::default(), add)
+            }
+            Self::Embeddings(embeddings) => {
+                let embeddings = embeddings.iter();
+                embeddings.map(|one| (one.token_count, one.truncated)).fold(Amount::default(), add)
+            }
+        }
+    }
 }
 
 /// A loaded model. Tests put a deterministic one behind it.
 pub trait Backend: Send + Sync {
     /// Facts about the model.
-    fn info(&self) -> &ModelInfo;
+    fn info(&self) -> Info;
 
     /// Tokenises what a request asks.
     ///
@@ -48,7 +97,28 @@ pub trait Backend: Send + Sync {
     ///
     /// # Errors
     /// What is wrong with the model.
-    fn run(&self, sequences: &[&Tokens]) -> Result<Vec<Vec<f32>>, Error>;
+    fn run(&self, sequences: &[&Tokens], wanted: Wanted) -> Result<Vec<Answers>, Error>;
+
+    /// What it is given to run once, where the first request is to find everything warm.
+    fn sample(&self) -> Inputs;
+
+    /// The tokens of a text.
+    ///
+    /// # Errors
+    /// What is wrong with the tokenizer.
+    fn tokenize(&self, text: &str, add_special: bool) -> Result<Vec<TextToken>, Error> {
+        let _ = (text, add_special);
+        Err(unsupported("tokenises"))
+    }
+
+    /// The text of tokens.
+    ///
+    /// # Errors
+    /// Which id is unknown.
+    fn detokenize(&self, ids: &[u32], skip_special: bool) -> Result<String, Error> {
+        let _ = (ids, skip_special);
+        Err(unsupported("detokenises"))
+    }
 
     /// Gives up what a copy of the process's memory could not bring back: files, mappings of
     /// files, sockets. Called while nothing runs; running must still work afterwards.
@@ -63,19 +133,70 @@ pub trait Backend: Send + Sync {
     }
 }
 
+/// What a function's routes never ask of its model.
+fn unsupported(what: &str) -> Error {
+    Error::Model(format!("no model of this function {what}"))
+}
+
 impl Backend for Reranker {
-    fn info(&self) -> &ModelInfo {
-        Reranker::info(self)
+    fn info(&self) -> Info {
+        Info::Reranker(Reranker::info(self).clone())
     }
 
     fn prepare(&self, inputs: &Inputs) -> Result<Prepared<Outputs>, Error> {
         match inputs {
             Inputs::Score(requests) => Ok(Reranker::prepare(self, requests)?.map(Outputs::Scores)),
+            Inputs::Embed(_) => Err(unsupported("embeds")),
         }
     }
 
-    fn run(&self, sequences: &[&Tokens]) -> Result<Vec<Vec<f32>>, Error> {
-        Reranker::run(self, sequences)
+    fn run(&self, sequences: &[&Tokens], wanted: Wanted) -> Result<Vec<Answers>, Error> {
+        Reranker::run(self, sequences, wanted)
+    }
+
+    fn sample(&self) -> Inputs {
+        let request = ScoreRequest {
+            query: "which document is warm".into(),
+            documents: vec!["a document to warm up with".into()],
+            ..ScoreRequest::default()
+        };
+        Inputs::Score(Arc::new(vec![request]))
+    }
+
+    fn before_snapshot(&self) -> Result<(), Error> {
+        self.prepare_for_snapshot()
+    }
+}
+
+impl Backend for Embedder {
+    fn info(&self) -> Info {
+        Info::Embedder(Embedder::info(self).clone())
+    }
+
+    fn prepare(&self, inputs: &Inputs) -> Result<Prepared<Outputs>, Error> {
+        match inputs {
+            Inputs::Embed(request) => {
+                Ok(Embedder::prepare(self, request)?.map(Outputs::Embeddings))
+            }
+            Inputs::Score(_) => Err(unsupported("scores")),
+        }
+    }
+
+    fn run(&self, sequences: &[&Tokens], wanted: Wanted) -> Result<Vec<Answers>, Error> {
+        Embedder::run(self, sequences, wanted)
+    }
+
+    fn sample(&self) -> Inputs {
+        let inputs = vec!["a text to warm up with".into()];
+        Inputs::Embed(Arc::new(EmbedRequest { inputs, ..EmbedRequest::default() }))
+    }
+
+    fn tokenize(&self, text: &str, add_special: bool) -> Result<Vec<TextToken>, Error> {
+        Embedder::tokenize(self, text, add_special)
+    }
+
+    fn detokenize(&self, ids: &[u32], skip_special: bool) -> Result<String, Error> {
+        Embedder::detokenize(self, ids, skip_special)
     }
 
     fn before_snapshot(&self) -> Result<(), Error> {

@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use defrost_inference::{Error, Prepared, Schedule, Tokens, Turn};
+use defrost_inference::{Answers, Error, Prepared, Schedule, Tokens, Turn, Wanted};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::backend::{Backend, Inputs, Outputs};
@@ -49,7 +49,7 @@ struct Running {
     id: u64,
     prepared: Prepared<Outputs>,
     /// Of its first sequences.
-    answers: Vec<Vec<f32>>,
+    answers: Vec<Answers>,
     started: Option<Instant>,
     place: Option<OwnedSemaphorePermit>,
     queued: Instant,
@@ -117,7 +117,8 @@ impl Batching {
             return round;
         }
         self.start(&turns);
-        match backend.run(&self.sequences(&turns)) {
+        let (sequences, wanted) = self.sequences(&turns);
+        match backend.run(&sequences, wanted) {
             Ok(answers) => self.hand_out(turns, answers, &mut round.ended),
             Err(error) => self.fail(&turns, error, &mut round.ended),
         }
@@ -174,7 +175,7 @@ impl Batching {
         };
         let id = self.next_id;
         self.next_id += 1;
-        self.schedule.push(id, 0, prepared.costs());
+        self.schedule.push(id, kind(prepared.wanted()), prepared.costs());
         let nothing_to_run = prepared.sequences().is_empty();
         let (answers, started, place) = (Vec::new(), None, Some(place));
         let running = Running { id, prepared, answers, started, place, queued, reply };
@@ -195,15 +196,17 @@ impl Batching {
         }
     }
 
-    fn sequences(&self, turns: &[Turn]) -> Vec<&Tokens> {
+    /// The sequences of a micro-batch, and what is wanted of them all.
+    fn sequences(&self, turns: &[Turn]) -> (Vec<&Tokens>, Wanted) {
+        let job = |turn: &Turn| self.running.iter().find(|job| job.id == turn.job);
+        let wanted = turns.first().and_then(job).map(|job| job.prepared.wanted());
         let of = |turn: &Turn| {
-            let job = self.running.iter().find(|job| job.id == turn.job);
-            job.map_or(&[][..], |job| &job.prepared.sequences()[turn.sequences.clone()])
+            job(turn).map_or(&[][..], |job| &job.prepared.sequences()[turn.sequences.clone()])
         };
-        turns.iter().flat_map(of).collect()
+        (turns.iter().flat_map(of).collect(), wanted.unwrap_or_default())
     }
 
-    fn hand_out(&mut self, turns: Vec<Turn>, answers: Vec<Vec<f32>>, ended: &mut Vec<Ended>) {
+    fn hand_out(&mut self, turns: Vec<Turn>, answers: Vec<Answers>, ended: &mut Vec<Ended>) {
         let mut answers = answers.into_iter();
         for Turn { job: id, sequences } in turns {
             let own = answers.by_ref().take(sequences.len());
@@ -225,4 +228,9 @@ impl Batching {
             }
         }
     }
+}
+
+/// Jobs that want the same of every token run together.
+fn kind(Wanted { hidden, sparse, colbert }: Wanted) -> u64 {
+    u64::from(hidden) | u64::from(sparse) << 1 | u64::from(colbert) << 2
 }

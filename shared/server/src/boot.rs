@@ -23,6 +23,15 @@ use crate::{healthcheck, http, lambda, logging, worker};
 /// hold up a probe; scoring has threads of its own.
 const IO_THREADS: usize = 2;
 
+/// What a function is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Scores documents against queries.
+    Rerank,
+    /// Embeds texts.
+    Embed,
+}
+
 /// Which function this binary is.
 #[derive(Debug, Clone, Copy)]
 pub struct Function {
@@ -32,6 +41,8 @@ pub struct Function {
     pub version: &'static str,
     /// One phrase for `--help`.
     pub about: &'static str,
+    /// Which routes it has.
+    pub role: Role,
     /// What runs the model.
     pub backend: &'static str,
 }

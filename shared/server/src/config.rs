@@ -12,6 +12,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use defrost_api::EmbedLimits;
 use defrost_inference::{BackendKind, Normalization};
 use defrost_loader::VerifyMode;
 
@@ -58,7 +59,9 @@ pub struct Config {
     pub max_batch_tokens: usize,
     pub max_documents: usize,
     pub max_pairs: usize,
-    pub max_text_chars: usize,
+    /// For rerank functions 10,000 unless set, for embed functions 50,000.
+    pub max_text_chars: Option<usize>,
+    pub embed: EmbedSettings,
     pub max_body_bytes: usize,
     pub max_queue: usize,
     pub boot_timeout: Duration,
@@ -85,6 +88,17 @@ pub struct Config {
     pub log_format: LogFormat,
     /// The settings as given, for [`Config::summary`].
     effective: Vec<(&'static str, String)>,
+}
+
+/// What embed functions alone look at.
+#[derive(Debug, Clone)]
+pub struct EmbedSettings {
+    /// Bounds on one request.
+    pub limits: EmbedLimits,
+    /// `AUTO_TRUNCATE`.
+    pub auto_truncate: bool,
+    /// `ALLOW_NON_MRL`.
+    pub allow_non_mrl: bool,
 }
 
 /// How answers are kept for equal requests.

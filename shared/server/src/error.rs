@@ -204,6 +204,14 @@ impl From<&defrost_inference::Error> for ApiError {
                 );
                 Self { param: Some((*param).into()), ..error }
             }
+            Error::InputTooLong { .. } => {
+                let error = Self::new(
+                    StatusCode::BAD_REQUEST,
+                    "context_length_exceeded",
+                    error.to_string(),
+                );
+                Self { param: Some("input".into()), ..error }
+            }
             Error::NonFinite { index, .. } => Self::non_finite(*index),
             other => Self::internal(&chain(other)),
         }

@@ -5,7 +5,6 @@ mod json;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use defrost_inference::ModelInfo;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -13,8 +12,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-use crate::backend::Outputs;
+use crate::backend::{Amount, Outputs};
 use crate::boot::Function;
+use crate::info::Info;
 
 type Seconds = Gauge<f64, AtomicU64>;
 
@@ -143,10 +143,10 @@ impl Metrics {
             "Time in the model",
             self.inference_duration.clone(),
         );
-        r.register("batch_items", "Documents of one request", self.batch_items.clone());
+        r.register("batch_items", "Documents or inputs of one request", self.batch_items.clone());
         r.register("batch_tokens", "Tokens of one request", self.batch_tokens.clone());
         r.register("tokens", "Tokens run", self.tokens.clone());
-        r.register("truncated", "Documents cut to fit the model", self.truncated.clone());
+        r.register("truncated", "Documents or inputs cut to fit the model", self.truncated.clone());
         r.register(
             "cancelled",
             "Requests dropped because their client had gone",
@@ -182,15 +182,13 @@ impl Metrics {
 
     /// Notes what came of a job.
     pub(crate) fn ran(&self, queue: Duration, inference: Duration, outputs: &Outputs) {
-        let Outputs::Scores(scores) = outputs;
-        let scores = || scores.iter().flatten();
-        let tokens: usize = scores().map(|score| score.tokens).sum();
+        let Amount { items, tokens, truncated } = outputs.amount();
         self.queue_duration.observe(queue.as_secs_f64());
         self.inference_duration.observe(inference.as_secs_f64());
-        self.batch_items.observe(scores().count() as f64);
+        self.batch_items.observe(items as f64);
         self.batch_tokens.observe(tokens as f64);
         self.tokens.get_or_create(&KindLabels { kind: "prompt" }).inc_by(tokens as u64);
-        self.truncated.inc_by(scores().filter(|score| score.truncated).count() as u64);
+        self.truncated.inc_by(truncated as u64);
     }
 
     pub(crate) fn phase(&self, phase: &'static str, duration: Duration) {
@@ -206,12 +204,7 @@ impl Metrics {
     }
 
     /// Notes the end of boot.
-    pub(crate) fn ready(
-        &self,
-        info: &ModelInfo,
-        after: Duration,
-        phases: &[(&'static str, Duration)],
-    ) {
+    pub(crate) fn ready(&self, info: &Info, after: Duration, phases: &[(&'static str, Duration)]) {
         for &(phase, duration) in phases {
             self.phase(phase, duration);
         }
@@ -226,11 +219,11 @@ impl Metrics {
         self.ready.set(1);
         self.model_info
             .get_or_create(&ModelLabels {
-                model: info.name.clone(),
-                family: info.family.clone(),
-                precision: info.precision.clone(),
-                kernel: info.kernel,
-                snapshot: info.snapshot.clone(),
+                model: info.name().to_owned(),
+                family: info.family().to_owned(),
+                precision: info.precision().to_owned(),
+                kernel: info.kernel(),
+                snapshot: info.snapshot().to_owned(),
             })
             .set(1);
     }

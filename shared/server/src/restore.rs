@@ -1,8 +1,11 @@
-//! From settings to a loaded reranker.
+//! From settings to a loaded model.
 
 use std::time::{Duration, Instant};
 
-use defrost_inference::{Normalization, Reranker, RerankerOptions, RestoreOptions, restore};
+use defrost_inference::{
+    Embedder, EmbedderOptions, LoadTimings, ModelOptions, Normalization, Reranker, RestoreOptions,
+    restore,
+};
 use defrost_loader::{FetchOptions, Location, Snapshot};
 
 use crate::backend::Backend;
@@ -12,6 +15,35 @@ use crate::phases::PhaseRecorder;
 
 /// Restores the snapshot named by `MODEL` and builds a reranker over it.
 pub fn reranker(config: &Config, phases: &PhaseRecorder) -> Result<Box<dyn Backend>, BootError> {
+    let snapshot = snapshot(config, phases)?;
+    let reranker = Reranker::load(&snapshot, &options(config))
+        .map_err(|error| BootError::from_error(&error))?;
+    loaded(phases, reranker.notes(), reranker.timings());
+    let info = reranker.info();
+    if config.normalization == Some(Normalization::Mxbai)
+        && !Normalization::takes_mxbai(info.template)
+    {
+        return Err(BootError::new(format!(
+            "NORMALIZATION=mxbai is made for mxbai-rerank-v2 models only, {} is none: use sigmoid \
+             or raw",
+            info.name
+        )));
+    }
+    Ok(Box::new(reranker))
+}
+
+/// Restores the snapshot named by `MODEL` and builds an embedder over it.
+pub fn embedder(config: &Config, phases: &PhaseRecorder) -> Result<Box<dyn Backend>, BootError> {
+    let snapshot = snapshot(config, phases)?;
+    let options =
+        EmbedderOptions { model: options(config), any_dimensions: config.embed.allow_non_mrl };
+    let embedder =
+        Embedder::load(&snapshot, &options).map_err(|error| BootError::from_error(&error))?;
+    loaded(phases, embedder.notes(), embedder.timings());
+    Ok(Box::new(embedder))
+}
+
+fn snapshot(config: &Config, phases: &PhaseRecorder) -> Result<Snapshot, BootError> {
     let options = RestoreOptions {
         verify: config.verify,
         cache_dir: config.cache_dir.clone(),
@@ -25,7 +57,11 @@ pub fn reranker(config: &Config, phases: &PhaseRecorder) -> Result<Box<dyn Backe
         restore(&location, &options).map_err(|error| BootError::from_error(&error))
     })?;
     report(&snapshot, phases.since_zero());
-    let options = RerankerOptions {
+    Ok(snapshot)
+}
+
+fn options(config: &Config) -> ModelOptions {
+    ModelOptions {
         max_length: config.max_length,
         max_batch_tokens: config.max_batch_tokens,
         num_threads: config.num_threads,
@@ -37,29 +73,19 @@ pub fn reranker(config: &Config, phases: &PhaseRecorder) -> Result<Box<dyn Backe
             compile: !config.fast_boot,
             cache_dir: config.cache_dir.clone(),
         },
-    };
-    let reranker =
-        Reranker::load(&snapshot, &options).map_err(|error| BootError::from_error(&error))?;
-    for note in reranker.notes() {
+    }
+}
+
+/// Notes how loading went.
+fn loaded(phases: &PhaseRecorder, notes: &[String], timings: LoadTimings) {
+    for note in notes {
         tracing::info!("{note}");
     }
-    let info = reranker.info();
-    if config.normalization == Some(Normalization::Mxbai)
-        && !Normalization::takes_mxbai(info.template)
-    {
-        return Err(BootError::new(format!(
-            "NORMALIZATION=mxbai is made for mxbai-rerank-v2 models only, {} is none: use sigmoid \
-             or raw",
-            info.name
-        )));
-    }
-    let timings = reranker.timings();
     phases.record("tokenizer", timings.tokenizer);
     phases.record("engine", timings.engine);
     // Beside the first request; without the thread, it is only some memory more.
     let release = std::thread::Builder::new().name("release".into());
     let _ = release.spawn(defrost_loader::release_freed_memory);
-    Ok(Box::new(reranker))
 }
 
 fn fetch_options(config: &Config) -> FetchOptions {

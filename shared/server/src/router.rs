@@ -6,20 +6,24 @@ use axum::Router;
 use axum::http::{HeaderName, HeaderValue, Method, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
+use defrost_api::EmbedRoute;
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 
 use crate::app::App;
+use crate::boot::Role;
 use crate::deadline;
 use crate::error::ApiError;
 use crate::observe::{authorize, observe};
-use crate::routes::{admin, models, probes, rerank, score};
+use crate::routes::{admin, embed, models, probes, rerank, score, tokenize};
 
-/// Every route of a rerank function; the same for HTTP, Lambda and tests.
+/// Every route of a function; the same for HTTP, Lambda and tests.
 pub fn router(app: Arc<App>) -> Router {
-    let mut router = Router::new()
-        .route("/", get(probes::root).post(rerank::rerank))
-        .route("/rerank/batch", post(rerank::batch))
-        .route("/rerank/query", post(rerank::query))
+    let mut router = match app.function.role {
+        Role::Rerank => rerank_routes(),
+        Role::Embed => embed_routes(),
+    };
+    router = router
+        .route("/", get(probes::root))
         .route("/health", get(probes::health))
         .route("/ready", get(probes::ready))
         .route("/live", get(probes::live))
@@ -29,12 +33,6 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/info", get(models::info))
         .route("/version", get(probes::version))
         .route("/metrics", get(probes::metrics));
-    for path in rerank::PATHS {
-        router = router.route(path, post(rerank::rerank));
-    }
-    for path in score::PATHS {
-        router = router.route(path, post(score::score));
-    }
     if app.config.snapshot_hooks {
         for path in admin::BEFORE_SNAPSHOT {
             router = router.route(path, post(admin::before_snapshot));
@@ -56,6 +54,27 @@ pub fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
+fn rerank_routes() -> Router<Arc<App>> {
+    let router = Router::new()
+        .route("/", post(rerank::rerank))
+        .route("/rerank/batch", post(rerank::batch))
+        .route("/rerank/query", post(rerank::query));
+    let paths = rerank::PATHS.iter();
+    let router = paths.fold(router, |router, path| router.route(path, post(rerank::rerank)));
+    score::PATHS.iter().fold(router, |router, path| router.route(path, post(score::score)))
+}
+
+fn embed_routes() -> Router<Arc<App>> {
+    let router = Router::new()
+        .route("/tokenize", post(tokenize::tokenize))
+        .route("/detokenize", post(tokenize::detokenize))
+        .route("/decode", post(tokenize::detokenize));
+    EmbedRoute::PATHS.iter().fold(router, |router, &(path, route)| {
+        let handler = move |app, id, request| embed::handle(app, id, route, request);
+        router.route(path, post(handler))
+    })
+}
+
 fn cors(origins: &[String]) -> Option<CorsLayer> {
     if origins.is_empty() {
         return None;
@@ -70,6 +89,8 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
         "x-process-time",
         "server-timing",
         "x-truncated-documents",
+        "x-truncated-inputs",
+        "x-warnings",
         "x-cache",
         "retry-after",
     ];

@@ -1,18 +1,30 @@
-//! The handlers.
+//! The handlers, and what their answers have in common.
 
 pub(crate) mod admin;
 mod body;
+pub(crate) mod embed;
 pub(crate) mod models;
 pub(crate) mod probes;
 pub(crate) mod rerank;
 pub(crate) mod score;
+pub(crate) mod tokenize;
 
-use axum::http::Uri;
-use axum::response::Response;
+use std::fmt::Write as _;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 
 use crate::app::App;
 use crate::error::ApiError;
+
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+pub(crate) const X_TRUNCATED_DOCUMENTS: HeaderName =
+    HeaderName::from_static("x-truncated-documents");
+pub(crate) const X_TRUNCATED_INPUTS: HeaderName = HeaderName::from_static("x-truncated-inputs");
+pub(crate) const X_WARNINGS: HeaderName = HeaderName::from_static("x-warnings");
 
 /// What was answered to this body on this path before, if such answers are kept; else what `answer` gives.
 async fn cached<'a, F>(
@@ -29,5 +41,29 @@ where
         return answer(body).await;
     };
     let result = answer(body.clone());
-    cache.answer(&model.info.snapshot, uri.path(), &body, result).await
+    cache.answer(model.info.snapshot(), uri.path(), &body, result).await
+}
+
+fn json(answer: &impl serde::Serialize) -> Result<Response, ApiError> {
+    let json = serde_json::to_vec(answer)
+        .map_err(|error| ApiError::internal(&format!("writing the answer: {error}")))?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
+}
+
+/// Tells how long the request took, and with the first answer how long boot took.
+fn timing(app: &App, headers: &mut HeaderMap, queue: Duration, inference: Duration) {
+    let mut timing = format!(
+        "queue;dur={:.3}, inference;dur={:.3}",
+        queue.as_secs_f64() * 1e3,
+        inference.as_secs_f64() * 1e3
+    );
+    if !app.answered.swap(true, Ordering::Relaxed) {
+        for (phase, duration) in app.phases.phases() {
+            // Writing to a String does not fail.
+            let _ = write!(timing, ", boot_{phase};dur={:.3}", duration.as_secs_f64() * 1e3);
+        }
+    }
+    if let Ok(value) = HeaderValue::from_str(&timing) {
+        headers.insert(SERVER_TIMING, value);
+    }
 }

@@ -9,11 +9,11 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use defrost_inference::{Error, ScoreRequest};
+use defrost_inference::{Error, Tokens};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::app::{App, Model, Status};
-use crate::backend::{Backend, Inputs};
+use crate::backend::Backend;
 use crate::batching::{Batching, Ended, Job, Round};
 use crate::boot::{BootError, Function};
 use crate::cache::Cache;
@@ -104,14 +104,15 @@ impl Worker {
     {
         match load(&self.config, &self.phases) {
             Ok(backend) => {
+                let backend: Arc<dyn Backend> = Arc::from(backend);
                 if !self.config.fast_boot
                     && let Err(error) = self.warm_up(&*backend, "FAST_BOOT=false")
                 {
                     self.status.send_replace(Status::Failed(error.to_string().into()));
                     return;
                 }
-                self.announce(&*backend);
-                self.serve(&*backend, jobs);
+                self.announce(&backend);
+                self.serve(&backend, jobs);
             }
             Err(error) => {
                 self.status.send_replace(Status::Failed(error.to_string().into()));
@@ -120,7 +121,7 @@ impl Worker {
     }
 
     /// Serves until every sender has gone.
-    fn serve(&self, backend: &dyn Backend, mut jobs: mpsc::UnboundedReceiver<Work>) {
+    fn serve(&self, backend: &Arc<dyn Backend>, mut jobs: mpsc::UnboundedReceiver<Work>) {
         let mut batching = Batching::new(self.config.max_batch_tokens);
         loop {
             let work = if batching.is_empty() {
@@ -135,7 +136,7 @@ impl Worker {
                     // Nobody listens any more when the snapshot was given up.
                     let _ = reply.send(self.call(backend, task));
                 }
-                None => self.ended(batching.round(backend)),
+                None => self.ended(batching.round(&**backend)),
             }
         }
     }
@@ -143,14 +144,10 @@ impl Worker {
     /// Runs one small request, so that the first client's finds pages mapped, buffers grown and
     /// threads started. A model that cannot do this cannot serve.
     fn warm_up(&self, backend: &dyn Backend, why: &str) -> Result<(), BootError> {
-        let request = ScoreRequest {
-            query: "which document is warm".into(),
-            documents: vec!["a document to warm up with".into()],
-            ..ScoreRequest::default()
-        };
         let run = || -> Result<(), Error> {
-            let prepared = backend.prepare(&Inputs::Score(Arc::new(vec![request])))?;
-            let answers = backend.run(&prepared.sequences().iter().collect::<Vec<_>>())?;
+            let prepared = backend.prepare(&backend.sample())?;
+            let sequences: Vec<&Tokens> = prepared.sequences().iter().collect();
+            let answers = backend.run(&sequences, prepared.wanted())?;
             prepared.finish(&answers).map(drop)
         };
         let run = self.phases.time("warmup", run);
@@ -158,9 +155,9 @@ impl Worker {
         run.map_err(|error| failed(&format!("the warm-up ({why})"), &error))
     }
 
-    fn call(&self, backend: &dyn Backend, task: Task) -> Result<(), BootError> {
+    fn call(&self, backend: &Arc<dyn Backend>, task: Task) -> Result<(), BootError> {
         match task {
-            Task::WarmUp => self.warm_up(backend, "before a snapshot"),
+            Task::WarmUp => self.warm_up(&**backend, "before a snapshot"),
             Task::BeforeSnapshot => backend
                 .before_snapshot()
                 .map_err(|error| failed("detaching the model before a snapshot", &error)),
@@ -175,26 +172,27 @@ impl Worker {
     }
 
     /// The model as it is at this moment.
-    fn model(&self, backend: &dyn Backend) -> Model {
-        let info = backend.info().clone();
+    fn model(&self, backend: &Arc<dyn Backend>) -> Model {
+        let info = backend.info();
         let names = match self.config.served_model_name.as_slice() {
-            [] => vec![info.name.clone()],
+            [] => vec![info.name().to_owned()],
             names => names.to_vec(),
         };
         let ready_after = self.phases.since_zero();
-        Model { info, names, ready_after, created: self.phases.unix().as_secs() }
+        let backend = Arc::clone(backend);
+        Model { info, backend, names, ready_after, created: self.phases.unix().as_secs() }
     }
 
-    fn announce(&self, backend: &dyn Backend) {
+    fn announce(&self, backend: &Arc<dyn Backend>) {
         let model = self.model(backend);
         let Model { info, ready_after, .. } = &model;
         self.metrics.ready(info, *ready_after, &self.phases.phases());
         tracing::info!(
-            model = %info.name,
-            precision = %info.precision,
-            kernel = info.kernel,
-            threads = info.threads,
-            snapshot = %info.snapshot,
+            model = %info.name(),
+            precision = %info.precision(),
+            kernel = info.kernel(),
+            threads = info.threads(),
+            snapshot = %info.snapshot(),
             "ready {:.1} ms after exec ({})",
             ready_after.as_secs_f64() * 1e3,
             self.phases.summary(),

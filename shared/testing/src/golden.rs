@@ -8,7 +8,10 @@ use serde::Deserialize;
 pub const PAIR_MODELS: [&str; 4] =
     ["bert-classifier", "xlm-roberta-classifier", "qwen2-mxbai", "qwen3-reranker"];
 /// The tiny models that embed.
-pub const EMBEDDING_MODELS: [&str; 3] = ["bert-embedding", "xlmr-embedding", "qwen3-embedding"];
+pub const EMBEDDING_MODELS: [&str; 4] =
+    ["bert-embedding", "xlmr-embedding", "xlmr-m3", "qwen3-embedding"];
+/// The one of them with sparse and `ColBERT` heads.
+pub const TOKEN_HEADS_MODEL: &str = "xlmr-m3";
 
 /// The golden file of one model.
 #[derive(Debug, Deserialize)]
@@ -73,6 +76,42 @@ impl LongPair {
     }
 }
 
+/// The embeddings.json of an embedding model, made by `scripts/golden_embeddings.py`.
+#[derive(Debug, Deserialize)]
+pub struct Embeddings {
+    /// The task of the prompt `instruct`.
+    pub task: String,
+    /// Most tokens of a text.
+    pub max_length: usize,
+    /// Length of [`EmbeddingCase::short`].
+    pub short_dimensions: usize,
+    /// Texts and their vectors.
+    pub cases: Vec<EmbeddingCase>,
+}
+
+/// One text and its vectors.
+#[derive(Debug, Deserialize)]
+pub struct EmbeddingCase {
+    /// What it is about.
+    pub name: String,
+    /// The text.
+    pub text: String,
+    /// `none`, `query`, `document` or `instruct`.
+    pub prompt: String,
+    /// What the model is run on, special tokens included.
+    pub ids: Vec<u32>,
+    /// The pooled vector, of length 1.
+    pub dense: Vec<f32>,
+    /// The same, cut first.
+    pub short: Vec<f32>,
+    /// Weights of tokens, ascending by id; empty without the head.
+    #[serde(default)]
+    pub sparse: Vec<(u32, f32)>,
+    /// Rows of the `ColBERT` head: all, or the first two and the last two; empty without the head.
+    #[serde(default)]
+    pub colbert: Vec<Vec<f32>>,
+}
+
 /// A folder of the repository.
 pub fn repository(folder: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join(folder)
@@ -88,7 +127,19 @@ pub fn checkpoint(model: &str) -> PathBuf {
 /// # Panics
 /// If the file is missing or malformed: the repository is broken then.
 pub fn read(model: &str) -> Golden {
-    let path = checkpoint(model).join("golden.json");
+    parse(model, "golden.json")
+}
+
+/// The vectors of a tiny embedding model.
+///
+/// # Panics
+/// If the file is missing or malformed: the repository is broken then.
+pub fn embeddings(model: &str) -> Embeddings {
+    parse(model, "embeddings.json")
+}
+
+fn parse<T: for<'de> Deserialize<'de>>(model: &str, name: &str) -> T {
+    let path = checkpoint(model).join(name);
     let text = std::fs::read(&path).unwrap_or_else(|err| panic!("{}: {err}", path.display()));
     serde_json::from_slice(&text).unwrap_or_else(|err| panic!("{}: {err}", path.display()))
 }

@@ -85,6 +85,7 @@ fn measure(args: &Args, scratch: &Path) -> Result<()> {
                 name: None,
                 template: None,
                 max_length: None,
+                matryoshka: None,
                 outliers: pack::OutliersArg::default(),
                 no_stored_prefix: false,
             })?;

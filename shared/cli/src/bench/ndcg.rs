@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use defrost_inference::{Reranker, RerankerOptions, RestoreOptions, restore};
+use defrost_inference::{
+    EmbedRequest, EmbedTruncation, Embedder, EmbedderOptions, Input, ModelOptions, Overflow,
+    PromptChoice, RestoreOptions, restore,
+};
 use defrost_loader::Location;
 use indicatif::ProgressBar;
 use serde::Deserialize;
@@ -68,22 +71,21 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         bail!("{}: no judged queries or no documents", args.beir.display());
     }
     let snapshot = restore(&args.model, &RestoreOptions::default())?;
-    let reranker = Reranker::load(
-        &snapshot,
-        &RerankerOptions { num_threads: args.num_threads, ..RerankerOptions::default() },
-    )?;
+    let model = ModelOptions { num_threads: args.num_threads, ..ModelOptions::default() };
+    let options = EmbedderOptions { model, ..EmbedderOptions::default() };
+    let embedder = Embedder::load(&snapshot, &options)?;
     let start = Instant::now();
     let texts: Vec<String> = corpus.iter().map(Record::whole).collect();
-    let documents = embed(&reranker, &texts, false)?;
+    let documents = embed(&embedder, &texts, PromptChoice::Document)?;
     let questions: Vec<String> = queries.iter().map(|query| query.text.clone()).collect();
-    let questions = embed(&reranker, &questions, true)?;
+    let questions = embed(&embedder, &questions, PromptChoice::Query)?;
     let mut total = 0.0;
     for (query, embedding) in queries.iter().zip(&questions) {
         total += ndcg(&judgements[&query.id], &rank(embedding, &documents, &corpus));
     }
     let score = total / queries.len() as f64;
     let seconds = start.elapsed().as_secs_f64();
-    let info = reranker.info();
+    let info = embedder.info();
     if args.json {
         let value = json!({
             "ndcg_at_10": score, "queries": queries.len(), "documents": corpus.len(),
@@ -105,11 +107,21 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn embed(reranker: &Reranker, texts: &[String], as_queries: bool) -> Result<Vec<Vec<f32>>> {
+fn embed(embedder: &Embedder, texts: &[String], prompt: PromptChoice) -> Result<Vec<Vec<f32>>> {
     let bar = ProgressBar::new(texts.len() as u64);
     let mut all = Vec::with_capacity(texts.len());
+    let truncation = EmbedTruncation { overflow: Overflow::CutEnd, limit: None };
+    let mut request = EmbedRequest {
+        prompt,
+        truncation,
+        // Ranked by cosine, whatever the model's files say.
+        normalize: Some(true),
+        ..EmbedRequest::default()
+    };
     for texts in texts.chunks(DOCUMENTS_PER_CALL) {
-        all.extend(reranker.embed(texts, as_queries, &|| false)?);
+        request.inputs = texts.iter().map(|text| Input::from(text.as_str())).collect();
+        let embedded = embedder.embed(std::slice::from_ref(&request), &|| false)?;
+        all.extend(embedded.into_iter().flatten().map(|embedding| embedding.dense));
         bar.inc(texts.len() as u64);
     }
     bar.finish_and_clear();

@@ -11,8 +11,8 @@ use super::support::{command, finish, run};
 
 /// What `main` is; revisions are hexadecimal digests.
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
-/// A model of which files in a folder are read.
-const MODEL: &str = "bert-embedding";
+/// A model of which files in a folder, and files beside the weights, are read.
+const MODEL: &str = "xlmr-m3";
 
 /// Files of a checkpoint, by path.
 fn files() -> Vec<(String, Vec<u8>)> {
@@ -117,11 +117,13 @@ fn a_model_of_the_hub_packs_as_from_disk_and_is_fetched_once() {
         fetched(&seen),
         [
             "1_Pooling/config.json",
+            "colbert_linear.pt",
             "config.json",
             "config_sentence_transformers.json",
             "model.safetensors",
             "modules.json",
             "sentence_bert_config.json",
+            "sparse_linear.pt",
             "tokenizer.json",
         ],
         "each file that pack reads, once, and no other"

@@ -136,13 +136,14 @@ impl Decoder {
         })
     }
 
-    /// Leaves the final hidden states in `buffers.x`; returns how many rows they are.
+    /// Leaves the final hidden states in `buffers.x`, those that the head reads or every row; returns how many rows they are.
     pub(super) fn run(
         &self,
         cx: Context<'_>,
         gate: &dyn Gate,
         config: &ModelConfig,
         batch: &Batch,
+        every_row: bool,
         buffers: &mut Buffers,
     ) -> Result<usize, Error> {
         let (hidden, eps) = (config.hidden, config.norm_eps);
@@ -162,7 +163,8 @@ impl Decoder {
         for (at, layer) in self.layers.iter().enumerate() {
             layer.wait(gate)?;
             layer.project(cx, config, &positions, buffers);
-            let spans = spans(batch, config.head, at + 1 == self.layers.len());
+            let narrow = !every_row && at + 1 == self.layers.len();
+            let spans = spans(batch, config.head, narrow);
             rows = layer.finish(cx, config, &spans, buffers);
         }
         self.norm.wait(gate)?;

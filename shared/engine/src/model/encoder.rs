@@ -87,13 +87,14 @@ impl Encoder {
         })
     }
 
-    /// Leaves the final hidden states in `buffers.x`; returns how many rows they are.
+    /// Leaves the final hidden states in `buffers.x`, those that the head reads or every row; returns how many rows they are.
     pub(super) fn run(
         &self,
         cx: Context<'_>,
         gate: &dyn Gate,
         config: &ModelConfig,
         batch: &Batch,
+        every_row: bool,
         buffers: &mut Buffers,
     ) -> Result<usize, Error> {
         let hidden = config.hidden;
@@ -108,7 +109,8 @@ impl Encoder {
             let qkv = buffers.qkv.slot(rows * layer.qkv.outputs());
             let x = &mut buffers.x[..rows * hidden];
             layer.qkv.run(cx, x, Activation::Identity, false, quantized, qkv);
-            let spans = spans(batch, config.head, at + 1 == self.layers.len());
+            let narrow = !every_row && at + 1 == self.layers.len();
+            let spans = spans(batch, config.head, narrow);
             rows = gather(x, hidden, &spans);
             let x = &mut x[..rows * hidden];
             let attended = buffers.attended.slot(rows * hidden);

@@ -5,18 +5,20 @@ use std::path::PathBuf;
 use defrost_testing::golden;
 
 use super::*;
+use crate::spec::checkpoint::with_token_heads;
 
 type Target = (&'static str, fn(&[u8]));
 
 const TARGETS: [Target; 3] =
     [("config", config), ("snapshot_meta", snapshot_meta), ("tokenizer", tokenizer)];
 
-const MODELS: [&str; 5] = [
+const MODELS: [&str; 6] = [
     "bert-embedding",
     "qwen2-mxbai",
     "qwen3-embedding",
     "qwen3-reranker",
     "xlm-roberta-classifier",
+    "xlmr-m3",
 ];
 
 fn corpus(target: &str) -> PathBuf {
@@ -83,6 +85,7 @@ fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
 
         let checkpoint = Checkpoint::open(&dir).unwrap();
         let options = SpecOptions { name: model.to_owned(), ..SpecOptions::default() };
+        let checkpoint = with_token_heads(&checkpoint).unwrap();
         let meta = read(&checkpoint, &options).unwrap().spec.to_meta();
         let lines: Vec<String> = meta.iter().map(|(key, value)| format!("{key}={value}")).collect();
         seeds.push(("snapshot_meta", model.to_owned(), lines.join("\n").into_bytes()));

@@ -13,11 +13,12 @@ use serde::Deserialize;
 use super::weights::Weight;
 use crate::Error;
 use crate::prompt::Prompt;
-use crate::spec::Template;
 use crate::spec::checkpoint::{
-    SpecOptions, estimated_max, max_length, named_template, pooling, required,
+    RawMatryoshka, SpecOptions, embedding, estimated_max, max_length, named_template, pooling,
+    required,
 };
 use crate::spec::meta::Meta;
+use crate::spec::{EmbeddingSpec, Template};
 use crate::tokenizer::TextTokenizer;
 
 /// Metadata key of what runs the model; the engine's snapshots do not have it.
@@ -50,6 +51,7 @@ pub(crate) struct OnnxSpec {
     pub(crate) template: Template,
     pub(crate) max_length: usize,
     pub(crate) estimated_max: f32,
+    pub(crate) embedding: Option<EmbeddingSpec>,
     pub(crate) precision: String,
     /// The output to read.
     pub(crate) output: String,
@@ -71,6 +73,8 @@ struct RawConfig {
     #[serde(alias = "n_positions")]
     max_position_embeddings: Option<usize>,
     pad_token_id: Option<u32>,
+    #[serde(flatten)]
+    matryoshka: RawMatryoshka,
 }
 
 impl OnnxSpec {
@@ -117,6 +121,12 @@ impl OnnxSpec {
         // What no start would accept is refused here already.
         Prompt::new(TextTokenizer::from_json(tokenizer)?, &template, max_length, max_positions)?;
         let hidden = raw.hidden_size.unwrap_or_default();
+        let embedding = match &template {
+            Template::Embedding { .. } => {
+                Some(embedding(checkpoint, raw.matryoshka.decide(options))?)
+            }
+            _ => None,
+        };
         Ok(Self {
             name: options.name.clone(),
             family,
@@ -128,6 +138,7 @@ impl OnnxSpec {
             template,
             max_length,
             estimated_max: estimated_max(hidden),
+            embedding,
             precision: precision(weights).to_owned(),
             output,
             alone: WHOLE_BATCH.iter().any(|kind| model.operators().contains(*kind)),
@@ -154,6 +165,9 @@ impl OnnxSpec {
         put("reranker.max_length", &self.max_length);
         put("reranker.estimated_max", &self.estimated_max);
         self.template.put_meta(&mut meta);
+        if let Some(embedding) = &self.embedding {
+            embedding.put_meta(&mut meta);
+        }
         meta
     }
 
@@ -172,6 +186,7 @@ impl OnnxSpec {
             template: meta.template()?,
             max_length: meta.parse("reranker.max_length")?,
             estimated_max: meta.parse("reranker.estimated_max")?,
+            embedding: EmbeddingSpec::from_meta(&meta)?,
             precision: meta.text("precision")?.to_owned(),
             output: meta.text("onnx.output")?.to_owned(),
             alone: meta.parse("onnx.alone")?,

@@ -4,23 +4,27 @@
 //! What would change results and is not implemented (another activation, sliding windows, scaled
 //! rotary frequencies, several labels) is refused here, at pack time.
 
+mod matryoshka;
 mod sentence_transformers;
+mod token_heads;
 
 use std::collections::BTreeSet;
 
 use defrost_engine::plan::{Group, Naming};
-use defrost_engine::{Family, Head, ModelConfig};
+use defrost_engine::{Family, Head, ModelConfig, TokenHeads};
 use defrost_loader::Checkpoint;
 use serde::Deserialize;
 
-pub(crate) use sentence_transformers::{named_template, pooling};
+pub(crate) use matryoshka::RawMatryoshka;
+pub(crate) use sentence_transformers::{embedding, named_template, pooling};
+pub(crate) use token_heads::with_token_heads;
 
-use super::{ModelSpec, Template};
+use super::{Matryoshka, ModelSpec, Template};
 use crate::Error;
 use crate::prompt::Prompt;
 use crate::tokenizer::TextTokenizer;
 
-/// Default length of cross-encoder pairs: what FlagEmbedding and sentence-transformers use.
+/// Default length of cross-encoder pairs: what `FlagEmbedding` and sentence-transformers use.
 const PAIR_MAX_LENGTH: usize = 512;
 /// Default length of prompts of the Qwen rerankers and embedders, from their model cards.
 const PROMPT_MAX_LENGTH: usize = 8192;
@@ -51,6 +55,8 @@ struct RawConfig {
     attention_bias: Option<bool>,
     is_decoder: Option<bool>,
     pad_token_id: Option<u32>,
+    #[serde(flatten)]
+    matryoshka: RawMatryoshka,
 }
 
 #[derive(Debug, Deserialize)]
@@ -74,6 +80,8 @@ pub struct SpecOptions {
     pub template: Option<String>,
     /// Default length instead of the model's own.
     pub max_length: Option<usize>,
+    /// To what embeddings may be cut, instead of what the files or the name say.
+    pub matryoshka: Option<Matryoshka>,
 }
 
 /// A checkpoint's specification and the names its tensors go by.
@@ -111,7 +119,10 @@ pub(crate) fn read(
     let template = template(checkpoint, &raw, family, pooling, options)?;
     let prefix = prefix(checkpoint, family)?;
     let head = head(&template, pooling, family);
-    let config = dimensions(&raw, family, head)?;
+    let mut config = dimensions(&raw, family, head)?;
+    if head.is_pooling() {
+        config.token_heads = token_heads::token_heads(checkpoint, config.hidden)?;
+    }
     config.validate()?;
     check_labels(checkpoint, family, head)?;
     let no_yes = match template.no_yes() {
@@ -141,6 +152,13 @@ pub(crate) fn read(
         format!("{prefix}embed_tokens.weight")
     };
     let max_length = max_length(checkpoint, config.max_positions, &template, options)?;
+    let mut spec = match &template {
+        Template::Embedding { .. } => Some(embedding(checkpoint, raw.matryoshka.decide(options))?),
+        _ => None,
+    };
+    if let Some(spec) = spec.as_mut().filter(|_| config.token_heads.sparse) {
+        spec.weightless = token_heads::weightless(&config, &text_tokenizer, &tokenizer)?;
+    }
     // What no start would accept is refused here already.
     let prompt = Prompt::new(text_tokenizer, &template, max_length, config.max_positions)?;
     let beginning = if config.shares_prefixes() { prompt.beginning()? } else { Vec::new() };
@@ -151,6 +169,7 @@ pub(crate) fn read(
         stored_prefix: Vec::new(),
         template,
         max_length,
+        embedding: spec,
     };
     Ok(FromCheckpoint { spec, beginning, naming: Naming { prefix, lm_head, no_yes }, tokenizer })
 }
@@ -218,6 +237,7 @@ fn dimensions(raw: &RawConfig, family: Family, head: Head) -> Result<ModelConfig
     Ok(ModelConfig {
         family,
         head,
+        token_heads: TokenHeads::default(),
         hidden,
         layers: need("num_hidden_layers", raw.num_hidden_layers)?,
         heads,

@@ -5,11 +5,15 @@ use std::fmt::Display;
 use std::path::Path;
 use std::str::FromStr;
 
-use defrost_engine::{Family, Head, ModelConfig};
+use defrost_engine::{Family, Head, ModelConfig, TokenHeads};
 use defrost_loader::Snapshot;
 
-use super::{ModelSpec, Template};
+use super::{EmbeddingSpec, ModelSpec, Template};
 use crate::Error;
+
+/// Metadata keys of the heads that answer for every token; absent where the model has none.
+const SPARSE: &str = "model.sparse";
+const COLBERT: &str = "model.colbert";
 
 impl ModelSpec {
     /// The metadata strings of this model.
@@ -40,7 +44,17 @@ impl ModelSpec {
         }
         put("reranker.max_length", &self.max_length);
         put("reranker.estimated_max", &self.estimated_max);
+        // Snapshots of models without such heads stay as they were.
+        if config.token_heads.sparse {
+            put(SPARSE, &true);
+        }
+        if config.token_heads.colbert > 0 {
+            put(COLBERT, &config.token_heads.colbert);
+        }
         self.template.put_meta(&mut meta);
+        if let Some(embedding) = &self.embedding {
+            embedding.put_meta(&mut meta);
+        }
         meta
     }
 
@@ -56,6 +70,10 @@ impl ModelSpec {
         let config = ModelConfig {
             family: meta.named("model.family", Family::by_name)?,
             head: meta.named("model.head", Head::by_name)?,
+            token_heads: TokenHeads {
+                sparse: meta.parse_or(SPARSE, false)?,
+                colbert: meta.parse_or(COLBERT, 0)?,
+            },
             hidden: meta.parse("model.hidden")?,
             layers: meta.parse("model.layers")?,
             heads: meta.parse("model.heads")?,
@@ -79,6 +97,7 @@ impl ModelSpec {
             template,
             max_length: meta.parse("reranker.max_length")?,
             estimated_max: meta.parse("reranker.estimated_max")?,
+            embedding: EmbeddingSpec::from_meta(&meta)?,
         })
     }
 }
@@ -126,6 +145,11 @@ impl<'a> Meta<'a> {
     pub(crate) fn parse<T: FromStr>(&self, key: &str) -> Result<T, Error> {
         let text = self.text(key)?;
         text.parse().map_err(|_| self.unknown(key, text))
+    }
+
+    /// As [`Meta::parse`], for keys that may be absent.
+    pub(crate) fn parse_or<T: FromStr>(&self, key: &str, absent: T) -> Result<T, Error> {
+        if (self.get)(key).is_none() { Ok(absent) } else { self.parse(key) }
     }
 
     pub(crate) fn named<T>(

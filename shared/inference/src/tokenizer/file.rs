@@ -3,8 +3,8 @@
 //! The `tokenizers` crate panics on some files where it should refuse them: on a decoder that is not well formed, on a
 //! `precompiled_charsmap` that is no table, on merges that give no word; a wrong table or template it even accepts,
 //! to fail at the first text. A panic ends a function at once, without the line that says what is wrong. So the
-//! file is taken apart here: the decoder, which nothing needs, is passed over, tables are checked by
-//! [`charsmap`](super::charsmap), merges by [`model`](super::model), templates by
+//! file is taken apart here: the decoder, which only [`vocabulary`](super::vocabulary) needs, is passed over, tables are
+//! checked by [`charsmap`](super::charsmap), merges by [`model`](super::model), templates by
 //! [`template`](super::template), and only the rest is left to the crate.
 
 use serde::Deserialize;

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use defrost_inference::{
-    Outliers, PackOptions, Precision, Reranker, RerankerOptions, RestoreOptions, SpecOptions, isa,
-    pack, restore,
+    EmbedRequest, Embedder, EmbedderOptions, Embedding, Input, Outliers, PackOptions, Precision,
+    Reranker, RerankerOptions, RestoreOptions, SpecOptions, isa, pack, restore,
 };
 use defrost_loader::Checkpoint;
 
@@ -48,4 +48,23 @@ pub(crate) fn reranker(
     pack_to(checkpoint, precision, isa::NATIVE, &path);
     let snapshot = restore(&path.as_path().into(), &RestoreOptions::default()).unwrap();
     Reranker::load(&snapshot, options).unwrap()
+}
+
+/// An embedder, as [`reranker`].
+pub(crate) fn embedder(
+    checkpoint: &Path,
+    precision: Precision,
+    options: &EmbedderOptions,
+) -> Embedder {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tiny.snap");
+    pack_to(checkpoint, precision, isa::NATIVE, &path);
+    let snapshot = restore(&path.as_path().into(), &RestoreOptions::default()).unwrap();
+    Embedder::load(&snapshot, options).unwrap()
+}
+
+/// What comes of one input alone; the request's own inputs do not matter.
+pub(crate) fn embed_one(embedder: &Embedder, input: Input, request: &EmbedRequest) -> Embedding {
+    let request = EmbedRequest { inputs: vec![input], ..request.clone() };
+    embedder.embed(&[request], &|| false).unwrap().remove(0).remove(0)
 }

@@ -6,10 +6,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Command};
+use defrost_api::EmbedLimits;
 use defrost_inference::{BackendKind, Normalization};
 use defrost_loader::VerifyMode;
 
-use super::{Action, Config, ConfigError, KeptAnswers, LogFormat, ReturnData, SETTINGS, Setting};
+use super::{
+    Action, Config, ConfigError, EmbedSettings, KeptAnswers, LogFormat, ReturnData, SETTINGS,
+    Setting,
+};
 use crate::boot::Function;
 
 /// Variables with this prefix are ours alone, so an unknown one is a misspelt setting.
@@ -160,7 +164,8 @@ impl Reader<'_> {
             max_batch_tokens: self.number("MAX_BATCH_TOKENS", 1, usize::MAX).unwrap_or_default(),
             max_documents: self.number("MAX_DOCUMENTS", 1, usize::MAX).unwrap_or_default(),
             max_pairs: self.number("MAX_PAIRS", 1, usize::MAX).unwrap_or_default(),
-            max_text_chars: self.number("MAX_TEXT_CHARS", 1, usize::MAX).unwrap_or_default(),
+            max_text_chars: self.number("MAX_TEXT_CHARS", 1, usize::MAX),
+            embed: self.embed(),
             max_body_bytes: self.number("MAX_BODY_BYTES", 1, usize::MAX).unwrap_or_default(),
             // The bound of tokio's channel.
             max_queue: self.number("MAX_QUEUE", 1, usize::MAX >> 3).unwrap_or_default(),
@@ -209,6 +214,13 @@ impl Reader<'_> {
                 .unwrap_or(LogFormat::Text),
             effective: Vec::new(),
         };
+        self.check(&mut config);
+        config.effective = std::mem::take(&mut self.effective);
+        config
+    }
+
+    /// What no setting says alone.
+    fn check(&mut self, config: &mut Config) {
         let is_built_in = match config.backend {
             Some(BackendKind::Candle) => false,
             Some(BackendKind::Ort) => cfg!(feature = "ort"),
@@ -220,6 +232,9 @@ impl Reader<'_> {
                 backend.name(),
                 if cfg!(feature = "ort") { "engine and ort" } else { "engine only" }
             ));
+        }
+        if let Some(most) = config.max_text_chars {
+            config.embed.limits.max_text_chars = most;
         }
         if config.cors_origins == ["none"] {
             config.cors_origins.clear();
@@ -237,8 +252,21 @@ impl Reader<'_> {
         if config.model.is_empty() {
             self.errors.push("MODEL: not set; name the snapshot to serve".to_owned());
         }
-        config.effective = std::mem::take(&mut self.effective);
-        config
+    }
+
+    fn embed(&mut self) -> EmbedSettings {
+        let usual = EmbedLimits::default();
+        let mut most = |name| self.number(name, 1, usize::MAX).unwrap_or_default();
+        let limits = EmbedLimits {
+            max_inputs: most("MAX_INPUTS"),
+            max_texts: most("MAX_TEXTS"),
+            max_batch: most("MAX_BATCH"),
+            max_text_length: most("MAX_TEXT_LENGTH"),
+            allow_empty_input: self.flag("ALLOW_EMPTY_INPUT"),
+            ..usual
+        };
+        let auto_truncate = self.flag("AUTO_TRUNCATE");
+        EmbedSettings { limits, auto_truncate, allow_non_mrl: self.flag("ALLOW_NON_MRL") }
     }
 
     fn answers(&mut self) -> Option<KeptAnswers> {

@@ -45,6 +45,7 @@ const fn setting(
 ///
 /// Defaults that are numbers: `MAX_BATCH_TOKENS` is four 512-token pairs, enough rows to fill the
 /// int8 kernels while the activations stay in the cache. `MAX_DOCUMENTS` is what Voyage allows.
+/// `MAX_INPUTS` is what OpenAI allows, `MAX_TEXTS` and `MAX_BATCH` what the services of these shapes do.
 /// `MAX_BODY_BYTES` holds 1,000 documents of 10,000 characters. `MAX_QUEUE` times the time of a
 /// typical request (0.5 s) is about the minute after which clients give up. The answers' cache has
 /// the numbers of the service whose names it uses. `BOOT_TIMEOUT` covers
@@ -102,7 +103,37 @@ pub const SETTINGS: &[Setting] = &[
         "100",
         "most pairs or passages on /rerank/batch and /rerank/query",
     ),
-    setting("MAX_TEXT_CHARS", "NUMBER", "10000", "most characters of a text in the BAAI shapes"),
+    setting(
+        "MAX_TEXT_CHARS",
+        "NUMBER",
+        "",
+        "most characters of a text in the BAAI shapes; default: 10000 to rerank, 50000 to embed",
+    ),
+    setting("MAX_INPUTS", "NUMBER", "2048", "embed: most inputs of one request"),
+    setting("MAX_TEXTS", "NUMBER", "100", "embed: most texts in the BAAI shape"),
+    Setting {
+        aliases: &["MAX_BATCH_SIZE"],
+        ..setting("MAX_BATCH", "NUMBER", "1024", "embed: most texts on /embed_batch")
+    },
+    setting(
+        "MAX_TEXT_LENGTH",
+        "TOKENS",
+        "8192",
+        "embed: most tokens of a text in the MLX shapes, let through as ten times as many characters",
+    ),
+    setting(
+        "AUTO_TRUNCATE",
+        "BOOL",
+        "false",
+        "embed: cut over-long inputs when a request does not say; false: refuse them",
+    ),
+    setting("ALLOW_EMPTY_INPUT", "BOOL", "false", "embed: empty texts have a vector too"),
+    setting(
+        "ALLOW_NON_MRL",
+        "BOOL",
+        "false",
+        "embed: shorten vectors also of models that are not trained for it",
+    ),
     setting("MAX_BODY_BYTES", "BYTES", "10485760", "most bytes of a request body"),
     setting("MAX_QUEUE", "NUMBER", "128", "most requests waiting, during boot and after"),
     setting("BOOT_TIMEOUT", "SECONDS", "120", "how long a request waits for the model to load"),

@@ -7,16 +7,48 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use defrost_api::EmbedRoute;
 use serde_json::{Map, Value, json};
 
 use super::{rerank, score};
 use crate::app::App;
+use crate::boot::Role;
 use crate::error::ApiError;
+use crate::info::Info;
 use crate::metrics;
+
+/// Endpoints of every function.
+const PROBES: [(&str, &str); 7] = [
+    ("health", "/health"),
+    ("ready", "/ready"),
+    ("live", "/live"),
+    ("models", "/v1/models"),
+    ("info", "/info"),
+    ("version", "/version"),
+    ("metrics", "/metrics"),
+];
 
 pub(crate) async fn root(State(app): State<Arc<App>>) -> Json<Value> {
     let model = app.ready_model();
-    let backend = model.as_ref().map_or(app.function.backend, |model| model.info.backend.name());
+    let backend = model.as_ref().map_or(app.function.backend, |model| model.info.backend().name());
+    let mut endpoints = match app.function.role {
+        Role::Rerank => json!({
+            "rerank": rerank::PATHS,
+            "rerank_batch": "/rerank/batch",
+            "rerank_query": "/rerank/query",
+            "score": score::PATHS,
+        }),
+        Role::Embed => json!({
+            "embed": EmbedRoute::PATHS.map(|(path, _)| path),
+            "tokenize": "/tokenize",
+            "detokenize": ["/detokenize", "/decode"],
+        }),
+    };
+    if let Some(endpoints) = endpoints.as_object_mut() {
+        for (name, path) in PROBES {
+            endpoints.insert(name.to_owned(), path.into());
+        }
+    }
     Json(json!({
         "service": app.function.name,
         "description": app.function.about,
@@ -24,19 +56,7 @@ pub(crate) async fn root(State(app): State<Arc<App>>) -> Json<Value> {
         "version": app.function.version,
         "backend": backend,
         "status": app.state_word(),
-        "endpoints": {
-            "rerank": rerank::PATHS,
-            "rerank_batch": "/rerank/batch",
-            "rerank_query": "/rerank/query",
-            "score": score::PATHS,
-            "health": "/health",
-            "ready": "/ready",
-            "live": "/live",
-            "models": "/v1/models",
-            "info": "/info",
-            "version": "/version",
-            "metrics": "/metrics",
-        },
+        "endpoints": endpoints,
     }))
 }
 
@@ -58,8 +78,8 @@ pub(crate) async fn health(State(app): State<Arc<App>>) -> Response {
         "model_name": model.as_ref().map(|model| model.name_for(None)),
         "device": "cpu",
         "version": app.function.version,
-        "embedding_dim": info.map(|info| info.hidden),
-        "dimensions": info.map(|info| info.hidden),
+        "embedding_dim": info.map(Info::hidden),
+        "dimensions": info.map(Info::hidden),
         "memory_usage_mb": resident_mb(),
         "uptime_seconds": app.phases.since_zero().as_secs_f64(),
         "timestamp": unix,

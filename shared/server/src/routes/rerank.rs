@@ -1,36 +1,32 @@
 //! The rerank routes: read, check, score, answer.
 
-use std::fmt::Write as _;
 use std::mem::take;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Extension;
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::HeaderValue;
+use axum::response::Response;
 use bytes::Bytes;
 use defrost_api::{
     Facts, Invalid, Limits, RerankBody, RerankRequest, Route, Scored, Shape, Work, answer,
 };
-use defrost_inference::{Error, Normalization, Score, ScoreRequest, Truncation};
+use defrost_inference::{Error, ModelInfo, Normalization, Score, ScoreRequest, Truncation};
 
-use super::body;
-use crate::app::{App, Model};
+use super::{X_TRUNCATED_DOCUMENTS, body};
+use crate::app::App;
 use crate::backend::{Inputs, Outputs};
 use crate::batching::Outcome;
 use crate::config::ReturnData;
 use crate::error::ApiError;
+use crate::info::Info;
 use crate::observe::Cost;
 use crate::request_id::RequestId;
 
 /// One handler under every name that clients use.
 pub(crate) const PATHS: [&str; 6] =
     ["/v1/rerank", "/rerank", "/v2/rerank", "/reranking", "/v1/reranking", "/invocations"];
-
-const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
-const X_TRUNCATED_DOCUMENTS: HeaderName = HeaderName::from_static("x-truncated-documents");
 
 pub(super) type Reply = Result<Response, ApiError>;
 
@@ -71,10 +67,11 @@ async fn answer_to(app: &App, id: &RequestId, route: Route, bytes: Bytes) -> Rep
 }
 
 pub(super) fn limits(app: &App) -> Limits {
+    let usual = Limits::default();
     Limits {
         max_documents: app.config.max_documents,
         max_pairs: app.config.max_pairs,
-        max_text_chars: app.config.max_text_chars,
+        max_text_chars: app.config.max_text_chars.unwrap_or(usual.max_text_chars),
     }
 }
 
@@ -86,21 +83,19 @@ pub(super) async fn respond(app: &App, id: &RequestId, request: RerankRequest) -
 
 async fn score(app: &App, id: &RequestId, mut request: RerankRequest) -> Reply {
     let model = app.model().await?;
-    if app.config.strict_model
-        && let Some(asked) = &request.model
-        && !model.names.contains(asked)
-    {
-        return Err(ApiError::model_not_found(asked, &model.names));
-    }
-    let normalization = normalization(app, &model, &request)?;
-    if request.instruction.is_some() && !model.info.takes_instruction {
+    model.refuse_others(app, request.model.as_deref())?;
+    let Info::Reranker(info) = &model.info else {
+        return Err(ApiError::internal("the function reranks and its model does not"));
+    };
+    let normalization = normalization(app, info, &request)?;
+    if request.instruction.is_some() && !info.takes_instruction {
         request.warnings.push("instruction is ignored: this model takes none".to_owned());
     }
     let count = request.document_count();
     let (positions, texts) = to_texts(&mut request);
     let outcome = app.run(Inputs::Score(Arc::clone(&texts))).await?;
     let Outcome { result, queue, inference } = outcome;
-    let Outputs::Scores(scores) = result.map_err(|error| match *error {
+    let outputs = result.map_err(|error| match *error {
         // The backend counts within a query's documents, the client within its request.
         Error::NonFinite { request, index } => {
             let place = positions.get(request).and_then(|group| group.get(index));
@@ -108,7 +103,10 @@ async fn score(app: &App, id: &RequestId, mut request: RerankRequest) -> Reply {
         }
         ref other => other.into(),
     })?;
-    let scored = in_request_order(&scores, &positions, count, normalization, &model)?;
+    let Outputs::Scores(scores) = outputs else {
+        return Err(ApiError::internal("the backend returned something else than scores"));
+    };
+    let scored = in_request_order(&scores, &positions, count, normalization, info)?;
     let mut documents = vec![""; count];
     for (text, position) in
         texts.iter().flat_map(|one| &one.documents).zip(positions.iter().flatten())
@@ -122,7 +120,7 @@ async fn score(app: &App, id: &RequestId, mut request: RerankRequest) -> Reply {
         id: &format!("{kind}-{}", id.0),
         created: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         model: model.name_for(request.model.as_deref()),
-        score_type: normalization.score_type(model.info.kind),
+        score_type: normalization.score_type(info.kind),
         normalized: normalization != Normalization::Raw,
         default_top_n: app.config.default_top_n,
         always_data: app.config.return_data == ReturnData::Always,
@@ -131,29 +129,13 @@ async fn score(app: &App, id: &RequestId, mut request: RerankRequest) -> Reply {
             documents.first().map_or(0, |text| text.chars().count()),
         ),
     };
-    let json = serde_json::to_vec(&answer(&request, &scored, &documents, &facts))
-        .map_err(|error| ApiError::internal(&format!("writing the answer: {error}")))?;
-    let mut response = ([(header::CONTENT_TYPE, "application/json")], json).into_response();
+    let mut response = super::json(&answer(&request, &scored, &documents, &facts))?;
     let tokens = scored.iter().map(|one| one.tokens).sum();
     response.extensions_mut().insert(Cost { items: count, tokens, queue, inference });
-    let headers = response.headers_mut();
-    let mut timing = format!(
-        "queue;dur={:.3}, inference;dur={:.3}",
-        queue.as_secs_f64() * 1e3,
-        inference.as_secs_f64() * 1e3
-    );
-    if !app.answered.swap(true, Ordering::Relaxed) {
-        for (phase, duration) in app.phases.phases() {
-            // Writing to a String does not fail.
-            let _ = write!(timing, ", boot_{phase};dur={:.3}", duration.as_secs_f64() * 1e3);
-        }
-    }
-    if let Ok(value) = HeaderValue::from_str(&timing) {
-        headers.insert(SERVER_TIMING, value);
-    }
+    super::timing(app, response.headers_mut(), queue, inference);
     let truncated = scored.iter().filter(|one| one.truncated).count();
     if truncated > 0 {
-        headers.insert(X_TRUNCATED_DOCUMENTS, HeaderValue::from(truncated));
+        response.headers_mut().insert(X_TRUNCATED_DOCUMENTS, HeaderValue::from(truncated));
     }
     Ok(response)
 }
@@ -185,24 +167,22 @@ fn to_texts(request: &mut RerankRequest) -> (Vec<Vec<usize>>, Arc<Vec<ScoreReque
 
 fn normalization(
     app: &App,
-    model: &Model,
+    info: &ModelInfo,
     request: &RerankRequest,
 ) -> Result<Normalization, ApiError> {
     use defrost_api::Normalization as Asked;
-    let default = app.config.normalization.unwrap_or(model.info.default_normalization);
+    let default = app.config.normalization.unwrap_or(info.default_normalization);
     Ok(match request.normalization {
         Some(Asked::Normalized) if default == Normalization::Raw => Normalization::Sigmoid,
         None | Some(Asked::Normalized) => default,
         Some(Asked::Sigmoid) => Normalization::Sigmoid,
         Some(Asked::Raw) => Normalization::Raw,
-        Some(Asked::Mxbai) if Normalization::takes_mxbai(model.info.template) => {
-            Normalization::Mxbai
-        }
+        Some(Asked::Mxbai) if Normalization::takes_mxbai(info.template) => Normalization::Mxbai,
         Some(Asked::Mxbai) => {
             let message = format!(
                 "normalization: mxbai is made for mxbai-rerank-v2 models only, {} is none; use \
                  sigmoid or raw",
-                model.info.name
+                info.name
             );
             return Err(Invalid::new("normalization", message).into());
         }
@@ -214,7 +194,7 @@ fn in_request_order(
     positions: &[Vec<usize>],
     count: usize,
     normalization: Normalization,
-    model: &Model,
+    info: &ModelInfo,
 ) -> Result<Vec<Scored>, ApiError> {
     let lengths_match = scores.len() == positions.len()
         && scores.iter().zip(positions).all(|(s, p)| s.len() == p.len());
@@ -223,7 +203,7 @@ fn in_request_order(
     }
     let mut scored = vec![Scored::default(); count];
     for (score, &position) in scores.iter().flatten().zip(positions.iter().flatten()) {
-        let value = normalization.apply(model.info.kind, score.raw, model.info.estimated_max);
+        let value = normalization.apply(info.kind, score.raw, info.estimated_max);
         if !value.is_finite() {
             return Err(ApiError::non_finite(position));
         }

@@ -8,19 +8,24 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use defrost_inference::{
-    BackendKind, Error, Grouping, ModelInfo, Normalization, Prepared, RerankerKind, Score,
-    ScoreRequest, Tokens,
+    Answers, BackendKind, Error, Grouping, ModelInfo, Normalization, Prepared, RerankerKind, Score,
+    ScoreRequest, Tokens, Wanted,
 };
 use defrost_server::{
-    Action, App, Backend, BootError, Config, ConfigError, Function, Inputs, Outputs, PhaseRecorder,
-    router, start,
+    Action, App, Backend, BootError, Config, ConfigError, Function, Info, Inputs, Outputs,
+    PhaseRecorder, Role, router, start,
 };
 use http_body_util::BodyExt as _;
 use serde_json::Value;
 use tower::ServiceExt as _;
 
-pub(crate) const FUNCTION: Function =
-    Function { name: "toy", version: "1.2.3", about: "a toy", backend: "engine" };
+pub(crate) const FUNCTION: Function = Function {
+    name: "toy",
+    version: "1.2.3",
+    about: "a toy",
+    role: Role::Rerank,
+    backend: "engine",
+};
 
 /// Longest pair in words; longer ones count as truncated.
 const MAX_WORDS: usize = 8;
@@ -73,12 +78,14 @@ impl Toy {
 }
 
 impl Backend for Toy {
-    fn info(&self) -> &ModelInfo {
-        &self.info
+    fn info(&self) -> Info {
+        Info::Reranker(self.info.clone())
     }
 
     fn prepare(&self, inputs: &Inputs) -> Result<Prepared<Outputs>, Error> {
-        let Inputs::Score(requests) = inputs;
+        let Inputs::Score(requests) = inputs else {
+            return Err(Error::Model("a toy embeds nothing".into()));
+        };
         let mut sequences = Vec::new();
         let mut unscored = Vec::new();
         for request in &**requests {
@@ -89,17 +96,18 @@ impl Backend for Toy {
             }
             unscored.push(scores);
         }
-        Ok(Prepared::new(sequences, Grouping::AsTheyCome, move |answers| {
+        Ok(Prepared::new(sequences, Grouping::AsTheyCome, Wanted::default(), move |answers| {
             let mut answers = answers.iter();
             for score in unscored.iter_mut().flatten() {
-                score.raw += answers.next().map_or(f32::NAN, |answer| answer[0]);
+                score.raw +=
+                    answers.next().and_then(|one| *one).map_or(f32::NAN, |one| one.pooled[0]);
             }
             Ok(Outputs::Scores(unscored))
         }))
     }
 
     /// Words in common, less one.
-    fn run(&self, sequences: &[&Tokens]) -> Result<Vec<Vec<f32>>, Error> {
+    fn run(&self, sequences: &[&Tokens], _: Wanted) -> Result<Vec<Answers>, Error> {
         (self.hook)()?;
         let score = |tokens: &&Tokens| {
             let end = tokens.ids.iter().position(|&id| id == END).unwrap_or_default();
@@ -107,9 +115,14 @@ impl Backend for Toy {
             let common = query.iter().filter(|word| document.contains(word)).count();
             #[allow(clippy::cast_precision_loss, reason = "a handful of words")]
             let score = common as f32 - 1.0;
-            vec![score]
+            Answers { pooled: vec![score], ..Answers::default() }
         };
         Ok(sequences.iter().map(score).collect())
+    }
+
+    fn sample(&self) -> Inputs {
+        let documents = vec!["a".into()];
+        Inputs::Score(Arc::new(vec![ScoreRequest { documents, ..ScoreRequest::default() }]))
     }
 
     fn before_snapshot(&self) -> Result<(), Error> {

@@ -1,4 +1,5 @@
-//! A function as a process: packed models, the binary, its port, its end.
+//! A function as a process: packed models, the binary, its port, its end. Included by the tests of each function, which
+//! alone know where its binary is.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -27,8 +28,8 @@ pub(crate) fn snapshot(dir: &Path, model: &str, precision: Precision) -> PathBuf
 }
 
 /// The binary with this model, on a free port, in an empty environment.
-pub(crate) fn command(model: impl AsRef<OsStr>) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rerank-cpu-int8"));
+pub(crate) fn function(binary: &str, model: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(binary);
     command.env_clear().env("MODEL", model).env("PORT", "0");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
@@ -85,8 +86,9 @@ impl Drop for Running {
 pub(crate) fn fails(command: &mut Command) -> (Option<i32>, String) {
     let Output { status, stderr, .. } = command.output().unwrap();
     let stderr = String::from_utf8(stderr).unwrap();
+    let name = Path::new(command.get_program()).file_name().unwrap().to_str().unwrap();
     let errors: Vec<&str> =
-        stderr.lines().filter(|line| line.starts_with("rerank-cpu-int8: ")).collect();
+        stderr.lines().filter(|line| line.starts_with(&format!("{name}: "))).collect();
     assert_eq!(errors.len(), 1, "one clear line: {stderr}");
     (status.code(), errors[0].to_owned())
 }

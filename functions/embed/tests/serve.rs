@@ -1,0 +1,205 @@
+//! The binary as its users run it: a process, a snapshot, a socket, and the shapes of six services.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
+#[path = "../../../shared/testing/support/running.rs"]
+mod running;
+
+use std::path::Path;
+
+use defrost_inference::Precision;
+use defrost_testing::golden::{self, EMBEDDING_MODELS, EmbeddingCase, TOKEN_HEADS_MODEL};
+use serde_json::{Value, json};
+
+use running::{Running, fails, function, snapshot};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_embed");
+
+fn start(dir: &Path, model: &str, settings: &[(&str, &str)]) -> Running {
+    let mut command = function(BINARY, snapshot(dir, model, Precision::F32));
+    command.env("MAX_LENGTH", golden::embeddings(model).max_length.to_string());
+    command.envs(settings.iter().copied());
+    Running::start(command)
+}
+
+fn ask(function: &Running, path: &str, body: &Value) -> Value {
+    let (status, answer) = function.ask("POST", path, &body.to_string());
+    assert_eq!(status, 200, "{path} {body}: {answer}");
+    answer
+}
+
+fn vector(value: &Value) -> Vec<f32> {
+    serde_json::from_value(value.clone()).unwrap()
+}
+
+#[track_caller]
+fn near(found: &[f32], expected: &[f32], what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(worst <= 1e-4, "{what}: {worst}");
+}
+
+/// The body, asking for the case's prompt.
+fn with_prompt(case: &EmbeddingCase, task: &str, mut body: Value) -> Value {
+    match case.prompt.as_str() {
+        "query" | "document" => body["input_type"] = case.prompt.clone().into(),
+        "instruct" => body["instruction"] = task.into(),
+        _ => body["prompt"] = "".into(),
+    }
+    body
+}
+
+/// C12 to C16, D20, N1: dense, shortened, sparse and `ColBERT` vectors are those of `transformers` and `FlagEmbedding`.
+#[test]
+fn vectors_over_http_are_those_of_transformers() {
+    for model in EMBEDDING_MODELS {
+        let dir = tempfile::tempdir().unwrap();
+        let settings =
+            [("ALLOW_EMPTY_INPUT", "true"), ("AUTO_TRUNCATE", "true"), ("ALLOW_NON_MRL", "true")];
+        let function = start(dir.path(), model, &settings);
+        let golden = golden::embeddings(model);
+        for case in &golden.cases {
+            let what = format!("{model} {}", case.name);
+            let body = with_prompt(case, &golden.task, json!({"input": case.text, "model": "any"}));
+            let answer = ask(&function, "/v1/embeddings", &body);
+            near(&vector(&answer["data"][0]["embedding"]), &case.dense, &what);
+            assert_eq!(answer["usage"]["prompt_tokens"], case.ids.len(), "{what}");
+            let mut short = body.clone();
+            short["dimensions"] = golden.short_dimensions.into();
+            let answer = ask(&function, "/v1/embeddings", &short);
+            near(&vector(&answer["data"][0]["embedding"]), &case.short, &what);
+            if model == TOKEN_HEADS_MODEL {
+                let mut all = body.clone();
+                all["embedding_type"] = json!(["dense", "sparse", "colbert"]);
+                let answer = ask(&function, "/v1/embeddings", &all);
+                let one = &answer["data"][0];
+                near(&vector(&one["embedding"]), &case.dense, &what);
+                for (id, weight) in &case.sparse {
+                    let found = one["sparse_embedding"][id.to_string()].as_f64().unwrap();
+                    assert!((found - f64::from(*weight)).abs() < 1e-4, "{what} {id}");
+                }
+                assert_eq!(one["sparse_embedding"].as_object().unwrap().len(), case.sparse.len());
+                let rows = one["colbert_embedding"].as_array().unwrap();
+                assert_eq!(rows.len(), case.ids.len() - 1, "{what}");
+                for (row, expected) in rows.iter().zip(case.colbert.iter().take(2)) {
+                    near(&vector(row), expected, &what);
+                }
+            }
+        }
+    }
+}
+
+/// B22, D2, D3, C5 and TEI's and Cohere's routes: one vector, whichever shape asks for it.
+#[test]
+fn every_shape_holds_the_same_vector() {
+    let dir = tempfile::tempdir().unwrap();
+    let function = start(dir.path(), TOKEN_HEADS_MODEL, &[]);
+    let text = "Harper Lee wrote it.";
+    let reference = ask(&function, "/v1/embeddings", &json!({"input": text, "model": "m"}));
+    let expected = vector(&reference["data"][0]["embedding"]);
+    let cohere = json!({"texts": [text], "input_type": "search_document", "model": "m"});
+    let mut by_type = cohere.clone();
+    by_type["embedding_types"] = json!(["float", "int8"]);
+    for (path, body, place) in [
+        ("/embeddings", json!({"input": [text]}), "/data/0/embedding"),
+        ("/invocations", json!({"input": [text]}), "/data/0/embedding"),
+        ("/", json!({"inputs": text}), "/0"),
+        ("/embed", json!({"inputs": [text]}), "/0"),
+        ("/embed", json!({"texts": [text]}), "/embeddings/0"),
+        ("/embed", json!({"text": text}), "/embedding"),
+        ("/embed_batch", json!({"texts": [text]}), "/embeddings/0"),
+        ("/v1/embed", cohere, "/embeddings/0"),
+        ("/v2/embed", by_type, "/embeddings/float/0"),
+    ] {
+        let answer = ask(&function, path, &body);
+        let found = answer.pointer(place).unwrap_or_else(|| panic!("no {place} in {answer}"));
+        assert_eq!(vector(found), expected, "{path} {body}");
+    }
+    let batch = ask(&function, "/embed_batch", &json!({"texts": [text, "other"]}));
+    assert_eq!((&batch["count"], &batch["dim"]), (&json!(2), &json!(expected.len())));
+    let all = ask(&function, "/embed_all", &json!({"inputs": text}));
+    let tokens = ask(&function, "/tokenize", &json!({"inputs": text}));
+    assert_eq!(all[0].as_array().unwrap().len(), tokens[0].as_array().unwrap().len());
+    let sparse = ask(&function, "/embed_sparse", &json!({"inputs": text}));
+    assert!(sparse[0][0]["value"].as_f64().unwrap() > 0.0);
+    let body = json!({"inputs": {"source_sentence": text, "sentences": [text, "rain"]}});
+    let similar = vector(&ask(&function, "/similarity", &body));
+    assert!((similar[0] - 1.0).abs() < 1e-5 && similar[1] < similar[0], "{similar:?}");
+    // Ids are as good as the text.
+    let ids: Vec<&Value> = tokens[0].as_array().unwrap().iter().map(|token| &token["id"]).collect();
+    let by_ids = ask(&function, "/v1/embeddings", &json!({"input": [ids]}));
+    assert_eq!(vector(&by_ids["data"][0]["embedding"]), expected);
+    let vllm = ask(&function, "/tokenize", &json!({"prompt": text}));
+    assert_eq!((&vllm["count"], &vllm["tokens"]), (&json!(ids.len()), &json!(ids)));
+}
+
+/// N6, N10 and api.md 4.3: what does not fit or is not there is refused in words, or cut and said.
+#[test]
+fn what_cannot_be_embedded_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let function = start(dir.path(), "bert-embedding", &[]);
+    let refused = |path: &str, body: &Value| function.ask("POST", path, &body.to_string());
+    let long = "word ".repeat(5000);
+    let (status, answer) = refused("/v1/embeddings", &json!({"input": ["a", long]}));
+    let error = &answer["error"];
+    assert_eq!((status, &error["code"]), (400, &json!("context_length_exceeded")), "{answer}");
+    assert_eq!(error["param"], "input[1]");
+    let message = error["message"].as_str().unwrap();
+    for phrase in ["maximum context length is", "Please reduce the length of the input prompt"] {
+        assert!(message.contains(phrase), "{message}");
+    }
+    for truncate in [json!(true), json!("START"), json!("END")] {
+        let body = json!({"input": long, "truncate": truncate});
+        let answer = ask(&function, "/v1/embeddings", &body);
+        assert!(answer["warnings"][0].as_str().unwrap().contains("truncated"), "{answer}");
+    }
+    for (body, param) in [
+        (json!({"input": ""}), "input"),
+        (json!({"input": []}), "input"),
+        (json!({"input": "a", "dimensions": 7}), "dimensions"),
+        (json!({"input": "a", "dimensions": 4096}), "dimensions"),
+        (json!({"input": "a", "embedding_type": "sparse"}), "embedding_type"),
+        (json!({"input": [[999_999]]}), "input"),
+        (json!({"input": "a", "prompt_name": "poem"}), "prompt_name"),
+    ] {
+        let (status, answer) = refused("/v1/embeddings", &body);
+        assert_eq!((status, &answer["error"]["param"]), (400, &json!(param)), "{body}: {answer}");
+    }
+    for body in [json!({"texts": []}), json!({"text": " "})] {
+        let (status, answer) = refused("/embed", &body);
+        assert_eq!(status, 422, "{answer}");
+    }
+    let (status, answer) = refused("/embed", &json!({"inputs": [""]}));
+    assert_eq!((status, &answer["error_type"]), (400, &json!("Empty")), "{answer}");
+    assert_eq!(refused("/v1/rerank", &json!({"query": "a", "documents": ["a"]})).0, 404);
+}
+
+/// N23 and the probes: what the function is, and a snapshot that is none of its kind.
+#[test]
+fn the_function_says_what_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let function = start(dir.path(), "qwen3-embedding", &[]);
+    let tokens = ask(&function, "/tokenize", &json!({"prompt": "Who wrote it?"}));
+    let ids = &tokens["tokens"];
+    let body = json!({"ids": ids, "skip_special_tokens": true});
+    // Its tokenizer.json has no decoder, which would join the pieces.
+    let letters = |text: &Value| text.as_str().unwrap().replace([' ', '\u{120}'], "");
+    assert_eq!(letters(&ask(&function, "/decode", &body)[0]), "Whowroteit?");
+    let back = ask(&function, "/detokenize", &json!({"tokens": ids}));
+    assert_eq!(letters(&back["prompt"]), "Whowroteit?<|endoftext|>");
+    let (_, info) = function.ask("GET", "/info", "");
+    assert_eq!(info["pooling"], "lasttoken");
+    assert_eq!(info["model_type"]["embedding"]["pooling"], "lasttoken");
+    assert!(info["prompts"]["query"].as_str().unwrap().starts_with("Instruct: "), "{info}");
+    let (_, models) = function.ask("GET", "/v1/models", "");
+    assert_eq!(models["data"][0]["capabilities"], json!(["embed"]));
+    let (_, root) = function.ask("GET", "/", "");
+    assert!(root["endpoints"]["embed"].as_array().unwrap().contains(&json!("/v1/embeddings")));
+    let (_, health) = function.ask("GET", "/health", "");
+    assert_eq!((&health["status"], &health["embedding_dim"]), (&json!("ok"), &info["hidden_size"]));
+    drop(function);
+    let reranker = snapshot(dir.path(), "bert-classifier", Precision::Int8);
+    let (code, line) = fails(&mut running::function(BINARY, reranker));
+    assert_eq!(code, Some(1));
+    assert!(line.contains("no embedding model"), "{line}");
+}

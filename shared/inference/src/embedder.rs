@@ -1,0 +1,308 @@
+//! Turns texts into vectors with a model restored from a snapshot.
+//!
+//! The inputs of a request are encoded (see [`sequence`], [`Embedder::prepare`]), the sequences run in micro-batches of at
+//! most [`ModelOptions::max_batch_tokens`] tokens ([`Embedder::run`]), and their answers become the vectors that were asked
+//! for (see [`answer`]); a server mixes the sequences of several requests, [`Embedder::embed`] does all by itself. An
+//! input's vectors are the same to the last bit whatever is embedded beside it, and whatever else is wanted of it.
+
+mod answer;
+mod prompts;
+mod request;
+mod sequence;
+mod tokens;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use defrost_engine::{Answers, Head, Threads, Wanted};
+use defrost_loader::Snapshot;
+
+use crate::Error;
+use crate::loaded::{LoadTimings, ModelOptions, Opened, Started, in_parallel};
+use crate::prepared::Prepared;
+use crate::runner::{BackendKind, Runner};
+use crate::spec::{EmbeddingSpec, Matryoshka, Template};
+use crate::tokenizer::{TextTokenizer, Tokens, Vocabulary};
+
+pub use request::{
+    EmbedRequest, EmbedTruncation, Embedding, Input, Outputs, Overflow, PromptChoice,
+};
+pub use tokens::TextToken;
+
+use answer::Rules;
+use sequence::{Encoder, Sequence, Special};
+
+/// Settings that do not come from the snapshot.
+#[derive(Debug, Clone, Default)]
+pub struct EmbedderOptions {
+    /// Those of every model.
+    pub model: ModelOptions,
+    /// Cut vectors to any number of dimensions, even of models that are not trained for it.
+    pub any_dimensions: bool,
+}
+
+/// What is known about the model once it is restored.
+#[allow(clippy::struct_excessive_bools, reason = "independent facts")]
+#[derive(Debug, Clone)]
+pub struct EmbedderInfo {
+    /// The name given at pack time, such as `BAAI/bge-m3`.
+    pub name: String,
+    /// `bert`, `xlm-roberta`, `qwen2`, `qwen3`, or any `model_type` of an ONNX model.
+    pub family: String,
+    /// What dense vectors are made of: `mean`, `cls` (the first token) or `lasttoken`.
+    pub pooling: &'static str,
+    /// Length of dense vectors, and of the hidden states.
+    pub hidden: usize,
+    /// Transformer layers.
+    pub layers: usize,
+    /// To what dense vectors may be cut.
+    pub matryoshka: Matryoshka,
+    /// Whether dense vectors have length 1 unless a request says otherwise.
+    pub normalizes: bool,
+    /// The model's prompts by name.
+    pub prompts: BTreeMap<String, String>,
+    /// The one of them for inputs of no particular kind, if the model names one.
+    pub default_prompt: Option<String>,
+    /// Whether [`PromptChoice::Instruction`] is understood.
+    pub takes_instruction: bool,
+    /// Most tokens of one input, special tokens and prompt included.
+    pub max_length: usize,
+    /// Whether there are sparse vectors.
+    pub has_sparse: bool,
+    /// Whether there are `ColBERT` vectors.
+    pub has_colbert: bool,
+    /// Whether the hidden states of all tokens can be had.
+    pub has_tokens: bool,
+    /// `int8`, `bf16` or `f32`.
+    pub precision: String,
+    /// What runs it.
+    pub backend: BackendKind,
+    /// Kernel set chosen for this CPU, such as `avx512-vnni`; `onnxruntime` if that chooses by itself.
+    pub kernel: &'static str,
+    /// Worker threads.
+    pub threads: usize,
+    /// The snapshot's root hash in hex.
+    pub snapshot: String,
+}
+
+/// A model that is ready to embed.
+#[derive(Debug)]
+pub struct Embedder {
+    info: EmbedderInfo,
+    spec: EmbeddingSpec,
+    snapshot: Snapshot,
+    timings: LoadTimings,
+    tokenizer: TextTokenizer,
+    special: Special,
+    vocabulary: Vocabulary,
+    vocab: usize,
+    colbert_width: usize,
+    any_dimensions: bool,
+    model: Runner,
+    threads: Arc<Threads>,
+    max_batch_tokens: usize,
+}
+
+impl Embedder {
+    /// Builds the model over the snapshot's mapped weights.
+    ///
+    /// Fails with [`Error::Model`] if the model is no embedding model, if the snapshot was packed before it was recorded
+    /// how its model embeds, or if the maximum length leaves no room for a text.
+    pub fn load(snapshot: &Snapshot, options: &EmbedderOptions) -> Result<Self, Error> {
+        let Opened { facts, tokenizer, rest } = Opened::open(snapshot, &options.model)?;
+        let spec = match (facts.embedding, &facts.template) {
+            (Some(spec), _) => spec,
+            (None, Template::Embedding { .. }) => {
+                return Err(Error::Model(format!(
+                    "snapshot {} does not say how {} embeds (prompts, normalisation, dimensions): it was packed by an \
+                     older version; pack the model again",
+                    snapshot.path().display(),
+                    facts.name
+                )));
+            }
+            (None, template) => {
+                return Err(Error::Model(format!(
+                    "{} scores pairs (template {}), it is no embedding model",
+                    facts.name,
+                    template.name()
+                )));
+            }
+        };
+        let special = Special::of(&tokenizer)?;
+        let max_length =
+            options.model.max_length.unwrap_or(facts.max_length).min(facts.max_positions);
+        let least = tokenizer.added(false) + 4;
+        if max_length < least {
+            return Err(Error::Model(format!(
+                "a maximum length of {max_length} tokens leaves no room for texts, expected at least {least}"
+            )));
+        }
+        let Started { model, threads, kernel, timings } = rest.start(&options.model)?;
+        let info = EmbedderInfo {
+            name: facts.name,
+            family: facts.family,
+            pooling: match facts.head {
+                Head::FirstPooling => "cls",
+                Head::LastPooling => "lasttoken",
+                _ => "mean",
+            },
+            hidden: model.outputs(),
+            layers: facts.layers,
+            matryoshka: spec.matryoshka.clone(),
+            normalizes: spec.normalizes,
+            prompts: spec.prompts.clone(),
+            default_prompt: spec.default_prompt.clone(),
+            takes_instruction: prompts::takes_instruction(&spec),
+            max_length,
+            has_sparse: facts.token_heads.sparse,
+            has_colbert: facts.token_heads.colbert > 0,
+            has_tokens: facts.backend == BackendKind::Engine,
+            precision: facts.precision,
+            backend: facts.backend,
+            kernel,
+            threads: threads.count(),
+            snapshot: snapshot.root().to_string(),
+        };
+        Ok(Self {
+            info,
+            spec,
+            snapshot: snapshot.clone(),
+            timings,
+            tokenizer,
+            special,
+            vocabulary: Vocabulary::new(snapshot.clone()),
+            vocab: facts.vocab,
+            colbert_width: facts.token_heads.colbert,
+            any_dimensions: options.any_dimensions,
+            model,
+            threads,
+            max_batch_tokens: options.model.max_batch_tokens.max(1),
+        })
+    }
+
+    /// Facts about the model.
+    pub fn info(&self) -> &EmbedderInfo {
+        &self.info
+    }
+
+    /// Where the time of loading went.
+    pub fn timings(&self) -> LoadTimings {
+        self.timings
+    }
+
+    /// What the operator should know about how the model is run; mostly nothing.
+    pub fn notes(&self) -> &[String] {
+        self.model.notes()
+    }
+
+    /// As [`crate::Reranker::prepare_for_snapshot`]: afterwards a copy of this process's memory is all it takes to embed.
+    pub fn prepare_for_snapshot(&self) -> Result<(), Error> {
+        self.model.detach()?;
+        Ok(self.snapshot.detach()?)
+    }
+
+    /// Embeds every input of every request, in input order. `cancelled` is asked between micro-batches.
+    ///
+    /// Fails with [`Error::InvalidInput`] if a request asks for what the model does not have (a prompt, an instruction, an
+    /// output, dimensions, a token id), with [`Error::InputTooLong`] if an input does not fit and must not be cut, and with
+    /// [`Error::NonFinite`] if the model answered NaN or infinity.
+    pub fn embed(
+        &self,
+        requests: &[EmbedRequest],
+        cancelled: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Vec<Vec<Embedding>>, Error> {
+        let one = |request: &EmbedRequest| {
+            let prepared = self.prepare(request)?;
+            let answers = self.model.run_all(&prepared, self.max_batch_tokens, cancelled)?;
+            prepared.finish(&answers)
+        };
+        let requests = requests.iter().enumerate();
+        requests.map(|(at, request)| one(request).map_err(|error| error.of_request(at))).collect()
+    }
+
+    /// Encodes a request's inputs, on all threads. Fails as [`Embedder::embed`]; the request's position in errors is 0.
+    pub fn prepare(&self, request: &EmbedRequest) -> Result<Prepared<Vec<Embedding>>, Error> {
+        self.check(request)?;
+        let encoded = self.encode(request)?;
+        let (sequences, cut): (Vec<Tokens>, Vec<bool>) =
+            encoded.into_iter().map(|Sequence { tokens, truncated }| (tokens, truncated)).unzip();
+        let usual = self.spec.normalizes || request.dimensions.is_some();
+        let rules = Rules {
+            outputs: request.outputs,
+            dimensions: request.dimensions,
+            normalize: request.normalize.unwrap_or(usual),
+            hidden: self.info.hidden,
+            weightless: self.spec.weightless.clone(),
+            colbert_width: self.colbert_width,
+        };
+        let wanted = wanted(request);
+        let own = sequences.clone();
+        let finish = move |answers: &[Option<&Answers>]| {
+            let inputs = own.iter().zip(cut).zip(answers).enumerate();
+            inputs
+                .map(|(index, ((tokens, cut), said))| {
+                    let embedding = rules.embedding(tokens, cut, *said);
+                    embedding.ok_or(Error::NonFinite { request: 0, index })
+                })
+                .collect()
+        };
+        Ok(Prepared::new(sequences, self.model.grouping(wanted), wanted, finish))
+    }
+
+    /// The answers to one micro-batch of sequences that [`Embedder::prepare`] gave, of any requests.
+    pub fn run(&self, sequences: &[&Tokens], wanted: Wanted) -> Result<Vec<Answers>, Error> {
+        self.model.run(sequences, self.max_batch_tokens, wanted)
+    }
+
+    fn encode(&self, request: &EmbedRequest) -> Result<Vec<Sequence>, Error> {
+        let prompt = prompts::resolve(&self.spec, &request.prompt)?;
+        let (tokenizer, special) = (&self.tokenizer, &self.special);
+        let (truncation, max_length) = (request.truncation, self.info.max_length);
+        let encoder = Encoder::new(tokenizer, special, prompt, truncation, max_length, self.vocab)?;
+        let inputs: Vec<(usize, &Input)> = request.inputs.iter().enumerate().collect();
+        in_parallel(&self.threads, &inputs, |&(index, input)| encoder.encode(input, (0, index)))
+    }
+
+    /// Refuses what the model cannot give, before anything is computed.
+    fn check(&self, request: &EmbedRequest) -> Result<(), Error> {
+        let refuse = |param, message| Err(Error::InvalidInput { param, message });
+        let (info, outputs) = (&self.info, request.outputs);
+        for (wanted, has, what) in [
+            (outputs.sparse, info.has_sparse, "sparse vectors"),
+            (outputs.colbert, info.has_colbert, "ColBERT vectors"),
+            (outputs.tokens, info.has_tokens, "vectors of single tokens"),
+        ] {
+            if wanted && !has {
+                return refuse("outputs", format!("{} has no {what}", info.name));
+            }
+        }
+        let (hidden, matryoshka) = (info.hidden, &info.matryoshka);
+        match request.dimensions {
+            Some(dimensions) if dimensions == 0 || dimensions > hidden => {
+                refuse("dimensions", format!("dimensions is {dimensions}, expected 1 to {hidden}"))
+            }
+            Some(dimensions) if !self.any_dimensions && !matryoshka.allows(dimensions, hidden) => {
+                let expected = match matryoshka {
+                    Matryoshka::No => "is not trained for other dimensions than",
+                    Matryoshka::From(_) | Matryoshka::Only(_) => "takes other dimensions:",
+                };
+                let allowed = match matryoshka {
+                    Matryoshka::No => hidden.to_string(),
+                    Matryoshka::From(least) => format!("{least} to {hidden}"),
+                    Matryoshka::Only(_) => format!("{matryoshka} or {hidden}"),
+                };
+                refuse(
+                    "dimensions",
+                    format!("dimensions is {dimensions}, {} {expected} {allowed}", info.name),
+                )
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What a request wants of every token.
+fn wanted(request: &EmbedRequest) -> Wanted {
+    let Outputs { sparse, colbert, tokens, .. } = request.outputs;
+    Wanted { hidden: tokens, sparse, colbert }
+}

@@ -1,0 +1,157 @@
+//! From an input to the token ids that the model runs.
+//!
+//! A prompt and a text are tokenised as one string, as sentence-transformers does: `Query:` and `who` may have other
+//! tokens together than apart. To cut off the beginning of the text the prompt's share of the tokens must be known; it is
+//! what the whole has in common with the prompt tokenised alone. Token ids cannot be joined as strings, so a prompt's ids
+//! go before them.
+
+use super::{EmbedTruncation, Input, Overflow};
+use crate::Error;
+use crate::tokenizer::{TextTokenizer, Tokens};
+
+/// How many times the limit of tokens an over-long text is counted up to, for the message that refuses it.
+const COUNTED: usize = 8;
+
+/// One input, ready to run.
+#[derive(Debug)]
+pub(super) struct Sequence {
+    pub(super) tokens: Tokens,
+    pub(super) truncated: bool,
+}
+
+/// The inputs of a request all begin with the same prompt and have the same room.
+#[derive(Debug)]
+pub(super) struct Encoder<'a> {
+    tokenizer: &'a TextTokenizer,
+    special: &'a Special,
+    prompt: String,
+    /// The prompt alone.
+    prompt_ids: Vec<u32>,
+    overflow: Overflow,
+    /// Most tokens, special ones included.
+    limit: usize,
+    vocab: usize,
+}
+
+/// The special tokens that the tokenizer puts around a text.
+#[derive(Debug, Default)]
+pub(super) struct Special {
+    pub(super) before: Vec<u32>,
+    pub(super) after: Vec<u32>,
+}
+
+impl Special {
+    /// Found by asking the tokenizer to finish a text of one id that is none of them.
+    pub(super) fn of(tokenizer: &TextTokenizer) -> Result<Self, Error> {
+        let bare = tokenizer.single(&[])?.ids;
+        let id = (0..=u32::MAX).find(|id| !bare.contains(id)).unwrap_or_default();
+        let whole = tokenizer.single(&[id])?.ids;
+        let at = whole.iter().position(|&found| found == id).unwrap_or(whole.len());
+        let after = whole.get(at + 1..).unwrap_or_default().to_vec();
+        Ok(Self { before: whole[..at].to_vec(), after })
+    }
+
+    fn count(&self) -> usize {
+        self.before.len() + self.after.len()
+    }
+
+    /// The ids of the text itself.
+    fn strip<'a>(&self, ids: &'a [u32]) -> &'a [u32] {
+        let inner = ids.strip_prefix(self.before.as_slice());
+        inner.and_then(|ids| ids.strip_suffix(self.after.as_slice())).unwrap_or(ids)
+    }
+}
+
+impl<'a> Encoder<'a> {
+    pub(super) fn new(
+        tokenizer: &'a TextTokenizer,
+        special: &'a Special,
+        prompt: String,
+        truncation: EmbedTruncation,
+        max_length: usize,
+        vocab: usize,
+    ) -> Result<Self, Error> {
+        let prompt_ids = tokenizer.ids(&prompt, usize::MAX)?;
+        let limit = truncation.limit.unwrap_or(max_length).min(max_length);
+        // Beside what stays whatever is cut there must be room for something.
+        let kept = if truncation.overflow == Overflow::CutStart { prompt_ids.len() } else { 0 };
+        let least = special.count() + kept + 1;
+        if limit < least {
+            return Err(Error::InvalidInput {
+                param: "truncation",
+                message: format!(
+                    "a limit of {limit} tokens leaves no room for a text, expected {least} or more"
+                ),
+            });
+        }
+        let overflow = truncation.overflow;
+        Ok(Self { tokenizer, special, prompt, prompt_ids, overflow, limit, vocab })
+    }
+
+    /// The sequence of the input at `(request, index)`.
+    pub(super) fn encode(
+        &self,
+        input: &Input,
+        (request, index): (usize, usize),
+    ) -> Result<Sequence, Error> {
+        let room = self.limit - self.special.count();
+        let (ids, found) = match input {
+            Input::Text(text) => self.text(text, room)?,
+            Input::Tokens(ids) => {
+                let ids = self.special.strip(self.checked(ids)?);
+                let whole = [self.prompt_ids.as_slice(), ids].concat();
+                let found = whole.len();
+                (self.cut(whole, self.prompt_ids.len(), room), found)
+            }
+        };
+        if found > room && self.overflow == Overflow::Refuse {
+            let found = found + self.special.count();
+            return Err(Error::InputTooLong { limit: self.limit, found, request, index });
+        }
+        Ok(Sequence { tokens: self.tokenizer.single(&ids)?, truncated: found > room })
+    }
+
+    fn checked<'i>(&self, ids: &'i [u32]) -> Result<&'i [u32], Error> {
+        match ids.iter().find(|&&id| id as usize >= self.vocab) {
+            None => Ok(ids),
+            Some(id) => Err(Error::InvalidInput {
+                param: "input",
+                message: format!(
+                    "token id {id} is not in the model's vocabulary, which has ids below {}",
+                    self.vocab
+                ),
+            }),
+        }
+    }
+
+    /// The ids of prompt and text, cut to `room`, and how many there are at least.
+    fn text(&self, text: &str, room: usize) -> Result<(Vec<u32>, usize), Error> {
+        let whole = format!("{}{text}", self.prompt);
+        let ids = self.tokenizer.ids(&whole, room)?;
+        if ids.len() <= room {
+            let found = ids.len();
+            return Ok((ids, found));
+        }
+        let found = match self.overflow {
+            Overflow::Refuse => self.tokenizer.ids(&whole, room.saturating_mul(COUNTED))?.len(),
+            Overflow::CutEnd | Overflow::CutStart => ids.len(),
+        };
+        if self.overflow != Overflow::CutStart {
+            return Ok((self.cut(ids, 0, room), found));
+        }
+        let common = self.prompt_ids.iter().zip(&ids).take_while(|(a, b)| a == b).count();
+        let mut last = self.tokenizer.last_ids(&whole, room - common)?;
+        let kept = [&ids[..common], &last.split_off(last.len() - (room - common))].concat();
+        Ok((kept, found))
+    }
+
+    /// At most `room` of the ids, of which the first `prompt` are not the text's.
+    fn cut(&self, mut ids: Vec<u32>, prompt: usize, room: usize) -> Vec<u32> {
+        let extra = ids.len().saturating_sub(room);
+        match self.overflow {
+            Overflow::CutStart => drop(ids.drain(prompt..prompt + extra)),
+            Overflow::CutEnd | Overflow::Refuse => ids.truncate(room),
+        }
+        ids
+    }
+}

@@ -1,0 +1,163 @@
+//! The embedding routes: read, check, embed, answer.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use axum::Extension;
+use axum::extract::{Request, State};
+use axum::http::HeaderValue;
+use axum::response::Response;
+use bytes::Bytes;
+use defrost_api::{
+    Cut, EmbedBody, EmbedFacts, EmbedInput, EmbedRequest, EmbedRoute, Embedded, Prompt, Rows,
+    embed_answer, embed_warnings,
+};
+use defrost_inference::{
+    EmbedRequest as Asked, EmbedTruncation, EmbedderInfo, Embedding, Error, Input,
+    Outputs as Kinds, Overflow, PromptChoice,
+};
+
+use super::{X_TRUNCATED_INPUTS, X_WARNINGS, body};
+use crate::app::App;
+use crate::backend::{Inputs, Outputs};
+use crate::batching::Outcome;
+use crate::error::ApiError;
+use crate::info::Info;
+use crate::observe::Cost;
+use crate::request_id::RequestId;
+
+type Reply = Result<Response, ApiError>;
+
+/// Answers on one of [`EmbedRoute::PATHS`].
+pub(crate) async fn handle(
+    State(app): State<Arc<App>>,
+    Extension(id): Extension<RequestId>,
+    route: EmbedRoute,
+    request: Request,
+) -> Reply {
+    let begun = Instant::now();
+    let (parts, body) = request.into_parts();
+    let bytes = body::read(&parts, body, app.config.max_body_bytes).await?;
+    let answer = |bytes| answer_to(&app, &id, route, bytes, begun);
+    super::cached(&app, &parts.uri, bytes, answer).await
+}
+
+async fn answer_to(
+    app: &App,
+    id: &RequestId,
+    route: EmbedRoute,
+    bytes: Bytes,
+    begun: Instant,
+) -> Reply {
+    let body = EmbedBody::parse_on(route, &bytes)?;
+    drop(bytes);
+    let request = body.into_request(route, &app.config.embed.limits)?;
+    let style = request.shape.error_style();
+    embed(app, id, request, begun).await.map_err(|error| error.styled(style))
+}
+
+async fn embed(app: &App, id: &RequestId, mut request: EmbedRequest, begun: Instant) -> Reply {
+    let model = app.model().await?;
+    model.refuse_others(app, request.model.as_deref())?;
+    let Info::Embedder(info) = &model.info else {
+        return Err(ApiError::internal("the function embeds and its model does not"));
+    };
+    let asked = Arc::new(to_asked(app, info, &mut request)?);
+    let Outcome { result, queue, inference } = app.run(Inputs::Embed(Arc::clone(&asked))).await?;
+    let outputs = result.map_err(|error| match *error {
+        Error::InputTooLong { limit, found, index, .. } => {
+            ApiError::from(request.too_long(index, limit, found))
+        }
+        ref other => other.into(),
+    })?;
+    let Outputs::Embeddings(embeddings) = outputs else {
+        return Err(ApiError::internal("the backend returned scores for embeddings"));
+    };
+    let embedded: Vec<Embedded<'_>> =
+        embeddings.iter().map(|one| embedded(one, asked.outputs, info)).collect();
+    let texts: Vec<&str> = asked.inputs.iter().map(text).collect();
+    let facts = EmbedFacts {
+        id: &format!("embed-{}", id.0),
+        created: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+        model: model.name_for(request.model.as_deref()),
+        processing_ms: begun.elapsed().as_secs_f64() * 1e3,
+    };
+    let mut response = super::json(&embed_answer(&request, &embedded, &texts, &facts))?;
+    let (items, tokens) = (embedded.len(), embedded.iter().map(|one| one.tokens).sum());
+    response.extensions_mut().insert(Cost { items, tokens, queue, inference });
+    super::timing(app, response.headers_mut(), queue, inference);
+    let truncated = embedded.iter().filter(|one| one.truncated).count();
+    if truncated > 0 {
+        response.headers_mut().insert(X_TRUNCATED_INPUTS, HeaderValue::from(truncated));
+    }
+    let warnings = embed_warnings(&request, &embedded).join("; ");
+    if !warnings.is_empty()
+        && let Ok(value) = HeaderValue::from_str(&warnings)
+    {
+        response.headers_mut().insert(X_WARNINGS, value);
+    }
+    Ok(response)
+}
+
+/// The request in the words of the model, which takes the inputs out of it.
+fn to_asked(app: &App, info: &EmbedderInfo, request: &mut EmbedRequest) -> Result<Asked, ApiError> {
+    request.check_outputs(defrost_api::Outputs {
+        dense: true,
+        sparse: info.has_sparse,
+        colbert: info.has_colbert,
+        hidden: info.has_tokens,
+    })?;
+    if matches!(request.prompt, Prompt::Instruction(_)) && !info.takes_instruction {
+        request.warnings.push("instruction is ignored: this model takes none".to_owned());
+        request.prompt = Prompt::Query;
+    }
+    let limit = request.token_limit(info.max_length)?;
+    let overflow = match request.truncation {
+        Cut::ServerDefault if app.config.embed.auto_truncate => Overflow::CutEnd,
+        Cut::ServerDefault | Cut::Refuse => Overflow::Refuse,
+        Cut::End => Overflow::CutEnd,
+        Cut::Start => Overflow::CutStart,
+    };
+    let inputs = std::mem::take(&mut request.inputs).into_iter().map(|input| match input {
+        EmbedInput::Text(text) => Input::Text(text),
+        EmbedInput::Tokens(tokens) => Input::Tokens(tokens),
+    });
+    let defrost_api::Outputs { dense, sparse, colbert, hidden } = request.outputs;
+    Ok(Asked {
+        inputs: inputs.collect(),
+        prompt: match &request.prompt {
+            Prompt::None => PromptChoice::Default,
+            Prompt::Query => PromptChoice::Query,
+            Prompt::Document => PromptChoice::Document,
+            Prompt::Named(name) => PromptChoice::Named(name.clone()),
+            Prompt::Instruction(task) => PromptChoice::Instruction(task.clone()),
+            Prompt::Prefix(text) if text.is_empty() => PromptChoice::None,
+            Prompt::Prefix(text) => PromptChoice::Prefix(text.clone()),
+        },
+        outputs: Kinds { dense, sparse, colbert, tokens: hidden },
+        dimensions: request.dimensions.filter(|&dimensions| dimensions != info.hidden),
+        normalize: Some(request.normalize),
+        truncation: EmbedTruncation { overflow, limit: Some(limit) },
+    })
+}
+
+fn embedded<'a>(one: &'a Embedding, wanted: Kinds, info: &EmbedderInfo) -> Embedded<'a> {
+    Embedded {
+        dense: wanted.dense.then_some(&one.dense[..]),
+        sparse: wanted.sparse.then_some(&one.sparse[..]),
+        colbert: wanted
+            .colbert
+            .then_some(Rows { values: &one.colbert, width: one.colbert_width.max(1) }),
+        hidden: wanted.tokens.then_some(Rows { values: &one.tokens, width: info.hidden }),
+        tokens: one.token_count,
+        truncated: one.truncated,
+    }
+}
+
+/// Cohere's answers repeat the texts; ids have none.
+fn text(input: &Input) -> &str {
+    match input {
+        Input::Text(text) => text,
+        Input::Tokens(_) => "",
+    }
+}

@@ -201,10 +201,34 @@ def c5_embeddings(function: Function) -> None:
 
 @check("LLM service, requests", "requests", "embed")
 def c16_fewer_dimensions_are_normalised(function: Function) -> None:
-    """Cut and of length one again."""
-    for vector in function.vectors(dimensions=8):
-        same(len(vector), 8)
-        is_unit(vector)
+    """The first numbers of the whole vector, of length one again."""
+    answer = post(function, "/v1/embeddings", {"input": DOCUMENTS, "dimensions": 8})
+    expected = []
+    for whole in function.vectors():
+        length = math.sqrt(sum(value * value for value in whole[:8]))
+        expected.append([value / length for value in whole[:8]])
+    same_vectors([one["embedding"] for one in answer["data"]], expected)
+
+
+@check("LLM service, requests", "requests", "embed-m3")
+def c13_c14_c15_sparse_and_colbert(function: Function) -> None:
+    """Weights by token id, and a vector for each token, beside the dense one; the same on TEI's route."""
+    body = {"input": DOCUMENTS, "return_sparse": True, "return_colbert": True}
+    data = post(function, "/v1/embeddings", body)["data"]
+    same_vectors([one["embedding"] for one in data], function.vectors())
+    tei = post(function, "/embed_sparse", {"inputs": DOCUMENTS})
+    for one, listed in zip(data, tei, strict=True):
+        assert one["sparse_embedding"] and all(weight > 0 for weight in one["sparse_embedding"].values())
+        same({str(entry["index"]): entry["value"] for entry in listed}, one["sparse_embedding"])
+        assert len(one["colbert_embedding"]) > 1
+        is_unit(one["colbert_embedding"][0])
+
+
+@check("LLM service, requests", "requests", "embed")
+def c13_sparse_of_a_dense_model_is_refused(function: Function) -> None:
+    """By name."""
+    answer = post(function, "/v1/embeddings", {"input": "a", "embedding_type": "sparse"}, 400)
+    assert "sparse" in answer["error"]["message"], answer
 
 
 # --- the Qwen3 embedding server ---

@@ -59,7 +59,7 @@ test-lambda: ## the same binary behind cargo-lambda's emulator and on a port: id
 
 test-clients: ## real client libraries, fetched through pip and npm, on loopback against the binaries
 	$(TEST_BINARIES)
-	$(PYTHON) scripts/test_clients --bin target/debug $(if $(wildcard functions/embed),--embed target/debug/embed)
+	$(PYTHON) scripts/test_clients --bin target/debug --embed target/debug/embed
 
 bench-scifact: quick ## nDCG@10 on BEIR=DIR (default data/scifact-mini) in f32 and int8
 	scripts/bench_scifact $(BEIR) target/quick

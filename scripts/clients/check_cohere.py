@@ -92,9 +92,7 @@ async def sixteen_async_reranks_at_once(function: Function) -> None:
     """In one loop."""
     expected = [function.ranking(documents=numbered(number)) for number in range(CONCURRENCY)]
     async with cohere.AsyncClientV2(api_key="any", base_url=function.url) as sdk:
-        answers = await gathered(
-            lambda number: sdk.rerank(model=MODEL, query=QUERY, documents=numbered(number))
-        )
+        answers = await gathered(lambda number: sdk.rerank(model=MODEL, query=QUERY, documents=numbered(number)))
     for answer, wanted in zip(answers, expected, strict=True):
         same_ranking(ranking(answer), wanted)
 
@@ -147,9 +145,7 @@ def v1_embed_by_type(function: Function) -> None:
 def v2_embed(function: Function) -> None:
     """Queries under the model's prompt, fewer dimensions, `inputs` of content."""
     for kind in ("query", "document"):
-        answer = v2(function).embed(
-            model="m", texts=DOCUMENTS, input_type=f"search_{kind}", embedding_types=["float"]
-        )
+        answer = v2(function).embed(model="m", texts=DOCUMENTS, input_type=f"search_{kind}", embedding_types=["float"])
         same_vectors(answer.embeddings.float_, function.vectors(input_type=kind))
     inputs = [{"content": [{"type": "text", "text": text}]} for text in DOCUMENTS]
     answer = v2(function).embed(
@@ -189,9 +185,7 @@ def embed_too_long_without_truncation(function: Function) -> None:
 def unknown_key_of_an_embedder(function: Function) -> None:
     """As UnauthorizedError."""
     with raises(cohere.UnauthorizedError, WRONG_KEY_MESSAGE):
-        v2(function, WRONG_KEY).embed(
-            model="m", texts=["a"], input_type="search_document", embedding_types=["float"]
-        )
+        v2(function, WRONG_KEY).embed(model="m", texts=["a"], input_type="search_document", embedding_types=["float"])
 
 
 if __name__ == "__main__":

@@ -1,10 +1,23 @@
 """infinity_client: rerank, embeddings, models, health."""
 
-from harness import DOCUMENTS, QUERY, TOP, WRONG_KEY, Function, check, main, raises, same, same_ranking, same_texts, same_vectors
+from harness import (
+    DOCUMENTS,
+    QUERY,
+    TOP,
+    WRONG_KEY,
+    Function,
+    check,
+    main,
+    raises,
+    same,
+    same_ranking,
+    same_texts,
+    same_vectors,
+)
 from infinity_client import AuthenticatedClient, Client
 from infinity_client.api.default import embeddings, health, models, rerank
 from infinity_client.errors import UnexpectedStatus
-from infinity_client.models import OpenAIEmbeddingInputText, ReRankResult, RerankInput
+from infinity_client.models import OpenAIEmbeddingInputText, RerankInput, ReRankResult
 
 
 def client(function: Function) -> Client:

@@ -1,4 +1,4 @@
-"""LangChain: rerankers of Cohere, Jina and Voyage as document compressors, embeddings of OpenAI, Cohere, infinity, Voyage."""
+"""LangChain: document compressors of Cohere, Jina and Voyage; embeddings of OpenAI, Cohere, infinity and Voyage."""
 
 import cohere
 import openai
@@ -115,7 +115,12 @@ def voyage_unknown_key(function: Function) -> None:
 def openai_embeddings(function: Function, key: str = "any", **options: int) -> OpenAIEmbeddings:
     """Without the check of lengths, which would fetch a tokenizer and send token ids of another model."""
     return OpenAIEmbeddings(
-        base_url=f"{function.url}/v1", api_key=key, model="m", check_embedding_ctx_length=False, max_retries=0, **options
+        base_url=f"{function.url}/v1",
+        api_key=key,
+        model="m",
+        check_embedding_ctx_length=False,
+        max_retries=0,
+        **options,
     )
 
 

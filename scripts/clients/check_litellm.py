@@ -150,7 +150,11 @@ def embedding(function: Function) -> None:
 async def async_embedding_at_fewer_dimensions(function: Function) -> None:
     """Cut and normalised."""
     answer = await litellm.aembedding(
-        model="openai/text-embedding-3-small", input=DOCUMENTS, dimensions=8, api_base=f"{function.url}/v1", api_key="any"
+        model="openai/text-embedding-3-small",
+        input=DOCUMENTS,
+        dimensions=8,
+        api_base=f"{function.url}/v1",
+        api_key="any",
     )
     same_vectors([one["embedding"] for one in answer.data], function.vectors(dimensions=8))
 

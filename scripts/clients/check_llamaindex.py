@@ -80,7 +80,9 @@ def cohere_rerank(function: Function) -> None:
 def cohere_rerank_unknown_key(function: Function) -> None:
     """The SDK's own exception."""
     with raises(cohere.UnauthorizedError, WRONG_KEY_MESSAGE):
-        CohereRerank(base_url=function.url, api_key=WRONG_KEY, max_retries=1).postprocess_nodes(found(), query_str=QUERY)
+        CohereRerank(base_url=function.url, api_key=WRONG_KEY, max_retries=1).postprocess_nodes(
+            found(), query_str=QUERY
+        )
 
 
 @check("llama-index TEI embed", "llama-index-embeddings-text-embeddings-inference", "embed")

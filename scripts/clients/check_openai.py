@@ -70,9 +70,7 @@ async def sixteen_async_reranks_at_once(function: Function) -> None:
     """In one loop."""
     expected = [function.ranking(documents=numbered(number)) for number in range(CONCURRENCY)]
     async with async_client(function) as sdk:
-        answers = await gathered(
-            lambda number: sdk.post("/rerank", body=rerank_body(numbered(number)), cast_to=object)
-        )
+        answers = await gathered(lambda number: sdk.post("/rerank", body=rerank_body(numbered(number)), cast_to=object))
     for answer, wanted in zip(answers, expected, strict=True):
         same_ranking(ranking(answer), wanted)
 

@@ -1,7 +1,7 @@
 """Requests as the documentation of four existing services shows them, and the request examples of the API reference.
 
-The services: an mxbai reranker (vLLM and ONNX), a BAAI reranker and embedder, an OpenAI-compatible service with a client
-of its own, and a Qwen3 embedding server (MLX).
+The services: an mxbai reranker (vLLM and ONNX), a BAAI reranker and embedder, an OpenAI-compatible service with its own
+client, and a Qwen3 embedding server (MLX).
 """
 
 import math
@@ -136,9 +136,7 @@ def b4_batch_in_input_order(function: Function) -> None:
     }
     answer = post(function, "/rerank/batch", body)
     same((answer["pairs_count"], answer["normalized"]), (3, True))
-    expected = [
-        function.ranking(query, [text])[0][1] for query, text in zip(queries, DOCUMENTS, strict=False)
-    ]
+    expected = [function.ranking(query, [text])[0][1] for query, text in zip(queries, DOCUMENTS, strict=False)]
     same_ranking(enumerate(answer["scores"]), list(enumerate(expected)))
 
 
@@ -203,10 +201,34 @@ def c5_embeddings(function: Function) -> None:
 
 @check("LLM service, requests", "requests", "embed")
 def c16_fewer_dimensions_are_normalised(function: Function) -> None:
-    """Cut and of length one again."""
-    for vector in function.vectors(dimensions=8):
-        same(len(vector), 8)
-        is_unit(vector)
+    """The first numbers of the whole vector, of length one again."""
+    answer = post(function, "/v1/embeddings", {"input": DOCUMENTS, "dimensions": 8})
+    expected = []
+    for whole in function.vectors():
+        length = math.sqrt(sum(value * value for value in whole[:8]))
+        expected.append([value / length for value in whole[:8]])
+    same_vectors([one["embedding"] for one in answer["data"]], expected)
+
+
+@check("LLM service, requests", "requests", "embed-m3")
+def c13_c14_c15_sparse_and_colbert(function: Function) -> None:
+    """Weights by token id, and a vector for each token, beside the dense one; the same on TEI's route."""
+    body = {"input": DOCUMENTS, "return_sparse": True, "return_colbert": True}
+    data = post(function, "/v1/embeddings", body)["data"]
+    same_vectors([one["embedding"] for one in data], function.vectors())
+    tei = post(function, "/embed_sparse", {"inputs": DOCUMENTS})
+    for one, listed in zip(data, tei, strict=True):
+        assert one["sparse_embedding"] and all(weight > 0 for weight in one["sparse_embedding"].values())
+        same({str(entry["index"]): entry["value"] for entry in listed}, one["sparse_embedding"])
+        assert len(one["colbert_embedding"]) > 1
+        is_unit(one["colbert_embedding"][0])
+
+
+@check("LLM service, requests", "requests", "embed")
+def c13_sparse_of_a_dense_model_is_refused(function: Function) -> None:
+    """By name."""
+    answer = post(function, "/v1/embeddings", {"input": "a", "embedding_type": "sparse"}, 400)
+    assert "sparse" in answer["error"]["message"], answer
 
 
 # --- the Qwen3 embedding server ---
@@ -367,7 +389,11 @@ def example_11_documents_that_are_none(function: Function) -> None:
 def keys_in_three_forms(function: Function) -> None:
     """Bearer, bare, x-api-key; none and a wrong one are 401; probes need none."""
     body = {"query": QUERY, "documents": DOCUMENTS}
-    for headers in ({"authorization": f"Bearer {function.key}"}, {"authorization": function.key}, {"x-api-key": function.key}):
+    for headers in (
+        {"authorization": f"Bearer {function.key}"},
+        {"authorization": function.key},
+        {"x-api-key": function.key},
+    ):
         post(function, "/v1/rerank", body, headers=headers)
     for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": ""}):
         answer = post(function, "/v1/rerank", body, 401, headers=headers)

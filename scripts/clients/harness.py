@@ -10,6 +10,7 @@ client agrees with the function when it hands out what /v1/rerank or /v1/embeddi
 
 import argparse
 import asyncio
+import concurrent.futures
 import contextlib
 import http.client
 import importlib.metadata
@@ -241,8 +242,6 @@ def raises(kinds: type[BaseException] | tuple[type[BaseException], ...], *fragme
 
 def together(action: Callable[[int], Any]) -> list[Any]:
     """`action(0)` … `action(15)` in threads at once; their results in order, or the first exception."""
-    import concurrent.futures
-
     with concurrent.futures.ThreadPoolExecutor(CONCURRENCY) as pool:
         return list(pool.map(action, range(CONCURRENCY)))
 
@@ -277,7 +276,7 @@ def run(one: Check, functions: dict[str, Function]) -> dict[str, Any]:
             asyncio.run(asyncio.wait_for(_await(outcome), REQUEST_SECONDS))
     except CannotRun as reason:
         return line | {"result": "skipped", "detail": str(reason)}
-    except Exception:  # noqa: BLE001 - whatever a client raises is the check's result
+    except Exception:  # Whatever a client raises is the check's result.
         shown = "\n".join(text for each in functions.values() if (text := each.relay.shown()))
         detail = f"{traceback.format_exc(limit=-3).strip()}\n{shown or 'nothing was sent'}"
         return line | {"result": "failed", "detail": detail, "seconds": time.monotonic() - begun}

@@ -7,6 +7,7 @@
 //!
 //! - rerank: [`RerankBody`], [`RerankRequest`] of a [`Shape`], [`answer`];
 //! - embed: [`EmbedBody`], [`EmbedRequest`] of an [`EmbedShape`], [`embed_answer`];
+//! - schemas of all of them, for a document of the API: [`SchemaBook`], [`Form`];
 //! - tokens: [`TokenizeBody`] and [`DetokenizeBody`], [`tokenize_answer`], [`detokenize_answer`].
 //!
 //! ```
@@ -38,6 +39,7 @@ mod json;
 mod lenient;
 mod rank;
 mod request;
+mod schema;
 mod tokenize;
 mod truncate;
 
@@ -60,6 +62,10 @@ pub use lenient::{
 };
 pub use rank::rank;
 pub use request::{Limits, Normalization, RerankRequest, Route, Shape, Truncation, Work};
+pub use schema::{
+    BATCH_FORMS, DETOKENIZE_FORMS, EmbedRules, Form, QUERY_FORMS, RERANK_FORMS, RerankRules,
+    SchemaBook, TOKENIZE_FORMS,
+};
 pub use tokenize::answer::{
     DetokenizeAnswer, LlamaTokens, Token, TokenizeAnswer, VllmTokens, detokenize_answer,
     tokenize_answer,

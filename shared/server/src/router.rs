@@ -12,11 +12,12 @@ use crate::app::App;
 use crate::error::ApiError;
 use crate::observe::{authorize, observe};
 use crate::routes::{admin, models, probes, rerank};
+use crate::web;
 
 /// Every route of a rerank function; the same for HTTP, Lambda and tests.
 pub fn router(app: Arc<App>) -> Router {
     let mut router = Router::new()
-        .route("/", get(probes::root).post(rerank::rerank))
+        .route("/", web::root(web::RERANK).post(rerank::rerank))
         .route("/rerank/batch", post(rerank::batch))
         .route("/rerank/query", post(rerank::query))
         .route("/health", get(probes::health))
@@ -31,6 +32,7 @@ pub fn router(app: Arc<App>) -> Router {
     for path in rerank::PATHS {
         router = router.route(path, post(rerank::rerank));
     }
+    router = web::add(router, web::RERANK);
     if app.config.snapshot_hooks {
         for path in admin::BEFORE_SNAPSHOT {
             router = router.route(path, post(admin::before_snapshot));

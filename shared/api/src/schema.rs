@@ -17,6 +17,7 @@
 //! assert!(book.finish().contains_key("Answer"));
 //! ```
 
+mod agree;
 mod embed;
 mod rerank;
 mod shape;

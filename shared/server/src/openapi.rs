@@ -13,6 +13,8 @@ mod parts;
 mod probes;
 mod rerank;
 
+use std::fmt;
+
 use defrost_api::{EmbedRules, RerankRules, SchemaBook};
 use serde_json::{Map, Value, json};
 
@@ -20,16 +22,48 @@ use crate::boot::Function;
 use parts::Parts;
 
 /// The routes that a function has beside probes, with what decides how their bodies are read.
-#[derive(Debug, Clone)]
-pub enum Api {
+///
+/// Each kind brings its own describer, so that a binary holds those of its own routes only.
+pub struct Api {
+    name: &'static str,
+    about: &'static str,
+    describe: Box<Describe>,
+}
+
+type Describe = dyn Fn(&mut Map<String, Value>, &mut Parts, &mut SchemaBook) + Send + Sync;
+
+impl Api {
     /// `/v1/rerank` and its kin.
-    Rerank(RerankRules),
-    /// `/v1/embeddings` and its kin.
-    Embed(EmbedRules),
+    pub fn rerank(rules: RerankRules) -> Self {
+        Self {
+            name: "rerank",
+            about: "Order documents by how well they answer a query.",
+            describe: Box::new(move |paths, parts, book| {
+                rerank::describe(paths, parts, book, &rules)
+            }),
+        }
+    }
+
+    /// `/v1/embeddings` and its kin, tokens included.
+    pub fn embed(rules: EmbedRules) -> Self {
+        Self {
+            name: "embed",
+            about: "Texts as vectors.",
+            describe: Box::new(move |paths, parts, book| {
+                embed::describe(paths, parts, book, &rules)
+            }),
+        }
+    }
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Api").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// What a document is written from.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Description {
     /// The binary.
     pub function: Function,
@@ -60,16 +94,8 @@ pub fn openapi(description: &Description) -> Value {
     let mut book = SchemaBook::new();
     let mut parts = Parts::new(description);
     let mut paths = Map::new();
-    let tag = match &description.api {
-        Api::Rerank(rules) => {
-            rerank::describe(&mut paths, &mut parts, &mut book, rules);
-            json!({"name": "rerank", "description": "Order documents by how well they answer a query."})
-        }
-        Api::Embed(rules) => {
-            embed::describe(&mut paths, &mut parts, &mut book, rules);
-            json!({"name": "embed", "description": "Texts as vectors."})
-        }
-    };
+    let Api { name, about, describe } = &description.api;
+    describe(&mut paths, &mut parts, &mut book);
     probes::describe(&mut paths, &mut parts, &mut book, description);
     let mut components = parts.components(&mut book);
     components.insert("schemas".to_owned(), book.finish().into());
@@ -84,7 +110,7 @@ pub fn openapi(description: &Description) -> Value {
         },
         "servers": [{"url": "/", "description": "this server"}],
         "tags": [
-            tag,
+            {"name": name, "description": about},
             {"name": "service", "description": "What runs, and how it is."},
             {"name": "pages", "description": "For people with a browser."},
         ],

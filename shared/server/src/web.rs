@@ -43,7 +43,7 @@ pub(crate) struct Face {
 pub(crate) const RERANK: Face = Face { page: "rerank", api: rerank };
 
 fn rerank(app: &App) -> Api {
-    Api::Rerank(RerankRules {
+    Api::rerank(RerankRules {
         limits: Limits {
             max_documents: app.config.max_documents,
             max_pairs: app.config.max_pairs,

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::shape::{bounded, counted, forbid_null, not_blank};
-use super::{Form, SchemaBook};
+use super::{Form, SchemaBook, agree};
 use crate::body::RerankBody;
 use crate::request::Limits;
 
@@ -45,7 +45,7 @@ pub const RERANK_FORMS: [Form; 8] = [
         about: "Documents are objects, and `rank_fields` says which of their fields are read.",
         example: r#"{"query": "Who wrote it?", "documents": [
             {"text": "It was written by Harper Lee.", "year": "1960"}, {"text": "It rained.", "year": "1961"}
-        ], "rank_fields": ["text", "year"]}"#,
+        ], "rank_fields": ["text"]}"#,
         required: &["query", "documents"],
         optional: &["model", "top_n", "return_documents", "rank_fields", "max_chunks_per_doc"],
     },
@@ -121,12 +121,30 @@ pub const QUERY_FORMS: [Form; 1] = [Form {
     optional: &["model", "normalize"],
 }];
 
+/// The fields that hold the texts. A body with two of them contradicts itself.
+const TEXT_KEYS: [&str; 6] = ["documents", "texts", "input", "passage", "passages", "pairs"];
+
 impl SchemaBook {
     /// A reference to the schema of a form of the rerank routes.
     pub fn rerank_form(&mut self, form: &Form, rules: &RerankRules) -> Value {
         let body = self.body::<RerankBody>();
+        let key = TEXT_KEYS.into_iter().find(|key| form.fields().any(|field| field == *key));
+        let mut agree = vec![
+            self.insert("ScoresAgree", || agree::scores(rules.takes_mxbai)),
+            self.insert("TopAgrees", agree::top),
+            self.insert("TruncationAgrees", agree::truncation),
+        ];
+        if let Some(key) = key.filter(|key| ["documents", "texts", "input"].contains(key)) {
+            let fits = || agree::rank_fields(key, rules.limits.max_documents);
+            agree.push(self.insert(&format!("Fitting_{key}"), fits));
+        }
         self.insert(form.name, || {
-            form.schema(&body, |field, schema| bound(form, field, schema, rules))
+            let mut schema = form.schema(&body, |field, schema| bound(form, field, schema, rules));
+            for other in TEXT_KEYS.into_iter().filter(|other| Some(*other) != key) {
+                schema["properties"][other] = json!({"type": "null"});
+            }
+            schema["allOf"] = agree.into();
+            schema
         })
     }
 }
@@ -166,23 +184,13 @@ fn bound(form: &Form, field: &str, schema: &mut Value, rules: &RerankRules) {
             ]});
             counted(schema, max_pairs);
         }
+        // Whatever a field of a document holds is read as its JSON, so what documents are depends
+        // on `rank_fields`, and is said where the two are said together.
         "documents" if form.fields().any(|field| field == "rank_fields") => {
-            let objects = schema.pointer_mut("/anyOf/0/items/anyOf/1").map(Value::take);
-            *schema = json!({"type": "array", "items": objects});
+            *schema = json!({"description": schema["description"], "type": "array", "items": {"type": "object"}});
             counted(schema, max_documents);
         }
         "documents" | "texts" | "input" => counted(schema, max_documents),
-        // Of the fields that a document may have, `text` is the one that all of them have here.
-        "rank_fields" => {
-            *schema = json!({
-                "description": schema["description"],
-                "anyOf": [
-                    {"type": "array", "items": {"type": "string"}, "contains": {"const": "text"}},
-                    {"type": "array", "maxItems": 0},
-                    {"type": "null"},
-                ],
-            });
-        }
         "normalization" | "normalize" if !rules.takes_mxbai => {
             if let Some(names) = schema["enum"].as_array_mut() {
                 names.retain(|name| name != "mxbai");

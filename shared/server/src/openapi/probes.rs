@@ -356,7 +356,7 @@ fn info(api: &Api) -> Value {
         ("max_concurrent_requests", count("Most requests that wait.")),
         ("fast_boot", json!({"type": "boolean"})),
     ];
-    if matches!(api, Api::Rerank(_)) {
+    if api.name == "rerank" {
         required.push(("takes_instruction", json!({"type": "boolean"})));
         required.push(("score_type", text("What scores are when a request does not say.")));
         required.push(("max_documents", count("Most documents of one request.")));

@@ -20,8 +20,8 @@ fn described(api: Api) -> Value {
 
 fn both() -> [Value; 2] {
     [
-        described(Api::Rerank(defrost_api::RerankRules::default())),
-        described(Api::Embed(EmbedRules::default())),
+        described(Api::rerank(defrost_api::RerankRules::default())),
+        described(Api::embed(EmbedRules::default())),
     ]
 }
 

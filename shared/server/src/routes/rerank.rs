@@ -66,7 +66,7 @@ async fn answer_to(app: &App, id: &RequestId, route: Route, bytes: Bytes) -> Rep
     respond(app, id, body.into_request(route, &limits(app))?).await
 }
 
-pub(super) fn limits(app: &App) -> Limits {
+pub(crate) fn limits(app: &App) -> Limits {
     let usual = Limits::default();
     Limits {
         max_documents: app.config.max_documents,

@@ -38,9 +38,16 @@ pub(crate) struct Job {
 pub(crate) struct Outcome {
     /// The model's error is that of every job in the micro-batch.
     pub(crate) result: Result<Outputs, Arc<Error>>,
-    /// Until its first micro-batch began.
+    pub(crate) times: Times,
+}
+
+/// Where a job's time went.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Times {
+    /// Until its first micro-batch began, without its own tokenising.
     pub(crate) queue: Duration,
-    /// From then until its last one was done.
+    pub(crate) tokenize: Duration,
+    /// From its first micro-batch until its last one was done.
     pub(crate) inference: Duration,
 }
 
@@ -53,20 +60,22 @@ struct Running {
     started: Option<Instant>,
     place: Option<OwnedSemaphorePermit>,
     queued: Instant,
+    tokenize: Duration,
     reply: oneshot::Sender<Outcome>,
 }
 
 impl Running {
     /// Ends it with what its answers make, or with the model's error.
     fn end(self, error: Option<Arc<Error>>) -> Ended {
-        let Self { prepared, answers, started, queued, reply, .. } = self;
+        let Self { prepared, answers, started, queued, tokenize, reply, .. } = self;
         let result = match error {
             None => prepared.finish(&answers).map_err(Arc::new),
             Some(error) => Err(error),
         };
         let started = started.unwrap_or_else(Instant::now);
-        let (queue, inference) = (started - queued, started.elapsed());
-        Ended { outcome: Outcome { result, queue, inference }, reply }
+        let queue = (started - queued).saturating_sub(tokenize);
+        let times = Times { queue, tokenize, inference: started.elapsed() };
+        Ended { outcome: Outcome { result, times }, reply }
     }
 }
 
@@ -165,11 +174,14 @@ impl Batching {
     /// Puts the job into the schedule, unless that already is the end of it.
     fn tokenise_one(&mut self, backend: &dyn Backend, job: Job) -> Option<Ended> {
         let Job { inputs, reply, queued, place } = job;
-        let prepared = match backend.prepare(&inputs) {
+        let begun = Instant::now();
+        let prepared = backend.prepare(&inputs);
+        let tokenize = begun.elapsed();
+        let prepared = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
-                let (result, inference) = (Err(Arc::new(error)), Duration::ZERO);
-                let outcome = Outcome { result, queue: queued.elapsed(), inference };
+                let times = Times { queue: begun - queued, tokenize, ..Times::default() };
+                let outcome = Outcome { result: Err(Arc::new(error)), times };
                 return Some(Ended { outcome, reply });
             }
         };
@@ -178,7 +190,7 @@ impl Batching {
         self.schedule.push(id, kind(prepared.wanted()), prepared.costs());
         let nothing_to_run = prepared.sequences().is_empty();
         let (answers, started, place) = (Vec::new(), None, Some(place));
-        let running = Running { id, prepared, answers, started, place, queued, reply };
+        let running = Running { id, prepared, answers, started, place, queued, tokenize, reply };
         if nothing_to_run {
             return Some(running.end(None));
         }

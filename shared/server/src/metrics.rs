@@ -13,6 +13,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use crate::backend::{Amount, Outputs};
+use crate::batching::Times;
 use crate::boot::Function;
 use crate::info::Info;
 
@@ -65,6 +66,7 @@ pub(crate) struct Metrics {
     requests: Family<RequestLabels, Counter>,
     request_duration: Family<RouteLabels, Histogram, fn() -> Histogram>,
     queue_duration: Histogram,
+    tokenize_duration: Histogram,
     inference_duration: Histogram,
     batch_items: Histogram,
     batch_tokens: Histogram,
@@ -100,6 +102,7 @@ impl Metrics {
             requests: Family::default(),
             request_duration: Family::new_with_constructor(durations as fn() -> Histogram),
             queue_duration: durations(),
+            tokenize_duration: durations(),
             inference_duration: durations(),
             batch_items: sizes(10),
             batch_tokens: sizes(20),
@@ -138,6 +141,11 @@ impl Metrics {
             self.request_duration.clone(),
         );
         r.register("queue_duration_seconds", "Time in the queue", self.queue_duration.clone());
+        r.register(
+            "tokenize_duration_seconds",
+            "Time to turn texts into tokens",
+            self.tokenize_duration.clone(),
+        );
         r.register(
             "inference_duration_seconds",
             "Time in the model",
@@ -181,10 +189,11 @@ impl Metrics {
     }
 
     /// Notes what came of a job.
-    pub(crate) fn ran(&self, queue: Duration, inference: Duration, outputs: &Outputs) {
+    pub(crate) fn ran(&self, times: &Times, outputs: &Outputs) {
         let Amount { items, tokens, truncated } = outputs.amount();
-        self.queue_duration.observe(queue.as_secs_f64());
-        self.inference_duration.observe(inference.as_secs_f64());
+        self.queue_duration.observe(times.queue.as_secs_f64());
+        self.tokenize_duration.observe(times.tokenize.as_secs_f64());
+        self.inference_duration.observe(times.inference.as_secs_f64());
         self.batch_items.observe(items as f64);
         self.batch_tokens.observe(tokens as f64);
         self.tokens.get_or_create(&KindLabels { kind: "prompt" }).inc_by(tokens as u64);

@@ -3,7 +3,7 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tracing::Instrument as _;
 
 use crate::app::App;
+use crate::batching::Times;
 use crate::error::ApiError;
 use crate::request_id::RequestId;
 use crate::web;
@@ -29,8 +30,7 @@ const PUBLIC: [&str; 5] = ["/health", "/ready", "/live", "/ping", "/metrics"];
 pub(crate) struct Cost {
     pub(crate) items: usize,
     pub(crate) tokens: usize,
-    pub(crate) queue: Duration,
-    pub(crate) inference: Duration,
+    pub(crate) times: Times,
 }
 
 /// Counts a request while it is handled, also when its client goes away midway.
@@ -80,10 +80,11 @@ pub(crate) async fn observe(
         headers.insert(X_PROCESS_TIME, value);
     }
     let ms = elapsed.as_secs_f64() * 1e3;
-    if let Some(Cost { items, tokens, queue, inference }) = response.extensions().get() {
-        let [queue_ms, inference_ms] = [queue, inference].map(|time| time.as_secs_f64() * 1e3);
+    if let Some(Cost { items, tokens, times }) = response.extensions().get() {
+        let [queue_ms, tokenize_ms, inference_ms] =
+            [times.queue, times.tokenize, times.inference].map(|time| time.as_secs_f64() * 1e3);
         tracing::info!(
-            route, code, items, tokens, queue_ms, inference_ms, request_id = %id.0,
+            route, code, items, tokens, queue_ms, tokenize_ms, inference_ms, request_id = %id.0,
             "answered in {ms:.1} ms"
         );
     } else if code < 500 {

@@ -11,13 +11,13 @@ pub(crate) mod tokenize;
 
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 
 use crate::app::App;
+use crate::batching::Times;
 use crate::error::ApiError;
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
@@ -51,12 +51,11 @@ fn json(answer: &impl serde::Serialize) -> Result<Response, ApiError> {
 }
 
 /// Tells how long the request took, and with the first answer how long boot took.
-fn timing(app: &App, headers: &mut HeaderMap, queue: Duration, inference: Duration) {
-    let mut timing = format!(
-        "queue;dur={:.3}, inference;dur={:.3}",
-        queue.as_secs_f64() * 1e3,
-        inference.as_secs_f64() * 1e3
-    );
+fn timing(app: &App, headers: &mut HeaderMap, times: &Times) {
+    let [queue, tokenize, inference] =
+        [times.queue, times.tokenize, times.inference].map(|time| time.as_secs_f64() * 1e3);
+    let mut timing =
+        format!("queue;dur={queue:.3}, tokenize;dur={tokenize:.3}, inference;dur={inference:.3}");
     if !app.answered.swap(true, Ordering::Relaxed) {
         for (phase, duration) in app.phases.phases() {
             // Writing to a String does not fail.

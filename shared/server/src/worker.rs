@@ -206,8 +206,8 @@ impl Worker {
         for Ended { outcome, reply } in ended {
             match &outcome.result {
                 Ok(outputs) => {
-                    let inference = outcome.inference;
-                    self.metrics.ran(outcome.queue, inference, outputs);
+                    let inference = outcome.times.inference;
+                    self.metrics.ran(&outcome.times, outputs);
                     if let Some(after) = self.phases.scored(inference) {
                         self.metrics.phase("first_score", inference);
                         tracing::info!(

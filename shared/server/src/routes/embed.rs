@@ -63,7 +63,7 @@ async fn embed(app: &App, id: &RequestId, mut request: EmbedRequest, begun: Inst
         return Err(ApiError::internal("the function embeds and its model does not"));
     };
     let asked = Arc::new(to_asked(app, info, &mut request)?);
-    let Outcome { result, queue, inference } = app.run(Inputs::Embed(Arc::clone(&asked))).await?;
+    let Outcome { result, times } = app.run(Inputs::Embed(Arc::clone(&asked))).await?;
     let outputs = result.map_err(|error| match *error {
         Error::InputTooLong { limit, found, index, .. } => {
             ApiError::from(request.too_long(index, limit, found))
@@ -84,8 +84,8 @@ async fn embed(app: &App, id: &RequestId, mut request: EmbedRequest, begun: Inst
     };
     let mut response = super::json(&embed_answer(&request, &embedded, &texts, &facts))?;
     let (items, tokens) = (embedded.len(), embedded.iter().map(|one| one.tokens).sum());
-    response.extensions_mut().insert(Cost { items, tokens, queue, inference });
-    super::timing(app, response.headers_mut(), queue, inference);
+    response.extensions_mut().insert(Cost { items, tokens, times });
+    super::timing(app, response.headers_mut(), &times);
     let truncated = embedded.iter().filter(|one| one.truncated).count();
     if truncated > 0 {
         response.headers_mut().insert(X_TRUNCATED_INPUTS, HeaderValue::from(truncated));

@@ -94,7 +94,7 @@ async fn score(app: &App, id: &RequestId, mut request: RerankRequest) -> Reply {
     let count = request.document_count();
     let (positions, texts) = to_texts(&mut request);
     let outcome = app.run(Inputs::Score(Arc::clone(&texts))).await?;
-    let Outcome { result, queue, inference } = outcome;
+    let Outcome { result, times } = outcome;
     let outputs = result.map_err(|error| match *error {
         // The backend counts within a query's documents, the client within its request.
         Error::NonFinite { request, index } => {
@@ -131,8 +131,8 @@ async fn score(app: &App, id: &RequestId, mut request: RerankRequest) -> Reply {
     };
     let mut response = super::json(&answer(&request, &scored, &documents, &facts))?;
     let tokens = scored.iter().map(|one| one.tokens).sum();
-    response.extensions_mut().insert(Cost { items: count, tokens, queue, inference });
-    super::timing(app, response.headers_mut(), queue, inference);
+    response.extensions_mut().insert(Cost { items: count, tokens, times });
+    super::timing(app, response.headers_mut(), &times);
     let truncated = scored.iter().filter(|one| one.truncated).count();
     if truncated > 0 {
         response.headers_mut().insert(X_TRUNCATED_DOCUMENTS, HeaderValue::from(truncated));

@@ -1,5 +1,6 @@
 //! The request body as it arrives: every field of every shape, all optional.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::error::{ErrorStyle, Invalid};
@@ -8,7 +9,7 @@ use crate::lenient::{Count, Documents, Flag, FlagOrName, Text};
 use crate::request::Route;
 
 /// Every field that a rerank client may send. Unknown fields are ignored, null means absent.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct RerankBody {
     /// Name of the model, any name unless the server is strict.
@@ -29,7 +30,8 @@ pub struct RerankBody {
     pub pairs: Option<Vec<Pair>>,
     /// Most results to return.
     pub top_n: Option<Count>,
-    /// Voyage's and mixedbread's name of `top_n`; the outer `Option` tells a null from absence.
+    /// Voyage's and mixedbread's name of `top_n`.
+    // The outer `Option` tells a null from absence.
     #[serde(deserialize_with = "json::present")]
     pub top_k: Option<Option<Count>>,
     /// Return each document's text.
@@ -45,15 +47,19 @@ pub struct RerankBody {
     /// vLLM: false asks for logits.
     pub use_activation: Option<Flag>,
     /// BAAI: false asks for logits; also a name of [`crate::Normalization`].
+    #[schemars(extend("enum" = [true, false, "true", "false", "sigmoid", "raw", "mxbai", null]))]
     pub normalize: Option<FlagOrName>,
     /// A name of [`crate::Normalization`].
+    #[schemars(extend("enum" = ["sigmoid", "raw", "mxbai", null]))]
     pub normalization: Option<String>,
     /// Task description for models that take one.
     pub instruction: Option<String>,
-    /// Voyage: false refuses over-long texts. The outer `Option` tells a null from absence.
+    /// Voyage: false refuses over-long texts.
+    // The outer `Option` tells a null from absence.
     #[serde(deserialize_with = "json::present")]
     pub truncation: Option<Option<Flag>>,
     /// TEI and Cohere: `false` or `"NONE"` refuses over-long texts.
+    #[schemars(extend("enum" = [true, false, "true", "false", "END", "NONE", "end", "none", null]))]
     pub truncate: Option<FlagOrName>,
     /// Cut the query to this many tokens.
     pub max_tokens_per_query: Option<Count>,
@@ -64,7 +70,7 @@ pub struct RerankBody {
 }
 
 /// One query with its passage; as an object, or as a list of two as in `FlagEmbedding`.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Pair {
     /// The query text.

@@ -11,8 +11,8 @@
 //! another number type) looks right and is wrong.
 
 pub(crate) mod answer;
-mod body;
-mod inputs;
+pub(crate) mod body;
+pub(crate) mod inputs;
 mod options;
 mod output;
 mod prompt;

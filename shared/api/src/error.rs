@@ -4,6 +4,8 @@
 //! reads `error.message`, Cohere's `message`, Jina's, Voyage's and `FastAPI`'s `detail`. Two shapes
 //! differ: TEI's clients read `error` as a string, BAAI's (`FastAPI`) read `detail` as a list.
 
+mod schema;
+
 use serde::Serialize;
 use serde_json::{Value, json};
 

@@ -5,6 +5,7 @@
 //! names.
 
 mod inputs;
+mod schema;
 
 use std::fmt;
 

@@ -8,6 +8,7 @@
 //! - rerank: [`RerankBody`], [`RerankRequest`] of a [`Shape`], [`answer`];
 //! - score: [`ScoreBody`], then as rerank;
 //! - embed: [`EmbedBody`], [`EmbedRequest`] of an [`EmbedShape`], [`embed_answer`];
+//! - schemas of all of them, for a document of the API: [`SchemaBook`], [`Form`];
 //! - tokens: [`TokenizeBody`] and [`DetokenizeBody`], [`tokenize_answer`], [`detokenize_answer`].
 //!
 //! ```
@@ -39,6 +40,7 @@ mod json;
 mod lenient;
 mod rank;
 mod request;
+mod schema;
 mod score;
 mod tokenize;
 mod truncate;
@@ -63,6 +65,10 @@ pub use lenient::{
 };
 pub use rank::rank;
 pub use request::{Limits, Normalization, RerankRequest, Route, Shape, Truncation, Work};
+pub use schema::{
+    BATCH_FORMS, DETOKENIZE_FORMS, EmbedRules, Form, QUERY_FORMS, RERANK_FORMS, RerankRules,
+    SCORE_FORMS, SchemaBook, TOKENIZE_FORMS,
+};
 pub use score::ScoreBody;
 pub use tokenize::answer::{
     DetokenizeAnswer, LlamaTokens, Token, TokenizeAnswer, VllmTokens, detokenize_answer,

@@ -92,6 +92,8 @@ pub struct Truncation {
     pub max_tokens_per_query: Option<usize>,
     /// Cut each document to this many tokens first.
     pub max_tokens_per_doc: Option<usize>,
+    /// Score a document that does not fit in so many pieces and take the best; `None`: cut it.
+    pub max_chunks_per_doc: Option<usize>,
 }
 
 /// One query with the documents to score against it.
@@ -183,7 +185,6 @@ impl RerankBody {
         let normalization = self.normalization(shape)?;
         let truncation = self.truncation()?;
         let top_n = self.top_n()?;
-        let warnings = self.unsupported()?;
         let flag = |flag: Option<crate::Flag>| flag.is_some_and(|flag| flag.0);
         let return_documents =
             flag(self.return_documents) || flag(self.return_text) || flag(self.return_input);
@@ -196,7 +197,7 @@ impl RerankBody {
             instruction: self.instruction.take().filter(|text| !text.trim().is_empty()),
             truncation,
             wants_data: self.top_k.is_some() || self.truncation.is_some(),
-            warnings,
+            warnings: Vec::new(),
             work: self.work(shape, limits)?,
         })
     }

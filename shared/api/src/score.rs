@@ -3,6 +3,7 @@
 //! One text on the left goes with every text on the right, or each with its own. The two sides have
 //! three pairs of names, which vLLM kept from version to version.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::body::RerankBody;
@@ -17,7 +18,7 @@ const SIDES: [(&str, &[&str]); 3] =
     [("queries", &["documents", "items"]), ("text_1", &["text_2"]), ("data_1", &["data_2"])];
 
 /// Every field that a client of `/score` may send. Unknown fields are ignored, null means absent.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ScoreBody {
     /// Name of the model, any name unless the server is strict.

@@ -7,6 +7,7 @@
 
 pub(crate) mod answer;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -38,7 +39,7 @@ impl TokenShape {
 }
 
 /// Every field of a request to `/tokenize`. Unknown fields are ignored, null means absent.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct TokenizeBody {
     /// Name of the model, any name unless the server is strict.
@@ -66,7 +67,7 @@ pub struct TokenizeBody {
 }
 
 /// One message of a conversation.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Message {
     /// Who says it.
@@ -169,7 +170,7 @@ impl TokenizeBody {
 }
 
 /// Every field of a request to `/detokenize` or `/decode`.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct DetokenizeBody {
     /// Name of the model, any name unless the server is strict.

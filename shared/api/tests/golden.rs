@@ -316,11 +316,13 @@ fn scores_can_be_asked_for_by_several_names() {
     }
 }
 
+/// N5: a long document in pieces, as Cohere's v1 asks for it.
 #[test]
-fn what_is_not_honoured_is_said() {
-    let request =
-        read(Route::Rerank, &json!({"query": "q", "documents": ["a"], "max_chunks_per_doc": 4}));
-    assert_eq!(answered(&request, &[0.5])["warnings"].as_array().map(Vec::len), Some(1));
+fn n5_chunks_are_asked_for_by_number() {
+    for (chunks, expected) in [(json!(4), Some(4)), (json!(1), None), (json!(null), None)] {
+        let body = json!({"query": "q", "documents": ["a"], "max_chunks_per_doc": chunks});
+        assert_eq!(read(Route::Rerank, &body).truncation.max_chunks_per_doc, expected, "{body}");
+    }
 }
 
 #[test]

@@ -7,6 +7,8 @@
 //! The segments of mxbai-rerank-v2 are tokenised one by one and their ids joined, as its package
 //! does; the whole string gives other ids wherever a text ends in punctuation before a line break.
 
+mod pieces;
+
 use crate::batches::common_prefix;
 use crate::spec::Template;
 use crate::tokenizer::{TextTokenizer, Tokens};

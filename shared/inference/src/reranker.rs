@@ -66,6 +66,8 @@ pub struct Truncation {
     pub max_tokens_per_doc: Option<usize>,
     /// Refuse instead of truncating to the model's length.
     pub forbidden: bool,
+    /// Score a document that does not fit in up to this many pieces and take the best score; `None` or 1: cut it.
+    pub max_chunks_per_doc: Option<usize>,
 }
 
 /// One query with the documents to score against it.
@@ -86,7 +88,7 @@ pub struct ScoreRequest {
 pub struct Score {
     /// Logit, or cosine for embedding similarity.
     pub raw: f32,
-    /// Tokens run for this document, template included; for embedding models those of the query
+    /// Tokens run for this document, template included, in all its pieces; for embedding models those of the query
     /// are counted with the first document.
     pub tokens: usize,
     /// Whether the document was cut to fit.
@@ -194,7 +196,7 @@ impl Reranker {
         for request in requests {
             let Encoded { query, documents } = self.encoded(request)?;
             read.push(Read::of(query.as_ref(), &documents));
-            let all = query.into_iter().chain(documents);
+            let all = query.into_iter().chain(documents.into_iter().flatten());
             sequences.extend(all.map(|sequence| sequence.tokens));
         }
         let finish = move |answers: &[Option<&Answers>]| {
@@ -216,7 +218,7 @@ impl Reranker {
     /// otherwise one pair per document.
     pub fn encode(&self, request: &ScoreRequest) -> Result<Vec<Tokens>, Error> {
         let Encoded { query, documents } = self.encoded(request)?;
-        let sequences = query.into_iter().chain(documents);
+        let sequences = query.into_iter().chain(documents.into_iter().flatten());
         Ok(sequences.map(|sequence| sequence.tokens).collect())
     }
 
@@ -237,7 +239,7 @@ impl Reranker {
         let instruction = request.instruction.as_deref();
         let query = self.prompt.query(&request.query, instruction, &request.truncation)?;
         let documents = in_parallel(&self.threads, &request.documents, |document| {
-            self.prompt.document(&query, document, &request.truncation)
+            self.prompt.documents(&query, document, &request.truncation)
         })?;
         Ok(Encoded { query: Prompt::query_sequence(&query), documents })
     }
@@ -247,27 +249,30 @@ impl Reranker {
 struct Encoded {
     /// The query's own sequence, for embedding models.
     query: Option<Sequence>,
-    documents: Vec<Sequence>,
+    /// The pieces of each document, mostly one.
+    documents: Vec<Vec<Sequence>>,
 }
 
 /// What was read of a request, beside the tokens.
 struct Read {
     /// Whether the query has a sequence of its own.
     query: bool,
-    /// Scores as yet without the model's answer.
-    documents: Vec<Score>,
+    /// Scores as yet without the model's answer, and of how many pieces.
+    documents: Vec<(Score, usize)>,
 }
 
 impl Read {
-    fn of(query: Option<&Sequence>, documents: &[Sequence]) -> Self {
-        let unscored = |(index, document): (usize, &Sequence)| {
+    fn of(query: Option<&Sequence>, documents: &[Vec<Sequence>]) -> Self {
+        let unscored = |(index, pieces): (usize, &Vec<Sequence>)| {
             let own = query.filter(|_| index == 0);
-            Score {
+            let sequences = pieces.iter().chain(own);
+            let score = Score {
                 raw: f32::NAN,
-                tokens: document.tokens.ids.len() + own.map_or(0, |query| query.tokens.ids.len()),
-                truncated: document.truncated,
-                query_truncated: document.query_truncated,
-            }
+                tokens: sequences.map(|sequence| sequence.tokens.ids.len()).sum(),
+                truncated: pieces.iter().any(|piece| piece.truncated),
+                query_truncated: pieces.iter().any(|piece| piece.query_truncated),
+            };
+            (score, pieces.len())
         };
         let documents = documents.iter().enumerate().map(unscored).collect();
         Self { query: query.is_some(), documents }
@@ -282,12 +287,17 @@ impl Read {
         let query = if self.query { answers.next() } else { None };
         let documents = self.documents.into_iter().enumerate();
         documents
-            .map(|(index, score)| {
-                let answer = answers.next().unwrap_or_default();
-                let raw = match query {
+            .map(|(index, (score, pieces))| {
+                let mut scores = answers.by_ref().take(pieces).map(|answer| match query {
                     Some(query) => cosine(query, answer),
                     None => answer.first().copied().unwrap_or(f32::NAN),
+                });
+                // Not `max`, which would leave out what is not a number.
+                let first = scores.next().unwrap_or(f32::NAN);
+                let best = |best: f32, score: f32| {
+                    if best.is_nan() || score <= best { best } else { score }
                 };
+                let raw = scores.fold(first, best);
                 if raw.is_finite() {
                     Ok(Score { raw, ..score })
                 } else {

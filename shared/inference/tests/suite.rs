@@ -13,6 +13,7 @@ mod suite {
     mod invariance;
     mod onnx;
     mod outliers;
+    mod pieces;
     mod real_tokenizers;
     mod refusals;
     mod snapshots;

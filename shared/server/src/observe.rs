@@ -15,6 +15,7 @@ use tracing::Instrument as _;
 use crate::app::App;
 use crate::error::ApiError;
 use crate::request_id::RequestId;
+use crate::web;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_PROCESS_TIME: HeaderName = HeaderName::from_static("x-process-time");
@@ -99,7 +100,7 @@ pub(crate) async fn authorize(
     next: Next,
 ) -> Response {
     let keys = &app.config.api_keys;
-    if keys.is_empty() || PUBLIC.contains(&request.uri().path()) {
+    if keys.is_empty() || PUBLIC.contains(&request.uri().path()) || web::is_public(&request) {
         return next.run(request).await;
     }
     match sent_key(request.headers()) {

@@ -15,15 +15,17 @@ use crate::deadline;
 use crate::error::ApiError;
 use crate::observe::{authorize, observe};
 use crate::routes::{admin, embed, models, probes, rerank, score, tokenize};
+use crate::web;
 
 /// Every route of a function; the same for HTTP, Lambda and tests.
 pub fn router(app: Arc<App>) -> Router {
+    let face = web::face(app.function.role);
     let mut router = match app.function.role {
         Role::Rerank => rerank_routes(),
         Role::Embed => embed_routes(),
     };
     router = router
-        .route("/", get(probes::root))
+        .route("/", web::root(face))
         .route("/health", get(probes::health))
         .route("/ready", get(probes::ready))
         .route("/live", get(probes::live))
@@ -33,6 +35,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/info", get(models::info))
         .route("/version", get(probes::version))
         .route("/metrics", get(probes::metrics));
+    router = web::add(router, face);
     if app.config.snapshot_hooks {
         for path in admin::BEFORE_SNAPSHOT {
             router = router.route(path, post(admin::before_snapshot));

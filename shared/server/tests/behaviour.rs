@@ -7,7 +7,9 @@ mod behaviour {
     mod child;
     mod config;
     mod lambda;
+    mod openapi;
     mod operations;
+    mod pages;
     mod queue;
     mod shapes;
     mod snapshot;

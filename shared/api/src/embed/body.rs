@@ -1,5 +1,6 @@
 //! The embedding body as it arrives: every field of every shape, all optional.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -9,7 +10,7 @@ use crate::json;
 use crate::lenient::{Count, EmbedInput, Flag, FlagOrName, Inputs, Names, Text};
 
 /// Every field that an embedding client may send. Unknown fields are ignored, null means absent.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct EmbedBody {
     /// Name of the model, any name unless the server is strict.
@@ -23,11 +24,14 @@ pub struct EmbedBody {
     /// MLX: the one text.
     pub text: Option<Text>,
     /// vLLM: a conversation to embed. Refused.
+    #[schemars(with = "Option<serde_json::Value>")]
     pub messages: Option<IgnoredAny>,
     /// Cohere: images to embed. Refused unless empty.
+    #[schemars(with = "Option<Vec<serde_json::Value>>", length(max = 0))]
     pub images: Option<Vec<IgnoredAny>>,
 
     /// `"float"` or `"base64"`.
+    #[schemars(extend("enum" = ["float", "base64", null]))]
     pub encoding_format: Option<String>,
     /// Width of the vectors; 0: the model's own.
     pub dimensions: Option<Count>,
@@ -41,8 +45,10 @@ pub struct EmbedBody {
     pub use_activation: Option<Flag>,
 
     /// Cohere, Voyage, NVIDIA: what the inputs are, a query or documents.
+    #[schemars(extend("enum" = ["query", "document", "passage", "search_query", "search_document", "classification", "clustering", null]))]
     pub input_type: Option<String>,
     /// Jina: what the vectors are for.
+    #[schemars(extend("enum" = ["retrieval.query", "retrieval.passage", "text-matching", "classification", "separation", "clustering", null]))]
     pub task: Option<String>,
     /// TEI, `sentence-transformers`: one of the model's own prompts.
     pub prompt_name: Option<String>,
@@ -56,10 +62,13 @@ pub struct EmbedBody {
     /// Cohere: number types to return, several at once.
     pub embedding_types: Option<Names>,
     /// Voyage: number type.
+    #[schemars(extend("enum" = ["float", "int8", "uint8", "binary", "ubinary", "base64", null]))]
     pub output_dtype: Option<String>,
     /// vLLM's name of `output_dtype`.
+    #[schemars(extend("enum" = ["float", "int8", "uint8", "binary", "ubinary", "base64", null]))]
     pub embed_dtype: Option<String>,
     /// vLLM: byte order of base64.
+    #[schemars(extend("enum" = ["little", "native", null]))]
     pub endianness: Option<String>,
     /// Return dense vectors.
     pub return_dense: Option<Flag>,
@@ -73,45 +82,53 @@ pub struct EmbedBody {
     pub return_multivector: Option<Flag>,
 
     /// TEI, Cohere, Jina: `false` or `"NONE"` refuses over-long inputs.
+    #[schemars(extend("enum" = [true, false, "true", "false", "START", "END", "NONE", null]))]
     pub truncate: Option<FlagOrName>,
     /// Voyage: false refuses over-long inputs.
     pub truncation: Option<Flag>,
     /// TEI: `"Left"` or `"Right"`.
+    #[schemars(extend("enum" = ["Left", "Right", null]))]
     pub truncation_direction: Option<String>,
     /// vLLM's name of `truncation_direction`.
+    #[schemars(extend("enum" = ["left", "right", null]))]
     pub truncation_side: Option<String>,
     /// vLLM: cut to this many tokens; -1: to what the model reads.
+    #[schemars(extend("minimum" = -1))]
     pub truncate_prompt_tokens: Option<Count>,
     /// Cohere: read at most this many tokens of each input.
     pub max_tokens: Option<Count>,
 
     /// Jina: embed inputs in each other's context. Refused.
+    #[schemars(extend("enum" = [false, "false", null]))]
     pub late_chunking: Option<Flag>,
     /// infinity: `"text"`; other modalities are refused.
+    #[schemars(extend("enum" = ["text", null]))]
     pub modality: Option<String>,
 }
 
 /// TEI's `/similarity` as it arrives.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default)]
-struct SimilarityBody {
+pub(crate) struct SimilarityBody {
     model: Option<String>,
     inputs: Option<SimilarityInputs>,
     parameters: Option<SimilarityParameters>,
 }
 
 /// One sentence and those to compare it with.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default)]
 struct SimilarityInputs {
     source_sentence: Option<Text>,
     sentences: Option<Vec<Text>>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default)]
 struct SimilarityParameters {
+    #[schemars(extend("enum" = [true, false, "true", "false", "START", "END", "NONE", null]))]
     truncate: Option<FlagOrName>,
+    #[schemars(extend("enum" = ["Left", "Right", null]))]
     truncation_direction: Option<String>,
     prompt_name: Option<String>,
 }

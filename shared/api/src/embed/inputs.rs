@@ -6,7 +6,7 @@ use crate::error::Invalid;
 use crate::lenient::{EmbedInput, Inputs, Text};
 
 /// Characters that the MLX service lets through for each token of its limit.
-const MLX_CHARS_PER_TOKEN: usize = 10;
+pub(crate) const MLX_CHARS_PER_TOKEN: usize = 10;
 
 impl EmbedBody {
     pub(super) fn take_inputs(

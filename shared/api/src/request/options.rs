@@ -113,6 +113,8 @@ impl RerankBody {
                 self.max_tokens_per_query,
             )?,
             max_tokens_per_doc: checks::token_limit("max_tokens_per_doc", self.max_tokens_per_doc)?,
+            max_chunks_per_doc: checks::natural("max_chunks_per_doc", self.max_chunks_per_doc)?
+                .filter(|&chunks| chunks > 1),
         })
     }
 
@@ -126,19 +128,6 @@ impl RerankBody {
             )),
             _ => Ok(top_n.or(top_k)),
         }
-    }
-
-    /// Options that are read but not honoured. Silence would pass one meaning off as another.
-    pub(super) fn unsupported(&self) -> Result<Vec<String>, Invalid> {
-        let chunks = checks::natural("max_chunks_per_doc", self.max_chunks_per_doc)?;
-        Ok(chunks
-            .filter(|&chunks| chunks > 1)
-            .map(|_| {
-                "max_chunks_per_doc is not supported: each document was scored as one piece"
-                    .to_owned()
-            })
-            .into_iter()
-            .collect())
     }
 }
 

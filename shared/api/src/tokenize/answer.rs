@@ -1,11 +1,12 @@
 //! From tokens, or texts, to the answer in the shape of the request.
 
+use schemars::JsonSchema;
 use serde::ser::{Serialize, Serializer};
 
 use super::{DetokenizeRequest, TokenShape, TokenizeRequest};
 
 /// One token of a text, as TEI writes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, JsonSchema)]
 pub struct Token<'a> {
     /// Its id.
     pub id: u32,
@@ -20,7 +21,7 @@ pub struct Token<'a> {
 }
 
 /// The JSON of an answer to `/tokenize`.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone, serde::Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum TokenizeAnswer<'a> {
     /// [`TokenShape::Tei`].
@@ -32,26 +33,33 @@ pub enum TokenizeAnswer<'a> {
 }
 
 /// vLLM's answer to `/tokenize`.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone, serde::Serialize, JsonSchema)]
 pub struct VllmTokens<'a> {
+    /// How many tokens there are.
     count: usize,
+    /// How many tokens the model reads.
     max_model_len: usize,
+    /// Their ids.
+    #[schemars(with = "Vec<u32>")]
     tokens: Ids<'a>,
+    /// Their texts, when the request asks for them.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Vec<String>")]
     token_strs: Option<Pieces<'a>>,
 }
 
 /// llama.cpp's answer to `/tokenize`.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone, serde::Serialize, JsonSchema)]
 pub struct LlamaTokens<'a> {
+    /// Their ids, with their texts when the request asks for them.
     tokens: LlamaList<'a>,
 }
 
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone, serde::Serialize, JsonSchema)]
 #[serde(untagged)]
 enum LlamaList<'a> {
-    Ids(Ids<'a>),
-    WithPieces(IdsWithPieces<'a>),
+    Ids(#[schemars(with = "Vec<u32>")] Ids<'a>),
+    WithPieces(#[schemars(with = "Vec<IdWithPiece<'a>>")] IdsWithPieces<'a>),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -75,7 +83,7 @@ impl Serialize for Pieces<'_> {
 #[derive(Debug, Clone, Copy)]
 struct IdsWithPieces<'a>(&'a [Token<'a>]);
 
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, JsonSchema)]
 struct IdWithPiece<'a> {
     id: u32,
     piece: &'a str,
@@ -115,7 +123,7 @@ pub fn tokenize_answer<'a>(
 }
 
 /// The JSON of an answer to `/detokenize` or `/decode`.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone, serde::Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum DetokenizeAnswer<'a> {
     /// [`TokenShape::Tei`].

@@ -66,7 +66,7 @@ async fn answer_to(app: &App, id: &RequestId, route: Route, bytes: Bytes) -> Rep
     respond(app, id, body.into_request(route, &limits(app))?).await
 }
 
-pub(super) fn limits(app: &App) -> Limits {
+pub(crate) fn limits(app: &App) -> Limits {
     let usual = Limits::default();
     Limits {
         max_documents: app.config.max_documents,
@@ -146,6 +146,7 @@ fn to_texts(request: &mut RerankRequest) -> (Vec<Vec<usize>>, Arc<Vec<ScoreReque
         max_tokens_per_query: request.truncation.max_tokens_per_query,
         max_tokens_per_doc: request.truncation.max_tokens_per_doc,
         forbidden: request.truncation.forbidden,
+        max_chunks_per_doc: request.truncation.max_chunks_per_doc,
     };
     let (positions, texts): (Vec<_>, Vec<_>) = take(&mut request.work)
         .into_iter()

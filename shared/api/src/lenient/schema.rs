@@ -1,0 +1,76 @@
+//! JSON Schemas of values that clients send in more than one form, beside the visitors that read
+//! them. They are inlined: a document of the API shows at each field what the field takes.
+//!
+//! What a schema lists, the visitor accepts, and what it leaves out is refused, but for spellings
+//! (`"TRUE"`) that are read without being worth a line.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+use super::{Content, Count, Document, Documents, Flag, FlagOrName, Inputs, Names, Text};
+
+macro_rules! inlined {
+    ($($type:ident => $schema:tt)*) => {$(
+        impl JsonSchema for $type {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($type).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!($schema)
+            }
+        }
+    )*};
+}
+
+inlined! {
+    Flag => {"enum": [true, false, "true", "false"]}
+    FlagOrName => {"type": ["boolean", "string"]}
+    Count => {"type": "integer", "minimum": 0}
+    Text => {"anyOf": [
+        {"type": "string"},
+        {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
+    ]}
+    Document => {"anyOf": [
+        {"type": "string"},
+        {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
+    ]}
+    Documents => {"anyOf": [
+        {"type": "array", "items": {"anyOf": [
+            {"type": "string"},
+            {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
+        ]}},
+        {"type": "string"},
+    ]}
+    Names => {"anyOf": [
+        {"type": "string"},
+        {"type": "array", "items": {"type": "string"}},
+    ]}
+    Content => {"anyOf": [
+        {"type": "string"},
+        {"type": "array", "items": {
+            "type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"],
+        }},
+    ]}
+    Inputs => {"anyOf": [
+        {"type": "string"},
+        {"type": "array", "description": "Several inputs: texts, objects or lists of token ids.", "items": {"anyOf": [
+            {"type": "string"},
+            {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": u32::MAX}},
+            {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
+            {"type": "object", "properties": {"content": {"anyOf": [
+                {"type": "string"},
+                {"type": "array", "items": {
+                    "type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"],
+                }},
+            ]}}, "required": ["content"]},
+        ]}},
+        {"type": "array", "description": "One input: its token ids.", "items": {"type": "integer", "minimum": 0, "maximum": u32::MAX}},
+        {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
+    ]}
+}

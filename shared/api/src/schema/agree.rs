@@ -1,0 +1,101 @@
+//! Several names of one option: what they may say together.
+//!
+//! Clients of different services ask for the same thing under different names, and the server
+//! refuses a request that says two things. These schemas say so for names of every form, because
+//! a field of another form is read wherever it is sent.
+
+use serde_json::{Value, json};
+
+/// `raw_scores`, `use_activation`, `normalize` and `normalization` ask for the same scores.
+pub(super) fn scores(takes_mxbai: bool) -> Value {
+    let mapped = |name: &str| {
+        json!({"title": name, "properties": {
+            "raw_scores": {"enum": [false, "false", null]},
+            "use_activation": {"enum": [true, "true", null]},
+            "normalize": {"enum": [true, "true", name, null]},
+            "normalization": {"enum": [name, null]},
+        }})
+    };
+    let raw = json!({"title": "raw", "properties": {
+        "raw_scores": {"enum": [true, "true", null]},
+        "use_activation": {"enum": [false, "false", null]},
+        "normalize": {"enum": [false, "false", "raw", null]},
+        "normalization": {"enum": ["raw", null]},
+    }});
+    let mut kinds = vec![mapped("sigmoid"), raw];
+    if takes_mxbai {
+        kinds.push(mapped("mxbai"));
+    }
+    json!({
+        "title": "Names of one mapping of scores agree",
+        "type": "object",
+        "anyOf": kinds,
+    })
+}
+
+/// `top_n` and `top_k` are one number. Schemas cannot compare fields, so of equal numbers only the
+/// one that means all is listed: with more cases, these rules together have more combinations than
+/// generators of requests are willing to try (64).
+pub(super) fn top() -> Value {
+    let count = json!({"type": ["integer", "null"], "minimum": 0});
+    json!({
+        "title": "One number of results",
+        "type": "object",
+        "anyOf": [
+            {"properties": {"top_n": count, "top_k": {"type": "null"}}},
+            {"properties": {"top_n": {"type": "null"}, "top_k": count}},
+            {"properties": {"top_n": {"const": 0}, "top_k": {"const": 0}}},
+        ],
+    })
+}
+
+/// `truncate` and `truncation` both allow cutting, or both forbid it.
+pub(super) fn truncation() -> Value {
+    json!({
+        "title": "Names of one truncation agree",
+        "type": "object",
+        "anyOf": [
+            {"title": "cut", "properties": {
+                "truncate": {"enum": [true, "true", "END", "end", null]},
+                "truncation": {"enum": [true, "true", null]},
+            }},
+            {"title": "refuse", "properties": {
+                "truncate": {"enum": [false, "false", "NONE", "none", null]},
+                "truncation": {"enum": [false, "false", null]},
+            }},
+        ],
+    })
+}
+
+/// Documents that are objects have what `rank_fields` names, or a `text`.
+pub(super) fn rank_fields(key: &str, max_documents: usize) -> Value {
+    let text = json!({"type": "string"});
+    let list = |items: &Value| json!({"type": "array", "items": items, "minItems": 1, "maxItems": max_documents});
+    let object = |field: Value| {
+        json!({"anyOf": [
+            {"type": "string"},
+            {"type": "object", "properties": {"text": field}, "required": ["text"]},
+        ]})
+    };
+    let named =
+        json!({"type": "array", "items": {"type": "string"}, "contains": {"const": "text"}});
+    let not_null = json!({"type": ["string", "number", "boolean", "array", "object"]});
+    json!({
+        "title": "Documents have what rank_fields names",
+        "type": "object",
+        "anyOf": [
+            {"title": "texts", "properties": {
+                key: {"anyOf": [list(&text), text]},
+                "rank_fields": {"type": ["array", "null"], "items": {"type": "string"}},
+            }},
+            {"title": "objects with a text", "properties": {
+                key: {"anyOf": [list(&object(text.clone())), text]},
+                "rank_fields": {"anyOf": [named, {"type": "array", "maxItems": 0}, {"type": "null"}]},
+            }},
+            {"title": "objects with fields", "properties": {
+                key: {"anyOf": [list(&object(not_null)), text]},
+                "rank_fields": named,
+            }, "required": ["rank_fields"]},
+        ],
+    })
+}

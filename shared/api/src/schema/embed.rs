@@ -1,0 +1,282 @@
+//! Who sends what to the embedding routes.
+
+use serde_json::{Value, json};
+
+use super::shape::{bounded, counted, forbid_null, not_empty};
+use super::{Form, SchemaBook};
+use crate::embed::body::{EmbedBody, SimilarityBody};
+use crate::embed::inputs::MLX_CHARS_PER_TOKEN;
+use crate::embed::{EmbedLimits, EmbedRoute, Outputs};
+
+/// What the schemas of embedding requests depend on.
+#[derive(Debug, Clone, Default)]
+pub struct EmbedRules {
+    /// Bounds on one request.
+    pub limits: EmbedLimits,
+    /// Kinds of vectors that the model gives beside dense ones.
+    pub outputs: Outputs,
+    /// The model's full width; `None`: not known yet.
+    pub width: Option<usize>,
+    /// Whether vectors may be shortened.
+    pub matryoshka: bool,
+    /// The model's own prompts.
+    pub prompts: Vec<String>,
+}
+
+const OPENAI: Form = Form {
+    name: "EmbeddingRequest",
+    title: "OpenAI and other clients",
+    about: "The canonical form. Inputs are texts, or token ids as the client's own tokenizer made them.",
+    example: r#"{"input": ["Harper Lee wrote it.", "It rained."], "encoding_format": "float"}"#,
+    required: &["input"],
+    optional: &["model", "encoding_format", "dimensions", "instruction"],
+};
+const JINA: Form = Form {
+    name: "JinaEmbeddingRequest",
+    title: "Jina",
+    about: "`task` says what the vectors are for.",
+    example: r#"{"input": [{"text": "Who wrote it?"}], "task": "retrieval.query", "normalized": true}"#,
+    required: &["input"],
+    optional: &[
+        "model",
+        "task",
+        "embedding_type",
+        "normalized",
+        "dimensions",
+        "late_chunking",
+        "truncate",
+        "return_multivector",
+    ],
+};
+const VOYAGE: Form = Form {
+    name: "VoyageEmbeddingRequest",
+    title: "Voyage",
+    about: "`input_type` tells queries from documents.",
+    example: r#"{"input": ["Who wrote it?"], "model": "voyage-3", "input_type": "query", "truncation": true}"#,
+    required: &["input"],
+    optional: &[
+        "model",
+        "input_type",
+        "truncation",
+        "output_dimension",
+        "output_dtype",
+        "encoding_format",
+    ],
+};
+const VLLM: Form = Form {
+    name: "VllmEmbeddingRequest",
+    title: "vLLM",
+    about: "`truncate_prompt_tokens: -1` cuts to what the model reads.",
+    example: r#"{"input": "It rained.", "truncate_prompt_tokens": -1, "use_activation": true}"#,
+    required: &["input"],
+    optional: &[
+        "model",
+        "encoding_format",
+        "dimensions",
+        "embed_dtype",
+        "endianness",
+        "use_activation",
+        "truncate_prompt_tokens",
+        "truncation_side",
+    ],
+};
+const INFINITY: Form = Form {
+    name: "InfinityEmbeddingRequest",
+    title: "infinity, sentence-transformers",
+    about: "`prompt` is put before each input.",
+    example: r#"{"input": ["It rained."], "modality": "text", "prompt": "passage: "}"#,
+    required: &["input"],
+    optional: &["model", "encoding_format", "dimensions", "modality", "prompt"],
+};
+const M3: Form = Form {
+    name: "HybridEmbeddingRequest",
+    title: "FlagEmbedding, BGE-M3",
+    about: "Lexical weights and a vector for each token beside the dense vector, where the model has them.",
+    example: r#"{"input": ["It rained."], "return_dense": true}"#,
+    required: &["input"],
+    optional: &["model", "return_dense", "return_sparse", "return_colbert_vecs", "return_colbert"],
+};
+const TEI: Form = Form {
+    name: "TeiEmbedRequest",
+    title: "Text Embeddings Inference",
+    about: "Answered with a list of vectors.",
+    example: r#"{"inputs": ["Harper Lee wrote it.", "It rained."], "normalize": true, "truncate": true}"#,
+    required: &["inputs"],
+    optional: &["normalize", "truncate", "truncation_direction", "prompt_name", "dimensions"],
+};
+const TEI_PARTS: Form = Form {
+    name: "TeiEmbedPartsRequest",
+    title: "Text Embeddings Inference",
+    about: "Answered with a list for each input.",
+    example: r#"{"inputs": "It rained.", "truncate": true}"#,
+    required: &["inputs"],
+    optional: &["truncate", "truncation_direction", "prompt_name"],
+};
+const SIMILARITY: Form = Form {
+    name: "TeiSimilarityRequest",
+    title: "Text Embeddings Inference",
+    about: "Answered with the cosine of the source sentence with each of the others.",
+    example: r#"{"inputs": {"source_sentence": "It rained.", "sentences": ["The streets were wet.", "Harper Lee wrote it."]}}"#,
+    required: &["inputs"],
+    optional: &["model", "parameters"],
+};
+const BAAI: Form = Form {
+    name: "BaaiEmbedRequest",
+    title: "BAAI",
+    about: "Over-long texts are cut.",
+    example: r#"{"texts": ["Harper Lee wrote it.", "It rained."]}"#,
+    required: &["texts"],
+    optional: &["normalize"],
+};
+const MLX: Form = Form {
+    name: "MlxEmbedRequest",
+    title: "MLX, one text",
+    about: "Over-long texts are cut.",
+    example: r#"{"text": "It rained.", "normalize": true}"#,
+    required: &["text"],
+    optional: &["model", "normalize"],
+};
+const MLX_BATCH: Form = Form {
+    name: "MlxBatchRequest",
+    title: "MLX, several texts",
+    about: "Over-long texts are cut.",
+    example: r#"{"texts": ["Harper Lee wrote it.", "It rained."], "normalize": true}"#,
+    required: &["texts"],
+    optional: &["model", "normalize"],
+};
+const COHERE: Form = Form {
+    name: "CohereEmbedRequest",
+    title: "Cohere",
+    about: "`embedding_types` asks for several number types at once. `inputs` may stand for `texts`.",
+    example: r#"{"texts": ["Who wrote it?"], "model": "embed-v4.0", "input_type": "search_query", "embedding_types": ["float"]}"#,
+    required: &["texts"],
+    optional: &[
+        "model",
+        "input_type",
+        "embedding_types",
+        "truncate",
+        "output_dimension",
+        "max_tokens",
+        "images",
+    ],
+};
+
+impl EmbedRoute {
+    /// Whose forms this route takes.
+    pub fn forms(self) -> &'static [Form] {
+        const EMBEDDINGS: [Form; 6] = [OPENAI, JINA, VOYAGE, VLLM, INFINITY, M3];
+        const INVOCATIONS: [Form; 9] = [OPENAI, JINA, VOYAGE, VLLM, INFINITY, M3, TEI, BAAI, MLX];
+        match self {
+            Self::Embeddings => &EMBEDDINGS,
+            Self::Invocations => &INVOCATIONS,
+            Self::Embed => const { &[TEI, BAAI, MLX] },
+            Self::EmbedBatch => const { &[MLX_BATCH] },
+            Self::EmbedSparse | Self::EmbedAll => const { &[TEI_PARTS] },
+            Self::Similarity => const { &[SIMILARITY] },
+            Self::CohereV1 | Self::CohereV2 => const { &[COHERE] },
+        }
+    }
+}
+
+impl SchemaBook {
+    /// A reference to the schema of a form of the embedding routes.
+    pub fn embed_form(&mut self, form: &Form, rules: &EmbedRules) -> Value {
+        let body = match form.name {
+            name if name == SIMILARITY.name => self.body::<SimilarityBody>(),
+            _ => self.body::<EmbedBody>(),
+        };
+        self.insert(form.name, || {
+            form.schema(&body, |field, schema| bound(form, field, schema, rules))
+        })
+    }
+}
+
+fn bound(form: &Form, field: &str, schema: &mut Value, rules: &EmbedRules) {
+    let limits = &rules.limits;
+    let inputs = |schema: &mut Value| {
+        counted(schema, limits.max_inputs);
+        if !limits.allow_empty_input {
+            not_empty(schema);
+        }
+    };
+    let mlx_chars = limits.max_text_length.saturating_mul(MLX_CHARS_PER_TOKEN);
+    let available = |schema: &mut Value, has: bool| {
+        if !has {
+            schema["enum"] = json!([false, "false", null]);
+        }
+    };
+    match field {
+        "inputs" if form.name == SIMILARITY.name => {
+            let mut source = schema["properties"]["source_sentence"].take();
+            let mut sentences = schema["properties"]["sentences"].take();
+            forbid_null(&mut source);
+            forbid_null(&mut sentences);
+            counted(&mut sentences, limits.max_inputs);
+            if !limits.allow_empty_input {
+                not_empty(&mut source);
+                not_empty(&mut sentences);
+            }
+            *schema = json!({
+                "type": "object",
+                "properties": {"source_sentence": source, "sentences": sentences},
+                "required": ["source_sentence", "sentences"],
+            });
+        }
+        // A list of token ids is one input, however long.
+        "input" | "inputs" => {
+            let branches = schema["anyOf"].as_array_mut().map(std::mem::take).unwrap_or_default();
+            let bounded = branches.into_iter().map(|mut branch| {
+                let is_tokens = branch["items"]["type"] == "integer";
+                if is_tokens {
+                    not_empty(&mut branch)
+                } else {
+                    inputs(&mut branch)
+                }
+                branch
+            });
+            schema["anyOf"] = bounded.collect();
+        }
+        "texts" if form.name == COHERE.name => inputs(schema),
+        "texts" if form.name == MLX_BATCH.name => {
+            counted(schema, limits.max_batch);
+            bounded(schema, mlx_chars);
+        }
+        "texts" => {
+            counted(schema, limits.max_texts);
+            bounded(schema, limits.max_text_chars);
+        }
+        "text" => bounded(schema, mlx_chars),
+        "embedding_type" | "embedding_types" => {
+            *schema = number_types(schema, field == "embedding_types");
+        }
+        "dimensions" | "output_dimension" => match rules.width {
+            Some(width) if rules.matryoshka => schema["maximum"] = width.into(),
+            Some(width) => schema["enum"] = json!([0, width, null]),
+            None => {}
+        },
+        "prompt_name" => {
+            let names = rules.prompts.iter().map(String::as_str).map(Value::from);
+            schema["enum"] = names.chain([Value::Null]).collect();
+        }
+        // Without another kind the dense vector cannot be declined.
+        "return_dense" => schema["enum"] = json!([true, "true", null]),
+        "return_sparse" => available(schema, rules.outputs.sparse),
+        "return_colbert" => available(schema, rules.outputs.colbert),
+        // Two more names of `return_colbert`: one form may not ask for both.
+        "return_colbert_vecs" | "return_multivector" => available(schema, false),
+        _ => {}
+    }
+}
+
+/// The number types that one name or a list may ask for; a list of several where `many`.
+fn number_types(schema: &Value, many: bool) -> Value {
+    let names = json!({"enum": ["float", "int8", "uint8", "binary", "ubinary", "base64"]});
+    let mut list = json!({"type": "array", "items": names});
+    if !many {
+        list["maxItems"] = 1.into();
+    }
+    json!({
+        "description": schema["description"],
+        "anyOf": [names, list, {"type": "null"}],
+    })
+}

@@ -1,0 +1,81 @@
+//! Forms of vLLM's `/score`.
+//!
+//! One text on the left, any number on the right. As many on the left as on the right are taken too, which no schema of
+//! fixed size can say; the text of the forms does.
+
+use serde_json::{Value, json};
+
+use super::shape::{counted, forbid_null, not_blank};
+use super::{Form, RerankRules, SchemaBook, agree};
+use crate::score::ScoreBody;
+
+const ABOUT: &str = "One text on the left goes with every text on the right; as many on the left as on the right go in pairs.";
+
+/// On `/score`: the names of its sides changed from version to version.
+pub const SCORE_FORMS: [Form; 4] = [
+    Form {
+        name: "ScoreRequest",
+        title: "vLLM",
+        about: ABOUT,
+        example: r#"{"queries": "Who wrote it?", "documents": ["Harper Lee did.", "It rained."]}"#,
+        required: &["queries", "documents"],
+        optional: &["model", "use_activation", "instruction"],
+    },
+    Form {
+        name: "ScoreItemsRequest",
+        title: "vLLM, items",
+        about: ABOUT,
+        example: r#"{"queries": "Who wrote it?", "items": ["Harper Lee did.", "It rained."]}"#,
+        required: &["queries", "items"],
+        optional: &["model", "use_activation"],
+    },
+    Form {
+        name: "ScoreTextsRequest",
+        title: "vLLM, numbered texts",
+        about: ABOUT,
+        example: r#"{"text_1": "Who wrote it?", "text_2": ["Harper Lee did."]}"#,
+        required: &["text_1", "text_2"],
+        optional: &["model", "use_activation"],
+    },
+    Form {
+        name: "ScoreDataRequest",
+        title: "vLLM, numbered data",
+        about: ABOUT,
+        example: r#"{"data_1": "Who wrote it?", "data_2": ["Harper Lee did."]}"#,
+        required: &["data_1", "data_2"],
+        optional: &["model", "use_activation"],
+    },
+];
+
+const SIDES: [&str; 7] = ["queries", "text_1", "data_1", "documents", "items", "text_2", "data_2"];
+
+impl SchemaBook {
+    /// A reference to the schema of a form of the score routes.
+    pub fn score_form(&mut self, form: &Form, rules: &RerankRules) -> Value {
+        let body = self.body::<ScoreBody>();
+        let agree = self.insert("ScoresAgree", || agree::scores(rules.takes_mxbai));
+        self.insert(form.name, || {
+            let mut schema = form.schema(&body, |field, schema| match field {
+                "queries" | "text_1" | "data_1" => {
+                    *schema = json!({"description": schema["description"], "type": "string"});
+                    not_blank(schema);
+                }
+                "documents" | "items" | "text_2" | "data_2" => {
+                    *schema = json!({
+                        "description": schema["description"],
+                        "type": "array",
+                        "items": {"type": "string"},
+                    });
+                    counted(schema, rules.limits.max_documents);
+                }
+                _ => forbid_null(schema),
+            });
+            for side in SIDES.into_iter().filter(|side| !form.fields().any(|field| field == *side))
+            {
+                schema["properties"][side] = json!({"type": "null"});
+            }
+            schema["allOf"] = json!([agree]);
+            schema
+        })
+    }
+}

@@ -1,0 +1,131 @@
+//! The OpenAPI document of a running function.
+//!
+//! It is put together when it is first asked for, never on the way to the first answer: from the
+//! schemas that the wire types derive ([`SchemaBook`]), the settings (limits, keys, hooks) and the
+//! facts of the model that decide what a request may ask for. What the document says a request
+//! may be is accepted, what it says a request may not be is refused, and every answer fits its
+//! schema: `scripts/test_schemathesis` holds the binary to that.
+//!
+//! A new function brings its routes as an [`Api`]; everything else is the same for all.
+
+mod embed;
+mod parts;
+mod probes;
+mod rerank;
+
+use std::fmt;
+
+use defrost_api::{EmbedRules, RerankRules, SchemaBook};
+use serde_json::{Map, Value, json};
+
+use crate::boot::Function;
+use parts::Parts;
+
+/// The routes that a function has beside probes, with what decides how their bodies are read.
+///
+/// Each kind brings its own describer, so that a binary holds those of its own routes only.
+pub struct Api {
+    name: &'static str,
+    about: &'static str,
+    describe: Box<Describe>,
+}
+
+type Describe = dyn Fn(&mut Map<String, Value>, &mut Parts, &mut SchemaBook) + Send + Sync;
+
+impl Api {
+    /// `/v1/rerank` and its kin.
+    pub fn rerank(rules: RerankRules) -> Self {
+        Self {
+            name: "rerank",
+            about: "Order documents by how well they answer a query.",
+            describe: Box::new(move |paths, parts, book| {
+                rerank::describe(paths, parts, book, &rules)
+            }),
+        }
+    }
+
+    /// `/v1/embeddings` and its kin, tokens included.
+    pub fn embed(rules: EmbedRules) -> Self {
+        Self {
+            name: "embed",
+            about: "Texts as vectors.",
+            describe: Box::new(move |paths, parts, book| {
+                embed::describe(paths, parts, book, &rules)
+            }),
+        }
+    }
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Api").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// What a document is written from.
+#[derive(Debug)]
+pub struct Description {
+    /// The binary.
+    pub function: Function,
+    /// Its routes.
+    pub api: Api,
+    /// Whether clients must send a key (`API_KEYS`).
+    pub needs_key: bool,
+    /// Whether a request for another model is refused (`STRICT_MODEL`).
+    pub strict_model: bool,
+    /// Whether the routes around a memory snapshot exist (`SNAPSHOT_HOOKS`).
+    pub snapshot_hooks: bool,
+}
+
+const ABOUT: &str = "\
+Every path of a group is one handler under the names that the clients of several services use; the \
+keys of the body say whose request it is, and the answer comes back in that service's shape.
+
+Fields that are not listed are ignored, and `null` means that a field is not there. `model` may be \
+any name unless the server is strict (`STRICT_MODEL`); the answer carries the served one.
+
+Errors have one body with a stable `code` and the field at fault (`param`). `429` and `503` come \
+with `retry-after`. A path that does not exist is `404` with the code `not_found`; a method that a \
+path does not take is `405` with an `allow` header. Every answer carries `x-request-id`, the \
+request's own if it had one.";
+
+/// Writes the document: OpenAPI 3.1.
+pub fn openapi(description: &Description) -> Value {
+    let mut book = SchemaBook::new();
+    let mut parts = Parts::new(description);
+    let mut paths = Map::new();
+    let Api { name, about, describe } = &description.api;
+    describe(&mut paths, &mut parts, &mut book);
+    probes::describe(&mut paths, &mut parts, &mut book, description);
+    let mut components = parts.components(&mut book);
+    components.insert("schemas".to_owned(), book.finish().into());
+    let mut document = json!({
+        "openapi": "3.1.1",
+        "info": {
+            "title": description.function.name,
+            "summary": description.function.about,
+            "description": ABOUT,
+            "version": description.function.version,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/", "description": "this server"}],
+        "tags": [
+            {"name": name, "description": about},
+            {"name": "service", "description": "What runs, and how it is."},
+            {"name": "pages", "description": "For people with a browser."},
+        ],
+        "paths": paths,
+        "components": components,
+    });
+    if description.snapshot_hooks
+        && let Some(tags) = document["tags"].as_array_mut()
+    {
+        tags.push(
+            json!({"name": "snapshots", "description": "Around a copy of the process's memory."}),
+        );
+    }
+    if description.needs_key {
+        document["security"] = parts::security();
+    }
+    document
+}

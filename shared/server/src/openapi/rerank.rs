@@ -1,0 +1,93 @@
+//! The rerank routes.
+
+use defrost_api::{
+    BATCH_FORMS, BaaiBatch, BaaiQuery, BaaiSingle, Canonical, Form, Mixedbread, QUERY_FORMS,
+    RERANK_FORMS, RerankRules, SCORE_FORMS, SchemaBook, Scores, TeiRank,
+};
+use serde_json::{Map, Value, json};
+
+use super::parts::Parts;
+use crate::routes::rerank::PATHS;
+use crate::routes::score;
+
+const BEST_FIRST: &str = "The documents, best first, in the shape of the request.";
+
+pub(super) fn describe(
+    paths: &mut Map<String, Value>,
+    parts: &mut Parts,
+    book: &mut SchemaBook,
+    rules: &RerankRules,
+) {
+    let mut body = |name: &str, forms: &[Form]| {
+        let schemas = forms.iter().map(|form| book.rerank_form(form, rules)).collect();
+        parts.body(name, forms, schemas)
+    };
+    let rerank = body("Rerank", &RERANK_FORMS);
+    let batch = body("RerankBatch", &BATCH_FORMS);
+    let query = body("RerankQuery", &QUERY_FORMS);
+    let forms = SCORE_FORMS.iter().map(|form| book.score_form(form, rules)).collect();
+    let pairs = parts.body("Score", &SCORE_FORMS, forms);
+    for path in score::PATHS {
+        let scores = vec![book.answer::<Scores<'_>>()];
+        paths.insert(
+            path.to_owned(),
+            json!({"post": {
+                "tags": ["rerank"],
+                "summary": "Score texts against texts",
+                "operationId": operation_id(path),
+                "requestBody": pairs,
+                "responses": parts.work_answers("The scores, in the order of the pairs.", scores),
+            }}),
+        );
+    }
+    let shapes = vec![
+        book.answer::<Canonical<'_>>(),
+        json!({"type": "array", "items": book.answer::<TeiRank<'_>>()}),
+        book.answer::<BaaiSingle>(),
+        book.answer::<Mixedbread<'_>>(),
+    ];
+    for path in PATHS.into_iter().chain(["/"]) {
+        let about = match path {
+            "/v1/rerank" => "Order documents by how well they answer a query",
+            _ => "As /v1/rerank, under the name that another service has for it",
+        };
+        paths.insert(
+            path.to_owned(),
+            json!({"post": {
+                "tags": ["rerank"],
+                "summary": about,
+                "operationId": operation_id(path),
+                "requestBody": rerank,
+                "responses": parts.work_answers(BEST_FIRST, shapes.clone()),
+            }}),
+        );
+    }
+    paths.insert(
+        "/rerank/batch".to_owned(),
+        json!({"post": {
+            "tags": ["rerank"],
+            "summary": "Score pairs of query and passage",
+            "operationId": "rerank_batch",
+            "requestBody": batch,
+            "responses": parts.work_answers("The scores, in the order of the pairs.", vec![book.answer::<BaaiBatch>()]),
+        }}),
+    );
+    paths.insert(
+        "/rerank/query".to_owned(),
+        json!({"post": {
+            "tags": ["rerank"],
+            "summary": "Order passages by how well they answer a query",
+            "operationId": "rerank_query",
+            "requestBody": query,
+            "responses": parts.work_answers("The passages, best first.", vec![book.answer::<BaaiQuery<'_>>()]),
+        }}),
+    );
+}
+
+/// `/v1/rerank` as `v1_rerank`.
+pub(super) fn operation_id(path: &str) -> String {
+    match path.trim_matches('/') {
+        "" => "root_post".to_owned(),
+        path => path.replace('/', "_"),
+    }
+}

@@ -1,7 +1,7 @@
 # `make help` lists the targets. Two commands matter: `make demo` and `make test`.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help demo quick release test lint test-rust test-model test-ort test-lambda test-clients bench-scifact bench-boot bench-loader golden clean
+.PHONY: help demo quick release test lint test-rust test-model test-ort test-lambda test-clients test-schema test-browser bench-scifact bench-boot bench-loader golden clean
 
 PYTHON ?= python3
 BEIR ?= data/scifact-mini
@@ -60,6 +60,19 @@ test-lambda: ## the same binary behind cargo-lambda's emulator and on a port: id
 test-clients: ## real client libraries, fetched through pip and npm, on loopback against the binaries
 	$(TEST_BINARIES)
 	$(PYTHON) scripts/test_clients --bin target/debug --embed target/debug/embed
+
+test-schema: ## requests made from the OpenAPI document, answers held to it (schemathesis through pip)
+	$(TEST_BINARIES)
+	set -e; for model in bert-classifier qwen2-mxbai; do \
+		target/debug/defrost pack data/golden/$$model --name tiny/$$model --out target/schema-$$model.snap; \
+		$(PYTHON) scripts/test_schemathesis --function target/debug/rerank-cpu-int8 --model target/schema-$$model.snap \
+			--examples 300 --cases 5000; \
+	done
+
+test-browser: ## the pages in headless chromium, with the network cut (chromium on the PATH, playwright through pip)
+	$(TEST_BINARIES)
+	target/debug/defrost pack data/golden/bert-classifier --name tiny/bert-classifier --out target/browser-check.snap
+	$(PYTHON) scripts/test_browser --function target/debug/rerank-cpu-int8 --model target/browser-check.snap
 
 bench-scifact: quick ## nDCG@10 on BEIR=DIR (default data/scifact-mini) in f32 and int8
 	scripts/bench_scifact $(BEIR) target/quick

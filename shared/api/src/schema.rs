@@ -46,8 +46,8 @@ pub struct Form {
     pub title: &'static str,
     /// What is particular to it.
     pub about: &'static str,
-    /// A body of this form, as JSON.
-    pub example: &'static str,
+    /// Bodies of this form, as JSON, each with whose it is; empty: whose the form is.
+    pub examples: &'static [(&'static str, &'static str)],
     required: &'static [&'static str],
     optional: &'static [&'static str],
 }

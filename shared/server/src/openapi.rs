@@ -111,6 +111,7 @@ pub fn openapi(description: &Description) -> Value {
         "servers": [{"url": "/", "description": "this server"}],
         "tags": [
             {"name": name, "description": about},
+            {"name": parts::OTHER_NAMES, "description": "The same under the paths that clients of other services send to."},
             {"name": "service", "description": "What runs, and how it is."},
             {"name": "pages", "description": "For people with a browser."},
         ],

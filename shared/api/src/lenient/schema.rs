@@ -36,15 +36,9 @@ inlined! {
         {"type": "string"},
         {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
     ]}
-    Document => {"anyOf": [
-        {"type": "string"},
-        {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
-    ]}
+    Document => {"type": ["string", "object"]}
     Documents => {"anyOf": [
-        {"type": "array", "items": {"anyOf": [
-            {"type": "string"},
-            {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
-        ]}},
+        {"type": "array", "items": {"type": ["string", "object"]}},
         {"type": "string"},
     ]}
     Names => {"anyOf": [

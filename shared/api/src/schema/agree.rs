@@ -67,7 +67,9 @@ pub(super) fn truncation() -> Value {
     })
 }
 
-/// Documents that are objects have what `rank_fields` names, or a `text`.
+/// Documents that are objects have a `text`, which may be other than a string where `rank_fields`
+/// names it: then whatever it holds is read as its JSON. That other fields will do as well if
+/// `rank_fields` names them cannot be said in a schema.
 pub(super) fn rank_fields(key: &str, max_documents: usize) -> Value {
     let text = json!({"type": "string"});
     let list = |items: &Value| json!({"type": "array", "items": items, "minItems": 1, "maxItems": max_documents});
@@ -77,8 +79,6 @@ pub(super) fn rank_fields(key: &str, max_documents: usize) -> Value {
             {"type": "object", "properties": {"text": field}, "required": ["text"]},
         ]})
     };
-    let named =
-        json!({"type": "array", "items": {"type": "string"}, "contains": {"const": "text"}});
     let not_null = json!({"type": ["string", "number", "boolean", "array", "object"]});
     json!({
         "title": "Documents have what rank_fields names",
@@ -90,11 +90,13 @@ pub(super) fn rank_fields(key: &str, max_documents: usize) -> Value {
             }},
             {"title": "objects with a text", "properties": {
                 key: {"anyOf": [list(&object(text.clone())), text]},
-                "rank_fields": {"anyOf": [named, {"type": "array", "maxItems": 0}, {"type": "null"}]},
+                "rank_fields": {"type": ["array", "null"], "maxItems": 0},
             }},
             {"title": "objects with fields", "properties": {
                 key: {"anyOf": [list(&object(not_null)), text]},
-                "rank_fields": named,
+                "rank_fields": {
+                    "type": "array", "items": {"type": "string"}, "contains": {"const": "text"},
+                },
             }, "required": ["rank_fields"]},
         ],
     })

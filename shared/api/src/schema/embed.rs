@@ -27,7 +27,10 @@ const OPENAI: Form = Form {
     name: "EmbeddingRequest",
     title: "OpenAI and other clients",
     about: "The canonical form. Inputs are texts, or token ids as the client's own tokenizer made them.",
-    example: r#"{"input": ["Harper Lee wrote it.", "It rained."], "encoding_format": "float"}"#,
+    examples: &[(
+        "",
+        r#"{"input": ["Harper Lee wrote it.", "It rained."], "encoding_format": "float"}"#,
+    )],
     required: &["input"],
     optional: &["model", "encoding_format", "dimensions", "instruction"],
 };
@@ -35,7 +38,10 @@ const JINA: Form = Form {
     name: "JinaEmbeddingRequest",
     title: "Jina",
     about: "`task` says what the vectors are for.",
-    example: r#"{"input": [{"text": "Who wrote it?"}], "task": "retrieval.query", "normalized": true}"#,
+    examples: &[(
+        "",
+        r#"{"input": [{"text": "Who wrote it?"}], "task": "retrieval.query", "normalized": true}"#,
+    )],
     required: &["input"],
     optional: &[
         "model",
@@ -52,7 +58,10 @@ const VOYAGE: Form = Form {
     name: "VoyageEmbeddingRequest",
     title: "Voyage",
     about: "`input_type` tells queries from documents.",
-    example: r#"{"input": ["Who wrote it?"], "model": "voyage-3", "input_type": "query", "truncation": true}"#,
+    examples: &[(
+        "",
+        r#"{"input": ["Who wrote it?"], "model": "voyage-3", "input_type": "query", "truncation": true}"#,
+    )],
     required: &["input"],
     optional: &[
         "model",
@@ -67,7 +76,10 @@ const VLLM: Form = Form {
     name: "VllmEmbeddingRequest",
     title: "vLLM",
     about: "`truncate_prompt_tokens: -1` cuts to what the model reads.",
-    example: r#"{"input": "It rained.", "truncate_prompt_tokens": -1, "use_activation": true}"#,
+    examples: &[(
+        "",
+        r#"{"input": "It rained.", "truncate_prompt_tokens": -1, "use_activation": true}"#,
+    )],
     required: &["input"],
     optional: &[
         "model",
@@ -84,7 +96,7 @@ const INFINITY: Form = Form {
     name: "InfinityEmbeddingRequest",
     title: "infinity, sentence-transformers",
     about: "`prompt` is put before each input.",
-    example: r#"{"input": ["It rained."], "modality": "text", "prompt": "passage: "}"#,
+    examples: &[("", r#"{"input": ["It rained."], "modality": "text", "prompt": "passage: "}"#)],
     required: &["input"],
     optional: &["model", "encoding_format", "dimensions", "modality", "prompt"],
 };
@@ -92,7 +104,7 @@ const M3: Form = Form {
     name: "HybridEmbeddingRequest",
     title: "FlagEmbedding, BGE-M3",
     about: "Lexical weights and a vector for each token beside the dense vector, where the model has them.",
-    example: r#"{"input": ["It rained."], "return_dense": true}"#,
+    examples: &[("", r#"{"input": ["It rained."], "return_dense": true}"#)],
     required: &["input"],
     optional: &["model", "return_dense", "return_sparse", "return_colbert_vecs", "return_colbert"],
 };
@@ -100,7 +112,10 @@ const TEI: Form = Form {
     name: "TeiEmbedRequest",
     title: "Text Embeddings Inference",
     about: "Answered with a list of vectors.",
-    example: r#"{"inputs": ["Harper Lee wrote it.", "It rained."], "normalize": true, "truncate": true}"#,
+    examples: &[(
+        "",
+        r#"{"inputs": ["Harper Lee wrote it.", "It rained."], "normalize": true, "truncate": true}"#,
+    )],
     required: &["inputs"],
     optional: &["normalize", "truncate", "truncation_direction", "prompt_name", "dimensions"],
 };
@@ -108,7 +123,7 @@ const TEI_PARTS: Form = Form {
     name: "TeiEmbedPartsRequest",
     title: "Text Embeddings Inference",
     about: "Answered with a list for each input.",
-    example: r#"{"inputs": "It rained.", "truncate": true}"#,
+    examples: &[("", r#"{"inputs": "It rained.", "truncate": true}"#)],
     required: &["inputs"],
     optional: &["truncate", "truncation_direction", "prompt_name"],
 };
@@ -116,7 +131,10 @@ const SIMILARITY: Form = Form {
     name: "TeiSimilarityRequest",
     title: "Text Embeddings Inference",
     about: "Answered with the cosine of the source sentence with each of the others.",
-    example: r#"{"inputs": {"source_sentence": "It rained.", "sentences": ["The streets were wet.", "Harper Lee wrote it."]}}"#,
+    examples: &[(
+        "",
+        r#"{"inputs": {"source_sentence": "It rained.", "sentences": ["The streets were wet.", "Harper Lee wrote it."]}}"#,
+    )],
     required: &["inputs"],
     optional: &["model", "parameters"],
 };
@@ -124,7 +142,7 @@ const BAAI: Form = Form {
     name: "BaaiEmbedRequest",
     title: "BAAI",
     about: "Over-long texts are cut.",
-    example: r#"{"texts": ["Harper Lee wrote it.", "It rained."]}"#,
+    examples: &[("", r#"{"texts": ["Harper Lee wrote it.", "It rained."]}"#)],
     required: &["texts"],
     optional: &["normalize"],
 };
@@ -132,7 +150,7 @@ const MLX: Form = Form {
     name: "MlxEmbedRequest",
     title: "MLX, one text",
     about: "Over-long texts are cut.",
-    example: r#"{"text": "It rained.", "normalize": true}"#,
+    examples: &[("", r#"{"text": "It rained.", "normalize": true}"#)],
     required: &["text"],
     optional: &["model", "normalize"],
 };
@@ -140,7 +158,7 @@ const MLX_BATCH: Form = Form {
     name: "MlxBatchRequest",
     title: "MLX, several texts",
     about: "Over-long texts are cut.",
-    example: r#"{"texts": ["Harper Lee wrote it.", "It rained."], "normalize": true}"#,
+    examples: &[("", r#"{"texts": ["Harper Lee wrote it.", "It rained."], "normalize": true}"#)],
     required: &["texts"],
     optional: &["model", "normalize"],
 };
@@ -148,7 +166,10 @@ const COHERE: Form = Form {
     name: "CohereEmbedRequest",
     title: "Cohere",
     about: "`embedding_types` asks for several number types at once. `inputs` may stand for `texts`.",
-    example: r#"{"texts": ["Who wrote it?"], "model": "embed-v4.0", "input_type": "search_query", "embedding_types": ["float"]}"#,
+    examples: &[(
+        "",
+        r#"{"texts": ["Who wrote it?"], "model": "embed-v4.0", "input_type": "search_query", "embedding_types": ["float"]}"#,
+    )],
     required: &["texts"],
     optional: &[
         "model",

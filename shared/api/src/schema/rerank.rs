@@ -17,67 +17,66 @@ pub struct RerankRules {
 }
 
 /// On `/v1/rerank` and its aliases.
-pub const RERANK_FORMS: [Form; 8] = [
+pub const RERANK_FORMS: [Form; 4] = [
     Form {
         name: "RerankRequest",
-        title: "Cohere, Jina and other clients",
-        about: "The canonical form. Texts in `documents` may be objects with a `text`.",
-        example: r#"{"query": "Who wrote 'To Kill a Mockingbird'?", "documents": [
-            "'To Kill a Mockingbird' was written by Harper Lee. The novel came out in 1960 and won the Pulitzer Prize the year after.",
-            "'Moby-Dick' is a novel by Herman Melville about a captain who hunts a white whale.",
-            "Harper Lee was born in 1926 in Monroeville, Alabama, and studied law before she moved to New York."
-        ], "top_n": 2, "return_documents": true}"#,
+        title: "Cohere, Jina, vLLM, infinity, Voyage",
+        about: "The canonical form. Documents may be objects with a `text`, or with the fields that \
+                `rank_fields` names. A request with `top_k` or `truncation` is answered with `data` \
+                beside `results`, as clients of Voyage read it.",
+        examples: &[
+            (
+                "Cohere, Jina",
+                r#"{"query": "Who wrote 'To Kill a Mockingbird'?", "documents": [
+                    "'To Kill a Mockingbird' was written by Harper Lee. The novel came out in 1960 and won the Pulitzer Prize the year after.",
+                    "'Moby-Dick' is a novel by Herman Melville about a captain who hunts a white whale.",
+                    "Harper Lee was born in 1926 in Monroeville, Alabama, and studied law before she moved to New York."
+                ], "top_n": 2, "return_documents": true}"#,
+            ),
+            (
+                "Cohere v1, documents with fields",
+                r#"{"query": "Who wrote it?", "documents": [
+                    {"text": "It was written by Harper Lee.", "year": "1960"}, {"text": "It rained.", "year": "1961"}
+                ], "rank_fields": ["text"]}"#,
+            ),
+            (
+                "vLLM, raw scores",
+                r#"{"query": "Who wrote it?", "documents": ["Harper Lee did.", "It rained."], "use_activation": false}"#,
+            ),
+            (
+                "infinity, raw scores",
+                r#"{"query": "Who wrote it?", "documents": ["Harper Lee did.", "It rained."], "raw_scores": true}"#,
+            ),
+            (
+                "Voyage",
+                r#"{"query": "Who wrote it?", "documents": ["Harper Lee did.", "It rained."], "model": "rerank-2", "top_k": null, "truncation": true}"#,
+            ),
+        ],
         required: &["query", "documents"],
         optional: &[
             "model",
             "top_n",
+            "top_k",
             "return_documents",
+            "rank_fields",
             "normalization",
+            "raw_scores",
+            "use_activation",
             "instruction",
+            "truncation",
             "max_tokens_per_query",
             "max_tokens_per_doc",
             "max_chunks_per_doc",
         ],
     },
     Form {
-        name: "RerankFieldsRequest",
-        title: "Cohere v1, documents with fields",
-        about: "Documents are objects, and `rank_fields` says which of their fields are read.",
-        example: r#"{"query": "Who wrote it?", "documents": [
-            {"text": "It was written by Harper Lee.", "year": "1960"}, {"text": "It rained.", "year": "1961"}
-        ], "rank_fields": ["text"]}"#,
-        required: &["query", "documents"],
-        optional: &["model", "top_n", "return_documents", "rank_fields", "max_chunks_per_doc"],
-    },
-    Form {
-        name: "VllmRerankRequest",
-        title: "vLLM",
-        about: "`use_activation: false` asks for raw scores.",
-        example: r#"{"query": "Who wrote it?", "documents": ["Harper Lee did.", "It rained."], "use_activation": false}"#,
-        required: &["query", "documents"],
-        optional: &["model", "top_n", "use_activation", "instruction"],
-    },
-    Form {
-        name: "InfinityRerankRequest",
-        title: "infinity",
-        about: "`raw_scores: true` asks for raw scores.",
-        example: r#"{"query": "Who wrote it?", "documents": ["Harper Lee did.", "It rained."], "raw_scores": true}"#,
-        required: &["query", "documents"],
-        optional: &["model", "top_n", "raw_scores", "return_documents"],
-    },
-    Form {
-        name: "VoyageRerankRequest",
-        title: "Voyage",
-        about: "Answered with `data` beside `results`.",
-        example: r#"{"query": "Who wrote it?", "documents": ["Harper Lee did.", "It rained."], "model": "rerank-2", "top_k": null, "truncation": true}"#,
-        required: &["query", "documents"],
-        optional: &["model", "top_k", "return_documents", "truncation"],
-    },
-    Form {
         name: "TeiRerankRequest",
         title: "Text Embeddings Inference",
         about: "Answered with a list of every text, best first.",
-        example: r#"{"query": "Who wrote it?", "texts": ["Harper Lee did.", "It rained."], "raw_scores": false, "return_text": true, "truncate": true}"#,
+        examples: &[(
+            "",
+            r#"{"query": "Who wrote it?", "texts": ["Harper Lee did.", "It rained."], "raw_scores": false, "return_text": true, "truncate": true}"#,
+        )],
         required: &["query", "texts"],
         optional: &["raw_scores", "return_text", "truncate"],
     },
@@ -85,15 +84,21 @@ pub const RERANK_FORMS: [Form; 8] = [
         name: "BaaiRerankRequest",
         title: "BAAI, one pair",
         about: "One query, one passage, one score; raw unless `normalize` is true.",
-        example: r#"{"query": "Who wrote it?", "passage": "Harper Lee did.", "normalize": true}"#,
+        examples: &[(
+            "",
+            r#"{"query": "Who wrote it?", "passage": "Harper Lee did.", "normalize": true}"#,
+        )],
         required: &["query", "passage"],
         optional: &["normalize"],
     },
     Form {
         name: "MixedbreadRerankRequest",
         title: "mixedbread",
-        about: "Texts come in `input`.",
-        example: r#"{"query": "Who wrote it?", "input": ["Harper Lee did.", "It rained."], "top_k": 1, "return_input": true}"#,
+        about: "Texts come in `input`; they may be objects as in the canonical form.",
+        examples: &[(
+            "",
+            r#"{"query": "Who wrote it?", "input": ["Harper Lee did.", "It rained."], "top_k": 1, "return_input": true}"#,
+        )],
         required: &["query", "input"],
         optional: &["model", "top_k", "return_input"],
     },
@@ -104,9 +109,12 @@ pub const BATCH_FORMS: [Form; 1] = [Form {
     name: "BaaiBatchRequest",
     title: "BAAI, pairs",
     about: "Scores come back in the order of the pairs; raw unless `normalize` is true.",
-    example: r#"{"pairs": [
+    examples: &[(
+        "",
+        r#"{"pairs": [
         {"query": "Who wrote it?", "passage": "Harper Lee did."}, {"query": "How was the weather?", "passage": "It rained."}
     ], "normalize": false}"#,
+    )],
     required: &["pairs"],
     optional: &["model", "normalize"],
 }];
@@ -116,7 +124,10 @@ pub const QUERY_FORMS: [Form; 1] = [Form {
     name: "BaaiQueryRequest",
     title: "BAAI, passages of one query",
     about: "Passages come back best first; scores lie in [0, 1] unless `normalize` is false.",
-    example: r#"{"query": "Who wrote it?", "passages": ["Harper Lee did.", "It rained."]}"#,
+    examples: &[(
+        "",
+        r#"{"query": "Who wrote it?", "passages": ["Harper Lee did.", "It rained."]}"#,
+    )],
     required: &["query", "passages"],
     optional: &["model", "normalize"],
 }];
@@ -184,12 +195,7 @@ fn bound(form: &Form, field: &str, schema: &mut Value, rules: &RerankRules) {
             ]});
             counted(schema, max_pairs);
         }
-        // Whatever a field of a document holds is read as its JSON, so what documents are depends
-        // on `rank_fields`, and is said where the two are said together.
-        "documents" if form.fields().any(|field| field == "rank_fields") => {
-            *schema = json!({"description": schema["description"], "type": "array", "items": {"type": "object"}});
-            counted(schema, max_documents);
-        }
+        // What their objects must have depends on `rank_fields`, and is said with it.
         "documents" | "texts" | "input" => counted(schema, max_documents),
         "normalization" | "normalize" if !rules.takes_mxbai => {
             if let Some(names) = schema["enum"].as_array_mut() {

@@ -9,7 +9,7 @@ use defrost_api::{
 };
 use serde_json::{Map, Value, json};
 
-use super::parts::Parts;
+use super::parts::{OTHER_NAMES, Parts};
 use super::rerank::operation_id;
 
 const TOKENIZE: &str = "/tokenize";
@@ -57,10 +57,11 @@ pub(super) fn describe(
 }
 
 fn insert(paths: &mut Map<String, Value>, path: &str, about: &str, body: &Value, answers: &Value) {
+    let is_canonical = ["/v1/embeddings", TOKENIZE, DETOKENIZE[0]].contains(&path);
     paths.insert(
         path.to_owned(),
         json!({"post": {
-            "tags": ["embed"],
+            "tags": [if is_canonical { "embed" } else { OTHER_NAMES }],
             "summary": about,
             "operationId": operation_id(path),
             "requestBody": body,

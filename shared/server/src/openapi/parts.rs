@@ -187,12 +187,17 @@ impl Parts {
 
     /// Keeps a body for operations to refer to, with an example of each form.
     pub(super) fn body(&mut self, name: &str, forms: &[Form], schemas: Vec<Value>) -> Value {
-        let examples: Map<String, Value> = forms
-            .iter()
-            .filter_map(|form| {
-                let value: Value = serde_json::from_str(form.example).ok()?;
-                let example = json!({"summary": form.title, "value": value});
-                Some((form.name.to_owned(), example))
+        let bodies = forms.iter().flat_map(|form| {
+            form.examples.iter().map(|&(whose, body)| {
+                (form.name, if whose.is_empty() { form.title } else { whose }, body)
+            })
+        });
+        // Viewers show the first example first, and maps are sorted by name.
+        let examples: Map<String, Value> = bodies
+            .enumerate()
+            .filter_map(|(place, (name, whose, body))| {
+                let value: Value = serde_json::from_str(body).ok()?;
+                Some((format!("{place}_{name}"), json!({"summary": whose, "value": value})))
             })
             .collect();
         self.bodies.insert(
@@ -269,6 +274,9 @@ impl Parts {
         components
     }
 }
+
+/// The tag of routes that another service's clients know.
+pub(super) const OTHER_NAMES: &str = "other names";
 
 /// Either scheme will do.
 pub(super) fn security() -> Value {

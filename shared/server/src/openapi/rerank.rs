@@ -6,7 +6,7 @@ use defrost_api::{
 };
 use serde_json::{Map, Value, json};
 
-use super::parts::Parts;
+use super::parts::{OTHER_NAMES, Parts};
 use crate::routes::rerank::PATHS;
 use crate::routes::score;
 
@@ -47,14 +47,14 @@ pub(super) fn describe(
         book.answer::<Mixedbread<'_>>(),
     ];
     for path in PATHS.into_iter().chain(["/"]) {
-        let about = match path {
-            "/v1/rerank" => "Order documents by how well they answer a query",
-            _ => "As /v1/rerank, under the name that another service has for it",
+        let (tag, about) = match path {
+            "/v1/rerank" => ("rerank", "Order documents by how well they answer a query"),
+            _ => (OTHER_NAMES, "As /v1/rerank, under the name that another service has for it"),
         };
         paths.insert(
             path.to_owned(),
             json!({"post": {
-                "tags": ["rerank"],
+                "tags": [tag],
                 "summary": about,
                 "operationId": operation_id(path),
                 "requestBody": rerank,
@@ -65,7 +65,7 @@ pub(super) fn describe(
     paths.insert(
         "/rerank/batch".to_owned(),
         json!({"post": {
-            "tags": ["rerank"],
+            "tags": [OTHER_NAMES],
             "summary": "Score pairs of query and passage",
             "operationId": "rerank_batch",
             "requestBody": batch,
@@ -75,7 +75,7 @@ pub(super) fn describe(
     paths.insert(
         "/rerank/query".to_owned(),
         json!({"post": {
-            "tags": ["rerank"],
+            "tags": [OTHER_NAMES],
             "summary": "Order passages by how well they answer a query",
             "operationId": "rerank_query",
             "requestBody": query,

@@ -185,7 +185,7 @@ fn examples_are_requests() {
         let content = &body["content"]["application/json"];
         let forms = content["schema"]["anyOf"].as_array().map_or(1, Vec::len);
         let examples = content["examples"].as_object().expect("examples");
-        assert_eq!(examples.len(), forms, "one example a form on {path}");
+        assert!(examples.len() >= forms, "an example of each form on {path}");
         examples.iter().map(|(name, one)| (name.clone(), one["value"].clone())).collect()
     };
     for (path, route) in [

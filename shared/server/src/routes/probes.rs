@@ -14,7 +14,8 @@ use crate::app::App;
 use crate::error::ApiError;
 use crate::metrics;
 
-pub(crate) async fn root(State(app): State<Arc<App>>) -> Json<Value> {
+/// For programs; browsers get the page of [`crate::web`].
+pub(crate) fn root(app: &App) -> Json<Value> {
     let model = app.ready_model();
     let backend = model.as_ref().map_or(app.function.backend, |model| model.info.backend.name());
     Json(json!({

@@ -46,11 +46,9 @@ pub struct RerankBody {
     pub raw_scores: Option<Flag>,
     /// vLLM: false asks for logits.
     pub use_activation: Option<Flag>,
-    /// BAAI: false asks for logits; also a name of [`crate::Normalization`].
-    #[schemars(extend("enum" = [true, false, "true", "false", "sigmoid", "raw", "mxbai", null]))]
+    /// BAAI: false asks for raw scores; also a name of [`crate::Normalization`].
     pub normalize: Option<FlagOrName>,
-    /// A name of [`crate::Normalization`].
-    #[schemars(extend("enum" = ["sigmoid", "raw", "mxbai", null]))]
+    /// How scores are mapped: `sigmoid`, `raw`, or `mxbai` where the model is made for it.
     pub normalization: Option<String>,
     /// Task description for models that take one.
     pub instruction: Option<String>,
@@ -59,7 +57,6 @@ pub struct RerankBody {
     #[serde(deserialize_with = "json::present")]
     pub truncation: Option<Option<Flag>>,
     /// TEI and Cohere: `false` or `"NONE"` refuses over-long texts.
-    #[schemars(extend("enum" = [true, false, "true", "false", "END", "NONE", "end", "none", null]))]
     pub truncate: Option<FlagOrName>,
     /// Cut the query to this many tokens.
     pub max_tokens_per_query: Option<Count>,

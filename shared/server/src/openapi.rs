@@ -39,7 +39,7 @@ impl Api {
             name: "rerank",
             about: "Order documents by how well they answer a query.",
             describe: Box::new(move |paths, parts, book| {
-                rerank::describe(paths, parts, book, &rules)
+                rerank::describe(paths, parts, book, &rules);
             }),
         }
     }
@@ -50,7 +50,7 @@ impl Api {
             name: "embed",
             about: "Texts as vectors.",
             describe: Box::new(move |paths, parts, book| {
-                embed::describe(paths, parts, book, &rules)
+                embed::describe(paths, parts, book, &rules);
             }),
         }
     }

@@ -84,49 +84,43 @@ fn embed(app: &App) -> Api {
 /// `GET /`: the page for browsers, the service as JSON for all others.
 pub(crate) fn root(face: Face) -> MethodRouter<Arc<App>> {
     let page = Arc::new(OnceLock::new());
-    get(move |state: State<Arc<App>>, headers: HeaderMap| {
-        page::root(face.page, Arc::clone(&page), state, headers)
+    get(async move |State(app): State<Arc<App>>, headers: HeaderMap| {
+        page::root(face.page, &page, &app, &headers)
     })
 }
 
 /// Adds the document and its viewers.
 pub(crate) fn add(router: Router<Arc<App>>, face: Face) -> Router<Arc<App>> {
     let kept = Arc::new(OnceLock::new());
-    let router = router.route(
-        DOCUMENT,
-        get(move |State(app): State<Arc<App>>, headers: HeaderMap| {
-            document(face, kept, app, headers)
-        }),
-    );
+    let answer = get(async move |State(app): State<Arc<App>>, headers: HeaderMap| {
+        document(face, &kept, &app, &headers)
+    });
+    let router = router.route(DOCUMENT, answer);
     #[cfg(feature = "docs")]
     let router = docs::add(router);
     router
 }
 
-async fn document(
+fn document(
     face: Face,
-    kept: Arc<OnceLock<Content>>,
-    app: Arc<App>,
-    headers: HeaderMap,
+    kept: &OnceLock<Content>,
+    app: &App,
+    headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
     if let Some(document) = kept.get() {
-        return document.answer(&headers);
+        return document.answer(headers);
     }
     // Asked before the document is written: a model that arrives meanwhile is for the next one.
     let is_final = app.ready_model().is_some();
     let description = Description {
         function: app.function,
-        api: (face.api)(&app),
+        api: (face.api)(app),
         needs_key: !app.config.api_keys.is_empty(),
         strict_model: app.config.strict_model,
         snapshot_hooks: app.config.snapshot_hooks,
     };
     let document = Content::new("application/json", openapi(&description).to_string());
-    if is_final {
-        kept.get_or_init(|| document).answer(&headers)
-    } else {
-        document.answer(&headers)
-    }
+    if is_final { kept.get_or_init(|| document).answer(headers) } else { document.answer(headers) }
 }
 
 /// Whether a request is for a page, which needs no key.

@@ -249,9 +249,9 @@ fn bound(form: &Form, field: &str, schema: &mut Value, rules: &EmbedRules) {
             let bounded = branches.into_iter().map(|mut branch| {
                 let is_tokens = branch["items"]["type"] == "integer";
                 if is_tokens {
-                    not_empty(&mut branch)
+                    not_empty(&mut branch);
                 } else {
-                    inputs(&mut branch)
+                    inputs(&mut branch);
                 }
                 branch
             });

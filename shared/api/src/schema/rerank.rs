@@ -161,7 +161,7 @@ impl SchemaBook {
 }
 
 fn bound(form: &Form, field: &str, schema: &mut Value, rules: &RerankRules) {
-    let Limits { max_documents, max_pairs, max_text_chars } = rules.limits;
+    let Limits { max_pairs, max_text_chars, .. } = rules.limits;
     let is_baai = form.name.starts_with("Baai");
     match field {
         "query" if !is_baai => not_blank(schema),
@@ -195,12 +195,11 @@ fn bound(form: &Form, field: &str, schema: &mut Value, rules: &RerankRules) {
             ]});
             counted(schema, max_pairs);
         }
-        // What their objects must have depends on `rank_fields`, and is said with it.
-        "documents" | "texts" | "input" => counted(schema, max_documents),
-        "normalization" | "normalize" if !rules.takes_mxbai => {
-            if let Some(names) = schema["enum"].as_array_mut() {
-                names.retain(|name| name != "mxbai");
-            }
+        field
+            if ["documents", "texts", "input"].contains(&field)
+                || agree::GOVERNED.contains(&field) =>
+        {
+            *schema = json!({"description": schema["description"]});
         }
         _ => {}
     }

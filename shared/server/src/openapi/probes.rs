@@ -33,7 +33,7 @@ pub(super) fn describe(
         if is_health(probe.path) {
             answers["503"] = not_ready(book, probe.path);
         }
-        insert_get(paths, &probe, answers);
+        insert_get(paths, &probe, &answers);
     }
     let metrics = Probe {
         path: "/metrics",
@@ -46,7 +46,7 @@ pub(super) fn describe(
     let content = json!({media_type: {"schema": {"type": "string"}}});
     let mut answers = json!({"200": ok("All metrics.", &content)});
     parts.fail(&mut answers, true, metrics.failures);
-    insert_get(paths, &metrics, answers);
+    insert_get(paths, &metrics, &answers);
     root(paths, parts, book);
     pages(paths);
     if description.snapshot_hooks {
@@ -65,7 +65,7 @@ fn ok(about: &str, content: &Value) -> Value {
     })
 }
 
-fn insert_get(paths: &mut Map<String, Value>, probe: &Probe, answers: Value) {
+fn insert_get(paths: &mut Map<String, Value>, probe: &Probe, answers: &Value) {
     let mut operation = json!({
         "tags": ["service"],
         "summary": probe.summary,

@@ -28,7 +28,8 @@ const PROBES: [(&str, &str); 7] = [
     ("metrics", "/metrics"),
 ];
 
-pub(crate) async fn root(State(app): State<Arc<App>>) -> Json<Value> {
+/// For programs; browsers get the page of [`crate::web`].
+pub(crate) fn root(app: &App) -> Json<Value> {
     let model = app.ready_model();
     let backend = model.as_ref().map_or(app.function.backend, |model| model.info.backend().name());
     let mut endpoints = match app.function.role {

@@ -1,8 +1,7 @@
 //! The page at `/`: one file with its own style and script, which is all that its policy lets run.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
-use axum::extract::State;
 use axum::http::header::{ACCEPT, VARY};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse as _, Response};
@@ -23,16 +22,16 @@ const SCRIPT_SHA256: &str = "nI67QXlaKOzWa6jzS1KXVUfMPrBAWGBC8IJIe3OQZfc=";
 const KIND: &str = "data-kind=\"rerank\"";
 const VIEWERS: &str = "data-docs=\"yes\"";
 
-pub(super) async fn root(
-    kind: &'static str,
-    page: Arc<OnceLock<Content>>,
-    state: State<Arc<App>>,
-    headers: HeaderMap,
+pub(super) fn root(
+    kind: &str,
+    page: &OnceLock<Content>,
+    app: &App,
+    headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
-    let mut response = if accept::wants_html(&headers) {
-        page.get_or_init(|| content(kind)).answer(&headers)?
+    let mut response = if accept::wants_html(headers) {
+        page.get_or_init(|| content(kind)).answer(headers)?
     } else {
-        probes::root(state).await.into_response()
+        probes::root(app).into_response()
     };
     response.headers_mut().append(VARY, HeaderValue::from_name(ACCEPT));
     Ok(response)

@@ -16,11 +16,11 @@ help: ## list the targets
 
 quick: ## build the binaries, optimised, in a few minutes (target/quick)
 	cargo build --profile quick -p defrost-cli --no-default-features
-	cargo build --profile quick -p rerank-cpu-int8
+	cargo build --profile quick -p rerank-cpu-int8 -p embed
 
 release: ## build the binaries as they ship: fat LTO (target/release)
 	cargo build --release -p defrost-cli
-	cargo build --release -p rerank-cpu-int8
+	cargo build --release -p rerank-cpu-int8 -p embed
 
 demo: quick ## fetch MiniLM, pack it, start the function, rerank over HTTP, show the boot, stop
 	scripts/demo target/quick

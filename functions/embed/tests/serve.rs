@@ -133,6 +133,23 @@ fn every_shape_holds_the_same_vector() {
     assert_eq!((&vllm["count"], &vllm["tokens"]), (&json!(ids.len()), &json!(ids)));
 }
 
+/// D11, C23: equal questions get the vectors that were given.
+#[test]
+fn answers_are_kept_on_request() {
+    let dir = tempfile::tempdir().unwrap();
+    let function = start(dir.path(), "bert-embedding", &[("ENABLE_CACHE", "true")]);
+    // The first may come while the model loads, and is not kept then.
+    ask(&function, "/v1/embeddings", &json!({"input": "warm"}));
+    let first = ask(&function, "/v1/embeddings", &json!({"input": "Harper Lee"}));
+    assert_eq!(
+        ask(&function, "/v1/embeddings", &json!({"input": "Harper Lee"})),
+        first,
+        "id included"
+    );
+    let (_, metrics) = function.ask("GET", "/metrics?format=json", "");
+    assert_eq!(metrics["defrost_inference_duration_seconds_count"][0]["value"], 2.0);
+}
+
 /// N6, N10 and api.md 4.3: what does not fit or is not there is refused in words, or cut and said.
 #[test]
 fn what_cannot_be_embedded_is_said() {

@@ -174,6 +174,10 @@ fn what_is_missing_or_broken_is_said_in_one_line() {
     assert_eq!(code, Some(1));
     assert!(line.contains("mxbai-rerank-v2 models only"), "{line}");
 
+    let (code, line) = fails(command(&bert).env("DTYPE", "f32"));
+    assert_eq!(code, Some(1));
+    assert!(line.contains("is packed in int8; pack the model with --precision f32"), "{line}");
+
     let (code, line) = fails(command(&missing).env("VERIFY", "never"));
     assert_eq!(code, Some(2));
     assert!(line.contains("VERIFY"), "{line}");

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use defrost_api::EmbedLimits;
-use defrost_inference::{BackendKind, Normalization};
+use defrost_inference::{BackendKind, Normalization, Precision};
 use defrost_loader::VerifyMode;
 
 pub use table::{SETTINGS, Setting};
@@ -53,6 +53,7 @@ pub struct Config {
     pub port_file: Option<PathBuf>,
     pub fast_boot: bool,
     pub backend: Option<BackendKind>,
+    pub dtype: Option<Precision>,
     pub ort_dylib_path: Option<PathBuf>,
     pub num_threads: Option<usize>,
     pub max_length: Option<usize>,

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use defrost_inference::{
-    Embedder, EmbedderOptions, LoadTimings, ModelOptions, Normalization, Reranker, RestoreOptions,
-    restore,
+    Embedder, EmbedderOptions, LoadTimings, ModelOptions, Normalization, Precision, Reranker,
+    RestoreOptions, restore,
 };
 use defrost_loader::{FetchOptions, Location, Snapshot};
 
@@ -57,7 +57,15 @@ fn snapshot(config: &Config, phases: &PhaseRecorder) -> Result<Snapshot, BootErr
         restore(&location, &options).map_err(|error| BootError::from_error(&error))
     })?;
     report(&snapshot, phases.since_zero());
-    Ok(snapshot)
+    let found = snapshot.meta("precision").unwrap_or("unknown");
+    match config.dtype.map(Precision::name) {
+        Some(wanted) if wanted != found => Err(BootError::new(format!(
+            "DTYPE={wanted}: snapshot {} is packed in {found}; pack the model with --precision {wanted}, or leave DTYPE \
+             unset",
+            snapshot.path().display()
+        ))),
+        _ => Ok(snapshot),
+    }
 }
 
 fn options(config: &Config) -> ModelOptions {

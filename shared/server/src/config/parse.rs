@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Command};
 use defrost_api::EmbedLimits;
-use defrost_inference::{BackendKind, Normalization};
+use defrost_inference::{BackendKind, Normalization, Precision};
 use defrost_loader::VerifyMode;
 
 use super::{
@@ -158,6 +158,7 @@ impl Reader<'_> {
                     ("candle", BackendKind::Candle),
                 ],
             ),
+            dtype: self.choice("DTYPE", &Precision::ALL.map(|one| (one.name(), one))),
             ort_dylib_path: self.path("ORT_DYLIB_PATH"),
             num_threads: self.number("NUM_THREADS", 1, 1024),
             max_length: self.number("MAX_LENGTH", 1, usize::MAX),

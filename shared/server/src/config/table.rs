@@ -73,6 +73,12 @@ pub const SETTINGS: &[Setting] = &[
         "what must run the model: engine, or ort where it is built in; default: what the snapshot is made for",
     ),
     setting(
+        "DTYPE",
+        "NAME",
+        "",
+        "precision that the snapshot must have: int8, bf16 or f32; default: whichever it has",
+    ),
+    setting(
         "ORT_DYLIB_PATH",
         "PATH",
         "",

@@ -7,6 +7,11 @@ const NOT_BLANK: &str = "[^\\u0009-\\u000d\\u0020\\u0085\\u00a0\\u1680\\u2000-\\
 
 /// Takes null out of what a schema accepts.
 pub(super) fn forbid_null(schema: &mut Value) {
+    if let Some(schema) = schema.as_object_mut()
+        && schema.get("default").is_some_and(Value::is_null)
+    {
+        schema.remove("default");
+    }
     if let Some(kinds) = schema.get_mut("type")
         && let Some(list) = kinds.as_array_mut()
     {

@@ -6,7 +6,8 @@
 //!
 //! Between two micro-batches everything is looked at anew: jobs that have come in, clients that have gone, whose turn it
 //! is. So a small request waits for one micro-batch and for what is tokenised before it, however much work large ones have
-//! left, and it runs together with whatever else is there. Nothing waits for company.
+//! left, and it runs together with whatever else is there. Nothing waits for company. As many jobs may run as may wait
+//! (`MAX_QUEUE`): each holds its texts and tokens, which must not grow with the number of clients.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -99,13 +100,15 @@ pub(crate) struct Batching {
     running: Vec<Running>,
     schedule: Schedule,
     next_id: u64,
+    /// Most jobs that run at once.
+    most: usize,
 }
 
 impl Batching {
-    /// Micro-batches of at most `budget` tokens.
-    pub(crate) fn new(budget: usize) -> Self {
+    /// Micro-batches of at most `budget` tokens, of at most so many jobs at once.
+    pub(crate) fn new(budget: usize, most: usize) -> Self {
         let schedule = Schedule::new(budget);
-        Self { waiting: VecDeque::new(), running: Vec::new(), schedule, next_id: 0 }
+        Self { waiting: VecDeque::new(), running: Vec::new(), schedule, next_id: 0, most }
     }
 
     pub(crate) fn push(&mut self, job: Job) {
@@ -155,7 +158,9 @@ impl Batching {
         let mut later = VecDeque::new();
         for job in std::mem::take(&mut self.waiting) {
             let bytes = job.inputs.bytes();
-            let now = if bytes > SMALL_BYTES {
+            let now = if self.running.len() >= self.most {
+                false
+            } else if bytes > SMALL_BYTES {
                 large > 0 && std::mem::replace(&mut large, 0) > 0
             } else {
                 let fits = bytes <= room;

@@ -122,7 +122,8 @@ impl Worker {
 
     /// Serves until every sender has gone.
     fn serve(&self, backend: &Arc<dyn Backend>, mut jobs: mpsc::UnboundedReceiver<Work>) {
-        let mut batching = Batching::new(self.config.max_batch_tokens);
+        let Config { max_batch_tokens, max_queue, .. } = *self.config;
+        let mut batching = Batching::new(max_batch_tokens, max_queue);
         loop {
             let work = if batching.is_empty() {
                 let Some(work) = jobs.blocking_recv() else { return };

@@ -157,7 +157,7 @@ async fn running_work_sees_its_client_go() {
 #[tokio::test]
 async fn a_small_request_does_not_wait_for_a_large_one() {
     let (toy, starts, release) = gated();
-    let app = start_with(&[("MAX_BATCH_TOKENS", "4"), ("MAX_QUEUE", "1")], move || Ok(toy));
+    let app = start_with(&[("MAX_BATCH_TOKENS", "4")], move || Ok(toy));
     app.booted().await;
     let router = router(app);
     let documents: Vec<String> = (0..20).map(|number| format!("text {number}")).collect();
@@ -206,4 +206,35 @@ async fn requests_share_micro_batches() {
         assert_eq!(found["relevance_score"], score);
     }
     assert_eq!(starts.try_iter().count(), 0, "three requests, one micro-batch");
+}
+
+/// However many clients there are, `MAX_QUEUE` requests run and as many wait; the next is refused.
+#[tokio::test]
+async fn requests_that_have_begun_are_bounded_too() {
+    let (toy, starts, release) = gated();
+    let vars = [("MAX_BATCH_TOKENS", "1"), ("MAX_QUEUE", "2")];
+    let app = start_with(&vars, move || Ok(toy));
+    app.booted().await;
+    let router = router(app);
+    let body = json!({"query": "a", "documents": ["a", "b", "c", "d"]});
+    let mut first = pin!(post(&router, "/v1/rerank", &body));
+    park(first.as_mut()).await;
+    starts.recv().expect("its first micro-batch starts");
+    let mut second = pin!(post(&router, "/v1/rerank", &body));
+    park(second.as_mut()).await;
+    let mut third = pin!(post(&router, "/v1/rerank", &body));
+    park(third.as_mut()).await;
+    release.send(()).expect("the model waits");
+    starts.recv().expect("the second request begins");
+    let mut fourth = pin!(post(&router, "/v1/rerank", &body));
+    park(fourth.as_mut()).await;
+    for _ in 0..4 {
+        release.send(()).expect("the model waits");
+        starts.recv().expect("the two that run take turns");
+        assert_eq!(ask(&router).await.status, 429, "two run and two wait");
+    }
+    drop(release);
+    for request in [first, second, third, fourth] {
+        assert_eq!(request.await.status, 200);
+    }
 }

@@ -35,6 +35,27 @@ pub use tokens::{DETOKENIZE_FORMS, TOKENIZE_FORMS};
 
 use crate::error::ErrorStyle;
 
+/// Schemas of types that read or write themselves, inlined: a document of the API shows at each field what the field takes.
+macro_rules! inlined {
+    ($($type:ty => $schema:tt)*) => {$(
+        impl schemars::JsonSchema for $type {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($type).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!($schema)
+            }
+        }
+    )*};
+}
+
+pub(crate) use inlined;
+
 const COMPONENTS: &str = "#/components/schemas/";
 
 /// What the clients of one service send.

@@ -19,7 +19,7 @@ use defrost_loader::Snapshot;
 
 use crate::Error;
 use crate::loaded::{LoadTimings, ModelOptions, Opened, Started, in_parallel};
-use crate::prepared::Prepared;
+use crate::prepared::{Prepared, Said};
 use crate::runner::{BackendKind, Runner};
 use crate::spec::{EmbeddingSpec, Matryoshka, Template};
 use crate::tokenizer::{TextTokenizer, Tokens, Vocabulary};
@@ -236,12 +236,11 @@ impl Embedder {
             colbert_width: self.colbert_width,
         };
         let wanted = wanted(request);
-        let own = sequences.clone();
-        let finish = move |answers: &[Option<&Answers>]| {
-            let inputs = own.iter().zip(cut).zip(answers).enumerate();
+        let finish = move |said: &[Said<'_>]| {
+            let inputs = said.iter().zip(cut).enumerate();
             inputs
-                .map(|(index, ((tokens, cut), said))| {
-                    let embedding = rules.embedding(tokens, cut, *said);
+                .map(|(index, (said, cut))| {
+                    let embedding = rules.embedding(*said, cut);
                     embedding.ok_or(Error::NonFinite { request: 0, index })
                 })
                 .collect()

@@ -24,7 +24,7 @@ pub enum Error {
     },
     /// A text does not fit the embedding model, or the request's own limit, and the request forbids to cut it.
     #[error(
-        "this model's maximum context length is {limit} tokens and input {index} has at least {found}: the input is too large; please reduce the length of the input prompt or allow truncation"
+        "this model's maximum context length is {limit} tokens and input {index} has at least {found}: input is too large. Please reduce the length of the input prompt or allow truncation"
     )]
     InputTooLong {
         /// Most tokens of one input, special tokens and prompt included.

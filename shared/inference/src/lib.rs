@@ -45,7 +45,7 @@ pub use onnx::{OnnxSource, pack_onnx};
 #[cfg(feature = "ort")]
 pub use ort::OrtOptions;
 pub use pack::{PackOptions, Packed, pack};
-pub use prepared::{Grouping, Prepared};
+pub use prepared::{Grouping, Prepared, Said};
 pub use quality::{Outliers, summary as quality_summary};
 pub use reranker::{ModelInfo, Reranker, RerankerOptions, Score, ScoreRequest, Truncation};
 pub use restore::{RestoreOptions, default_cache, restore};

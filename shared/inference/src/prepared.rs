@@ -28,7 +28,10 @@ pub enum Grouping<'a> {
     ByLength,
 }
 
-type Finish<T> = Box<dyn FnOnce(&[Option<&Answers>]) -> Result<T, Error> + Send>;
+/// A sequence and the answer to it; nothing for an empty one, which has no hidden state.
+pub type Said<'a> = Option<(&'a Tokens, &'a Answers)>;
+
+type Finish<T> = Box<dyn FnOnce(&[Said<'_>]) -> Result<T, Error> + Send>;
 
 /// Sequences to run and what becomes of their answers.
 pub struct Prepared<T> {
@@ -41,13 +44,12 @@ pub struct Prepared<T> {
 }
 
 impl<T> Prepared<T> {
-    /// `finish` gets the answer to each of `sequences`, with what is `wanted` of every token; none for an empty sequence,
-    /// which has no hidden state.
+    /// `finish` gets each of `sequences` with the answer to it, and what is `wanted` of every token.
     pub fn new(
         sequences: Vec<Tokens>,
         grouping: Grouping<'_>,
         wanted: Wanted,
-        finish: impl FnOnce(&[Option<&Answers>]) -> Result<T, Error> + Send + 'static,
+        finish: impl FnOnce(&[Said<'_>]) -> Result<T, Error> + Send + 'static,
     ) -> Self {
         let (mut distinct, mut places) = distinct(sequences);
         if let Grouping::ByLength = grouping {
@@ -74,8 +76,8 @@ impl<T> Prepared<T> {
 
     /// The result, from the answers to all [`Prepared::sequences`].
     pub fn finish(self, answers: &[Answers]) -> Result<T, Error> {
-        let places = self.places.iter();
-        let all: Vec<_> = places.map(|place| place.and_then(|at| answers.get(at))).collect();
+        let said = |at: usize| Some((self.distinct.get(at)?, answers.get(at)?));
+        let all: Vec<Said<'_>> = self.places.iter().map(|place| place.and_then(said)).collect();
         (self.finish)(&all)
     }
 
@@ -186,7 +188,7 @@ mod tests {
                 _ => Grouping::ByLength,
             };
             let prepared = Prepared::new(all, grouping, Wanted::default(), |answers| {
-                let pooled = |answer: Option<&Answers>| answer.map_or(Vec::new(), |one| one.pooled.clone());
+                let pooled = |said: Said<'_>| said.map_or(Vec::new(), |(_, answer)| answer.pooled.clone());
                 Ok(answers.iter().copied().map(pooled).collect::<Vec<_>>())
             });
             let distinct: std::collections::HashSet<&Vec<u32>> =

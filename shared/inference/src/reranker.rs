@@ -12,7 +12,7 @@ use defrost_engine::{Answers, Threads, Wanted};
 use defrost_loader::Snapshot;
 
 use crate::loaded::{LoadTimings, ModelOptions, Opened, Started, in_parallel};
-use crate::prepared::Prepared;
+use crate::prepared::{Prepared, Said};
 use crate::prompt::{Prompt, Sequence};
 use crate::runner::{BackendKind, Runner};
 use crate::spec::kind_of;
@@ -199,8 +199,8 @@ impl Reranker {
             let all = query.into_iter().chain(documents.into_iter().flatten());
             sequences.extend(all.map(|sequence| sequence.tokens));
         }
-        let finish = move |answers: &[Option<&Answers>]| {
-            let mut answers = answers.iter().map(|answer| pooled(*answer));
+        let finish = move |said: &[Said<'_>]| {
+            let mut answers = said.iter().map(|said| pooled(*said));
             let requests = read.into_iter().enumerate();
             requests.map(|(at, read)| read.scores(at, &mut answers)).collect()
         };
@@ -226,9 +226,7 @@ impl Reranker {
     /// sequence.
     pub fn run_tokens(&self, sequences: &[Tokens]) -> Result<Vec<Vec<f32>>, Error> {
         let wanted = Wanted::default();
-        let all = |answers: &[Option<&Answers>]| {
-            Ok(answers.iter().map(|answer| pooled(*answer).to_vec()).collect())
-        };
+        let all = |said: &[Said<'_>]| Ok(said.iter().map(|said| pooled(*said).to_vec()).collect());
         let sequences = sequences.to_vec();
         let prepared = Prepared::new(sequences, self.model.grouping(wanted), wanted, all);
         let answers = self.model.run_all(&prepared, self.max_batch_tokens, &|| false)?;
@@ -309,8 +307,8 @@ impl Read {
 }
 
 /// The pooled answer; nothing for an empty sequence.
-fn pooled(answer: Option<&Answers>) -> &[f32] {
-    answer.map_or(&[], |answer| &answer.pooled)
+fn pooled(said: Said<'_>) -> &[f32] {
+    said.map_or(&[], |(_, answer)| &answer.pooled)
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f64 {

@@ -1,7 +1,7 @@
 //! Answers that have been given before, by the content of the request (`ENABLE_CACHE`, off by default).
 //!
-//! The key is a BLAKE3 hash over the snapshot, the path and the body's bytes, so an answer can never be another
-//! question's or another model's. Kept are whole answers with status 200, least recently used ones go first, and none is
+//! The key is a BLAKE3 hash over the binary's version and settings, the snapshot, the path and the body's bytes, so an
+//! answer can never be another question's, another model's or that of other settings. Kept are whole answers with status 200, least recently used ones go first, and none is
 //! older than `CACHE_TTL_SECONDS`. An answer from here says `x-cache: hit` and is otherwise what it was: its `id` and
 //! `created` are those of the first time. With `CACHE_PERSIST_TO_DISK` answers are also files in `CACHE_DIR/responses`,
 //! where a later process finds them; that folder is bounded by the same number.
@@ -19,13 +19,14 @@ use lru::LruCache;
 use tokio::time::Instant;
 
 use self::disk::Disk;
+use crate::boot::Function;
 use crate::config::{Config, KeptAnswers};
 use crate::error::ApiError;
 
 /// Largest answer that is kept: 1,000 of them and their files stay within a gigabyte.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 
-/// Most bytes of answers in memory: half of what the smallest function has.
+/// Most bytes of answers in memory, whatever `CACHE_MAX_SIZE` says.
 const MAX_BYTES: usize = 256 << 20;
 
 pub(crate) const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
@@ -39,7 +40,7 @@ pub(crate) struct Key(blake3::Hash);
 
 impl Key {
     /// Each part is hashed with its length, so that no two splits of the same bytes are alike.
-    fn of(parts: [&[u8]; 3]) -> Self {
+    fn of(parts: [&[u8]; 4]) -> Self {
         let mut hasher = blake3::Hasher::new();
         for part in parts {
             hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
@@ -70,6 +71,8 @@ impl Entry {
 #[derive(Debug)]
 pub(crate) struct Cache {
     answers: Mutex<Answers>,
+    /// Whatever else makes an answer what it is, and stays the same while the process runs.
+    behaviour: String,
     ttl: Duration,
     disk: Option<Disk>,
 }
@@ -82,14 +85,17 @@ struct Answers {
 
 impl Cache {
     /// As configured; `None` if it is off.
-    pub(crate) fn of(config: &Config) -> Option<Self> {
+    pub(crate) fn of(function: &Function, config: &Config) -> Option<Self> {
         let KeptAnswers { max_size, ttl, persist_to_disk } = config.answers.clone()?;
         let dir = config.cache_dir.clone().unwrap_or_else(defrost_inference::default_cache);
         let disk = persist_to_disk.then(|| Disk::new(dir.join("responses"), ttl, max_size.get()));
         // Not `new`, which sets aside memory for all of them.
         let mut by_key = LruCache::unbounded();
         by_key.resize(max_size);
-        Some(Self { answers: Mutex::new(Answers { by_key, bytes: 0 }), ttl, disk })
+        let Function { name, version, .. } = function;
+        let behaviour = format!("{name} {version} {}", config.behaviour());
+        let answers = Mutex::new(Answers { by_key, bytes: 0 });
+        Some(Self { answers, behaviour, ttl, disk })
     }
 
     /// What was answered to this question, or else what `answer` gives, to be kept.
@@ -100,7 +106,7 @@ impl Cache {
         body: &[u8],
         answer: impl Future<Output = Result<Response, ApiError>>,
     ) -> Result<Response, ApiError> {
-        let key = Key::of([snapshot.as_bytes(), path.as_bytes(), body]);
+        let key = Key::of([self.behaviour.as_bytes(), snapshot.as_bytes(), path.as_bytes(), body]);
         if let Some(entry) = self.get(key).await {
             return Ok(entry.response());
         }
@@ -180,7 +186,8 @@ mod tests {
     fn cache(most: usize, ttl: Duration) -> Cache {
         let mut by_key = LruCache::unbounded();
         by_key.resize(NonZeroUsize::new(most).unwrap());
-        Cache { answers: Mutex::new(Answers { by_key, bytes: 0 }), ttl, disk: None }
+        let answers = Mutex::new(Answers { by_key, bytes: 0 });
+        Cache { answers, behaviour: String::new(), ttl, disk: None }
     }
 
     fn entry(len: usize) -> Entry {
@@ -188,13 +195,13 @@ mod tests {
     }
 
     fn key(number: usize) -> Key {
-        Key::of([&number.to_le_bytes(), b"", b""])
+        Key::of([&number.to_le_bytes(), b"", b"", b""])
     }
 
     #[test]
     fn parts_do_not_run_into_each_other() {
-        assert_ne!(Key::of([b"a", b"bc", b""]), Key::of([b"ab", b"c", b""]));
-        assert_ne!(Key::of([b"", b"a", b""]), Key::of([b"", b"", b"a"]));
+        assert_ne!(Key::of([b"a", b"bc", b"", b""]), Key::of([b"ab", b"c", b"", b""]));
+        assert_ne!(Key::of([b"", b"a", b"", b""]), Key::of([b"", b"", b"a", b""]));
     }
 
     #[tokio::test(start_paused = true)]

@@ -132,8 +132,26 @@ pub enum LogFormat {
 impl Config {
     /// One line `NAME=value …` of the effective settings; secrets are counted, not shown.
     pub fn summary(&self) -> String {
+        self.without(&[])
+    }
+
+    /// As [`Config::summary`], of the settings that may make an answer another one: all but where the function listens,
+    /// logs and finds its model, which its snapshot names better.
+    pub(crate) fn behaviour(&self) -> String {
+        self.without(&[
+            "MODEL",
+            "HOST",
+            "PORT",
+            "PORT_FILE",
+            "LOG_LEVEL",
+            "LOG_FORMAT",
+            "CACHE_DIR",
+        ])
+    }
+
+    fn without(&self, names: &[&str]) -> String {
         let mut line = String::new();
-        for (name, value) in &self.effective {
+        for (name, value) in self.effective.iter().filter(|(name, _)| !names.contains(name)) {
             let space = if line.is_empty() { "" } else { " " };
             // Writing to a String does not fail.
             let _ = write!(line, "{space}{name}={value}");

@@ -7,7 +7,7 @@
 //!
 //! The two viewers are 0.8 MB of the binary, compressed; they are the feature `docs`.
 
-mod accept;
+pub(crate) mod accept;
 mod content;
 #[cfg(feature = "docs")]
 mod docs;

@@ -85,7 +85,7 @@ where
         connections: Connections::default(),
         hooks: Hooks::default(),
         activity: Activity::default(),
-        cache: Cache::of(&config),
+        cache: Cache::of(&function, &config),
         config,
     }))
 }

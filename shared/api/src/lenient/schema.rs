@@ -4,29 +4,9 @@
 //! What a schema lists, the visitor accepts, and what it leaves out is refused, but for spellings
 //! (`"TRUE"`) that are read without being worth a line.
 
-use std::borrow::Cow;
-
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use crate::schema::inlined;
 
 use super::{Content, Count, Document, Documents, Flag, FlagOrName, Inputs, Names, Text};
-
-macro_rules! inlined {
-    ($($type:ident => $schema:tt)*) => {$(
-        impl JsonSchema for $type {
-            fn inline_schema() -> bool {
-                true
-            }
-
-            fn schema_name() -> Cow<'static, str> {
-                stringify!($type).into()
-            }
-
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!($schema)
-            }
-        }
-    )*};
-}
 
 inlined! {
     Flag => {"enum": [true, false, "true", "false"]}

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use defrost_engine::Answers;
 
 use super::{Embedding, Outputs};
+use crate::prepared::Said;
 use crate::tokenizer::Tokens;
 
 /// What does not change between inputs of a request.
@@ -31,15 +32,11 @@ pub(super) struct Rules {
 impl Rules {
     /// The vectors of one sequence; `None` if a number in them is not finite. A sequence without tokens has a dense vector
     /// of zeros and no others.
-    pub(super) fn embedding(
-        &self,
-        tokens: &Tokens,
-        truncated: bool,
-        said: Option<&Answers>,
-    ) -> Option<Embedding> {
+    pub(super) fn embedding(&self, said: Said<'_>, truncated: bool) -> Option<Embedding> {
         let outputs = self.outputs;
-        let nothing = Answers { pooled: vec![0.0; self.hidden], ..Answers::default() };
-        let said = said.unwrap_or(&nothing);
+        let (no_tokens, nothing) =
+            (Tokens::default(), Answers { pooled: vec![0.0; self.hidden], ..Answers::default() });
+        let (tokens, said) = said.unwrap_or((&no_tokens, &nothing));
         let mut out =
             Embedding { token_count: tokens.ids.len(), truncated, ..Embedding::default() };
         if outputs.dense {
@@ -111,7 +108,7 @@ mod tests {
             sparse: vec![9.0, 0.5, 0.0, 0.75, 9.0],
             colbert: vec![9.0, 9.0, 0.0, 2.0, 4.0, 3.0, 1.0, 0.0, 0.0, -1.0],
         };
-        let found = rules(outputs, None, true).embedding(&tokens, true, Some(&said)).unwrap();
+        let found = rules(outputs, None, true).embedding(Some((&tokens, &said)), true).unwrap();
         assert_eq!(found.dense, [0.6, 0.8]);
         assert_eq!(found.sparse, [(7, 0.75)]);
         assert_eq!(found.colbert, [0.0, 1.0, 0.8, 0.6, 1.0, 0.0, 0.0, -1.0]);
@@ -119,9 +116,9 @@ mod tests {
         assert_eq!(found.tokens, said.hidden);
 
         let dense = Outputs::default();
-        let found = rules(dense, Some(1), true).embedding(&tokens, false, Some(&said)).unwrap();
+        let found = rules(dense, Some(1), true).embedding(Some((&tokens, &said)), false).unwrap();
         assert_eq!(found, Embedding { dense: vec![1.0], token_count: 5, ..Embedding::default() });
-        let found = rules(dense, Some(1), false).embedding(&tokens, false, Some(&said)).unwrap();
+        let found = rules(dense, Some(1), false).embedding(Some((&tokens, &said)), false).unwrap();
         assert_eq!(found.dense, [3.0]);
     }
 
@@ -134,12 +131,12 @@ mod tests {
             ..Answers::default()
         };
         let rules = rules(Outputs { sparse: true, ..Outputs::default() }, None, false);
-        let find = |said: &Answers| rules.embedding(&tokens, false, Some(said));
+        let find = |said: &Answers| rules.embedding(Some((&tokens, said)), false);
         assert!(find(&said(1.0, 1.0)).is_some());
         assert!(find(&said(f32::NAN, 1.0)).is_none());
         assert!(find(&said(1.0, f32::NAN)).is_none());
         assert!(find(&said(1.0, f32::INFINITY)).is_none());
-        let empty = rules.embedding(&Tokens::default(), false, None).unwrap();
+        let empty = rules.embedding(None, false).unwrap();
         assert_eq!(empty, Embedding { dense: vec![0.0; 2], ..Embedding::default() });
     }
 }

@@ -145,7 +145,7 @@ fn inputs_that_are_too_long_are_counted() {
             for part in [
                 "this model's maximum context length is 40 tokens",
                 "input is too large",
-                "please reduce the length of the input prompt",
+                "Please reduce the length of the input prompt",
             ] {
                 assert!(message.contains(part), "{message}");
             }

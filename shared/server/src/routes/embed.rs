@@ -1,7 +1,7 @@
 //! The embedding routes: read, check, embed, answer.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use axum::Extension;
 use axum::extract::{Request, State};
@@ -78,7 +78,7 @@ async fn embed(app: &App, id: &RequestId, mut request: EmbedRequest, begun: Inst
     let texts: Vec<&str> = asked.inputs.iter().map(text).collect();
     let facts = EmbedFacts {
         id: &format!("embed-{}", id.0),
-        created: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+        created: app.phases.unix().as_secs(),
         model: model.name_for(request.model.as_deref()),
         processing_ms: begun.elapsed().as_secs_f64() * 1e3,
     };

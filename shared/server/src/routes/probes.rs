@@ -1,7 +1,6 @@
 //! What the process says about itself: to people, probes and scrapers.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::extract::State;
@@ -16,6 +15,7 @@ use crate::boot::Role;
 use crate::error::ApiError;
 use crate::info::Info;
 use crate::metrics;
+use crate::web::accept;
 
 /// Endpoints of every function.
 const PROBES: [(&str, &str); 7] = [
@@ -65,7 +65,7 @@ pub(crate) async fn health(State(app): State<Arc<App>>) -> Response {
     let word = app.state_word();
     let model = app.ready_model();
     let info = model.as_ref().map(|model| &model.info);
-    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    let unix = app.phases.unix().as_secs_f64();
     let phases: Map<String, Value> = app
         .phases
         .phases()
@@ -124,17 +124,12 @@ pub(crate) async fn metrics(
     let depth = app.config.max_queue - app.places.available_permits();
     app.metrics.queue_depth.set(i64::try_from(depth).unwrap_or(i64::MAX));
     let failed = |error| ApiError::internal(&format!("writing metrics: {error}"));
-    if wants_json(&uri, &headers) {
+    let asked = uri.query().is_some_and(|query| query.split('&').any(|one| one == "format=json"));
+    if asked || accept::wants_json(&headers) {
         return Ok(Json(app.metrics.to_json().map_err(failed)?).into_response());
     }
     let text = app.metrics.encode().map_err(failed)?;
     Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
-}
-
-fn wants_json(uri: &Uri, headers: &HeaderMap) -> bool {
-    let asked = uri.query().is_some_and(|query| query.split('&').any(|one| one == "format=json"));
-    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
-    asked || accept.is_some_and(|accept| accept.trim_start().starts_with("application/json"))
 }
 
 fn not_ready(body: &Value) -> Response {

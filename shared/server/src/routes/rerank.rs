@@ -2,7 +2,6 @@
 
 use std::mem::take;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Extension;
 use axum::extract::{Request, State};
@@ -118,7 +117,7 @@ async fn score(app: &App, id: &RequestId, mut request: RerankRequest) -> Reply {
     let kind = if request.shape == Shape::Score { "score" } else { "rerank" };
     let facts = Facts {
         id: &format!("{kind}-{}", id.0),
-        created: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+        created: app.phases.unix().as_secs(),
         model: model.name_for(request.model.as_deref()),
         score_type: normalization.score_type(info.kind),
         normalized: normalization != Normalization::Raw,

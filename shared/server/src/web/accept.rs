@@ -10,6 +10,14 @@ pub(super) fn wants_html(headers: &HeaderMap) -> bool {
     html > 0 && weight(headers, &ACCEPT, "application/json").is_none_or(|json| html >= json)
 }
 
+/// Whether JSON is what the client wants where text is usual: it names it, and likes it no less.
+pub(crate) fn wants_json(headers: &HeaderMap) -> bool {
+    let json = weight(headers, &ACCEPT, "application/json").unwrap_or(0);
+    let text = ["text/plain", "application/openmetrics-text"];
+    json > 0
+        && text.iter().all(|text| weight(headers, &ACCEPT, text).is_none_or(|text| json >= text))
+}
+
 /// Whether the client takes gzip.
 pub(super) fn takes_gzip(headers: &HeaderMap) -> bool {
     let named = |name| weight(headers, &ACCEPT_ENCODING, name);

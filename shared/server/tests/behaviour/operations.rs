@@ -279,6 +279,11 @@ async fn answers_are_kept_on_request() {
     let later = ready(&vars).await;
     let found = post(&later, "/v1/rerank", &body).await;
     assert_eq!((found.header("x-cache"), &found.text), ("hit", &first.text));
+    // Under other settings it would be another answer.
+    let raw = ready(&[&vars[..], &[("NORMALIZATION", "raw")]].concat()).await;
+    assert_eq!(post(&raw, "/v1/rerank", &body).await.header("x-cache"), "miss");
+    let elsewhere = ready(&[&vars[..], &[("PORT", "9"), ("LOG_LEVEL", "warn")]].concat()).await;
+    assert_eq!(post(&elsewhere, "/v1/rerank", &body).await.header("x-cache"), "hit");
     let off = ready(&[]).await;
     assert_eq!(post(&off, "/v1/rerank", &body).await.header("x-cache"), "");
 }

@@ -100,7 +100,7 @@ impl Backend for Toy {
             let mut answers = answers.iter();
             for score in unscored.iter_mut().flatten() {
                 score.raw +=
-                    answers.next().and_then(|one| *one).map_or(f32::NAN, |one| one.pooled[0]);
+                    answers.next().and_then(|one| *one).map_or(f32::NAN, |(_, one)| one.pooled[0]);
             }
             Ok(Outputs::Scores(unscored))
         }))

@@ -220,3 +220,47 @@ fn the_function_says_what_it_is() {
     assert_eq!(code, Some(1));
     assert!(line.contains("no embedding model"), "{line}");
 }
+
+/// D8, D10, D18: several models under short and full names, one at a time in memory, each with its own vectors and width.
+#[test]
+fn several_models_share_the_memory_of_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let models = ["bert-embedding", "xlmr-embedding", "qwen3-embedding"];
+    let places: Vec<_> =
+        models.iter().map(|model| snapshot(dir.path(), model, Precision::F32)).collect();
+    let alone: Vec<Vec<f32>> = places
+        .iter()
+        .map(|place| {
+            let function = Running::start(function(BINARY, place));
+            vector(&ask(&function, "/embed", &json!({"text": "rain"}))["embedding"])
+        })
+        .collect();
+    let named = |name: &str, at: usize| format!("{name}={}", places[at].display());
+    let list = [named("small", 0), named("medium", 1), named("large", 2)].join(",");
+    let mut command = function(BINARY, "");
+    command.env_remove("MODEL").env("MODELS", list);
+    command.envs([("MODEL_ALIASES", "0.6b=small,default=small"), ("MODELS_MEMORY", "1")]);
+    let function = Running::start(command);
+    for round in 0..2 {
+        for (name, at) in
+            [("medium", 1), ("tiny/qwen3-embedding", 2), ("0.6b", 0), ("large", 2), ("default", 0)]
+        {
+            let what = format!("{name} in round {round}");
+            let answer = ask(&function, "/embed", &json!({"text": "rain", "model": name}));
+            assert_eq!(vector(&answer["embedding"]), alone[at], "{what}: the same bits");
+            assert_eq!(
+                (&answer["model"], &answer["dim"]),
+                (&json!(name), &json!(alone[at].len())),
+                "{what}"
+            );
+            let (_, listed) = function.ask("GET", "/models", "");
+            let loaded = listed["loaded_models"].as_array().unwrap();
+            assert!(loaded.contains(&json!(format!("tiny/{}", models[at]))), "{what}: {loaded:?}");
+            assert!(listed["data"].as_array().unwrap().len() >= 3, "{what}");
+        }
+    }
+    let (status, refused) = function.ask("POST", "/embed", r#"{"text": "rain", "model": "huge"}"#);
+    assert_eq!((status, &refused["error"]["code"]), (404, &json!("model_not_found")));
+    let (_, listed) = function.ask("GET", "/models", "");
+    assert_eq!(listed["default_model"], "small");
+}

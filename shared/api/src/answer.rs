@@ -5,7 +5,7 @@ mod shapes;
 use crate::rank::rank;
 use crate::request::{RerankRequest, Shape};
 use shapes::{
-    ApiVersion, BilledUnits, DataEntry, DocumentText, Meta, MetaTokens, MixedbreadRank,
+    ApiVersion, BilledUnits, DataEntry, Document, DocumentText, Meta, MetaTokens, MixedbreadRank,
     RankedDocument, RankedPassage, ScoreEntry, Usage,
 };
 
@@ -43,6 +43,8 @@ pub struct Facts<'a> {
     pub default_top_n: Option<usize>,
     /// Add `data` to every canonical answer.
     pub always_data: bool,
+    /// Whether results are also as an older service gave them: see `LEGACY_RESULTS`.
+    pub legacy: bool,
     /// Characters of the query and of the first document, for [`Shape::BaaiSingle`].
     pub lengths: (usize, usize),
 }
@@ -80,7 +82,11 @@ impl<'a> Draft<'_, 'a> {
         let entry = |&index: &usize| RankedDocument {
             index,
             relevance_score: self.scored[index].score,
-            document: self.text(index).map(|text| DocumentText { text }),
+            score: self.facts.legacy.then(|| self.scored[index].score),
+            document: match self.facts.legacy {
+                true => self.texts.get(index).copied().map(Document::Text),
+                false => self.text(index).map(|text| Document::Object(DocumentText { text })),
+            },
         };
         let data_entry = |&index: &usize| DataEntry {
             index,

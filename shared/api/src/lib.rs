@@ -52,8 +52,8 @@ pub use answer::{
 pub use body::{Pair, RerankBody};
 pub use embed::answer::{
     BaaiEmbeddings, ByType, CohereEmbeddings, DenseList, EmbedAnswer, EmbedFacts, Embedded,
-    HiddenList, MlxBatchEmbedding, MlxEmbedding, OpenAiEmbeddings, Rows, Similarities, SparseList,
-    embed_answer, embed_warnings, first_non_finite,
+    HiddenList, MlxBatchEmbedding, MlxEmbedding, OpenAiEmbeddings, RawAnswer, Rows, Similarities,
+    SparseList, embed_answer, embed_warnings, first_non_finite, raw_answer,
 };
 pub use embed::{
     Dtype, EmbedBody, EmbedLimits, EmbedRequest, EmbedRoute, EmbedShape, Encoding, Format, Outputs,

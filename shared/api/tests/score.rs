@@ -61,6 +61,7 @@ fn answers_are_in_input_order() {
         score_type: "sigmoid",
         default_top_n: Some(1),
         always_data: true,
+        legacy: false,
         ..Facts::default()
     };
     assert_eq!(

@@ -67,6 +67,8 @@ pub struct EmbedderInfo {
     pub takes_instruction: bool,
     /// Most tokens of one input, special tokens and prompt included.
     pub max_length: usize,
+    /// Token ids from this one on have no meaning.
+    pub vocab: usize,
     /// Whether there are sparse vectors.
     pub has_sparse: bool,
     /// Whether there are `ColBERT` vectors.
@@ -83,6 +85,8 @@ pub struct EmbedderInfo {
     pub threads: usize,
     /// The snapshot's root hash in hex.
     pub snapshot: String,
+    /// Length of the snapshot.
+    pub bytes: u64,
 }
 
 /// A model that is ready to embed.
@@ -154,6 +158,7 @@ impl Embedder {
             default_prompt: spec.default_prompt.clone(),
             takes_instruction: prompts::takes_instruction(&spec),
             max_length,
+            vocab: facts.vocab,
             has_sparse: facts.token_heads.sparse,
             has_colbert: facts.token_heads.colbert > 0,
             has_tokens: facts.backend == BackendKind::Engine,
@@ -162,6 +167,7 @@ impl Embedder {
             kernel,
             threads: threads.count(),
             snapshot: snapshot.root().to_string(),
+            bytes: snapshot.file_len(),
         };
         Ok(Self {
             info,

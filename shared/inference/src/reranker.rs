@@ -53,6 +53,8 @@ pub struct ModelInfo {
     pub threads: usize,
     /// The snapshot's root hash in hex.
     pub snapshot: String,
+    /// Length of the snapshot.
+    pub bytes: u64,
     /// Normalisation used unless a request says otherwise.
     pub default_normalization: Normalization,
 }
@@ -131,6 +133,7 @@ impl Reranker {
             kernel,
             threads: threads.count(),
             snapshot: snapshot.root().to_string(),
+            bytes: snapshot.file_len(),
             default_normalization: Normalization::default(),
         };
         let max_batch_tokens = options.max_batch_tokens.max(1);

@@ -5,7 +5,8 @@
 //! ready:    queue (MAX_QUEUE jobs that have not begun)      -> full: 429
 //! ```
 //!
-//! Around a memory snapshot the gate is closed, and requests wait as while loading.
+//! A model that is not loaded begins to load when a request comes for it. Around a memory snapshot the gate is closed, and
+//! requests wait as while loading.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -17,14 +18,22 @@ use crate::app::{App, Model, Status};
 use crate::backend::Inputs;
 use crate::batching::{Job, Outcome};
 use crate::error::ApiError;
+use crate::fleet::{Hold, Slot};
 use crate::gate::Pass;
 use crate::worker::Work;
 
-/// The model, in the hands of a request: while one lives, no snapshot is taken.
-#[derive(Debug)]
+/// A model, in the hands of a request: while one lives, no snapshot is taken.
 pub(crate) struct Admitted<'a> {
     model: Arc<Model>,
     _pass: Pass<'a>,
+    _hold: Hold,
+}
+
+impl Admitted<'_> {
+    /// The model for as long as it takes to tell about it.
+    pub(crate) fn shared(&self) -> Arc<Model> {
+        Arc::clone(&self.model)
+    }
 }
 
 impl Deref for Admitted<'_> {
@@ -36,13 +45,26 @@ impl Deref for Admitted<'_> {
 }
 
 impl App {
-    /// The model, as soon as it is loaded and the gate is open.
-    pub(crate) async fn model(&self) -> Result<Admitted<'_>, ApiError> {
-        if let Some(result) = self.model_now() {
+    /// The model that a request names, as soon as it is loaded and the gate is open. Unless `STRICT_MODEL` or several
+    /// models make the name matter, one without a place here means the only model.
+    pub(crate) async fn model(&self, asked: Option<&str>) -> Result<Admitted<'_>, ApiError> {
+        let Some(slot) = self.fleet.find(asked) else {
+            return Err(ApiError::model_not_found(asked.unwrap_or_default(), &self.fleet.names()));
+        };
+        let admitted = self.admitted(slot).await?;
+        if self.config.strict_model {
+            admitted.refuse_others(asked)?;
+        }
+        Ok(admitted)
+    }
+
+    async fn admitted(&self, slot: &Arc<Slot>) -> Result<Admitted<'_>, ApiError> {
+        self.fleet.wake(slot);
+        if let Some(result) = self.model_now(slot) {
             return result;
         }
-        let doing = match *self.status.borrow() {
-            Status::Loading => "loading",
+        let doing = match *slot.status.borrow() {
+            Status::Unloaded | Status::Loading => "loading",
             Status::Ready(_) | Status::Failed(_) => "quiesced for a memory snapshot",
         };
         let Ok(_permit) = self.waiting_room.try_acquire() else {
@@ -55,7 +77,7 @@ impl App {
         tokio::select! {
             // First: of an answer and a timer that a jump of the clock has fired, the answer.
             biased;
-            admitted = self.model_later() => admitted,
+            admitted = self.model_later(slot) => admitted,
             _ = draining.wait_for(|draining| *draining) => Err(ApiError::shutting_down()),
             () = tokio::time::sleep(self.config.boot_timeout) => Err(ApiError::loading(format!(
                 "the model is still {doing} after {} s (BOOT_TIMEOUT); retry later",
@@ -64,34 +86,47 @@ impl App {
         }
     }
 
-    fn model_now(&self) -> Option<Result<Admitted<'_>, ApiError>> {
+    fn model_now(&self, slot: &Arc<Slot>) -> Option<Result<Admitted<'_>, ApiError>> {
         // The pass first: the model is another one after a restore.
         let pass = self.gate.try_pass()?;
-        settled(&self.status.borrow(), pass)
+        self.settled(slot, pass)
     }
 
-    async fn model_later(&self) -> Result<Admitted<'_>, ApiError> {
-        self.booted().await;
-        let pass = self.gate.pass().await;
-        settled(&self.status.borrow(), pass).unwrap_or_else(|| Err(ApiError::unavailable()))
+    async fn model_later(&self, slot: &Arc<Slot>) -> Result<Admitted<'_>, ApiError> {
+        loop {
+            slot.settled().await;
+            let pass = self.gate.pass().await;
+            if let Some(result) = self.settled(slot, pass) {
+                return result;
+            }
+            // Unloaded again before this request had it.
+            self.fleet.wake(slot);
+        }
     }
 
-    /// Queues what a request asks and waits for what comes of it. Dropping the future cancels the work.
-    pub(crate) async fn run(&self, inputs: Inputs) -> Result<Outcome, ApiError> {
+    fn settled<'a>(
+        &'a self,
+        slot: &Arc<Slot>,
+        pass: Pass<'a>,
+    ) -> Option<Result<Admitted<'a>, ApiError>> {
+        match &*slot.status.borrow() {
+            Status::Unloaded | Status::Loading => None,
+            Status::Ready(model) => {
+                let model = Arc::clone(model);
+                Some(Ok(Admitted { model, _pass: pass, _hold: self.fleet.hold(slot) }))
+            }
+            Status::Failed(_) => Some(Err(ApiError::unavailable())),
+        }
+    }
+
+    /// Queues what a request asks of a model and waits for what comes of it. Dropping the future cancels the work.
+    pub(crate) async fn run(&self, model: &Model, inputs: Inputs) -> Result<Outcome, ApiError> {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             return Err(ApiError::queue_full(self.config.max_queue));
         };
         let (reply, outcome) = oneshot::channel();
         let job = Job { inputs, reply, queued: Instant::now(), place };
-        self.queue.send(Work::Run(job)).map_err(|_| ApiError::unavailable())?;
+        model.queue.send(Work::Run(job)).map_err(|_| ApiError::unavailable())?;
         outcome.await.map_err(|_| ApiError::unavailable())
-    }
-}
-
-fn settled<'a>(status: &Status, pass: Pass<'a>) -> Option<Result<Admitted<'a>, ApiError>> {
-    match status {
-        Status::Loading => None,
-        Status::Ready(model) => Some(Ok(Admitted { model: Arc::clone(model), _pass: pass })),
-        Status::Failed(_) => Some(Err(ApiError::unavailable())),
     }
 }

@@ -13,6 +13,7 @@ use crate::cache::Cache;
 use crate::config::Config;
 use crate::connections::Connections;
 use crate::error::ApiError;
+use crate::fleet::Fleet;
 use crate::gate::Gate;
 use crate::hooks::{Hooks, Quiesced};
 use crate::idle::Activity;
@@ -21,16 +22,15 @@ use crate::metrics::Metrics;
 use crate::phases::PhaseRecorder;
 use crate::worker::Work;
 
-/// One running function: its settings, its state of boot, its queue. Made by [`crate::start`].
+/// One running function: its settings, its state of boot, its models. Made by [`crate::start`].
 #[derive(Debug)]
 pub struct App {
     pub(crate) function: Function,
     pub(crate) config: Arc<Config>,
     pub(crate) phases: Arc<PhaseRecorder>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) status: watch::Receiver<Status>,
+    pub(crate) fleet: Arc<Fleet>,
     pub(crate) draining: watch::Sender<bool>,
-    pub(crate) queue: mpsc::UnboundedSender<Work>,
     /// One permit for each job that may wait for its turn.
     pub(crate) places: Arc<Semaphore>,
     /// One permit for each request that may wait for the model to load.
@@ -46,9 +46,11 @@ pub struct App {
     pub(crate) cache: Option<Cache>,
 }
 
-/// How far boot has come.
+/// How far a model has come.
 #[derive(Debug, Clone)]
 pub(crate) enum Status {
+    /// Until a request asks for it.
+    Unloaded,
     Loading,
     Ready(Arc<Model>),
     /// Why, for the log and the operator; clients are not told.
@@ -60,6 +62,8 @@ pub(crate) struct Model {
     pub(crate) info: Info,
     /// For what does not need the inference thread.
     pub(crate) backend: Arc<dyn Backend>,
+    /// Where its jobs go. While one of these is there, its thread is.
+    pub(crate) queue: mpsc::UnboundedSender<Work>,
     /// Names it is served under, at least one.
     pub(crate) names: Vec<String>,
     /// Time from exec, or from the last restore of a memory snapshot, until it was ready.
@@ -75,12 +79,10 @@ impl fmt::Debug for Model {
 }
 
 impl Model {
-    /// With `STRICT_MODEL`, refuses a request that names another model.
-    pub(crate) fn refuse_others(&self, app: &App, asked: Option<&str>) -> Result<(), ApiError> {
+    /// Refuses a request that names another model.
+    pub(crate) fn refuse_others(&self, asked: Option<&str>) -> Result<(), ApiError> {
         match asked {
-            Some(asked)
-                if app.config.strict_model && !self.names.iter().any(|name| name == asked) =>
-            {
+            Some(asked) if !self.names.iter().any(|name| name == asked) => {
                 Err(ApiError::model_not_found(asked, &self.names))
             }
             _ => Ok(()),
@@ -95,9 +97,16 @@ impl Model {
 }
 
 impl App {
-    /// Resolves when boot has failed, with the reason.
+    /// Resolves, with the reason, when there is nothing left to serve: the only model has failed, or of several the
+    /// one that is loaded at start.
     pub async fn failed(&self) -> String {
-        let mut status = self.status.clone();
+        let mut status = self.fleet.default().status.subscribe();
+        if self.fleet.has_several() {
+            let _ = status.wait_for(|status| !matches!(status, Status::Loading)).await;
+            if self.config.lazy_load || self.fleet.default().was_loaded() {
+                return std::future::pending().await;
+            }
+        }
         let failed = status.wait_for(|status| matches!(status, Status::Failed(_))).await;
         match failed.as_deref() {
             Ok(Status::Failed(reason)) => reason.to_string(),
@@ -105,10 +114,9 @@ impl App {
         }
     }
 
-    /// Resolves when the model is loaded or boot has failed.
+    /// Resolves when the model that is loaded at start is there, or has failed.
     pub async fn booted(&self) {
-        let mut status = self.status.clone();
-        let _ = status.wait_for(|status| !matches!(status, Status::Loading)).await;
+        self.fleet.default().settled().await;
     }
 
     /// Tells requests that still wait for the model that the process is going away.
@@ -116,11 +124,9 @@ impl App {
         self.draining.send_replace(true);
     }
 
+    /// The default model, if it is loaded.
     pub(crate) fn ready_model(&self) -> Option<Arc<Model>> {
-        match &*self.status.borrow() {
-            Status::Ready(model) => Some(Arc::clone(model)),
-            Status::Loading | Status::Failed(_) => None,
-        }
+        self.fleet.default().ready()
     }
 
     /// The one word for probes: `ok`, `loading`, `failed`, `draining` or `quiesced`.
@@ -128,11 +134,15 @@ impl App {
         if *self.draining.borrow() {
             return "draining";
         }
-        match &*self.status.borrow() {
-            Status::Loading => "loading",
-            Status::Ready(_) if self.hooks.quiesced() != Quiesced::No => "quiesced",
-            Status::Ready(_) => "ok",
-            Status::Failed(_) => "failed",
+        // Of several, all may be gone and come again: the process serves.
+        let default = self.fleet.default();
+        let comes_again =
+            self.fleet.has_several() && (self.config.lazy_load || default.was_loaded());
+        match &*default.status.borrow() {
+            Status::Loading if !comes_again && !self.config.lazy_load => "loading",
+            Status::Failed(_) if !comes_again => "failed",
+            _ if self.hooks.quiesced() != Quiesced::No => "quiesced",
+            _ => "ok",
         }
     }
 }

@@ -68,7 +68,7 @@ impl BootError {
 /// thread, after the port is bound.
 pub fn run<L>(function: Function, load: L) -> ExitCode
 where
-    L: FnOnce(&Config, &PhaseRecorder) -> Result<Box<dyn Backend>, BootError> + Send + 'static,
+    L: Fn(&Config, &PhaseRecorder) -> Result<Box<dyn Backend>, BootError> + Send + Sync + 'static,
 {
     run_with_args(function, std::env::args_os(), load)
 }
@@ -80,7 +80,7 @@ pub fn run_with_args<L>(
     load: L,
 ) -> ExitCode
 where
-    L: FnOnce(&Config, &PhaseRecorder) -> Result<Box<dyn Backend>, BootError> + Send + 'static,
+    L: Fn(&Config, &PhaseRecorder) -> Result<Box<dyn Backend>, BootError> + Send + Sync + 'static,
 {
     let phases = PhaseRecorder::start();
     let begun = Instant::now();
@@ -135,7 +135,7 @@ async fn live<L>(
     load: L,
 ) -> Result<(), BootError>
 where
-    L: FnOnce(&Config, &PhaseRecorder) -> Result<Box<dyn Backend>, BootError> + Send + 'static,
+    L: Fn(&Config, &PhaseRecorder) -> Result<Box<dyn Backend>, BootError> + Send + Sync + 'static,
 {
     let no_thread = |error| BootError::new(format!("starting the inference thread: {error}"));
     if lambda::is_lambda() {

@@ -31,6 +31,8 @@ const MAX_BYTES: usize = 256 << 20;
 
 pub(crate) const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 
+const JSON: &str = "application/json";
+
 /// Headers of an answer that are kept beside its body.
 const KEPT: [&str; 3] = ["x-truncated-documents", "x-truncated-inputs", "x-warnings"];
 
@@ -60,7 +62,7 @@ impl Entry {
     fn response(self) -> Response {
         let mut response = self.body.into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
         headers.extend(self.headers);
         headers.insert(X_CACHE, HeaderValue::from_static("hit"));
         response
@@ -110,7 +112,12 @@ impl Cache {
         if let Some(entry) = self.get(key).await {
             return Ok(entry.response());
         }
-        let (parts, body) = answer.await?.into_parts();
+        let response = answer.await?;
+        // Bytes have headers of their own, and whoever wants them wants them once.
+        if response.headers().get(header::CONTENT_TYPE).is_none_or(|kind| kind != JSON) {
+            return Ok(response);
+        }
+        let (parts, body) = response.into_parts();
         let body = body
             .collect()
             .await

@@ -4,6 +4,7 @@
 //! Everything is parsed before anything is reported, so one run shows every mistake. The lookup
 //! is a closure: tests never touch the process environment.
 
+mod models;
 mod parse;
 mod table;
 
@@ -16,6 +17,7 @@ use defrost_api::EmbedLimits;
 use defrost_inference::{BackendKind, Normalization, Precision};
 use defrost_loader::VerifyMode;
 
+pub use models::NamedModel;
 pub use table::{SETTINGS, Setting};
 
 /// What the command line asks for.
@@ -46,6 +48,7 @@ pub enum ConfigError {
 /// Every setting with its value. Meanings and defaults: [`SETTINGS`].
 #[derive(Debug, Clone)]
 #[allow(missing_docs, reason = "each field is the setting of its name, described in SETTINGS")]
+#[allow(clippy::struct_excessive_bools, reason = "independent settings")]
 pub struct Config {
     pub model: String,
     pub host: String,
@@ -76,10 +79,15 @@ pub struct Config {
     pub restore_timeout: Duration,
     pub restore_connections: usize,
     pub served_model_name: Vec<String>,
+    /// Those of `MODELS` and their `MODEL_ALIASES`; empty with `MODEL`.
+    pub models: Vec<NamedModel>,
+    pub models_memory: Option<u64>,
+    pub lazy_load: bool,
     pub strict_model: bool,
     pub default_top_n: Option<usize>,
     pub normalization: Option<Normalization>,
     pub return_data: ReturnData,
+    pub legacy_results: bool,
     /// Those of `API_KEYS` and `API_KEYS_FILE`.
     pub api_keys: Vec<String>,
     /// `ENABLE_CACHE` and the settings beside it.
@@ -147,6 +155,11 @@ impl Config {
             "LOG_FORMAT",
             "CACHE_DIR",
         ])
+    }
+
+    /// These settings for one model of several.
+    pub(crate) fn for_model(&self, NamedModel { names, place }: &NamedModel) -> Self {
+        Self { model: place.clone(), served_model_name: names.clone(), ..self.clone() }
     }
 
     fn without(&self, names: &[&str]) -> String {

@@ -142,13 +142,16 @@ impl App {
         Ok(())
     }
 
-    /// Runs a task on the inference thread, between two micro-batches.
+    /// Runs a task on the thread of every loaded model, between two micro-batches.
     async fn on_worker(&self, task: Task) -> Result<(), HookError> {
         let stopped = || HookError::NotLoaded("the inference thread stopped".into());
-        let (reply, done) = oneshot::channel();
-        let call = Work::Call(Call { task, reply });
-        self.queue.send(call).map_err(|_| stopped())?;
-        Ok(done.await.map_err(|_| stopped())??)
+        for model in self.fleet.slots.iter().filter_map(|slot| slot.ready()) {
+            let (reply, done) = oneshot::channel();
+            let call = Work::Call(Call { task, reply });
+            model.queue.send(call).map_err(|_| stopped())?;
+            done.await.map_err(|_| stopped())??;
+        }
+        Ok(())
     }
 }
 
@@ -228,15 +231,15 @@ impl Hook for Gate {
                 return Err(HookError::ShuttingDown);
             }
             let closed = async {
-                app.booted().await;
+                app.fleet.at_rest().await;
                 app.gate.close().await;
             };
             timeout(app.config.boot_timeout, closed)
                 .await
                 .map_err(|_| HookError::Late(app.config.boot_timeout))?;
-            match &*app.status.borrow() {
+            match &*app.fleet.default().status.borrow() {
                 Status::Failed(reason) => Err(HookError::NotLoaded(reason.to_string())),
-                Status::Loading | Status::Ready(_) => Ok(()),
+                Status::Unloaded | Status::Loading | Status::Ready(_) => Ok(()),
             }
         })
     }

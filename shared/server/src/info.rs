@@ -51,4 +51,6 @@ common! {
     threads: usize = info => info.threads;
     /// The snapshot's root hash in hex.
     snapshot: &str = info => &info.snapshot;
+    /// Bytes of the snapshot, which are what a loaded model takes.
+    bytes: u64 = info => info.bytes;
 }

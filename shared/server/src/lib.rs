@@ -52,6 +52,7 @@ mod config;
 mod connections;
 mod deadline;
 mod error;
+mod fleet;
 mod gate;
 mod healthcheck;
 mod hooks;
@@ -60,6 +61,7 @@ mod idle;
 mod info;
 mod lambda;
 mod logging;
+mod memory;
 mod metrics;
 mod observe;
 mod openapi;
@@ -68,6 +70,7 @@ mod request_id;
 mod restore;
 mod router;
 mod routes;
+mod turns;
 mod web;
 mod worker;
 
@@ -75,7 +78,9 @@ pub use app::App;
 pub use backend::{Backend, Inputs, Outputs};
 pub use boot::{BootError, Function, Role, run, run_with_args};
 pub use clock::Clock;
-pub use config::{Action, Config, ConfigError, LogFormat, ReturnData, SETTINGS, Setting};
+pub use config::{
+    Action, Config, ConfigError, LogFormat, NamedModel, ReturnData, SETTINGS, Setting,
+};
 pub use error::ApiError;
 pub use hooks::HookError;
 pub use http::serve;

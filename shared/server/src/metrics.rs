@@ -59,6 +59,18 @@ struct ModelLabels {
     snapshot: String,
 }
 
+impl ModelLabels {
+    fn of(info: &Info) -> Self {
+        Self {
+            model: info.name().to_owned(),
+            family: info.family().to_owned(),
+            precision: info.precision().to_owned(),
+            kernel: info.kernel(),
+            snapshot: info.snapshot().to_owned(),
+        }
+    }
+}
+
 /// The metrics of one function.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -83,6 +95,8 @@ pub(crate) struct Metrics {
     restores: Counter,
     restore: Seconds,
     model_info: Family<ModelLabels, Gauge>,
+    models_loaded: Gauge,
+    evictions: Counter,
 }
 
 /// 1 ms to 65 s: from a probe to the largest request on a small machine.
@@ -119,6 +133,8 @@ impl Metrics {
             restores: Counter::default(),
             restore: Seconds::default(),
             model_info: Family::default(),
+            models_loaded: Gauge::default(),
+            evictions: Counter::default(),
         };
         metrics.registered(function)
     }
@@ -178,7 +194,13 @@ impl Metrics {
             self.restore.clone(),
         );
         r.register("build_info", "The running binary", build);
-        r.register("model_info", "The loaded model", self.model_info.clone());
+        r.register("model_info", "Each loaded model", self.model_info.clone());
+        r.register("models_loaded", "Models that are loaded", self.models_loaded.clone());
+        r.register(
+            "model_evictions",
+            "Models unloaded because another one needed their memory",
+            self.evictions.clone(),
+        );
         self
     }
 
@@ -213,7 +235,7 @@ impl Metrics {
     }
 
     /// Notes the end of boot.
-    pub(crate) fn ready(&self, info: &Info, after: Duration, phases: &[(&'static str, Duration)]) {
+    pub(crate) fn ready(&self, after: Duration, phases: &[(&'static str, Duration)]) {
         for &(phase, duration) in phases {
             self.phase(phase, duration);
         }
@@ -226,15 +248,24 @@ impl Metrics {
         self.model_load.set(load.as_secs_f64());
         self.cold_start.set(after.as_secs_f64());
         self.ready.set(1);
-        self.model_info
-            .get_or_create(&ModelLabels {
-                model: info.name().to_owned(),
-                family: info.family().to_owned(),
-                precision: info.precision().to_owned(),
-                kernel: info.kernel(),
-                snapshot: info.snapshot().to_owned(),
-            })
-            .set(1);
+    }
+
+    /// Notes that nothing needs to be loaded before a request comes.
+    pub(crate) fn lazy(&self) {
+        self.ready.set(1);
+    }
+
+    /// Notes a model that serves from now on.
+    pub(crate) fn loaded(&self, info: &Info) {
+        self.models_loaded.inc();
+        self.model_info.get_or_create(&ModelLabels::of(info)).set(1);
+    }
+
+    /// Notes a model that had to make room.
+    pub(crate) fn unloaded(&self, info: &Info) {
+        self.models_loaded.dec();
+        self.evictions.inc();
+        self.model_info.remove(&ModelLabels::of(info));
     }
 
     /// Notes that a restored process serves. Counts from before the snapshot stay: each copy goes

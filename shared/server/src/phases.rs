@@ -23,6 +23,9 @@ const TICK: Duration = Duration::from_millis(10);
 const FIRST_SCORE: &str = "first_score";
 const RESTORED: &str = "restored";
 
+/// What zero is for a model that is not part of boot.
+const ON_DEMAND: &str = "it was asked for";
+
 /// Measures the phases of one boot.
 #[derive(Debug)]
 pub struct PhaseRecorder {
@@ -58,6 +61,20 @@ impl PhaseRecorder {
             first_score_after: None,
         };
         Self { clock, state: Mutex::new(state) }
+    }
+
+    /// Starts the clock for a model that is loaded while the process runs.
+    pub(crate) fn on_demand() -> Self {
+        let clock = Arc::new(SystemClock);
+        let zero = clock.now();
+        let (exec, phases) = (Duration::ZERO, Vec::new());
+        let state = State { zero, exec, origin: ON_DEMAND, phases, first_score_after: None };
+        Self { clock, state: Mutex::new(state) }
+    }
+
+    /// Whether these are not the phases of boot.
+    pub(crate) fn is_on_demand(&self) -> bool {
+        self.origin() == ON_DEMAND
     }
 
     /// Starts again at zero, in a process that has just been restored from a memory snapshot. The
@@ -113,7 +130,7 @@ impl PhaseRecorder {
         self.state().until(now)
     }
 
-    /// What zero is: `exec` or `restore`.
+    /// What zero is: `exec`, `restore`, or when the model was asked for.
     pub fn origin(&self) -> &'static str {
         self.state().origin
     }

@@ -9,14 +9,17 @@ pub(crate) mod rerank;
 pub(crate) mod score;
 pub(crate) mod tokenize;
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use serde::Deserialize;
 
-use crate::app::App;
+use crate::app::{App, Model};
 use crate::batching::Times;
 use crate::error::ApiError;
 
@@ -36,12 +39,25 @@ async fn cached<'a, F>(
 where
     F: Future<Output = Result<Response, ApiError>> + 'a,
 {
-    // Which model answers must be known; while it loads, there is nothing to be had.
-    let (Some(cache), Some(model)) = (&app.cache, app.ready_model()) else {
-        return answer(body).await;
-    };
+    let Some(cache) = &app.cache else { return answer(body).await };
+    // Which model answers must be known; while it is not loaded, there is nothing to be had.
+    let Some(model) = addressee(app, &body) else { return answer(body).await };
     let result = answer(body.clone());
     cache.answer(model.info.snapshot(), uri.path(), &body, result).await
+}
+
+/// The loaded model that a body is for.
+fn addressee(app: &App, body: &[u8]) -> Option<Arc<Model>> {
+    #[derive(Deserialize)]
+    struct Named<'a> {
+        #[serde(borrow, default)]
+        model: Option<Cow<'a, str>>,
+    }
+    if !app.fleet.has_several() {
+        return app.ready_model();
+    }
+    let Named { model } = serde_json::from_slice(body).ok()?;
+    app.fleet.find(model.as_deref())?.ready()
 }
 
 fn json(answer: &impl serde::Serialize) -> Result<Response, ApiError> {

@@ -77,6 +77,8 @@ fn embed(app: &App) -> Api {
         },
         width: info.map(|info| info.hidden),
         matryoshka: app.config.embed.allow_non_mrl || has(|info| info.matryoshka != Matryoshka::No),
+        vocab: info.map(|info| info.vocab),
+        max_length: info.map(|info| info.max_length),
         prompts: info.map(|info| info.prompts.keys().cloned().collect()).unwrap_or_default(),
     })
 }
@@ -116,7 +118,7 @@ fn document(
         function: app.function,
         api: (face.api)(app),
         needs_key: !app.config.api_keys.is_empty(),
-        strict_model: app.config.strict_model,
+        strict_model: app.config.strict_model || app.fleet.has_several(),
         snapshot_hooks: app.config.snapshot_hooks,
     };
     let document = Content::new("application/json", openapi(&description).to_string());

@@ -1,7 +1,8 @@
-//! The thread that loads the backend and then runs it.
+//! The thread that loads a model's backend and then runs it.
 //!
 //! Running a model is CPU work that fills the machine, so it has a thread of its own beside the runtime's, on which the
-//! jobs of all requests take turns (see [`crate::batching`]). How many wait is bounded by `MAX_QUEUE`; a full queue is an
+//! jobs of all requests take turns (see [`crate::batching`]); with several models, micro-batches of their threads do (see
+//! [`crate::fleet`]). A thread ends when the model is not served any more and nobody holds it. How many wait is bounded by `MAX_QUEUE`; a full queue is an
 //! answer (429), never a wait without end. A job whose client has gone is dropped before its next micro-batch: its
 //! oneshot channel is closed by then. What a memory snapshot needs done with the backend goes through the same queue: it
 //! never meets a micro-batch.
@@ -20,11 +21,17 @@ use crate::cache::Cache;
 use crate::config::Config;
 use crate::connections::Connections;
 use crate::error::chain;
+use crate::fleet::{Fleet, Slot};
 use crate::gate::Gate;
 use crate::hooks::Hooks;
 use crate::idle::Activity;
 use crate::metrics::Metrics;
 use crate::phases::PhaseRecorder;
+use crate::turns::Turns;
+
+/// Makes a backend of the snapshot that the settings name; may record phases of its own.
+pub(crate) type Load =
+    dyn Fn(&Config, &PhaseRecorder) -> Result<Box<dyn Backend>, BootError> + Send + Sync;
 
 /// What the inference thread is asked to do.
 #[derive(Debug)]
@@ -49,7 +56,7 @@ pub(crate) enum Task {
 }
 
 /// Starts loading the backend on a thread of its own and returns at once; requests may come in.
-/// `load` may record phases of its own.
+/// `load` is called for each model that is loaded, with its place as `MODEL`, and may record phases of its own.
 pub fn start<L>(
     function: Function,
     config: Config,
@@ -57,27 +64,22 @@ pub fn start<L>(
     load: L,
 ) -> std::io::Result<Arc<App>>
 where
-    L: FnOnce(&Config, &PhaseRecorder) -> Result<Box<dyn Backend>, BootError> + Send + 'static,
+    L: Fn(&Config, &PhaseRecorder) -> Result<Box<dyn Backend>, BootError> + Send + Sync + 'static,
 {
-    // Bounded by the places, of which each job has one.
-    let (queue, jobs) = mpsc::unbounded_channel();
-    let (status_sender, status) = watch::channel(Status::Loading);
-    let config = Arc::new(config);
     let metrics = Arc::new(Metrics::new(&function));
-    let worker = Worker {
-        config: Arc::clone(&config),
-        phases: Arc::clone(&phases),
-        metrics: Arc::clone(&metrics),
-        status: status_sender,
-    };
-    std::thread::Builder::new().name("inference".into()).spawn(move || worker.run(load, jobs))?;
+    let fleet = Arc::new(Fleet::new(&config, Box::new(load), Arc::clone(&metrics)));
+    if config.lazy_load {
+        metrics.lazy();
+    } else {
+        fleet.boot(&phases)?;
+    }
+    let config = Arc::new(config);
     Ok(Arc::new(App {
         function,
         phases,
         metrics,
-        status,
+        fleet,
         draining: watch::Sender::new(false),
-        queue,
         places: Arc::new(Semaphore::new(config.max_queue)),
         waiting_room: Semaphore::new(config.max_queue),
         answered: AtomicBool::new(false),
@@ -90,39 +92,49 @@ where
     }))
 }
 
-struct Worker {
-    config: Arc<Config>,
-    phases: Arc<PhaseRecorder>,
-    metrics: Arc<Metrics>,
-    status: watch::Sender<Status>,
+/// A model's thread, as long as it runs.
+pub(crate) struct Worker {
+    pub(crate) slot: Arc<Slot>,
+    pub(crate) phases: Arc<PhaseRecorder>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) turns: Arc<Turns>,
 }
 
 impl Worker {
-    fn run<L>(self, load: L, jobs: mpsc::UnboundedReceiver<Work>)
-    where
-        L: FnOnce(&Config, &PhaseRecorder) -> Result<Box<dyn Backend>, BootError>,
-    {
-        match load(&self.config, &self.phases) {
+    pub(crate) fn run(self, load: &Load) {
+        let loaded = load(&self.slot.config, &self.phases).and_then(|backend| {
+            if !self.slot.config.fast_boot {
+                let _turn = self.turns.wait();
+                self.warm_up(&*backend, "FAST_BOOT=false")?;
+            }
+            Ok(Arc::from(backend))
+        });
+        match loaded {
             Ok(backend) => {
-                let backend: Arc<dyn Backend> = Arc::from(backend);
-                if !self.config.fast_boot
-                    && let Err(error) = self.warm_up(&*backend, "FAST_BOOT=false")
-                {
-                    self.status.send_replace(Status::Failed(error.to_string().into()));
-                    return;
-                }
-                self.announce(&backend);
-                self.serve(&backend, jobs);
+                // Bounded by the places, of which each job has one.
+                let (queue, jobs) = mpsc::unbounded_channel();
+                let weak = queue.downgrade();
+                self.announce(&backend, queue);
+                self.serve(&backend, jobs, &weak);
             }
             Err(error) => {
-                self.status.send_replace(Status::Failed(error.to_string().into()));
+                let reason = error.to_string();
+                if self.phases.is_on_demand() {
+                    tracing::error!(model = %self.slot.config.model, "not loaded: {reason}");
+                }
+                self.slot.status.send_replace(Status::Failed(reason.into()));
             }
         }
     }
 
     /// Serves until every sender has gone.
-    fn serve(&self, backend: &Arc<dyn Backend>, mut jobs: mpsc::UnboundedReceiver<Work>) {
-        let Config { max_batch_tokens, max_queue, .. } = *self.config;
+    fn serve(
+        &self,
+        backend: &Arc<dyn Backend>,
+        mut jobs: mpsc::UnboundedReceiver<Work>,
+        queue: &mpsc::WeakUnboundedSender<Work>,
+    ) {
+        let Config { max_batch_tokens, max_queue, .. } = *self.slot.config;
         let mut batching = Batching::new(max_batch_tokens, max_queue);
         loop {
             let work = if batching.is_empty() {
@@ -135,9 +147,15 @@ impl Worker {
                 Some(Work::Run(job)) => batching.push(job),
                 Some(Work::Call(Call { task, reply })) => {
                     // Nobody listens any more when the snapshot was given up.
-                    let _ = reply.send(self.call(backend, task));
+                    let _ = reply.send(self.call(backend, queue, task));
                 }
-                None => self.ended(batching.round(&**backend)),
+                None => {
+                    let round = {
+                        let _turn = self.turns.wait();
+                        batching.round(&**backend)
+                    };
+                    self.ended(round);
+                }
             }
         }
     }
@@ -156,9 +174,17 @@ impl Worker {
         run.map_err(|error| failed(&format!("the warm-up ({why})"), &error))
     }
 
-    fn call(&self, backend: &Arc<dyn Backend>, task: Task) -> Result<(), BootError> {
+    fn call(
+        &self,
+        backend: &Arc<dyn Backend>,
+        queue: &mpsc::WeakUnboundedSender<Work>,
+        task: Task,
+    ) -> Result<(), BootError> {
         match task {
-            Task::WarmUp => self.warm_up(&**backend, "before a snapshot"),
+            Task::WarmUp => {
+                let _turn = self.turns.wait();
+                self.warm_up(&**backend, "before a snapshot")
+            }
             Task::BeforeSnapshot => backend
                 .before_snapshot()
                 .map_err(|error| failed("detaching the model before a snapshot", &error)),
@@ -166,39 +192,48 @@ impl Worker {
                 backend
                     .after_restore()
                     .map_err(|error| failed("renewing the model after a restore", &error))?;
-                self.status.send_replace(Status::Ready(Arc::new(self.model(backend))));
+                if let Some(queue) = queue.upgrade() {
+                    let model = self.model(backend, queue);
+                    self.slot.status.send_replace(Status::Ready(Arc::new(model)));
+                }
                 Ok(())
             }
         }
     }
 
     /// The model as it is at this moment.
-    fn model(&self, backend: &Arc<dyn Backend>) -> Model {
+    fn model(&self, backend: &Arc<dyn Backend>, queue: mpsc::UnboundedSender<Work>) -> Model {
         let info = backend.info();
-        let names = match self.config.served_model_name.as_slice() {
-            [] => vec![info.name().to_owned()],
-            names => names.to_vec(),
-        };
+        self.slot.learn(info.name(), info.bytes());
+        let mut names = self.slot.names().to_vec();
+        let is_one_of_several = !self.slot.config.models.is_empty();
+        if names.is_empty() || is_one_of_several && !names.iter().any(|name| name == info.name()) {
+            names.push(info.name().to_owned());
+        }
         let ready_after = self.phases.since_zero();
         let backend = Arc::clone(backend);
-        Model { info, backend, names, ready_after, created: self.phases.unix().as_secs() }
+        Model { info, backend, queue, names, ready_after, created: self.phases.unix().as_secs() }
     }
 
-    fn announce(&self, backend: &Arc<dyn Backend>) {
-        let model = self.model(backend);
+    fn announce(&self, backend: &Arc<dyn Backend>, queue: mpsc::UnboundedSender<Work>) {
+        let model = self.model(backend, queue);
         let Model { info, ready_after, .. } = &model;
-        self.metrics.ready(info, *ready_after, &self.phases.phases());
+        if !self.phases.is_on_demand() {
+            self.metrics.ready(*ready_after, &self.phases.phases());
+        }
+        self.metrics.loaded(info);
         tracing::info!(
             model = %info.name(),
             precision = %info.precision(),
             kernel = info.kernel(),
             threads = info.threads(),
             snapshot = %info.snapshot(),
-            "ready {:.1} ms after exec ({})",
+            "ready {:.1} ms after {} ({})",
             ready_after.as_secs_f64() * 1e3,
+            self.phases.origin(),
             self.phases.summary(),
         );
-        self.status.send_replace(Status::Ready(Arc::new(model)));
+        self.slot.status.send_replace(Status::Ready(Arc::new(model)));
     }
 
     /// Counts what has ended and tells those who wait for it.
@@ -210,7 +245,9 @@ impl Worker {
                     let inference = outcome.times.inference;
                     self.metrics.ran(&outcome.times, outputs);
                     if let Some(after) = self.phases.scored(inference) {
-                        self.metrics.phase("first_score", inference);
+                        if !self.phases.is_on_demand() {
+                            self.metrics.phase("first_score", inference);
+                        }
                         tracing::info!(
                             "first score {:.1} ms after {}, computed in {:.1} ms",
                             after.as_secs_f64() * 1e3,
@@ -221,7 +258,7 @@ impl Worker {
                 }
                 Err(error) if error.is_permanent() => {
                     // Whoever started this process starts another, which may find the bytes.
-                    self.status.send_replace(Status::Failed(chain(&**error).into()));
+                    self.slot.status.send_replace(Status::Failed(chain(&**error).into()));
                 }
                 Err(_) => {}
             }
@@ -238,12 +275,13 @@ fn failed(what: &str, error: &Error) -> BootError {
 /// However the thread ends, nobody is left waiting for it.
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.status.send_if_modified(|status| {
-            let running = !matches!(status, Status::Failed(_));
+        self.slot.status.send_if_modified(|status| {
+            let running = matches!(status, Status::Loading | Status::Ready(_));
             if running {
                 *status = Status::Failed("the inference thread stopped".into());
             }
             running
         });
+        self.slot.running.send_replace(false);
     }
 }

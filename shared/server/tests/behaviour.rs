@@ -6,6 +6,7 @@ mod behaviour {
     mod bad_input;
     mod child;
     mod config;
+    mod fleet;
     mod lambda;
     mod openapi;
     mod operations;

@@ -62,9 +62,20 @@ pub(super) struct RankedDocument<'a> {
     pub(super) index: usize,
     /// How relevant the document is to the query.
     pub(super) relevance_score: f64,
+    /// The same number under its old name, on servers with `LEGACY_RESULTS`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) score: Option<f64>,
     /// Present when the request asks for texts.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) document: Option<DocumentText<'a>>,
+    pub(super) document: Option<Document<'a>>,
+}
+
+/// A document in an answer: an object, or its text on servers with `LEGACY_RESULTS`.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub(super) enum Document<'a> {
+    Object(DocumentText<'a>),
+    Text(&'a str),
 }
 
 #[derive(Debug, Clone, Serialize, JsonSchema)]

@@ -4,10 +4,12 @@
 //! vectors of 1,024 numbers would take 64 MB and print each `f32` with the digits of an `f64`;
 //! written as they are they get the shortest digits that read back as the same number.
 
+mod raw;
 mod schema;
 mod shapes;
 mod vectors;
 
+pub use raw::{RawAnswer, raw_answer};
 pub use shapes::{
     BaaiEmbeddings, CohereEmbeddings, EmbedAnswer, MlxBatchEmbedding, MlxEmbedding,
     OpenAiEmbeddings,

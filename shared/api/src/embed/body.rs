@@ -30,8 +30,9 @@ pub struct EmbedBody {
     #[schemars(with = "Option<Vec<serde_json::Value>>", length(max = 0))]
     pub images: Option<Vec<IgnoredAny>>,
 
-    /// `"float"` or `"base64"`.
-    #[schemars(extend("enum" = ["float", "base64", null]))]
+    /// `"float"`, `"base64"`, or vectors as they are in a body of bytes: `"bytes"` with a header that describes them,
+    /// `"bytes_only"` without.
+    #[schemars(extend("enum" = ["float", "base64", "bytes", "bytes_only", null]))]
     pub encoding_format: Option<String>,
     /// Width of the vectors; 0: the model's own.
     pub dimensions: Option<Count>,
@@ -111,7 +112,9 @@ pub struct EmbedBody {
 #[serde(default)]
 pub(crate) struct SimilarityBody {
     model: Option<String>,
+    #[serde(deserialize_with = "json::object")]
     inputs: Option<SimilarityInputs>,
+    #[serde(deserialize_with = "json::object")]
     parameters: Option<SimilarityParameters>,
 }
 

@@ -54,6 +54,11 @@ pub enum Encoding {
     Array,
     /// As a string: base64 of their bytes, little-endian.
     Base64,
+    /// As bytes, little-endian, outside of JSON: see [`raw_answer`](crate::raw_answer).
+    Bytes {
+        /// With a header that says what is where.
+        described: bool,
+    },
 }
 
 /// The form of a dense vector.
@@ -189,7 +194,7 @@ impl EmbedBody {
         let said = asked.is_some();
         let mut formats = asked.unwrap_or_else(|| vec![Format::FLOATS]);
         if shape.is_cohere() {
-            if encoding == Some(Encoding::Base64) || number.is_some() {
+            if encoding.is_some_and(|encoding| encoding != Encoding::Array) || number.is_some() {
                 return Err(Invalid::new(
                     "encoding_format",
                     "encoding_format is not read on this route; send embedding_types",
@@ -202,6 +207,9 @@ impl EmbedBody {
                 if self.embedding_types.is_some() { "embedding_types" } else { "embedding_type" },
                 "this shape of answer holds one number type; several are served on /v2/embed",
             ));
+        }
+        if matches!(encoding, Some(Encoding::Bytes { .. })) {
+            self.check_bytes(shape)?;
         }
         for format in &mut formats {
             match encoding {
@@ -216,13 +224,23 @@ impl EmbedBody {
             shape,
             EmbedShape::TeiSparse | EmbedShape::TeiAll | EmbedShape::TeiSimilarity
         );
-        if !dense && (said || encoding == Some(Encoding::Base64)) && formats != [Format::FLOATS] {
+        if !dense && (said || encoding.is_some()) && formats != [Format::FLOATS] {
             return Err(Invalid::new(
                 if said { "output_dtype" } else { "encoding_format" },
                 "this route answers in floats only; other number types are served on /v1/embeddings",
             ));
         }
         Ok(formats)
+    }
+
+    /// Bytes hold the dense vectors of `OpenAI`'s shape and nothing beside them.
+    fn check_bytes(&self, shape: EmbedShape) -> Result<(), Invalid> {
+        let dense = Outputs { dense: true, ..Outputs::default() };
+        if shape == EmbedShape::OpenAi && self.outputs(shape)? == dense {
+            return Ok(());
+        }
+        let message = "encoding_format: only the dense embeddings of /v1/embeddings come as bytes; send \"float\" or \"base64\"";
+        Err(Invalid::new("encoding_format", message))
     }
 
     /// The notation that `encoding_format` names, or the type of the numbers: mixedbread's clients
@@ -232,10 +250,8 @@ impl EmbedBody {
         match name.to_ascii_lowercase().as_str() {
             "float" => Ok((Some(Encoding::Array), None)),
             "base64" => Ok((Some(Encoding::Base64), None)),
-            "bytes" | "bytes_only" => Err(Invalid::new(
-                "encoding_format",
-                "encoding_format: raw bytes are not served; send \"float\" or \"base64\"",
-            )),
+            "bytes" => Ok((Some(Encoding::Bytes { described: true }), None)),
+            "bytes_only" => Ok((Some(Encoding::Bytes { described: false }), None)),
             name => Ok((None, Some(Format::named("encoding_format", name)?))),
         }
     }

@@ -45,6 +45,19 @@ pub(super) fn scores(takes_mxbai: bool) -> Value {
     })
 }
 
+/// `normalize`, `normalized` and `use_activation` ask for vectors of the same length.
+pub(super) fn lengths() -> Value {
+    let all = |value: Value| json!({"properties": {"normalize": value, "normalized": value, "use_activation": value}});
+    json!({
+        "title": "Names of one normalisation agree",
+        "type": "object",
+        "anyOf": [
+            all(json!({"enum": [true, "true", null]})),
+            all(json!({"enum": [false, "false", null]})),
+        ],
+    })
+}
+
 /// `top_n` and `top_k` are one number. Schemas cannot compare fields, so of equal numbers only the
 /// one that means all is listed.
 pub(super) fn top() -> Value {

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::shape::{bounded, counted, forbid_null, not_empty};
-use super::{Form, SchemaBook};
+use super::shape::{bounded, counted, forbid_null, not_empty, token_ids};
+use super::{Form, SchemaBook, agree};
 use crate::embed::body::{EmbedBody, SimilarityBody};
 use crate::embed::inputs::MLX_CHARS_PER_TOKEN;
 use crate::embed::{EmbedLimits, EmbedRoute, Outputs};
@@ -19,6 +19,10 @@ pub struct EmbedRules {
     pub width: Option<usize>,
     /// Whether vectors may be shortened.
     pub matryoshka: bool,
+    /// Token ids from this one on have no meaning; `None`: not known yet.
+    pub vocab: Option<usize>,
+    /// Most tokens that the model reads; `None`: not known yet.
+    pub max_length: Option<usize>,
     /// The model's own prompts.
     pub prompts: Vec<String>,
 }
@@ -206,8 +210,13 @@ impl SchemaBook {
             name if name == SIMILARITY.name => self.body::<SimilarityBody>(),
             _ => self.body::<EmbedBody>(),
         };
+        let lengths = self.insert("LengthsAgree", agree::lengths);
         self.insert(form.name, || {
-            form.schema(&body, |field, schema| bound(form, field, schema, rules))
+            let mut schema = form.schema(&body, |field, schema| bound(form, field, schema, rules));
+            if form.name != SIMILARITY.name {
+                schema["allOf"] = json!([lengths]);
+            }
+            schema
         })
     }
 }
@@ -248,6 +257,9 @@ fn bound(form: &Form, field: &str, schema: &mut Value, rules: &EmbedRules) {
             let branches = schema["anyOf"].as_array_mut().map(std::mem::take).unwrap_or_default();
             let bounded = branches.into_iter().map(|mut branch| {
                 let is_tokens = branch["items"]["type"] == "integer";
+                if let Some(vocab) = rules.vocab {
+                    token_ids(&mut branch, vocab);
+                }
                 if is_tokens {
                     not_empty(&mut branch);
                 } else {
@@ -275,6 +287,12 @@ fn bound(form: &Form, field: &str, schema: &mut Value, rules: &EmbedRules) {
             Some(width) => schema["enum"] = json!([0, width, null]),
             None => {}
         },
+        // -1 is what the model reads, 0 none.
+        "truncate_prompt_tokens" => {
+            if let Some(most) = rules.max_length {
+                schema["maximum"] = most.into();
+            }
+        }
         "prompt_name" => {
             let names = rules.prompts.iter().map(String::as_str).map(Value::from);
             schema["enum"] = names.chain([Value::Null]).collect();

@@ -74,6 +74,17 @@ pub(super) fn not_empty(schema: &mut Value) {
     });
 }
 
+/// Numbers are token ids of a vocabulary of this size.
+pub(super) fn token_ids(schema: &mut Value, vocab: usize) {
+    each(schema, &mut |schema| {
+        if schema.get("type").is_some_and(|kind| kind == "integer")
+            && let Some(schema) = schema.as_object_mut()
+        {
+            schema.insert("maximum".to_owned(), vocab.saturating_sub(1).into());
+        }
+    });
+}
+
 /// Lists must hold 1 to `max` elements. Lists inside of lists are left alone.
 pub(super) fn counted(schema: &mut Value, max: usize) {
     match schema.get_mut("anyOf").and_then(Value::as_array_mut) {

@@ -4,7 +4,7 @@
 use super::common::{FACTS, answered, dense, read, written};
 use defrost_api::{
     Cut, EmbedInput, EmbedRoute, EmbedShape, Embedded, Encoding, Format, Outputs, Prompt, Rows,
-    embed_answer,
+    embed_answer, raw_answer,
 };
 use serde_json::{Value, json};
 
@@ -342,5 +342,40 @@ fn every_path_reads_its_body() {
         let answer: Value = answered(&read(route, body), &[&[1.0], &[1.0]]);
         assert!(answer.is_object() || answer.is_array(), "{path}");
         assert_eq!(read(route, body).formats[0].encoding, Encoding::Array);
+    }
+}
+
+#[test]
+fn n13_raw_bytes() {
+    let body = json!({"input": ["a", "b"], "encoding_format": "bytes", "output_dtype": "int8"});
+    let request = read(EmbedRoute::Embeddings, &body);
+    let embedded = [dense(&[1.0, -1.0]), dense(&[0.0, 0.5])];
+    let raw = |request: &defrost_api::EmbedRequest| {
+        raw_answer(request, &embedded, &FACTS).expect("written")
+    };
+    let answer = raw(&request).expect("bytes");
+    assert_eq!(answer.body, [127, 129, 0, 64]);
+    let metadata: Value = serde_json::from_str(&answer.metadata.expect("described")).expect("json");
+    assert_eq!(metadata["usage"], json!({"prompt_tokens": 10, "total_tokens": 10}));
+    assert_eq!(
+        metadata["data"][1],
+        json!({"index": 1, "embed_dtype": "int8", "endianness": "little", "start": 2, "end": 4, "shape": [2]})
+    );
+    let body = json!({"input": "a", "encoding_format": "bytes_only"});
+    let only = raw(&read(EmbedRoute::Embeddings, &body)).expect("bytes");
+    assert_eq!(only.body[..8], [0, 0, 128, 63, 0, 0, 128, 191]);
+    assert_eq!((only.body.len(), only.metadata), (16, None));
+    assert_eq!(raw(&read(EmbedRoute::Embeddings, &json!({"input": "a"}))), None);
+    for (route, body) in [
+        (EmbedRoute::Embed, json!({"inputs": "a", "encoding_format": "bytes"})),
+        (EmbedRoute::EmbedAll, json!({"inputs": "a", "encoding_format": "bytes"})),
+        (EmbedRoute::CohereV2, json!({"texts": ["a"], "encoding_format": "bytes"})),
+        (
+            EmbedRoute::Embeddings,
+            json!({"input": "a", "encoding_format": "bytes", "return_sparse": true}),
+        ),
+    ] {
+        let refused = super::common::refused(route, &body);
+        assert_eq!(refused.param.as_deref(), Some("encoding_format"), "{body}");
     }
 }

@@ -82,6 +82,7 @@ pub struct EmbedTruncation {
     /// What happens to them.
     pub overflow: Overflow,
     /// Most tokens of an input, special tokens and prompt included; `None` or more than that: the model's own maximum.
+    /// One that leaves no room for a text is taken as the least that does.
     pub limit: Option<usize>,
 }
 

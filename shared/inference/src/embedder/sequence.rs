@@ -72,18 +72,18 @@ impl<'a> Encoder<'a> {
         vocab: usize,
     ) -> Result<Self, Error> {
         let prompt_ids = tokenizer.ids(&prompt, usize::MAX)?;
-        let limit = truncation.limit.unwrap_or(max_length).min(max_length);
         // Beside what stays whatever is cut there must be room for something.
         let kept = if truncation.overflow == Overflow::CutStart { prompt_ids.len() } else { 0 };
         let least = special.count() + kept + 1;
-        if limit < least {
+        if max_length < least {
             return Err(Error::InvalidInput {
-                param: "truncation",
+                param: "prompt",
                 message: format!(
-                    "a limit of {limit} tokens leaves no room for a text, expected {least} or more"
+                    "the prompt has {kept} tokens, of {max_length} that the model reads; that leaves no room for a text"
                 ),
             });
         }
+        let limit = truncation.limit.unwrap_or(max_length).clamp(least, max_length);
         let overflow = truncation.overflow;
         Ok(Self { tokenizer, special, prompt, prompt_ids, overflow, limit, vocab })
     }

@@ -114,10 +114,10 @@ fn reachable(host: &str) -> String {
 /// Most answers that may be kept: a folder of so many files is still listed in a moment.
 const MOST_ANSWERS: NonZeroUsize = NonZeroUsize::new(1 << 20).unwrap();
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     matches: &'a ArgMatches,
     lookup: &'a dyn Fn(&str) -> Option<String>,
-    errors: Vec<String>,
+    pub(super) errors: Vec<String>,
     effective: Vec<(&'static str, String)>,
 }
 
@@ -190,6 +190,9 @@ impl Reader<'_> {
             restore_timeout: self.seconds("RESTORE_TIMEOUT"),
             restore_connections: self.number("RESTORE_CONNECTIONS", 1, 256).unwrap_or_default(),
             served_model_name: self.list("SERVED_MODEL_NAME"),
+            models: self.models(),
+            models_memory: self.number("MODELS_MEMORY", 1, u64::MAX),
+            lazy_load: self.flag("LAZY_LOAD"),
             strict_model: self.flag("STRICT_MODEL"),
             default_top_n: self.number("DEFAULT_TOP_N", 0, usize::MAX),
             normalization: self.choice(
@@ -206,6 +209,7 @@ impl Reader<'_> {
                     &[("auto", ReturnData::Auto), ("always", ReturnData::Always)],
                 )
                 .unwrap_or(ReturnData::Auto),
+            legacy_results: self.flag("LEGACY_RESULTS"),
             api_keys: self.keys(),
             answers: self.answers(),
             cors_origins: self.list("CORS_ORIGINS"),
@@ -250,9 +254,7 @@ impl Reader<'_> {
         if let Err(error) = crate::logging::filter(&config.log_level) {
             self.errors.push(format!("LOG_LEVEL: {error}"));
         }
-        if config.model.is_empty() {
-            self.errors.push("MODEL: not set; name the snapshot to serve".to_owned());
-        }
+        self.check_models(config);
     }
 
     fn embed(&mut self) -> EmbedSettings {
@@ -312,7 +314,7 @@ impl Reader<'_> {
         self.value(name).map(PathBuf::from)
     }
 
-    fn list(&mut self, name: &'static str) -> Vec<String> {
+    pub(super) fn list(&mut self, name: &'static str) -> Vec<String> {
         let value = self.value(name).unwrap_or_default();
         value.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
     }

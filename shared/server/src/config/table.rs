@@ -55,8 +55,32 @@ const fn setting(
 pub const SETTINGS: &[Setting] = &[
     Setting {
         aliases: &["MODEL_ID", "MODEL_NAME", "MODEL_PATH"],
-        ..setting("MODEL", "PLACE", "", "snapshot to serve: a path or s3://bucket/key (required)")
+        ..setting(
+            "MODEL",
+            "PLACE",
+            "",
+            "snapshot to serve: a path or s3://bucket/key (this or MODELS is required)",
+        )
     },
+    setting(
+        "MODELS",
+        "LIST",
+        "",
+        "several snapshots as name=place,…: the first is the default, the others are loaded when a request names them",
+    ),
+    setting("MODEL_ALIASES", "LIST", "", "further names of models in MODELS, as alias=name,…"),
+    setting(
+        "MODELS_MEMORY",
+        "BYTES",
+        "",
+        "most that models of MODELS may take; the least recently used one goes first; default: 4/5 of the memory there is",
+    ),
+    setting(
+        "LAZY_LOAD",
+        "BOOL",
+        "false",
+        "load the model with the first request for it; false: at start",
+    ),
     setting("HOST", "ADDRESS", "127.0.0.1", "address to listen on; images set 0.0.0.0"),
     setting("PORT", "NUMBER", "8000", "port to listen on; 0 picks a free one and logs it"),
     setting("PORT_FILE", "PATH", "", "write the port in use to this file"),
@@ -141,7 +165,10 @@ pub const SETTINGS: &[Setting] = &[
         "embed: shorten vectors also of models that are not trained for it",
     ),
     setting("MAX_BODY_BYTES", "BYTES", "10485760", "most bytes of a request body"),
-    setting("MAX_QUEUE", "NUMBER", "128", "most requests waiting, during boot and after"),
+    Setting {
+        aliases: &["MAX_CONCURRENT", "MAX_CONCURRENT_REQUESTS"],
+        ..setting("MAX_QUEUE", "NUMBER", "128", "most requests waiting, during boot and after")
+    },
     setting("BOOT_TIMEOUT", "SECONDS", "120", "how long a request waits for the model to load"),
     setting(
         "REQUEST_TIMEOUT",
@@ -181,7 +208,7 @@ pub const SETTINGS: &[Setting] = &[
         "SERVED_MODEL_NAME",
         "LIST",
         "",
-        "names to serve the model under; default: the snapshot's",
+        "names to serve the model of MODEL under; default: the snapshot's",
     ),
     setting("STRICT_MODEL", "BOOL", "false", "refuse requests that name another model"),
     setting(
@@ -201,6 +228,12 @@ pub const SETTINGS: &[Setting] = &[
         "NAME",
         "auto",
         "add the data array: auto (when top_k or truncation is sent) or always",
+    ),
+    setting(
+        "LEGACY_RESULTS",
+        "BOOL",
+        "false",
+        "results of reranking as an older service gave them: document as text, the raw score as score",
     ),
     Setting {
         aliases: &["API_KEY"],

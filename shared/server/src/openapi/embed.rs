@@ -9,7 +9,7 @@ use defrost_api::{
 };
 use serde_json::{Map, Value, json};
 
-use super::parts::{OTHER_NAMES, Parts};
+use super::parts::{Cut, OTHER_NAMES, Parts};
 use super::rerank::operation_id;
 
 const TOKENIZE: &str = "/tokenize";
@@ -24,14 +24,21 @@ pub(super) fn describe(
     // Routes of one kind share the body that the first of them is named after.
     let mut bodies: BTreeMap<&str, Value> = BTreeMap::new();
     for (path, route) in EmbedRoute::PATHS {
-        let (name, about) = facts(route);
+        let (name, summary) = facts(route);
         let body = bodies.entry(name).or_insert_with(|| {
             let schemas = route.forms().iter().map(|form| book.embed_form(form, rules)).collect();
             parts.body(name, route.forms(), schemas)
         });
-        let answers =
-            parts.work_answers("The vectors, in the shape of the request.", answers(route, book));
-        insert(paths, path, about, body, &answers);
+        let about = "The vectors, in the shape of the request.";
+        let mut answers = parts.work_answers(about, Cut::Inputs, answers(route, book));
+        if matches!(route, EmbedRoute::Embeddings | EmbedRoute::Invocations) {
+            answers["200"]["content"]["application/octet-stream"] = json!({"schema": {
+                "type": "string", "format": "binary",
+                "description": "The vectors one after the other, little-endian, for `encoding_format: bytes`; \
+                                the header `metadata` says where each begins and ends.",
+            }});
+        }
+        insert(paths, path, summary, body, &answers);
     }
     let mut token_body =
         |name: &str, forms: &[Form], schemas: Vec<Value>| parts.body(name, forms, schemas);
@@ -47,11 +54,13 @@ pub(super) fn describe(
         book.answer::<VllmTokens<'_>>(),
         book.answer::<LlamaTokens<'_>>(),
     ];
-    let answers = parts.work_answers("The tokens, in the shape of the request.", shapes);
+    let about = "The tokens, in the shape of the request.";
+    let answers = parts.work_answers(about, Cut::Never, shapes);
     insert(paths, TOKENIZE, "Texts as the model's tokens", &tokenize, &answers);
     for path in DETOKENIZE {
         let shapes = vec![book.answer::<DetokenizeAnswer<'_>>()];
-        let answers = parts.work_answers("The texts, in the shape of the request.", shapes);
+        let about = "The texts, in the shape of the request.";
+        let answers = parts.work_answers(about, Cut::Never, shapes);
         insert(paths, path, "Tokens as text", &detokenize, &answers);
     }
 }

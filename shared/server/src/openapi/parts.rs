@@ -171,6 +171,15 @@ impl Failure {
     }
 }
 
+/// What a route's answers tell of over-long texts: those that run the model also say how long it took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// The model does not run.
+    Never,
+    Documents,
+    Inputs,
+}
+
 /// What a route needs and may answer beside its own.
 #[derive(Debug)]
 pub(super) struct Parts {
@@ -211,19 +220,29 @@ impl Parts {
     }
 
     /// The answers of a route that works on a body: `schemas` of the good ones, then every error.
-    pub(super) fn work_answers(&self, about: &str, schemas: Vec<Value>) -> Value {
+    pub(super) fn work_answers(&self, about: &str, cut: Cut, schemas: Vec<Value>) -> Value {
         use Failure::{
             Internal, Invalid, MediaType, ModelNotFound, QueueFull, Timeout, TooLarge, Unavailable,
             Unprocessable,
         };
+        let mut headers = json!({
+            "x-request-id": header("RequestId"),
+            "x-process-time": header("ProcessTime"),
+        });
+        match cut {
+            Cut::Never => {}
+            Cut::Documents => headers["x-truncated-documents"] = header("Truncated"),
+            Cut::Inputs => {
+                headers["x-truncated-inputs"] = header("Truncated");
+                headers["x-warnings"] = header("Warnings");
+            }
+        }
+        if cut != Cut::Never {
+            headers["server-timing"] = header("ServerTiming");
+        }
         let mut answers = json!({"200": {
             "description": about,
-            "headers": {
-                "x-request-id": header("RequestId"),
-                "x-process-time": header("ProcessTime"),
-                "server-timing": header("ServerTiming"),
-                "x-truncated-documents": header("TruncatedDocuments"),
-            },
+            "headers": headers,
             "content": {"application/json": {"schema": any_of(schemas)}},
         }});
         let mut failures = vec![
@@ -302,7 +321,8 @@ fn headers() -> Value {
         "RequestId": text("The request's own `x-request-id`, or a new one.", true),
         "ProcessTime": text("Seconds from request to answer.", true),
         "ServerTiming": text("Time in the queue and in the model; with the first answer, the phases of boot.", true),
-        "TruncatedDocuments": count("How many texts were cut to fit; absent when none was.", false),
+        "Truncated": count("How many texts were cut to fit; absent when none was.", false),
+        "Warnings": text("What of the request was not honoured, for shapes that have no place for it.", false),
         "RetryAfter": count("Seconds after which to try again.", true),
         "RetryAfterMaybe": count("Seconds after which to try again; absent when that will not help.", false),
         "Authenticate": text("`Bearer`.", true),

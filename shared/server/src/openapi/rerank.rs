@@ -6,7 +6,7 @@ use defrost_api::{
 };
 use serde_json::{Map, Value, json};
 
-use super::parts::{OTHER_NAMES, Parts};
+use super::parts::{Cut, OTHER_NAMES, Parts};
 use crate::routes::rerank::PATHS;
 use crate::routes::score;
 
@@ -36,7 +36,7 @@ pub(super) fn describe(
                 "summary": "Score texts against texts",
                 "operationId": operation_id(path),
                 "requestBody": pairs,
-                "responses": parts.work_answers("The scores, in the order of the pairs.", scores),
+                "responses": parts.work_answers("The scores, in the order of the pairs.", Cut::Documents, scores),
             }}),
         );
     }
@@ -58,7 +58,7 @@ pub(super) fn describe(
                 "summary": about,
                 "operationId": operation_id(path),
                 "requestBody": rerank,
-                "responses": parts.work_answers(BEST_FIRST, shapes.clone()),
+                "responses": parts.work_answers(BEST_FIRST, Cut::Documents, shapes.clone()),
             }}),
         );
     }
@@ -69,7 +69,7 @@ pub(super) fn describe(
             "summary": "Score pairs of query and passage",
             "operationId": "rerank_batch",
             "requestBody": batch,
-            "responses": parts.work_answers("The scores, in the order of the pairs.", vec![book.answer::<BaaiBatch>()]),
+            "responses": parts.work_answers("The scores, in the order of the pairs.", Cut::Documents, vec![book.answer::<BaaiBatch>()]),
         }}),
     );
     paths.insert(
@@ -79,7 +79,7 @@ pub(super) fn describe(
             "summary": "Order passages by how well they answer a query",
             "operationId": "rerank_query",
             "requestBody": query,
-            "responses": parts.work_answers("The passages, best first.", vec![book.answer::<BaaiQuery<'_>>()]),
+            "responses": parts.work_answers("The passages, best first.", Cut::Documents, vec![book.answer::<BaaiQuery<'_>>()]),
         }}),
     );
 }

@@ -5,12 +5,12 @@ use std::time::Instant;
 
 use axum::Extension;
 use axum::extract::{Request, State};
-use axum::http::HeaderValue;
-use axum::response::Response;
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use defrost_api::{
-    Cut, EmbedBody, EmbedFacts, EmbedInput, EmbedRequest, EmbedRoute, Embedded, Prompt, Rows,
-    embed_answer, embed_warnings,
+    Cut, EmbedBody, EmbedFacts, EmbedInput, EmbedRequest, EmbedRoute, Embedded, Prompt, RawAnswer,
+    Rows, embed_answer, embed_warnings, raw_answer,
 };
 use defrost_inference::{
     EmbedRequest as Asked, EmbedTruncation, EmbedderInfo, Embedding, Error, Input,
@@ -27,6 +27,8 @@ use crate::observe::Cost;
 use crate::request_id::RequestId;
 
 type Reply = Result<Response, ApiError>;
+
+const OCTETS: &str = "application/octet-stream";
 
 /// Answers on one of [`EmbedRoute::PATHS`].
 pub(crate) async fn handle(
@@ -57,13 +59,12 @@ async fn answer_to(
 }
 
 async fn embed(app: &App, id: &RequestId, mut request: EmbedRequest, begun: Instant) -> Reply {
-    let model = app.model().await?;
-    model.refuse_others(app, request.model.as_deref())?;
+    let model = app.model(request.model.as_deref()).await?;
     let Info::Embedder(info) = &model.info else {
         return Err(ApiError::internal("the function embeds and its model does not"));
     };
     let asked = Arc::new(to_asked(app, info, &mut request)?);
-    let Outcome { result, times } = app.run(Inputs::Embed(Arc::clone(&asked))).await?;
+    let Outcome { result, times } = app.run(&model, Inputs::Embed(Arc::clone(&asked))).await?;
     let outputs = result.map_err(|error| match *error {
         Error::InputTooLong { limit, found, index, .. } => {
             ApiError::from(request.too_long(index, limit, found))
@@ -82,7 +83,12 @@ async fn embed(app: &App, id: &RequestId, mut request: EmbedRequest, begun: Inst
         model: model.name_for(request.model.as_deref()),
         processing_ms: begun.elapsed().as_secs_f64() * 1e3,
     };
-    let mut response = super::json(&embed_answer(&request, &embedded, &texts, &facts))?;
+    let raw = raw_answer(&request, &embedded, &facts);
+    let raw = raw.map_err(|error| ApiError::internal(&format!("writing the answer: {error}")))?;
+    let mut response = match raw {
+        Some(raw) => bytes(raw),
+        None => super::json(&embed_answer(&request, &embedded, &texts, &facts))?,
+    };
     let (items, tokens) = (embedded.len(), embedded.iter().map(|one| one.tokens).sum());
     response.extensions_mut().insert(Cost { items, tokens, times });
     super::timing(app, response.headers_mut(), &times);
@@ -139,6 +145,18 @@ fn to_asked(app: &App, info: &EmbedderInfo, request: &mut EmbedRequest) -> Resul
         normalize: Some(request.normalize),
         truncation: EmbedTruncation { overflow, limit: Some(limit) },
     })
+}
+
+/// vLLM's clients look for what describes the bytes in a header of this name.
+const METADATA: HeaderName = HeaderName::from_static("metadata");
+
+fn bytes(RawAnswer { body, metadata }: RawAnswer) -> Response {
+    let mut response = ([(header::CONTENT_TYPE, OCTETS)], body).into_response();
+    // A model's name may hold what no header can carry; the vectors are worth more than their description.
+    if let Some(value) = metadata.and_then(|text| HeaderValue::try_from(text).ok()) {
+        response.headers_mut().insert(METADATA, value);
+    }
+    response
 }
 
 fn embedded<'a>(one: &'a Embedding, wanted: Kinds, info: &EmbedderInfo) -> Embedded<'a> {

@@ -3,73 +3,105 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use defrost_inference::{EmbedderInfo, ModelInfo, RerankerKind};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::app::{App, Model};
+use crate::app::App;
 use crate::boot::Role;
 use crate::error::ApiError;
 use crate::info::Info;
+use crate::routes::rerank::default_normalization;
 
-fn loaded(app: &App) -> Result<Arc<Model>, ApiError> {
-    app.ready_model().ok_or_else(|| match app.state_word() {
-        "failed" => ApiError::unavailable(),
-        _ => ApiError::loading("the model is loading; retry later".into()),
-    })
-}
-
-/// `OpenAI`'s list, with the keys that infinity's client and the Qwen3 embedding server's need beside.
+/// `OpenAI`'s list, with the keys that infinity's client and the Qwen3 embedding server's need beside. A model that is not
+/// loaded is in it under the names it was given; what only its snapshot knows is null.
 pub(crate) async fn models(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
-    let model = loaded(&app)?;
-    let info = &model.info;
-    let capability = match info {
-        Info::Reranker(_) => "rerank",
-        Info::Embedder(_) => "embed",
-    };
-    let data: Vec<Value> = model
-        .names
-        .iter()
-        .map(|name| {
-            json!({
+    let mut data = Vec::new();
+    let mut by_name = Map::new();
+    let mut loaded = Vec::new();
+    let mut of_default = (None, None);
+    for (at, slot) in app.fleet.slots.iter().enumerate() {
+        let model = slot.ready();
+        let names = match &model {
+            Some(model) => model.names.as_slice(),
+            None if slot.names().is_empty() => return Err(not_there(&app)),
+            None => slot.names(),
+        };
+        let info = model.as_ref().map(|model| &model.info);
+        if at == 0 {
+            of_default = (names.first().cloned(), info.map(Info::max_length));
+        }
+        for name in names {
+            data.push(json!({
                 "id": name,
                 "object": "model",
-                "created": model.created,
+                "created": model.as_ref().map(|model| model.created),
                 // infinity_client refuses every other owner.
                 "owned_by": "infinity",
-                "root": info.name(),
+                "root": info.map(Info::name).or_else(|| slot.full_name()),
                 "parent": null,
                 "permission": [],
-                "backend": info.backend().name(),
-                "capabilities": [capability],
-                "max_model_len": info.max_length(),
+                "backend": info.map_or(app.function.backend, |info| info.backend().name()),
+                "capabilities": [capability(app.function.role)],
+                "max_model_len": info.map(Info::max_length),
                 "stats": {"queue_fraction": 0.0, "queue_absolute": 0, "results_pending": 0, "batch_size": app.config.max_batch_tokens},
-            })
-        })
-        .collect();
-    let by_name: Map<String, Value> = model
-        .names
-        .iter()
-        .map(|name| {
-            (
-                name.clone(),
-                json!({"path": info.name(), "loaded": true, "embedding_dim": info.hidden()}),
-            )
-        })
-        .collect();
+            }));
+            let facts = json!({
+                "path": info.map(Info::name).or_else(|| slot.full_name()),
+                "loaded": model.is_some(),
+                "embedding_dim": info.map(Info::hidden),
+            });
+            by_name.insert(name.clone(), facts);
+            if model.is_some() {
+                loaded.push(name.clone());
+            }
+        }
+    }
+    let (default_model, max_text_length) = of_default;
     Ok(Json(json!({
         "object": "list",
         "data": data,
-        "loaded_models": model.names,
-        "default_model": model.name_for(None),
+        "loaded_models": loaded,
+        "default_model": default_model,
         "max_batch_size": most_items(&app),
-        "max_text_length": info.max_length(),
+        "max_text_length": max_text_length,
         "models": by_name,
     })))
 }
 
-pub(crate) async fn info(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
-    let model = loaded(&app)?;
+/// Why there is no model to tell of.
+fn not_there(app: &App) -> ApiError {
+    match app.state_word() {
+        "failed" => ApiError::unavailable(),
+        _ => ApiError::loading("the model is loading; retry later".into()),
+    }
+}
+
+fn capability(role: Role) -> &'static str {
+    match role {
+        Role::Rerank => "rerank",
+        Role::Embed => "embed",
+    }
+}
+
+/// `GET /info?model=NAME`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Which {
+    model: Option<String>,
+}
+
+/// About the default model, or the one that is asked for. One that is to be loaded when it is asked for is loaded.
+pub(crate) async fn info(
+    State(app): State<Arc<App>>,
+    Query(Which { model }): Query<Which>,
+) -> Result<Json<Value>, ApiError> {
+    let name = model.as_deref();
+    let model = match app.fleet.find(name).and_then(|slot| slot.ready()) {
+        Some(model) => model,
+        None if ["loading", "failed"].contains(&app.state_word()) => return Err(not_there(&app)),
+        None => app.model(name).await?.shared(),
+    };
     let info = &model.info;
     let mut body = json!({
         "service": app.function.name,
@@ -102,7 +134,7 @@ pub(crate) async fn info(State(app): State<Arc<App>>) -> Result<Json<Value>, Api
 }
 
 fn of_reranker(app: &App, info: &ModelInfo) -> Value {
-    let normalization = app.config.normalization.unwrap_or(info.default_normalization);
+    let normalization = default_normalization(app, info);
     json!({
         "model_type": {"reranker": {"kind": kind(info.kind), "family": info.family}},
         "score_type": normalization.score_type(info.kind),

@@ -75,7 +75,11 @@ pub(crate) async fn health(State(app): State<Arc<App>>) -> Response {
     let mut body = json!({
         "status": word,
         "model_loaded": model.is_some(),
-        "model_status": if model.is_some() { "ready" } else { word },
+        "model_status": match (&model, word) {
+            (Some(_), _) => "ready",
+            (None, "ok") => "unloaded",
+            (None, word) => word,
+        },
         "model_name": model.as_ref().map(|model| model.name_for(None)),
         "device": "cpu",
         "version": app.function.version,

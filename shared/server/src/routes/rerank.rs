@@ -81,8 +81,7 @@ pub(super) async fn respond(app: &App, id: &RequestId, request: RerankRequest) -
 }
 
 async fn score(app: &App, id: &RequestId, mut request: RerankRequest) -> Reply {
-    let model = app.model().await?;
-    model.refuse_others(app, request.model.as_deref())?;
+    let model = app.model(request.model.as_deref()).await?;
     let Info::Reranker(info) = &model.info else {
         return Err(ApiError::internal("the function reranks and its model does not"));
     };
@@ -92,7 +91,7 @@ async fn score(app: &App, id: &RequestId, mut request: RerankRequest) -> Reply {
     }
     let count = request.document_count();
     let (positions, texts) = to_texts(&mut request);
-    let outcome = app.run(Inputs::Score(Arc::clone(&texts))).await?;
+    let outcome = app.run(&model, Inputs::Score(Arc::clone(&texts))).await?;
     let Outcome { result, times } = outcome;
     let outputs = result.map_err(|error| match *error {
         // The backend counts within a query's documents, the client within its request.
@@ -122,6 +121,7 @@ async fn score(app: &App, id: &RequestId, mut request: RerankRequest) -> Reply {
         score_type: normalization.score_type(info.kind),
         normalized: normalization != Normalization::Raw,
         default_top_n: app.config.default_top_n,
+        legacy: app.config.legacy_results,
         always_data: app.config.return_data == ReturnData::Always,
         lengths: (
             texts.first().map_or(0, |one| one.query.chars().count()),
@@ -165,13 +165,22 @@ fn to_texts(request: &mut RerankRequest) -> (Vec<Vec<usize>>, Arc<Vec<ScoreReque
     (positions, Arc::new(texts))
 }
 
+/// What scores are where the request does not say.
+pub(super) fn default_normalization(app: &App, info: &ModelInfo) -> Normalization {
+    let own = match app.config.legacy_results {
+        true => Normalization::Raw,
+        false => info.default_normalization,
+    };
+    app.config.normalization.unwrap_or(own)
+}
+
 fn normalization(
     app: &App,
     info: &ModelInfo,
     request: &RerankRequest,
 ) -> Result<Normalization, ApiError> {
     use defrost_api::Normalization as Asked;
-    let default = app.config.normalization.unwrap_or(info.default_normalization);
+    let default = default_normalization(app, info);
     Ok(match request.normalization {
         Some(Asked::Normalized) if default == Normalization::Raw => Normalization::Sigmoid,
         None | Some(Asked::Normalized) => default,

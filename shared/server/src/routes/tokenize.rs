@@ -30,8 +30,7 @@ pub(crate) async fn tokenize(State(app): State<Arc<App>>, request: Request) -> R
 }
 
 async fn tokens(app: &App, mut request: TokenizeRequest) -> Reply {
-    let model = app.model().await?;
-    model.refuse_others(app, request.model.as_deref())?;
+    let model = app.model(request.model.as_deref()).await?;
     let prompt = prompt(&model.info, request.prompt_name.as_deref())?;
     let texts = match &mut request.work {
         ToTokenize::Texts(texts) => std::mem::take(texts),
@@ -57,8 +56,7 @@ pub(crate) async fn detokenize(State(app): State<Arc<App>>, request: Request) ->
     let mut request = DetokenizeBody::parse(&bytes)?.into_request(&app.config.embed.limits)?;
     let style = request.shape.error_style();
     let answer = async {
-        let model = app.model().await?;
-        model.refuse_others(&app, request.model.as_deref())?;
+        let model = app.model(request.model.as_deref()).await?;
         let (ids, skip) = (std::mem::take(&mut request.ids), request.skip_special_tokens);
         let texts = apart(&model.backend, move |backend| {
             ids.iter().map(|ids| backend.detokenize(ids, skip)).collect::<Result<Vec<_>, _>>()

@@ -111,6 +111,18 @@ async fn settings_change_answers() {
 }
 
 #[tokio::test]
+async fn a2_results_as_an_older_service_gave_them() {
+    let router = ready(&[("LEGACY_RESULTS", "true"), ("DEFAULT_TOP_N", "1")]).await;
+    let body = json!({"query": "a b", "documents": ["x", "a b"]});
+    let answer = post(&router, "/rerank", &body).await.json();
+    let best = json!({"index": 1, "relevance_score": 1.0, "score": 1.0, "document": "a b"});
+    assert_eq!((&answer["results"], &answer["score_type"]), (&json!([best]), &json!("logit")));
+    assert_eq!(get(&router, "/info").await.json()["score_type"], "logit");
+    let plain = post(&ready(&[]).await, "/rerank", &body).await.json();
+    assert_eq!(plain["results"][0].as_object().map(serde_json::Map::len), Some(2), "{plain}");
+}
+
+#[tokio::test]
 async fn truncation_is_told() {
     let router = ready(&[]).await;
     let body = json!({"query": "a", "documents": ["a", "a b c d e f g h i"]});

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use defrost_inference::Error;
-use defrost_server::{App, Backend, BootError, Clock, HookError, PhaseRecorder, router, start};
+use defrost_server::{
+    App, Backend, BootError, Clock, Config, HookError, PhaseRecorder, router, start,
+};
 use serde_json::json;
 
 use super::toy::{Answer, FUNCTION, Toy, config, get, park, post, start_with};
@@ -213,8 +215,12 @@ async fn times_are_counted_from_the_restore() {
         }
         Ok(())
     });
-    let app = start(FUNCTION, config(&[]), phases, |_, _| Ok(Box::new(toy) as Box<dyn Backend>))
-        .expect("a thread starts");
+    let toy = Mutex::new(Some(toy));
+    let load = move |_: &Config, _: &PhaseRecorder| {
+        let toy = toy.lock().expect("no panic").take().expect("loaded once");
+        Ok(Box::new(toy) as Box<dyn Backend>)
+    };
+    let app = start(FUNCTION, config(&[]), phases, load).expect("a thread starts");
     app.booted().await;
     let router = router(app.clone());
     let created = async || get(&router, "/v1/models").await.json()["data"][0]["created"].clone();

@@ -1,7 +1,7 @@
 //! The scorer and the client that the tests share.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
 use axum::Router;
@@ -63,9 +63,16 @@ impl Toy {
             kernel: "portable",
             threads: 1,
             snapshot: "00ff".into(),
+            bytes: 100,
             default_normalization: Normalization::Sigmoid,
         };
         Self { info, hook: Box::new(hook), snapshot_hook: Box::new(|_| Ok(())) }
+    }
+
+    /// The same scorer under another name.
+    pub(crate) fn named(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.info.name);
+        self
     }
 
     /// The same scorer, which runs `hook` with the name of the one it is called by.
@@ -185,7 +192,12 @@ pub(crate) fn parse(args: &[&str], vars: &[(&str, &str)]) -> Result<Action, Conf
 
 pub(crate) fn config(vars: &[(&str, &str)]) -> Config {
     let vars: Vec<_> = [("MODEL", "toy")].iter().chain(vars).copied().collect();
-    match parse(&[], &vars) {
+    served(&vars)
+}
+
+/// The settings of these variables alone.
+pub(crate) fn served(vars: &[(&str, &str)]) -> Config {
+    match parse(&[], vars) {
         Ok(Action::Serve(config)) => *config,
         other => panic!("not a configuration to serve: {other:?}"),
     }
@@ -195,8 +207,11 @@ pub(crate) fn start_with(
     vars: &[(&str, &str)],
     load: impl FnOnce() -> Result<Toy, BootError> + Send + 'static,
 ) -> Arc<App> {
-    let load =
-        move |_: &Config, _: &PhaseRecorder| load().map(|toy| Box::new(toy) as Box<dyn Backend>);
+    let load = Mutex::new(Some(load));
+    let load = move |_: &Config, _: &PhaseRecorder| {
+        let load = load.lock().expect("no panic").take().expect("loaded once");
+        load().map(|toy| Box::new(toy) as Box<dyn Backend>)
+    };
     start(FUNCTION, config(vars), Arc::new(PhaseRecorder::start()), load).expect("a thread starts")
 }
 

@@ -1,0 +1,315 @@
+//! The models of one process: one as a rule (`MODEL`), several where `MODELS` names them.
+//!
+//! ```text
+//!                    a request names it             loaded
+//!   unloaded  ────────────────────────────> loading ──────> ready
+//!      ^                                       │ fails        │ another one needs its memory
+//!      ├──────── the next request tries again ─┘              │
+//!      └──────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Every model that is loaded has a thread of its own, with its own queue ([`crate::worker`]); micro-batches of all models
+//! take turns ([`crate::turns`]), since each fills the machine. The first model is the default and is loaded at start
+//! unless `LAZY_LOAD` says otherwise, the others when a request first names them, one after the other.
+//!
+//! What is loaded takes at most `MODELS_MEMORY` bytes together, counted as the lengths of the snapshots. Who needs room
+//! lets go of the model that was used longest ago, of those that nobody is using if there is one. Such a model takes no
+//! more requests (the next one loads it again, in its turn), finishes those it has, and only when its thread has ended and
+//! its mapping is gone does the other one begin to load. So no request ever loses its model, and models that are always
+//! in use keep nobody out for ever. A model that is larger than the limit is loaded alone.
+//!
+//! A process with one model ends when that cannot be loaded, so that whoever started it starts another. One with several
+//! goes on with the others, unless it is the default that cannot be loaded at start.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use defrost_loader::Location;
+use tokio::sync::watch;
+
+use crate::app::{Model, Status};
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::phases::PhaseRecorder;
+use crate::turns::Turns;
+use crate::worker::{Load, Worker};
+
+/// Under which a snapshot keeps the model's name.
+const NAME: &str = "model.name";
+
+/// All models of a process; the first is the default.
+pub(crate) struct Fleet {
+    pub(crate) slots: Vec<Arc<Slot>>,
+    load: Box<Load>,
+    metrics: Arc<Metrics>,
+    turns: Arc<Turns>,
+    /// Held by the one that loads. A fair lock: first come, first loaded.
+    loading: tokio::sync::Mutex<()>,
+    most_bytes: u64,
+    /// Counts uses, to tell which was last.
+    uses: AtomicU64,
+}
+
+/// One model, loaded or not.
+pub(crate) struct Slot {
+    /// The process's settings, with this model's place and names.
+    pub(crate) config: Arc<Config>,
+    pub(crate) status: watch::Sender<Status>,
+    /// Whether its thread is there; the thread outlives the status `Ready` until its last request is answered.
+    pub(crate) running: watch::Sender<bool>,
+    /// Requests that hold it.
+    holders: AtomicUsize,
+    last_use: AtomicU64,
+    /// Of its snapshot, once known.
+    bytes: AtomicU64,
+    /// Whether it has been loaded at least once.
+    was_loaded: AtomicBool,
+    /// The snapshot's own name for the model, once known.
+    full_name: OnceLock<Option<String>>,
+}
+
+impl Slot {
+    fn new(config: Config) -> Self {
+        Self {
+            config: Arc::new(config),
+            status: watch::Sender::new(Status::Unloaded),
+            running: watch::Sender::new(false),
+            holders: AtomicUsize::new(0),
+            last_use: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            was_loaded: AtomicBool::new(false),
+            full_name: OnceLock::new(),
+        }
+    }
+
+    /// The names it was given, the first of which it goes by; none where only its snapshot knows.
+    pub(crate) fn names(&self) -> &[String] {
+        &self.config.served_model_name
+    }
+
+    pub(crate) fn ready(&self) -> Option<Arc<Model>> {
+        match &*self.status.borrow() {
+            Status::Ready(model) => Some(Arc::clone(model)),
+            Status::Unloaded | Status::Loading | Status::Failed(_) => None,
+        }
+    }
+
+    /// Resolves when it is not loading.
+    pub(crate) async fn settled(&self) {
+        let mut status = self.status.subscribe();
+        let _ = status.wait_for(|status| !matches!(status, Status::Loading)).await;
+    }
+
+    async fn gone(&self) {
+        let _ = self.running.subscribe().wait_for(|running| !running).await;
+    }
+
+    /// Notes what only a loaded model tells.
+    pub(crate) fn learn(&self, name: &str, bytes: u64) {
+        let _ = self.full_name.set(Some(name.to_owned()));
+        self.bytes.store(bytes, Ordering::Relaxed);
+        self.was_loaded.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn was_loaded(&self) -> bool {
+        self.was_loaded.load(Ordering::Relaxed)
+    }
+
+    /// What the snapshot calls the model, which a snapshot on this machine says before it is loaded.
+    pub(crate) fn full_name(&self) -> Option<&str> {
+        if let Some(known) = self.full_name.get() {
+            return known.as_deref();
+        }
+        let path = local(&self.config.model)?;
+        let (_, manifest) = defrost_loader::inspect(Path::new(&path)).ok()?;
+        let name = manifest.meta.get(NAME).map(ToString::to_string);
+        self.full_name.get_or_init(|| name).as_deref()
+    }
+
+    fn is_called(&self, name: &str) -> bool {
+        self.names().iter().any(|own| own == name)
+    }
+
+    /// What it takes once it is loaded, as far as that is known before.
+    fn expected_bytes(&self) -> u64 {
+        match self.bytes.load(Ordering::Relaxed) {
+            0 => local(&self.config.model)
+                .and_then(|path| std::fs::metadata(path).ok())
+                .map_or(0, |data| data.len()),
+            known => known,
+        }
+    }
+}
+
+fn local(place: &str) -> Option<std::path::PathBuf> {
+    match place.parse() {
+        Ok(Location::Path(path)) => Some(path),
+        _ => None,
+    }
+}
+
+/// A request's hold on a model.
+pub(crate) struct Hold(Arc<Slot>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.holders.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Fleet {
+    pub(crate) fn new(config: &Config, load: Box<Load>, metrics: Arc<Metrics>) -> Self {
+        let slots = match config.models.as_slice() {
+            [] => vec![Arc::new(Slot::new(config.clone()))],
+            models => {
+                let slot = |model| Arc::new(Slot::new(config.for_model(model)));
+                models.iter().map(slot).collect()
+            }
+        };
+        let most_bytes = config.models_memory.unwrap_or_else(crate::memory::most_bytes);
+        let (turns, loading, uses) =
+            (Arc::default(), tokio::sync::Mutex::new(()), AtomicU64::new(0));
+        Self { slots, load, metrics, turns, loading, most_bytes, uses }
+    }
+
+    /// The model of requests that name none.
+    pub(crate) fn default(&self) -> &Arc<Slot> {
+        &self.slots[0]
+    }
+
+    pub(crate) fn has_several(&self) -> bool {
+        self.slots.len() > 1
+    }
+
+    /// The model of that name. One that is alone is meant whatever it is called.
+    pub(crate) fn find(&self, name: Option<&str>) -> Option<&Arc<Slot>> {
+        let Some(name) = name.filter(|_| self.has_several()) else { return Some(self.default()) };
+        let by_given_name = self.slots.iter().find(|slot| slot.is_called(name));
+        by_given_name.or_else(|| self.slots.iter().find(|slot| slot.full_name() == Some(name)))
+    }
+
+    /// Every name that was given to a model.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.slots.iter().flat_map(|slot| slot.names()).cloned().collect()
+    }
+
+    /// Marks a model as in use.
+    pub(crate) fn hold(&self, slot: &Arc<Slot>) -> Hold {
+        slot.holders.fetch_add(1, Ordering::Relaxed);
+        slot.last_use.store(self.uses.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+        Hold(Arc::clone(slot))
+    }
+
+    /// Resolves when the default is loaded, if it is not yet, and nothing else is being loaded or unloaded. For a memory
+    /// snapshot, which is to hold the model that the first request will want.
+    pub(crate) async fn at_rest(self: &Arc<Self>) {
+        self.wake(self.default());
+        for slot in &self.slots {
+            slot.settled().await;
+        }
+        drop(self.loading.lock().await);
+    }
+
+    /// Begins to load the default at once, on a thread of its own. Its phases are those of boot.
+    pub(crate) fn boot(self: &Arc<Self>, phases: &Arc<PhaseRecorder>) -> std::io::Result<()> {
+        let slot = self.default();
+        slot.status.send_replace(Status::Loading);
+        self.spawn(slot, Arc::clone(phases))
+    }
+
+    /// Sees to it that a model which is not there is loaded.
+    pub(crate) fn wake(self: &Arc<Self>, slot: &Arc<Slot>) {
+        let several = self.has_several();
+        let wakes = slot.status.send_if_modified(|status| {
+            let asleep = match status {
+                Status::Unloaded => true,
+                Status::Failed(_) => several,
+                Status::Loading | Status::Ready(_) => false,
+            };
+            if asleep {
+                *status = Status::Loading;
+            }
+            asleep
+        });
+        if wakes {
+            let (fleet, slot) = (Arc::clone(self), Arc::clone(slot));
+            tokio::spawn(async move { fleet.load(&slot).await });
+        }
+    }
+
+    async fn load(self: &Arc<Self>, slot: &Arc<Slot>) {
+        let _turn = self.loading.lock().await;
+        slot.gone().await;
+        self.make_room(slot, slot.expected_bytes()).await;
+        if let Err(error) = self.spawn(slot, Arc::new(PhaseRecorder::on_demand())) {
+            let reason = format!("starting a thread for the model: {error}");
+            slot.status.send_replace(Status::Failed(reason.into()));
+            return;
+        }
+        slot.settled().await;
+        // The length of one that came from a store is known only now.
+        self.make_room(slot, slot.expected_bytes()).await;
+    }
+
+    fn spawn(
+        self: &Arc<Self>,
+        slot: &Arc<Slot>,
+        phases: Arc<PhaseRecorder>,
+    ) -> std::io::Result<()> {
+        slot.running.send_replace(true);
+        let worker = Worker {
+            slot: Arc::clone(slot),
+            phases,
+            metrics: Arc::clone(&self.metrics),
+            turns: Arc::clone(&self.turns),
+        };
+        let fleet = Arc::clone(self);
+        let work = move || worker.run(&*fleet.load);
+        let thread = std::thread::Builder::new().name("inference".into()).spawn(work);
+        thread.map(drop).inspect_err(|_| {
+            slot.running.send_replace(false);
+        })
+    }
+
+    /// Lets go of other models until `slot` with its `bytes` fits beside those that stay.
+    async fn make_room(&self, slot: &Arc<Slot>, bytes: u64) {
+        loop {
+            let others = || self.slots.iter().filter(|other| !Arc::ptr_eq(other, slot));
+            let taken: u64 = others()
+                .filter(|other| *other.running.borrow())
+                .map(|other| other.bytes.load(Ordering::Relaxed))
+                .sum();
+            if taken.saturating_add(bytes) <= self.most_bytes {
+                return;
+            }
+            let oldest = others().filter(|other| other.ready().is_some()).min_by_key(|other| {
+                let held = other.holders.load(Ordering::Relaxed) > 0;
+                (held, other.last_use.load(Ordering::Relaxed))
+            });
+            match oldest {
+                Some(oldest) => self.let_go(oldest),
+                // One that cannot be read any more ends by itself.
+                None => match others().find(|other| *other.running.borrow()) {
+                    Some(ending) => ending.gone().await,
+                    None => return,
+                },
+            }
+        }
+    }
+
+    /// Takes a model out of service; its thread ends when its last request is answered.
+    fn let_go(&self, slot: &Slot) {
+        if let Status::Ready(model) = slot.status.send_replace(Status::Unloaded) {
+            let name = model.name_for(None);
+            tracing::info!(model = name, "unloading {name}: another model needs its memory");
+            self.metrics.unloaded(&model.info);
+        }
+    }
+}
+
+impl std::fmt::Debug for Fleet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Fleet({:?})", self.names())
+    }
+}

@@ -21,8 +21,8 @@ use parquet::schema::types::{ColumnPath, Type};
 
 use super::{Cell, Column, Element, Kind, Numbers};
 
-/// Numbers of a row group, with their levels 128 MB at most while they are written: readers like groups of tens of megabytes.
-const GROUP_NUMBERS: usize = 1 << 23;
+/// Numbers of a row group: as floats 16 MB, which the writer holds twice. Larger groups bring readers nothing.
+const GROUP_NUMBERS: usize = 1 << 22;
 /// Rows of a row group, where they are small.
 const GROUP_ROWS: usize = 1 << 16;
 
@@ -38,14 +38,14 @@ enum Gathered {
     Text(Vec<ByteArray>),
     Number(Vec<i32>),
     Bool(Vec<bool>),
-    List { numbers: Numbers, levels: Levels },
+    List { numbers: Numbers, lists: Vec<List> },
 }
 
-/// Where lists begin and end, in Parquet's way: how deep a value repeats, and how much of its path is there.
-#[derive(Default)]
-struct Levels {
-    repetition: Vec<i16>,
-    definition: Vec<i16>,
+/// How many numbers a row has, and how many make one of its inner lists if it has such.
+#[derive(Clone, Copy)]
+struct List {
+    count: usize,
+    width: Option<usize>,
 }
 
 impl ParquetTable {
@@ -168,7 +168,7 @@ impl Gathered {
             Kind::Number => Self::Number(Vec::new()),
             Kind::Bool => Self::Bool(Vec::new()),
             Kind::List(of) | Kind::Lists(of) => {
-                Self::List { numbers: Numbers::none(of), levels: Levels::default() }
+                Self::List { numbers: Numbers::none(of), lists: Vec::new() }
             }
         }
     }
@@ -194,12 +194,12 @@ impl Gathered {
                 all.push(value);
                 0
             }
-            (Self::List { numbers, levels }, Cell::List(more)) => {
-                levels.push(more.len(), 1, usize::MAX);
+            (Self::List { numbers, lists }, Cell::List(more)) => {
+                lists.push(List { count: more.len(), width: None });
                 numbers.append(more)?
             }
-            (Self::List { numbers, levels }, Cell::Lists(more, width)) => {
-                levels.push(more.len(), 2, width);
+            (Self::List { numbers, lists }, Cell::Lists(more, width)) => {
+                lists.push(List { count: more.len(), width: Some(width.max(1)) });
                 numbers.append(more)?
             }
             _ => bail!("a cell in a column of something else"),
@@ -210,24 +210,24 @@ impl Gathered {
     /// Writes the values, and begins anew.
     fn write(&mut self, writer: &mut ColumnWriter<'_>) -> Result<()> {
         match self {
-            Self::Text(all) => put::<ByteArrayType>(writer, &std::mem::take(all), None),
-            Self::Number(all) => put::<Int32Type>(writer, &std::mem::take(all), None),
-            Self::Bool(all) => put::<BoolType>(writer, &std::mem::take(all), None),
-            Self::List { numbers, levels } => {
-                let levels = std::mem::take(levels);
+            Self::Text(all) => put::<ByteArrayType>(writer, &std::mem::take(all)),
+            Self::Number(all) => put::<Int32Type>(writer, &std::mem::take(all)),
+            Self::Bool(all) => put::<BoolType>(writer, &std::mem::take(all)),
+            Self::List { numbers, lists } => {
+                let lists = std::mem::take(lists);
                 match numbers {
                     Numbers::F32(all) => {
-                        put::<FloatType>(writer, &std::mem::take(all), Some(levels))
+                        put_lists::<FloatType>(writer, &std::mem::take(all), &lists)
                     }
                     Numbers::F64(all) => {
-                        put::<DoubleType>(writer, &std::mem::take(all), Some(levels))
+                        put_lists::<DoubleType>(writer, &std::mem::take(all), &lists)
                     }
-                    Numbers::I8(all) => put::<Int32Type>(writer, &wide(all), Some(levels)),
-                    Numbers::U8(all) => put::<Int32Type>(writer, &wide(all), Some(levels)),
+                    Numbers::I8(all) => put_lists::<Int32Type>(writer, &wide(all), &lists),
+                    Numbers::U8(all) => put_lists::<Int32Type>(writer, &wide(all), &lists),
                     Numbers::U32(all) => {
                         let all: Vec<i32> =
                             std::mem::take(all).into_iter().map(u32::cast_signed).collect();
-                        put::<Int32Type>(writer, &all, Some(levels))
+                        put_lists::<Int32Type>(writer, &all, &lists)
                     }
                 }
             }
@@ -239,36 +239,40 @@ fn wide<T: Into<i32>>(all: &mut Vec<T>) -> Vec<i32> {
     std::mem::take(all).into_iter().map(Into::into).collect()
 }
 
-fn put<T: DataType>(
-    writer: &mut ColumnWriter<'_>,
-    values: &[T::T],
-    levels: Option<Levels>,
-) -> Result<()> {
-    let writer = get_typed_column_writer_mut::<T>(writer);
-    match levels {
-        None => writer.write_batch(values, None, None)?,
-        Some(Levels { repetition, definition }) => {
-            writer.write_batch(values, Some(&definition), Some(&repetition))?
-        }
-    };
+fn put<T: DataType>(writer: &mut ColumnWriter<'_>, values: &[T::T]) -> Result<()> {
+    get_typed_column_writer_mut::<T>(writer).write_batch(values, None, None)?;
     Ok(())
 }
 
-impl Levels {
-    /// Those of a row of so many numbers, in lists of lists of `width` if `depth` is 2.
-    fn push(&mut self, count: usize, depth: i16, width: usize) {
-        if count == 0 {
-            self.repetition.push(0);
-            self.definition.push(0);
+/// Writes lists with their levels, row by row: a level is as large as a small number, and those of one row are enough.
+fn put_lists<T: DataType>(
+    writer: &mut ColumnWriter<'_>,
+    mut values: &[T::T],
+    lists: &[List],
+) -> Result<()> {
+    let writer = get_typed_column_writer_mut::<T>(writer);
+    for list in lists {
+        let (row, rest) = values.split_at(list.count);
+        values = rest;
+        let (repetition, definition) = list.levels();
+        writer.write_batch(row, Some(&definition), Some(&repetition))?;
+    }
+    Ok(())
+}
+
+impl List {
+    /// How deep each value repeats, and how much of its path is there: in Parquet's way, where lists begin and end.
+    fn levels(self) -> (Vec<i16>, Vec<i16>) {
+        if self.count == 0 {
+            return (vec![0], vec![0]);
         }
-        for at in 0..count {
-            self.repetition.push(match at {
-                0 => 0,
-                at if depth == 2 && at % width.max(1) == 0 => 1,
-                _ => depth,
-            });
-            self.definition.push(depth);
-        }
+        let depth = if self.width.is_some() { 2 } else { 1 };
+        let repetition = (0..self.count).map(|at| match self.width {
+            _ if at == 0 => 0,
+            Some(width) if at % width == 0 => 1,
+            _ => depth,
+        });
+        (repetition.collect(), vec![depth; self.count])
     }
 }
 

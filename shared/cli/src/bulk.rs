@@ -50,8 +50,6 @@ use report::{Counts, Refusals};
 use shard::Shard;
 use spool::Spool;
 
-use crate::print::say;
-
 /// Tokens of a part: seconds of work for a small model, two minutes for one of half a billion parameters.
 const PART_TOKENS: u32 = 1 << 18;
 
@@ -126,14 +124,14 @@ pub(crate) trait Work: Sync {
     fn cells(&self, answer: &Answer) -> Result<Vec<Cell>>;
 }
 
-/// Works through a file.
+/// Works through a file; returns what there is to say about it.
 pub(crate) fn run<W: Work>(
     work: &W,
     settings: Settings,
     input: &std::path::Path,
     args: &FileArgs,
     json: bool,
-) -> Result<()> {
+) -> Result<String> {
     let Some(out) = &args.out else { bail!("give --out beside --in") };
     let form = Form::of(out)?;
     let shard = args.shard.unwrap_or(Shard::WHOLE);
@@ -185,7 +183,7 @@ pub(crate) fn run<W: Work>(
     if args.remove_parts {
         parts.remove()?;
     }
-    say!("{text}")
+    Ok(text)
 }
 
 /// Writes the output.

@@ -16,12 +16,12 @@ use defrost_loader::Location;
 use crate::backend::BackendArgs;
 use crate::bulk::{self, Answer, Cell, Column, FileArgs, Record, Settings, Work, kind};
 use crate::place::RestoreArgs;
+use crate::print::say;
 
 /// Changes with everything that makes other vectors of the same model, settings and text.
 const VERSION: &str = "1";
 
 /// Arguments of `defrost embed`.
-#[allow(clippy::struct_excessive_bools, reason = "independent switches")]
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The snapshot of an embedding model: a path, s3://bucket/key, or hf://org/name.
@@ -160,7 +160,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     embedder.prepare(&EmbedRequest { inputs: vec!["".into()], ..request.clone() })?;
     let settings = args.settings(&embedder)?;
     let work = Embed { args, embedder: &embedder, request };
-    bulk::run(&work, settings, &args.input, &args.files, args.json)
+    say!("{}", bulk::run(&work, settings, &args.input, &args.files, args.json)?)
 }
 
 impl Args {

@@ -33,7 +33,7 @@ pub(super) struct Input {
 enum Rows {
     Lines(Lines),
     #[cfg(feature = "parquet")]
-    Columns(columns::Columns),
+    Columns(Box<columns::Columns>),
 }
 
 impl Input {
@@ -69,7 +69,7 @@ impl Input {
     #[cfg(feature = "parquet")]
     fn columns(name: String, file: File, fields: &[&str], needed: &[&str]) -> Result<Self> {
         let columns = columns::Columns::open(&name, file, fields, needed)?;
-        Ok(Self { name, rows: Rows::Columns(columns) })
+        Ok(Self { name, rows: Rows::Columns(Box::new(columns)) })
     }
 
     #[cfg(not(feature = "parquet"))]

@@ -97,7 +97,7 @@ pub(super) enum Table {
         columns: Vec<Column>,
     },
     #[cfg(feature = "parquet")]
-    Parquet(columns::ParquetTable),
+    Parquet(Box<columns::ParquetTable>),
 }
 
 impl Table {
@@ -107,7 +107,9 @@ impl Table {
         match form {
             Form::JsonLines => Ok(Self::JsonLines { out: BufWriter::new(file), columns }),
             #[cfg(feature = "parquet")]
-            Form::Parquet => Ok(Self::Parquet(columns::ParquetTable::new(file, &columns)?)),
+            Form::Parquet => {
+                Ok(Self::Parquet(Box::new(columns::ParquetTable::new(file, &columns)?)))
+            }
             #[cfg(not(feature = "parquet"))]
             Form::Parquet => bail!("this build writes no Parquet files"),
         }

@@ -28,7 +28,7 @@ pub(super) struct Parts {
     prefix: String,
     settings: Settings,
     /// Locked while it is open.
-    _lock: File,
+    lock: File,
     known: Mutex<Known>,
 }
 
@@ -111,7 +111,7 @@ impl Parts {
         }));
         found.answers = known.index.len();
         let known = Mutex::new(known);
-        Ok((Self { dir, prefix, settings, _lock: lock, known }, found))
+        Ok((Self { dir, prefix, settings, lock, known }, found))
     }
 
     pub(super) fn settings(&self) -> &Settings {
@@ -163,7 +163,7 @@ impl Parts {
 
     /// Removes all parts of the folder, the locks that nobody holds, and the folder if nothing else is in it.
     pub(super) fn remove(self) -> Result<()> {
-        let Self { dir, _lock: own, .. } = self;
+        let Self { dir, lock: own, .. } = self;
         drop(own);
         for path in list(&dir)? {
             let ends = |end: &str| path.extension() == Some(end.as_ref());

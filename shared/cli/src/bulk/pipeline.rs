@@ -229,6 +229,7 @@ impl<W: Work> Run<'_, W> {
                 break;
             }
         }
+        drop(to);
         Ok(())
     }
 

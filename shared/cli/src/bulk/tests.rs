@@ -86,7 +86,6 @@ impl Work for Echo {
             return Err(Error::Model("broken".into()));
         }
         self.ran.fetch_add(all, Ordering::Relaxed);
-        #[allow(clippy::cast_precision_loss, reason = "bytes")]
         let pooled = |tokens: &&Tokens| tokens.ids.iter().map(|&id| id as f32).collect();
         let answer = |tokens| Answers { pooled: pooled(tokens), ..Answers::default() };
         Ok(sequences.iter().map(answer).collect())
@@ -114,7 +113,7 @@ fn settings() -> Settings {
     Settings::new([("model", "echo".to_owned())]).unwrap()
 }
 
-fn work_through(dir: &Path, work: &Echo, out: &str, more: &[&str]) -> Result<()> {
+fn work_through(dir: &Path, work: &Echo, out: &str, more: &[&str]) -> Result<String> {
     let (input, out) = (dir.join("in.jsonl"), dir.join(out));
     let base =
         ["test", "--in", input.to_str().unwrap(), "--out", out.to_str().unwrap(), "--skip-bad"];

@@ -15,6 +15,7 @@ use super::Args;
 use crate::bulk::{
     self, Answer, Cell, Column, Element, Kind, Numbers, Record, Settings, Work, kind,
 };
+use crate::print::say;
 
 /// Changes with everything that makes other scores of the same model, settings and texts.
 const VERSION: &str = "1";
@@ -45,7 +46,8 @@ pub(super) fn run(
         ("max_length", info.max_length.to_string()),
         ("instruction", args.instruction.clone().unwrap_or_default()),
     ])?;
-    bulk::run(&Cases { args, reranker, batch_tokens }, settings, input, &args.files, args.json)
+    let cases = Cases { args, reranker, batch_tokens };
+    say!("{}", bulk::run(&cases, settings, input, &args.files, args.json)?)
 }
 
 struct Cases<'a> {

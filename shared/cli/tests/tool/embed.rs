@@ -150,10 +150,9 @@ fn number_types_are_made_from_the_same_answers() {
     };
     let (report, whole) = embed(&[]);
     assert_eq!((&report["computed"], &report["reused"]), (&json!(2), &json!(0)));
-    for (dtype, formula) in [
-        ("int8", (|x| (x * 127.0).round()) as fn(f32) -> f32),
-        ("uint8", |x| ((x + 1.0) * 127.5).round()),
-    ] {
+    let formulas: [(&str, fn(f32) -> f32); 2] =
+        [("int8", |x: f32| (x * 127.0).round()), ("uint8", |x: f32| ((x + 1.0) * 127.5).round())];
+    for (dtype, formula) in formulas {
         let (report, found) = embed(&["--output-dtype", dtype]);
         assert_eq!((&report["computed"], &report["reused"]), (&json!(0), &json!(2)), "{dtype}");
         for (found, whole) in found.iter().zip(&whole) {
@@ -261,7 +260,7 @@ fn what_cannot_be_embedded_is_1_and_one_line() {
         (&["--in", "in.jsonl", "--out", "v.csv"], "v.csv: expected a name that ends in .parquet"),
         (
             &["--in", "in.jsonl", "--out", "v.jsonl", "--kind", "sparse"],
-            "bert-embedding has no sparse",
+            "bert-embedding has no sparse vectors",
         ),
         (&["--in", "in.jsonl", "--out", "v.jsonl", "--dimensions", "3"], "dimensions is 3, "),
         (
@@ -282,7 +281,7 @@ fn what_cannot_be_embedded_is_1_and_one_line() {
         ),
     ] {
         let done = run(dir.path(), &args(more));
-        assert!(done.failure().starts_with(says), "{more:?}: {done:?}");
+        assert!(done.failure().contains(says), "{more:?}: {done:?}");
     }
     #[cfg(feature = "parquet")]
     {

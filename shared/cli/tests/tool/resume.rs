@@ -117,14 +117,14 @@ fn one_run_at_a_time() {
 fn parts_that_are_damaged_or_of_other_settings_are_not_used() {
     let dir = with_snapshot("bert-embedding", "int8");
     let input = corpus((0..20).map(long_text));
-    let base = args(&["--in", "-", "--out", "v.jsonl", "--part-tokens", "300"]);
+    let base = args(&["--in", "-", "--out", "v.jsonl", "--part-tokens", "100"]);
     run_with_input(dir.path(), &base, &input).json();
     let whole = std::fs::read(dir.path().join("v.jsonl")).unwrap();
     let all = parts(dir.path(), "v.jsonl");
     assert!(all.len() >= 3);
     let mut bytes = std::fs::read(&all[1]).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
+    let late = bytes.len() / 4 * 3;
+    bytes[late] ^= 1;
     std::fs::write(&all[1], bytes).unwrap();
     let done = run_with_input(dir.path(), &base, &input);
     assert!(done.err.contains("000001.part is damaged and not used: "), "{done:?}");

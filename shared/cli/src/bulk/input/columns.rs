@@ -58,7 +58,6 @@ fn object(row: parquet::record::Row) -> Map<String, Value> {
 /// What has no counterpart in JSON counts as null.
 fn value(field: Field) -> Value {
     match field {
-        Field::Null => Value::Null,
         Field::Bool(value) => value.into(),
         Field::Byte(value) => value.into(),
         Field::Short(value) => value.into(),

@@ -1,4 +1,4 @@
-//! `defrost`: prepares snapshots, moves them, looks into them, scores with them once, and measures.
+//! `defrost`: prepares snapshots, moves them, looks into them, embeds and scores files with them, and measures.
 //!
 //! Exit codes: 0 done, 1 the work failed (one line on stderr says why), 2 wrong usage.
 
@@ -7,6 +7,8 @@
 
 mod backend;
 mod bench;
+mod bulk;
+mod embed;
 mod health;
 mod http;
 mod inspect;
@@ -49,7 +51,9 @@ enum Command {
     Inspect(inspect::Args),
     /// Read all of a snapshot and compare every hash.
     Verify(inspect::VerifyArgs),
-    /// Score documents against a query: here and now, or through a running function.
+    /// Write the vectors of all texts of a file: JSON lines or Parquet, resumable, on any number of machines.
+    Embed(embed::Args),
+    /// Score documents against a query: here and now, through a running function, or all cases of a file.
     Rerank(rerank::Args),
     /// Make a random model of true dimensions, for speed and memory without real weights.
     Synth(synth::Args),
@@ -69,6 +73,7 @@ fn main() -> ExitCode {
         Command::Gc(args) => store::collect(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Verify(args) => inspect::verify(&args),
+        Command::Embed(args) => embed::run(&args),
         Command::Rerank(args) => rerank::run(&args),
         Command::Synth(args) => synth::run(&args),
         Command::Health(args) => health::run(&args),

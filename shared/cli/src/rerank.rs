@@ -1,4 +1,7 @@
-//! `defrost rerank`: scores documents, in this process or through a function, and prints the ranking.
+//! `defrost rerank`: scores documents, in this process or through a function, and prints the ranking; or scores all cases of
+//! a file into another file ([`files`]).
+
+mod files;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -10,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::backend::BackendArgs;
+use crate::bulk::FileArgs;
 use crate::http;
 use crate::place::RestoreArgs;
 use crate::print::say;
@@ -27,11 +31,19 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with = "cases_file")]
     query: Option<String>,
     /// Documents: a JSON list of strings, a JSON object {"query", "documents"}, or text with one document a line; - reads stdin.
-    #[arg(long, required_unless_present = "cases_file", conflicts_with = "cases_file")]
+    #[arg(long, required_unless_present_any = ["cases_file", "input"], conflicts_with = "cases_file")]
     docs_file: Option<PathBuf>,
     /// Several cases: a JSON list of {"query", "documents"}.
     #[arg(long)]
     cases_file: Option<PathBuf>,
+    /// Any number of cases, one a row, scored into --out: JSON lines or Parquet with query and documents; - reads JSON lines
+    /// from stdin.
+    #[arg(long = "in", value_name = "IN", requires = "out", conflicts_with_all = ["url", "query", "docs_file", "cases_file"])]
+    input: Option<PathBuf>,
+    #[command(flatten)]
+    files: FileArgs,
+    #[command(flatten)]
+    cases: files::CaseArgs,
     /// Print only the best N documents; 0 prints all.
     #[arg(long, default_value_t = 0)]
     top_k: usize,
@@ -51,9 +63,29 @@ pub(crate) struct Args {
     restore: RestoreArgs,
     #[command(flatten)]
     backend: BackendArgs,
-    /// Print JSON.
+    /// Print JSON; of --in the report.
     #[arg(long)]
     json: bool,
+}
+
+impl Args {
+    fn normalization(&self) -> Normalization {
+        match self.normalization.as_str() {
+            "raw" => Normalization::Raw,
+            "mxbai" => Normalization::Mxbai,
+            _ => Normalization::Sigmoid,
+        }
+    }
+
+    fn load(&self, model: &Location) -> Result<(Reranker, usize)> {
+        let snapshot = self.restore.restore(model, self.num_threads)?;
+        let options = RerankerOptions {
+            max_length: self.max_length,
+            num_threads: self.num_threads,
+            ..self.backend.options(&self.restore)
+        };
+        Ok((Reranker::load(&snapshot, &options)?, options.max_batch_tokens))
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -91,6 +123,10 @@ struct Entry<'a> {
 
 /// Scores and prints.
 pub(crate) fn run(args: &Args) -> Result<()> {
+    if let (Some(input), Some(model)) = (&args.input, &args.model) {
+        let (reranker, batch_tokens) = args.load(model)?;
+        return files::run(args, input, &reranker, batch_tokens);
+    }
     let requests = requests(args)?;
     let mut ranked = match (&args.url, &args.model) {
         (Some(url), _) => ask(args, url, &requests)?,
@@ -127,19 +163,9 @@ fn score<'a>(
     model: &Location,
     requests: &'a [ScoreRequest],
 ) -> Result<Vec<Ranked<'a>>> {
-    let snapshot = args.restore.restore(model, args.num_threads)?;
-    let options = RerankerOptions {
-        max_length: args.max_length,
-        num_threads: args.num_threads,
-        ..args.backend.options(&args.restore)
-    };
-    let reranker = Reranker::load(&snapshot, &options)?;
+    let (reranker, _) = args.load(model)?;
     let scores = reranker.score(requests, &|| false)?;
-    let normalization = match args.normalization.as_str() {
-        "raw" => Normalization::Raw,
-        "mxbai" => Normalization::Mxbai,
-        _ => Normalization::Sigmoid,
-    };
+    let normalization = args.normalization();
     let info = reranker.info();
     let rank = |(request, scores): (&'a ScoreRequest, &Vec<Score>)| {
         let mut results: Vec<Entry<'_>> = request

@@ -4,12 +4,17 @@
 
 mod tool {
     mod boot;
+    mod cases;
+    #[cfg(feature = "parquet")]
+    mod columns;
     mod commands;
     mod compare;
+    mod embed;
     mod foreign;
     #[cfg(feature = "hub")]
     mod hub;
     mod rerank;
+    mod resume;
     mod server;
     #[cfg(feature = "s3")]
     mod store;

@@ -1,0 +1,296 @@
+//! From rows to parts, on four threads: one reads ahead, one tokenises, one runs the model (with the model's own threads),
+//! one writes. Queues hold so few chunks that a slow stage stops the ones before it.
+//!
+//! A stage that fails drops its ends of the queues, so that all others come to an end; its error is the run's.
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread::{self, ScopedJoinHandle};
+
+use anyhow::{Result, anyhow, bail};
+use defrost_inference::{Answers, Error, Prepared, Schedule, Tokens, Turn};
+use serde_json::Value;
+
+use super::input::{Input, Record, kind};
+use super::key::Key;
+use super::part::PartWriter;
+use super::parts::Parts;
+use super::progress::Progress;
+use super::report::Refusals;
+use super::shard::Shard;
+use super::spool::{Id, Spool};
+use super::{Answer, Work};
+
+/// Bytes of text of a chunk: some 30,000 tokens, of which the last micro-batch, maybe a small one, is a twentieth. Vectors of
+/// all their tokens, at 1,024 numbers each, are 120 MB.
+const CHUNK_BYTES: usize = 128 << 10;
+/// Rows of a chunk whose answers are there: none is computed, and progress is told.
+const CHUNK_ROWS: u64 = 4096;
+/// Chunks that wait before each stage: one is enough as long as stages are even, two if not.
+const WAITING: usize = 2;
+/// Bytes of a part, whatever its tokens: offsets in it are 32 bits, and it is read from end to end before use.
+const PART_BYTES: u64 = 64 << 20;
+
+/// What is to be done.
+#[derive(Debug)]
+pub(super) struct Plan<'a> {
+    /// Fields that may hold the id, the first that is there counts.
+    pub(super) ids: &'a [&'a str],
+    /// Whether one of them must be there.
+    pub(super) id_needed: bool,
+    pub(super) shard: Shard,
+    pub(super) skip_bad: bool,
+    pub(super) part_tokens: u32,
+    /// Whether answers that are missing are computed.
+    pub(super) compute: bool,
+}
+
+/// Texts that are computed together, and rows that need nothing.
+struct Chunk<I> {
+    items: Vec<I>,
+    keys: Vec<Key>,
+    /// Where they were first met.
+    places: Vec<String>,
+    rows: u64,
+    bytes: usize,
+    progress: (u64, Option<u64>),
+}
+
+/// What a chunk asks without its texts.
+struct Asked {
+    keys: Vec<Key>,
+    places: Vec<String>,
+    rows: u64,
+    progress: (u64, Option<u64>),
+    /// Nothing, if no text is left.
+    prepared: Option<Prepared<Vec<Answer>>>,
+}
+
+/// What a run has one of.
+pub(super) struct Run<'a, W> {
+    pub(super) work: &'a W,
+    pub(super) plan: Plan<'a>,
+    pub(super) parts: &'a Parts,
+    pub(super) progress: &'a Progress,
+    pub(super) refusals: &'a Mutex<Refusals>,
+}
+
+/// What was read and computed.
+pub(super) struct Done {
+    /// All rows, unless only a shard is computed.
+    pub(super) spool: Option<Spool>,
+    /// Rows that could not be read.
+    pub(super) unread: u64,
+    pub(super) computed: Computed,
+}
+
+/// What the writer has got.
+#[derive(Debug, Default)]
+pub(super) struct Computed {
+    pub(super) answers: u64,
+    pub(super) tokens: u64,
+    pub(super) cut: u64,
+}
+
+impl<W: Work> Run<'_, W> {
+    /// Reads all rows and sees to it that all of the shard have an answer in a part.
+    pub(super) fn compute(&self, input: Input, spool: Option<Spool>) -> Result<Done> {
+        let (to_prepare, read) = sync_channel(WAITING);
+        let (to_run, prepared) = sync_channel(WAITING);
+        let (to_write, answered) = sync_channel(WAITING);
+        thread::scope(|scope| {
+            let reader = scope.spawn(move || self.read(input, spool, &to_prepare));
+            let preparer = scope.spawn(move || self.prepare(&read, &to_run));
+            let writer = scope.spawn(move || self.write(&answered));
+            let model = self.model(prepared, to_write);
+            let (reader, preparer, writer) = (ended(reader), ended(preparer), ended(writer));
+            // A stage that merely finds another one gone is no failure, so there is one error.
+            model?;
+            preparer?;
+            let computed = writer?;
+            let (spool, unread) = reader?;
+            Ok(Done { spool, unread, computed })
+        })
+    }
+
+    fn read(
+        &self,
+        mut input: Input,
+        mut spool: Option<Spool>,
+        to: &SyncSender<Chunk<W::Item>>,
+    ) -> Result<(Option<Spool>, u64)> {
+        let mut unread = 0;
+        let mut chunk = Chunk::default();
+        while let Some(row) = input.next()? {
+            chunk.rows += 1;
+            let place = || input.place(row.number);
+            let read = row.record.and_then(|mut record| {
+                let id = self.id(&mut record, row.number)?;
+                Ok((id, self.work.item(record)?))
+            });
+            match read {
+                Err(what) => {
+                    self.refuse(&place(), &what)?;
+                    unread += 1;
+                }
+                Ok((id, item)) => {
+                    let texts = self.work.texts(&item);
+                    let key = self.parts.settings().key(texts.iter().copied());
+                    if !self.plan.shard.has(key) {
+                        continue;
+                    }
+                    if let Some(spool) = &mut spool {
+                        spool.push(&key, &id)?;
+                    }
+                    if self.plan.compute && self.parts.claim(&key)? {
+                        chunk.bytes += texts.iter().map(|text| text.len()).sum::<usize>();
+                        chunk.keys.push(key);
+                        chunk.places.push(place());
+                        chunk.items.push(item);
+                    }
+                }
+            }
+            if chunk.bytes >= CHUNK_BYTES || chunk.rows >= CHUNK_ROWS {
+                chunk.progress = input.progress();
+                if to.send(std::mem::take(&mut chunk)).is_err() {
+                    return Ok((spool, unread));
+                }
+            }
+        }
+        chunk.progress = input.progress();
+        // Whoever does not take it has failed, and says so.
+        let _ = to.send(chunk);
+        Ok((spool, unread))
+    }
+
+    /// What a row is called.
+    fn id(&self, record: &mut Record, number: u64) -> Result<Id, String> {
+        let found = self.plan.ids.iter().find_map(|&name| Some((name, record.get(name)?)));
+        match found {
+            Some((_, Value::String(text))) => Ok(Id::Text(text.clone())),
+            Some((_, Value::Number(number))) => Ok(Id::Number(number.to_string())),
+            Some((name, other)) => {
+                Err(format!("{name:?} must be a string or a number, found {}", kind(other)))
+            }
+            None if self.plan.id_needed => {
+                Err(format!("there is no {:?}, which --id-field names", self.plan.ids.join(" or ")))
+            }
+            None => Ok(Id::Number(number.to_string())),
+        }
+    }
+
+    /// Leaves a row out, if that is wanted.
+    fn refuse(&self, place: &str, what: &str) -> Result<()> {
+        if !self.plan.skip_bad {
+            bail!("{place}: {what}; --skip-bad leaves such rows out");
+        }
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner).add(place, what);
+        Ok(())
+    }
+
+    fn prepare(&self, from: &Receiver<Chunk<W::Item>>, to: &SyncSender<Asked>) -> Result<()> {
+        for Chunk { mut items, mut keys, mut places, rows, progress, .. } in from {
+            let prepared = loop {
+                if items.is_empty() {
+                    break None;
+                }
+                match self.work.prepare(&mut items) {
+                    Ok(prepared) => break Some(prepared),
+                    Err(error) => {
+                        let Some(at) = W::at_fault(&error) else { return Err(error.into()) };
+                        self.refuse(&places[at], &error.to_string())?;
+                        self.parts.refuse(&keys[at])?;
+                        items.remove(at);
+                        keys.remove(at);
+                        places.remove(at);
+                    }
+                }
+            };
+            if to.send(Asked { keys, places, rows, progress, prepared }).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// On the thread that loaded the model, which is one of the model's own.
+    fn model(&self, from: Receiver<Asked>, to: SyncSender<(Asked, Vec<Answers>)>) -> Result<()> {
+        for asked in from {
+            let mut answers = Vec::new();
+            if let Some(prepared) = &asked.prepared {
+                let mut schedule = Schedule::new(self.work.batch_tokens());
+                schedule.push(0, 0, prepared.costs());
+                while let Some(Turn { sequences, .. }) = schedule.next_batch().pop() {
+                    let batch: Vec<&Tokens> = prepared.sequences()[sequences].iter().collect();
+                    answers.extend(self.work.run(&batch, prepared.wanted())?);
+                }
+            }
+            if to.send((asked, answers)).is_err() {
+                break;
+            }
+        }
+        drop(to);
+        Ok(())
+    }
+
+    fn write(&self, from: &Receiver<(Asked, Vec<Answers>)>) -> Result<Computed> {
+        let mut computed = Computed::default();
+        let mut part: Option<(PartWriter, u64)> = None;
+        for (Asked { keys, places, rows, progress, prepared }, answers) in from {
+            let finished = prepared.map(|prepared| prepared.finish(&answers)).transpose();
+            let finished: Vec<Answer> =
+                finished.map_err(|error| named::<W>(error, &places))?.unwrap_or_default();
+            let mut tokens = 0;
+            for (key, answer) in keys.iter().zip(&finished) {
+                let (writer, in_part) = match &mut part {
+                    Some(part) => part,
+                    None => part.insert((self.parts.create()?, 0)),
+                };
+                writer.push(*key, answer)?;
+                *in_part += u64::from(answer.tokens);
+                tokens += u64::from(answer.tokens);
+                computed.cut += u64::from(answer.cut);
+                if (*in_part >= u64::from(self.plan.part_tokens) || writer.bytes() >= PART_BYTES)
+                    && let Some((writer, _)) = part.take()
+                {
+                    self.parts.add(writer)?;
+                }
+            }
+            computed.answers += finished.len() as u64;
+            computed.tokens += tokens;
+            self.progress.add(rows, finished.len() as u64, tokens, progress);
+        }
+        // Also where another stage has failed: what is computed is computed.
+        if let Some((writer, _)) = part {
+            self.parts.add(writer)?;
+        }
+        Ok(computed)
+    }
+}
+
+/// The error with the place of the row that it is about.
+fn named<W: Work>(error: Error, places: &[String]) -> anyhow::Error {
+    let place = W::at_fault(&error).and_then(|at| places.get(at)).cloned();
+    let error = anyhow::Error::from(error);
+    match place {
+        Some(place) => error.context(place),
+        None => error,
+    }
+}
+
+fn ended<T>(thread: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    thread.join().unwrap_or_else(|_| Err(anyhow!("a thread panicked")))
+}
+
+impl<I> Default for Chunk<I> {
+    fn default() -> Self {
+        Self {
+            items: Vec::new(),
+            keys: Vec::new(),
+            places: Vec::new(),
+            rows: 0,
+            bytes: 0,
+            progress: (0, None),
+        }
+    }
+}

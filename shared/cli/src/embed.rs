@@ -1,0 +1,296 @@
+//! `defrost embed`: the vectors of all texts of a file. How files are worked through: [`crate::bulk`].
+
+mod answer;
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+use defrost_api::Dtype;
+use defrost_inference::{
+    Answers, EmbedRequest, EmbedTruncation, Embedder, EmbedderOptions, Error, Input, Outputs,
+    Overflow, Prepared, PromptChoice, Tokens, Wanted,
+};
+use defrost_loader::Location;
+
+use crate::backend::BackendArgs;
+use crate::bulk::{self, Answer, Cell, Column, FileArgs, Record, Settings, Work, kind};
+use crate::place::RestoreArgs;
+use crate::print::say;
+
+/// Changes with everything that makes other vectors of the same model, settings and text.
+const VERSION: &str = "1";
+
+/// Arguments of `defrost embed`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The snapshot of an embedding model: a path, s3://bucket/key, or hf://org/name.
+    #[arg(long, env = "MODEL")]
+    model: Location,
+    /// Rows to embed: JSON lines, such as BEIR's corpus.jsonl, or Parquet; - reads JSON lines from stdin.
+    #[arg(long = "in", value_name = "IN", requires = "out")]
+    input: PathBuf,
+    #[command(flatten)]
+    files: FileArgs,
+    /// The field with a row's text.
+    #[arg(long, value_name = "FIELD", default_value = "text")]
+    text_field: String,
+    /// The field with a title, which goes before the text with a space between, as BEIR does; rows may lack it.
+    #[arg(long, value_name = "FIELD", default_value = "title")]
+    title_field: String,
+    /// Vectors to write.
+    #[arg(long, value_name = "KINDS", value_delimiter = ',', default_value = "dense")]
+    kind: Vec<VectorKind>,
+    /// Number type of dense vectors. Stored answers are floats, so that another type costs no computing.
+    #[arg(long, default_value = "float")]
+    output_dtype: NumberType,
+    /// Shorten dense vectors to this many numbers.
+    #[arg(long, value_name = "N")]
+    dimensions: Option<usize>,
+    /// Shorten vectors also of models that are not trained for it.
+    #[arg(long, env = "ALLOW_NON_MRL")]
+    allow_non_mrl: bool,
+    /// Scale dense vectors to length 1 (true) or not (false); default: as the model's files say.
+    #[arg(long, value_name = "BOOL")]
+    normalize: Option<bool>,
+    /// The model's prompt for texts of this type goes before each; default: the model's own default, or that of documents.
+    #[arg(long, value_name = "TYPE", group = "before")]
+    input_type: Option<InputType>,
+    /// The model's prompt of this name goes before each text.
+    #[arg(long, value_name = "NAME", group = "before")]
+    prompt_name: Option<String>,
+    /// This text goes before each text.
+    #[arg(long, value_name = "TEXT", group = "before")]
+    prompt: Option<String>,
+    /// A task in one sentence, for models whose query prompt holds one.
+    #[arg(long, value_name = "TASK", group = "before")]
+    instruction: Option<String>,
+    /// Most tokens of a text, prompt and special tokens included; default: the model's own.
+    #[arg(long, env = "MAX_LENGTH")]
+    max_length: Option<usize>,
+    /// What happens to longer texts: cut their end or start, and count them; or refuse them as rows that cannot be read.
+    #[arg(long, default_value = "end")]
+    truncate: Truncate,
+    /// Token budget of one forward pass; bounds memory, never changes vectors.
+    #[arg(long, env = "MAX_BATCH_TOKENS", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..))]
+    batch_tokens: u32,
+    /// Worker threads; default: physical cores within the cgroup's quota.
+    #[arg(long, env = "NUM_THREADS")]
+    num_threads: Option<usize>,
+    /// Precision that the snapshot must have: int8, bf16 or f32; default: whichever it has.
+    #[arg(long, env = "DTYPE", value_parser = ["int8", "bf16", "f32"])]
+    dtype: Option<String>,
+    #[command(flatten)]
+    restore: RestoreArgs,
+    #[command(flatten)]
+    backend: BackendArgs,
+    /// Print the report as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum VectorKind {
+    /// The pooled vector.
+    Dense,
+    /// Weights of tokens, from models with a sparse head.
+    Sparse,
+    /// A vector of each token, from models with a ColBERT head.
+    Colbert,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum NumberType {
+    Float,
+    /// round(x * 127).
+    Int8,
+    /// round((x + 1) * 127.5).
+    Uint8,
+    /// The bits of ubinary minus 128.
+    Binary,
+    /// A bit for each number, 1 where it is above 0.
+    Ubinary,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum InputType {
+    Query,
+    Document,
+    /// No prompt at all.
+    None,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Truncate {
+    End,
+    Start,
+    Refuse,
+}
+
+impl NumberType {
+    fn dtype(self) -> Dtype {
+        match self {
+            Self::Float => Dtype::Float,
+            Self::Int8 => Dtype::Int8,
+            Self::Uint8 => Dtype::Uint8,
+            Self::Binary => Dtype::Binary,
+            Self::Ubinary => Dtype::Ubinary,
+        }
+    }
+}
+
+/// Embeds a file.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let snapshot = args.restore.restore(&args.model, args.num_threads)?;
+    let mut model = args.backend.options(&args.restore);
+    model.max_length = args.max_length;
+    model.num_threads = args.num_threads;
+    model.max_batch_tokens = args.batch_tokens as usize;
+    let options = EmbedderOptions { model, any_dimensions: args.allow_non_mrl };
+    let embedder = Embedder::load(&snapshot, &options)?;
+    let info = embedder.info();
+    if let Some(dtype) = args.dtype.as_ref().filter(|dtype| **dtype != info.precision) {
+        bail!(
+            "--dtype {dtype}: the snapshot's precision is {}; pack the model in {dtype}",
+            info.precision
+        );
+    }
+    let request = args.request();
+    // What is wrong with the request is wrong before the first row is read.
+    embedder.prepare(&EmbedRequest { inputs: vec!["".into()], ..request.clone() })?;
+    let settings = args.settings(&embedder)?;
+    let work = Embed { args, embedder: &embedder, request };
+    say!("{}", bulk::run(&work, settings, &args.input, &args.files, args.json)?)
+}
+
+impl Args {
+    fn has(&self, kind: VectorKind) -> bool {
+        self.kind.contains(&kind)
+    }
+
+    fn request(&self) -> EmbedRequest {
+        let prompt = match (&self.input_type, &self.prompt_name, &self.prompt, &self.instruction) {
+            (Some(InputType::Query), ..) => PromptChoice::Query,
+            (Some(InputType::Document), ..) => PromptChoice::Document,
+            (Some(InputType::None), ..) => PromptChoice::None,
+            (_, Some(name), ..) => PromptChoice::Named(name.clone()),
+            (_, _, Some(text), _) => PromptChoice::Prefix(text.clone()),
+            (.., Some(task)) => PromptChoice::Instruction(task.clone()),
+            _ => PromptChoice::Default,
+        };
+        EmbedRequest {
+            inputs: Vec::new(),
+            prompt,
+            outputs: Outputs {
+                dense: self.has(VectorKind::Dense),
+                sparse: self.has(VectorKind::Sparse),
+                colbert: self.has(VectorKind::Colbert),
+                tokens: false,
+            },
+            dimensions: self.dimensions,
+            normalize: self.normalize,
+            truncation: EmbedTruncation {
+                overflow: match self.truncate {
+                    Truncate::End => Overflow::CutEnd,
+                    Truncate::Start => Overflow::CutStart,
+                    Truncate::Refuse => Overflow::Refuse,
+                },
+                limit: None,
+            },
+        }
+    }
+
+    /// What vectors depend on. Titles and texts are in the key of a row, and number types are those of the output.
+    fn settings(&self, embedder: &Embedder) -> Result<Settings> {
+        let info = embedder.info();
+        let prompt = match self.request().prompt {
+            PromptChoice::Default => "default".to_owned(),
+            PromptChoice::None => "none".to_owned(),
+            PromptChoice::Query => "query".to_owned(),
+            PromptChoice::Document => "document".to_owned(),
+            PromptChoice::Named(name) => format!("named {name}"),
+            PromptChoice::Instruction(task) => format!("instruction {task}"),
+            PromptChoice::Prefix(text) => format!("prefix {text}"),
+        };
+        let kinds = [VectorKind::Dense, VectorKind::Sparse, VectorKind::Colbert];
+        let kinds = kinds.into_iter().filter(|&kind| self.has(kind));
+        let kinds: Vec<String> = kinds.map(|kind| format!("{kind:?}").to_lowercase()).collect();
+        let normalize = self.normalize.unwrap_or(info.normalizes || self.dimensions.is_some());
+        Settings::new([
+            ("work", format!("embed {VERSION}")),
+            ("model", info.snapshot.clone()),
+            ("backend", info.backend.name().to_owned()),
+            ("kind", kinds.join(",")),
+            ("dimensions", self.dimensions.unwrap_or(info.hidden).to_string()),
+            ("normalize", normalize.to_string()),
+            ("max_length", info.max_length.to_string()),
+            ("truncate", format!("{:?}", self.truncate).to_lowercase()),
+            ("prompt", prompt),
+        ])
+    }
+}
+
+struct Embed<'a> {
+    args: &'a Args,
+    embedder: &'a Embedder,
+    /// Without inputs.
+    request: EmbedRequest,
+}
+
+impl Work for Embed<'_> {
+    type Item = Input;
+
+    fn fields(&self) -> (Vec<&str>, usize) {
+        (vec![&self.args.text_field, &self.args.title_field], 1)
+    }
+
+    fn item(&self, mut record: Record) -> Result<Input, String> {
+        let text = bulk::text(&mut record, &self.args.text_field)?;
+        match record.get(&self.args.title_field) {
+            None | Some(serde_json::Value::Null) => Ok(Input::Text(text)),
+            Some(serde_json::Value::String(title)) => {
+                Ok(Input::Text(format!("{title} {text}").trim().to_owned()))
+            }
+            Some(other) => {
+                Err(format!("{:?} must be a string, found {}", self.args.title_field, kind(other)))
+            }
+        }
+    }
+
+    fn texts<'a>(&self, item: &'a Input) -> Vec<&'a str> {
+        match item {
+            Input::Text(text) => vec![text],
+            Input::Tokens(_) => Vec::new(),
+        }
+    }
+
+    fn prepare(&self, items: &mut Vec<Input>) -> Result<Prepared<Vec<Answer>>, Error> {
+        let mut request = EmbedRequest { inputs: std::mem::take(items), ..self.request.clone() };
+        let prepared = self.embedder.prepare(&request);
+        *items = std::mem::take(&mut request.inputs);
+        Ok(prepared?.map(|all| all.iter().map(answer::encode).collect()))
+    }
+
+    fn at_fault(error: &Error) -> Option<usize> {
+        match error {
+            Error::InputTooLong { index, .. } | Error::NonFinite { index, .. } => Some(*index),
+            _ => None,
+        }
+    }
+
+    fn batch_tokens(&self) -> usize {
+        self.args.batch_tokens as usize
+    }
+
+    fn run(&self, sequences: &[&Tokens], wanted: Wanted) -> Result<Vec<Answers>, Error> {
+        self.embedder.run(sequences, wanted)
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        answer::columns(self.request.outputs, self.args.output_dtype.dtype())
+    }
+
+    fn cells(&self, answer: &Answer) -> Result<Vec<Cell>> {
+        answer::cells(answer, self.request.outputs, self.args.output_dtype.dtype())
+    }
+}

@@ -151,17 +151,19 @@ class Process:
     def _wait_until_ready(self, seconds):
         deadline = time.monotonic() + seconds
         said = "nothing"
+        name = self.child.args[0]
         while time.monotonic() < deadline:
-            if self.child.poll() is not None:
-                self.reader.join()
-                raise ProcessError(f"{self.child.args[0]} ended with {self.child.returncode} before it was ready:\n{self._tail()}")
             with contextlib.suppress(OSError, http.client.HTTPException):
                 status, said = self.ask("GET", "/ready", PROBE_SECONDS)
-                if status == 200:
-                    self.ready = True
-                    return
+                self.ready = status == 200
+            # After `ready` is set: whoever ends later is noticed by the reader, whoever ended before is noticed here.
+            if self.child.poll() is not None:
+                self.reader.join()
+                raise ProcessError(f"{name} ended with {self.child.returncode} before it was ready:\n{self._tail()}")
+            if self.ready:
+                return
             time.sleep(POLL_SECONDS)
-        raise ProcessError(f"{self.child.args[0]} was not ready within {seconds} s; /ready said {said}; its log ends:\n{self._tail()}")
+        raise ProcessError(f"{name} was not ready within {seconds} s; /ready said {said}; its log ends:\n{self._tail()}")
 
     def _hook(self, path, state, seconds):
         status, body = self.ask("POST", path, seconds)

@@ -73,7 +73,7 @@ def test_names_of_the_binaries_are_read_from_the_table():
 
 def test_the_readme_has_every_setting():
     def shown(default):
-        return "" if default in ("", ()) else f"`{str(default).lower() if isinstance(default, bool) else default:}`"
+        return "" if default in ("", ()) else f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
     rows = [
         f"| `DEPLOY_{field.name.upper()}` | {shown(field.default)} | {field.metadata['meaning']} |"

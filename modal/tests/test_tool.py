@@ -40,9 +40,26 @@ def test_only_a_snapshot_of_the_volume_is_written(file, tmp_path):
 
 
 def test_a_copy_that_fails_leaves_nothing(tmp_path):
+    source, target = tmp_path / "source", tmp_path / "volume" / "model.snap"
     with pytest.raises(FileNotFoundError):
-        tool.put(tmp_path / "nothing", tmp_path / "volume" / "model.snap")
-    assert not list((tmp_path / "volume").iterdir())
+        tool.put(source, target)
+    assert not list(target.parent.iterdir())
+    source.touch()
+    target.mkdir()
+    with pytest.raises(OSError):
+        tool.put(source, target)
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_whoever_has_a_snapshot_open_keeps_it(tmp_path):
+    source, target = tmp_path / "source", tmp_path / "model.snap"
+    source.write_text("old")
+    tool.put(source, target)
+    with target.open() as opened:
+        source.write_text("new")
+        tool.put(source, target)
+        assert opened.read() == "old"
+    assert target.read_text() == "new"
 
 
 def test_the_tool_sees_the_token_of_the_hub_and_little_else(monkeypatch, tmp_path):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from .settings import ROOT
 
-# glibc of Debian 12, on which the image stands (`images.BASE`).
-GLIBC = (2, 36)
+# glibc of Debian 13, on which the image stands (`images.BASE`).
+GLIBC = (2, 41)
 BUILD = "`make release` builds them; DEPLOY_BIN_DIR names another folder"
 
 ELF64_LITTLE_ENDIAN = b"\x7fELF\x02\x01"
@@ -40,7 +40,7 @@ def check(file):
     needed = max(((int(major), int(minor)) for major, minor in re.findall(rb"GLIBC_(\d+)\.(\d+)", content)), default=(0, 0))
     if needed > GLIBC:
         raise BinaryError(
-            f"{file}: needs glibc {needed[0]}.{needed[1]}, the image has {GLIBC[0]}.{GLIBC[1]}; build it on Debian 12, or static"
+            f"{file}: needs glibc {needed[0]}.{needed[1]}, the image has {GLIBC[0]}.{GLIBC[1]}; build it on Debian 13 or older, or static"
         )
 
 

@@ -9,9 +9,9 @@ import modal
 from . import binaries
 from .settings import MODELS
 
-# Pinned to Debian 12 since the binaries need its glibc (`binaries.GLIBC`); the codename of `debian_slim` varies with the
-# workspace's image builder.
-BASE = "python:3.12-slim-bookworm"
+# Debian 13: its glibc (`binaries.GLIBC`) runs what Debian 12 and 13 and Ubuntu up to 25.04 build. Named, since the release
+# behind `debian_slim` varies with the workspace's image builder.
+BASE = "python:3.12-slim-trixie"
 BIN = "/usr/local/bin"
 ORT_LIBRARY = "/usr/local/lib/libonnxruntime.so"
 

@@ -92,7 +92,7 @@ def test_onnx_runtime_is_shipped_and_named(load, seen, tmp_path):
 def test_binaries_are_baked_or_mounted_after_everything_else(bake, copy, load, seen):
     load("embed", bake=bake)
     (base, _), (env, _), (_, how), (source, _) = seen.images
-    assert base == ("python:3.12-slim-bookworm",)
+    assert base == ("python:3.12-slim-trixie",)
     assert env[1] == {"DEPLOY_BAKE": bake, "DEPLOY_BIN_DIR": env[1]["DEPLOY_BIN_DIR"]}
     assert how == {"copy": copy}
     assert source[1:] == ("defrost_modal",)

@@ -15,7 +15,7 @@ from defrost_modal import binaries
         (None, "no such binary; `make release` builds them"),
         (b"\xcf\xfa\xed\xfe" + bytes(60), "expected a binary for Linux on x86-64"),
         (elf(machine=183), "expected a binary for Linux on x86-64"),
-        (elf(interpreter=True, text=b"\0GLIBC_2.9\0GLIBC_2.38\0GLIBC_2.4\0"), "needs glibc 2.38, the image has 2.36"),
+        (elf(interpreter=True, text=b"\0GLIBC_2.9\0GLIBC_2.42\0GLIBC_2.4\0"), "needs glibc 2.42, the image has 2.41"),
     ],
 )
 def test_what_cannot_run_is_refused(content, said, tmp_path):
@@ -26,7 +26,7 @@ def test_what_cannot_run_is_refused(content, said, tmp_path):
         binaries.check(file)
 
 
-@pytest.mark.parametrize("content", [elf(interpreter=True, text=b"GLIBC_2.36\0GLIBC_2.9"), elf(text=b"GLIBC_2.99")])
+@pytest.mark.parametrize("content", [elf(interpreter=True, text=b"GLIBC_2.41\0GLIBC_2.9"), elf(text=b"GLIBC_2.99")])
 def test_what_can_is_not(content, tmp_path):
     file = tmp_path / "embed"
     file.write_bytes(content)

@@ -28,19 +28,19 @@ def path(bin_dir, name):
     return ROOT / Path(bin_dir).expanduser() / name
 
 
-def check(file):
-    """Raises unless the file is a binary that runs in the image."""
+def check(file, glibc=GLIBC):
+    """Raises unless the file is a binary that runs in the image, which has this glibc, or an unknown one."""
     if not file.is_file():
         raise BinaryError(f"{file}: no such binary; {BUILD}")
     content = file.read_bytes()
     if not content.startswith(ELF64_LITTLE_ENDIAN) or struct.unpack_from("<H", content, 18)[0] != X86_64:
         raise BinaryError(f"{file}: expected a binary for Linux on x86-64; build it on such a machine. {BUILD}")
-    if not _has_interpreter(content):
+    if glibc is None or not _has_interpreter(content):
         return
     needed = max(((int(major), int(minor)) for major, minor in re.findall(rb"GLIBC_(\d+)\.(\d+)", content)), default=(0, 0))
-    if needed > GLIBC:
+    if needed > glibc:
         raise BinaryError(
-            f"{file}: needs glibc {needed[0]}.{needed[1]}, the image has {GLIBC[0]}.{GLIBC[1]}; build it on Debian 13 or older, or static"
+            f"{file}: needs glibc {needed[0]}.{needed[1]}, the image has {glibc[0]}.{glibc[1]}; build it on Debian 13 or older, or static"
         )
 
 

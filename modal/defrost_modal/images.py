@@ -18,16 +18,21 @@ ORT_LIBRARY = "/usr/local/lib/libonnxruntime.so"
 
 def image(settings, *names):
     """With these binaries."""
-    built = modal.Image.from_registry(BASE).env(settings.carried())
     files = {binaries.path(settings.bin_dir, name): f"{BIN}/{name}" for name in names}
     if modal.is_local():
         for file in files:
-            binaries.check(file)
+            # What another image has, its user must know.
+            binaries.check(file, None if settings.base_image else binaries.GLIBC)
     if settings.ort_library:
         library = binaries.path(settings.ort_library, "")
         if modal.is_local() and not library.is_file():
             raise binaries.BinaryError(f"DEPLOY_ORT_LIBRARY: {library}: no such file; scripts/fetch_onnxruntime prints one")
         files[library] = ORT_LIBRARY
+    built = modal.Image.from_registry(settings.base_image or BASE, add_python=settings.add_python or None)
+    if settings.base_image:
+        # Images of CUDA print a banner and start a shell.
+        built = built.entrypoint([])
+    built = built.env(settings.carried())
     for file, place in files.items():
         built = built.add_local_file(file, place, copy=settings.bake)
     return built.add_local_python_source("defrost_modal")

@@ -67,6 +67,8 @@ class Settings:
     routing_region: str = _setting("us-east", "region whose proxy takes the requests (server)")
     compute_region: str = _setting("", "region of the containers; default: anywhere, which is cheapest")
     bin_dir: str = _setting("target/release", "folder of the binaries, from the repository's root or absolute")
+    base_image: str = _setting("", "image to add the binaries to, for functions that need its libraries; default: Debian 13")
+    add_python: str = _setting("", "Python version to add to that image, if it has none")
     ort_library: str = _setting("", "libonnxruntime.so to ship, for binaries built with the feature ort")
     bake: bool = _setting(True, "binaries in the image; false: mounted at start, quicker to change")
     settings: str = _setting("", "further settings of the binary: NAME=VALUE NAME=VALUE")
@@ -117,6 +119,8 @@ class Settings:
             yield say("model", "a path that stays in the volume")
         if self.gpu_snapshot and not (self.gpu and self.memory_snapshot):
             yield say("gpu_snapshot", "false without DEPLOY_GPU or with DEPLOY_MEMORY_SNAPSHOT=false")
+        if self.add_python and not self.base_image:
+            yield say("add_python", "nothing without DEPLOY_BASE_IMAGE: the default image has Python")
         yield from self._binary_mistakes()
 
     def _binary_mistakes(self):

@@ -97,6 +97,7 @@ def seen(monkeypatch):
     spy(modal.Volume, "with_mount_options", calls.volumes)
     spy(modal.Secret, "from_name", calls.secrets)
     spy(modal.Image, "from_registry", calls.images)
+    spy(modal.Image, "entrypoint", calls.images)
     spy(modal.Image, "env", calls.images)
     spy(modal.Image, "add_local_file", calls.images)
     spy(modal.Image, "add_local_python_source", calls.images)

@@ -7,7 +7,7 @@ import sys
 
 import modal
 import pytest
-from conftest import APPS, ROOT
+from conftest import APPS, ROOT, elf
 from defrost_modal import images, process, settings as settings_module
 
 SERVERS = {"rerank_cpu_int8": ("rerank-cpu-int8", "bge-reranker-v2-m3-int8.snap"), "embed": ("embed", "bge-m3-int8.snap")}
@@ -135,6 +135,13 @@ def test_memory_snapshots_of_gpus_are_asked_for_where_there_is_one(load, seen):
     given = only(seen.server)
     assert (given["gpu"], given["scaledown_window"]) == ("L4", 900)
     assert given["experimental_options"] == {"enable_gpu_snapshot": True}
+
+
+def test_another_image_brings_its_own_libraries(load, seen, binaries):
+    (binaries / "embed").write_bytes(elf(interpreter=True, text=b"GLIBC_2.99"))
+    load("embed", base_image="nvidia/cuda:13.0.1-runtime-ubuntu24.04", add_python="3.12", gpu="L4")
+    assert seen.images[0] == (("nvidia/cuda:13.0.1-runtime-ubuntu24.04",), {"add_python": "3.12"})
+    assert seen.images[1][0][1:] == ([],), "its entrypoint is cleared"
 
 
 def test_packing_writes_the_volume_and_has_only_the_secret_it_needs(load, seen):

@@ -88,11 +88,11 @@ def test_packing_takes_a_source():
 
 def make(target, **variables):
     words = [f"{name}={value}" for name, value in variables.items()]
-    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
     return subprocess.run(
         ["make", "--dry-run", "--no-print-directory", target, *words],
         cwd=ROOT,
-        env=environment,
+        # Neither this make's flags nor an APP of the shell's.
+        env={"PATH": os.environ["PATH"]},
         capture_output=True,
         text=True,
         check=False,

@@ -25,7 +25,6 @@ def test_the_package_is_found_from_the_root():
     ("words", "said"),
     [
         ("deploy modal/embed.py", "Token missing"),
-        ("deploy modal/rerank_cpu_int8.py", "Token missing"),
         ("run modal/pack.py --help", "--source TEXT"),
         ("run modal/bulk.py --help", "--corpus TEXT"),
     ],

@@ -25,7 +25,8 @@ TEXTS = {"input": ["one", "two"]}
 
 @pytest.fixture
 def container(monkeypatch, load, built, snapshots, free_port, tmp_path):
-    """The server class of an app, and what each of its methods is for."""
+    """The server class of an app, and what each of its methods is for. No binary outlives a test, whatever fails."""
+    servers = []
 
     def noted(kind):
         return lambda method: setattr(method, "kind", kind) or method
@@ -39,28 +40,21 @@ def container(monkeypatch, load, built, snapshots, free_port, tmp_path):
         monkeypatch.setattr(modal.App, "cls", lambda *_, **__: lambda server: server)
         for name in [name for name in sys.modules if name.partition(".")[0] == "defrost_modal"]:
             monkeypatch.delitem(sys.modules, name)
-        module = load(app, model=model, port=free_port, bin_dir=built_or_static(built, tmp_path), **chosen)
+        module = load(app, model=model, port=free_port, **chosen)
         process = sys.modules["defrost_modal.process"]
         monkeypatch.setattr(process, "BIN", str(built))
         monkeypatch.setattr(process, "MODELS", str(snapshots))
         monkeypatch.setattr(process, "CACHE", str(tmp_path / "cache"))
         server = module.Server()
+        servers.append(server)
         methods = [method for name in dir(server) if hasattr(method := getattr(server, name), "kind")]
         run = {kind: [method for method in methods if method.kind == kind] for kind in ("before", "after", "exit", "web")}
         return SimpleNamespace(server=server, run=run, port=free_port, process=process)
 
-    return container
-
-
-def built_or_static(built, tmp_path):
-    """A folder whose binaries pass the check of the image, whatever C library they were built with here."""
-    from conftest import elf
-
-    folder = tmp_path / "checked"
-    folder.mkdir()
-    for file in ("rerank-cpu-int8", "embed"):
-        (folder / file).write_bytes(elf())
-    return folder
+    yield container
+    for server in servers:
+        if hasattr(server, "process") and server.process.child.poll() is None:
+            server.process.stop(0)
 
 
 def call(methods):

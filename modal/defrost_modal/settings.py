@@ -119,6 +119,11 @@ class Settings:
             yield say("model", "a path that stays in the volume")
         if self.gpu_snapshot and not (self.gpu and self.memory_snapshot):
             yield say("gpu_snapshot", "false without DEPLOY_GPU or with DEPLOY_MEMORY_SNAPSHOT=false")
+        if self.unauthenticated and self.memory_snapshot and not self.secrets:
+            # The routes of the memory snapshot would be open too; `process.check_exposure` looks into the secrets.
+            yield say(
+                "unauthenticated", "false without DEPLOY_SECRETS=NAME, a Modal secret with API_KEYS, or no memory snapshots"
+            )
         if self.add_python and not self.base_image:
             yield say("add_python", "nothing without DEPLOY_BASE_IMAGE: the default image has Python")
         yield from self._binary_mistakes()

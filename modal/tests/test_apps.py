@@ -113,7 +113,7 @@ def test_the_older_form_has_the_same_containers(app, load, seen):
 
 
 def test_whoever_wants_it_open_says_so(load, seen):
-    load("embed", unauthenticated="true")
+    load("embed", unauthenticated="true", secrets="keys")
     load("embed", unauthenticated="true", form="web_server")
     assert only(seen.server)["unauthenticated"] is True
     assert only(seen.web_server)["requires_proxy_auth"] is False

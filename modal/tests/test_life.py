@@ -120,7 +120,7 @@ def test_with_keys_the_hooks_carry_one(where, container, monkeypatch, tmp_path):
     file = tmp_path / "keys"
     file.write_text("\nfirst\nsecond\n")
     monkeypatch.setenv(where, "first, second" if where == "API_KEYS" else str(file))
-    life = container("embed", "bert-embedding.snap", unauthenticated="true")
+    life = container("embed", "bert-embedding.snap", unauthenticated="true", secrets="some")
     call(life.run["before"] + life.run["after"])
     try:
         assert ask(life.port, "/v1/embeddings", TEXTS)[0] == 401
@@ -130,7 +130,7 @@ def test_with_keys_the_hooks_carry_one(where, container, monkeypatch, tmp_path):
 
 
 def test_open_to_anyone_without_keys_there_are_no_hooks(container):
-    life = container("embed", "bert-embedding.snap", unauthenticated="true")
+    life = container("embed", "bert-embedding.snap", unauthenticated="true", secrets="some")
     with pytest.raises(life.process.ProcessError, match="expected API_KEYS in a Modal secret"):
         call(life.run["before"])
     assert not hasattr(life.server, "process")

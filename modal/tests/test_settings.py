@@ -39,6 +39,7 @@ def test_all_mistakes_are_told_at_once():
         ("max_concurrency", "5", "DEPLOY_TARGET_CONCURRENCY: expected at most the container's limit, which is 5"),
         ("model", "/etc/passwd", "expected the path of a file in the volume"),
         ("model", "../x.snap", "expected a path that stays in the volume"),
+        ("unauthenticated", "true", "expected false without DEPLOY_SECRETS=NAME, a Modal secret with API_KEYS"),
         ("add_python", "3.12", "expected nothing without DEPLOY_BASE_IMAGE"),
         ("gpu_snapshot", "true", "expected false without DEPLOY_GPU"),
         ("settings", "MAX_LENGTH", "expected NAME=VALUE, found 'MAX_LENGTH'"),

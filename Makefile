@@ -1,7 +1,7 @@
 # `make help` lists the targets. Two commands matter: `make demo` and `make test`.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help demo quick release test lint test-rust test-model test-ort test-lambda test-clients test-schema test-browser bench-scifact bench-boot bench-loader golden clean
+.PHONY: help demo quick release test lint test-rust test-model test-ort test-lambda test-clients test-schema test-browser test-modal bench-scifact bench-boot bench-loader golden clean
 
 PYTHON ?= python3
 BEIR ?= data/scifact-mini
@@ -11,8 +11,10 @@ RUNS ?= 10
 TEST_BINARIES = cargo test --workspace --locked --lib --bins --tests --no-run --quiet
 MIB ?= 1024
 
+include modal/targets.mk
+
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
 
 quick: ## build the binaries, optimised, in a few minutes (target/quick)
 	cargo build --profile quick -p defrost-cli --no-default-features
@@ -25,7 +27,7 @@ release: ## build the binaries as they ship: fat LTO (target/release)
 demo: quick ## fetch MiniLM, pack it, start the function, rerank over HTTP, show the boot, stop
 	scripts/demo target/quick
 
-test: lint test-rust test-model test-ort test-lambda ## everything, from formatting to real weights and the Lambda emulator
+test: lint test-rust test-model test-ort test-lambda test-modal ## everything, from formatting to real weights, the Lambda emulator and the Modal apps
 
 lint: ## formatting, clippy and documentation, warnings as errors
 	cargo fmt --all --check
@@ -60,6 +62,10 @@ test-lambda: ## the same binary behind cargo-lambda's emulator and on a port: id
 test-clients: ## real client libraries, fetched through pip and npm, on loopback against the binaries
 	$(TEST_BINARIES)
 	$(PYTHON) scripts/test_clients --bin target/debug --embed target/debug/embed
+
+test-modal: ## the Modal apps offline: what would be deployed, and a container's life with the real binaries
+	$(TEST_BINARIES)
+	$(PYTHON) scripts/test_modal --bin target/debug
 
 test-schema: ## requests made from the OpenAPI document, answers held to it (schemathesis through pip)
 	$(TEST_BINARIES)

@@ -1,0 +1,141 @@
+# The function as a container app: no replica while nobody asks, one more for every `concurrent_requests` at a time.
+#
+# The snapshot is a file of the mounted share, which the loader reads into memory. The port is bound before that, so the startup
+# probe, which may fail 30 times here and no more, asks only whether the process lives; whether the model is there is asked by
+# the readiness probe, every second and for as long as it takes, and requests pass the moment it succeeds.
+# `make stop` and `make run` stop and start the app without Terraform.
+
+resource "azurerm_container_app" "function" {
+  count                        = var.deploy_app ? 1 : 0
+  name                         = var.function
+  resource_group_name          = azurerm_resource_group.defrost.name
+  container_app_environment_id = azurerm_container_app_environment.defrost.id
+  revision_mode                = "Single"
+  tags                         = local.tags
+
+  identity {
+    type         = "UserAssigned"
+    identity_ids = [azurerm_user_assigned_identity.app.id]
+  }
+
+  registry {
+    server   = azurerm_container_registry.images.login_server
+    identity = azurerm_user_assigned_identity.app.id
+  }
+
+  secret {
+    name  = "api-keys"
+    value = var.api_keys
+  }
+
+  ingress {
+    external_enabled           = true
+    target_port                = 8000
+    transport                  = "http"
+    allow_insecure_connections = false
+
+    traffic_weight {
+      latest_revision = true
+      percentage      = 100
+    }
+  }
+
+  template {
+    min_replicas                     = 0
+    max_replicas                     = var.max_replicas
+    cooldown_period_in_seconds       = var.cooldown_seconds
+    termination_grace_period_seconds = 10
+
+    http_scale_rule {
+      name                = "requests"
+      concurrent_requests = var.concurrent_requests
+    }
+
+    volume {
+      name         = "models"
+      storage_type = "AzureFile"
+      storage_name = azurerm_container_app_environment_storage.models.name
+    }
+
+    container {
+      name   = var.function
+      image  = "${azurerm_container_registry.images.login_server}/${var.function}:${var.image_tag}"
+      cpu    = var.container_cpu
+      memory = var.container_memory
+
+      env {
+        name  = "HOST"
+        value = "0.0.0.0"
+      }
+
+      env {
+        name  = "PORT"
+        value = "8000"
+      }
+
+      env {
+        name  = "MODEL"
+        value = "/models/${var.model_file}"
+      }
+
+      env {
+        name  = "CACHE_DIR"
+        value = "/tmp/defrost"
+      }
+
+      env {
+        name        = "API_KEYS"
+        secret_name = "api-keys"
+      }
+
+      env {
+        name  = "CORS_ORIGINS"
+        value = var.cors_origins
+      }
+
+      env {
+        name  = "LOG_LEVEL"
+        value = var.log_level
+      }
+
+      env {
+        name  = "LOG_FORMAT"
+        value = "json"
+      }
+
+      volume_mounts {
+        name = "models"
+        path = "/models"
+      }
+
+      startup_probe {
+        transport               = "HTTP"
+        path                    = "/live"
+        port                    = 8000
+        interval_seconds        = 1
+        timeout                 = 1
+        failure_count_threshold = 30
+      }
+
+      readiness_probe {
+        transport               = "HTTP"
+        path                    = "/health"
+        port                    = 8000
+        interval_seconds        = 1
+        timeout                 = 1
+        failure_count_threshold = 1
+      }
+
+      liveness_probe {
+        transport               = "HTTP"
+        path                    = "/live"
+        port                    = 8000
+        interval_seconds        = 30
+        timeout                 = 5
+        failure_count_threshold = 3
+      }
+    }
+  }
+
+  depends_on = [azurerm_role_assignment.pulls_images]
+}

@@ -1,0 +1,173 @@
+# One function on Cloud Run, as ../rerank.yaml has it: scaled to zero, its model on a bucket that it may only read.
+
+resource "google_service_account" "function" {
+  account_id   = "defrost-${var.function}"
+  display_name = "defrost ${var.function}"
+}
+
+resource "google_storage_bucket_iam_member" "reads_models" {
+  bucket = var.model_bucket
+  role   = "roles/storage.objectViewer"
+  member = google_service_account.function.member
+}
+
+resource "google_secret_manager_secret_iam_member" "reads_keys" {
+  count     = var.api_keys_secret != null ? 1 : 0
+  project   = var.project
+  secret_id = var.api_keys_secret
+  role      = "roles/secretmanager.secretAccessor"
+  member    = google_service_account.function.member
+}
+
+resource "google_cloud_run_v2_service" "service" {
+  name                = var.function
+  location            = var.region
+  ingress             = "INGRESS_TRAFFIC_ALL"
+  deletion_protection = false
+
+  labels = {
+    project = "defrost"
+  }
+
+  template {
+    service_account                  = google_service_account.function.email
+    execution_environment            = "EXECUTION_ENVIRONMENT_GEN2"
+    max_instance_request_concurrency = var.concurrency
+    timeout                          = "300s"
+
+    scaling {
+      min_instance_count = 0
+      max_instance_count = var.max_instances
+    }
+
+    containers {
+      name  = var.function
+      image = var.image
+
+      ports {
+        name           = "http1"
+        container_port = 8000
+      }
+
+      env {
+        name  = "HOST"
+        value = "0.0.0.0"
+      }
+
+      env {
+        name  = "MODEL"
+        value = "/models/${var.model_file}"
+      }
+
+      env {
+        name  = "CACHE_DIR"
+        value = "/tmp/defrost"
+      }
+
+      env {
+        name  = "LOG_FORMAT"
+        value = "json"
+      }
+
+      dynamic "env" {
+        for_each = var.api_keys_secret != null ? [1] : []
+
+        content {
+          name  = "API_KEYS_FILE"
+          value = "/keys/api-keys"
+        }
+      }
+
+      resources {
+        limits = {
+          cpu    = var.cpu
+          memory = var.memory
+        }
+        cpu_idle          = true
+        startup_cpu_boost = true
+      }
+
+      startup_probe {
+        period_seconds    = 1
+        timeout_seconds   = 1
+        failure_threshold = 120
+
+        http_get {
+          path = "/health"
+          port = 8000
+        }
+      }
+
+      liveness_probe {
+        period_seconds  = 30
+        timeout_seconds = 5
+
+        http_get {
+          path = "/live"
+          port = 8000
+        }
+      }
+
+      volume_mounts {
+        name       = "models"
+        mount_path = "/models"
+      }
+
+      dynamic "volume_mounts" {
+        for_each = var.api_keys_secret != null ? [1] : []
+
+        content {
+          name       = "keys"
+          mount_path = "/keys"
+        }
+      }
+    }
+
+    volumes {
+      name = "models"
+
+      gcs {
+        bucket    = var.model_bucket
+        read_only = true
+      }
+    }
+
+    dynamic "volumes" {
+      for_each = var.api_keys_secret != null ? [1] : []
+
+      content {
+        name = "keys"
+
+        secret {
+          secret = var.api_keys_secret
+
+          items {
+            version = "latest"
+            path    = "api-keys"
+          }
+        }
+      }
+    }
+  }
+
+  lifecycle {
+    precondition {
+      condition     = !contains(var.invokers, "allUsers") || var.api_keys_secret != null
+      error_message = "invokers: allUsers lets everybody in; name the secret with the API keys in api_keys_secret."
+    }
+  }
+
+  depends_on = [
+    google_storage_bucket_iam_member.reads_models,
+    google_secret_manager_secret_iam_member.reads_keys,
+  ]
+}
+
+resource "google_cloud_run_v2_service_iam_member" "invokes" {
+  for_each = toset(var.invokers)
+  project  = google_cloud_run_v2_service.service.project
+  location = google_cloud_run_v2_service.service.location
+  name     = google_cloud_run_v2_service.service.name
+  role     = "roles/run.invoker"
+  member   = each.value
+}

@@ -1,0 +1,185 @@
+"""The services that Terraform makes: the contract with the binary, and what each cloud asks beside."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from . import contract, iam, kube, settings, terraform
+
+CLOUD_RUN, AZURE, LAMBDA = "infra/cloudrun/terraform", "infra/azure", "infra/lambda/terraform"
+VARIABLE = re.compile(r"^\$\{var\.(\w+)\}$")
+AZURE_PROBES = {"startup_probe": "startup", "readiness_probe": "readiness", "liveness_probe": "liveness"}
+GOOGLE_PROBES = {"startup_probe": "startup", "liveness_probe": "liveness"}
+GOOGLE_ROLES = {"roles/storage.objectViewer", "roles/secretmanager.secretAccessor", "roles/run.invoker"}
+AZURE_ROLES = {"AcrPull"}
+# What Azure allows of failure_count_threshold in the oldest provider that versions.tf lets in.
+MOST_FAILURES = 30
+
+
+def default(blocks: dict[str, list[Any]], value: Any) -> Any:
+    """A variable's default in the place of the variable."""
+    if isinstance(value, str) and (match := VARIABLE.match(value)):
+        for block in blocks.get("variable", []):
+            if match[1] in block:
+                return block[match[1]].get("default")
+    return value
+
+
+def one(body: dict[str, Any], name: str) -> dict[str, Any]:
+    """The only block of this name; empty where there is none."""
+    found = body.get(name, [{}])
+    return found[0] if isinstance(found, list) and found else {}
+
+
+def resource(blocks: dict[str, list[Any]], of: str) -> dict[str, Any]:
+    """The only resource of this type; empty where there is none."""
+    return next((body for (kind, _), body in terraform.resources(blocks).items() if kind == of), {})
+
+
+def dynamic(body: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """Contents of the dynamic blocks of this name."""
+    return [content for block in body.get("dynamic", []) if name in block for content in block[name]["content"]]
+
+
+def cloud_run(root: Path) -> contract.Service:
+    """The service of infra/cloudrun/terraform."""
+    blocks, _ = terraform.module(root, CLOUD_RUN)
+    template = one(resource(blocks, "google_cloud_run_v2_service"), "template")
+    container = one(template, "containers")
+    resources = one(container, "resources")
+    limits = resources.get("limits", {})
+    environment = container.get("env", []) + dynamic(container, "env")
+    mounts = container.get("volume_mounts", []) + dynamic(container, "volume_mounts")
+    return contract.Service(
+        where=f"{CLOUD_RUN}/main.tf",
+        port=one(container, "ports").get("container_port", 0),
+        variables={env["name"]: env.get("value") for env in environment},
+        probes={
+            GOOGLE_PROBES[kind]: contract.Probe(
+                one(probe, "http_get").get("path", ""),
+                one(probe, "http_get").get("port", 0),
+                probe.get("period_seconds"),
+                probe.get("failure_threshold", 3),
+            )
+            for kind in GOOGLE_PROBES
+            for probe in container.get(kind, [])
+        },
+        memory_mib=kube.mebibytes(default(blocks, limits.get("memory"))),
+        least_replicas=one(template, "scaling").get("min_instance_count", -1),
+        request_timeout_s=int(template.get("timeout", "0s").rstrip("s")),
+        concurrency=default(blocks, template.get("max_instance_request_concurrency")),
+        mounts=[mount["mount_path"] for mount in mounts],
+    )
+
+
+def azure(root: Path) -> contract.Service:
+    """The container app of infra/azure. How long a request may take is not ours to say there (240 s)."""
+    blocks, _ = terraform.module(root, AZURE)
+    app = resource(blocks, "azurerm_container_app")
+    template = one(app, "template")
+    container = one(template, "container")
+    return contract.Service(
+        where=f"{AZURE}/app.tf",
+        port=one(app, "ingress").get("target_port", 0),
+        variables={env["name"]: env.get("value") for env in container.get("env", [])},
+        probes={
+            AZURE_PROBES[kind]: contract.Probe(
+                probe.get("path", ""),
+                probe.get("port", 0),
+                probe.get("interval_seconds"),
+                probe.get("failure_count_threshold", 3),
+            )
+            for kind in AZURE_PROBES
+            for probe in container.get(kind, [])
+        },
+        memory_mib=kube.mebibytes(default(blocks, container.get("memory"))),
+        least_replicas=template.get("min_replicas", -1),
+        request_timeout_s=240,
+        concurrency=default(blocks, one(template, "http_scale_rule").get("concurrent_requests")),
+        port_is_set=False,
+        mounts=[mount["path"] for mount in container.get("volume_mounts", [])],
+    )
+
+
+def check(root: Path) -> list[str]:
+    """Both services, and rights and limits of all three clouds."""
+    problems = contract.check(root, cloud_run(root)) + contract.check(root, azure(root))
+    problems += [f"{CLOUD_RUN}: {problem}" for problem in _google(root)]
+    problems += [f"{AZURE}: {problem}" for problem in _azure(root)]
+    return problems + [f"{LAMBDA}: {problem}" for problem in _lambda(root)]
+
+
+def _google(root: Path) -> list[str]:
+    blocks, _ = terraform.module(root, CLOUD_RUN)
+    problems = []
+    for (kind, name), body in terraform.resources(blocks).items():
+        role = body.get("role")
+        if role and role not in GOOGLE_ROLES:
+            problems.append(f"{kind}.{name}: role {role}: expected one of {', '.join(sorted(GOOGLE_ROLES))}")
+        if body.get("member") in {"allUsers", "allAuthenticatedUsers"}:
+            problems.append(f"{kind}.{name}: open to {body['member']}: members come from var.invokers")
+    service = resource(blocks, "google_cloud_run_v2_service")
+    volumes = one(service, "template").get("volumes", [])
+    if not all(one(volume, "gcs").get("read_only") for volume in volumes if "gcs" in volume):
+        problems.append("the bucket is mounted for writing")
+    if not one(one(one(service, "template"), "containers"), "resources").get("startup_cpu_boost"):
+        problems.append("no startup_cpu_boost")
+    return problems
+
+
+def _azure(root: Path) -> list[str]:
+    blocks, _ = terraform.module(root, AZURE)
+    problems = []
+    for (kind, name), body in terraform.resources(blocks).items():
+        if kind == "azurerm_role_assignment" and body.get("role_definition_name") not in AZURE_ROLES:
+            role = body.get("role_definition_name")
+            problems.append(f"{name}: role {role}: expected one of {', '.join(sorted(AZURE_ROLES))}")
+    app = resource(blocks, "azurerm_container_app")
+    container = one(one(app, "template"), "container")
+    if one(app, "ingress").get("allow_insecure_connections") is not False:
+        problems.append("the ingress takes plain HTTP")
+    if not any(env["name"] == "API_KEYS" and "secret_name" in env for env in container.get("env", [])):
+        problems.append("no API_KEYS from a secret: the ingress is open to the internet")
+    for kind in AZURE_PROBES:
+        failures = one(container, kind).get("failure_count_threshold", 3)
+        if not 1 <= failures <= MOST_FAILURES:
+            problems.append(f"{kind}: failure_count_threshold {failures}: Azure allows 1 to {MOST_FAILURES}")
+    if resource(blocks, "azurerm_container_registry").get("admin_enabled") is not False:
+        problems.append("the registry has an admin user")
+    if resource(blocks, "azurerm_container_app_environment_storage").get("access_mode") != "ReadOnly":
+        problems.append("the share is mounted for writing")
+    if not resource(blocks, "azurerm_consumption_budget_resource_group"):
+        problems.append("no budget")
+    return problems
+
+
+def _lambda(root: Path) -> list[str]:
+    blocks, _ = terraform.module(root, LAMBDA)
+    problems = []
+    function = resource(blocks, "aws_lambda_function")
+    snap_start = dynamic(function, "snap_start")
+    loops = [block["snap_start"]["for_each"] for block in function.get("dynamic", []) if "snap_start" in block]
+    if function.get("snap_start") or loops != ["${local.is_image ? [1] : []}"]:
+        problems.append("SnapStart must depend on local.is_image: provided.al2023 refuses it")
+    elif snap_start[0].get("apply_on") != "PublishedVersions":
+        problems.append("snap_start.apply_on: expected PublishedVersions")
+    if function.get("publish") is not True:
+        problems.append("publish: expected true, SnapStart keeps published versions alone")
+    url = resource(blocks, "aws_lambda_function_url")
+    if url.get("authorization_type") != "AWS_IAM":
+        problems.append(f"authorization_type {url.get('authorization_type')}: expected AWS_IAM")
+    if url.get("invoke_mode") != iam.invoke_mode(root):
+        problems.append(f"invoke_mode {url.get('invoke_mode')}: the binary speaks {iam.invoke_mode(root)}")
+    if "alias" not in str(url.get("qualifier")):
+        problems.append("the URL must belong to the alias: SnapStart is for published versions")
+    if not resource(blocks, "aws_cloudwatch_log_group").get("retention_in_days"):
+        problems.append("logs are kept for ever")
+    text = (root / LAMBDA / "main.tf").read_text(encoding="utf-8")
+    written = text[text.index("settings = {") :]
+    for name, value in re.findall(r'^\s{4}([A-Z_]+)\s+= "([^"]*)"', written[: written.index("\n  }")], re.MULTILINE):
+        problems += settings.check_variable(root, name, value)
+    for name, document in terraform.resources(blocks, "data").items():
+        if name[0] == "aws_iam_policy_document":
+            for statement in document.get("statement", []) + dynamic(document, "statement"):
+                problems += iam.check_rights(statement.get("actions", []), statement.get("resources", []), name[1])
+    return problems

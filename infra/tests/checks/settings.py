@@ -1,0 +1,77 @@
+"""What the functions accept, read from the README: settings with defaults, routes of probes.
+
+The README's tables are held to the binaries by their own tests, so they stand for them here; with a built binary at hand
+test_settings.py compares its --help too.
+"""
+
+import re
+from functools import cache
+from pathlib import Path
+
+ROW = re.compile(r"^\| `([A-Z_]+)` \| (?:`([^`]*)`)? ?\| (.*) \|$", re.MULTILINE)
+# Variables of the AWS SDK and of the loader's S3 source that the README and the loader document.
+STORE_VARIABLES = frozenset(
+    {
+        "AWS_ACCESS_KEY_ID",
+        "AWS_ENDPOINT_URL",
+        "AWS_REGION",
+        "AWS_S3_ADDRESSING_STYLE",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SKIP_SIGNATURE",
+    }
+)
+BOOL = re.compile(r"^(true|false)$")
+NUMBER = re.compile(r"^[0-9]+$")
+# Settings whose values are words of the README's own sentence.
+WORDS = {
+    "LOG_FORMAT": {"text", "json"},
+    "VERIFY": {"stamped", "on-the-fly", "eager"},
+    "RETURN_DATA": {"auto", "always"},
+    "NORMALIZATION": {"sigmoid", "raw", "mxbai"},
+    "BACKEND": {"engine", "ort"},
+    "DTYPE": {"int8", "bf16", "f32"},
+}
+
+
+@cache
+def settings(root: Path) -> dict[str, str]:
+    """Name -> default, as the README has them."""
+    text = (root / "README.md").read_text(encoding="utf-8")
+    table = text[text.index("<!-- settings -->") : text.index("<!-- /settings -->")]
+    return {name: default for name, default, _ in ROW.findall(table)}
+
+
+@cache
+def probes(root: Path) -> set[str]:
+    """Paths that answer GET without a key: the row of the README that says 503 while loading."""
+    text = (root / "README.md").read_text(encoding="utf-8")
+    row = re.search(r"\| `GET ([^`]+)` \| 503 while loading", text)
+    if not row:
+        raise LookupError("README.md: expected the row of GET /health and its like, found none")
+    return set(row[1].split())
+
+
+def port(root: Path) -> int:
+    """What the functions listen on unless told otherwise."""
+    return int(settings(root)["PORT"])
+
+
+def check_variable(root: Path, name: str, value: str | None) -> list[str]:
+    """What is wrong with a variable; `value` is None where only the deployment knows it."""
+    known = settings(root)
+    if name in STORE_VARIABLES:
+        return []
+    if name not in known:
+        return [f"unknown setting {name}: the functions do not read it (README.md, Settings)"]
+    if value is None or "${" in value:
+        return []
+    default = known[name]
+    if name in WORDS and value not in WORDS[name]:
+        return [f"{name}={value}: expected one of {', '.join(sorted(WORDS[name]))}"]
+    if BOOL.match(default) and not BOOL.match(value):
+        return [f"{name}={value}: expected true or false"]
+    if NUMBER.match(default) and not NUMBER.match(value):
+        return [f"{name}={value}: expected a number"]
+    if name == "API_KEYS":
+        return ["API_KEYS has a value in the file: keys come from a secret"]
+    return []

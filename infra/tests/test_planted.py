@@ -1,0 +1,162 @@
+"""Planted errors: each is put into a copy of the real file and must be named.
+
+A case is a check, a file, what is replaced there by what (a regular expression, found at least once), and words of the finding.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from checks import clouds, images, kube, requests, sam, terraform, texts
+
+Case = tuple[Callable[[Path], list[str]], str, str, str, str]
+RUN, KNATIVE, KSERVE = "infra/cloudrun/rerank.yaml", "infra/knative/rerank.yaml", "infra/knative/kserve.yaml"
+RUN_TF, AZURE, LAMBDA_TF = "infra/cloudrun/terraform/main.tf", "infra/azure/app.tf", "infra/lambda/terraform/main.tf"
+IMAGE, ZIP, BULK = "infra/lambda/template.yaml", "infra/lambda/zip.yaml", "infra/lambda/bulk.yaml"
+REQUEST = "data/requests/3-homeoffice.bru"
+
+CASES: dict[str, Case] = {
+    # Knative and its like: schemas.
+    "unknown property": (kube.check_schemas, KNATIVE, "containerConcurrency:", "containerConcurency:", "containerConcurency"),
+    "unknown annotation": (kube.check_schemas, KNATIVE, "knative.dev/min-scale", "knative.dev/minscale", "minscale"),
+    "number for a string": (kube.check_schemas, RUN, 'minScale: "0"', "minScale: 0", "minScale"),
+    "unknown key of a probe": (kube.check_schemas, RUN, "periodSeconds: 1", "periodSecond: 1", "periodSecond"),
+    "unknown key of a predictor": (kube.check_schemas, KSERVE, "minReplicas", "minReplica", "minReplica"),
+    "wrong API version": (kube.check_schemas, KSERVE, "v1beta1", "v1", "serving.kserve.io/v1"),
+    "unknown placeholder": (kube.check_schemas, RUN, r"\$\{BUCKET\}", "${BUCKETS}", "BUCKETS"),
+    "unknown key of a claim": (kube.check_schemas, "infra/knative/models.yaml", "accessModes", "accessMode", "accessMode"),
+    "unknown key of a job": (kube.check_schemas, "infra/cloudrun/embed-job.yaml", "maxRetries", "maxRetry", "maxRetry"),
+    # Knative and its like: the contract.
+    "wrong port": (kube.check_services, RUN, "containerPort: 8000", "containerPort: 8080", "port 8080"),
+    "probe on a wrong port": (kube.check_services, KNATIVE, "port: 8000\n          livenessProbe", "port: 80\n          livenessProbe", "asks port 80"),
+    "wrong health path": (kube.check_services, RUN, "path: /health", "path: /healthz", "/healthz"),
+    "missing startup probe": (kube.check_services, RUN, r"startupProbe:(\n {12}.*)+?\n(?= {10}l)", "", "no startup or readiness probe"),
+    "missing liveness probe": (kube.check_services, KNATIVE, r"livenessProbe:(\n {12}.*)+?\n(?= {10}s)", "", "no liveness probe"),
+    "liveness waits for the model": (kube.check_services, KNATIVE, "path: /live", "path: /health", "does not wait"),
+    "slow startup probe": (kube.check_services, RUN, "periodSeconds: 1\n", "periodSeconds: 10\n", "every 10 s"),
+    "impatient startup probe": (kube.check_services, RUN, "failureThreshold: 120", "failureThreshold: 30", "gives up"),
+    "unknown variable": (kube.check_services, RUN, "name: LOG_FORMAT", "name: LOGGING_FORMAT", "LOGGING_FORMAT"),
+    "wrong value": (kube.check_services, KNATIVE, "value: json", "value: logfmt", "LOG_FORMAT=logfmt"),
+    "loopback only": (kube.check_services, RUN, "value: 0.0.0.0", "value: 127.0.0.1", "HOST=127.0.0.1"),
+    "PORT among the variables": (kube.check_services, RUN, "- name: HOST\n", "- name: PORT\n              value: '8000'\n            - name: HOST\n", "PORT is among"),
+    "never zero": (kube.check_services, KNATIVE, 'min-scale: "0"', 'min-scale: "1"', "at least 1 replicas"),
+    "requests die while it boots": (kube.check_services, RUN, "timeoutSeconds: 300", "timeoutSeconds: 60", "end after 60 s"),
+    "too little memory": (kube.check_services, KNATIVE, "memory: 2Gi", "memory: 256Mi", "memory 256 MiB"),
+    "more at a time than the queue": (kube.check_services, RUN, "containerConcurrency: 16", "containerConcurrency: 999", "999 requests"),
+    "model outside of the volumes": (kube.check_services, RUN, "value: /models/", "value: /snapshots/", "none of the mounted volumes"),
+    "container as root": (kube.check_services, KNATIVE, "runAsNonRoot: true", "runAsNonRoot: false", "runAsNonRoot"),
+    "no keys": (kube.check_services, KNATIVE, r" +- name: API_KEYS_FILE\n.*\n", "", "whoever reaches it"),
+    "secret in the file": (kube.check_services, "infra/knative/embed.yaml", r"name: AWS_SECRET_ACCESS_KEY\n(.*\n){4}", "name: AWS_SECRET_ACCESS_KEY\n              value: abc\n", "comes from a secret"),
+    "undeclared volume": (kube.check_services, KNATIVE, "- name: tmp\n              mountPath", "- name: temp\n              mountPath", "volume temp"),
+    "small machine for a GPU": (kube.check_services, "infra/cloudrun/rerank-gpu.yaml", "memory: 16Gi", "memory: 8Gi", "an L4 needs"),
+    # Terraform: syntax and names.
+    "broken HCL": (terraform.check, AZURE, 'resource "azurerm_container_app" "function" {', 'resource "azurerm_container_app" "function"', "does not parse"),
+    "unknown argument": (terraform.check, AZURE, "target_port", "targetport", "unknown argument ingress.targetport"),
+    "missing argument": (terraform.check, AZURE, r" +revision_mode .*\n", "", "revision_mode is required"),
+    "unknown argument of a block in a dynamic one": (terraform.check, RUN_TF, 'version = "latest"', 'versions = "latest"', "versions"),
+    "undeclared variable": (terraform.check, LAMBDA_TF, "var.memory_mb", "var.memory", "var.memory is named"),
+    "unused variable": (terraform.check, LAMBDA_TF, "var.memory_mb", "1024", "memory_mb is declared and not used"),
+    "undeclared resource": (terraform.check, LAMBDA_TF, r"aws_iam_role\.function\.arn", "aws_iam_role.service.arn", "aws_iam_role.service"),
+    "undeclared data": (terraform.check, LAMBDA_TF, r"data\.aws_partition\.current", "data.aws_partition.this", "data.aws_partition.this"),
+    "unknown kind": (terraform.check, "infra/azure/main.tf", '"azurerm_storage_share"', '"azurerm_storage_shares"', "no schema of this kind"),
+    # Terraform: the contract and rights.
+    "wrong port on Azure": (clouds.check, AZURE, r"target_port( +)= 8000", r"target_port\1= 80", "port 80"),
+    "wrong health path on Cloud Run": (clouds.check, RUN_TF, '"/health"', '"/status"', "/status"),
+    "unknown variable on Azure": (clouds.check, AZURE, '"LOG_LEVEL"', '"LOGLEVEL"', "LOGLEVEL"),
+    "unknown variable on Lambda": (clouds.check, LAMBDA_TF, "MAX_INPUTS", "MAX_INPUT ", "MAX_INPUT"),
+    "keys in the file": (clouds.check, AZURE, r'secret_name = "api-keys"', 'value = "abc"', "keys come from a secret"),
+    "no probe for the model on Azure": (clouds.check, AZURE, '"/health"', '"/live"', "requests would come before"),
+    "more failures than Azure allows": (clouds.check, AZURE, r"failure_count_threshold = 30", "failure_count_threshold = 99", "Azure allows"),
+    "share for writing": (clouds.check, "infra/azure/main.tf", '"ReadOnly"', '"ReadWrite"', "for writing"),
+    "owner of the registry": (clouds.check, "infra/azure/main.tf", '"AcrPull"', '"Owner"', "role Owner"),
+    "bucket for writing": (clouds.check, RUN_TF, "read_only = true", "read_only = false", "for writing"),
+    "wide role on Google": (clouds.check, RUN_TF, "roles/storage.objectViewer", "roles/storage.admin", "roles/storage.admin"),
+    "open to everybody on Google": (clouds.check, RUN_TF, "each.value", '"allUsers"', "allUsers"),
+    "wildcard action": (clouds.check, LAMBDA_TF, '"s3:GetObject"', '"s3:*"', "action s3:*"),
+    "wildcard resource": (clouds.check, LAMBDA_TF, r"\[var\.model_kms_key_arn\]", '["*"]', "resource *"),
+    "URL for everybody": (clouds.check, LAMBDA_TF, '"AWS_IAM"', '"NONE"', "authorization_type NONE"),
+    "streaming URL in Terraform": (clouds.check, LAMBDA_TF, '"BUFFERED"', '"RESPONSE_STREAM"', "the binary speaks BUFFERED"),
+    "SnapStart for zips in Terraform": (clouds.check, LAMBDA_TF, r"for_each = local\.is_image \?", "for_each = true ?", "provided.al2023 refuses"),
+    # SAM.
+    "unknown property of a function": (sam.check, IMAGE, "MemorySize: !Ref", "MemorySizes: !Ref", "MemorySizes"),
+    "InvokeMode misspelt": (sam.check, IMAGE, "InvokeMode: BUFFERED", "InvokeMode: STREAM", "'STREAM' is not one of"),
+    "InvokeMode against the binary": (sam.check, IMAGE, "InvokeMode: BUFFERED", "InvokeMode: RESPONSE_STREAM", "the binary speaks BUFFERED"),
+    "SnapStart on a zip": (sam.check, ZIP, "AutoPublishAlias: live", "AutoPublishAlias: live\n      SnapStart: {ApplyOn: PublishedVersions}", "SnapStart"),
+    "no SnapStart on the image": (sam.check, IMAGE, "SnapStart: {ApplyOn: PublishedVersions}\n", "SnapStart: {ApplyOn: None}\n", "SnapStart: expected"),
+    "too much /tmp for SnapStart": (sam.check, IMAGE, "Size: 512", "Size: 2048", "SnapStart allows 512"),
+    "AuthType NONE": (sam.check, ZIP, "Default: AWS_IAM", "Default: NONE", "AuthType: expected AWS_IAM"),
+    "AuthType NONE outright": (sam.check, ZIP, "AuthType: !Ref AuthType", "AuthType: NONE", "open to everybody"),
+    "AuthType NONE without keys": (sam.check, ZIP, r"Rules:\n(  .*\n)+", "", "must need ApiKeysSecret"),
+    "wildcard action in SAM": (sam.check, IMAGE, "Action: s3:GetObject", "Action: s3:Get*", "action s3:Get*"),
+    "whole bucket": (sam.check, IMAGE, r"\$\{ModelBucket\}/\$\{ModelKey\}\n", "*\n", "name what it is for"),
+    "managed policy": (sam.check, ZIP, "      Policies:\n", "      ManagedPolicyArns: ['arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess']\n      Policies:\n", "managed policies"),
+    "unknown variable in SAM": (sam.check, ZIP, "LOG_FORMAT: json", "LOGFORMAT: json", "LOGFORMAT"),
+    "wrong value in SAM": (sam.check, IMAGE, "LOG_FORMAT: json", "LOG_FORMAT: xml", "LOG_FORMAT=xml"),
+    "no limit of copies": (sam.check, IMAGE, r" +ReservedConcurrentExecutions:.*\n", "", "ReservedConcurrentExecutions"),
+    "shorter than a boot": (sam.check, ZIP, "MinValue: 130", "MinValue: 30", "more than BOOT_TIMEOUT"),
+    "logs for ever": (sam.check, IMAGE, r" +RetentionInDays:.*\n", "", "for ever"),
+    "no such state": (sam.check, BULK, "Next: Stored\n", "Next: Storage\n", "Storage"),
+    "invoke anything": (sam.check, BULK, "Resource: !Ref FunctionAliasArn", 'Resource: "*"', "resource *"),
+    # Texts.
+    "unquoted variable": (texts.check, "scripts/deploy_azure", r'"\$snapshot" --no-progress', "$snapshot --no-progress", "SC2086"),
+    "duplicate key": (texts.check, KNATIVE, "      containerConcurrency: 16", "      containerConcurrency: 16\n      containerConcurrency: 8", "duplication of key"),
+    "a key of AWS": (texts.check, RUN, "value: json", "value: AKIA" + "ABCDEFGHIJKLMNOP", "looks like a secret"),
+    "dead link": (texts.check, "infra/README.md", r"\]\(lambda/README\.md\)", "](lambda/LIESMICH.md)", "LIESMICH"),
+    # Requests.
+    "broken body": (requests.load, REQUEST, '"top_n": 3,', '"top_n": 3', "body:"),
+    "unknown address": (requests.load, REQUEST, r"\{\{rerank\}\}", "{{reranker}}", "variable reranker"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_planted_error_is_named(tree: Path, name: str) -> None:
+    check, file, old, new, words = CASES[name]
+    path = tree / file
+    text, count = re.subn(old, new, path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert count, f"{file} does not have {old!r} any more"
+    path.write_text(text, encoding="utf-8")
+    found = check(tree)
+    problems = found[1] if isinstance(found, tuple) else found
+    assert [problem for problem in problems if words in problem], problems
+
+
+GOOD_IMAGE = """FROM scratch
+COPY --from=build /rootfs/ /
+ENV MODEL=/models/model.snap HOST=0.0.0.0 PORT=8000 CACHE_DIR=/tmp/defrost
+USER 65532:65532
+EXPOSE 8000
+ENTRYPOINT ["/embed"]
+LABEL com.amazonaws.lambda.feature.snapstart="Allow"
+"""
+IMAGE_CASES = {
+    "root by omission": (r"USER.*\n", "", "runs as root"),
+    "root by name": ("USER 65532:65532", "USER root", "runs as root"),
+    "root by number": ("USER 65532:65532", "USER 0:0", "runs as root"),
+    "another port": ("PORT=8000", "PORT=8080", "ENV PORT=8080"),
+    "another port exposed": ("EXPOSE 8000", "EXPOSE 8080", "EXPOSE"),
+    "loopback only": ("HOST=0.0.0.0", "HOST=127.0.0.1", "ENV HOST=127.0.0.1"),
+    "unknown variable": ("CACHE_DIR", "CACHE_FOLDER", "CACHE_FOLDER"),
+    "another entrypoint": (r'\["/embed"\]', r'["/rerank-cpu-int8"]', "ENTRYPOINT"),
+    "no label for SnapStart": (r"LABEL.*\n", "", "snapstart"),
+    "hadolint": ("FROM scratch", "FROM debian:latest", "DL3007"),
+}
+
+
+def test_a_good_image_passes(tree: Path) -> None:
+    assert _planted_image(tree, GOOD_IMAGE) == []
+
+
+@pytest.mark.parametrize("name", IMAGE_CASES)
+def test_planted_error_of_an_image_is_named(tree: Path, name: str) -> None:
+    old, new, words = IMAGE_CASES[name]
+    text, count = re.subn(old, new, GOOD_IMAGE)
+    assert count
+    assert [problem for problem in _planted_image(tree, text) if words in problem], _planted_image(tree, text)
+
+
+def _planted_image(tree: Path, text: str) -> list[str]:
+    file = tree / "infra" / "images" / "embed" / "Dockerfile"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+    return [problem for problem in images.check(tree) if problem.startswith("infra/images/embed/Dockerfile:")]

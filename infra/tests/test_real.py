@@ -1,0 +1,54 @@
+"""The files as they are: no check finds anything."""
+
+from pathlib import Path
+
+import pytest
+from checks import clouds, images, kube, requests, sam, settings, terraform, texts
+
+CHECKS = {
+    "clouds": clouds.check,
+    "images": images.check,
+    "kube schemas": kube.check_schemas,
+    "kube services": kube.check_services,
+    "requests": lambda root: requests.load(root)[1],
+    "sam": sam.check,
+    "terraform": terraform.check,
+    "texts": texts.check,
+}
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_nothing_is_wrong(root: Path, name: str) -> None:
+    assert CHECKS[name](root) == []
+
+
+def test_every_platform_is_looked_at(root: Path) -> None:
+    """A reader that finds nothing would find nothing wrong."""
+    seen = {service.where for service in kube.services(root)}
+    assert seen == {
+        "infra/cloudrun/embed.yaml",
+        "infra/cloudrun/rerank-gpu.yaml",
+        "infra/cloudrun/rerank.yaml",
+        "infra/knative/embed.yaml",
+        "infra/knative/kserve.yaml",
+        "infra/knative/rerank.yaml",
+    }
+    for service in (clouds.azure(root), clouds.cloud_run(root)):
+        assert service.port == 8000
+        assert len(service.variables) >= 5
+        assert service.probes.keys() >= {"startup", "liveness"}
+    assert len(settings.settings(root)) > 40
+    assert len(requests.load(root)[0]) == 7
+    assert texts.scripts(root)
+
+
+def test_every_image_of_a_function_is_there_or_none(root: Path) -> None:
+    """The templates name both; infra/images is either complete or not in this checkout."""
+    found = {file.parent.name for file in images.dockerfiles(root) if file.name == "Dockerfile"}
+    assert found & set(images.FUNCTIONS) in (set(), set(images.FUNCTIONS))
+
+
+def test_files_are_short(root: Path) -> None:
+    written = [file for file in texts.files(root) if "schemas" not in file.parts]
+    long = [file.name for file in written if len(file.read_text(encoding="utf-8").splitlines()) > 400]
+    assert long == []

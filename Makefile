@@ -69,16 +69,19 @@ test-modal: ## the Modal apps offline: what would be deployed, and a container's
 
 test-schema: ## requests made from the OpenAPI document, answers held to it (schemathesis through pip)
 	$(TEST_BINARIES)
-	set -e; for model in bert-classifier qwen2-mxbai; do \
+	set -e; for pair in rerank-cpu-int8:bert-classifier rerank-cpu-int8:qwen2-mxbai embed:xlmr-m3 embed:qwen3-embedding; do \
+		function=$${pair%:*}; model=$${pair#*:}; \
 		target/debug/defrost pack data/golden/$$model --name tiny/$$model --out target/schema-$$model.snap; \
-		$(PYTHON) scripts/test_schemathesis --function target/debug/rerank-cpu-int8 --model target/schema-$$model.snap \
+		$(PYTHON) scripts/test_schemathesis --function target/debug/$$function --model target/schema-$$model.snap \
 			--examples 300 --cases 5000; \
 	done
 
 test-browser: ## the pages in headless chromium, with the network cut (chromium on the PATH, playwright through pip)
 	$(TEST_BINARIES)
 	target/debug/defrost pack data/golden/bert-classifier --name tiny/bert-classifier --out target/browser-check.snap
-	$(PYTHON) scripts/test_browser --function target/debug/rerank-cpu-int8 --model target/browser-check.snap
+	target/debug/defrost pack data/golden/xlmr-m3 --name tiny/xlmr-m3 --out target/browser-embed.snap
+	$(PYTHON) scripts/test_browser --function target/debug/rerank-cpu-int8 --model target/browser-check.snap \
+		--embed target/debug/embed --embed-model target/browser-embed.snap
 
 bench-scifact: quick ## nDCG@10 on BEIR=DIR (default data/scifact-mini) in f32 and int8
 	scripts/bench_scifact $(BEIR) target/quick

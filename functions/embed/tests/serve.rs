@@ -206,6 +206,15 @@ fn the_function_says_what_it_is() {
     assert_eq!(letters(&back["prompt"]), "Whowroteit?<|endoftext|>");
     let (_, info) = function.ask("GET", "/info", "");
     assert_eq!(info["pooling"], "lasttoken");
+    for limit in [
+        "max_inputs",
+        "max_input_length",
+        "max_client_batch_size",
+        "max_body_bytes",
+        "max_batch_tokens",
+    ] {
+        assert!(info[limit].is_u64(), "N14, {limit}: {info}");
+    }
     assert_eq!(info["model_type"]["embedding"]["pooling"], "lasttoken");
     assert!(info["prompts"]["query"].as_str().unwrap().starts_with("Instruct: "), "{info}");
     let (_, models) = function.ask("GET", "/v1/models", "");
@@ -219,6 +228,33 @@ fn the_function_says_what_it_is() {
     let (code, line) = fails(&mut running::function(BINARY, reranker));
     assert_eq!(code, Some(1));
     assert!(line.contains("no embedding model"), "{line}");
+}
+
+/// N13: the bytes of the vectors that JSON has as numbers, and where each lies.
+#[test]
+fn n13_vectors_come_as_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let function = start(dir.path(), "bert-embedding", &[]);
+    let mut body = json!({"input": ["rain", "sun"]});
+    let answer = ask(&function, "/v1/embeddings", &body);
+    let numbers: Vec<u8> = answer["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|one| vector(&one["embedding"]))
+        .flat_map(f32::to_le_bytes)
+        .collect();
+    body["encoding_format"] = "bytes".into();
+    let (head, bytes) = function.ask_bytes("/v1/embeddings", &body.to_string());
+    assert_eq!(bytes, numbers);
+    assert!(head.contains("content-type: application/octet-stream"), "{head}");
+    let metadata = head.lines().find_map(|line| line.strip_prefix("metadata: ")).unwrap();
+    let metadata: Value = serde_json::from_str(metadata).unwrap();
+    assert_eq!(metadata["data"][1]["end"], numbers.len());
+    assert_eq!(metadata["usage"], answer["usage"]);
+    body["encoding_format"] = "bytes_only".into();
+    let (head, bytes) = function.ask_bytes("/v1/embeddings", &body.to_string());
+    assert!(bytes == numbers && !head.contains("metadata"), "{head}");
 }
 
 /// D8, D10, D18: several models under short and full names, one at a time in memory, each with its own vectors and width.

@@ -19,6 +19,7 @@ struct Probe {
 }
 
 const NOT_LOADED: &[Failure] = &[Failure::Unavailable];
+const NOT_FOUND: &[Failure] = &[Failure::Invalid, Failure::ModelNotFound, Failure::Unavailable];
 
 pub(super) fn describe(
     paths: &mut Map<String, Value>,
@@ -75,6 +76,12 @@ fn insert_get(paths: &mut Map<String, Value>, probe: &Probe, answers: &Value) {
     if probe.is_public {
         operation["security"] = json!([]);
     }
+    if probe.path == "/info" {
+        operation["parameters"] = json!([{
+            "name": "model", "in": "query", "schema": {"type": "string"},
+            "description": "Which of several models; without it the default.",
+        }]);
+    }
     paths.insert(probe.path.to_owned(), json!({"get": operation}));
 }
 
@@ -118,7 +125,7 @@ fn probes(book: &mut SchemaBook, api: &Api) -> Vec<Probe> {
             "Models",
             &models,
         ),
-        probe("/info", "The model, its limits and what runs it", false, NOT_LOADED, "Info", &info),
+        probe("/info", "The model, its limits and what runs it", false, NOT_FOUND, "Info", &info),
         probe("/version", "The binary's version", false, &[], "Version", &version),
     ]
 }
@@ -260,7 +267,12 @@ fn health() -> Value {
         &[
             ("status", json!({"enum": words})),
             ("model_loaded", json!({"type": "boolean"})),
-            ("model_status", text("`ready`, or the same word as `status`.")),
+            (
+                "model_status",
+                text(
+                    "`ready`, `unloaded` until a request asks for it, or the same word as `status`.",
+                ),
+            ),
             ("model_name", text_or_null("The served name.")),
             ("device", text("What computes.")),
             ("version", text("The binary's version.")),
@@ -312,23 +324,26 @@ fn models() -> Value {
         &[
             ("id", text("The name.")),
             ("object", json!({"const": "model"})),
-            ("created", count("Unix time at which the model was loaded.")),
+            (
+                "created",
+                nullable(count("Unix time at which the model was loaded; null: it is not.")),
+            ),
             ("owned_by", text("What infinity's client expects.")),
-            ("root", text("The model's own name.")),
-            ("max_model_len", count("Most tokens that it reads at once.")),
+            ("root", text_or_null("The model's own name, if it is known before it is loaded.")),
+            ("max_model_len", nullable(count("Most tokens that it reads at once."))),
             ("capabilities", json!({"type": "array", "items": {"type": "string"}})),
         ],
         &[],
     );
     object(
-        "The served model under each of its names.",
+        "Every model under each of its names.",
         &[
             ("object", json!({"const": "list"})),
             ("data", json!({"type": "array", "items": entry})),
             ("loaded_models", json!({"type": "array", "items": {"type": "string"}})),
             ("default_model", text("The name in answers.")),
             ("max_batch_size", count("Most texts of one request.")),
-            ("max_text_length", count("Most tokens of one text.")),
+            ("max_text_length", nullable(count("Most tokens of one text."))),
             ("models", json!({"type": "object", "additionalProperties": {"type": "object"}})),
         ],
         &[],
@@ -360,6 +375,26 @@ fn info(api: &Api) -> Value {
         required.push(("takes_instruction", json!({"type": "boolean"})));
         required.push(("score_type", text("What scores are when a request does not say.")));
         required.push(("max_documents", count("Most documents of one request.")));
+    }
+    if api.name == "embed" {
+        required.push(("pooling", text("What dense vectors are made of.")));
+        required.push(("dimensions", count("Length of dense vectors.")));
+        required.push(("matryoshka", text("To what they may be shortened.")));
+        required.push(("normalizes", json!({"type": "boolean"})));
+        required.push((
+            "prompts",
+            json!({"type": "object", "additionalProperties": {"type": "string"}}),
+        ));
+        required.push((
+            "default_prompt_name",
+            text_or_null("The prompt of inputs of no particular kind."),
+        ));
+        required.push((
+            "outputs",
+            json!({"type": "object", "additionalProperties": {"type": "boolean"}}),
+        ));
+        required.push(("auto_truncate", json!({"type": "boolean"})));
+        required.push(("max_inputs", count("Most inputs of one request.")));
     }
     object("The model, its limits and what runs it.", &required, &[])
 }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Query, State};
+use axum::http::Uri;
+use defrost_api::Invalid;
 use defrost_inference::{EmbedderInfo, ModelInfo, RerankerKind};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -92,10 +94,10 @@ pub(crate) struct Which {
 }
 
 /// About the default model, or the one that is asked for. One that is to be loaded when it is asked for is loaded.
-pub(crate) async fn info(
-    State(app): State<Arc<App>>,
-    Query(Which { model }): Query<Which>,
-) -> Result<Json<Value>, ApiError> {
+pub(crate) async fn info(State(app): State<Arc<App>>, uri: Uri) -> Result<Json<Value>, ApiError> {
+    let Query(Which { model }) = Query::try_from_uri(&uri).map_err(|_| {
+        Invalid::new("model", "model: expected ?model=NAME, once, found something else")
+    })?;
     let name = model.as_deref();
     let model = match app.fleet.find(name).and_then(|slot| slot.ready()) {
         Some(model) => model,

@@ -49,6 +49,13 @@ fn flag_beats_variable_beats_alias_beats_default() {
 }
 
 #[test]
+fn names_of_other_services_are_read() {
+    assert_eq!(config(&[("MAX_CONCURRENT", "7")]).max_queue, 7);
+    assert_eq!(config(&[("MAX_CONCURRENT_REQUESTS", "8"), ("MAX_CONCURRENT", "9")]).max_queue, 9);
+    assert_eq!(config(&[("MAX_BATCH_SIZE", "32")]).embed.limits.max_batch, 32);
+}
+
+#[test]
 fn values_are_read() {
     let config = config(&[
         ("FAST_BOOT", "0"),

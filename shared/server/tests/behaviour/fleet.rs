@@ -137,6 +137,8 @@ async fn a_name_that_no_model_has_is_refused() {
         assert!(answer.text.contains("0.6b"), "the names are told: {}", answer.text);
     }
     assert_eq!(get(&router, "/info?model=huge").await.status, 404);
+    let twice = get(&router, "/info?model=small&model=large").await;
+    assert_eq!((twice.status.as_u16(), &twice.json()["error"]["param"]), (400, &json!("model")));
     assert_eq!(seen(&journal), ["+a"]);
 }
 

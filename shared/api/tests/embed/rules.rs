@@ -214,7 +214,7 @@ fn what_contradicts_itself_or_cannot_be_done_is_named() {
         (json!({"texts": ["a"]}), "texts"),
         (json!({"messages": []}), "messages"),
         (json!({"images": ["x"]}), "images"),
-        (json!({"encoding_format": "bytes"}), "encoding_format"),
+        (json!({"encoding_format": "hex"}), "encoding_format"),
         (json!({"encoding_format": "hex"}), "encoding_format"),
         (json!({"encoding_format": 3}), "encoding_format"),
         (json!({"dimensions": -1}), "dimensions"),

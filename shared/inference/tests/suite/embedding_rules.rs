@@ -153,11 +153,12 @@ fn inputs_that_are_too_long_are_counted() {
         let none = EmbedTruncation { overflow: Overflow::CutEnd, limit: Some(0) };
         let inputs = vec!["a longer text".into()];
         let request = EmbedRequest { inputs, truncation: none, ..EmbedRequest::default() };
-        let cut = &embedder.embed(&request).unwrap()[0];
+        let one = |request| embedder.embed(&[request], &|| false).unwrap()[0][0].clone();
+        let cut = one(request.clone());
         assert!(cut.truncated && cut.token_count >= 1, "{model}: one token of the text is left");
         let room = EmbedTruncation { limit: Some(cut.token_count), ..none };
         let request = EmbedRequest { truncation: room, ..request };
-        assert_eq!(embedder.embed(&request).unwrap()[0], *cut, "{model}");
+        assert_eq!(one(request), cut, "{model}");
         let prompt = PromptChoice::Prefix("rain ".repeat(50));
         let overflow = EmbedTruncation { overflow: Overflow::CutStart, limit: None };
         let request = EmbedRequest { prompt, truncation: overflow, ..EmbedRequest::default() };

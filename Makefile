@@ -1,12 +1,13 @@
 # `make help` lists the targets. Two commands matter: `make demo` and `make test`.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help demo quick release test lint test-rust test-model test-ort test-lambda test-clients test-schema test-browser test-modal bench-scifact bench-boot bench-loader golden clean
+.PHONY: help demo quick release test lint test-rust test-model test-ort test-lambda test-clients test-schema test-browser test-modal bench-scifact bench-boot bench-loader golden clean check-infra package-lambda
 
 PYTHON ?= python3
 BEIR ?= data/scifact-mini
 MODEL ?= models/all-MiniLM-L6-v2-int8.snap
 RUNS ?= 10
+FUNCTION ?= rerank-cpu-int8
 # The binaries as the tests of the workspace have them: naming packages would build their dependencies anew with fewer features.
 TEST_BINARIES = cargo test --workspace --locked --lib --bins --tests --no-run --quiet
 MIB ?= 1024
@@ -27,7 +28,7 @@ release: ## build the binaries as they ship: fat LTO (target/release)
 demo: quick ## fetch MiniLM, pack it, start the function, rerank over HTTP, show the boot, stop
 	scripts/demo target/quick
 
-test: lint test-rust test-model test-ort test-lambda test-modal ## everything, from formatting to real weights, the Lambda emulator and the Modal apps
+test: lint test-rust test-model test-ort test-lambda test-modal check-infra ## everything, from formatting to real weights, the Lambda emulator, Modal apps and templates
 
 lint: ## formatting, clippy and documentation, warnings as errors
 	cargo fmt --all --check
@@ -82,6 +83,13 @@ test-browser: ## the pages in headless chromium, with the network cut (chromium 
 	target/debug/defrost pack data/golden/xlmr-m3 --name tiny/xlmr-m3 --out target/browser-embed.snap
 	$(PYTHON) scripts/test_browser --function target/debug/rerank-cpu-int8 --model target/browser-check.snap \
 		--embed target/debug/embed --embed-model target/browser-embed.snap
+
+check-infra: ## templates, rights, images, scripts and requests in infra/, with planted errors (validators through pip)
+	$(TEST_BINARIES)
+	$(PYTHON) scripts/check_infra --bin target/debug
+
+package-lambda: release ## the zip of FUNCTION=embed for AWS Lambda, in target/lambda; `make -C infra/azure help` has Azure
+	$(PYTHON) scripts/package_lambda target/release/$(FUNCTION)
 
 bench-scifact: quick ## nDCG@10 on BEIR=DIR (default data/scifact-mini) in f32 and int8
 	scripts/bench_scifact $(BEIR) target/quick

@@ -13,6 +13,7 @@ CHECKS = {
     "requests": lambda root: requests.load(root)[1],
     "sam": sam.check,
     "terraform": terraform.check,
+    "terraform fmt": terraform.check_format,
     "texts": texts.check,
 }
 

@@ -1,0 +1,158 @@
+#!/usr/bin/env python3
+"""Plots of bench_load, cold_start and scale_out as PNG: `draw` from a script, or bench_plots.py KIND RESULT.json OUT.png.
+
+matplotlib lives in an environment of its own, ~/.cache/defrost-plot-venv, made the first time. Times are on a logarithmic axis
+that says so. Nothing on it is a bar, whose length would mean nothing there: each start or request is a dot or a step, medians
+are marks with their figure beside them.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from served import python_with
+
+VENV = Path.home() / ".cache" / "defrost-plot-venv"
+REQUIREMENTS = ["matplotlib==3.11.2", "numpy==2.4.6"]
+OURS, OTHERS, LIGHT = "#d1495b", "#4a5568", "#8d99ae"
+SERIES = ("#d1495b", "#2a6f97", "#e09f3e", "#588157", "#7b2cbf", "#4a5568")
+PHASES = ("#264653", "#2a9d8f", "#8ab17d", "#e9c46a", "#f4a261", "#e76f51", "#d1495b", "#8d99ae")
+DPI = 130
+
+
+def draw(kind, result, out):
+    """Draws a result into a PNG, in the environment of the plots."""
+    python = python_with(VENV, REQUIREMENTS)
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as scratch:
+        json.dump(result, scratch)
+        scratch.flush()
+        subprocess.run([python, Path(__file__), kind, scratch.name, out], check=True)
+
+
+def milliseconds(value):
+    """As short as three digits allow."""
+    if value >= 10_000:
+        return f"{value / 1e3:.1f} s"
+    return f"{value:.0f} ms" if value >= 100 else f"{value:.3g} ms"
+
+
+def axis_of_times(axis, which):
+    """Logarithmic, whole decades labelled in plain figures, and named so."""
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
+    getattr(axis, f"set_{which}scale")("log")
+    its = getattr(axis, f"{which}axis")
+    its.set_major_locator(LogLocator(numticks=12))
+    its.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.grid(axis=which, which="major", color="#e2e8f0", linewidth=0.8)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def cold(plt, result):
+    """Left: every start of every contestant. Right: the phases that contestants tell, as shares of their own time."""
+    rows = sorted(result["rows"], key=lambda row: -row["first_answer_ms"]["median"])
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(13, 1.9 + 0.55 * len(rows)), width_ratios=(3, 2), layout="constrained", sharey=True
+    )
+    for place, row in enumerate(rows):
+        values = [run["first_answer_ms"] for run in row["starts"]]
+        colour = OURS if row["ours"] else OTHERS
+        # Spread over the row's height in the order of starts, so that equal ones can be told apart.
+        heights = [place - 0.25 + 0.5 * (n + 0.5) / len(values) for n in range(len(values))]
+        left.plot(values, heights, "o", markersize=3.2, color=colour, alpha=0.45, markeredgewidth=0)
+        median = row["first_answer_ms"]["median"]
+        left.plot([median, median], [place - 0.36, place + 0.36], color=colour, linewidth=2.2)
+        left.annotate(milliseconds(median), (max(values), place), (6, 0), textcoords="offset points", va="center", fontsize=9)
+    left.set_yticks(range(len(rows)), [row["name"] for row in rows])
+    for label, row in zip(left.get_yticklabels(), rows):
+        label.set_fontweight("bold" if row["ours"] else "normal")
+    axis_of_times(left, "x")
+    low, high = left.get_xlim()
+    left.set_xlim(low * 0.8, high * 2)
+    left.set_xlabel("ms from start to last byte of the first answer, logarithmic; each dot a start, line and figure: median")
+    names = list(dict.fromkeys(name for row in rows for name in row["phases_ms"]))
+    for place, row in enumerate(rows):
+        total, begun = row["first_answer_ms"]["median"], 0.0
+        for name in names:
+            share = 100 * row["phases_ms"].get(name, 0.0) / total
+            colour = PHASES[names.index(name) % len(PHASES)]
+            right.barh(place, share, left=begun, height=0.6, color=colour, label=name if place == 0 else None)
+            begun += share
+    handles = [plt.Rectangle((0, 0), 1, 1, color=PHASES[number % len(PHASES)]) for number in range(len(names))]
+    right.legend(handles, names, fontsize=7.5, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
+    right.set_xlim(0, 100)
+    right.set_xlabel("% of the median, linear: phases as the contestant tells them")
+    right.spines[["top", "right"]].set_visible(False)
+    facts = result["facts"]
+    busy = "; BUSY MACHINE, not for print" if result.get("forced") else ""
+    figure.suptitle(
+        f"Cold start to first answer, page cache {result['page_cache']}, {facts['cores']} cores, {facts['date']},"
+        f" {result['runs']} interleaved starts{busy}",
+        fontsize=10.5,
+    )
+    return figure
+
+
+def load(plt, result):
+    """Share of requests answered within a time, one step line a run."""
+    figure, axis = plt.subplots(figsize=(8.5, 5), layout="constrained")
+    drawn = [run for run in result["runs"] if result["latencies_ms"][run["name"]]]
+    for number, run in enumerate(drawn):
+        values = sorted(result["latencies_ms"][run["name"]])
+        shares = [100 * (place + 1) / len(values) for place in range(len(values))]
+        style = ("-", "--", ":")[number // len(SERIES) % 3]
+        label = f"{run['name']} ({len(values)} ok, {run['errors']} errors)"
+        axis.step(values, shares, where="post", color=SERIES[number % len(SERIES)], linestyle=style, label=label)
+    axis_of_times(axis, "x")
+    axis.set_ylim(0, 101)
+    axis.set_xlabel("ms, logarithmic")
+    axis.set_ylabel("% of good answers within")
+    axis.set_title(f"{result['facts']['model'] or result['facts']['url']}, {result['facts']['date']}", fontsize=10)
+    axis.legend(fontsize=8, frameon=False, loc="lower right")
+    return figure
+
+
+def scale(plt, result):
+    """Percentiles of first answers over the number of simultaneous starts, one panel a scenario."""
+    scenarios = result["scenarios"]
+    figure, panels = plt.subplots(
+        1, len(scenarios), figsize=(4.6 * len(scenarios), 4.6), squeeze=False, sharey=True, layout="constrained"
+    )
+    for panel, scenario in zip(panels[0], scenarios):
+        counts = [row["starts"] for row in scenario["rows"]]
+        for name, style in (("p50", "-"), ("p95", "--"), ("p99", "-."), ("max", ":")):
+            values = [row["first_answer_ms"][name] for row in scenario["rows"]]
+            panel.plot(counts, values, style, color=OURS, marker="o", markersize=3, label=name)
+        axis_of_times(panel, "y")
+        axis_of_times(panel, "x")
+        panel.set_xlabel("simultaneous requests, logarithmic")
+        panel.set_title(scenario["name"], fontsize=9.5)
+    panels[0][0].set_ylabel("ms to first answer, logarithmic")
+    panels[0][0].legend(frameon=False)
+    figure.suptitle(
+        f"SIMULATED, assumptions of {result['assumptions_date']}: {result['snapshot_bytes'] / 1e6:.0f} MB snapshot", fontsize=10.5
+    )
+    return figure
+
+
+def main():
+    """Command line."""
+    kinds = {"cold": cold, "load": load, "scale": scale}
+    if len(sys.argv) != 4 or sys.argv[1] not in kinds:
+        print(f"usage: bench_plots.py {'|'.join(kinds)} RESULT.json OUT.png", file=sys.stderr)
+        return 2
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure = kinds[sys.argv[1]](plt, json.loads(Path(sys.argv[2]).read_text(encoding="utf-8")))
+    figure.savefig(sys.argv[3], dpi=DPI, facecolor="white")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

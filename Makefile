@@ -1,7 +1,7 @@
 # `make help` lists the targets. Two commands matter: `make demo` and `make test`.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help demo quick release test lint test-rust test-model test-ort test-lambda test-clients test-schema test-browser bench-scifact bench-boot bench-loader golden clean
+.PHONY: help demo quick release test lint test-rust test-model test-ort test-lambda test-clients test-schema test-browser images image-run image-stop image-logs test-images check-budgets bench-scifact bench-boot bench-loader golden clean
 
 PYTHON ?= python3
 BEIR ?= data/scifact-mini
@@ -10,6 +10,11 @@ RUNS ?= 10
 # The binaries as the tests of the workspace have them: naming packages would build their dependencies anew with fewer features.
 TEST_BINARIES = cargo test --workspace --locked --lib --bins --tests --no-run --quiet
 MIB ?= 1024
+FUNCTION ?= rerank-cpu-int8
+IMAGE_PORT ?= 8000
+IMAGE_MODEL ?= $(MODEL)
+STARTS ?= 5
+KILLS ?= 5
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -73,6 +78,31 @@ test-browser: ## the pages in headless chromium, with the network cut (chromium 
 	$(TEST_BINARIES)
 	target/debug/defrost pack data/golden/bert-classifier --name tiny/bert-classifier --out target/browser-check.snap
 	$(PYTHON) scripts/test_browser --function target/debug/rerank-cpu-int8 --model target/browser-check.snap
+
+images: ## container images of both functions, without weights (BUILD_FLAGS, CONTAINER_ENGINE)
+	scripts/build_images
+
+image-run: ## start FUNCTION's image on IMAGE_PORT with the snapshot MODEL
+	scripts/run_image start --function $(FUNCTION) --model $(MODEL) --port $(IMAGE_PORT)
+
+image-stop: ## stop it
+	scripts/run_image stop --function $(FUNCTION) --port $(IMAGE_PORT)
+
+image-logs: ## what it wrote
+	scripts/run_image logs --function $(FUNCTION) --port $(IMAGE_PORT)
+
+test-images: $(MODEL) images ## the images run for real: IMAGE_MODEL=SNAPSHOT for the reranker, STARTS=N, KILLS=N
+	scripts/test_images --model $(IMAGE_MODEL) --embed-model $(MODEL) --starts $(STARTS) --kills $(KILLS)
+
+models/all-MiniLM-L6-v2-int8.snap:
+	$(MAKE) quick
+	scripts/fetch_default_model
+	target/quick/defrost pack models/all-MiniLM-L6-v2 --precision int8 --name sentence-transformers/all-MiniLM-L6-v2 --out $@
+
+check-budgets: $(MODEL) release ## binaries and starts of a release against data/budgets.toml
+	for function in rerank-cpu-int8 embed; do \
+		scripts/check_budgets --function target/release/$$function --model $(MODEL) --budget minilm --binary || exit 1; \
+	done
 
 bench-scifact: quick ## nDCG@10 on BEIR=DIR (default data/scifact-mini) in f32 and int8
 	scripts/bench_scifact $(BEIR) target/quick

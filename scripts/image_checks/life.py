@@ -79,7 +79,9 @@ def starts(container, count):
         boot = boot_of(container)
         inside = boot["first_score_seconds"] * 1e3
         phases = {f"  {name}": seconds * 1e3 for name, seconds in boot["phases"].items()}
-        rows.append({"start to first score": whole, "engine and network": whole - inside, "exec to first score": inside} | phases)
+        # The runtime sets up the container in the process that becomes the function: it counts as the phase exec.
+        main = inside - phases["  exec"]
+        rows.append({"start to first score": whole, "of which main to first score": main} | phases)
         kill(container)
     return rows
 

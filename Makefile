@@ -1,7 +1,7 @@
 # `make help` lists the targets. Two commands matter: `make demo` and `make test`.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help demo quick release test lint test-rust test-model test-ort test-lambda test-clients test-schema test-browser test-modal bench-scifact bench-boot bench-loader golden clean check-infra package-lambda
+.PHONY: help demo quick release test lint test-rust test-model test-ort test-lambda test-clients test-schema test-browser test-modal bench-scifact bench-boot bench-loader golden clean check-infra package-lambda images image-run image-stop image-logs test-images check-budgets
 
 PYTHON ?= python3
 BEIR ?= data/scifact-mini
@@ -11,6 +11,10 @@ FUNCTION ?= rerank-cpu-int8
 # The binaries as the tests of the workspace have them: naming packages would build their dependencies anew with fewer features.
 TEST_BINARIES = cargo test --workspace --locked --lib --bins --tests --no-run --quiet
 MIB ?= 1024
+IMAGE_PORT ?= 8000
+IMAGE_MODEL ?= $(MODEL)
+STARTS ?= 5
+KILLS ?= 5
 
 include modal/targets.mk
 
@@ -90,6 +94,31 @@ check-infra: ## templates, rights, images, scripts and requests in infra/, with 
 
 package-lambda: release ## the zip of FUNCTION=embed for AWS Lambda, in target/lambda; `make -C infra/azure help` has Azure
 	$(PYTHON) scripts/package_lambda target/release/$(FUNCTION)
+
+images: ## container images of both functions, without weights (BUILD_FLAGS, CONTAINER_ENGINE)
+	scripts/build_images
+
+image-run: ## start FUNCTION's image on IMAGE_PORT with the snapshot MODEL
+	scripts/run_image start --function $(FUNCTION) --model $(MODEL) --port $(IMAGE_PORT)
+
+image-stop: ## stop it
+	scripts/run_image stop --function $(FUNCTION) --port $(IMAGE_PORT)
+
+image-logs: ## what it wrote
+	scripts/run_image logs --function $(FUNCTION) --port $(IMAGE_PORT)
+
+test-images: $(MODEL) images ## the images run for real: IMAGE_MODEL=SNAPSHOT for the reranker, STARTS=N, KILLS=N
+	scripts/test_images --model $(IMAGE_MODEL) --embed-model $(MODEL) --starts $(STARTS) --kills $(KILLS)
+
+models/all-MiniLM-L6-v2-int8.snap:
+	$(MAKE) quick
+	scripts/fetch_default_model
+	target/quick/defrost pack models/all-MiniLM-L6-v2 --precision int8 --name sentence-transformers/all-MiniLM-L6-v2 --out $@
+
+check-budgets: $(MODEL) release ## binaries and starts of a release against data/budgets.toml
+	for function in rerank-cpu-int8 embed; do \
+		scripts/check_budgets --function target/release/$$function --model $(MODEL) --budget minilm --binary || exit 1; \
+	done
 
 bench-scifact: quick ## nDCG@10 on BEIR=DIR (default data/scifact-mini) in f32 and int8
 	scripts/bench_scifact $(BEIR) target/quick

@@ -288,7 +288,11 @@ impl Fleet {
                 (held, other.last_use.load(Ordering::Relaxed))
             });
             match oldest {
-                Some(oldest) => self.let_go(oldest),
+                // Before its mapping is gone, nothing is won.
+                Some(oldest) => {
+                    self.let_go(oldest);
+                    oldest.gone().await;
+                }
                 // One that cannot be read any more ends by itself.
                 None => match others().find(|other| *other.running.borrow()) {
                     Some(ending) => ending.gone().await,

@@ -185,13 +185,15 @@ pub(super) enum Cut {
 pub(super) struct Parts {
     needs_key: bool,
     strict_model: bool,
+    embeds: bool,
     bodies: Map<String, Value>,
 }
 
 impl Parts {
     pub(super) fn new(description: &Description) -> Self {
         let Description { needs_key, strict_model, .. } = *description;
-        Self { needs_key, strict_model, bodies: Map::new() }
+        let embeds = description.api.name == "embed";
+        Self { needs_key, strict_model, embeds, bodies: Map::new() }
     }
 
     /// Keeps a body for operations to refer to, with an example of each form.
@@ -280,7 +282,7 @@ impl Parts {
         let mut components = Map::new();
         components.insert("responses".to_owned(), responses.into());
         components.insert("requestBodies".to_owned(), self.bodies.into());
-        components.insert("headers".to_owned(), headers());
+        components.insert("headers".to_owned(), headers(self.embeds));
         if self.needs_key {
             components.insert(
                 "securitySchemes".to_owned(),
@@ -314,18 +316,22 @@ fn header(name: &str) -> Value {
     json!({"$ref": format!("#/components/headers/{name}")})
 }
 
-fn headers() -> Value {
+fn headers(embeds: bool) -> Value {
     let text = |about: &str, required: bool| json!({"description": about, "required": required, "schema": {"type": "string"}});
     let count = |about: &str, required: bool| json!({"description": about, "required": required, "schema": {"type": "integer", "minimum": 1}});
-    json!({
+    let mut headers = json!({
         "RequestId": text("The request's own `x-request-id`, or a new one.", true),
         "ProcessTime": text("Seconds from request to answer.", true),
         "ServerTiming": text("Time in the queue and in the model; with the first answer, the phases of boot.", true),
         "Truncated": count("How many texts were cut to fit; absent when none was.", false),
-        "Warnings": text("What of the request was not honoured, for shapes that have no place for it.", false),
         "RetryAfter": count("Seconds after which to try again.", true),
         "RetryAfterMaybe": count("Seconds after which to try again; absent when that will not help.", false),
         "Authenticate": text("`Bearer`.", true),
         "Allow": text("The methods that the path takes.", true),
-    })
+    });
+    if embeds {
+        let about = "What of the request was not honoured, for shapes that have no place for it.";
+        headers["Warnings"] = text(about, false);
+    }
+    headers
 }

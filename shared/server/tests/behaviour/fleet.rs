@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 
 use super::toy::{Answer, FUNCTION, Toy, get, park, parse, post, served};
 
-/// A toy takes 100 bytes.
+/// `@` is a folder with a file of 100 bytes for each model, which is what a toy takes.
 const THREE: [(&str, &str); 2] =
-    [("MODELS", "small=a,medium=b,large=c"), ("MODEL_ALIASES", "0.6b=small,8b=large")];
+    [("MODELS", "small=@/a,medium=@/b,large=@/c"), ("MODEL_ALIASES", "0.6b=small,8b=large")];
 
 type Journal = Arc<Mutex<Vec<String>>>;
 
@@ -64,17 +64,26 @@ fn fleet(
     vars: &[(&str, &str)],
     toys: impl Fn(&str) -> Result<Toy, BootError> + Send + Sync + 'static,
 ) -> (Arc<App>, Journal) {
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in ["a", "b", "c"] {
+        std::fs::write(folder.path().join(name), [0; 100]).expect("a file");
+    }
+    let root = folder.path().display().to_string();
+    let vars: Vec<_> =
+        vars.iter().map(|(name, value)| (*name, value.replace('@', &root))).collect();
+    let vars: Vec<_> = vars.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let journal = Journal::default();
     let notes = Arc::clone(&journal);
     let load = move |config: &Config, _: &PhaseRecorder| {
-        let place = config.model.clone();
+        let _lives_as_long = &folder;
+        let place = config.model.rsplit('/').next().expect("a name").to_owned();
         let toy = toys(&place)?.named(&format!("toy/{place}"));
         notes.lock().expect("no panic").push(format!("+{place}"));
         let journal = Arc::clone(&notes);
         Ok(Box::new(Noted { toy, place, journal }) as Box<dyn Backend>)
     };
     let phases = Arc::new(PhaseRecorder::start());
-    (start(FUNCTION, served(vars), phases, load).expect("a thread starts"), journal)
+    (start(FUNCTION, served(&vars), phases, load).expect("a thread starts"), journal)
 }
 
 async fn booted(vars: &[(&str, &str)]) -> (Router, Journal) {
@@ -127,8 +136,10 @@ async fn d8_d10_a_model_is_loaded_when_it_is_named() {
 #[tokio::test]
 async fn a_name_that_no_model_has_is_refused() {
     let (router, journal) = booted(&THREE).await;
-    for path in ["/v1/rerank", "/v1/score"] {
-        let body = json!({"query": "a", "documents": ["a"], "text_1": "a", "text_2": "a", "model": "huge"});
+    for (path, body) in [
+        ("/v1/rerank", json!({"query": "a", "documents": ["a"], "model": "huge"})),
+        ("/v1/score", json!({"text_1": "a", "text_2": "a", "model": "huge"})),
+    ] {
         let answer = post(&router, path, &body).await;
         assert_eq!(
             (answer.status.as_u16(), &answer.json()["error"]["code"]),
@@ -239,7 +250,7 @@ async fn a_default_that_fails_at_start_ends_the_process() {
 
 #[tokio::test]
 async fn c21_lazy_load_waits_for_the_first_request() {
-    let (app, journal) = fleet(&[("MODEL", "a"), ("LAZY_LOAD", "1")], |_| Ok(Toy::new()));
+    let (app, journal) = fleet(&[("MODEL", "@/a"), ("LAZY_LOAD", "1")], |_| Ok(Toy::new()));
     app.booted().await;
     let router = router(app);
     assert_eq!(get(&router, "/ready").await.status, 200);
@@ -253,7 +264,7 @@ async fn c21_lazy_load_waits_for_the_first_request() {
 
 #[tokio::test]
 async fn a_lazy_model_that_is_asked_about_is_loaded() {
-    let (app, journal) = fleet(&[("MODEL", "a"), ("LAZY_LOAD", "1")], |_| Ok(Toy::new()));
+    let (app, journal) = fleet(&[("MODEL", "@/a"), ("LAZY_LOAD", "1")], |_| Ok(Toy::new()));
     let router = router(app);
     assert_eq!(get(&router, "/info").await.json()["model_id"], "toy/a");
     assert_eq!(seen(&journal), ["+a"]);

@@ -95,6 +95,10 @@ impl Slot {
         }
     }
 
+    fn is_loading(&self) -> bool {
+        matches!(*self.status.borrow(), Status::Loading)
+    }
+
     /// Resolves when it is not loading.
     pub(crate) async fn settled(&self) {
         let mut status = self.status.subscribe();
@@ -293,8 +297,9 @@ impl Fleet {
                     self.let_go(oldest);
                     oldest.gone().await;
                 }
-                // One that cannot be read any more ends by itself.
+                // The default during boot becomes one to let go of; one that cannot be read any more ends by itself.
                 None => match others().find(|other| *other.running.borrow()) {
+                    Some(other) if other.is_loading() => other.settled().await,
                     Some(ending) => ending.gone().await,
                     None => return,
                 },

@@ -293,10 +293,8 @@ fn bound(form: &Form, field: &str, schema: &mut Value, rules: &EmbedRules) {
                 schema["maximum"] = most.into();
             }
         }
-        "prompt_name" => {
-            let names = rules.prompts.iter().map(String::as_str).map(Value::from);
-            schema["enum"] = names.chain([Value::Null]).collect();
-        }
+        "prompt_name" => schema["enum"] = prompt_names(rules),
+        "parameters" => schema["properties"]["prompt_name"]["enum"] = prompt_names(rules),
         // Without another kind the dense vector cannot be declined.
         "return_dense" => schema["enum"] = json!([true, "true", null]),
         "return_sparse" => available(schema, rules.outputs.sparse),
@@ -305,6 +303,12 @@ fn bound(form: &Form, field: &str, schema: &mut Value, rules: &EmbedRules) {
         "return_colbert_vecs" | "return_multivector" => available(schema, false),
         _ => {}
     }
+}
+
+/// The model's own, and null.
+pub(super) fn prompt_names(rules: &EmbedRules) -> Value {
+    let names = rules.prompts.iter().map(String::as_str).map(Value::from);
+    names.chain([Value::Null]).collect()
 }
 
 /// The number types that one name or a list may ask for; a list of several where `many`.

@@ -63,12 +63,16 @@ pub(super) fn bounded(schema: &mut Value, max_chars: usize) {
     strings(schema, &json!({"pattern": NOT_BLANK, "minLength": 1, "maxLength": max_chars}));
 }
 
-/// Texts and lists of tokens must not be empty.
+/// Texts, lists of tokens and lists of parts must not be empty.
 pub(super) fn not_empty(schema: &mut Value) {
     strings(schema, &json!({"minLength": 1}));
     each(schema, &mut |schema| {
-        let of_tokens = schema.pointer("/items/type").is_some_and(|kind| kind == "integer");
-        if of_tokens && let Some(schema) = schema.as_object_mut() {
+        // Lists of token ids, and of the parts of a message.
+        let kinds = ["integer", "object"];
+        let holds = schema.pointer("/items/type").and_then(Value::as_str);
+        if holds.is_some_and(|kind| kinds.contains(&kind))
+            && let Some(schema) = schema.as_object_mut()
+        {
             schema.insert("minItems".to_owned(), 1.into());
         }
     });

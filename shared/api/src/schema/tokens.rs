@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use super::shape::{counted, not_empty};
+use super::embed::{EmbedRules, prompt_names};
+use super::shape::{counted, not_empty, token_ids};
 use super::{Form, SchemaBook};
-use crate::embed::EmbedLimits;
 use crate::tokenize::{DetokenizeBody, TokenizeBody};
 
 /// On `/tokenize`.
@@ -57,29 +57,35 @@ pub const DETOKENIZE_FORMS: [Form; 2] = [
 
 impl SchemaBook {
     /// A reference to the schema of a form of `/tokenize`.
-    pub fn tokenize_form(&mut self, form: &Form, limits: &EmbedLimits) -> Value {
+    pub fn tokenize_form(&mut self, form: &Form, rules: &EmbedRules) -> Value {
         let body = self.body::<TokenizeBody>();
         self.insert(form.name, || {
             form.schema(&body, |field, schema| {
                 if field == "inputs" {
                     keep(schema, |branch| branch["items"]["type"] != "integer");
                     drop_tokens(schema);
-                    counted(schema, limits.max_inputs);
+                    counted(schema, rules.limits.max_inputs);
+                }
+                if field == "prompt_name" {
+                    schema["enum"] = prompt_names(rules);
                 }
             })
         })
     }
 
     /// A reference to the schema of a form of `/detokenize`.
-    pub fn detokenize_form(&mut self, form: &Form, limits: &EmbedLimits) -> Value {
+    pub fn detokenize_form(&mut self, form: &Form, rules: &EmbedRules) -> Value {
         let body = self.body::<DetokenizeBody>();
         self.insert(form.name, || {
             form.schema(&body, |field, schema| {
+                if let Some(vocab) = rules.vocab {
+                    token_ids(schema, vocab);
+                }
                 if field == "ids" {
                     keep(schema, |branch| branch["type"] == "array");
                     keep_tokens(schema);
                     if let Some(lists) = schema.pointer_mut("/anyOf/0") {
-                        counted(lists, limits.max_inputs);
+                        counted(lists, rules.limits.max_inputs);
                     }
                     if let Some(list) = schema.pointer_mut("/anyOf/1") {
                         not_empty(list);

@@ -42,11 +42,9 @@ pub(super) fn describe(
     }
     let mut token_body =
         |name: &str, forms: &[Form], schemas: Vec<Value>| parts.body(name, forms, schemas);
-    let schemas =
-        TOKENIZE_FORMS.iter().map(|form| book.tokenize_form(form, &rules.limits)).collect();
+    let schemas = TOKENIZE_FORMS.iter().map(|form| book.tokenize_form(form, rules)).collect();
     let tokenize = token_body("Tokenize", &TOKENIZE_FORMS, schemas);
-    let schemas =
-        DETOKENIZE_FORMS.iter().map(|form| book.detokenize_form(form, &rules.limits)).collect();
+    let schemas = DETOKENIZE_FORMS.iter().map(|form| book.detokenize_form(form, rules)).collect();
     let detokenize = token_body("Detokenize", &DETOKENIZE_FORMS, schemas);
     let token = book.answer::<Token<'_>>();
     let shapes = vec![

@@ -221,6 +221,25 @@ async fn nothing_is_unloaded_under_a_running_request() {
 }
 
 #[tokio::test]
+async fn a_request_during_boot_waits_for_the_default_and_then_for_its_own() {
+    let (let_go, go_on) = channel::<()>();
+    let go_on = Mutex::new(go_on);
+    let vars = [THREE[0], ("MODELS_MEMORY", "100")];
+    let (app, journal) = fleet(&vars, move |place| {
+        if place == "a" {
+            go_on.lock().expect("no panic").recv().expect("the test speaks");
+        }
+        Ok(Toy::new())
+    });
+    let router = router(app);
+    let mut early = pin!(ask(&router, Some("medium")));
+    park(early.as_mut()).await;
+    let_go.send(()).expect("it waits");
+    assert_eq!(early.await.status, 200);
+    assert_eq!(seen(&journal), ["+a", "-a", "+b"]);
+}
+
+#[tokio::test]
 async fn one_that_fails_leaves_the_others_and_is_tried_again() {
     let attempts = Mutex::new(0);
     let (app, journal) = fleet(&THREE, move |place| {

@@ -282,7 +282,7 @@ impl Fleet {
             let others = || self.slots.iter().filter(|other| !Arc::ptr_eq(other, slot));
             let taken: u64 = others()
                 .filter(|other| *other.running.borrow())
-                .map(|other| other.bytes.load(Ordering::Relaxed))
+                .map(|other| other.expected_bytes())
                 .sum();
             if taken.saturating_add(bytes) <= self.most_bytes {
                 return;

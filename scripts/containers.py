@@ -50,7 +50,11 @@ REQUESTS = {
 
 
 class CannotCheck(Exception):
-    """Why nothing can be said about the images."""
+    """What this machine lacks: nothing can be said about the images."""
+
+
+class Failed(AssertionError):
+    """A container, or the engine's command about it, that did not do what it must."""
 
 
 class Engine:
@@ -86,13 +90,13 @@ class Engine:
                 command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds, check=False
             )
         except subprocess.TimeoutExpired as error:
-            raise CannotCheck(f"{shlex.join(command)}: no end within {seconds} s") from error
+            raise Failed(f"{shlex.join(command)}: no end within {seconds} s") from error
 
     def call(self, *arguments):
         """The output of a command that must succeed."""
         done = self.tried(*self.globals, *arguments)
         if done.returncode:
-            raise CannotCheck(f"{self.program} {shlex.join(map(str, arguments))}: {done.stderr.strip()[-SHOWN_CHARS:]}")
+            raise Failed(f"{self.program} {shlex.join(map(str, arguments))}: {done.stderr.strip()[-SHOWN_CHARS:]}")
         return done.stdout.strip()
 
     def inspected(self, kind, name):
@@ -185,7 +189,7 @@ class Container:
         deadline = time.monotonic() + seconds
         while (answer := self.ask(method, path, body)) is None:
             if time.monotonic() > deadline or not self.state()["Running"]:
-                raise CannotCheck(f"{self.name} gave no answer to {method} {path}; it is {self.state()}, its log ends:\n{self.logs()}")
+                raise Failed(f"{self.name} gave no answer to {method} {path}; it is {self.state()}, its log ends:\n{self.logs()}")
             time.sleep(POLL_SECONDS)
         return answer
 
@@ -193,7 +197,7 @@ class Container:
         """The numbers of the function's answer, which must be good."""
         status, body = self.first_answer()
         if status != 200:
-            raise CannotCheck(f"{self.name} answered {status}: {body[:SHOWN_CHARS]!r}")
+            raise Failed(f"{self.name} answered {status}: {body[:SHOWN_CHARS]!r}")
         answer = json.loads(body)
         if self.function == "embed":
             return answer["data"][0]["embedding"]

@@ -7,7 +7,7 @@ import statistics
 import time
 from pathlib import Path
 
-from containers import POLL_SECONDS, CannotCheck, Container
+from containers import POLL_SECONDS, Container, Failed
 from image_checks.contents import expect
 
 # docker and podman send SIGKILL after 10 s; the function needs none of them when nothing runs.
@@ -90,7 +90,7 @@ def boot_of(container):
     """What the function says of its boot, by its own clock."""
     status, body = container.first_answer("GET", "/health")
     if status != 200:
-        raise CannotCheck(f"/health answered {status}: {body!r}")
+        raise Failed(f"/health answered {status}: {body!r}")
     return json.loads(body)["boot"]
 
 

@@ -62,12 +62,18 @@ class Engine:
 
     def __init__(self):
         wanted = os.environ.get("CONTAINER_ENGINE")
-        found = [name for name in ([wanted] if wanted else ["docker", "podman"]) if shutil.which(name) and answers(name)]
+        found = [
+            name for name in ([wanted] if wanted else ["docker", "podman"]) if shutil.which(name) and answers(name)
+        ]
         if not found:
-            raise CannotCheck(f"expected {wanted or 'docker or podman'}, found none that answers `info`; install one, or start it")
+            raise CannotCheck(
+                f"expected {wanted or 'docker or podman'}, found none that answers `info`; install one, or start it"
+            )
         self.program = found[0]
         # Under the name docker podman is still podman, by what it says.
-        self.is_podman = "podman" in subprocess.run([self.program, "--version"], capture_output=True, text=True, check=False).stdout
+        self.is_podman = (
+            "podman" in subprocess.run([self.program, "--version"], capture_output=True, text=True, check=False).stdout
+        )
         self.globals, self.run_flags = [], []
 
     def fit(self, image):
@@ -87,7 +93,13 @@ class Engine:
         command = [self.program, *map(str, arguments)]
         try:
             return subprocess.run(
-                command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds, check=False
+                command,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=seconds,
+                check=False,
             )
         except subprocess.TimeoutExpired as error:
             raise Failed(f"{shlex.join(command)}: no end within {seconds} s") from error
@@ -160,7 +172,11 @@ class Container:
         return self
 
     def __exit__(self, *_):
-        self.engine.tried("rm", "-f", "-t", "0", self.name) if self.engine.is_podman else self.engine.tried("rm", "-f", self.name)
+        (
+            self.engine.tried("rm", "-f", "-t", "0", self.name)
+            if self.engine.is_podman
+            else self.engine.tried("rm", "-f", self.name)
+        )
 
     def start(self):
         """Starts it, for the first time or again."""
@@ -196,7 +212,9 @@ class Container:
         deadline = time.monotonic() + seconds
         while (answer := self.ask(method, path, body)) is None:
             if time.monotonic() > deadline or not self.state()["Running"]:
-                raise Failed(f"{self.name} gave no answer to {method} {path}; it is {self.state()}, its log ends:\n{self.logs()}")
+                raise Failed(
+                    f"{self.name} gave no answer to {method} {path}; it is {self.state()}, its log ends:\n{self.logs()}"
+                )
             time.sleep(POLL_SECONDS)
         return answer
 

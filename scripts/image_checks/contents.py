@@ -47,8 +47,11 @@ def check_contents(engine, function, image, archive, with_model=False):
     found = {name for name, (_, data) in archive.files.items() if data is not None}
     expect("regular files", found, wanted)
     expect("mode of /tmp", archive.files["tmp"][0].mode & 0o7777, 0o1777)
-    expect("files that others than root may write",
-           [name for name, (member, _) in archive.files.items() if member.mode & 0o002 and name != "tmp"], [])
+    expect(
+        "files that others than root may write",
+        [name for name, (member, _) in archive.files.items() if member.mode & 0o002 and name != "tmp"],
+        [],
+    )
     inspected = engine.inspected("image", image)
     config = inspected["Config"]
     expect("user", config["User"], "65532:65532")
@@ -57,15 +60,21 @@ def check_contents(engine, function, image, archive, with_model=False):
     expect("stop signal", config["StopSignal"], "SIGTERM")
     variables = dict(one.split("=", 1) for one in config["Env"])
     variables.pop("PATH", None)
-    expect("variables", variables,
-           {"MODEL": "/models/model.snap", "HOST": "0.0.0.0", "PORT": str(PORT), "CACHE_DIR": "/tmp/defrost"})
+    expect(
+        "variables",
+        variables,
+        {"MODEL": "/models/model.snap", "HOST": "0.0.0.0", "PORT": str(PORT), "CACHE_DIR": "/tmp/defrost"},
+    )
     # docker's place, then podman's.
     health = config.get("Healthcheck") or inspected.get("Healthcheck") or {"Test": None}
     expect("health check", health["Test"], ["CMD", f"/{function}", "healthcheck"])
     labels = config["Labels"]
     expect("SnapStart label", labels.get(SNAPSTART), "Allow")
-    missing = [name for name in ("title", "description", "licenses", "version", "revision")
-               if not labels.get(f"org.opencontainers.image.{name}")]
+    missing = [
+        name
+        for name in ("title", "description", "licenses", "version", "revision")
+        if not labels.get(f"org.opencontainers.image.{name}")
+    ]
     expect("missing OCI labels", missing, [])
 
 

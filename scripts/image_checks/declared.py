@@ -59,7 +59,9 @@ def composed(engine, environment, project):
         # podman-compose cannot hand flags to `podman start`; podman reads them from a file.
         limits = [value for flag, value in zip(engine.run_flags, engine.run_flags[1:]) if flag == "--ulimit"]
         runtime = engine.globals[1] if engine.globals else None
-        text = f"[containers]\ndefault_ulimits={json.dumps(limits)}\n" + (f'[engine]\nruntime="{runtime}"\n' if runtime else "")
+        text = f"[containers]\ndefault_ulimits={json.dumps(limits)}\n" + (
+            f'[engine]\nruntime="{runtime}"\n' if runtime else ""
+        )
         configuration = Path(environment["SCRATCH"]) / "containers.conf"
         configuration.write_text(text)
         environment = environment | {"CONTAINERS_CONF": str(configuration)}
@@ -69,8 +71,15 @@ def composed(engine, environment, project):
     environment = os.environ | environment
 
     def call(*arguments):
-        done = subprocess.run([*command, *arguments], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                              timeout=COMMAND_SECONDS * 5, check=False)
+        done = subprocess.run(
+            [*command, *arguments],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS * 5,
+            check=False,
+        )
         if done.returncode:
             raise Failed(f"compose {' '.join(arguments)}: {done.stderr.strip()[-2000:]}")
 
@@ -92,16 +101,21 @@ def check_compose(engine, models):
             link_or_copy(Path(model), folder / f"{function}.snap")
         environment = {"SCRATCH": scratch, "MODELS": str(folder), "API_KEYS": ""}
         for function, service in SERVICES.items():
-            environment |= {f"{service.upper()}_MODEL": f"{function}.snap", f"{service.upper()}_PORT": str(ports[function])}
+            environment |= {
+                f"{service.upper()}_MODEL": f"{function}.snap",
+                f"{service.upper()}_PORT": str(ports[function]),
+            }
         project = f"defrost-check-{ports[FUNCTIONS[0]]}"
         with composed(engine, environment, project):
             for function, service in SERVICES.items():
                 one = Container.existing(engine, function, container_of(engine, project, service), ports[function])
                 one.score()
                 host = engine.inspected("container", one.name)["HostConfig"]
-                expect(f"{service}: limit, root, policy",
-                       (host["Memory"], host["ReadonlyRootfs"], host["RestartPolicy"]["Name"]),
-                       (LIMIT_BYTES, True, "unless-stopped"))
+                expect(
+                    f"{service}: limit, root, policy",
+                    (host["Memory"], host["ReadonlyRootfs"], host["RestartPolicy"]["Name"]),
+                    (LIMIT_BYTES, True, "unless-stopped"),
+                )
     return f"{len(REQUESTS)} services up, answering, down"
 
 

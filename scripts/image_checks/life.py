@@ -64,7 +64,9 @@ def check_no_model(engine, function, image):
         container.start()
         code = int(engine.call("wait", container.name))
         if code == 0 or "/models/model.snap" not in container.logs():
-            raise AssertionError(f"expected an error that names /models/model.snap, found code {code}: {container.logs()}")
+            raise AssertionError(
+                f"expected an error that names /models/model.snap, found code {code}: {container.logs()}"
+            )
         return f"exit code {code}: {container.logs().strip().splitlines()[-1][:120]}"
 
 

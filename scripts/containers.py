@@ -43,14 +43,19 @@ PODMAN_FITS = [
     (["--runtime", "runc"], ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000"]),
 ]
 
+# One short query, one short document: what a first score is measured with everywhere in this repository.
 REQUESTS = {
-    "rerank-cpu-int8": ("/v1/rerank", {"query": "who wrote it?", "documents": ["Harper Lee wrote it.", "It rained."]}),
+    "rerank-cpu-int8": ("/v1/rerank", {"query": "who wrote it?", "documents": ["Harper Lee wrote it in 1960."]}),
     "embed": ("/v1/embeddings", {"input": ["who wrote it?"]}),
 }
 
 
 class CannotCheck(Exception):
-    """Why nothing can be said about the images."""
+    """What this machine lacks: nothing can be said about the images."""
+
+
+class Failed(AssertionError):
+    """A container, or the engine's command about it, that did not do what it must."""
 
 
 class Engine:
@@ -58,12 +63,18 @@ class Engine:
 
     def __init__(self):
         wanted = os.environ.get("CONTAINER_ENGINE")
-        found = [name for name in ([wanted] if wanted else ["docker", "podman"]) if shutil.which(name) and answers(name)]
+        found = [
+            name for name in ([wanted] if wanted else ["docker", "podman"]) if shutil.which(name) and answers(name)
+        ]
         if not found:
-            raise CannotCheck(f"expected {wanted or 'docker or podman'}, found none that answers `info`; install one, or start it")
+            raise CannotCheck(
+                f"expected {wanted or 'docker or podman'}, found none that answers `info`; install one, or start it"
+            )
         self.program = found[0]
         # Under the name docker podman is still podman, by what it says.
-        self.is_podman = "podman" in subprocess.run([self.program, "--version"], capture_output=True, text=True, check=False).stdout
+        self.is_podman = (
+            "podman" in subprocess.run([self.program, "--version"], capture_output=True, text=True, check=False).stdout
+        )
         self.globals, self.run_flags = [], []
 
     def fit(self, image):
@@ -83,16 +94,22 @@ class Engine:
         command = [self.program, *map(str, arguments)]
         try:
             return subprocess.run(
-                command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds, check=False
+                command,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=seconds,
+                check=False,
             )
         except subprocess.TimeoutExpired as error:
-            raise CannotCheck(f"{shlex.join(command)}: no end within {seconds} s") from error
+            raise Failed(f"{shlex.join(command)}: no end within {seconds} s") from error
 
     def call(self, *arguments):
         """The output of a command that must succeed."""
         done = self.tried(*self.globals, *arguments)
         if done.returncode:
-            raise CannotCheck(f"{self.program} {shlex.join(map(str, arguments))}: {done.stderr.strip()[-SHOWN_CHARS:]}")
+            raise Failed(f"{self.program} {shlex.join(map(str, arguments))}: {done.stderr.strip()[-SHOWN_CHARS:]}")
         return done.stdout.strip()
 
     def inspected(self, kind, name):
@@ -145,11 +162,22 @@ class Container:
             command += ["-e", f"{name}={value}"]
         engine.call(*command, image)
 
+    @classmethod
+    def existing(cls, engine, function, name, port):
+        """A container that somebody else made, and removes."""
+        one = cls.__new__(cls)
+        one.engine, one.function, one.name, one.port = engine, function, name, port
+        return one
+
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        self.engine.tried("rm", "-f", "-t", "0", self.name) if self.engine.is_podman else self.engine.tried("rm", "-f", self.name)
+        (
+            self.engine.tried("rm", "-f", "-t", "0", self.name)
+            if self.engine.is_podman
+            else self.engine.tried("rm", "-f", self.name)
+        )
 
     def start(self):
         """Starts it, for the first time or again."""
@@ -185,7 +213,9 @@ class Container:
         deadline = time.monotonic() + seconds
         while (answer := self.ask(method, path, body)) is None:
             if time.monotonic() > deadline or not self.state()["Running"]:
-                raise CannotCheck(f"{self.name} gave no answer to {method} {path}; it is {self.state()}, its log ends:\n{self.logs()}")
+                raise Failed(
+                    f"{self.name} gave no answer to {method} {path}; it is {self.state()}, its log ends:\n{self.logs()}"
+                )
             time.sleep(POLL_SECONDS)
         return answer
 
@@ -193,7 +223,7 @@ class Container:
         """The numbers of the function's answer, which must be good."""
         status, body = self.first_answer()
         if status != 200:
-            raise CannotCheck(f"{self.name} answered {status}: {body[:SHOWN_CHARS]!r}")
+            raise Failed(f"{self.name} answered {status}: {body[:SHOWN_CHARS]!r}")
         answer = json.loads(body)
         if self.function == "embed":
             return answer["data"][0]["embedding"]

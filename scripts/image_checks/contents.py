@@ -6,7 +6,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from containers import PORT, CannotCheck
+from containers import PORT, Failed
 
 CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
 SNAPSTART = "com.amazonaws.lambda.feature.snapstart"
@@ -47,22 +47,34 @@ def check_contents(engine, function, image, archive, with_model=False):
     found = {name for name, (_, data) in archive.files.items() if data is not None}
     expect("regular files", found, wanted)
     expect("mode of /tmp", archive.files["tmp"][0].mode & 0o7777, 0o1777)
-    expect("files that others than root may write",
-           [name for name, (member, _) in archive.files.items() if member.mode & 0o002 and name != "tmp"], [])
-    config = engine.inspected("image", image)["Config"]
+    expect(
+        "files that others than root may write",
+        [name for name, (member, _) in archive.files.items() if member.mode & 0o002 and name != "tmp"],
+        [],
+    )
+    inspected = engine.inspected("image", image)
+    config = inspected["Config"]
     expect("user", config["User"], "65532:65532")
     expect("entrypoint", config["Entrypoint"], [f"/{function}"])
     expect("ports", list(config["ExposedPorts"]), [f"{PORT}/tcp"])
     expect("stop signal", config["StopSignal"], "SIGTERM")
     variables = dict(one.split("=", 1) for one in config["Env"])
     variables.pop("PATH", None)
-    expect("variables", variables,
-           {"MODEL": "/models/model.snap", "HOST": "0.0.0.0", "PORT": str(PORT), "CACHE_DIR": "/tmp/defrost"})
-    expect("health check", config["Healthcheck"]["Test"], ["CMD", f"/{function}", "healthcheck"])
+    expect(
+        "variables",
+        variables,
+        {"MODEL": "/models/model.snap", "HOST": "0.0.0.0", "PORT": str(PORT), "CACHE_DIR": "/tmp/defrost"},
+    )
+    # docker's place, then podman's.
+    health = config.get("Healthcheck") or inspected.get("Healthcheck") or {"Test": None}
+    expect("health check", health["Test"], ["CMD", f"/{function}", "healthcheck"])
     labels = config["Labels"]
     expect("SnapStart label", labels.get(SNAPSTART), "Allow")
-    missing = [name for name in ("title", "description", "licenses", "version", "revision")
-               if not labels.get(f"org.opencontainers.image.{name}")]
+    missing = [
+        name
+        for name in ("title", "description", "licenses", "version", "revision")
+        if not labels.get(f"org.opencontainers.image.{name}")
+    ]
     expect("missing OCI labels", missing, [])
 
 
@@ -83,7 +95,7 @@ def expect(what, found, wanted):
 def extract(archive, function, folder):
     """Puts the function's binary into a folder."""
     if function not in archive.files:
-        raise CannotCheck(f"expected /{function} in the image, found {sorted(archive.files)}")
+        raise Failed(f"expected /{function} in the image, found {sorted(archive.files)}")
     path = Path(folder) / function
     path.write_bytes(archive.files[function][1])
     path.chmod(0o755)

@@ -7,7 +7,7 @@ import statistics
 import time
 from pathlib import Path
 
-from containers import POLL_SECONDS, CannotCheck, Container
+from containers import POLL_SECONDS, Container, Failed
 from image_checks.contents import expect
 
 # docker and podman send SIGKILL after 10 s; the function needs none of them when nothing runs.
@@ -64,7 +64,9 @@ def check_no_model(engine, function, image):
         container.start()
         code = int(engine.call("wait", container.name))
         if code == 0 or "/models/model.snap" not in container.logs():
-            raise AssertionError(f"expected an error that names /models/model.snap, found code {code}: {container.logs()}")
+            raise AssertionError(
+                f"expected an error that names /models/model.snap, found code {code}: {container.logs()}"
+            )
         return f"exit code {code}: {container.logs().strip().splitlines()[-1][:120]}"
 
 
@@ -90,7 +92,7 @@ def boot_of(container):
     """What the function says of its boot, by its own clock."""
     status, body = container.first_answer("GET", "/health")
     if status != 200:
-        raise CannotCheck(f"/health answered {status}: {body!r}")
+        raise Failed(f"/health answered {status}: {body!r}")
     return json.loads(body)["boot"]
 
 

@@ -72,12 +72,16 @@ def check_out_of_memory(engine, function, image, model):
         body = json.dumps({key: texts, "query": "weather"} if key == "documents" else {key: texts, "truncate": True})
         answer = container.ask("POST", path, body)
         if answer is not None:
-            raise AssertionError(f"expected no answer within {WAY_TOO_LITTLE} of memory, found {answer[0]}: {answer[1][:200]!r}")
+            raise AssertionError(
+                f"expected no answer within {WAY_TOO_LITTLE} of memory, found {answer[0]}: {answer[1][:200]!r}"
+            )
         code = int(engine.call("wait", container.name))
         state = container.state()
         expect("exit code", code, KILLED)
         if kernel_kills() == before:
-            raise AssertionError(f"expected the kernel to have killed it for memory, found it ended otherwise: {container.logs()}")
+            raise AssertionError(
+                f"expected the kernel to have killed it for memory, found it ended otherwise: {container.logs()}"
+            )
         # podman under the first version of cgroups does not notice.
         told = ", OOMKilled" if state["OOMKilled"] else ", which the engine does not call OOMKilled"
         container.start()

@@ -37,7 +37,7 @@ def question_end(message):
 
 def dns_reply(message):
     """HOST for the address of NAME; no address of another kind; of other names: unknown."""
-    question = message[DNS_HEADER:question_end(message)]
+    question = message[DNS_HEADER : question_end(message)]
     known = question[:-4] == b"".join(bytes([len(part)]) + part.encode() for part in NAME.split(".")) + b"\0"
     has_address = known and question[-4:-2] == b"\0\1"
     flags = b"\x81\x80" if known else b"\x81\x83"
@@ -52,7 +52,9 @@ def dns_server():
         try:
             server.bind((HOST, DNS_PORT))
         except OSError as error:
-            raise CannotCheck(f"a DNS server on {HOST}:{DNS_PORT}: {error}; run as root where nothing else listens there") from error
+            raise CannotCheck(
+                f"a DNS server on {HOST}:{DNS_PORT}: {error}; run as root where nothing else listens there"
+            ) from error
         asked = []
 
         def serve():
@@ -104,12 +106,50 @@ def certificate(folder):
     authority, key = folder / "ca.pem", folder / "server.key"
     common = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
     commands = [
-        [*common, "-keyout", folder / "ca.key", "-out", authority, "-subj", "/CN=check authority",
-         "-addext", "keyUsage=critical,keyCertSign"],
-        ["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key,
-         "-out", folder / "server.csr", "-subj", f"/CN={NAME}"],
-        ["openssl", "x509", "-req", "-in", folder / "server.csr", "-CA", authority, "-CAkey", folder / "ca.key",
-         "-CAcreateserial", "-days", "2", "-extfile", folder / "names", "-out", folder / "server.pem"],
+        [
+            *common,
+            "-keyout",
+            folder / "ca.key",
+            "-out",
+            authority,
+            "-subj",
+            "/CN=check authority",
+            "-addext",
+            "keyUsage=critical,keyCertSign",
+        ],
+        [
+            "openssl",
+            "req",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-keyout",
+            key,
+            "-out",
+            folder / "server.csr",
+            "-subj",
+            f"/CN={NAME}",
+        ],
+        [
+            "openssl",
+            "x509",
+            "-req",
+            "-in",
+            folder / "server.csr",
+            "-CA",
+            authority,
+            "-CAkey",
+            folder / "ca.key",
+            "-CAcreateserial",
+            "-days",
+            "2",
+            "-extfile",
+            folder / "names",
+            "-out",
+            folder / "server.pem",
+        ],
     ]
     (folder / "names").write_text(f"subjectAltName=DNS:{NAME}\nbasicConstraints=CA:FALSE\n")
     for command in commands:
@@ -152,6 +192,7 @@ def check_store(engine, function, image, model, folder):
             "AWS_REGION": "us-east-1",
             "AWS_SKIP_SIGNATURE": "true",
             "AWS_EC2_METADATA_DISABLED": "true",
+            # Long enough to meet the certificate, which is refused at once and tried again.
             "RESTORE_TIMEOUT": "5",
         }
         flags = [f"--dns={HOST}", "--tmpfs=/cache:rw,size=2g,mode=1777"]
@@ -160,9 +201,12 @@ def check_store(engine, function, image, model, folder):
             stranger.start()
             code = int(engine.call("wait", stranger.name))
             if code == 0 or served or not asked:
-                raise AssertionError(f"expected a name looked up and a certificate refused, found exit code {code}, "
-                                     f"{len(asked)} look-ups, {len(served)} requests: {stranger.logs()}")
-        settings["RESTORE_TIMEOUT"] = "120"
+                raise AssertionError(
+                    f"expected a name looked up and a certificate refused, found exit code {code}, "
+                    f"{len(asked)} look-ups, {len(served)} requests: {stranger.logs()}"
+                )
+        # Beyond what half a gigabyte takes on a busy machine.
+        settings |= {"RESTORE_TIMEOUT": "600", "BOOT_TIMEOUT": "600"}
         trust = ["-v", f"{authority}:{CERTIFICATES}:ro"]
         with Container(engine, function, image, None, flags + trust, settings, host_network=True) as friend:
             friend.start()

@@ -13,7 +13,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde_json::{Map, Value};
 
-pub use inputs::{Content, EmbedInput, Inputs};
+pub use inputs::{Content, EmbedInput, Inputs, TokenId};
 
 /// A boolean, also as the strings `"true"` and `"false"` (`RAGFlow` sends those).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -61,7 +61,7 @@ pub use embed::{
 };
 pub use error::{ErrorBody, ErrorStyle, Invalid};
 pub use lenient::{
-    Content, Count, Document, Documents, EmbedInput, Flag, FlagOrName, Inputs, Names, Text,
+    Content, Count, Document, Documents, EmbedInput, Flag, FlagOrName, Inputs, Names, Text, TokenId,
 };
 pub use rank::rank;
 pub use request::{Limits, Normalization, RerankRequest, Route, Shape, Truncation, Work};

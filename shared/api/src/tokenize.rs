@@ -15,7 +15,7 @@ use crate::checks;
 use crate::embed::EmbedLimits;
 use crate::error::{ErrorStyle, Invalid};
 use crate::json;
-use crate::lenient::{Content, EmbedInput, Flag, Inputs, Text};
+use crate::lenient::{Content, EmbedInput, Flag, Inputs, Text, TokenId};
 
 /// Whose request it is, and so in what shape the answer goes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -176,7 +176,7 @@ pub struct DetokenizeBody {
     /// Name of the model, any name unless the server is strict.
     pub model: Option<String>,
     /// vLLM's and llama.cpp's ids.
-    pub tokens: Option<Vec<u32>>,
+    pub tokens: Option<Vec<TokenId>>,
     /// TEI's ids, one list or several.
     pub ids: Option<Inputs>,
     /// Leave out the tokens that the model puts around a text.
@@ -212,7 +212,7 @@ impl DetokenizeBody {
         let ids = match (self.ids, self.tokens) {
             (Some(_), Some(_)) => return Err(checks::contradiction("ids", "tokens")),
             (Some(ids), None) => lists(ids, limits)?,
-            (None, Some(tokens)) => vec![tokens],
+            (None, Some(tokens)) => vec![tokens.into_iter().map(|TokenId(id)| id).collect()],
             (None, None) => {
                 return Err(Invalid::new("tokens", "tokens is missing; send a list of token ids"));
             }

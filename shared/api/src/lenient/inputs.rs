@@ -128,6 +128,13 @@ impl<'de> Visitor<'de> for Expect {
         }
     }
 
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Element, E> {
+        match whole(value) {
+            Some(token) if self != Self::Input => Ok(Element::Token(token)),
+            _ => Err(E::invalid_type(Unexpected::Float(value), &self)),
+        }
+    }
+
     fn visit_str<E: Error>(self, value: &str) -> Result<Element, E> {
         if self == Self::Token {
             return Err(E::invalid_type(Unexpected::Str(value), &self));
@@ -147,11 +154,47 @@ impl<'de> Visitor<'de> for Expect {
             return Err(A::Error::invalid_type(Unexpected::Seq, &self));
         }
         let mut tokens = Vec::new();
-        while let Some(token) = seq.next_element()? {
+        while let Some(TokenId(token)) = seq.next_element()? {
             tokens.push(token);
         }
         Ok(Element::Input(EmbedInput::Tokens(tokens)))
     }
+}
+
+/// A token id. Whole numbers are whole however they are written: `7.0` is 7.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenId(pub u32);
+
+impl<'de> Deserialize<'de> for TokenId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TokenIdVisitor)
+    }
+}
+
+struct TokenIdVisitor;
+
+impl Visitor<'_> for TokenIdVisitor {
+    type Value = TokenId;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a token id")
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<TokenId, E> {
+        let token = u32::try_from(value);
+        token.map(TokenId).map_err(|_| E::invalid_value(Unexpected::Unsigned(value), &self))
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<TokenId, E> {
+        let token = whole(value).map(TokenId);
+        token.ok_or_else(|| E::invalid_type(Unexpected::Float(value), &self))
+    }
+}
+
+fn whole(value: f64) -> Option<u32> {
+    let fits = value.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&value);
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked")]
+    fits.then_some(value as u32)
 }
 
 /// An input as an object: Jina's `text` or Cohere's `content`.

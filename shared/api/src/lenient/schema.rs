@@ -6,11 +6,12 @@
 
 use crate::schema::inlined;
 
-use super::{Content, Count, Document, Documents, Flag, FlagOrName, Inputs, Names, Text};
+use super::{Content, Count, Document, Documents, Flag, FlagOrName, Inputs, Names, Text, TokenId};
 
 inlined! {
     Flag => {"enum": [true, false, "true", "false"]}
     FlagOrName => {"type": ["boolean", "string"]}
+    TokenId => {"type": "integer", "minimum": 0, "maximum": u32::MAX}
     Count => {"type": "integer", "minimum": 0}
     Text => {"anyOf": [
         {"type": "string"},

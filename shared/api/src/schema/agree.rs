@@ -58,6 +58,26 @@ pub(super) fn lengths() -> Value {
     })
 }
 
+/// `input_type` and `task` say the same of what the inputs are.
+pub(super) fn roles() -> Value {
+    let both = |title: &str, input_type: Value, task: Value| json!({"title": title, "properties": {"input_type": {"enum": input_type}, "task": {"enum": task}}});
+    json!({
+        "title": "Names of one role agree",
+        "type": "object",
+        "anyOf": [
+            {"properties": {"task": {"type": "null"}}},
+            {"properties": {"input_type": {"type": "null"}}},
+            both("queries", json!(["query", "search_query"]), json!(["retrieval.query"])),
+            both("documents", json!(["document", "passage", "search_document"]), json!(["retrieval.passage"])),
+            both(
+                "neither",
+                json!(["classification", "clustering"]),
+                json!(["text-matching", "classification", "separation", "clustering"]),
+            ),
+        ],
+    })
+}
+
 /// `top_n` and `top_k` are one number. Schemas cannot compare fields, so of equal numbers only the
 /// one that means all is listed.
 pub(super) fn top() -> Value {

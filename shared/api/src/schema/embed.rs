@@ -211,10 +211,11 @@ impl SchemaBook {
             _ => self.body::<EmbedBody>(),
         };
         let lengths = self.insert("LengthsAgree", agree::lengths);
+        let roles = self.insert("RolesAgree", agree::roles);
         self.insert(form.name, || {
             let mut schema = form.schema(&body, |field, schema| bound(form, field, schema, rules));
             if form.name != SIMILARITY.name {
-                schema["allOf"] = json!([lengths]);
+                schema["allOf"] = json!([lengths, roles]);
             }
             schema
         })

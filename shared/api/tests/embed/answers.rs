@@ -38,6 +38,8 @@ fn c5_openai_inputs_of_every_form() {
         (json!("a"), vec![text("a")], true),
         (json!(["a"]), vec![text("a")], false),
         (json!([1, 2]), vec![tokens(&[1, 2])], true),
+        (json!([1.0, 2]), vec![tokens(&[1, 2])], true),
+        (json!([[1.0, 2]]), vec![tokens(&[1, 2])], false),
         (json!([[1, 2], [3]]), vec![tokens(&[1, 2]), tokens(&[3])], false),
         (json!(["a", [3]]), vec![text("a"), tokens(&[3])], false),
         (json!([{"text": "a"}]), vec![text("a")], false),

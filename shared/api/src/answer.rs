@@ -83,9 +83,10 @@ impl<'a> Draft<'_, 'a> {
             index,
             relevance_score: self.scored[index].score,
             score: self.facts.legacy.then(|| self.scored[index].score),
-            document: match self.facts.legacy {
-                true => self.texts.get(index).copied().map(Document::Text),
-                false => self.text(index).map(|text| Document::Object(DocumentText { text })),
+            document: if self.facts.legacy {
+                self.texts.get(index).copied().map(Document::Text)
+            } else {
+                self.text(index).map(|text| Document::Object(DocumentText { text }))
             },
         };
         let data_entry = |&index: &usize| DataEntry {

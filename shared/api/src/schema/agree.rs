@@ -78,6 +78,21 @@ pub(super) fn roles() -> Value {
     })
 }
 
+/// `truncate: "START"` cuts on the left.
+pub(super) fn sides() -> Value {
+    json!({
+        "title": "Names of one side agree",
+        "type": ["object", "null"],
+        "anyOf": [
+            {"properties": {"truncate": {"enum": [true, false, "true", "false", "END", "NONE", null]}}},
+            {"properties": {
+                "truncation_direction": {"enum": ["Left", null]},
+                "truncation_side": {"enum": ["left", null]},
+            }},
+        ],
+    })
+}
+
 /// `top_n` and `top_k` are one number. Schemas cannot compare fields, so of equal numbers only the
 /// one that means all is listed.
 pub(super) fn top() -> Value {

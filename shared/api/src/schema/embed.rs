@@ -212,10 +212,13 @@ impl SchemaBook {
         };
         let lengths = self.insert("LengthsAgree", agree::lengths);
         let roles = self.insert("RolesAgree", agree::roles);
+        let sides = self.insert("SidesAgree", agree::sides);
         self.insert(form.name, || {
             let mut schema = form.schema(&body, |field, schema| bound(form, field, schema, rules));
-            if form.name != SIMILARITY.name {
-                schema["allOf"] = json!([lengths, roles]);
+            if form.name == SIMILARITY.name {
+                schema["properties"]["parameters"]["allOf"] = json!([sides]);
+            } else {
+                schema["allOf"] = json!([lengths, roles, sides]);
             }
             schema
         })

@@ -75,7 +75,7 @@ impl Parts {
         for path in list(&dir)? {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let Some(rest) = name.strip_prefix(&prefix) else { continue };
-            if rest.ends_with(".tmp") {
+            if path.extension().is_some_and(|kind| kind == "tmp") {
                 std::fs::remove_file(&path)
                     .with_context(|| format!("cannot remove {}", path.display()))?;
             }

@@ -36,8 +36,8 @@ fn cases() -> Vec<Value> {
 fn scores_are_those_of_a_cases_file() {
     for model in ["bert-classifier", "qwen2-mxbai", "bert-embedding"] {
         let dir = with_snapshot(model);
-        let lines: String = cases().iter().map(|case| format!("{case}\n")).collect();
-        std::fs::write(dir.path().join("cases.jsonl"), lines).unwrap();
+        let lines: Vec<String> = cases().iter().map(Value::to_string).collect();
+        std::fs::write(dir.path().join("cases.jsonl"), lines.join("\n")).unwrap();
         std::fs::write(dir.path().join("cases.json"), json!(cases()).to_string()).unwrap();
         for more in [&[][..], &["--top-k", "2"], &["--normalization", "raw"]] {
             let base = args(&["--max-length", "40"]);

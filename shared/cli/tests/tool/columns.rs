@@ -124,8 +124,8 @@ fn parquet_is_read_as_json_lines_are() {
     write_corpus(&dir.path().join("in.parquet"), &texts);
     let present =
         texts.iter().enumerate().filter_map(|(at, text)| Some(json!({"id": at, "text": (*text)?})));
-    let input: String = present.map(|row| format!("{row}\n")).collect();
-    std::fs::write(dir.path().join("in.jsonl"), input).unwrap();
+    let input: Vec<String> = present.map(|row| row.to_string()).collect();
+    std::fs::write(dir.path().join("in.jsonl"), input.join("\n")).unwrap();
     let embed = |input: &str, more: &[&str]| {
         let base = ["embed", "--model", "model.snap", "--out", "v.parquet", "--in", input];
         run(dir.path(), &[&base[..], more].concat())

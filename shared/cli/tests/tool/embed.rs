@@ -138,6 +138,8 @@ fn all_kinds_of_vectors_come_from_one_pass() {
     assert_eq!(names, ["id", "key", "sparse_indices", "sparse_values", "tokens", "truncated"]);
 }
 
+type Formula = fn(f32) -> f32;
+
 #[test]
 fn number_types_are_made_from_the_same_answers() {
     let dir = with_snapshot("bert-embedding", "int8");
@@ -150,7 +152,7 @@ fn number_types_are_made_from_the_same_answers() {
     };
     let (report, whole) = embed(&[]);
     assert_eq!((&report["computed"], &report["reused"]), (&json!(2), &json!(0)));
-    let formulas: [(&str, fn(f32) -> f32); 2] =
+    let formulas: [(&str, Formula); 2] =
         [("int8", |x: f32| (x * 127.0).round()), ("uint8", |x: f32| ((x + 1.0) * 127.5).round())];
     for (dtype, formula) in formulas {
         let (report, found) = embed(&["--output-dtype", dtype]);
@@ -175,8 +177,8 @@ fn fields_ids_and_titles_as_beir_has_them() {
         json!({"text": "Rivers of snow", "title": null}),
         json!({"id": "b", "_id": "c", "title": "", "text": " Rivers of snow "}),
     ];
-    let input: String = lines.iter().map(|line| format!("{line}\n")).collect();
-    std::fs::write(dir.path().join("corpus.jsonl"), &input).unwrap();
+    let lines = lines.each_ref().map(Value::to_string);
+    std::fs::write(dir.path().join("corpus.jsonl"), lines.join("\n")).unwrap();
     let report = run(dir.path(), &args(&["--in", "corpus.jsonl", "--out", "v.jsonl"])).json();
     assert_eq!(
         (&report["rows"], &report["computed"]),

@@ -11,7 +11,9 @@ use super::support::{command, run, run_with_input};
 
 /// A text of its own for every number, of some hundred tokens.
 fn long_text(number: usize) -> String {
-    (0..90).map(|at| format!("word{} ", (number * 7919 + at * 104_729) % 100_003)).collect()
+    let words: Vec<String> =
+        (0..90).map(|at| format!("word{}", (number * 7919 + at * 104_729) % 100_003)).collect();
+    words.join(" ")
 }
 
 fn parts(dir: &Path, out: &str) -> Vec<PathBuf> {
@@ -73,8 +75,8 @@ fn a_killed_run_goes_on_and_ends_with_the_same_bytes() {
     assert!(reused >= before as u64, "each of {before} parts has a text at least: {report}");
     assert_eq!(std::fs::read(dir.path().join("out.jsonl")).unwrap(), whole);
     let left = std::fs::read_dir(dir.path().join("out.jsonl.parts")).unwrap();
-    let mut left = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    assert!(left.all(|name| !name.ends_with(".tmp")));
+    let mut left = left.map(|entry| entry.unwrap().path());
+    assert!(left.all(|path| path.extension().is_none_or(|kind| kind != "tmp")));
 
     // Once more at the very end, where the output is written: it is whole or not there.
     for _ in 0..3 {

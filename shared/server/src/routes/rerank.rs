@@ -167,10 +167,8 @@ fn to_texts(request: &mut RerankRequest) -> (Vec<Vec<usize>>, Arc<Vec<ScoreReque
 
 /// What scores are where the request does not say.
 pub(super) fn default_normalization(app: &App, info: &ModelInfo) -> Normalization {
-    let own = match app.config.legacy_results {
-        true => Normalization::Raw,
-        false => info.default_normalization,
-    };
+    let own =
+        if app.config.legacy_results { Normalization::Raw } else { info.default_normalization };
     app.config.normalization.unwrap_or(own)
 }
 

@@ -137,7 +137,7 @@ pub(crate) fn run<W: Work>(
     let shard = args.shard.unwrap_or(Shard::WHOLE);
     let (mut fields, needed) = work.fields();
     let needed = fields[..needed].to_vec();
-    let ids: Vec<&str> = args.id_field.as_deref().map_or(vec!["_id", "id"], |id| vec![id]);
+    let ids: Vec<&str> = args.id_field.as_deref().map_or_else(|| vec!["_id", "id"], |id| vec![id]);
     fields.extend(&ids);
     let input = Input::open(input, &fields, &needed)?;
     let more = args.join.as_deref().unwrap_or_default();

@@ -215,7 +215,8 @@ impl Args {
         let kinds = [VectorKind::Dense, VectorKind::Sparse, VectorKind::Colbert];
         let kinds = kinds.into_iter().filter(|&kind| self.has(kind));
         let kinds: Vec<String> = kinds.map(|kind| format!("{kind:?}").to_lowercase()).collect();
-        let normalize = self.normalize.unwrap_or(info.normalizes || self.dimensions.is_some());
+        let usual = info.normalizes || self.dimensions.is_some();
+        let normalize = self.normalize.unwrap_or(usual);
         Settings::new([
             ("work", format!("embed {VERSION}")),
             ("model", info.snapshot.clone()),

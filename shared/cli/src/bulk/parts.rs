@@ -94,7 +94,7 @@ impl Parts {
                     }
                     Ok(Scanned::Other(other)) => {
                         let differences = settings.differences(&other);
-                        others.entry(differences).or_insert((0, dir.clone())).0 += 1;
+                        others.entry(differences).or_insert_with(|| (0, dir.clone())).0 += 1;
                     }
                     Err(error) => found.notes.push(format!(
                         "{} is damaged and not used: {error:#}; remove it",

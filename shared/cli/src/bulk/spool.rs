@@ -99,7 +99,9 @@ mod tests {
             })
             .collect();
         let mut spool = Spool::new().unwrap();
-        rows.iter().for_each(|(key, id)| spool.push(key, id).unwrap());
+        for (key, id) in &rows {
+            spool.push(key, id).unwrap();
+        }
         let mut read = spool.read().unwrap();
         for row in rows {
             assert_eq!(read.next().unwrap(), Some(row));

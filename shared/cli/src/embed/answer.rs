@@ -25,7 +25,7 @@ pub(super) fn encode(embedding: &Embedding) -> Answer {
     let mut bytes = Vec::with_capacity(4 * numbers);
     let count = |bytes: &mut Vec<u8>, count: usize| bytes.extend((count as u32).to_le_bytes());
     count(&mut bytes, dense.len());
-    dense.iter().for_each(|number| bytes.extend(number.to_le_bytes()));
+    bytes.extend(dense.iter().flat_map(|number| number.to_le_bytes()));
     count(&mut bytes, sparse.len());
     for (id, weight) in sparse {
         bytes.extend(id.to_le_bytes());
@@ -33,7 +33,7 @@ pub(super) fn encode(embedding: &Embedding) -> Answer {
     }
     count(&mut bytes, colbert.len() / (*colbert_width).max(1));
     count(&mut bytes, *colbert_width);
-    colbert.iter().for_each(|number| bytes.extend(number.to_le_bytes()));
+    bytes.extend(colbert.iter().flat_map(|number| number.to_le_bytes()));
     Answer { tokens: *token_count as u32, cut: u32::from(*truncated), bytes }
 }
 

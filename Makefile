@@ -1,7 +1,7 @@
 # `make help` lists the targets. Two commands matter: `make demo` and `make test`.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help demo quick release test lint test-rust test-model test-ort test-lambda test-clients test-schema test-browser test-modal bench-scifact bench-boot bench-loader golden clean check-infra package-lambda images image-run image-stop image-logs test-images check-budgets
+.PHONY: help demo quick release test lint test-rust test-model test-ort test-lambda test-clients test-schema test-browser test-modal bench-scifact bench-boot bench-loader golden clean check-infra package-lambda test-scripts bench-cold bench-load benchmark benchmark-stress benchmark-extreme images image-run image-stop image-logs test-images check-budgets
 
 PYTHON ?= python3
 BEIR ?= data/scifact-mini
@@ -14,6 +14,11 @@ MIB ?= 1024
 IMAGE_PORT ?= 8000
 IMAGE_MODEL ?= $(MODEL)
 STARTS ?= 5
+COLD_STARTS ?= 20
+URL ?= http://127.0.0.1:8000
+CASES ?= data/example_cases.json
+CONCURRENCY ?= 16
+BATCH_SIZE ?= 8
 KILLS ?= 5
 
 include modal/targets.mk
@@ -32,7 +37,7 @@ release: ## build the binaries as they ship: fat LTO (target/release)
 demo: quick ## fetch MiniLM, pack it, start the function, rerank over HTTP, show the boot, stop
 	scripts/demo target/quick
 
-test: lint test-rust test-model test-ort test-lambda test-modal check-infra ## everything, from formatting to real weights, the Lambda emulator, Modal apps and templates
+test: lint test-rust test-model test-ort test-lambda test-modal check-infra test-scripts ## everything, from formatting to real weights, the Lambda emulator, Modal apps and templates
 
 lint: ## formatting, clippy and documentation, warnings as errors
 	cargo fmt --all --check
@@ -92,6 +97,10 @@ check-infra: ## templates, rights, images, scripts and requests in infra/, with 
 	$(TEST_BINARIES)
 	$(PYTHON) scripts/check_infra --bin target/debug
 
+test-scripts: ## the benchmark scripts themselves: figures by hand, servers that do everything wrong
+	$(TEST_BINARIES)
+	$(PYTHON) scripts/test_scripts --bin target/debug
+
 package-lambda: release ## the zip of FUNCTION=embed for AWS Lambda, in target/lambda; `make -C infra/azure help` has Azure
 	$(PYTHON) scripts/package_lambda target/release/$(FUNCTION)
 
@@ -122,6 +131,20 @@ check-budgets: $(MODEL) release ## binaries and starts of a release against data
 
 bench-scifact: quick ## nDCG@10 on BEIR=DIR (default data/scifact-mini) in f32 and int8
 	scripts/bench_scifact $(BEIR) target/quick
+
+bench-cold: quick ## exec to first answer beside Python peers, COLD_STARTS=N each in turns: bench-cold.{md,json,png} in target
+	scripts/cold_start --prepare --minilm --bin target/quick
+	scripts/cold_start --minilm --bin target/quick --runs $(COLD_STARTS) --markdown target/bench-cold.md \
+		--json target/bench-cold.json --plot target/bench-cold.png
+
+bench-load: ## load on a running function at URL with CASES, CONCURRENCY clients, BATCH_SIZE documents a request
+	scripts/bench_load --url $(URL) --cases-file $(CASES) --concurrency $(CONCURRENCY) --batch-size $(BATCH_SIZE)
+
+benchmark: ## a minute of load of several shapes on URL; benchmark-stress and benchmark-extreme: large requests, many clients
+	scripts/bench_load --url $(URL) --cases-file $(CASES) --quick
+
+benchmark-stress benchmark-extreme:
+	scripts/bench_load --url $(URL) --cases-file $(CASES) --$(@:benchmark-%=%)
 
 bench-boot: release ## exec to first score of MODEL=SNAPSHOT, RUNS=N starts
 	target/release/defrost bench boot --model $(MODEL) --runs $(RUNS)

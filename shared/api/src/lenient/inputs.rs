@@ -240,7 +240,9 @@ impl<'de> Visitor<'de> for ContentVisitor {
         while let Some(PartText(text)) = seq.next_element()? {
             texts.push(text);
         }
-        Ok(Content(texts.join("\n")))
+        // Nothing but empty parts is nothing, not the line ends between them.
+        let is_empty = texts.iter().all(String::is_empty);
+        Ok(Content(if is_empty { String::new() } else { texts.join("\n") }))
     }
 }
 

@@ -63,18 +63,17 @@ pub(super) fn bounded(schema: &mut Value, max_chars: usize) {
     strings(schema, &json!({"pattern": NOT_BLANK, "minLength": 1, "maxLength": max_chars}));
 }
 
-/// Texts, lists of tokens and lists of parts must not be empty.
+/// Texts and lists of tokens must not be empty, and of the parts of a message one at least.
 pub(super) fn not_empty(schema: &mut Value) {
     strings(schema, &json!({"minLength": 1}));
-    each(schema, &mut |schema| {
-        // Lists of token ids, and of the parts of a message.
-        let kinds = ["integer", "object"];
-        let holds = schema.pointer("/items/type").and_then(Value::as_str);
-        if holds.is_some_and(|kind| kinds.contains(&kind))
-            && let Some(schema) = schema.as_object_mut()
-        {
-            schema.insert("minItems".to_owned(), 1.into());
+    each(schema, &mut |schema| match schema.pointer("/items/type").and_then(Value::as_str) {
+        Some("integer") => schema["minItems"] = 1.into(),
+        Some("object") => {
+            let text = schema.pointer_mut("/items/properties/text").and_then(Value::as_object_mut);
+            text.and_then(|text| text.remove("minLength"));
+            schema["contains"] = json!({"properties": {"text": {"minLength": 1}}});
         }
+        _ => {}
     });
 }
 

@@ -40,6 +40,13 @@ fn rule_1_nothing_to_embed() {
             "empty_input",
         ),
         (
+            EmbedRoute::CohereV2,
+            json!({"inputs": [{"content": [{"text": ""}, {"text": ""}]}]}),
+            Some("inputs[0]"),
+            400,
+            "empty_input",
+        ),
+        (
             EmbedRoute::Similarity,
             json!({"inputs": {"source_sentence": "a", "sentences": []}}),
             Some("inputs.sentences"),

@@ -31,8 +31,8 @@ CASES: dict[str, Case] = {
     "wrong port": (kube.check_services, RUN, "containerPort: 8000", "containerPort: 8080", "port 8080"),
     "probe on a wrong port": (kube.check_services, KNATIVE, "port: 8000\n          livenessProbe", "port: 80\n          livenessProbe", "asks port 80"),
     "wrong health path": (kube.check_services, RUN, "path: /health", "path: /healthz", "/healthz"),
-    "missing startup probe": (kube.check_services, RUN, r"startupProbe:(\n {12}.*)+?\n(?= {10}l)", "", "no startup or readiness probe"),
-    "missing liveness probe": (kube.check_services, KNATIVE, r"livenessProbe:(\n {12}.*)+?\n(?= {10}s)", "", "no liveness probe"),
+    "missing startup probe": (kube.check_services, RUN, r" {10}startupProbe:(\n {12}.*)+?\n(?= {10}l)", "", "no startup or readiness probe"),
+    "missing liveness probe": (kube.check_services, KNATIVE, r" {10}livenessProbe:(\n {12}.*)+?\n(?= {10}s)", "", "no liveness probe"),
     "liveness waits for the model": (kube.check_services, KNATIVE, "path: /live", "path: /health", "does not wait"),
     "slow startup probe": (kube.check_services, RUN, "periodSeconds: 1\n", "periodSeconds: 10\n", "every 10 s"),
     "impatient startup probe": (kube.check_services, RUN, "failureThreshold: 120", "failureThreshold: 30", "gives up"),
@@ -79,30 +79,35 @@ CASES: dict[str, Case] = {
     "streaming URL in Terraform": (clouds.check, LAMBDA_TF, '"BUFFERED"', '"RESPONSE_STREAM"', "the binary speaks BUFFERED"),
     "SnapStart for zips in Terraform": (clouds.check, LAMBDA_TF, r"for_each = local\.is_image \?", "for_each = true ?", "provided.al2023 refuses"),
     # SAM.
-    "unknown property of a function": (sam.check, IMAGE, "MemorySize: !Ref", "MemorySizes: !Ref", "MemorySizes"),
-    "InvokeMode misspelt": (sam.check, IMAGE, "InvokeMode: BUFFERED", "InvokeMode: STREAM", "'STREAM' is not one of"),
-    "InvokeMode against the binary": (sam.check, IMAGE, "InvokeMode: BUFFERED", "InvokeMode: RESPONSE_STREAM", "the binary speaks BUFFERED"),
-    "SnapStart on a zip": (sam.check, ZIP, "AutoPublishAlias: live", "AutoPublishAlias: live\n      SnapStart: {ApplyOn: PublishedVersions}", "SnapStart"),
-    "no SnapStart on the image": (sam.check, IMAGE, "SnapStart: {ApplyOn: PublishedVersions}\n", "SnapStart: {ApplyOn: None}\n", "SnapStart: expected"),
-    "too much /tmp for SnapStart": (sam.check, IMAGE, "Size: 512", "Size: 2048", "SnapStart allows 512"),
-    "AuthType NONE": (sam.check, ZIP, "Default: AWS_IAM", "Default: NONE", "AuthType: expected AWS_IAM"),
-    "AuthType NONE outright": (sam.check, ZIP, "AuthType: !Ref AuthType", "AuthType: NONE", "open to everybody"),
-    "AuthType NONE without keys": (sam.check, ZIP, r"Rules:\n(  .*\n)+", "", "must need ApiKeysSecret"),
-    "wildcard action in SAM": (sam.check, IMAGE, "Action: s3:GetObject", "Action: s3:Get*", "action s3:Get*"),
-    "whole bucket": (sam.check, IMAGE, r"\$\{ModelBucket\}/\$\{ModelKey\}\n", "*\n", "name what it is for"),
-    "managed policy": (sam.check, ZIP, "      Policies:\n", "      ManagedPolicyArns: ['arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess']\n      Policies:\n", "managed policies"),
-    "unknown variable in SAM": (sam.check, ZIP, "LOG_FORMAT: json", "LOGFORMAT: json", "LOGFORMAT"),
-    "wrong value in SAM": (sam.check, IMAGE, "LOG_FORMAT: json", "LOG_FORMAT: xml", "LOG_FORMAT=xml"),
-    "no limit of copies": (sam.check, IMAGE, r" +ReservedConcurrentExecutions:.*\n", "", "ReservedConcurrentExecutions"),
-    "shorter than a boot": (sam.check, ZIP, "MinValue: 130", "MinValue: 30", "more than BOOT_TIMEOUT"),
-    "logs for ever": (sam.check, IMAGE, r" +RetentionInDays:.*\n", "", "for ever"),
-    "no such state": (sam.check, BULK, "Next: Stored\n", "Next: Storage\n", "Storage"),
-    "invoke anything": (sam.check, BULK, "Resource: !Ref FunctionAliasArn", 'Resource: "*"', "resource *"),
+    "unknown property of a function": (sam.check_lint, IMAGE, "MemorySize: !Ref", "MemorySizes: !Ref", "MemorySizes"),
+    "InvokeMode misspelt": (sam.check_lint, IMAGE, "InvokeMode: BUFFERED", "InvokeMode: STREAM", "'STREAM' is not one of"),
+    "InvokeMode against the binary": (sam.check_rules, IMAGE, "InvokeMode: BUFFERED", "InvokeMode: RESPONSE_STREAM", "the binary speaks BUFFERED"),
+    "SnapStart on a zip": (sam.check_rules, ZIP, "AutoPublishAlias: live", "AutoPublishAlias: live\n      SnapStart: {ApplyOn: PublishedVersions}", "SnapStart"),
+    "no SnapStart on the image": (sam.check_rules, IMAGE, "SnapStart: {ApplyOn: PublishedVersions}\n", "SnapStart: {ApplyOn: None}\n", "SnapStart: expected"),
+    "too much /tmp for SnapStart": (sam.check_rules, IMAGE, "Size: 512", "Size: 2048", "SnapStart allows 512"),
+    "AuthType NONE": (sam.check_rules, ZIP, "Default: AWS_IAM", "Default: NONE", "AuthType: expected AWS_IAM"),
+    "AuthType NONE outright": (sam.check_rules, ZIP, "AuthType: !Ref AuthType", "AuthType: NONE", "open to everybody"),
+    "AuthType NONE without keys": (sam.check_rules, ZIP, r"Rules:\n(  .*\n)+", "", "must need ApiKeysSecret"),
+    "wildcard action in SAM": (sam.check_rules, IMAGE, "Action: s3:GetObject", "Action: s3:Get*", "action s3:Get*"),
+    "every bucket": (sam.check_rules, IMAGE, r"\$\{ModelBucket\}/\$\{ModelKey\}\n", "*\n", "name what it is for"),
+    "whole bucket": (sam.check_rules, ZIP, r"/\$\{ModelKey\}\n +- !If", "/*\n              - !If", "name what it is for"),
+    "whole bucket in Terraform": (clouds.check, LAMBDA_TF, r"/\$\{var\.model_key\}\"\]", '/*"]', "name what it is for"),
+    "managed policy": (sam.check_rules, ZIP, "      Policies:\n", "      ManagedPolicyArns: ['arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess']\n      Policies:\n", "managed policies"),
+    "unknown variable in SAM": (sam.check_rules, ZIP, "LOG_FORMAT: json", "LOGFORMAT: json", "LOGFORMAT"),
+    "wrong value in SAM": (sam.check_rules, IMAGE, "LOG_FORMAT: json", "LOG_FORMAT: xml", "LOG_FORMAT=xml"),
+    "no limit of copies": (sam.check_rules, IMAGE, r" +ReservedConcurrentExecutions:.*\n", "", "ReservedConcurrentExecutions"),
+    "shorter than a boot": (sam.check_rules, ZIP, "MinValue: 130", "MinValue: 30", "more than BOOT_TIMEOUT"),
+    "logs for ever": (sam.check_rules, IMAGE, r" +RetentionInDays:.*\n", "", "for ever"),
+    "SnapStart on a zip, told by cfn-lint": (sam.check_lint, ZIP, "AutoPublishAlias: live", "AutoPublishAlias: live\n      SnapStart: {ApplyOn: PublishedVersions}", "E2530"),
+    "no such state": (sam.check_rules, BULK, "Next: Stored\n", "Next: Storage\n", "state Storage is named and not there"),
+    "state out of reach": (sam.check_rules, BULK, "Default: NotStored\n", "Default: Done\n", "NotStored is never reached"),
+    "state without an end": (sam.check_rules, BULK, r"                  Next: Known\n", "", "Look neither ends nor goes on"),
+    "invoke anything": (sam.check_rules, BULK, "Resource: !Ref FunctionAliasArn", 'Resource: "*"', "resource *"),
     # Texts.
-    "unquoted variable": (texts.check, "scripts/deploy_azure", r'"\$snapshot" --no-progress', "$snapshot --no-progress", "SC2086"),
-    "duplicate key": (texts.check, KNATIVE, "      containerConcurrency: 16", "      containerConcurrency: 16\n      containerConcurrency: 8", "duplication of key"),
-    "a key of AWS": (texts.check, RUN, "value: json", "value: AKIA" + "ABCDEFGHIJKLMNOP", "looks like a secret"),
-    "dead link": (texts.check, "infra/README.md", r"\]\(lambda/README\.md\)", "](lambda/LIESMICH.md)", "LIESMICH"),
+    "unquoted variable": (texts.check_shell, "scripts/deploy_azure", r'"\$snapshot" --no-progress', "$snapshot --no-progress", "SC2086"),
+    "duplicate key": (texts.check_yaml, KNATIVE, "      containerConcurrency: 16", "      containerConcurrency: 16\n      containerConcurrency: 8", "duplication of key"),
+    "a key of AWS": (texts.check_secrets, RUN, "value: json", "value: AKIA" + "ABCDEFGHIJKLMNOP", "looks like a secret"),
+    "dead link": (texts.check_links, "infra/README.md", r"\]\(lambda/README\.md\)", "](lambda/LIESMICH.md)", "LIESMICH"),
     # Requests.
     "broken body": (requests.load, REQUEST, '"top_n": 3,', '"top_n": 3', "body:"),
     "unknown address": (requests.load, REQUEST, r"\{\{rerank\}\}", "{{reranker}}", "variable reranker"),
@@ -121,7 +126,8 @@ def test_planted_error_is_named(tree: Path, name: str) -> None:
     assert [problem for problem in problems if words in problem], problems
 
 
-GOOD_IMAGE = """FROM scratch
+GOOD_IMAGE = """FROM scratch AS build
+FROM scratch
 COPY --from=build /rootfs/ /
 ENV MODEL=/models/model.snap HOST=0.0.0.0 PORT=8000 CACHE_DIR=/tmp/defrost
 USER 65532:65532
@@ -139,7 +145,7 @@ IMAGE_CASES = {
     "unknown variable": ("CACHE_DIR", "CACHE_FOLDER", "CACHE_FOLDER"),
     "another entrypoint": (r'\["/embed"\]', r'["/rerank-cpu-int8"]', "ENTRYPOINT"),
     "no label for SnapStart": (r"LABEL.*\n", "", "snapstart"),
-    "hadolint": ("FROM scratch", "FROM debian:latest", "DL3007"),
+    "hadolint": (r"FROM scratch\n", "FROM debian:latest\n", "DL3007"),
 }
 
 

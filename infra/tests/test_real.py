@@ -11,10 +11,14 @@ CHECKS = {
     "kube schemas": kube.check_schemas,
     "kube services": kube.check_services,
     "requests": lambda root: requests.load(root)[1],
-    "sam": sam.check,
+    "sam lint": sam.check_lint,
+    "sam rules": sam.check_rules,
     "terraform": terraform.check,
     "terraform fmt": terraform.check_format,
-    "texts": texts.check,
+    "links": texts.check_links,
+    "secrets": texts.check_secrets,
+    "shell": texts.check_shell,
+    "yaml": texts.check_yaml,
 }
 
 

@@ -66,10 +66,11 @@ def _ports(root: Path, service: Service) -> list[str]:
         problems.append(f"port {service.port}: the functions and their images listen on {wanted}")
     if service.variables.get("HOST") != "0.0.0.0":
         problems.append(f"HOST={service.variables.get('HOST')}: expected 0.0.0.0, else nothing outside reaches it")
-    if service.port_is_set and "PORT" in service.variables:
+    given = service.variables.get("PORT")
+    if given is not None and service.port_is_set:
         problems.append("PORT is among the variables: the platform sets it and refuses that")
-    elif service.variables.get("PORT", str(wanted)) != str(service.port):
-        problems.append(f"PORT={service.variables['PORT']}: expected the port {service.port} that requests go to")
+    elif given is not None and given != str(service.port):
+        problems.append(f"PORT={given}: expected the port {service.port} that requests go to")
     return problems
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 # stand for a bucket, a function or everything.
 NARROW = re.compile(r"^[^*]+(/|:|Prefix\})\*$")
 
+WHOLE_BUCKET = re.compile(r":s3:::([^/]+/)?\*$")
+
 
 def check_rights(actions: list[str] | str, resources: list[str] | str, where: str) -> list[str]:
     """Wildcards among actions, and resources that are everything."""
@@ -15,7 +17,7 @@ def check_rights(actions: list[str] | str, resources: list[str] | str, where: st
         if "*" in action:
             problems.append(f"{where}: action {action}: name the actions that are needed")
     for resource in [resources] if isinstance(resources, str) else resources:
-        if "*" in resource and not NARROW.match(resource):
+        if WHOLE_BUCKET.search(resource) or "*" in resource and not NARROW.match(resource):
             problems.append(f"{where}: resource {resource}: name what it is for")
     return problems
 

@@ -43,7 +43,10 @@ def documents(root: Path) -> list[tuple[str, str, dict[str, Any]]]:
         for file in sorted((root / "infra" / platform).glob("*.yaml")):
             where = file.relative_to(root).as_posix()
             text = Template(file.read_text(encoding="utf-8")).safe_substitute(VARIABLES)
-            found += [(where, platform, document) for document in yaml.safe_load_all(text) if document]
+            try:
+                found += [(where, platform, document) for document in yaml.safe_load_all(text) if document]
+            except yaml.YAMLError as error:
+                raise ValueError(f"{where}: {error}") from error
     return found
 
 

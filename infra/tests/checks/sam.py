@@ -22,7 +22,7 @@ from samtranslator.parser.parser import Parser  # noqa: E402
 from samtranslator.translator.translator import Translator  # noqa: E402
 from samtranslator.yaml_helper import yaml_parse  # noqa: E402
 
-from . import iam, settings  # noqa: E402
+from . import iam, settings, states  # noqa: E402
 
 TEMPLATES = ("template.yaml", "zip.yaml", "bulk.yaml")
 FUNCTIONS = ("template.yaml", "zip.yaml")
@@ -50,23 +50,28 @@ def expanded(root: Path, name: str) -> dict[str, Any]:
     return json.loads(_expand((root / "infra" / "lambda" / name).read_text(encoding="utf-8")))
 
 
-def check(root: Path) -> list[str]:
-    """All templates."""
+def check_lint(root: Path) -> list[str]:
+    """What cfn-lint and the translator say."""
     problems = []
     for name in TEMPLATES:
-        file = root / "infra" / "lambda" / name
-        where = file.relative_to(root).as_posix()
-        text = file.read_text(encoding="utf-8")
-        problems += [f"{where}: {problem}" for problem in _lint(text, ".yaml")]
+        text = (root / "infra" / "lambda" / name).read_text(encoding="utf-8")
+        problems += [f"infra/lambda/{name}: {problem}" for problem in _lint(text, ".yaml")]
         try:
-            document = expanded(root, name)
+            whole = _expand(text)
         except InvalidDocumentException as error:
-            problems += [f"{where}: {cause.message}" for cause in error.causes]
+            problems += [f"infra/lambda/{name}: {cause.message}" for cause in error.causes]
             continue
-        problems += [f"{where}: expanded: {problem}" for problem in _lint(json.dumps(document, indent=1), ".json")]
-        problems += [f"{where}: {problem}" for problem in _rights(document)]
-        if name in FUNCTIONS:
-            problems += [f"{where}: {problem}" for problem in _function(root, document)]
+        problems += [f"infra/lambda/{name}: expanded: {problem}" for problem in _lint(whole, ".json")]
+    return problems
+
+
+def check_rules(root: Path) -> list[str]:
+    """Our own rules."""
+    problems = []
+    for name in TEMPLATES:
+        document = expanded(root, name)
+        found = _rights(document) + (_function(root, document) if name in FUNCTIONS else states.check(root, name))
+        problems += [f"infra/lambda/{name}: {problem}" for problem in found]
     return problems
 
 

@@ -15,7 +15,7 @@ IMAGE_PORT ?= 8000
 IMAGE_MODEL ?= $(MODEL)
 STARTS ?= 5
 COLD_STARTS ?= 20
-URL ?= http://127.0.0.1:8000
+BENCH_URL ?= http://127.0.0.1:8000
 CASES ?= data/example_cases.json
 CONCURRENCY ?= 16
 BATCH_SIZE ?= 8
@@ -137,14 +137,14 @@ bench-cold: quick ## exec to first answer beside Python peers, COLD_STARTS=N eac
 	scripts/cold_start --minilm --bin target/quick --runs $(COLD_STARTS) --markdown target/bench-cold.md \
 		--json target/bench-cold.json --plot target/bench-cold.png
 
-bench-load: ## load on a running function at URL with CASES, CONCURRENCY clients, BATCH_SIZE documents a request
-	scripts/bench_load --url $(URL) --cases-file $(CASES) --concurrency $(CONCURRENCY) --batch-size $(BATCH_SIZE)
+bench-load: ## load on a running function at BENCH_URL with CASES, CONCURRENCY clients, BATCH_SIZE documents a request
+	scripts/bench_load --url $(BENCH_URL) --cases-file $(CASES) --concurrency $(CONCURRENCY) --batch-size $(BATCH_SIZE)
 
-benchmark: ## a minute of load of several shapes on URL; benchmark-stress and benchmark-extreme: large requests, many clients
-	scripts/bench_load --url $(URL) --cases-file $(CASES) --quick
+benchmark: ## a minute of load of several shapes on BENCH_URL; benchmark-stress and benchmark-extreme: large requests, many clients
+	scripts/bench_load --url $(BENCH_URL) --cases-file $(CASES) --quick
 
 benchmark-stress benchmark-extreme:
-	scripts/bench_load --url $(URL) --cases-file $(CASES) --$(@:benchmark-%=%)
+	scripts/bench_load --url $(BENCH_URL) --cases-file $(CASES) --$(@:benchmark-%=%)
 
 bench-boot: release ## exec to first score of MODEL=SNAPSHOT, RUNS=N starts
 	target/release/defrost bench boot --model $(MODEL) --runs $(RUNS)

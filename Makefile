@@ -1,7 +1,7 @@
 # `make help` lists the targets. Two commands matter: `make demo` and `make test`.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help demo quick release test lint test-rust test-model test-ort test-lambda test-clients test-schema test-browser test-modal bench-scifact bench-boot bench-loader golden clean check-infra package-lambda test-scripts bench-cold bench-load benchmark benchmark-stress benchmark-extreme images image-run image-stop image-logs test-images check-budgets
+.PHONY: help demo quick release test lint test-rust test-model test-ort test-lambda test-clients test-schema test-browser test-modal bench-scifact bench-boot bench-loader golden clean check-infra package-lambda test-scripts bench-cold bench-load benchmark benchmark-full benchmark-shapes benchmark-stress benchmark-extreme bench-build bench-cost bench-scale images image-run image-stop image-logs test-images check-budgets
 
 PYTHON ?= python3
 BEIR ?= data/scifact-mini
@@ -19,6 +19,7 @@ BENCH_URL ?= http://127.0.0.1:8000
 CASES ?= data/example_cases.json
 CONCURRENCY ?= 16
 BATCH_SIZE ?= 8
+LOAD ?= target/bench-load.json
 KILLS ?= 5
 
 include modal/targets.mk
@@ -138,13 +139,25 @@ bench-cold: quick ## exec to first answer beside Python peers, COLD_STARTS=N eac
 		--json target/bench-cold.json --plot target/bench-cold.png
 
 bench-load: ## load on a running function at BENCH_URL with CASES, CONCURRENCY clients, BATCH_SIZE documents a request
-	scripts/bench_load --url $(BENCH_URL) --cases-file $(CASES) --concurrency $(CONCURRENCY) --batch-size $(BATCH_SIZE)
+	mkdir -p target
+	scripts/bench_load --url $(BENCH_URL) --cases-file $(CASES) --concurrency $(CONCURRENCY) --batch-size $(BATCH_SIZE) --json $(LOAD)
 
-benchmark: ## a minute of load of several shapes on BENCH_URL; benchmark-stress and benchmark-extreme: large requests, many clients
+bench-build: ## cases with relevance out of BEIR=DIR, for CASES of bench-load, in target/cases.json
+	mkdir -p target
+	scripts/build_beir_subset --dataset-dir $(BEIR) --out target/cases.json
+
+benchmark: ## a minute of load on BENCH_URL; benchmark-full, -shapes, -stress, -extreme: more sizes, passages, large requests
 	scripts/bench_load --url $(BENCH_URL) --cases-file $(CASES) --quick
 
-benchmark-stress benchmark-extreme:
+benchmark-full benchmark-shapes benchmark-stress benchmark-extreme:
 	scripts/bench_load --url $(BENCH_URL) --cases-file $(CASES) --$(@:benchmark-%=%)
+
+bench-cost: ## a million pairs in money: LOAD=JSON of bench_load, target/bench-cold.json, data/prices.toml
+	scripts/cost_table --load $(LOAD) --cold target/bench-cold.json
+
+bench-scale: ## simulated simultaneous starts of MODEL, from target/bench-cold.json and data/scale_out.toml, in target/bench-scale.{md,png}
+	scripts/scale_out --snapshot $(MODEL) --cold target/bench-cold.json --contestant int8 --markdown target/bench-scale.md \
+		--plot target/bench-scale.png
 
 bench-boot: release ## exec to first score of MODEL=SNAPSHOT, RUNS=N starts
 	target/release/defrost bench boot --model $(MODEL) --runs $(RUNS)

@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
 
 from served import python_with
@@ -19,6 +20,8 @@ REQUIREMENTS = ["matplotlib==3.11.2", "numpy==2.4.6"]
 OURS, OTHERS, LIGHT = "#d1495b", "#4a5568", "#8d99ae"
 SERIES = ("#d1495b", "#2a6f97", "#e09f3e", "#588157", "#7b2cbf", "#4a5568")
 PHASES = ("#264653", "#2a9d8f", "#8ab17d", "#e9c46a", "#f4a261", "#e76f51", "#d1495b", "#8d99ae")
+PERCENTILES = {"p50": "#d1495b", "p95": "#2a6f97", "p99": "#4a5568", "max": "#8d99ae"}
+PANELS_IN_A_ROW, TITLE_CHARS = 3, 44
 DPI = 130
 
 
@@ -118,19 +121,24 @@ def load(plt, result):
 def scale(plt, result):
     """Percentiles of first answers over the number of simultaneous starts, one panel a scenario."""
     scenarios = result["scenarios"]
+    columns = min(len(scenarios), PANELS_IN_A_ROW)
+    rows = -(-len(scenarios) // columns)
     figure, panels = plt.subplots(
-        1, len(scenarios), figsize=(4.6 * len(scenarios), 4.6), squeeze=False, sharey=True, layout="constrained"
+        rows, columns, figsize=(4.6 * columns, 0.5 + 3.7 * rows), squeeze=False, sharex=True, sharey=True, layout="constrained"
     )
-    for panel, scenario in zip(panels[0], scenarios):
+    for unused in panels.flat[len(scenarios) :]:
+        unused.set_visible(False)
+    for panel, scenario in zip(panels.flat, scenarios):
         counts = [row["starts"] for row in scenario["rows"]]
         for name, style in (("p50", "-"), ("p95", "--"), ("p99", "-."), ("max", ":")):
             values = [row["first_answer_ms"][name] for row in scenario["rows"]]
-            panel.plot(counts, values, style, color=OURS, marker="o", markersize=3, label=name)
+            panel.plot(counts, values, style, color=PERCENTILES[name], marker="o", markersize=3, label=name)
         axis_of_times(panel, "y")
         axis_of_times(panel, "x")
         panel.set_xlabel("simultaneous requests, logarithmic")
-        panel.set_title(scenario["name"], fontsize=9.5)
-    panels[0][0].set_ylabel("ms to first answer, logarithmic")
+        panel.set_title(textwrap.fill(scenario["name"], TITLE_CHARS), fontsize=9.5)
+    for panel in panels[:, 0]:
+        panel.set_ylabel("ms to first answer, logarithmic")
     panels[0][0].legend(frameon=False)
     figure.suptitle(
         f"SIMULATED, assumptions of {result['assumptions_date']}: {result['snapshot_bytes'] / 1e6:.0f} MB snapshot", fontsize=10.5

@@ -34,7 +34,7 @@ def run(doing, *command):
     print(f"{doing} ...", file=sys.stderr, flush=True)
     done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise CannotCheck(f"{doing} failed:\n{(done.stdout + done.stderr).strip()[-SHOWN_CHARS:]}")
+        raise CannotCheck(f"{doing} ended with {done.returncode}:\n{(done.stdout + done.stderr).strip()[-SHOWN_CHARS:]}")
 
 
 def prepare(binaries, venv):

@@ -19,7 +19,18 @@ VENV = Path.home() / ".cache" / "defrost-plot-venv"
 REQUIREMENTS = ["matplotlib==3.11.2", "numpy==2.4.6"]
 OURS, OTHERS, LIGHT = "#d1495b", "#4a5568", "#8d99ae"
 SERIES = ("#d1495b", "#2a6f97", "#e09f3e", "#588157", "#7b2cbf", "#4a5568")
-PHASES = ("#264653", "#2a9d8f", "#8ab17d", "#e9c46a", "#f4a261", "#e76f51", "#d1495b", "#8d99ae")
+# What contestants tell, gathered: who imports nothing has no name for it, and each has another for the rest.
+GROUPS = {
+    "interpreter or loader": "#264653",
+    "imports": "#2a9d8f",
+    "tokenizer": "#8ab17d",
+    "weights": "#e9c46a",
+    "set up": "#f4a261",
+    "first score": "#d1495b",
+    "elsewhere": "#cfd4dc",
+}
+PHASES = {"exec": "interpreter or loader", "tokenizer": "tokenizer", "restore": "weights", "model": "weights",
+          "first_score": "first score", "elsewhere": "elsewhere"}  # fmt: skip
 PERCENTILES = {"p50": "#d1495b", "p95": "#2a6f97", "p99": "#4a5568", "max": "#8d99ae"}
 PANELS_IN_A_ROW, TITLE_CHARS = 3, 44
 DPI = 130
@@ -39,6 +50,11 @@ def milliseconds(value):
     if value >= 10_000:
         return f"{value / 1e3:.1f} s"
     return f"{value:.0f} ms" if value >= 100 else f"{value:.3g} ms"
+
+
+def group_of(phase):
+    """The group of GROUPS that a phase belongs to."""
+    return PHASES.get(phase, "imports" if phase.startswith("import") else "set up")
 
 
 def axis_of_times(axis, which):
@@ -75,19 +91,17 @@ def cold(plt, result):
     axis_of_times(left, "x")
     low, high = left.get_xlim()
     left.set_xlim(low * 0.8, high * 2)
-    left.set_xlabel("ms from start to last byte of the first answer, logarithmic; each dot a start, line and figure: median")
-    names = list(dict.fromkeys(name for row in rows for name in row["phases_ms"]))
+    left.set_xlabel("ms to the first answer, logarithmic; a dot a start, a line the median")
     for place, row in enumerate(rows):
         total, begun = row["first_answer_ms"]["median"], 0.0
-        for name in names:
-            share = 100 * row["phases_ms"].get(name, 0.0) / total
-            colour = PHASES[names.index(name) % len(PHASES)]
-            right.barh(place, share, left=begun, height=0.6, color=colour, label=name if place == 0 else None)
+        for group, colour in GROUPS.items():
+            share = 100 * sum(ms for name, ms in row["phases_ms"].items() if group_of(name) == group) / total
+            right.barh(place, share, left=begun, height=0.6, color=colour)
             begun += share
-    handles = [plt.Rectangle((0, 0), 1, 1, color=PHASES[number % len(PHASES)]) for number in range(len(names))]
-    right.legend(handles, names, fontsize=7.5, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
+    handles = [plt.Rectangle((0, 0), 1, 1, color=colour) for colour in GROUPS.values()]
+    right.legend(handles, GROUPS, fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
     right.set_xlim(0, 100)
-    right.set_xlabel("% of the median, linear: phases as the contestant tells them")
+    right.set_xlabel("% of the median, linear, as contestants tell it")
     right.spines[["top", "right"]].set_visible(False)
     facts = result["facts"]
     busy = "; BUSY MACHINE, not for print" if result.get("forced") else ""

@@ -2,9 +2,11 @@
 
 import json
 import statistics
+from pathlib import Path
 
 from load_bench.stats import percentile
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 # f32 on different libraries differs by rounding; what a wrong pooling or truncation does is a hundred times as much.
 TOLERANCE = 1e-3
 
@@ -33,6 +35,12 @@ def phases(starts):
     return found | {"elsewhere": round(max(0.0, rest), 3)}
 
 
+def shown(contestant):
+    """The command line without where this repository and home happen to be: reports travel."""
+    line = " ".join([*(f"{name}={value}" for name, value in contestant.environment.items()), *map(str, contestant.command)])
+    return line.replace(f"{ROOT}/", "").replace(f"{Path.home()}/", "~/")
+
+
 def row(contestant, starts, failures):
     """One contestant."""
     seconds = [one["second_answer_ms"] for one in starts if one["second_answer_ms"] is not None]
@@ -41,7 +49,7 @@ def row(contestant, starts, failures):
         "kind": contestant.kind,
         "ours": contestant.ours,
         "approximate": contestant.approximate,
-        "command": contestant.url or " ".join([*(f"{k}={v}" for k, v in contestant.environment.items()), *map(str, contestant.command)]),
+        "command": contestant.url or shown(contestant),
         "failures": failures,
         "first_answer_ms": distribution([one["first_answer_ms"] for one in starts]),
         "connected_ms": distribution([one["connected_ms"] for one in starts]),

@@ -81,7 +81,7 @@ def test_a_price_without_a_source_is_refused(tmp_path):
 def test_measured_figures_come_from_the_other_scripts(tmp_path):
     runs = [{"mode": "closed", "documents_per_second": speed, "documents_per_request": 20.0} for speed in (300.0, 400.0)]
     runs.append({"mode": "open", "documents_per_second": 9000.0, "documents_per_request": 1.0})
-    load = {"made_by": "bench_load", "runs": runs, "facts": {"info": {"threads": 2}, "cores": 8}}
+    load = {"made_by": "bench_load", "runs": runs, "facts": {"info": {"threads": 2}, "cores": 8, "load_average": 2.5}}
     cold = {"made_by": "cold_start", "rows": [{"ours": True, "first_answer_ms": {"median": 5.0}}, {"ours": False, "first_answer_ms": {"median": 1}}]}
     (tmp_path / "load.json").write_text(json.dumps(load))
     (tmp_path / "cold.json").write_text(json.dumps(cold))
@@ -91,6 +91,7 @@ def test_measured_figures_come_from_the_other_scripts(tmp_path):
     assert json.loads(out.read_text())["measured"] == {
         "pairs_per_second": 400.0, "vcpus": 2, "pairs_per_request": 20.0, "cold_seconds": 0.005, "requests_per_start": 100.0,
     }  # fmt: skip
+    assert "load.json was measured at a load average of 2.50" in done.stdout and "cold.json was measured" not in done.stdout
     assert "How a row is computed" in done.stdout and "verify before use" in done.stdout
 
 

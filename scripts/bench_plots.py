@@ -59,12 +59,14 @@ def group_of(phase):
 
 def axis_of_times(axis, which):
     """Logarithmic, whole decades labelled in plain figures, and named so."""
-    from matplotlib.ticker import FuncFormatter, LogLocator
+    from matplotlib.ticker import FuncFormatter, LogFormatter, LogLocator
 
     getattr(axis, f"set_{which}scale")("log")
     its = getattr(axis, f"{which}axis")
     its.set_major_locator(LogLocator(numticks=12))
     its.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    # Within a decade or two the figures between are labelled as well.
+    its.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
     axis.grid(axis=which, which="major", color="#e2e8f0", linewidth=0.8)
     axis.set_axisbelow(True)
     axis.spines[["top", "right"]].set_visible(False)

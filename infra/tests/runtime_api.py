@@ -79,6 +79,8 @@ def on_lambda(function: Path, model: Path, log: Path) -> Iterator[Callable[[dict
     environment = {
         "PATH": os.environ["PATH"],
         "MODEL": str(model),
+        # As the templates have it: an event that names no domain is answered whole nevertheless.
+        "INVOKE_MODE": "response_stream",
         "AWS_LAMBDA_FUNCTION_NAME": "embed",
         "AWS_LAMBDA_FUNCTION_VERSION": "1",
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "3538",

@@ -5,8 +5,8 @@ locals {
   model_in_s3 = var.model_bucket != null && var.model_key != null
   settings = {
     CACHE_DIR = "/tmp/defrost"
-    # Lambda cuts a buffered answer at 6 MB: 400 vectors of 1024 numbers written as decimals are 5 MB.
-    MAX_INPUTS   = "400"
+    # As the URL's invoke_mode below: a whole answer ends at 6 MB, a stream at 200.
+    INVOKE_MODE  = "response_stream"
     CORS_ORIGINS = "none"
     LOG_FORMAT   = "json"
   }
@@ -136,5 +136,5 @@ resource "aws_lambda_function_url" "service" {
   function_name      = aws_lambda_function.service.function_name
   qualifier          = aws_lambda_alias.live.name
   authorization_type = "AWS_IAM"
-  invoke_mode        = "BUFFERED"
+  invoke_mode        = "RESPONSE_STREAM"
 }

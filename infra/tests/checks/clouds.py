@@ -168,16 +168,16 @@ def _lambda(root: Path) -> list[str]:
     url = resource(blocks, "aws_lambda_function_url")
     if url.get("authorization_type") != "AWS_IAM":
         problems.append(f"authorization_type {url.get('authorization_type')}: expected AWS_IAM")
-    if url.get("invoke_mode") != iam.invoke_mode(root):
-        problems.append(f"invoke_mode {url.get('invoke_mode')}: the binary speaks {iam.invoke_mode(root)}")
     if "alias" not in str(url.get("qualifier")):
         problems.append("the URL must belong to the alias: SnapStart is for published versions")
     if not resource(blocks, "aws_cloudwatch_log_group").get("retention_in_days"):
         problems.append("logs are kept for ever")
     text = (root / LAMBDA / "main.tf").read_text(encoding="utf-8")
     written = text[text.index("settings = {") :]
-    for name, value in re.findall(r'^\s{4}([A-Z_]+)\s+= "([^"]*)"', written[: written.index("\n  }")], re.MULTILINE):
+    variables = dict(re.findall(r'^\s{4}([A-Z_]+)\s+= "([^"]*)"', written[: written.index("\n  }")], re.MULTILINE))
+    for name, value in variables.items():
         problems += settings.check_variable(root, name, value)
+    problems += iam.check_invoke_mode(url.get("invoke_mode"), variables.get("INVOKE_MODE"))
     for name, document in terraform.resources(blocks, "data").items():
         if name[0] == "aws_iam_policy_document":
             for statement in document.get("statement", []) + dynamic(document, "statement"):

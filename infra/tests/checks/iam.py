@@ -1,7 +1,6 @@
-"""AWS: which rights are too wide, and how the binary answers Lambda."""
+"""AWS: which rights are too wide, and how a function is to answer."""
 
 import re
-from pathlib import Path
 
 # A wildcard may end a resource, as in "below this prefix" (parameters named so end in a slash, by their pattern); it may not
 # stand for a bucket, a function or everything.
@@ -22,12 +21,12 @@ def check_rights(actions: list[str] | str, resources: list[str] | str, where: st
     return problems
 
 
-def invoke_mode(root: Path) -> str:
-    """What a function URL must be set to.
+def check_invoke_mode(url: str | None, setting: str | None) -> list[str]:
+    """A URL's mode against the setting INVOKE_MODE, each with its default.
 
-    A URL with RESPONSE_STREAM hands on the bytes of a function that streams; one that posts its answer whole, as
-    `lambda_http`'s `Adapter` does, would show clients its envelope. The source says which one the binary is.
+    A URL with RESPONSE_STREAM hands on the bytes of a function that streams; of any other mode it would show clients the
+    envelope, or the prelude.
     """
-    source = (root / "shared" / "server" / "src" / "lambda.rs").read_text(encoding="utf-8")
-    code = re.sub(r"//.*", "", source)
-    return "RESPONSE_STREAM" if re.search(r"StreamAdapter|streaming_response", code) else "BUFFERED"
+    wanted = (setting or "buffered").upper()
+    found = url or "BUFFERED"
+    return [] if found == wanted else [f"InvokeMode {found}: INVOKE_MODE is {wanted.lower()}"]

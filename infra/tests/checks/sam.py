@@ -142,17 +142,16 @@ def _function(root: Path, document: dict[str, Any]) -> list[str]:
         problems.append(f"Timeout: expected more than BOOT_TIMEOUT ({boot} s) at least")
     if not all("RetentionInDays" in group for group in _resources(document, "AWS::Logs::LogGroup")):
         problems.append("logs are kept for ever")
-    return problems + _url(root, document)
+    return problems + _url(document)
 
 
-def _url(root: Path, document: dict[str, Any]) -> list[str]:
+def _url(document: dict[str, Any]) -> list[str]:
     problems = []
-    wanted = iam.invoke_mode(root)
     urls = _resources(document, "AWS::Lambda::Url")
     if not urls:
         return ["no function URL"]
-    if urls[0].get("InvokeMode", "BUFFERED") != wanted:
-        problems.append(f"InvokeMode {urls[0]['InvokeMode']}: the binary speaks {wanted}")
+    variables = _resources(document, "AWS::Lambda::Function")[0]["Environment"]["Variables"]
+    problems += iam.check_invoke_mode(urls[0].get("InvokeMode"), variables.get("INVOKE_MODE"))
     if "Qualifier" not in urls[0] and not re.search(r"[Aa]lias", json.dumps(urls[0].get("TargetFunctionArn"))):
         problems.append("the URL must belong to the alias: SnapStart is for published versions")
     if document["Parameters"]["AuthType"]["Default"] != "AWS_IAM":

@@ -24,6 +24,7 @@ BOOL = re.compile(r"^(true|false)$")
 NUMBER = re.compile(r"^[0-9]+$")
 # Settings whose values are words of the README's own sentence.
 WORDS = {
+    "INVOKE_MODE": {"buffered", "response_stream"},
     "LOG_FORMAT": {"text", "json"},
     "VERIFY": {"stamped", "on-the-fly", "eager"},
     "RETURN_DATA": {"auto", "always"},

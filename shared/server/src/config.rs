@@ -73,6 +73,7 @@ pub struct Config {
     pub shutdown_timeout: Duration,
     pub shutdown_grace: Duration,
     pub snapshot_hooks: bool,
+    pub invoke_mode: InvokeMode,
     pub verify: VerifyMode,
     pub cache_dir: Option<PathBuf>,
     pub cache_max_bytes: Option<u64>,
@@ -126,6 +127,20 @@ pub enum ReturnData {
     Auto,
     /// Always.
     Always,
+}
+
+/// How answers are posted to Lambda, in the words of its function URLs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InvokeMode {
+    /// Whole.
+    Buffered,
+    /// As a stream.
+    ResponseStream,
+}
+
+impl InvokeMode {
+    const NAMES: [(&str, Self); 2] =
+        [("buffered", Self::Buffered), ("response_stream", Self::ResponseStream)];
 }
 
 /// How log lines are written.

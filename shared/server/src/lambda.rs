@@ -10,17 +10,29 @@
 //! the one resource registered with it: our own hooks have their own order. It reports the failure
 //! of the first as an error of init and of the second as one of the restore, and ends. The
 //! connection to the runtime API is its own, and it makes a new one after a restore.
+//!
+//! An answer is posted whole, at most 6 MB, in the envelope that every caller of `Invoke` reads: a
+//! function URL or gateway that buffers, Step Functions, a command line. With
+//! `INVOKE_MODE=response_stream` it is posted as a stream instead, a prelude with status and headers
+//! and then the bytes of the body, up to 200 MB, which is more than a thousand long vectors as text.
+//! Only a URL whose `InvokeMode` is `RESPONSE_STREAM` understands that, and nothing in an event tells
+//! one from the other, so the setting has to say what the template says. What can be told is that an
+//! event did not come through a URL: it names no domain. Such an event is answered whole always.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use lambda_http::lambda_runtime::Runtime;
 use lambda_http::lambda_runtime::layers::TracingLayer;
-use lambda_http::{Adapter, BoxFuture, SnapStartResource};
+use lambda_http::lambda_runtime::{FunctionResponse, Runtime};
+use lambda_http::request::LambdaRequest;
+use lambda_http::{
+    Adapter, BoxFuture, LambdaEvent, Service as _, SnapStartResource, StreamAdapter, service_fn,
+};
 use tokio::sync::Notify;
 
 use crate::app::App;
 use crate::boot::BootError;
+use crate::config::InvokeMode;
 use crate::hooks::HookError;
 use crate::router::router;
 
@@ -54,10 +66,23 @@ pub async fn serve(app: Arc<App>) -> Result<(), BootError> {
         app.booted().await;
     }
     let snap_start = Arc::new(SnapStart { app: Arc::clone(&app), restored: Notify::new() });
-    // What `lambda_http::run` does; its `runtime`, meant for this, asks for answers that are `Sync`.
-    let runtime = Runtime::new(Adapter::from(router(Arc::clone(&app))))
-        .layer(TracingLayer::new())
-        .register_snapstart_resource(Arc::<SnapStart>::clone(&snap_start));
+    let router = router(Arc::clone(&app));
+    let (whole, streamed) = (Adapter::from(router.clone()), StreamAdapter::from(router));
+    let mode = app.config.invoke_mode;
+    // What `lambda_http::run` does; its `runtime`, meant for this, knows one of the two ways only.
+    let runtime = Runtime::new(service_fn(move |event: LambdaEvent<LambdaRequest>| {
+        let (mut whole, mut streamed) = (whole.clone(), streamed.clone());
+        async move {
+            let answer = if mode == InvokeMode::ResponseStream && names_a_domain(&event.payload) {
+                FunctionResponse::StreamingResponse(streamed.call(event).await?)
+            } else {
+                FunctionResponse::BufferedResponse(whole.call(event).await?)
+            };
+            Ok::<_, std::convert::Infallible>(answer)
+        }
+    }))
+    .layer(TracingLayer::new())
+    .register_snapstart_resource(Arc::<SnapStart>::clone(&snap_start));
     let has_restore = runtime.is_snapstart();
     // Until the restore it is the runtime that reports a failed boot, through the hook.
     let failed = async {
@@ -75,6 +100,14 @@ pub async fn serve(app: Arc<App>) -> Result<(), BootError> {
                 None => BootError::new(format!("the lambda runtime api failed: {error}")),
             })
         }
+    }
+}
+
+/// Whether an event came over HTTP, through a function URL or a gateway.
+fn names_a_domain(event: &LambdaRequest) -> bool {
+    match event {
+        LambdaRequest::ApiGatewayV2(event) => event.request_context.domain_name.is_some(),
+        _ => true,
     }
 }
 

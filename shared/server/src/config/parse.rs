@@ -11,8 +11,8 @@ use defrost_inference::{BackendKind, Normalization, Precision};
 use defrost_loader::VerifyMode;
 
 use super::{
-    Action, Config, ConfigError, EmbedSettings, KeptAnswers, LogFormat, ReturnData, SETTINGS,
-    Setting,
+    Action, Config, ConfigError, EmbedSettings, InvokeMode, KeptAnswers, LogFormat, ReturnData,
+    SETTINGS, Setting,
 };
 use crate::boot::Function;
 
@@ -175,6 +175,9 @@ impl Reader<'_> {
             shutdown_timeout: self.seconds("SHUTDOWN_TIMEOUT"),
             shutdown_grace: self.seconds("SHUTDOWN_GRACE"),
             snapshot_hooks: self.flag("SNAPSHOT_HOOKS"),
+            invoke_mode: self
+                .choice("INVOKE_MODE", &InvokeMode::NAMES)
+                .unwrap_or(InvokeMode::Buffered),
             verify: self
                 .choice(
                     "VERIFY",

@@ -189,6 +189,12 @@ pub const SETTINGS: &[Setting] = &[
         "false",
         "routes that quiesce the server for a memory snapshot and wake it up, for local callers or with a key",
     ),
+    setting(
+        "INVOKE_MODE",
+        "MODE",
+        "buffered",
+        "AWS Lambda: what the function URL's InvokeMode is, buffered or response_stream",
+    ),
     setting("VERIFY", "MODE", "stamped", "when bytes are checked: stamped, on-the-fly or eager"),
     setting(
         "CACHE_DIR",

@@ -128,13 +128,26 @@ async fn next(State(stub): State<Arc<Stub>>) -> Response {
     (headers, event.to_string()).into_response()
 }
 
+/// The content type of an answer that is a prelude, eight zeros and the bytes of a body.
+const STREAMED: &str = "application/vnd.awslambda.http-integration-response";
+
 async fn answered(
     State(stub): State<Arc<Stub>>,
     Path((_, kind)): Path<(String, String)>,
+    headers: HeaderMap,
     body: String,
 ) -> StatusCode {
     stub.note(kind.as_str());
-    let body = serde_json::from_str(&body).unwrap_or(Value::String(body));
+    let body = if headers.get("content-type").is_some_and(|value| value == STREAMED) {
+        assert_eq!(headers["lambda-runtime-function-response-mode"], "streaming");
+        assert!(!headers.contains_key("content-length"), "sent in chunks");
+        let (prelude, bytes) = body.split_once("\0\0\0\0\0\0\0\0").expect("eight zeros");
+        let mut answer: Value = serde_json::from_str(prelude).expect("a prelude");
+        answer["streamed"] = bytes.into();
+        answer
+    } else {
+        serde_json::from_str(&body).unwrap_or(Value::String(body))
+    };
     stub.answers.send((kind, body)).await.expect("the test listens");
     StatusCode::ACCEPTED
 }
@@ -208,6 +221,42 @@ async fn same_bodies_as_http() {
     events.send(event("GET", "/health", None)).await.expect("the stub listens");
     let (_, answer) = answers.recv().await.expect("an answer");
     assert_eq!(answer["statusCode"], 200);
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+    serving.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn response_stream_posts_prelude_and_bytes_to_urls_and_whole_answers_to_others() {
+    let running = start().await;
+    let (mut child, _stderr) = running.spawn("serves", &[("INVOKE_MODE", "RESPONSE_STREAM")]);
+    let Running { events, mut answers, serving, .. } = running;
+    let http = ready(&[]).await;
+    for (path, body) in [
+        ("/v1/rerank", json!({"query": "a b", "documents": ["x", "a b é", "a"]})),
+        ("/v1/rerank", json!({"query": "", "documents": ["x"]})),
+    ] {
+        let expected = post_http(&http, path, &body).await;
+        let mut sent = event("POST", path, Some(&body.to_string()));
+        events.send(sent.clone()).await.expect("the stub listens");
+        let (kind, answer) = answers.recv().await.expect("an answer");
+        assert_eq!(
+            (kind.as_str(), &answer["statusCode"]),
+            ("response", &json!(expected.status.as_u16()))
+        );
+        assert_eq!(answer["headers"]["content-type"], "application/json", "{answer}");
+        assert_eq!(answer["headers"]["x-request-id"], "same-id", "{answer}");
+        let found =
+            serde_json::from_str(answer["streamed"].as_str().expect("bytes")).expect("json");
+        assert_eq!(without_time(found), without_time(expected.json()), "{path}");
+
+        sent["requestContext"].as_object_mut().expect("an object").remove("domainName");
+        events.send(sent).await.expect("the stub listens");
+        let (_, answer) = answers.recv().await.expect("an answer");
+        assert_eq!(answer["statusCode"], expected.status.as_u16());
+        let found = serde_json::from_str(answer["body"].as_str().expect("whole")).expect("json");
+        assert_eq!(without_time(found), without_time(expected.json()), "{path}");
+    }
     child.kill().expect("killed");
     child.wait().expect("ended");
     serving.abort();

@@ -80,7 +80,7 @@ test-modal: ## the Modal apps offline: what would be deployed, and a container's
 
 test-schema: ## requests made from the OpenAPI document, answers held to it (schemathesis through pip)
 	$(TEST_BINARIES)
-	set -e; for pair in rerank-cpu-int8:bert-classifier rerank-cpu-int8:qwen2-mxbai embed:xlmr-m3; do \
+	set -e; for pair in rerank-cpu-int8:bert-classifier rerank-cpu-int8:qwen2-mxbai embed:xlmr-m3 embed:qwen3-embedding; do \
 		function=$${pair%:*}; model=$${pair#*:}; \
 		target/debug/defrost pack data/golden/$$model --name tiny/$$model --out target/schema-$$model.snap; \
 		$(PYTHON) scripts/test_schemathesis --function target/debug/$$function --model target/schema-$$model.snap \

@@ -322,7 +322,7 @@ def write_golden(path, golden):
     compact = {"ensure_ascii": False, "separators": (",", ":")}
     lines = []
     for key, value in golden.items():
-        if key in ("cases", "long_pairs") and value:
+        if key in ("cases", "chunks", "long_pairs") and value:
             rows = ",\n".join(json.dumps(row, **compact) for row in value)
             lines.append(f'"{key}":[\n{rows}\n]')
         else:

@@ -18,6 +18,10 @@ Each file holds `cases`, one a line:
   sparse               [[id, weight], ...] ascending, where the model has the head
   colbert              all rows of texts of few tokens, else the first two and the last two
 
+Models that take means of tokens have `chunks` too, for late chunking (arXiv 2409.04701): the model is run on the prompt and
+all `texts`, each tokenised by itself, one after another, and `dense` has the mean over each text's own hidden states, scaled
+to length 1.
+
 Environment: that of golden.py.
   .venv/bin/python scripts/golden_embeddings.py --out data/golden
 """
@@ -37,6 +41,8 @@ import golden_texts as texts
 SHORT = 16
 TASK = "Find the passage that names the author."
 WHOLE_ROWS = 24
+# Which pairs' documents are chunks of one text, and the prompt before them.
+CHUNKS = ((0, "none"), (9, "query"))
 
 
 class Embedder(golden.Scorer):
@@ -87,6 +93,21 @@ class Embedder(golden.Scorer):
         return {"name": name, "text": text, "prompt": prompt, "ids": ids, **self.vectors(ids)}
 
 
+    @torch.inference_mode()
+    def chunks(self, chunks, prompt):
+        """Each of these texts in the context of all."""
+        first, last = self.text("")
+        parts = [self.text(text)[1:-1] for text in (self.spec.get(f"{prompt}_prompt", ""), *chunks)]
+        ids = [first, *(token for part in parts for token in part), last]
+        hidden = self.model(input_ids=torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long))
+        hidden, at = hidden.last_hidden_state[0], 1 + len(parts[0])
+        dense = []
+        for part in parts[1:]:
+            dense.append(rounded(normalize(hidden[at : at + len(part)].mean(0), dim=0)))
+            at += len(part)
+        return {"texts": chunks, "prompt": prompt, "ids": ids, "dense": dense}
+
+
 def rounded(values):
     """Values as short as the tolerance of the tests allows."""
     return np.round(values.numpy().astype(np.float64), 6).tolist()
@@ -127,6 +148,9 @@ def main():
             "short_dimensions": SHORT,
             "cases": cases(embedder),
         }
+        if spec["pooling"] == "mean_tokens":
+            documents = [document for _, _, document in texts.PAIRS]
+            found["chunks"] = [embedder.chunks(documents[at : at + 3], prompt) for at, prompt in CHUNKS]
         golden.write_golden(folder / "embeddings.json", found)
         print(f"{name}: {len(found['cases'])} cases, {(folder / 'embeddings.json').stat().st_size:,} bytes", flush=True)
 

@@ -300,3 +300,30 @@ fn several_models_share_the_memory_of_one() {
     let (_, listed) = function.ask("GET", "/models", "");
     assert_eq!(listed["default_model"], "small");
 }
+
+/// N11: with `late_chunking` the same words differ by what stands beside them; a model without means refuses.
+#[test]
+fn n11_chunks_know_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = snapshot(dir.path(), "bert-embedding", Precision::F32);
+    let running = Running::start(function(BINARY, &place));
+    let body =
+        |first: &str, late: bool| json!({"input": [first, "the city"], "late_chunking": late});
+    let second = |first: &str, late: bool| {
+        let answer = ask(&running, "/v1/embeddings", &body(first, late));
+        assert_eq!(answer["data"].as_array().unwrap().len(), 2);
+        vector(&answer["data"][1]["embedding"])
+    };
+    assert_eq!(second("Berlin", false), second("Paris", false));
+    assert_ne!(second("Berlin", true), second("Paris", true));
+    let count = |late| {
+        ask(&running, "/v1/embeddings", &body("Berlin", late))["usage"]["total_tokens"].as_u64()
+    };
+    assert_eq!(count(true).unwrap() + 2, count(false).unwrap(), "special tokens once");
+
+    let place = snapshot(dir.path(), "qwen3-embedding", Precision::F32);
+    let running = Running::start(function(BINARY, &place));
+    let (status, refused) =
+        running.ask("POST", "/v1/embeddings", &body("Berlin", true).to_string());
+    assert_eq!((status, &refused["error"]["param"]), (400, &json!("late_chunking")), "{refused}");
+}

@@ -25,7 +25,7 @@ pub use prompt::Prompt;
 pub use route::{EmbedRoute, EmbedShape};
 
 use crate::error::Invalid;
-use crate::lenient::EmbedInput;
+use crate::lenient::{EmbedInput, Flag};
 use crate::truncate::Cut;
 
 /// What a request asks for, whatever its shape.
@@ -52,6 +52,8 @@ pub struct EmbedRequest {
     pub dimensions: Option<usize>,
     /// Scale vectors to length 1.
     pub normalize: bool,
+    /// Whether the inputs are chunks of one text, each to be read in the context of all.
+    pub late_chunking: bool,
     /// What happens to over-long inputs.
     pub truncation: Cut,
     /// Read at most this many tokens of each input, prompt and special tokens included.
@@ -197,6 +199,7 @@ impl EmbedBody {
             warnings.push("int8 and uint8 hold [-1, 1]: numbers outside are clamped".to_owned());
         }
         let model = self.model.take();
+        let late_chunking = self.late_chunking.is_some_and(|Flag(asked)| asked);
         let (inputs, single) = self.take_inputs(shape, key, limits)?;
         Ok(EmbedRequest {
             shape,
@@ -209,6 +212,7 @@ impl EmbedBody {
             formats,
             dimensions,
             normalize,
+            late_chunking,
             truncation,
             max_tokens,
             warnings,

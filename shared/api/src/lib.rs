@@ -67,7 +67,7 @@ pub use rank::rank;
 pub use request::{Limits, Normalization, RerankRequest, Route, Shape, Truncation, Work};
 pub use schema::{
     BATCH_FORMS, DETOKENIZE_FORMS, EmbedRules, Form, QUERY_FORMS, RERANK_FORMS, RerankRules,
-    SCORE_FORMS, SchemaBook, TOKENIZE_FORMS,
+    SCORE_FORMS, SchemaBook, Shortened, TOKENIZE_FORMS,
 };
 pub use score::ScoreBody;
 pub use tokenize::answer::{

@@ -197,6 +197,7 @@ impl Args {
                 },
                 limit: None,
             },
+            late_chunking: false,
         }
     }
 

@@ -6,6 +6,7 @@
 //! input's vectors are the same to the last bit whatever is embedded beside it, and whatever else is wanted of it.
 
 mod answer;
+mod chunks;
 mod prompts;
 mod request;
 mod sequence;
@@ -229,9 +230,7 @@ impl Embedder {
     /// Encodes a request's inputs, on all threads. Fails as [`Embedder::embed`]; the request's position in errors is 0.
     pub fn prepare(&self, request: &EmbedRequest) -> Result<Prepared<Vec<Embedding>>, Error> {
         self.check(request)?;
-        let encoded = self.encode(request)?;
-        let (sequences, cut): (Vec<Tokens>, Vec<bool>) =
-            encoded.into_iter().map(|Sequence { tokens, truncated }| (tokens, truncated)).unzip();
+        let encoder = self.encoder(request)?;
         let usual = self.spec.normalizes || request.dimensions.is_some();
         let rules = Rules {
             outputs: request.outputs,
@@ -241,6 +240,15 @@ impl Embedder {
             weightless: self.spec.weightless.clone(),
             colbert_width: self.colbert_width,
         };
+        if request.late_chunking {
+            return self.prepare_chunks(&encoder, request, rules);
+        }
+        let inputs: Vec<(usize, &Input)> = request.inputs.iter().enumerate().collect();
+        let encoded = in_parallel(&self.threads, &inputs, |&(index, input)| {
+            encoder.encode(input, (0, index))
+        })?;
+        let (sequences, cut): (Vec<Tokens>, Vec<bool>) =
+            encoded.into_iter().map(|Sequence { tokens, truncated }| (tokens, truncated)).unzip();
         let wanted = wanted(request);
         let finish = move |said: &[Said<'_>]| {
             let inputs = said.iter().zip(cut).enumerate();
@@ -259,13 +267,11 @@ impl Embedder {
         self.model.run(sequences, self.max_batch_tokens, wanted)
     }
 
-    fn encode(&self, request: &EmbedRequest) -> Result<Vec<Sequence>, Error> {
+    fn encoder(&self, request: &EmbedRequest) -> Result<Encoder<'_>, Error> {
         let prompt = prompts::resolve(&self.spec, &request.prompt)?;
         let (tokenizer, special) = (&self.tokenizer, &self.special);
         let (truncation, max_length) = (request.truncation, self.info.max_length);
-        let encoder = Encoder::new(tokenizer, special, prompt, truncation, max_length, self.vocab)?;
-        let inputs: Vec<(usize, &Input)> = request.inputs.iter().enumerate().collect();
-        in_parallel(&self.threads, &inputs, |&(index, input)| encoder.encode(input, (0, index)))
+        Encoder::new(tokenizer, special, prompt, truncation, max_length, self.vocab)
     }
 
     /// Refuses what the model cannot give, before anything is computed.
@@ -281,6 +287,7 @@ impl Embedder {
                 return refuse("outputs", format!("{} has no {what}", info.name));
             }
         }
+        chunks::check(info, request)?;
         let (hidden, matryoshka) = (info.hidden, &info.matryoshka);
         match request.dimensions {
             Some(dimensions) if dimensions == 0 || dimensions > hidden => {

@@ -20,7 +20,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method};
 use axum::response::Response;
 use axum::routing::{MethodRouter, get};
-use defrost_api::{EmbedRules, Outputs, RerankRules};
+use defrost_api::{EmbedRules, Outputs, RerankRules, Shortened};
 use defrost_inference::{EmbedderInfo, Matryoshka, Normalization};
 
 use crate::app::App;
@@ -66,7 +66,8 @@ fn embed(app: &App) -> Api {
         Info::Embedder(info) => Some(info),
         Info::Reranker(_) => None,
     });
-    let has = |has: fn(&EmbedderInfo) -> bool| info.is_none_or(has);
+    // Of several models another one may have what the default has not.
+    let has = |has: fn(&EmbedderInfo) -> bool| app.fleet.has_several() || info.is_none_or(has);
     Api::embed(EmbedRules {
         limits: app.config.embed.limits.clone(),
         outputs: Outputs {
@@ -76,7 +77,14 @@ fn embed(app: &App) -> Api {
             hidden: has(|info| info.has_tokens),
         },
         width: info.map(|info| info.hidden),
-        matryoshka: app.config.embed.allow_non_mrl || has(|info| info.matryoshka != Matryoshka::No),
+        shortened: match info.map(|info| &info.matryoshka) {
+            _ if app.config.embed.allow_non_mrl => Shortened::From(1),
+            None => Shortened::From(1),
+            Some(Matryoshka::No) => Shortened::No,
+            Some(Matryoshka::From(least)) => Shortened::From(*least),
+            Some(Matryoshka::Only(few)) => Shortened::Only(few.clone()),
+        },
+        late_chunking: has(EmbedderInfo::takes_late_chunking),
         vocab: info.map(|info| info.vocab),
         max_length: info.map(|info| info.max_length),
         prompts: info.map(|info| info.prompts.keys().cloned().collect()).unwrap_or_default(),

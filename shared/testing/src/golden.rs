@@ -87,6 +87,22 @@ pub struct Embeddings {
     pub short_dimensions: usize,
     /// Texts and their vectors.
     pub cases: Vec<EmbeddingCase>,
+    /// Chunks of one text; of models that take means of tokens.
+    #[serde(default)]
+    pub chunks: Vec<ChunksCase>,
+}
+
+/// Chunks of one text and what the model makes of each in the context of all.
+#[derive(Debug, Deserialize)]
+pub struct ChunksCase {
+    /// The chunks.
+    pub texts: Vec<String>,
+    /// `none`, `query` or `document`.
+    pub prompt: String,
+    /// What the model is run on.
+    pub ids: Vec<u32>,
+    /// The mean over each chunk's own tokens, of length 1.
+    pub dense: Vec<Vec<f32>>,
 }
 
 /// One text and its vectors.

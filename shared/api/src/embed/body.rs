@@ -46,10 +46,10 @@ pub struct EmbedBody {
     pub use_activation: Option<Flag>,
 
     /// Cohere, Voyage, NVIDIA: what the inputs are, a query or documents.
-    #[schemars(extend("enum" = ["query", "document", "passage", "search_query", "search_document", "classification", "clustering", null]))]
+    #[schemars(extend("enum" = ["query", "document", "passage", "search_query", "search_document", "retrieval_query", "retrieval_document", "classification", "clustering", "none", null]))]
     pub input_type: Option<String>,
     /// Jina: what the vectors are for.
-    #[schemars(extend("enum" = ["retrieval.query", "retrieval.passage", "text-matching", "classification", "separation", "clustering", null]))]
+    #[schemars(extend("enum" = ["retrieval.query", "retrieval.passage", "code.query", "code.passage", "text-matching", "classification", "separation", "clustering", null]))]
     pub task: Option<String>,
     /// TEI, `sentence-transformers`: one of the model's own prompts.
     pub prompt_name: Option<String>,
@@ -99,8 +99,7 @@ pub struct EmbedBody {
     /// Cohere: read at most this many tokens of each input.
     pub max_tokens: Option<Count>,
 
-    /// Jina: embed inputs in each other's context. Refused.
-    #[schemars(extend("enum" = [false, "false", null]))]
+    /// Jina: the inputs are chunks of one text, and each is embedded in the context of all.
     pub late_chunking: Option<Flag>,
     /// infinity: `"text"`; other modalities are refused.
     #[schemars(extend("enum" = ["text", null]))]

@@ -9,12 +9,6 @@ use crate::truncate::Cut;
 impl EmbedBody {
     /// Refuses what would make vectors other than those asked for.
     pub(super) fn refuse_unsupported(&self) -> Result<(), Invalid> {
-        if self.late_chunking == Some(Flag(true)) {
-            return Err(Invalid::new(
-                "late_chunking",
-                "late_chunking is not supported: every input is embedded on its own; send false or leave it out",
-            ));
-        }
         if let Some(modality) = &self.modality
             && !modality.eq_ignore_ascii_case("text")
         {

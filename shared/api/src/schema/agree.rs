@@ -58,21 +58,33 @@ pub(super) fn lengths() -> Value {
     })
 }
 
-/// `input_type` and `task` say the same of what the inputs are.
+/// `input_type` and `task` say the same of what the inputs are. Names are read in any case, which
+/// these lists leave out.
 pub(super) fn roles() -> Value {
     let both = |title: &str, input_type: Value, task: Value| json!({"title": title, "properties": {"input_type": {"enum": input_type}, "task": {"enum": task}}});
     json!({
         "title": "Names of one role agree",
         "type": "object",
         "anyOf": [
-            {"properties": {"task": {"type": "null"}}},
-            {"properties": {"input_type": {"type": "null"}}},
-            both("queries", json!(["query", "search_query"]), json!(["retrieval.query"])),
-            both("documents", json!(["document", "passage", "search_document"]), json!(["retrieval.passage"])),
+            {"properties": {"task": {"enum": [null, ""]}}},
+            {"properties": {"input_type": {"enum": [null, ""]}}},
+            both(
+                "queries",
+                json!(["query", "search_query", "retrieval_query"]),
+                json!(["retrieval.query", "code.query"]),
+            ),
+            both(
+                "documents",
+                json!(["document", "passage", "search_document", "retrieval_document"]),
+                json!(["retrieval.passage", "retrieval.document", "code.passage", "code.document"]),
+            ),
             both(
                 "neither",
-                json!(["classification", "clustering"]),
-                json!(["text-matching", "classification", "separation", "clustering"]),
+                json!(["classification", "clustering", "none"]),
+                json!([
+                    "retrieval", "text-matching", "classification", "clustering", "separation",
+                    "embed", "none",
+                ]),
             ),
         ],
     })
@@ -84,10 +96,12 @@ pub(super) fn sides() -> Value {
         "title": "Names of one side agree",
         "type": ["object", "null"],
         "anyOf": [
-            {"properties": {"truncate": {"enum": [true, false, "true", "false", "END", "NONE", null]}}},
+            {"properties": {"truncate": {
+                "enum": [true, false, "true", "false", "END", "end", "NONE", "none", null],
+            }}},
             {"properties": {
-                "truncation_direction": {"enum": ["Left", null]},
-                "truncation_side": {"enum": ["left", null]},
+                "truncation_direction": {"enum": ["Left", "left", "START", "start", null]},
+                "truncation_side": {"enum": ["Left", "left", "START", "start", null]},
             }},
         ],
     })

@@ -17,14 +17,28 @@ pub struct EmbedRules {
     pub outputs: Outputs,
     /// The model's full width; `None`: not known yet.
     pub width: Option<usize>,
-    /// Whether vectors may be shortened.
-    pub matryoshka: bool,
+    /// To how many numbers vectors may be shortened.
+    pub shortened: Shortened,
+    /// Whether the model can embed inputs in each other's context.
+    pub late_chunking: bool,
     /// Token ids from this one on have no meaning; `None`: not known yet.
     pub vocab: Option<usize>,
     /// Most tokens that the model reads; `None`: not known yet.
     pub max_length: Option<usize>,
     /// The model's own prompts.
     pub prompts: Vec<String>,
+}
+
+/// To how many numbers vectors may be shortened.
+#[derive(Debug, Clone, Default)]
+pub enum Shortened {
+    /// To none but all.
+    #[default]
+    No,
+    /// From so many on.
+    From(usize),
+    /// To one of these.
+    Only(Vec<usize>),
 }
 
 const OPENAI: Form = Form {
@@ -203,6 +217,16 @@ impl EmbedRoute {
     }
 }
 
+/// What the rule is called, whose names it is about, and itself.
+type Rule = (&'static str, &'static [&'static str], fn() -> Value);
+
+/// A rule is said where a name of it is: elsewhere it would bring up names that other rules are about.
+const RULES: [Rule; 3] = [
+    ("LengthsAgree", &["normalize", "normalized", "use_activation"], agree::lengths),
+    ("RolesAgree", &["input_type", "task"], agree::roles),
+    ("SidesAgree", &["truncation_direction", "parameters"], agree::sides),
+];
+
 impl SchemaBook {
     /// A reference to the schema of a form of the embedding routes.
     pub fn embed_form(&mut self, form: &Form, rules: &EmbedRules) -> Value {
@@ -210,15 +234,17 @@ impl SchemaBook {
             name if name == SIMILARITY.name => self.body::<SimilarityBody>(),
             _ => self.body::<EmbedBody>(),
         };
-        let lengths = self.insert("LengthsAgree", agree::lengths);
-        let roles = self.insert("RolesAgree", agree::roles);
-        let sides = self.insert("SidesAgree", agree::sides);
+        let agree: Vec<Value> = RULES
+            .into_iter()
+            .filter(|(_, names, _)| form.fields().any(|field| names.contains(&field)))
+            .map(|(name, _, rule)| self.insert(name, rule))
+            .collect();
         self.insert(form.name, || {
             let mut schema = form.schema(&body, |field, schema| bound(form, field, schema, rules));
             if form.name == SIMILARITY.name {
-                schema["properties"]["parameters"]["allOf"] = json!([sides]);
-            } else {
-                schema["allOf"] = json!([lengths, roles, sides]);
+                schema["properties"]["parameters"]["allOf"] = json!(agree);
+            } else if !agree.is_empty() {
+                schema["allOf"] = json!(agree);
             }
             schema
         })
@@ -286,11 +312,11 @@ fn bound(form: &Form, field: &str, schema: &mut Value, rules: &EmbedRules) {
         "embedding_type" | "embedding_types" => {
             *schema = number_types(schema, field == "embedding_types");
         }
-        "dimensions" | "output_dimension" => match rules.width {
-            Some(width) if rules.matryoshka => schema["maximum"] = width.into(),
-            Some(width) => schema["enum"] = json!([0, width, null]),
-            None => {}
-        },
+        "dimensions" | "output_dimension" => {
+            if let Some(width) = rules.width {
+                widths(schema, width, &rules.shortened);
+            }
+        }
         // -1 is what the model reads, 0 none.
         "truncate_prompt_tokens" => {
             if let Some(most) = rules.max_length {
@@ -299,6 +325,7 @@ fn bound(form: &Form, field: &str, schema: &mut Value, rules: &EmbedRules) {
         }
         "prompt_name" => schema["enum"] = prompt_names(rules),
         "parameters" => schema["properties"]["prompt_name"]["enum"] = prompt_names(rules),
+        "late_chunking" => available(schema, rules.late_chunking),
         // Without another kind the dense vector cannot be declined.
         "return_dense" => schema["enum"] = json!([true, "true", null]),
         "return_sparse" => available(schema, rules.outputs.sparse),
@@ -306,6 +333,24 @@ fn bound(form: &Form, field: &str, schema: &mut Value, rules: &EmbedRules) {
         // Two more names of `return_colbert`: one form may not ask for both.
         "return_colbert_vecs" | "return_multivector" => available(schema, false),
         _ => {}
+    }
+}
+
+/// To how many numbers vectors of `width` may be shortened; 0 is not at all.
+fn widths(schema: &mut Value, width: usize, shortened: &Shortened) {
+    match shortened {
+        Shortened::No => schema["enum"] = json!([0, width, null]),
+        Shortened::Only(few) => {
+            let few = few.iter().copied().filter(|&one| one < width);
+            let all = [0, width].into_iter().chain(few).map(Value::from);
+            schema["enum"] = all.chain([Value::Null]).collect();
+        }
+        // Nothing lies between 0 and the least.
+        Shortened::From(least) if *least <= 1 => schema["maximum"] = width.into(),
+        Shortened::From(least) => {
+            let numbers = json!({"type": "integer", "minimum": least, "maximum": width});
+            schema["anyOf"] = json!([{"enum": [0, null]}, numbers]);
+        }
     }
 }
 

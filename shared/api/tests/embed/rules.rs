@@ -227,7 +227,7 @@ fn what_contradicts_itself_or_cannot_be_done_is_named() {
         (json!({"dimensions": -1}), "dimensions"),
         (json!({"dimensions": 1.5}), "dimensions"),
         (json!({"dimensions": 1, "output_dimension": 2}), "output_dimension"),
-        (json!({"late_chunking": true}), "late_chunking"),
+        (json!({"late_chunking": 3}), "late_chunking"),
         (json!({"modality": "image"}), "modality"),
         (json!({"endianness": "big"}), "endianness"),
         (json!({"input_type": "image"}), "input_type"),

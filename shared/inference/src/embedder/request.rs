@@ -17,6 +17,8 @@ pub struct EmbedRequest {
     pub normalize: Option<bool>,
     /// Over-long inputs.
     pub truncation: EmbedTruncation,
+    /// Whether the inputs are chunks of one text, each to be read in the context of all.
+    pub late_chunking: bool,
 }
 
 /// One input.

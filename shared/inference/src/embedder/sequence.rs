@@ -5,6 +5,8 @@
 //! what the whole has in common with the prompt tokenised alone. Token ids cannot be joined as strings, so a prompt's ids
 //! go before them.
 
+use std::ops::Range;
+
 use super::{EmbedTruncation, Input, Overflow};
 use crate::Error;
 use crate::tokenizer::{TextTokenizer, Tokens};
@@ -109,6 +111,33 @@ impl<'a> Encoder<'a> {
             return Err(Error::InputTooLong { limit: self.limit, found, request, index });
         }
         Ok(Sequence { tokens: self.tokenizer.single(&ids)?, truncated: found > room })
+    }
+
+    /// The inputs one after another as one sequence, and where in it each lies.
+    pub(super) fn chunks(&self, inputs: &[Input]) -> Result<(Tokens, Vec<Range<usize>>), Error> {
+        let most = self.limit.saturating_mul(COUNTED);
+        let mut ids = self.prompt_ids.clone();
+        let mut spans = Vec::with_capacity(inputs.len());
+        for input in inputs {
+            let start = ids.len() + self.special.before.len();
+            match input {
+                Input::Text(text) => ids.extend(self.tokenizer.ids(text, most)?),
+                Input::Tokens(given) => ids.extend(self.special.strip(self.checked(given)?)),
+            }
+            spans.push(start..ids.len() + self.special.before.len());
+        }
+        let found = ids.len() + self.special.count();
+        if found > self.limit {
+            return Err(Error::InvalidInput {
+                param: "late_chunking",
+                message: format!(
+                    "late_chunking reads all inputs at once: they have at least {found} tokens, of {} that are read; send \
+                     fewer chunks in a request",
+                    self.limit
+                ),
+            });
+        }
+        Ok((self.tokenizer.single(&ids)?, spans))
     }
 
     fn checked<'i>(&self, ids: &'i [u32]) -> Result<&'i [u32], Error> {

@@ -200,3 +200,54 @@ fn a_detached_embedder_goes_on_without_its_file() {
     assert_eq!(embed_one(&embedder, TEXT.into(), &EmbedRequest::default()), before);
     assert!(!embedder.tokenize(TEXT, true).unwrap().is_empty());
 }
+
+#[test]
+fn late_chunking_is_refused_where_it_cannot_be() {
+    let late = EmbedRequest { late_chunking: true, ..EmbedRequest::default() };
+    let other = embedder("qwen3-embedding");
+    let message = refusal(&other, TEXT.into(), &late);
+    assert!(message.contains("takes means of tokens"), "{message}");
+    assert!(message.contains("are made of one token (lasttoken)"), "{message}");
+    assert!(!other.info().takes_late_chunking());
+
+    let embedder = embedder("bert-embedding");
+    assert!(embedder.info().takes_late_chunking());
+    let outputs = Outputs { tokens: true, ..Outputs::default() };
+    let message = refusal(&embedder, TEXT.into(), &EmbedRequest { outputs, ..late.clone() });
+    assert!(message.contains("dense vectors alone"), "{message}");
+    // Cutting would leave chunks without a vector.
+    let truncation = EmbedTruncation { overflow: Overflow::CutEnd, limit: Some(20) };
+    let inputs = vec![TEXT.into(), TEXT.into()];
+    let long = EmbedRequest { inputs, truncation, ..late.clone() };
+    let message = embedder.embed(&[long], &|| false).unwrap_err().to_string();
+    assert!(message.contains("of 20 that are read; send fewer chunks"), "{message}");
+}
+
+#[test]
+fn a_chunk_alone_lacks_only_the_special_tokens_and_one_without_tokens_is_zeros() {
+    let embedder = embedder("bert-embedding");
+    let inputs = vec![TEXT.into(), "".into(), Input::Tokens(ids(&embedder, "rain", true))];
+    let late = EmbedRequest { inputs, late_chunking: true, ..EmbedRequest::default() };
+    let found = embedder.embed(&[late], &|| false).unwrap().remove(0);
+    let own: Vec<usize> =
+        [TEXT, "", "rain"].iter().map(|text| ids(&embedder, text, false).len()).collect();
+    let counts: Vec<usize> = found.iter().map(|one| one.token_count).collect();
+    assert_eq!(counts, [own[0] + 2, 0, own[2]], "special tokens are counted once");
+    assert!(found[1].dense.iter().all(|&value| value == 0.0));
+    let whole = [ids(&embedder, TEXT, false), ids(&embedder, "rain", false)].concat();
+    let outputs = Outputs { tokens: true, ..Outputs::default() };
+    let request = EmbedRequest { outputs, ..EmbedRequest::default() };
+    let all = embed_one(&embedder, Input::Tokens(whole), &request).tokens;
+    let width = embedder.info().hidden;
+    let rows: Vec<&[f32]> = all.chunks_exact(width).collect();
+    for (found, rows) in
+        [(&found[0], &rows[1..=own[0]]), (&found[2], &rows[own[0] + 1..][..own[2]])]
+    {
+        let mean = |at: usize| rows.iter().map(|row| f64::from(row[at])).sum::<f64>();
+        let mean: Vec<f64> = (0..width).map(mean).collect();
+        let norm = mean.iter().map(|value| value * value).sum::<f64>().sqrt();
+        for (found, mean) in found.dense.iter().zip(&mean) {
+            assert!((f64::from(*found) - mean / norm).abs() < 1e-6);
+        }
+    }
+}

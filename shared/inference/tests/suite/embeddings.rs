@@ -83,6 +83,37 @@ fn dense_vectors_are_those_of_transformers_on_every_kernel() {
 }
 
 #[test]
+fn late_chunks_are_means_over_the_hidden_states_of_transformers() {
+    let mut compared = 0;
+    for model in EMBEDDING_MODELS {
+        let golden = golden::embeddings(model);
+        for kernel in Kernel::available() {
+            let embedder = load(model, Precision::F32, kernel);
+            for case in &golden.chunks {
+                let request = EmbedRequest {
+                    inputs: case.texts.iter().map(|text| text.as_str().into()).collect(),
+                    prompt: match case.prompt.as_str() {
+                        "query" => PromptChoice::Query,
+                        _ => PromptChoice::None,
+                    },
+                    late_chunking: true,
+                    ..EmbedRequest::default()
+                };
+                let found = embedder.embed(&[request], &|| false).unwrap().remove(0);
+                assert_eq!(found.len(), case.dense.len());
+                let tokens: usize = found.iter().map(|one| one.token_count).sum();
+                assert_eq!(tokens, case.ids.len(), "{model}");
+                for (found, expected) in found.iter().zip(&case.dense) {
+                    distance(&found.dense, expected, model);
+                    compared += 1;
+                }
+            }
+        }
+    }
+    assert!(compared >= 10, "only {compared} vectors were compared");
+}
+
+#[test]
 fn sparse_and_colbert_vectors_are_those_of_flag_embedding() {
     let model = TOKEN_HEADS_MODEL;
     let golden = golden::embeddings(model);

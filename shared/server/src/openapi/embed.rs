@@ -24,6 +24,9 @@ pub(super) fn describe(
     // Routes of one kind share the body that the first of them is named after.
     let mut bodies: BTreeMap<&str, Value> = BTreeMap::new();
     for (path, route) in EmbedRoute::PATHS {
+        if !is_answered(route, rules) {
+            continue;
+        }
         let (name, summary) = facts(route);
         let body = bodies.entry(name).or_insert_with(|| {
             let schemas = route.forms().iter().map(|form| book.embed_form(form, rules)).collect();
@@ -60,6 +63,15 @@ pub(super) fn describe(
         let about = "The texts, in the shape of the request.";
         let answers = parts.work_answers(about, Cut::Never, shapes);
         insert(paths, path, "Tokens as text", &detokenize, &answers);
+    }
+}
+
+/// Whether the model has what this route is for: it refuses every request otherwise.
+fn is_answered(route: EmbedRoute, rules: &EmbedRules) -> bool {
+    match route {
+        EmbedRoute::EmbedSparse => rules.outputs.sparse,
+        EmbedRoute::EmbedAll => rules.outputs.hidden,
+        _ => true,
     }
 }
 

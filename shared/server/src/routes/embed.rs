@@ -144,6 +144,7 @@ fn to_asked(app: &App, info: &EmbedderInfo, request: &mut EmbedRequest) -> Resul
         dimensions: request.dimensions.filter(|&dimensions| dimensions != info.hidden),
         normalize: Some(request.normalize),
         truncation: EmbedTruncation { overflow, limit: Some(limit) },
+        late_chunking: request.late_chunking,
     })
 }
 

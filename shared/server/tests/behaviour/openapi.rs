@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use defrost_api::{EmbedBody, EmbedLimits, EmbedRoute, EmbedRules, Limits, RerankBody, Route};
+use defrost_api::{
+    EmbedBody, EmbedLimits, EmbedRoute, EmbedRules, Limits, Outputs, RerankBody, Route, Shortened,
+};
 use defrost_server::{Api, Description, openapi};
 use serde_json::{Value, json};
 
@@ -18,11 +20,44 @@ fn described(api: Api) -> Value {
     })
 }
 
+/// Of a model that has everything.
+fn rules() -> EmbedRules {
+    let outputs = Outputs { dense: true, sparse: true, colbert: true, hidden: true };
+    EmbedRules { outputs, late_chunking: true, ..EmbedRules::default() }
+}
+
 fn both() -> [Value; 2] {
-    [
-        described(Api::rerank(defrost_api::RerankRules::default())),
-        described(Api::embed(EmbedRules::default())),
-    ]
+    [described(Api::rerank(defrost_api::RerankRules::default())), described(Api::embed(rules()))]
+}
+
+#[test]
+fn what_the_model_has_not_is_not_described() {
+    let of = |outputs| described(Api::embed(EmbedRules { outputs, ..rules() }))["paths"].clone();
+    let dense = of(Outputs { dense: true, ..Outputs::default() });
+    assert!(dense.get("/embed_sparse").is_none() && dense.get("/embed_all").is_none());
+    assert!(dense.get("/v1/embeddings").is_some());
+    let sparse = of(Outputs { dense: true, sparse: true, ..Outputs::default() });
+    assert!(sparse.get("/embed_sparse").is_some() && sparse.get("/embed_all").is_none());
+
+    let document = |shortened, late_chunking| {
+        let rules = EmbedRules { width: Some(64), shortened, late_chunking, ..rules() };
+        described(Api::embed(rules))["components"]["schemas"].clone()
+    };
+    let widths = |shortened| {
+        document(shortened, true)["EmbeddingRequest"]["properties"]["dimensions"].clone()
+    };
+    assert_eq!(widths(Shortened::No)["enum"], json!([0, 64, null]));
+    assert_eq!(widths(Shortened::Only(vec![16, 64]))["enum"], json!([0, 64, 16, null]));
+    assert_eq!(widths(Shortened::From(1))["maximum"], 64);
+    assert_eq!(
+        widths(Shortened::From(32))["anyOf"][1],
+        json!({"type": "integer", "minimum": 32, "maximum": 64})
+    );
+    let late = |has| {
+        document(Shortened::No, has)["JinaEmbeddingRequest"]["properties"]["late_chunking"].clone()
+    };
+    assert_eq!(late(false)["enum"], json!([false, "false", null]));
+    assert_eq!(late(true)["enum"], json!([true, false, "true", "false", null]));
 }
 
 /// Every value in a tree, with its path.

@@ -9,15 +9,20 @@ use serde_json::{Value, json};
 /// The fields that these rules govern. What they may be is said here and not again at each form:
 /// generators of requests multiply the cases of everything that is said of a field, and give up
 /// (`OutgrewCases`) when there are too many.
-pub(super) const GOVERNED: [&str; 9] = [
+pub(super) const GOVERNED: [&str; 14] = [
     "raw_scores",
     "use_activation",
     "normalize",
+    "normalized",
     "normalization",
     "top_n",
     "top_k",
     "truncate",
     "truncation",
+    "truncation_direction",
+    "truncation_side",
+    "input_type",
+    "task",
     "rank_fields",
 ];
 
@@ -58,39 +63,98 @@ pub(super) fn lengths() -> Value {
     })
 }
 
-/// `input_type` and `task` say the same of what the inputs are. Names are read in any case, which
-/// these lists leave out.
-pub(super) fn roles() -> Value {
-    let both = |title: &str, input_type: Value, task: Value| json!({"title": title, "properties": {"input_type": {"enum": input_type}, "task": {"enum": task}}});
+type Names = &'static [&'static str];
+
+/// Names of what the inputs are: of `input_type`, of `task`, and of the prompts that go with them.
+/// They are read in any case, and with other words before the dot, which these lists leave out.
+const ROLES: [(&str, Names, Names, Names); 3] = [
+    (
+        "queries",
+        &["query", "search_query", "retrieval_query"],
+        &["retrieval.query", "code.query"],
+        &["query"],
+    ),
+    (
+        "documents",
+        &["document", "passage", "search_document", "retrieval_document"],
+        &["retrieval.passage", "retrieval.document", "code.passage", "code.document"],
+        &["document", "passage"],
+    ),
+    (
+        "neither",
+        &["classification", "clustering", "none"],
+        &[
+            "retrieval",
+            "text-matching",
+            "classification",
+            "clustering",
+            "separation",
+            "embed",
+            "none",
+        ],
+        &[],
+    ),
+];
+
+/// `input_type` and `task` say the same of what the inputs are; with `prompts`, `prompt_name` may
+/// name one of these, that of the role.
+pub(super) fn roles(prompts: Option<&[String]>) -> Value {
+    let or_none = |names: &mut dyn Iterator<Item = &str>| -> Value {
+        names.map(Value::from).chain([Value::Null, "".into()]).collect()
+    };
+    let branches = ROLES.map(|(title, types, tasks, called)| {
+        let mut properties = json!({
+            "input_type": {"enum": or_none(&mut types.iter().copied())},
+            "task": {"enum": or_none(&mut tasks.iter().copied())},
+        });
+        if let Some(prompts) = prompts {
+            let of_role = |name: &&str| called.is_empty() || called.contains(name);
+            let mut names = prompts.iter().map(String::as_str).filter(of_role);
+            properties["prompt_name"] = json!({"enum": or_none(&mut names)});
+        }
+        json!({"title": title, "properties": properties})
+    });
+    json!({"title": "Names of one role agree", "type": "object", "anyOf": branches})
+}
+
+/// What happens to over-long inputs: at which end they are cut, if at all, and to how many tokens.
+pub(super) fn cutting() -> Value {
+    let left = json!(["Left", "left", "START", "start", null]);
+    let right = json!(["Right", "right", "END", "end", null]);
+    let cut = |title: &str, truncate: Value, side: &Value| {
+        json!({"title": title, "properties": {
+            "truncate": {"enum": truncate},
+            "truncation": {"enum": [true, "true", null]},
+            "truncation_direction": {"enum": side},
+            "truncation_side": {"enum": side},
+        }})
+    };
+    let refuse = |side: &Value| {
+        json!({"title": "refuse", "properties": {
+            "truncate": {"enum": [false, "false", "NONE", "none", null]},
+            "truncation": {"enum": [false, "false", null]},
+            "truncation_direction": {"enum": side},
+            "truncation_side": {"enum": side},
+            "truncate_prompt_tokens": {"enum": [0, null]},
+        }})
+    };
     json!({
-        "title": "Names of one role agree",
+        "title": "Names of one truncation agree",
         "type": "object",
         "anyOf": [
-            {"properties": {"task": {"enum": [null, ""]}}},
-            {"properties": {"input_type": {"enum": [null, ""]}}},
-            both(
-                "queries",
-                json!(["query", "search_query", "retrieval_query"]),
-                json!(["retrieval.query", "code.query"]),
+            cut("cut at the end", json!([true, "true", "END", "end", null]), &right),
+            cut(
+                "cut at the start",
+                json!([true, "true", "END", "end", "START", "start", null]),
+                &left,
             ),
-            both(
-                "documents",
-                json!(["document", "passage", "search_document", "retrieval_document"]),
-                json!(["retrieval.passage", "retrieval.document", "code.passage", "code.document"]),
-            ),
-            both(
-                "neither",
-                json!(["classification", "clustering", "none"]),
-                json!([
-                    "retrieval", "text-matching", "classification", "clustering", "separation",
-                    "embed", "none",
-                ]),
-            ),
+            refuse(&right),
+            refuse(&left),
         ],
     })
 }
 
-/// `truncate: "START"` cuts on the left.
+/// `truncate: "START"` cuts on the left. Of the parameters of `/similarity`, which are fewer.
 pub(super) fn sides() -> Value {
     json!({
         "title": "Names of one side agree",
@@ -101,7 +165,6 @@ pub(super) fn sides() -> Value {
             }}},
             {"properties": {
                 "truncation_direction": {"enum": ["Left", "left", "START", "start", null]},
-                "truncation_side": {"enum": ["Left", "left", "START", "start", null]},
             }},
         ],
     })

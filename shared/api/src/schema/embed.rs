@@ -217,16 +217,6 @@ impl EmbedRoute {
     }
 }
 
-/// What the rule is called, whose names it is about, and itself.
-type Rule = (&'static str, &'static [&'static str], fn() -> Value);
-
-/// A rule is said where a name of it is: elsewhere it would bring up names that other rules are about.
-const RULES: [Rule; 3] = [
-    ("LengthsAgree", &["normalize", "normalized", "use_activation"], agree::lengths),
-    ("RolesAgree", &["input_type", "task"], agree::roles),
-    ("SidesAgree", &["truncation_direction", "parameters"], agree::sides),
-];
-
 impl SchemaBook {
     /// A reference to the schema of a form of the embedding routes.
     pub fn embed_form(&mut self, form: &Form, rules: &EmbedRules) -> Value {
@@ -234,17 +224,22 @@ impl SchemaBook {
             name if name == SIMILARITY.name => self.body::<SimilarityBody>(),
             _ => self.body::<EmbedBody>(),
         };
-        let agree: Vec<Value> = RULES
-            .into_iter()
-            .filter(|(_, names, _)| form.fields().any(|field| names.contains(&field)))
-            .map(|(name, _, rule)| self.insert(name, rule))
-            .collect();
+        let lengths = self.insert("LengthsAgree", agree::lengths);
+        let roles = if form.fields().any(|field| field == "prompt_name") {
+            self.insert("RolesAndPromptAgree", || agree::roles(Some(&rules.prompts)))
+        } else {
+            self.insert("RolesAgree", || agree::roles(None))
+        };
+        let cutting = match form.name {
+            name if name == SIMILARITY.name => self.insert("SidesAgree", agree::sides),
+            _ => self.insert("CuttingAgrees", agree::cutting),
+        };
         self.insert(form.name, || {
             let mut schema = form.schema(&body, |field, schema| bound(form, field, schema, rules));
             if form.name == SIMILARITY.name {
-                schema["properties"]["parameters"]["allOf"] = json!(agree);
-            } else if !agree.is_empty() {
-                schema["allOf"] = json!(agree);
+                schema["properties"]["parameters"]["allOf"] = json!([cutting]);
+            } else {
+                schema["allOf"] = json!([lengths, roles, cutting]);
             }
             schema
         })
@@ -326,6 +321,9 @@ fn bound(form: &Form, field: &str, schema: &mut Value, rules: &EmbedRules) {
         "prompt_name" => schema["enum"] = prompt_names(rules),
         "parameters" => schema["properties"]["prompt_name"]["enum"] = prompt_names(rules),
         "late_chunking" => available(schema, rules.late_chunking),
+        field if agree::GOVERNED.contains(&field) => {
+            *schema = json!({"description": schema["description"]});
+        }
         // Without another kind the dense vector cannot be declined.
         "return_dense" => schema["enum"] = json!([true, "true", null]),
         "return_sparse" => available(schema, rules.outputs.sparse),

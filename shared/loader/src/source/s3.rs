@@ -201,7 +201,7 @@ impl Body for Stream {
 /// A pool of connections.
 fn connections() -> SharedHttpClient {
     aws_smithy_http_client::Builder::new()
-        .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+        .tls_provider(Provider::Rustls(CryptoMode::Ring))
         .build_https()
 }
 

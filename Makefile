@@ -44,8 +44,7 @@ lint: ## formatting, clippy and documentation, warnings as errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo clippy -p rerank-cpu-int8 --no-default-features --locked -- -D warnings
-	cargo clippy -p defrost-inference -p defrost-server -p defrost-cli --features defrost-cli/ort,defrost-server/ort \
-		--all-targets --locked -- -D warnings
+	cargo clippy --workspace --features defrost-cli/ort,defrost-server/ort --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
 
 test-rust: ## unit, property, golden and process tests
@@ -63,7 +62,9 @@ test-model: ## real MiniLM weights: scores and nDCG@10 against transformers, and
 	scripts/demo target/debug
 
 test-ort: ## ONNX models under the real ONNX Runtime, fetched through pip
-	ORT_DYLIB_PATH=$$(scripts/fetch_onnxruntime) cargo test -p defrost-inference --features ort --locked --lib --test ort --test suite
+	export ORT_DYLIB_PATH=$$(scripts/fetch_onnxruntime); \
+	cargo test --workspace --features defrost-inference/ort --locked --test ort && \
+	cargo test --workspace --features defrost-inference/ort --locked --quiet --lib -- ort::
 
 test-lambda: ## the same binary behind cargo-lambda's emulator and on a port: identical bodies
 	$(TEST_BINARIES)

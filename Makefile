@@ -28,8 +28,8 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
 
 quick: ## build the binaries, optimised, in a few minutes (target/quick)
-	cargo build --profile quick -p defrost-cli --no-default-features
-	cargo build --profile quick -p rerank-cpu-int8 -p embed
+	cargo build --profile quick -p defrost-cli -p rerank-cpu-int8 -p embed \
+		--no-default-features --features rerank-cpu-int8/default,embed/default
 
 release: ## build the binaries as they ship: fat LTO (target/release)
 	cargo build --release -p defrost-cli

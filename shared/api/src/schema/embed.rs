@@ -318,10 +318,10 @@ fn bound(form: &Form, field: &str, schema: &mut Value, rules: &EmbedRules) {
                 schema["maximum"] = most.into();
             }
         }
-        "prompt_name" => schema["enum"] = prompt_names(rules),
         "parameters" => schema["properties"]["prompt_name"]["enum"] = prompt_names(rules),
         "late_chunking" => available(schema, rules.late_chunking),
-        field if agree::GOVERNED.contains(&field) => {
+        // Said by the rule of roles.
+        field if field == "prompt_name" || agree::GOVERNED.contains(&field) => {
             *schema = json!({"description": schema["description"]});
         }
         // Without another kind the dense vector cannot be declined.

@@ -63,8 +63,8 @@ test-model: ## real MiniLM weights: scores and nDCG@10 against transformers, and
 
 test-ort: ## ONNX models under the real ONNX Runtime, fetched through pip
 	export ORT_DYLIB_PATH=$$(scripts/fetch_onnxruntime); \
-	cargo test --workspace --features defrost-inference/ort --locked --test ort && \
-	cargo test --workspace --features defrost-inference/ort --locked --quiet --lib -- ort::
+	cargo test --workspace --features defrost-cli/ort,defrost-server/ort --locked --test ort && \
+	cargo test --workspace --features defrost-cli/ort,defrost-server/ort --locked --quiet --lib -- ort::
 
 test-lambda: ## the same binary behind cargo-lambda's emulator and on a port: identical bodies
 	$(TEST_BINARIES)

@@ -10,6 +10,7 @@ RUNS ?= 10
 FUNCTION ?= rerank-cpu-int8
 # The binaries as the tests of the workspace have them: naming packages would build their dependencies anew with fewer features.
 TEST_BINARIES = cargo test --workspace --locked --lib --bins --tests --no-run --quiet
+WITH_ORT = --workspace --locked --features defrost-cli/ort,defrost-server/ort
 MIB ?= 1024
 IMAGE_PORT ?= 8000
 IMAGE_MODEL ?= $(MODEL)
@@ -44,7 +45,7 @@ lint: ## formatting, clippy and documentation, warnings as errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo clippy -p rerank-cpu-int8 --no-default-features --locked -- -D warnings
-	cargo clippy --workspace --features defrost-cli/ort,defrost-server/ort --all-targets --locked -- -D warnings
+	cargo clippy $(WITH_ORT) --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
 
 test-rust: ## unit, property, golden and process tests
@@ -63,8 +64,8 @@ test-model: ## real MiniLM weights: scores and nDCG@10 against transformers, and
 
 test-ort: ## ONNX models under the real ONNX Runtime, fetched through pip
 	export ORT_DYLIB_PATH=$$(scripts/fetch_onnxruntime); \
-	cargo test --workspace --features defrost-cli/ort,defrost-server/ort --locked --test ort && \
-	cargo test --workspace --features defrost-cli/ort,defrost-server/ort --locked --quiet --lib -- ort::
+	cargo test $(WITH_ORT) --test ort && \
+	cargo test $(WITH_ORT) --quiet --lib -- ort::
 
 test-lambda: ## the same binary behind cargo-lambda's emulator and on a port: identical bodies
 	$(TEST_BINARIES)

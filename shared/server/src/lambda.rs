@@ -14,7 +14,7 @@
 //! An answer is posted whole, at most 6 MB, in the envelope that every caller of `Invoke` reads: a
 //! function URL or gateway that buffers, Step Functions, a command line. With
 //! `INVOKE_MODE=response_stream` it is posted as a stream instead, a prelude with status and headers
-//! and then the bytes of the body, up to 200 MB, which is more than a thousand long vectors as text.
+//! and then the bytes of the body, up to 200 MB: a thousand vectors written as decimals can have 12.
 //! Only a URL whose `InvokeMode` is `RESPONSE_STREAM` understands that, and nothing in an event tells
 //! one from the other, so the setting has to say what the template says. What can be told is that an
 //! event did not come through a URL: it names no domain. Such an event is answered whole always.
@@ -67,16 +67,15 @@ pub async fn serve(app: Arc<App>) -> Result<(), BootError> {
     }
     let snap_start = Arc::new(SnapStart { app: Arc::clone(&app), restored: Notify::new() });
     let router = router(Arc::clone(&app));
-    let (whole, streamed) = (Adapter::from(router.clone()), StreamAdapter::from(router));
     let mode = app.config.invoke_mode;
     // What `lambda_http::run` does; its `runtime`, meant for this, knows one of the two ways only.
     let runtime = Runtime::new(service_fn(move |event: LambdaEvent<LambdaRequest>| {
-        let (mut whole, mut streamed) = (whole.clone(), streamed.clone());
+        let router = router.clone();
         async move {
             let answer = if mode == InvokeMode::ResponseStream && names_a_domain(&event.payload) {
-                FunctionResponse::StreamingResponse(streamed.call(event).await?)
+                FunctionResponse::StreamingResponse(StreamAdapter::from(router).call(event).await?)
             } else {
-                FunctionResponse::BufferedResponse(whole.call(event).await?)
+                FunctionResponse::BufferedResponse(Adapter::from(router).call(event).await?)
             };
             Ok::<_, std::convert::Infallible>(answer)
         }

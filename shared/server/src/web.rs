@@ -61,13 +61,13 @@ fn rerank(app: &App) -> Api {
 }
 
 fn embed(app: &App) -> Api {
-    let model = app.ready_model();
+    // Of several models each has its own; what holds for all of them is what is known before any is loaded.
+    let model = app.ready_model().filter(|_| !app.fleet.has_several());
     let info = model.as_ref().and_then(|model| match &model.info {
         Info::Embedder(info) => Some(info),
         Info::Reranker(_) => None,
     });
-    // Of several models another one may have what the default has not.
-    let has = |has: fn(&EmbedderInfo) -> bool| app.fleet.has_several() || info.is_none_or(has);
+    let has = |has: fn(&EmbedderInfo) -> bool| info.is_none_or(has);
     Api::embed(EmbedRules {
         limits: app.config.embed.limits.clone(),
         outputs: Outputs {
@@ -77,8 +77,10 @@ fn embed(app: &App) -> Api {
             hidden: has(|info| info.has_tokens),
         },
         width: info.map(|info| info.hidden),
-        shortened: match info.map(|info| &info.matryoshka) {
-            _ if app.config.embed.allow_non_mrl => Shortened::From(1),
+        shortened: match info
+            .map(|info| &info.matryoshka)
+            .filter(|_| !app.config.embed.allow_non_mrl)
+        {
             None => Shortened::From(1),
             Some(Matryoshka::No) => Shortened::No,
             Some(Matryoshka::From(least)) => Shortened::From(*least),
@@ -87,7 +89,7 @@ fn embed(app: &App) -> Api {
         late_chunking: has(EmbedderInfo::takes_late_chunking),
         vocab: info.map(|info| info.vocab),
         max_length: info.map(|info| info.max_length),
-        prompts: info.map(|info| info.prompts.keys().cloned().collect()).unwrap_or_default(),
+        prompts: info.map(|info| info.prompts.keys().cloned().collect()),
     })
 }
 

@@ -46,10 +46,8 @@ pub struct EmbedBody {
     pub use_activation: Option<Flag>,
 
     /// Cohere, Voyage, NVIDIA: what the inputs are, a query or documents.
-    #[schemars(extend("enum" = ["query", "document", "passage", "search_query", "search_document", "retrieval_query", "retrieval_document", "classification", "clustering", "none", "", null]))]
     pub input_type: Option<String>,
     /// Jina: what the vectors are for.
-    #[schemars(extend("enum" = ["retrieval.query", "retrieval.passage", "retrieval.document", "code.query", "code.passage", "code.document", "retrieval", "text-matching", "classification", "separation", "clustering", "embed", "none", "", null]))]
     pub task: Option<String>,
     /// TEI, `sentence-transformers`: one of the model's own prompts.
     pub prompt_name: Option<String>,
@@ -83,15 +81,12 @@ pub struct EmbedBody {
     pub return_multivector: Option<Flag>,
 
     /// TEI, Cohere, Jina: `false` or `"NONE"` refuses over-long inputs.
-    #[schemars(extend("enum" = [true, false, "true", "false", "START", "END", "NONE", "start", "end", "none", null]))]
     pub truncate: Option<FlagOrName>,
     /// Voyage: false refuses over-long inputs.
     pub truncation: Option<Flag>,
     /// TEI: `"Left"` or `"Right"`.
-    #[schemars(extend("enum" = ["Left", "Right", "left", "right", "START", "END", "start", "end", null]))]
     pub truncation_direction: Option<String>,
     /// vLLM's name of `truncation_direction`.
-    #[schemars(extend("enum" = ["Left", "Right", "left", "right", "START", "END", "start", "end", null]))]
     pub truncation_side: Option<String>,
     /// vLLM: cut to this many tokens; -1: to what the model reads.
     #[schemars(extend("minimum" = -1))]

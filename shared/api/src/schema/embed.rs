@@ -25,8 +25,8 @@ pub struct EmbedRules {
     pub vocab: Option<usize>,
     /// Most tokens that the model reads; `None`: not known yet.
     pub max_length: Option<usize>,
-    /// The model's own prompts.
-    pub prompts: Vec<String>,
+    /// The model's own prompts; `None`: not known yet.
+    pub prompts: Option<Vec<String>>,
 }
 
 /// To how many numbers vectors may be shortened.
@@ -225,10 +225,12 @@ impl SchemaBook {
             _ => self.body::<EmbedBody>(),
         };
         let lengths = self.insert("LengthsAgree", agree::lengths);
-        let roles = if form.fields().any(|field| field == "prompt_name") {
-            self.insert("RolesAndPromptAgree", || agree::roles(Some(&rules.prompts)))
-        } else {
-            self.insert("RolesAgree", || agree::roles(None))
+        let names_prompts = form.fields().any(|field| field == "prompt_name");
+        let roles = match &rules.prompts {
+            Some(prompts) if names_prompts => {
+                self.insert("RolesAndPromptAgree", || agree::roles(Some(prompts)))
+            }
+            _ => self.insert("RolesAgree", || agree::roles(None)),
         };
         let cutting = match form.name {
             name if name == SIMILARITY.name => self.insert("SidesAgree", agree::sides),
@@ -318,10 +320,13 @@ fn bound(form: &Form, field: &str, schema: &mut Value, rules: &EmbedRules) {
                 schema["maximum"] = most.into();
             }
         }
-        "parameters" => schema["properties"]["prompt_name"]["enum"] = prompt_names(rules),
+        "parameters" => prompt_names(&mut schema["properties"]["prompt_name"], rules),
         "late_chunking" => available(schema, rules.late_chunking),
         // Said by the rule of roles.
-        field if field == "prompt_name" || agree::GOVERNED.contains(&field) => {
+        field
+            if field == "prompt_name" && rules.prompts.is_some()
+                || agree::GOVERNED.contains(&field) =>
+        {
             *schema = json!({"description": schema["description"]});
         }
         // Without another kind the dense vector cannot be declined.
@@ -352,10 +357,12 @@ fn widths(schema: &mut Value, width: usize, shortened: &Shortened) {
     }
 }
 
-/// The model's own, and null.
-pub(super) fn prompt_names(rules: &EmbedRules) -> Value {
-    let names = rules.prompts.iter().map(String::as_str).map(Value::from);
-    names.chain([Value::Null]).collect()
+/// The model's own, and null, where they are known.
+pub(super) fn prompt_names(schema: &mut Value, rules: &EmbedRules) {
+    if let Some(prompts) = &rules.prompts {
+        let names = prompts.iter().map(String::as_str).map(Value::from);
+        schema["enum"] = names.chain([Value::Null]).collect();
+    }
 }
 
 /// The number types that one name or a list may ask for; a list of several where `many`.

@@ -67,7 +67,7 @@ impl SchemaBook {
                     counted(schema, rules.limits.max_inputs);
                 }
                 if field == "prompt_name" {
-                    schema["enum"] = prompt_names(rules);
+                    prompt_names(schema, rules);
                 }
             })
         })

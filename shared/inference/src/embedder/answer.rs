@@ -58,21 +58,6 @@ impl Rules {
         numbers.all(|number| number.is_finite()).then_some(out)
     }
 
-    /// The dense vector of a chunk whose tokens have these hidden states; without tokens it is zeros.
-    #[allow(clippy::cast_possible_truncation, reason = "rounding to f32 is meant")]
-    pub(super) fn chunk(&self, hidden: &[f32], token_count: usize) -> Option<Embedding> {
-        let rows = hidden.chunks_exact(self.hidden);
-        let count = rows.len().max(1) as f64;
-        let mut sums = vec![0f64; self.hidden];
-        for row in rows {
-            sums.iter_mut().zip(row).for_each(|(sum, &value)| *sum += f64::from(value));
-        }
-        let mean: Vec<f32> = sums.iter().map(|sum| (sum / count) as f32).collect();
-        let dense = self.dense(&mean);
-        let finite = dense.iter().all(|number| number.is_finite());
-        finite.then_some(Embedding { dense, token_count, ..Embedding::default() })
-    }
-
     fn dense(&self, pooled: &[f32]) -> Vec<f32> {
         let mut dense =
             pooled[..self.dimensions.unwrap_or(pooled.len()).min(pooled.len())].to_vec();

@@ -15,13 +15,14 @@
 
 use std::ops::Range;
 
-use defrost_engine::Wanted;
+use defrost_engine::{Answers, Wanted};
 
 use super::answer::Rules;
 use super::sequence::Encoder;
 use super::{EmbedRequest, Embedder, EmbedderInfo, Embedding};
 use crate::Error;
 use crate::prepared::{Prepared, Said};
+use crate::tokenizer::Tokens;
 
 impl EmbedderInfo {
     /// Whether requests may have [`EmbedRequest::late_chunking`]: only means can be taken over a part of the tokens.
@@ -48,15 +49,30 @@ impl Embedder {
             let others = count - spans.iter().map(Range::len).sum::<usize>();
             let chunks = spans.iter().enumerate().map(|(index, span)| {
                 let rows = &hidden[span.start * rules.hidden..span.end * rules.hidden];
+                let pooled = mean(rows, rules.hidden);
+                let answers = Answers { pooled, ..Answers::default() };
+                let embedding = rules.embedding(Some((&Tokens::default(), &answers)), false);
                 // What belongs to no chunk was run all the same, and is counted once.
                 let token_count = span.len() + if index == 0 { others } else { 0 };
-                let embedding = rules.chunk(rows, token_count);
-                embedding.ok_or(Error::NonFinite { request: 0, index })
+                let embedding = embedding.ok_or(Error::NonFinite { request: 0, index })?;
+                Ok(Embedding { token_count, ..embedding })
             });
             chunks.collect()
         };
         Ok(Prepared::new(vec![tokens], self.model.grouping(wanted), wanted, finish))
     }
+}
+
+/// Of rows of this width; zeros where there are none.
+#[allow(clippy::cast_possible_truncation, reason = "rounding to f32 is meant")]
+fn mean(rows: &[f32], width: usize) -> Vec<f32> {
+    let rows = rows.chunks_exact(width);
+    let count = rows.len().max(1) as f64;
+    let mut sums = vec![0f64; width];
+    for row in rows {
+        sums.iter_mut().zip(row).for_each(|(sum, &value)| *sum += f64::from(value));
+    }
+    sums.iter().map(|sum| (sum / count) as f32).collect()
 }
 
 /// Refuses late chunking where there is no such thing.

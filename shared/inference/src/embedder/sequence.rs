@@ -115,27 +115,26 @@ impl<'a> Encoder<'a> {
 
     /// The inputs one after another as one sequence, and where in it each lies.
     pub(super) fn chunks(&self, inputs: &[Input]) -> Result<(Tokens, Vec<Range<usize>>), Error> {
-        let most = self.limit.saturating_mul(COUNTED);
         let mut ids = self.prompt_ids.clone();
         let mut spans = Vec::with_capacity(inputs.len());
         for input in inputs {
             let start = ids.len() + self.special.before.len();
             match input {
-                Input::Text(text) => ids.extend(self.tokenizer.ids(text, most)?),
+                Input::Text(text) => ids.extend(self.tokenizer.ids(text, self.limit)?),
                 Input::Tokens(given) => ids.extend(self.special.strip(self.checked(given)?)),
             }
             spans.push(start..ids.len() + self.special.before.len());
-        }
-        let found = ids.len() + self.special.count();
-        if found > self.limit {
-            return Err(Error::InvalidInput {
-                param: "late_chunking",
-                message: format!(
-                    "late_chunking reads all inputs at once: they have at least {found} tokens, of {} that are read; send \
-                     fewer chunks in a request",
-                    self.limit
-                ),
-            });
+            let found = ids.len() + self.special.count();
+            if found > self.limit {
+                return Err(Error::InvalidInput {
+                    param: "late_chunking",
+                    message: format!(
+                        "late_chunking reads all inputs at once: they have at least {found} tokens, of {} that are read; \
+                         send fewer chunks in a request",
+                        self.limit
+                    ),
+                });
+            }
         }
         Ok((self.tokenizer.single(&ids)?, spans))
     }

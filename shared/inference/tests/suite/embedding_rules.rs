@@ -224,7 +224,7 @@ fn late_chunking_is_refused_where_it_cannot_be() {
 }
 
 #[test]
-fn a_chunk_alone_lacks_only_the_special_tokens_and_one_without_tokens_is_zeros() {
+fn a_chunk_is_the_mean_over_its_own_tokens_and_zeros_without_any() {
     let embedder = embedder("bert-embedding");
     let inputs = vec![TEXT.into(), "".into(), Input::Tokens(ids(&embedder, "rain", true))];
     let late = EmbedRequest { inputs, late_chunking: true, ..EmbedRequest::default() };

@@ -80,13 +80,16 @@ impl Form {
     }
 
     /// The schema of this form, from that of the whole body. `bound` adds to a field's schema what
-    /// the server checks.
+    /// the server checks. Of fields that the rules of [`agree`] govern only the description is kept.
     fn schema(&self, body: &Value, mut bound: impl FnMut(&str, &mut Value)) -> Value {
         let mut properties = Map::new();
         for field in self.fields() {
             let mut schema = body["properties"][field].clone();
             if self.required.contains(&field) {
                 shape::forbid_null(&mut schema);
+            }
+            if agree::GOVERNED.contains(&field) {
+                schema = json!({"description": schema["description"]});
             }
             bound(field, &mut schema);
             properties.insert(field.to_owned(), schema);

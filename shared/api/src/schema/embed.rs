@@ -323,10 +323,7 @@ fn bound(form: &Form, field: &str, schema: &mut Value, rules: &EmbedRules) {
         "parameters" => prompt_names(&mut schema["properties"]["prompt_name"], rules),
         "late_chunking" => available(schema, rules.late_chunking),
         // Said by the rule of roles.
-        field
-            if field == "prompt_name" && rules.prompts.is_some()
-                || agree::GOVERNED.contains(&field) =>
-        {
+        "prompt_name" if rules.prompts.is_some() => {
             *schema = json!({"description": schema["description"]});
         }
         // Without another kind the dense vector cannot be declined.

@@ -195,10 +195,7 @@ fn bound(form: &Form, field: &str, schema: &mut Value, rules: &RerankRules) {
             ]});
             counted(schema, max_pairs);
         }
-        field
-            if ["documents", "texts", "input"].contains(&field)
-                || agree::GOVERNED.contains(&field) =>
-        {
+        "documents" | "texts" | "input" => {
             *schema = json!({"description": schema["description"]});
         }
         _ => {}

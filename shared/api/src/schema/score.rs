@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::shape::{counted, forbid_null, not_blank};
+use super::shape::{counted, not_blank};
 use super::{Form, RerankRules, SchemaBook, agree};
 use crate::score::ScoreBody;
 
@@ -74,7 +74,7 @@ impl SchemaBook {
                     });
                     counted(schema, rules.limits.max_documents);
                 }
-                _ => forbid_null(schema),
+                _ => {}
             });
             for side in SIDES.into_iter().filter(|side| !form.fields().any(|field| field == *side))
             {

@@ -213,6 +213,24 @@ async fn limits_and_keys_are_those_of_this_server() {
     assert!(names.as_array().is_some_and(|names| names.contains(&json!("mxbai"))), "{names}");
 }
 
+/// What is said of a field that several services name is said by the rules alone, and null is as good as nothing.
+#[test]
+fn forms_leave_to_the_rules_what_these_govern_and_optional_fields_may_be_null() {
+    for document in both() {
+        let schemas = document["components"]["schemas"].as_object().expect("schemas");
+        for (name, form) in schemas.iter().filter(|(_, form)| form.get("allOf").is_some()) {
+            for (field, schema) in form["properties"].as_object().expect("fields") {
+                if ["use_activation", "normalize", "truncate", "task"].contains(&field.as_str()) {
+                    assert!(schema.get("enum").is_none(), "{name}.{field}: {schema}");
+                }
+            }
+        }
+    }
+    let [rerank, _] = both();
+    let model = &rerank["components"]["schemas"]["ScoreRequest"]["properties"]["model"];
+    assert_eq!(model["type"], json!(["string", "null"]));
+}
+
 #[test]
 fn examples_are_requests() {
     let [rerank, embed] = both();

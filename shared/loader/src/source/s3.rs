@@ -25,7 +25,7 @@ use aws_sdk_s3::config::{
     Credentials, Region, ResponseChecksumValidation, SharedHttpClient,
     StalledStreamProtectionConfig,
 };
-use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use bytes::Bytes;
@@ -191,8 +191,7 @@ impl Body for Stream {
         Box::pin(async move {
             let piece = self.0.next().await.transpose();
             piece.map_err(|error| {
-                let why = DisplayErrorContext(&error).to_string();
-                Fault::new(FaultKind::Broken, format!("the body broke off: {}", shorten(&why)))
+                Fault::new(FaultKind::Broken, format!("the body broke off: {}", causes(&error)))
             })
         })
     }
@@ -226,12 +225,11 @@ where
     let status = error.raw_response().map_or(0, |response| response.status().as_u16());
     let code = error.code().unwrap_or_default();
     let said = match (error.message(), code) {
-        (Some(message), "") => message.to_owned(),
-        (Some(message), code) => format!("{code}: {message}"),
-        (None, "") => DisplayErrorContext(error).to_string(),
-        (None, code) => code.to_owned(),
+        (Some(message), "") => shorten(message),
+        (Some(message), code) => shorten(&format!("{code}: {message}")),
+        (None, "") => causes(error),
+        (None, code) => shorten(code),
     };
-    let said = shorten(&said);
     match error {
         SdkError::ServiceError(_) | SdkError::ResponseError(_) => {
             let kind = match (status, code) {
@@ -254,6 +252,11 @@ where
         SdkError::TimeoutError(_) => {
             Fault::new(FaultKind::Unavailable, format!("no connection in time ({said})"))
         }
+        // Asked again, the same certificate comes.
+        SdkError::DispatchFailure(_) if said.contains("certificate") => {
+            let remedy = "SSL_CERT_FILE names a file with the authorities to trust";
+            Fault::new(FaultKind::Refused, format!("cannot be trusted ({said}); {remedy}"))
+        }
         SdkError::DispatchFailure(failure) if failure.is_io() || failure.is_timeout() => {
             Fault::new(FaultKind::Unavailable, format!("no answer ({said})"))
         }
@@ -267,10 +270,22 @@ where
     }
 }
 
-/// The SDK's chains of causes, at a length that fits a log line.
+/// An error and what caused it, each said once.
+fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut said = String::new();
+    for cause in std::iter::successors(Some(error), |error| error.source()) {
+        let cause = cause.to_string();
+        if !said.ends_with(&cause) {
+            said.push_str(if said.is_empty() { "" } else { ": " });
+            said.push_str(&cause);
+        }
+    }
+    shorten(&said)
+}
+
+/// At a length that fits a log line.
 fn shorten(text: &str) -> String {
     const LONGEST: usize = 240;
-    let text = text.split(" (").next().filter(|head| head.len() > 20).unwrap_or(text);
     let mut out: String =
         text.chars().take(LONGEST).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if text.chars().nth(LONGEST).is_some() {

@@ -5,6 +5,7 @@ mod processes;
 mod resume;
 mod sources;
 mod together;
+mod trust;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! Forms of vLLM's `/score`.
 //!
-//! One text on the left, any number on the right. As many on the left as on the right are taken too, which no schema of
+//! One text on the left, one or a list on the right. As many on the left as on the right are taken too, which no schema of
 //! fixed size can say; the text of the forms does.
 
 use serde_json::{Value, json};
@@ -39,7 +39,7 @@ pub const SCORE_FORMS: [Form; 4] = [
         name: "ScoreTextsRequest",
         title: "vLLM, numbered texts",
         about: ABOUT,
-        examples: &[("", r#"{"text_1": "Who wrote it?", "text_2": ["Harper Lee did."]}"#)],
+        examples: &[("", r#"{"text_1": "Who wrote it?", "text_2": "Harper Lee did."}"#)],
         required: &["text_1", "text_2"],
         optional: &["model", "use_activation"],
     },
@@ -67,12 +67,12 @@ impl SchemaBook {
                     not_blank(schema);
                 }
                 "documents" | "items" | "text_2" | "data_2" => {
+                    let mut texts = json!({"type": "array", "items": {"type": "string"}});
+                    counted(&mut texts, rules.limits.max_documents);
                     *schema = json!({
                         "description": schema["description"],
-                        "type": "array",
-                        "items": {"type": "string"},
+                        "anyOf": [{"type": "string"}, texts],
                     });
-                    counted(schema, rules.limits.max_documents);
                 }
                 _ => {}
             });

@@ -231,6 +231,23 @@ fn forms_leave_to_the_rules_what_these_govern_and_optional_fields_may_be_null() 
     assert_eq!(model["type"], json!(["string", "null"]));
 }
 
+/// One text may stand for a list of one on the right side, as vLLM's clients send it.
+#[test]
+fn the_right_side_of_a_score_is_a_text_or_a_list() {
+    let [rerank, _] = both();
+    let schemas = &rerank["components"]["schemas"];
+    for (form, side) in [
+        ("ScoreRequest", "documents"),
+        ("ScoreItemsRequest", "items"),
+        ("ScoreTextsRequest", "text_2"),
+        ("ScoreDataRequest", "data_2"),
+    ] {
+        let kinds = schemas[form]["properties"][side]["anyOf"].as_array().expect("kinds");
+        let kinds: Vec<_> = kinds.iter().map(|kind| &kind["type"]).collect();
+        assert_eq!(kinds, ["string", "array"], "{form}.{side}");
+    }
+}
+
 #[test]
 fn examples_are_requests() {
     let [rerank, embed] = both();

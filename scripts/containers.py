@@ -18,6 +18,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FUNCTIONS = ("rerank-cpu-int8", "embed")
+# The image of the command line tool, which jobs run.
+TOOL = "defrost"
 # Of the engine's own commands; a build in a container takes half an hour on two cores.
 COMMAND_SECONDS = 120
 BUILD_SECONDS = 7200

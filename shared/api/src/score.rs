@@ -41,6 +41,8 @@ pub struct ScoreBody {
     pub use_activation: Option<Flag>,
     /// Logits instead of `[0, 1]`, by TEI's name.
     pub raw_scores: Option<Flag>,
+    /// False asks for logits, by BAAI's name; also a name of [`crate::Normalization`].
+    pub normalize: Option<FlagOrName>,
     /// A name of [`crate::Normalization`].
     pub normalization: Option<String>,
     /// Task description for models that take one.
@@ -65,6 +67,7 @@ impl ScoreBody {
         let options = RerankBody {
             use_activation: self.use_activation,
             raw_scores: self.raw_scores,
+            normalize: self.normalize.take(),
             normalization: self.normalization.take(),
             truncate: self.truncate.take(),
             max_tokens_per_query: self.max_tokens_per_query,

@@ -89,12 +89,13 @@ fn options_are_those_of_rerank() {
     assert_eq!(body(json!({})).normalization, None);
     let raw = body(json!({"use_activation": false}));
     assert_eq!(raw.normalization, Some(Normalization::Raw));
+    assert_eq!(body(json!({"normalize": false})), raw);
     let cut = body(json!({"max_tokens_per_doc": 4, "truncate": "NONE"})).truncation;
     assert!(cut.forbidden && cut.max_tokens_per_doc == Some(4));
     assert_eq!(body(json!({"instruction": "i"})).instruction.as_deref(), Some("i"));
     let nulls = json!({
         "model": null, "use_activation": null, "raw_scores": null, "normalization": null,
-        "instruction": null, "truncate": null, "max_tokens_per_query": null,
+        "normalize": null, "instruction": null, "truncate": null, "max_tokens_per_query": null,
         "max_tokens_per_doc": null, "items": null, "text_1": null, "text_2": null,
         "data_1": null, "data_2": null, "priority": 0, "user": "u",
     });
@@ -120,6 +121,7 @@ fn every_rule_names_its_field() {
         (json!({"queries": "q", "documents": [[1, 2]]}), "documents[0]"),
         (json!({"queries": "q", "documents": vec!["a"; 1001]}), "documents"),
         (json!({"queries": "q", "documents": ["a"], "normalization": "x"}), "normalization"),
+        (json!({"queries": "q", "documents": ["a"], "normalize": 5e16}), "normalize"),
     ] {
         let invalid = request(&body).expect_err("refused");
         assert_eq!((invalid.param.as_deref(), invalid.status()), (Some(param), 400), "{body}");

@@ -7,7 +7,7 @@ The query asks both indexes and joins their two rankings by reciprocal rank fusi
 gets 1 / (60 + rank) from each list it is in. Ranks need no common scale, which cosines and `ts_rank` do not have. The
 reranker then reads question and passage together.
 
-The table is `passages`, made anew; `halfvec(…)` would halve the index, and the function's int8 vectors more than that.
+The table is `passages`, made anew. With `halfvec(…)` in place of `vector(…)` a vector takes half the space.
 """
 
 import json

@@ -172,7 +172,7 @@ class CannotRun(Exception):
 
 
 CHECKS: list[Check] = []
-# Every function by name, for checks that need a second one.
+# Every function by name; checks may need a second one.
 RUNNING: dict[str, Function] = {}
 
 
@@ -263,13 +263,13 @@ def version(package: str) -> str:
     return importlib.metadata.version(package)
 
 
-def run(one: Check, functions: dict[str, Function]) -> dict[str, Any]:
+def run(one: Check) -> dict[str, Any]:
     """Runs a check; its line of the report."""
     line: dict[str, Any] = {"client": f"{one.client} {version(one.package)}", "check": one.name}
-    function = functions.get(one.function)
+    function = RUNNING.get(one.function)
     if function is None:
         return line | {"result": "skipped", "detail": f"no function {one.function!r} was started"}
-    for other in functions.values():
+    for other in RUNNING.values():
         other.relay.forget()
     begun = time.monotonic()
     try:
@@ -279,7 +279,7 @@ def run(one: Check, functions: dict[str, Function]) -> dict[str, Any]:
     except CannotRun as reason:
         return line | {"result": "skipped", "detail": str(reason)}
     except Exception:  # Whatever a client raises is the check's result.
-        shown = "\n".join(text for each in functions.values() if (text := each.relay.shown()))
+        shown = "\n".join(text for each in RUNNING.values() if (text := each.relay.shown()))
         detail = f"{traceback.format_exc(limit=-3).strip()}\n{shown or 'nothing was sent'}"
         return line | {"result": "failed", "detail": detail, "seconds": time.monotonic() - begun}
     return line | {"result": "ok", "seconds": time.monotonic() - begun}
@@ -299,5 +299,5 @@ def main() -> None:
     RUNNING.update((name, Function(name, one["port"], one["key"])) for name, one in described.items())
     with arguments.out.open("a", encoding="utf-8") as out:
         for one in CHECKS:
-            print(json.dumps(run(one, RUNNING)), file=out, flush=True)
+            print(json.dumps(run(one)), file=out, flush=True)
     sys.stdout.flush()

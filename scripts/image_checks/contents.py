@@ -41,23 +41,35 @@ class Archive:
                     self.files[member.name.strip("/")] = (member, data)
 
 
-def check_contents(engine, function, image, archive, with_model=False):
-    """Files, user, variables, health check and labels are those that the README promises."""
-    wanted = {function, CERTIFICATES} | ({"models/model.snap"} if with_model else set())
-    found = {name for name, (_, data) in archive.files.items() if data is not None}
-    expect("regular files", found, wanted)
+def check_common(engine, name, image, archive):
+    """What every image has: one binary, certificates, a /tmp, no root, the labels of OCI. Returns what the engine says of it."""
+    found = {path for path, (_, data) in archive.files.items() if data is not None}
+    expect("regular files", found, {name, CERTIFICATES})
     expect("mode of /tmp", archive.files["tmp"][0].mode & 0o7777, 0o1777)
     expect(
         "files that others than root may write",
-        [name for name, (member, _) in archive.files.items() if member.mode & 0o002 and name != "tmp"],
+        [path for path, (member, _) in archive.files.items() if member.mode & 0o002 and path != "tmp"],
         [],
     )
     inspected = engine.inspected("image", image)
     config = inspected["Config"]
     expect("user", config["User"], "65532:65532")
-    expect("entrypoint", config["Entrypoint"], [f"/{function}"])
-    expect("ports", list(config["ExposedPorts"]), [f"{PORT}/tcp"])
+    expect("entrypoint", config["Entrypoint"], [f"/{name}"])
     expect("stop signal", config["StopSignal"], "SIGTERM")
+    missing = [
+        label
+        for label in ("title", "description", "licenses", "version", "revision")
+        if not config["Labels"].get(f"org.opencontainers.image.{label}")
+    ]
+    expect("missing OCI labels", missing, [])
+    return inspected
+
+
+def check_contents(engine, function, image, archive):
+    """Files, user, port, variables, health check and labels are those that the README promises."""
+    inspected = check_common(engine, function, image, archive)
+    config = inspected["Config"]
+    expect("ports", list(config["ExposedPorts"]), [f"{PORT}/tcp"])
     variables = dict(one.split("=", 1) for one in config["Env"])
     variables.pop("PATH", None)
     expect(
@@ -68,14 +80,7 @@ def check_contents(engine, function, image, archive, with_model=False):
     # docker's place, then podman's.
     health = config.get("Healthcheck") or inspected.get("Healthcheck") or {"Test": None}
     expect("health check", health["Test"], ["CMD", f"/{function}", "healthcheck"])
-    labels = config["Labels"]
-    expect("SnapStart label", labels.get(SNAPSTART), "Allow")
-    missing = [
-        name
-        for name in ("title", "description", "licenses", "version", "revision")
-        if not labels.get(f"org.opencontainers.image.{name}")
-    ]
-    expect("missing OCI labels", missing, [])
+    expect("SnapStart label", config["Labels"].get(SNAPSTART), "Allow")
 
 
 def check_size(engine, image, archive, limit):

@@ -42,6 +42,10 @@ def check_dockerfiles():
     for path in (IMAGES / first).glob("Dockerfile*"):
         for other in FUNCTIONS[1:]:
             expect(f"{other}/{path.name}", instructions(IMAGES / other / path.name), instructions(path, first, other))
+    # scripts/build_images takes these from the first file, for all.
+    for start in ("ENV RUSTFLAGS=", "ARG RUST="):
+        said = {line for path in IMAGES.glob("*/Dockerfile") for line in instructions(path) if line.startswith(start)}
+        expect(f"values of {start}", len(said), 1)
     return f"{len(files)} files"
 
 

@@ -207,9 +207,14 @@ def check_store(engine, function, image, model, folder):
                 )
         # Beyond what half a gigabyte takes on a busy machine.
         settings |= {"RESTORE_TIMEOUT": "600", "BOOT_TIMEOUT": "600"}
-        trust = ["-v", f"{authority}:{CERTIFICATES}:ro"]
-        with Container(engine, function, image, None, flags + trust, settings, host_network=True) as friend:
-            friend.start()
-            friend.score()
-        expect("requests for the object", bool(served), True)
+        # In place of the image's own authorities, and by the variable that the error names.
+        for place, variable in ((CERTIFICATES, {}), ("/authority.pem", {"SSL_CERT_FILE": "/authority.pem"})):
+            trust = ["-v", f"{authority}:{place}:ro"]
+            before = len(served)
+            with Container(
+                engine, function, image, None, flags + trust, settings | variable, host_network=True
+            ) as friend:
+                friend.start()
+                friend.score()
+            expect(f"requests for the object, trusted in {place}", len(served) > before, True)
     return f"{len(served)} ranges from https://{NAME}, {len(asked)} questions to DNS; an unknown authority is refused"

@@ -14,12 +14,13 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use crate::app::{App, Model, Status};
+use crate::app::{App, Model};
 use crate::backend::Inputs;
 use crate::batching::{Job, Outcome};
 use crate::error::ApiError;
-use crate::fleet::{Hold, Slot};
+use crate::fleet::{Hold, Slot, Status};
 use crate::gate::Pass;
+use crate::sync;
 use crate::worker::Work;
 
 /// A model, in the hands of a request: while one lives, no snapshot is taken.
@@ -59,13 +60,18 @@ impl App {
     }
 
     async fn admitted(&self, slot: &Arc<Slot>) -> Result<Admitted<'_>, ApiError> {
-        self.fleet.wake(slot);
-        if let Some(result) = self.model_now(slot) {
-            return result;
+        let pass = self.gate.try_pass();
+        let is_open = pass.is_some();
+        if let Some(pass) = pass {
+            self.fleet.wake(slot, true);
+            if let Some(result) = self.settled(slot, pass) {
+                return result;
+            }
         }
-        let doing = match *slot.status.borrow() {
-            Status::Unloaded | Status::Loading => "loading",
-            Status::Ready(_) | Status::Failed(_) => "quiesced for a memory snapshot",
+        let doing = if is_open || slot.life.is_loading() {
+            "loading"
+        } else {
+            "quiesced for a memory snapshot"
         };
         let Ok(_permit) = self.waiting_room.try_acquire() else {
             return Err(ApiError::loading(format!(
@@ -77,30 +83,37 @@ impl App {
         tokio::select! {
             // First: of an answer and a timer that a jump of the clock has fired, the answer.
             biased;
-            admitted = self.model_later(slot) => admitted,
+            admitted = self.model_later(slot, is_open) => admitted,
             _ = draining.wait_for(|draining| *draining) => Err(ApiError::shutting_down()),
-            () = tokio::time::sleep(self.config.boot_timeout) => Err(ApiError::loading(format!(
+            () = sync::sleep(self.config.boot_timeout) => Err(ApiError::loading(format!(
                 "the model is still {doing} after {} s (BOOT_TIMEOUT); retry later",
                 self.config.boot_timeout.as_secs_f64()
             ))),
         }
     }
 
-    fn model_now(&self, slot: &Arc<Slot>) -> Option<Result<Admitted<'_>, ApiError>> {
-        // The pass first: the model is another one after a restore.
-        let pass = self.gate.try_pass()?;
-        self.settled(slot, pass)
-    }
-
-    async fn model_later(&self, slot: &Arc<Slot>) -> Result<Admitted<'_>, ApiError> {
+    /// The model once it is loaded, which this request has seen to if it is `awake` already. A load is begun with a pass in
+    /// hand, so none begins around a snapshot; it goes on without one, so a snapshot can wait for it.
+    async fn model_later(
+        &self,
+        slot: &Arc<Slot>,
+        mut awake: bool,
+    ) -> Result<Admitted<'_>, ApiError> {
         loop {
-            slot.settled().await;
+            slot.life.settled().await;
+            // Now the pass: the model is another one after a restore.
             let pass = self.gate.pass().await;
+            if !awake {
+                self.fleet.wake(slot, true);
+                awake = true;
+            }
             if let Some(result) = self.settled(slot, pass) {
                 return result;
             }
-            // Unloaded again before this request had it.
-            self.fleet.wake(slot);
+            // It may have been unloaded again before this request had it.
+            if let Some(_pass) = self.gate.try_pass() {
+                self.fleet.wake(slot, false);
+            }
         }
     }
 
@@ -109,10 +122,9 @@ impl App {
         slot: &Arc<Slot>,
         pass: Pass<'a>,
     ) -> Option<Result<Admitted<'a>, ApiError>> {
-        match &*slot.status.borrow() {
+        match slot.life.status() {
             Status::Unloaded | Status::Loading => None,
             Status::Ready(model) => {
-                let model = Arc::clone(model);
                 Some(Ok(Admitted { model, _pass: pass, _hold: self.fleet.hold(slot) }))
             }
             Status::Failed(_) => Some(Err(ApiError::unavailable())),

@@ -13,7 +13,7 @@ use crate::cache::Cache;
 use crate::config::Config;
 use crate::connections::Connections;
 use crate::error::ApiError;
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Status};
 use crate::gate::Gate;
 use crate::hooks::{Hooks, Quiesced};
 use crate::idle::Activity;
@@ -44,17 +44,6 @@ pub struct App {
     pub(crate) activity: Activity,
     /// Answers to questions that may come again.
     pub(crate) cache: Option<Cache>,
-}
-
-/// How far a model has come.
-#[derive(Debug, Clone)]
-pub(crate) enum Status {
-    /// Until a request asks for it.
-    Unloaded,
-    Loading,
-    Ready(Arc<Model>),
-    /// Why, for the log and the operator; clients are not told.
-    Failed(Arc<str>),
 }
 
 /// The loaded model, as requests see it.
@@ -100,23 +89,19 @@ impl App {
     /// Resolves, with the reason, when there is nothing left to serve: the only model has failed, or of several the
     /// one that is loaded at start.
     pub async fn failed(&self) -> String {
-        let mut status = self.fleet.default().status.subscribe();
+        let default = self.fleet.default();
         if self.fleet.has_several() {
-            let _ = status.wait_for(|status| !matches!(status, Status::Loading)).await;
-            if self.config.lazy_load || self.fleet.default().was_loaded() {
+            default.life.settled().await;
+            if self.config.lazy_load || default.was_loaded() {
                 return std::future::pending().await;
             }
         }
-        let failed = status.wait_for(|status| matches!(status, Status::Failed(_))).await;
-        match failed.as_deref() {
-            Ok(Status::Failed(reason)) => reason.to_string(),
-            _ => "the inference thread stopped".to_owned(),
-        }
+        default.life.failed().await.to_string()
     }
 
     /// Resolves when the model that is loaded at start is there, or has failed.
     pub async fn booted(&self) {
-        self.fleet.default().settled().await;
+        self.fleet.default().life.settled().await;
     }
 
     /// Tells requests that still wait for the model that the process is going away.
@@ -138,7 +123,7 @@ impl App {
         let default = self.fleet.default();
         let comes_again =
             self.fleet.has_several() && (self.config.lazy_load || default.was_loaded());
-        match &*default.status.borrow() {
+        match default.life.status() {
             Status::Loading if !comes_again && !self.config.lazy_load => "loading",
             Status::Failed(_) if !comes_again => "failed",
             _ if self.hooks.quiesced() != Quiesced::No => "quiesced",

@@ -18,22 +18,29 @@
 //! its mapping is gone does the other one begin to load. So no request ever loses its model, and models that are always
 //! in use keep nobody out for ever. A model that is larger than the limit is loaded alone.
 //!
+//! Which steps a model's state may take, and who may take them, is in [`life`]; that nobody waits for ever is checked in
+//! thousands of orders of who goes on ([`crate::interleavings`]).
+//!
 //! A process with one model ends when that cannot be loaded, so that whoever started it starts another. One with several
 //! goes on with the others, unless it is the default that cannot be loaded at start.
+
+mod life;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use defrost_loader::Location;
-use tokio::sync::watch;
 
-use crate::app::{Model, Status};
+use crate::app::Model;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::phases::PhaseRecorder;
+use crate::sync;
 use crate::turns::Turns;
-use crate::worker::{Load, Worker};
+use crate::worker::{Loader, Worker};
+
+pub(crate) use life::{Life, Load, Status};
 
 /// Under which a snapshot keeps the model's name.
 const NAME: &str = "model.name";
@@ -41,7 +48,7 @@ const NAME: &str = "model.name";
 /// All models of a process; the first is the default.
 pub(crate) struct Fleet {
     pub(crate) slots: Vec<Arc<Slot>>,
-    load: Box<Load>,
+    loader: Box<Loader>,
     metrics: Arc<Metrics>,
     turns: Arc<Turns>,
     /// Held by the one that loads. A fair lock: first come, first loaded.
@@ -55,9 +62,7 @@ pub(crate) struct Fleet {
 pub(crate) struct Slot {
     /// The process's settings, with this model's place and names.
     pub(crate) config: Arc<Config>,
-    pub(crate) status: watch::Sender<Status>,
-    /// Whether its thread is there; the thread outlives the status `Ready` until its last request is answered.
-    pub(crate) running: watch::Sender<bool>,
+    pub(crate) life: Life,
     /// Requests that hold it.
     holders: AtomicUsize,
     last_use: AtomicU64,
@@ -73,8 +78,7 @@ impl Slot {
     fn new(config: Config) -> Self {
         Self {
             config: Arc::new(config),
-            status: watch::Sender::new(Status::Unloaded),
-            running: watch::Sender::new(false),
+            life: Life::default(),
             holders: AtomicUsize::new(0),
             last_use: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -86,27 +90,6 @@ impl Slot {
     /// The names it was given, the first of which it goes by; none where only its snapshot knows.
     pub(crate) fn names(&self) -> &[String] {
         &self.config.served_model_name
-    }
-
-    pub(crate) fn ready(&self) -> Option<Arc<Model>> {
-        match &*self.status.borrow() {
-            Status::Ready(model) => Some(Arc::clone(model)),
-            Status::Unloaded | Status::Loading | Status::Failed(_) => None,
-        }
-    }
-
-    fn is_loading(&self) -> bool {
-        matches!(*self.status.borrow(), Status::Loading)
-    }
-
-    /// Resolves when it is not loading.
-    pub(crate) async fn settled(&self) {
-        let mut status = self.status.subscribe();
-        let _ = status.wait_for(|status| !matches!(status, Status::Loading)).await;
-    }
-
-    async fn gone(&self) {
-        let _ = self.running.subscribe().wait_for(|running| !running).await;
     }
 
     /// Notes what only a loaded model tells.
@@ -129,6 +112,10 @@ impl Slot {
         let (_, manifest) = defrost_loader::inspect(Path::new(&path)).ok()?;
         let name = manifest.meta.get(NAME).map(ToString::to_string);
         self.full_name.get_or_init(|| name).as_deref()
+    }
+
+    pub(crate) fn ready(&self) -> Option<Arc<Model>> {
+        self.life.ready()
     }
 
     fn is_called(&self, name: &str) -> bool {
@@ -163,7 +150,7 @@ impl Drop for Hold {
 }
 
 impl Fleet {
-    pub(crate) fn new(config: &Config, load: Box<Load>, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(config: &Config, loader: Box<Loader>, metrics: Arc<Metrics>) -> Self {
         let slots = match config.models.as_slice() {
             [] => vec![Arc::new(Slot::new(config.clone()))],
             models => {
@@ -174,7 +161,7 @@ impl Fleet {
         let most_bytes = config.models_memory.unwrap_or_else(crate::memory::most_bytes);
         let (turns, loading, uses) =
             (Arc::default(), tokio::sync::Mutex::new(()), AtomicU64::new(0));
-        Self { slots, load, metrics, turns, loading, most_bytes, uses }
+        Self { slots, loader, metrics, turns, loading, most_bytes, uses }
     }
 
     /// The model of requests that name none.
@@ -206,11 +193,12 @@ impl Fleet {
     }
 
     /// Resolves when the default is loaded, if it is not yet, and nothing else is being loaded or unloaded. For a memory
-    /// snapshot, which is to hold the model that the first request will want.
+    /// snapshot, which is to hold the model that the first request will want; while the gate is closed, so that no request
+    /// begins another load.
     pub(crate) async fn at_rest(self: &Arc<Self>) {
-        self.wake(self.default());
+        self.wake(self.default(), true);
         for slot in &self.slots {
-            slot.settled().await;
+            slot.life.settled().await;
         }
         drop(self.loading.lock().await);
     }
@@ -218,72 +206,59 @@ impl Fleet {
     /// Begins to load the default at once, on a thread of its own. Its phases are those of boot.
     pub(crate) fn boot(self: &Arc<Self>, phases: &Arc<PhaseRecorder>) -> std::io::Result<()> {
         let slot = self.default();
-        slot.status.send_replace(Status::Loading);
-        self.spawn(slot, Arc::clone(phases))
-    }
-
-    /// Sees to it that a model which is not there is loaded.
-    pub(crate) fn wake(self: &Arc<Self>, slot: &Arc<Slot>) {
-        let several = self.has_several();
-        let wakes = slot.status.send_if_modified(|status| {
-            let asleep = match status {
-                Status::Unloaded => true,
-                Status::Failed(_) => several,
-                Status::Loading | Status::Ready(_) => false,
-            };
-            if asleep {
-                *status = Status::Loading;
-            }
-            asleep
-        });
-        if wakes {
-            let (fleet, slot) = (Arc::clone(self), Arc::clone(slot));
-            tokio::spawn(async move { fleet.load(&slot).await });
+        match slot.life.begin(false) {
+            Some(load) => self.start(slot, load, Arc::clone(phases)),
+            None => Ok(()),
         }
     }
 
-    async fn load(self: &Arc<Self>, slot: &Arc<Slot>) {
+    /// Sees to it that a model which is not there is loaded. One of several that has failed is tried `again` if so wished.
+    pub(crate) fn wake(self: &Arc<Self>, slot: &Arc<Slot>, again: bool) {
+        if let Some(load) = slot.life.begin(again && self.has_several()) {
+            let (fleet, slot) = (Arc::clone(self), Arc::clone(slot));
+            sync::spawn(async move { fleet.load(&slot, load).await });
+        }
+    }
+
+    async fn load(self: &Arc<Self>, slot: &Arc<Slot>, load: Load) {
         let _turn = self.loading.lock().await;
-        slot.gone().await;
+        slot.life.gone().await;
         self.make_room(slot, slot.expected_bytes()).await;
-        if let Err(error) = self.spawn(slot, Arc::new(PhaseRecorder::on_demand())) {
-            let reason = format!("starting a thread for the model: {error}");
-            slot.status.send_replace(Status::Failed(reason.into()));
+        if let Err(error) = self.start(slot, load, Arc::new(PhaseRecorder::on_demand())) {
+            tracing::error!(model = %slot.config.model, "not loaded: starting a thread for it: {error}");
             return;
         }
-        slot.settled().await;
+        slot.life.ended(load).await;
         // The length of one that came from a store is known only now.
         self.make_room(slot, slot.expected_bytes()).await;
     }
 
-    fn spawn(
+    fn start(
         self: &Arc<Self>,
         slot: &Arc<Slot>,
+        load: Load,
         phases: Arc<PhaseRecorder>,
     ) -> std::io::Result<()> {
-        slot.running.send_replace(true);
+        slot.life.thread_starts(load);
         let worker = Worker {
             slot: Arc::clone(slot),
+            load,
             phases,
             metrics: Arc::clone(&self.metrics),
             turns: Arc::clone(&self.turns),
         };
         let fleet = Arc::clone(self);
-        let work = move || worker.run(&*fleet.load);
-        let thread = std::thread::Builder::new().name("inference".into()).spawn(work);
-        thread.map(drop).inspect_err(|_| {
-            slot.running.send_replace(false);
-        })
+        let work = move || worker.run(&*fleet.loader);
+        // Where no thread can be started the worker is dropped, which says that it has ended.
+        sync::Builder::new().name("inference".into()).spawn(work).map(drop)
     }
 
     /// Lets go of other models until `slot` with its `bytes` fits beside those that stay.
     async fn make_room(&self, slot: &Arc<Slot>, bytes: u64) {
         loop {
             let others = || self.slots.iter().filter(|other| !Arc::ptr_eq(other, slot));
-            let taken: u64 = others()
-                .filter(|other| *other.running.borrow())
-                .map(|other| other.expected_bytes())
-                .sum();
+            let with_thread = || others().filter(|other| other.life.has_thread());
+            let taken: u64 = with_thread().map(|other| other.expected_bytes()).sum();
             if taken.saturating_add(bytes) <= self.most_bytes {
                 return;
             }
@@ -295,24 +270,33 @@ impl Fleet {
                 // Before its mapping is gone, nothing is won.
                 Some(oldest) => {
                     self.let_go(oldest);
-                    oldest.gone().await;
+                    oldest.life.gone().await;
                 }
-                // The default during boot becomes one to let go of; one that cannot be read any more ends by itself.
-                None => match others().find(|other| *other.running.borrow()) {
-                    Some(other) if other.is_loading() => other.settled().await,
-                    Some(ending) => ending.gone().await,
+                // The default during boot becomes one to let go of; one that ends by itself is waited for.
+                None => match with_thread().next() {
+                    Some(other) => other.life.movable().await,
                     None => return,
                 },
             }
         }
     }
 
-    /// Takes a model out of service; its thread ends when its last request is answered.
+    /// Takes a model out of service.
     fn let_go(&self, slot: &Slot) {
-        if let Status::Ready(model) = slot.status.send_replace(Status::Unloaded) {
+        if let Some(model) = slot.life.let_go() {
             let name = model.name_for(None);
             tracing::info!(model = name, "unloading {name}: another model needs its memory");
             self.metrics.unloaded(&model.info);
+        }
+    }
+
+    /// Lets go of every model and returns when no thread is left. No more requests come.
+    #[cfg(test)]
+    pub(crate) async fn end(&self) {
+        for slot in &self.slots {
+            slot.life.settled().await;
+            self.let_go(slot);
+            slot.life.gone().await;
         }
     }
 }

@@ -10,7 +10,7 @@
 //! the first and `after_restore` from the first to the last:
 //!
 //! ```text
-//! before_snapshot   wait for boot, close the gate, drain -> close idle connections -> warm up
+//! before_snapshot   close the gate, drain, wait for what loads -> close idle connections -> warm up
 //!                   -> detach the backend -> flush the log
 //! after_restore     new zero of the clocks -> backend, and the model's times -> keep connections
 //!                   -> note the phase `restored`, open the gate
@@ -30,10 +30,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, oneshot, watch};
-use tokio::time::timeout;
 
-use crate::app::{App, Status};
+use crate::app::App;
 use crate::boot::BootError;
+use crate::fleet::Status;
+use crate::sync::timeout;
 use crate::worker::{Call, Task, Work};
 
 /// Why a hook failed.
@@ -231,13 +232,14 @@ impl Hook for Gate {
                 return Err(HookError::ShuttingDown);
             }
             let closed = async {
-                app.fleet.at_rest().await;
+                // First the gate: no request that comes now begins to load another model.
                 app.gate.close().await;
+                app.fleet.at_rest().await;
             };
             timeout(app.config.boot_timeout, closed)
                 .await
                 .map_err(|_| HookError::Late(app.config.boot_timeout))?;
-            match &*app.fleet.default().status.borrow() {
+            match app.fleet.default().life.status() {
                 Status::Failed(reason) => Err(HookError::NotLoaded(reason.to_string())),
                 Status::Unloaded | Status::Loading | Status::Ready(_) => Ok(()),
             }

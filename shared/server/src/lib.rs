@@ -59,6 +59,8 @@ mod hooks;
 mod http;
 mod idle;
 mod info;
+#[cfg(test)]
+mod interleavings;
 mod lambda;
 mod logging;
 mod memory;
@@ -70,6 +72,7 @@ mod request_id;
 mod restore;
 mod router;
 mod routes;
+mod sync;
 mod turns;
 mod web;
 mod worker;

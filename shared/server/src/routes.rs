@@ -30,7 +30,7 @@ pub(crate) const X_TRUNCATED_INPUTS: HeaderName = HeaderName::from_static("x-tru
 pub(crate) const X_WARNINGS: HeaderName = HeaderName::from_static("x-warnings");
 
 /// What was answered to this body on this path before, if such answers are kept; else what `answer` gives.
-async fn cached<'a, F>(
+pub(crate) async fn cached<'a, F>(
     app: &'a App,
     uri: &Uri,
     body: Bytes,
@@ -42,8 +42,11 @@ where
     let Some(cache) = &app.cache else { return answer(body).await };
     // Which model answers must be known; while it is not loaded, there is nothing to be had.
     let Some(model) = addressee(app, &body) else { return answer(body).await };
+    // Not the model itself, which could not be unloaded and loaded again while its own request waited for that.
+    let snapshot = model.info.snapshot().to_owned();
+    drop(model);
     let result = answer(body.clone());
-    cache.answer(model.info.snapshot(), uri.path(), &body, result).await
+    cache.answer(&snapshot, uri.path(), &body, result).await
 }
 
 /// The loaded model that a body is for.

@@ -3,7 +3,9 @@
 //! A `Mutex` will not do: who lets go of it and asks again at once, as a thread with work left does, mostly gets it again,
 //! and the others wait as long as that one has work.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
+
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// See the module page.
 #[derive(Debug, Default)]
@@ -56,43 +58,34 @@ mod tests {
 
     #[test]
     fn who_asks_again_stands_behind() {
-        let turns = Arc::new(Turns::default());
-        let first = turns.wait();
-        let order = Arc::new(Mutex::new(Vec::new()));
-        let waiting: Vec<_> = (0..3)
-            .map(|number| {
-                let (their, order) = (Arc::clone(&turns), Arc::clone(&order));
-                let thread = std::thread::spawn(move || {
-                    for _ in 0..2 {
-                        let _turn = their.wait();
-                        order.lock().unwrap().push(number);
+        let test = || {
+            let turns = Arc::new(Turns::default());
+            let first = turns.wait();
+            let order = Arc::new(std::sync::Mutex::new(Vec::new()));
+            let waiting: Vec<_> = (0..3)
+                .map(|number| {
+                    let (their, order) = (Arc::clone(&turns), Arc::clone(&order));
+                    let thread = shuttle::thread::spawn(move || {
+                        for _ in 0..2 {
+                            let _turn = their.wait();
+                            order.lock().unwrap().push(number);
+                        }
+                    });
+                    // Asked before the next one is started.
+                    while turns.state().next < number + 2 {
+                        shuttle::thread::yield_now();
                     }
-                });
-                // Asked before the next one is started.
-                while turns.state().next < number + 2 {
-                    std::thread::yield_now();
-                }
-                thread
-            })
-            .collect();
-        drop(first);
-        for thread in waiting {
-            thread.join().unwrap();
-        }
-        let order = order.lock().unwrap();
-        assert_eq!(order[..3], [0, 1, 2], "nobody has a second turn before all had the first");
-        assert_eq!(order.len(), 6);
-    }
-
-    #[test]
-    fn a_panic_ends_a_turn() {
-        let turns = Arc::new(Turns::default());
-        let their = Arc::clone(&turns);
-        let panicked = std::thread::spawn(move || {
-            let _turn = their.wait();
-            panic!("in its turn");
-        });
-        assert!(panicked.join().is_err());
-        drop(turns.wait());
+                    thread
+                })
+                .collect();
+            drop(first);
+            for thread in waiting {
+                thread.join().unwrap();
+            }
+            let order = order.lock().unwrap();
+            assert_eq!(order[..3], [0, 1, 2], "nobody has a second turn before all had the first");
+            assert_eq!(order.len(), 6);
+        };
+        shuttle::check_random(test, 300);
     }
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicBool;
 use defrost_inference::{Error, Tokens};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use crate::app::{App, Model, Status};
+use crate::app::{App, Model};
 use crate::backend::Backend;
 use crate::batching::{Batching, Ended, Job, Round};
 use crate::boot::{BootError, Function};
@@ -21,16 +21,17 @@ use crate::cache::Cache;
 use crate::config::Config;
 use crate::connections::Connections;
 use crate::error::chain;
-use crate::fleet::{Fleet, Slot};
+use crate::fleet::{Fleet, Load, Slot};
 use crate::gate::Gate;
 use crate::hooks::Hooks;
 use crate::idle::Activity;
 use crate::metrics::Metrics;
 use crate::phases::PhaseRecorder;
+use crate::sync;
 use crate::turns::Turns;
 
 /// Makes a backend of the snapshot that the settings name; may record phases of its own.
-pub(crate) type Load =
+pub(crate) type Loader =
     dyn Fn(&Config, &PhaseRecorder) -> Result<Box<dyn Backend>, BootError> + Send + Sync;
 
 /// What the inference thread is asked to do.
@@ -95,13 +96,15 @@ where
 /// A model's thread, as long as it runs.
 pub(crate) struct Worker {
     pub(crate) slot: Arc<Slot>,
+    /// Which load of the model it is.
+    pub(crate) load: Load,
     pub(crate) phases: Arc<PhaseRecorder>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) turns: Arc<Turns>,
 }
 
 impl Worker {
-    pub(crate) fn run(self, load: &Load) {
+    pub(crate) fn run(self, load: &Loader) {
         let loaded = load(&self.slot.config, &self.phases).and_then(|backend| {
             if !self.slot.config.fast_boot {
                 let _turn = self.turns.wait();
@@ -122,7 +125,7 @@ impl Worker {
                 if self.phases.is_on_demand() {
                     tracing::error!(model = %self.slot.config.model, "not loaded: {reason}");
                 }
-                self.slot.status.send_replace(Status::Failed(reason.into()));
+                self.slot.life.fail(self.load, &reason);
             }
         }
     }
@@ -138,7 +141,7 @@ impl Worker {
         let mut batching = Batching::new(max_batch_tokens, max_queue);
         loop {
             let work = if batching.is_empty() {
-                let Some(work) = jobs.blocking_recv() else { return };
+                let Some(work) = sync::receive(&mut jobs) else { return };
                 Some(work)
             } else {
                 jobs.try_recv().ok()
@@ -194,7 +197,7 @@ impl Worker {
                     .map_err(|error| failed("renewing the model after a restore", &error))?;
                 if let Some(queue) = queue.upgrade() {
                     let model = self.model(backend, queue);
-                    self.slot.status.send_replace(Status::Ready(Arc::new(model)));
+                    self.slot.life.renew(self.load, Arc::new(model));
                 }
                 Ok(())
             }
@@ -233,7 +236,7 @@ impl Worker {
             self.phases.origin(),
             self.phases.summary(),
         );
-        self.slot.status.send_replace(Status::Ready(Arc::new(model)));
+        self.slot.life.serves(self.load, Arc::new(model));
     }
 
     /// Counts what has ended and tells those who wait for it.
@@ -258,7 +261,7 @@ impl Worker {
                 }
                 Err(error) if error.is_permanent() => {
                     // Whoever started this process starts another, which may find the bytes.
-                    self.slot.status.send_replace(Status::Failed(chain(&**error).into()));
+                    self.slot.life.fail(self.load, &chain(&**error));
                 }
                 Err(_) => {}
             }
@@ -275,13 +278,6 @@ fn failed(what: &str, error: &Error) -> BootError {
 /// However the thread ends, nobody is left waiting for it.
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.slot.status.send_if_modified(|status| {
-            let running = matches!(status, Status::Loading | Status::Ready(_));
-            if running {
-                *status = Status::Failed("the inference thread stopped".into());
-            }
-            running
-        });
-        self.slot.running.send_replace(false);
+        self.slot.life.thread_ended(self.load);
     }
 }

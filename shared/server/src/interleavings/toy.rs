@@ -1,0 +1,158 @@
+//! A model that answers at once, and a process around it whose loads fail as drawn.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use defrost_inference::{
+    Answers, BackendKind, Error, Grouping, ModelInfo, Normalization, Prepared, RerankerKind, Score,
+    ScoreRequest, Tokens, Wanted,
+};
+use shuttle::rand::{Rng as _, thread_rng};
+
+use crate::app::App;
+use crate::backend::{Backend, Inputs, Outputs};
+use crate::boot::{BootError, Function, Role};
+use crate::config::{Action, Config};
+use crate::info::Info;
+use crate::phases::PhaseRecorder;
+
+/// Length of each snapshot, and room for one of them.
+pub(super) const FILE_BYTES: &str = "100";
+
+const FUNCTION: Function =
+    Function { name: "toy", version: "1", about: "a toy", role: Role::Rerank, backend: "engine" };
+
+/// What all models of a process share.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Nothing may run or load.
+    quiet: AtomicBool,
+    /// Loads succeed from now on.
+    healed: AtomicBool,
+    /// Bytes of the models that are there.
+    loaded: AtomicU64,
+}
+
+/// A folder of three snapshots, and the rules of what happens to them.
+#[derive(Debug, Clone)]
+pub(super) struct World {
+    folder: Arc<tempfile::TempDir>,
+    shared: Arc<std::sync::Mutex<Arc<Shared>>>,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        for name in ["a", "b", "c"] {
+            std::fs::write(folder.path().join(name), [0; 100]).expect("a file");
+        }
+        Self { folder: Arc::new(folder), shared: Arc::default() }
+    }
+
+    fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared.lock().expect("no panic"))
+    }
+
+    pub(super) fn heal(&self) {
+        self.shared().healed.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn quiet(&self, quiet: bool) {
+        self.shared().quiet.store(quiet, Ordering::SeqCst);
+    }
+
+    /// A process of three models, or of one where the settings bound no memory, of whose loads one in `odds` fails.
+    pub(super) fn start(&self, settings: &[(&str, &str)], odds: u32) -> Arc<App> {
+        let shared = Arc::new(Shared::default());
+        *self.shared.lock().expect("no panic") = Arc::clone(&shared);
+        let place = |name: &str| self.folder.path().join(name).display().to_string();
+        let [a, b, c] = ["a", "b", "c"].map(place);
+        let several = format!("a={a},b={b},c={c}");
+        let models =
+            if settings.is_empty() { ("MODEL", a.as_str()) } else { ("MODELS", &*several) };
+        let vars: Vec<(&str, &str)> = settings.iter().copied().chain([models]).collect();
+        let lookup = |name: &str| {
+            let known = vars.iter().find(|(known, _)| *known == name);
+            known.map(|(_, value)| (*value).to_owned())
+        };
+        let names = vars.iter().map(|(name, _)| (*name).to_owned());
+        let config = match Config::from_lookup(&FUNCTION, ["toy"], lookup, names) {
+            Ok(Action::Serve(config)) => *config,
+            other => panic!("not a configuration to serve: {other:?}"),
+        };
+        let most = if settings.is_empty() { u64::MAX } else { 100 };
+        let load = move |config: &Config, _: &PhaseRecorder| {
+            assert!(!shared.quiet.load(Ordering::SeqCst), "loaded while it was quiet");
+            let before = shared.loaded.fetch_add(100, Ordering::SeqCst);
+            let toy = Toy {
+                name: config.served_model_name.first().cloned(),
+                shared: Arc::clone(&shared),
+            };
+            assert!(before + 100 <= most, "two models where there is room for one");
+            shuttle::thread::yield_now();
+            if !shared.healed.load(Ordering::SeqCst) && thread_rng().gen_range(0..odds) == 0 {
+                return Err(BootError::new("drawn to fail"));
+            }
+            Ok(Box::new(toy) as Box<dyn Backend>)
+        };
+        crate::worker::start(FUNCTION, config, Arc::new(PhaseRecorder::start()), load)
+            .expect("threads start")
+    }
+}
+
+pub(super) fn question() -> Inputs {
+    let (query, documents) = ("q".into(), vec!["d".into(), "e".into()]);
+    Inputs::Score(Arc::new(vec![ScoreRequest { query, documents, ..ScoreRequest::default() }]))
+}
+
+struct Toy {
+    name: Option<String>,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Toy {
+    fn drop(&mut self) {
+        self.shared.loaded.fetch_sub(100, Ordering::SeqCst);
+    }
+}
+
+impl Backend for Toy {
+    fn info(&self) -> Info {
+        Info::Reranker(ModelInfo {
+            name: self.name.clone().unwrap_or_else(|| "toy".into()),
+            family: "bert".into(),
+            template: "pair",
+            kind: RerankerKind::CrossEncoder,
+            precision: "f32".into(),
+            hidden: 1,
+            layers: 1,
+            max_length: 8,
+            takes_instruction: false,
+            estimated_max: 1.0,
+            backend: BackendKind::Engine,
+            kernel: "portable",
+            threads: 1,
+            snapshot: "00".into(),
+            bytes: 100,
+            default_normalization: Normalization::Sigmoid,
+        })
+    }
+
+    fn prepare(&self, _: &Inputs) -> Result<Prepared<Outputs>, Error> {
+        let sequences = [1, 2].map(|id| Tokens { ids: vec![id], types: Vec::new() });
+        Ok(Prepared::new(sequences.into(), Grouping::AsTheyCome, Wanted::default(), |_| {
+            let score = Score { raw: 0.0, tokens: 1, truncated: false, query_truncated: false };
+            Ok(Outputs::Scores(vec![vec![score; 2]]))
+        }))
+    }
+
+    fn run(&self, sequences: &[&Tokens], _: Wanted) -> Result<Vec<Answers>, Error> {
+        shuttle::thread::yield_now();
+        assert!(!self.shared.quiet.load(Ordering::SeqCst), "run while it was quiet");
+        Ok(vec![Answers::default(); sequences.len()])
+    }
+
+    fn sample(&self) -> Inputs {
+        question()
+    }
+}

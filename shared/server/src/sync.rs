@@ -1,0 +1,66 @@
+//! Threads, tasks, locks and timers of the hand-overs between requests, models and hooks.
+//!
+//! In the product these are the standard library's and tokio's. In this crate's unit tests they are those of `shuttle`, which
+//! runs one task or thread at a time and chooses at every step which one goes on, so that a test sees thousands of orders
+//! instead of the one that the machine happened to take ([`crate::interleavings`]). tokio's channels and locks work under
+//! either: they need no runtime, only wakers. Timers never fire there: whatever is to end must end because of what others
+//! do.
+
+#[cfg(not(test))]
+pub(crate) use self::real::*;
+#[cfg(test)]
+pub(crate) use self::scheduled::*;
+
+#[cfg(not(test))]
+mod real {
+    pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
+    pub(crate) use std::thread::Builder;
+    use tokio::sync::mpsc::UnboundedReceiver;
+    pub(crate) use tokio::time::{sleep, timeout};
+
+    /// Runs a task beside the others.
+    pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+        drop(tokio::spawn(task));
+    }
+
+    /// Blocks the thread until there is something; `None` when every sender has gone.
+    pub(crate) fn receive<T>(from: &mut UnboundedReceiver<T>) -> Option<T> {
+        from.blocking_recv()
+    }
+
+    /// A step at which others may go on, in tests.
+    pub(crate) fn step() {}
+}
+
+#[cfg(test)]
+mod scheduled {
+    use std::convert::Infallible;
+    use std::time::Duration;
+
+    pub(crate) use shuttle::sync::{Condvar, Mutex, MutexGuard};
+    pub(crate) use shuttle::thread::Builder;
+    use tokio::sync::mpsc::UnboundedReceiver;
+
+    pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+        drop(shuttle::future::spawn(task));
+    }
+
+    pub(crate) fn receive<T>(from: &mut UnboundedReceiver<T>) -> Option<T> {
+        shuttle::future::block_on(from.recv())
+    }
+
+    pub(crate) fn step() {
+        shuttle::thread::yield_now();
+    }
+
+    pub(crate) async fn sleep(_: Duration) {
+        std::future::pending::<()>().await;
+    }
+
+    pub(crate) async fn timeout<F: Future>(
+        _: Duration,
+        future: F,
+    ) -> Result<F::Output, Infallible> {
+        Ok(future.await)
+    }
+}

@@ -9,6 +9,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::backend::Backend;
 use crate::boot::Function;
+use crate::budget::Budget;
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::connections::Connections;
@@ -31,6 +32,8 @@ pub struct App {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) draining: watch::Sender<bool>,
+    /// Bytes that requests and answers may hold.
+    pub(crate) budget: Budget,
     /// One permit for each job that may wait for its turn.
     pub(crate) places: Arc<Semaphore>,
     /// One permit for each request that may wait for the model to load.

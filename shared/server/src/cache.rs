@@ -124,7 +124,9 @@ impl Cache {
             .map_err(|error| ApiError::internal(&format!("collecting an answer: {error}")))?
             .to_bytes();
         if body.len() <= MAX_ANSWER_BYTES {
-            let entry = Entry { headers: kept(&parts.headers), body: body.clone() };
+            // A copy: the bytes of an answer are held from the budget of answers on their way.
+            let kept_body = Bytes::copy_from_slice(&body);
+            let entry = Entry { headers: kept(&parts.headers), body: kept_body };
             if let Some(disk) = &self.disk {
                 disk.put(key, &entry);
             }

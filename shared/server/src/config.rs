@@ -67,6 +67,7 @@ pub struct Config {
     pub max_text_chars: Option<usize>,
     pub embed: EmbedSettings,
     pub max_body_bytes: usize,
+    pub max_bytes_in_flight: Option<usize>,
     pub max_queue: usize,
     pub boot_timeout: Duration,
     pub request_timeout: Duration,
@@ -170,6 +171,15 @@ impl Config {
             "LOG_FORMAT",
             "CACHE_DIR",
         ])
+    }
+
+    /// `MAX_BYTES_IN_FLIGHT`, or a quarter of the memory there is: half of it stays for models and a quarter for what
+    /// computing takes. At least four bodies; at most 4 GiB, which are answers of 40,000 long texts.
+    pub(crate) fn bytes_in_flight(&self) -> usize {
+        self.max_bytes_in_flight.unwrap_or_else(|| {
+            let quarter = usize::try_from(crate::memory::available() / 4).unwrap_or(usize::MAX);
+            quarter.min(4 << 30).max(self.max_body_bytes.saturating_mul(4))
+        })
     }
 
     /// These settings for one model of several.

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use defrost_api::{ErrorBody, ErrorStyle, Invalid};
 
 use crate::hooks::HookError;
+use crate::pace::{GRACE, SLOWEST};
 
 /// Seconds after which a refused client may try again: longer than a typical request takes (0.5 s)
 /// and than a 0.5-billion-parameter model takes to boot (0.15 s), so a place is free by then.
@@ -71,6 +72,20 @@ impl ApiError {
         .retriable()
     }
 
+    /// Of the bytes that small or large requests and answers may hold, too many are held.
+    pub(crate) fn too_many_bytes(held: usize, most: usize, small: bool) -> Self {
+        let which = if small { "small" } else { "large" };
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too_many_bytes",
+            format!(
+                "{which} requests and answers hold {held} bytes already, of {most} that they may (MAX_BYTES_IN_FLIGHT); \
+                 retry later"
+            ),
+        )
+        .retriable()
+    }
+
     pub(crate) fn unauthorized(message: &str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message)
     }
@@ -130,11 +145,14 @@ impl ApiError {
         )
     }
 
-    pub(crate) fn body_too_slow(seconds: u64) -> Self {
+    pub(crate) fn body_too_slow(found: usize) -> Self {
         Self::new(
             StatusCode::REQUEST_TIMEOUT,
             "timeout",
-            format!("no byte of the body came for {seconds} s; send it again"),
+            format!(
+                "of the body {found} bytes came, expected {SLOWEST} a second after the first {} s; send it again, faster",
+                GRACE.as_secs()
+            ),
         )
     }
 

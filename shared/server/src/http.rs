@@ -11,11 +11,15 @@ use tokio::net::TcpListener;
 use tower::ServiceExt as _;
 
 use crate::app::App;
+use crate::pace::Paced;
 use crate::router::router;
 
 /// Longest time for a request's headers to arrive; hyper's own default, stated because it only
 /// holds with a timer set.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Most bytes that a connection buffers beside what a request holds: headers, and a piece of a body.
+const CONNECTION_BUFFER: usize = 64 << 10;
 
 /// Pause after a failed accept. It fails when file descriptors have run out; they come back as
 /// connections close, and trying again at once would only spin.
@@ -30,7 +34,10 @@ pub async fn serve(
 ) -> bool {
     let router = router(Arc::clone(&app));
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(CONNECTION_BUFFER);
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let (stream, peer) = tokio::select! {
@@ -51,7 +58,7 @@ pub async fn serve(
             request
         });
         let service = TowerToHyperService::new(service);
-        tokio::spawn(app.connections.serve(&builder, TokioIo::new(stream), service));
+        tokio::spawn(app.connections.serve(&builder, Paced::new(TokioIo::new(stream)), service));
     }
     drop(listener);
     app.drain();

@@ -87,6 +87,7 @@ pub(crate) struct Metrics {
     pub(crate) cancelled: Counter,
     pub(crate) queue_depth: Gauge,
     pub(crate) inflight: Gauge,
+    pub(crate) bytes_in_flight: Gauge,
     model_load: Seconds,
     cold_start: Seconds,
     warmup: Seconds,
@@ -125,6 +126,7 @@ impl Metrics {
             cancelled: Counter::default(),
             queue_depth: Gauge::default(),
             inflight: Gauge::default(),
+            bytes_in_flight: Gauge::default(),
             model_load: Seconds::default(),
             cold_start: Seconds::default(),
             warmup: Seconds::default(),
@@ -178,6 +180,11 @@ impl Metrics {
         );
         r.register("queue_depth", "Requests in the queue", self.queue_depth.clone());
         r.register("inflight", "Requests being handled", self.inflight.clone());
+        r.register(
+            "bytes_in_flight",
+            "Bytes that requests and answers hold",
+            self.bytes_in_flight.clone(),
+        );
         r.register("model_load_seconds", "Time to restore the model", self.model_load.clone());
         r.register(
             "cold_start_seconds",

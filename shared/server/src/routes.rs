@@ -21,6 +21,7 @@ use serde::Deserialize;
 
 use crate::app::{App, Model};
 use crate::batching::Times;
+use crate::budget::Held;
 use crate::error::ApiError;
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
@@ -63,10 +64,11 @@ fn addressee(app: &App, body: &[u8]) -> Option<Arc<Model>> {
     app.fleet.find(model.as_deref())?.ready()
 }
 
-fn json(answer: &impl serde::Serialize) -> Result<Response, ApiError> {
+/// An answer, whose bytes are held until the client has taken them; `held` are those that were set aside for it.
+fn json(held: Held, answer: &impl serde::Serialize) -> Result<Response, ApiError> {
     let json = serde_json::to_vec(answer)
         .map_err(|error| ApiError::internal(&format!("writing the answer: {error}")))?;
-    Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
+    Ok(([(header::CONTENT_TYPE, "application/json")], held.answer(json)?).into_response())
 }
 
 /// Tells how long the request took, and with the first answer how long boot took.

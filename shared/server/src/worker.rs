@@ -17,6 +17,7 @@ use crate::app::{App, Model};
 use crate::backend::Backend;
 use crate::batching::{Batching, Ended, Job, Round};
 use crate::boot::{BootError, Function};
+use crate::budget::Budget;
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::connections::Connections;
@@ -81,6 +82,7 @@ where
         metrics,
         fleet,
         draining: watch::Sender::new(false),
+        budget: Budget::of(config.bytes_in_flight()),
         places: Arc::new(Semaphore::new(config.max_queue)),
         waiting_room: Semaphore::new(config.max_queue),
         answered: AtomicBool::new(false),

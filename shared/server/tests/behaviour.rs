@@ -4,6 +4,7 @@ mod behaviour {
     mod admin;
     mod arbitrary;
     mod bad_input;
+    mod bounds;
     mod child;
     mod config;
     mod fleet;

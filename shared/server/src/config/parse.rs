@@ -168,6 +168,7 @@ impl Reader<'_> {
             max_text_chars: self.number("MAX_TEXT_CHARS", 1, usize::MAX),
             embed: self.embed(),
             max_body_bytes: self.number("MAX_BODY_BYTES", 1, usize::MAX).unwrap_or_default(),
+            max_bytes_in_flight: self.bytes_in_flight(),
             // The bound of tokio's channel.
             max_queue: self.number("MAX_QUEUE", 1, usize::MAX >> 3).unwrap_or_default(),
             boot_timeout: self.seconds("BOOT_TIMEOUT"),
@@ -354,6 +355,18 @@ impl Reader<'_> {
                 false
             }
         }
+    }
+
+    fn bytes_in_flight(&mut self) -> Option<usize> {
+        let bytes = self.number("MAX_BYTES_IN_FLIGHT", 1, usize::MAX)?;
+        let body = self.text("MAX_BODY_BYTES").parse::<usize>().unwrap_or_default();
+        let least = body.saturating_mul(4);
+        if bytes < least {
+            self.errors.push(format!(
+                "MAX_BYTES_IN_FLIGHT: expected at least {least}, 4 times MAX_BODY_BYTES, found {bytes}"
+            ));
+        }
+        Some(bytes)
     }
 
     fn number<T>(&mut self, name: &'static str, min: T, max: T) -> Option<T>

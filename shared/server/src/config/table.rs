@@ -165,6 +165,12 @@ pub const SETTINGS: &[Setting] = &[
         "embed: shorten vectors also of models that are not trained for it",
     ),
     setting("MAX_BODY_BYTES", "BYTES", "10485760", "most bytes of a request body"),
+    setting(
+        "MAX_BYTES_IN_FLIGHT",
+        "BYTES",
+        "",
+        "most bytes that requests and answers hold together, at least 4 MAX_BODY_BYTES; default: a quarter of the memory there is",
+    ),
     Setting {
         aliases: &["MAX_CONCURRENT", "MAX_CONCURRENT_REQUESTS"],
         ..setting("MAX_QUEUE", "NUMBER", "128", "most requests waiting, during boot and after")

@@ -83,8 +83,8 @@ impl Failure {
                 "Timeout",
                 408,
                 "timeout",
-                "no byte of the body came for 30 s; send it again",
-                "The body stopped coming.",
+                "of the body 100 bytes came, expected 65536 a second after the first 30 s; send it again, faster",
+                "The body stopped coming, or comes too slowly.",
             ),
             Self::TooLarge => (
                 "TooLarge",

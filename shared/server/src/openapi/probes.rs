@@ -368,6 +368,7 @@ fn info(api: &Api) -> Value {
         ("max_batch_tokens", count("Most tokens of one forward pass.")),
         ("max_client_batch_size", count("Most texts of one request.")),
         ("max_body_bytes", count("Most bytes of a request's body.")),
+        ("max_bytes_in_flight", count("Most bytes that requests and answers hold together.")),
         ("max_concurrent_requests", count("Most requests that wait.")),
         ("fast_boot", json!({"type": "boolean"})),
     ];

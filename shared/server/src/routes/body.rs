@@ -1,6 +1,7 @@
 //! Reading a request body within its limits.
 //!
-//! The bound holds for bodies with and without a Content-Length. A body that is refused is still
+//! The bound holds for bodies with and without a Content-Length. What has come is held from the budget of all requests
+//! ([`crate::budget`]), and a body that comes too slowly is given up ([`crate::pace`]). A body that is refused is still
 //! read, up to a bound, before the answer goes out: a connection closed on unread bytes is reset,
 //! and the client would see the reset instead of the 413. A client that asked first
 //! (`Expect: 100-continue`) has not sent its body and is answered at once.
@@ -12,13 +13,12 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
+use crate::app::App;
+use crate::budget::Held;
 use crate::error::ApiError;
-
-/// Longest silence inside a body. Generous for a mobile uplink, short enough that a client that
-/// stops sending does not hold its buffer for long.
-const MAX_SILENCE: Duration = Duration::from_secs(30);
+use crate::pace::Pace;
 
 /// Most bytes of a refused body that are read and thrown away; more than this is cheaper to cut.
 const MAX_DISCARD_BYTES: usize = 64 << 20;
@@ -26,8 +26,13 @@ const MAX_DISCARD_BYTES: usize = 64 << 20;
 /// Longest time spent on throwing a refused body away.
 const MAX_DISCARD_TIME: Duration = Duration::from_secs(5);
 
-/// Reads the whole body of a JSON request.
-pub(super) async fn read(parts: &Parts, mut body: Body, limit: usize) -> Result<Bytes, ApiError> {
+/// The whole body of a JSON request, and the bytes that the request holds until it is answered.
+pub(super) async fn read(
+    app: &App,
+    parts: &Parts,
+    mut body: Body,
+) -> Result<(Bytes, Held), ApiError> {
+    let limit = app.config.max_body_bytes;
     check_media_type(&parts.headers)?;
     let announced = parts
         .headers
@@ -40,25 +45,32 @@ pub(super) async fn read(parts: &Parts, mut body: Body, limit: usize) -> Result<
         }
         return Err(ApiError::body_too_large(limit, Some(length)));
     }
-    let mut bytes = BytesMut::new();
-    while let Some(chunk) = next_chunk(&mut body).await? {
+    let (mut bytes, mut held, mut pace) = (BytesMut::new(), app.budget.hold(), Pace::begin());
+    while let Some(chunk) = next_chunk(&mut body, &mut pace).await? {
         if chunk.len() > limit - bytes.len() {
+            drop((bytes, held));
             discard(body).await;
             return Err(ApiError::body_too_large(limit, None));
         }
+        if let Err(error) = held.resize(bytes.len() + chunk.len()) {
+            drop((bytes, held));
+            discard(body).await;
+            return Err(error);
+        }
         bytes.extend_from_slice(&chunk);
     }
-    Ok(bytes.freeze())
+    Ok((bytes.freeze(), held))
 }
 
-async fn next_chunk(body: &mut Body) -> Result<Option<Bytes>, ApiError> {
+async fn next_chunk(body: &mut Body, pace: &mut Pace) -> Result<Option<Bytes>, ApiError> {
     loop {
-        match timeout(MAX_SILENCE, body.frame()).await {
-            Err(_) => return Err(ApiError::body_too_slow(MAX_SILENCE.as_secs())),
+        match timeout_at(pace.deadline(), body.frame()).await {
+            Err(_) => return Err(ApiError::body_too_slow(pace.bytes())),
             Ok(None) => return Ok(None),
             Ok(Some(Err(_))) => return Err(ApiError::body_incomplete()),
             Ok(Some(Ok(frame))) => {
                 if let Ok(data) = frame.into_data() {
+                    pace.moved(data.len());
                     return Ok(Some(data));
                 }
             }
@@ -68,8 +80,8 @@ async fn next_chunk(body: &mut Body) -> Result<Option<Bytes>, ApiError> {
 
 async fn discard(mut body: Body) {
     let all = async {
-        let mut left = MAX_DISCARD_BYTES;
-        while let Ok(Some(chunk)) = next_chunk(&mut body).await {
+        let (mut left, mut pace) = (MAX_DISCARD_BYTES, Pace::begin());
+        while let Ok(Some(chunk)) = next_chunk(&mut body, &mut pace).await {
             match left.checked_sub(chunk.len()) {
                 Some(rest) => left = rest,
                 None => break,

@@ -21,6 +21,7 @@ use super::{X_TRUNCATED_INPUTS, X_WARNINGS, body};
 use crate::app::App;
 use crate::backend::{Inputs, Outputs};
 use crate::batching::Outcome;
+use crate::budget::Held;
 use crate::error::ApiError;
 use crate::info::Info;
 use crate::observe::Cost;
@@ -39,7 +40,7 @@ pub(crate) async fn handle(
 ) -> Reply {
     let begun = Instant::now();
     let (parts, body) = request.into_parts();
-    let bytes = body::read(&parts, body, app.config.max_body_bytes).await?;
+    let (bytes, _held) = body::read(&app, &parts, body).await?;
     let answer = |bytes| answer_to(&app, &id, route, bytes, begun);
     super::cached(&app, &parts.uri, bytes, answer).await
 }
@@ -83,11 +84,12 @@ async fn embed(app: &App, id: &RequestId, mut request: EmbedRequest, begun: Inst
         model: model.name_for(request.model.as_deref()),
         processing_ms: begun.elapsed().as_secs_f64() * 1e3,
     };
+    let held = app.budget.hold();
     let raw = raw_answer(&request, &embedded, &facts);
     let raw = raw.map_err(|error| ApiError::internal(&format!("writing the answer: {error}")))?;
     let mut response = match raw {
-        Some(raw) => bytes(raw),
-        None => super::json(&embed_answer(&request, &embedded, &texts, &facts))?,
+        Some(raw) => bytes(held, raw)?,
+        None => super::json(held, &embed_answer(&request, &embedded, &texts, &facts))?,
     };
     let (items, tokens) = (embedded.len(), embedded.iter().map(|one| one.tokens).sum());
     response.extensions_mut().insert(Cost { items, tokens, times });
@@ -151,13 +153,13 @@ fn to_asked(app: &App, info: &EmbedderInfo, request: &mut EmbedRequest) -> Resul
 /// vLLM's clients look for what describes the bytes in a header of this name.
 const METADATA: HeaderName = HeaderName::from_static("metadata");
 
-fn bytes(RawAnswer { body, metadata }: RawAnswer) -> Response {
-    let mut response = ([(header::CONTENT_TYPE, OCTETS)], body).into_response();
+fn bytes(held: Held, RawAnswer { body, metadata }: RawAnswer) -> Result<Response, ApiError> {
+    let mut response = ([(header::CONTENT_TYPE, OCTETS)], held.answer(body)?).into_response();
     // A model's name may hold what no header can carry; the vectors are worth more than their description.
     if let Some(value) = metadata.and_then(|text| HeaderValue::try_from(text).ok()) {
         response.headers_mut().insert(METADATA, value);
     }
-    response
+    Ok(response)
 }
 
 fn embedded<'a>(one: &'a Embedding, wanted: Kinds, info: &EmbedderInfo) -> Embedded<'a> {

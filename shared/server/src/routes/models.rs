@@ -122,6 +122,7 @@ pub(crate) async fn info(State(app): State<Arc<App>>, uri: Uri) -> Result<Json<V
         "max_batch_tokens": app.config.max_batch_tokens,
         "max_client_batch_size": most_items(&app),
         "max_body_bytes": app.config.max_body_bytes,
+        "max_bytes_in_flight": app.config.bytes_in_flight(),
         "max_concurrent_requests": app.config.max_queue,
         "fast_boot": app.config.fast_boot,
     });

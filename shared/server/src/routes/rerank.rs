@@ -55,7 +55,7 @@ pub(crate) async fn query(
 
 async fn handle(app: &App, id: &RequestId, route: Route, request: Request) -> Reply {
     let (parts, body) = request.into_parts();
-    let bytes = body::read(&parts, body, app.config.max_body_bytes).await?;
+    let (bytes, _held) = body::read(app, &parts, body).await?;
     super::cached(app, &parts.uri, bytes, |bytes| answer_to(app, id, route, bytes)).await
 }
 
@@ -128,7 +128,8 @@ async fn score(app: &App, id: &RequestId, mut request: RerankRequest) -> Reply {
             documents.first().map_or(0, |text| text.chars().count()),
         ),
     };
-    let mut response = super::json(&answer(&request, &scored, &documents, &facts))?;
+    let mut response =
+        super::json(app.budget.hold(), &answer(&request, &scored, &documents, &facts))?;
     let tokens = scored.iter().map(|one| one.tokens).sum();
     response.extensions_mut().insert(Cost { items: count, tokens, times });
     super::timing(app, response.headers_mut(), &times);

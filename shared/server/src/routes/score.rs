@@ -20,7 +20,7 @@ pub(crate) async fn score(
     request: Request,
 ) -> Reply {
     let (parts, body) = request.into_parts();
-    let bytes = body::read(&parts, body, app.config.max_body_bytes).await?;
+    let (bytes, _held) = body::read(&app, &parts, body).await?;
     cached(&app, &parts.uri, bytes, |bytes| answer_to(&app, &id, bytes)).await
 }
 

@@ -23,7 +23,7 @@ type Reply = Result<Response, ApiError>;
 
 pub(crate) async fn tokenize(State(app): State<Arc<App>>, request: Request) -> Reply {
     let (parts, body) = request.into_parts();
-    let bytes = body::read(&parts, body, app.config.max_body_bytes).await?;
+    let (bytes, _held) = body::read(&app, &parts, body).await?;
     let request = TokenizeBody::parse(&bytes)?.into_request(&app.config.embed.limits)?;
     let style = request.shape.error_style();
     tokens(&app, request).await.map_err(|error| error.styled(style))
@@ -47,12 +47,12 @@ async fn tokens(app: &App, mut request: TokenizeRequest) -> Reply {
     .await?;
     let lists: Vec<Vec<Token<'_>>> =
         lists.iter().map(|list| list.iter().map(token).collect()).collect();
-    super::json(&tokenize_answer(&request, &lists, model.info.max_length()))
+    super::json(app.budget.hold(), &tokenize_answer(&request, &lists, model.info.max_length()))
 }
 
 pub(crate) async fn detokenize(State(app): State<Arc<App>>, request: Request) -> Reply {
     let (parts, body) = request.into_parts();
-    let bytes = body::read(&parts, body, app.config.max_body_bytes).await?;
+    let (bytes, _held) = body::read(&app, &parts, body).await?;
     let mut request = DetokenizeBody::parse(&bytes)?.into_request(&app.config.embed.limits)?;
     let style = request.shape.error_style();
     let answer = async {
@@ -62,7 +62,7 @@ pub(crate) async fn detokenize(State(app): State<Arc<App>>, request: Request) ->
             ids.iter().map(|ids| backend.detokenize(ids, skip)).collect::<Result<Vec<_>, _>>()
         })
         .await?;
-        super::json(&detokenize_answer(&request, &texts))
+        super::json(app.budget.hold(), &detokenize_answer(&request, &texts))
     };
     answer.await.map_err(|error: ApiError| error.styled(style))
 }

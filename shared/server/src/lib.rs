@@ -52,6 +52,7 @@ mod config;
 mod connections;
 mod deadline;
 mod error;
+mod files;
 mod fleet;
 mod gate;
 mod healthcheck;

@@ -5,7 +5,6 @@
 
 use std::ffi::OsString;
 use std::io::Write as _;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
@@ -178,19 +177,13 @@ async fn bind(config: &Config) -> Result<TcpListener, BootError> {
     let address = listener.local_addr().map_err(failed)?;
     tracing::info!("listening on http://{address}");
     if let Some(path) = &config.port_file {
-        write_port(path, address.port()).map_err(|error| {
+        // Whoever waits for the file never reads half of it.
+        let line = format!("{}\n", address.port());
+        crate::files::write_whole(path, line.as_bytes()).map_err(|error| {
             BootError::new(format!("writing {} (PORT_FILE): {error}", path.display()))
         })?;
     }
     Ok(listener)
-}
-
-/// Whoever waits for the file never reads half of it.
-fn write_port(path: &Path, port: u16) -> std::io::Result<()> {
-    let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(".tmp");
-    std::fs::write(&unfinished, format!("{port}\n"))?;
-    std::fs::rename(&unfinished, path)
 }
 
 fn forget_port(app: &App) {

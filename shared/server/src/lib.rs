@@ -53,6 +53,7 @@ mod config;
 mod connections;
 mod deadline;
 mod error;
+mod files;
 mod fleet;
 mod gate;
 mod healthcheck;

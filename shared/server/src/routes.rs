@@ -63,6 +63,15 @@ fn addressee(app: &App, body: &[u8]) -> Option<Arc<Model>> {
     app.fleet.find(model.as_deref())?.ready()
 }
 
+/// Tells in a header too what of a request was not honoured: not every shape has a place for it.
+fn warn(response: &mut Response, warnings: &[String]) {
+    if !warnings.is_empty()
+        && let Ok(value) = HeaderValue::from_str(&warnings.join("; "))
+    {
+        response.headers_mut().insert(X_WARNINGS, value);
+    }
+}
+
 fn json(answer: &impl serde::Serialize) -> Result<Response, ApiError> {
     let json = serde_json::to_vec(answer)
         .map_err(|error| ApiError::internal(&format!("writing the answer: {error}")))?;

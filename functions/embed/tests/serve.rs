@@ -173,8 +173,6 @@ fn what_cannot_be_embedded_is_said() {
     for (body, param) in [
         (json!({"input": ""}), "input"),
         (json!({"input": []}), "input"),
-        (json!({"input": "a", "dimensions": 7}), "dimensions"),
-        (json!({"input": "a", "dimensions": 4096}), "dimensions"),
         (json!({"input": "a", "embedding_type": "sparse"}), "embedding_type"),
         (json!({"input": [[999_999]]}), "input"),
         (json!({"input": "a", "prompt_name": "poem"}), "prompt_name"),

@@ -5,12 +5,12 @@ mod shapes;
 use crate::rank::rank;
 use crate::request::{RerankRequest, Shape};
 use shapes::{
-    ApiVersion, BilledUnits, DataEntry, Document, DocumentText, Meta, MetaTokens, MixedbreadRank,
-    RankedDocument, RankedPassage, ScoreEntry, Usage,
+    ApiVersion, BilledUnits, DataEntry, Document, DocumentText, Meta, MetaInfo, MetaTokens,
+    MixedbreadRank, Original, RankedDocument, RankedPassage, ScoreEntry, Usage,
 };
 
 pub use shapes::{
-    Answer, BaaiBatch, BaaiQuery, BaaiSingle, Canonical, Mixedbread, Scores, TeiRank,
+    Answer, BaaiBatch, BaaiQuery, BaaiSingle, Canonical, Mixedbread, Scores, SglangRank, TeiRank,
 };
 
 /// One document's score as it is returned.
@@ -52,7 +52,7 @@ pub struct Facts<'a> {
 /// Puts scores, given in the order of the request's documents, into the request's shape.
 /// `texts` are the documents in the same order; they are read only where they are returned.
 pub fn answer<'a>(
-    request: &RerankRequest,
+    request: &'a RerankRequest,
     scored: &[Scored],
     texts: &[&'a str],
     facts: &Facts<'a>,
@@ -65,12 +65,13 @@ pub fn answer<'a>(
         Shape::BaaiBatch => Answer::BaaiBatch(draft.batch()),
         Shape::BaaiQuery => Answer::BaaiQuery(draft.query()),
         Shape::Mixedbread => Answer::Mixedbread(draft.mixedbread()),
+        Shape::Sglang => Answer::Sglang(draft.sglang()),
         Shape::Score => Answer::Scores(draft.scores()),
     }
 }
 
 struct Draft<'r, 'a> {
-    request: &'r RerankRequest,
+    request: &'a RerankRequest,
     scored: &'r [Scored],
     texts: &'r [&'a str],
     facts: &'r Facts<'a>,
@@ -86,7 +87,10 @@ impl<'a> Draft<'_, 'a> {
             document: if self.facts.legacy {
                 self.texts.get(index).copied().map(Document::Text)
             } else {
-                self.text(index).map(|text| Document::Object(DocumentText { text }))
+                self.original(index).map(|original| match original {
+                    Original::Fields(fields) => Document::Fields(fields),
+                    Original::Text(text) => Document::Object(DocumentText { text }),
+                })
             },
         };
         let data_entry = |&index: &usize| DataEntry {
@@ -153,7 +157,7 @@ impl<'a> Draft<'_, 'a> {
         let entry = |index: usize| MixedbreadRank {
             index,
             score: self.scored[index].score,
-            input: self.text(index),
+            input: self.original(index),
             object: "rank_result",
         };
         let data: Vec<_> = self.order().into_iter().map(entry).collect();
@@ -167,6 +171,16 @@ impl<'a> Draft<'_, 'a> {
             score_type: self.facts.score_type,
             warnings: self.warnings(),
         }
+    }
+
+    fn sglang(&self) -> Vec<SglangRank<'a>> {
+        let entry = |index: usize| SglangRank {
+            score: self.scored[index].score,
+            document: self.original(index),
+            index,
+            meta_info: MetaInfo { id: self.facts.id, prompt_tokens: self.scored[index].tokens },
+        };
+        self.order().into_iter().map(entry).collect()
     }
 
     fn scores(&self) -> Scores<'a> {
@@ -201,21 +215,33 @@ impl<'a> Draft<'_, 'a> {
         self.texts.get(index).copied().filter(|_| self.request.return_documents)
     }
 
+    /// The document as it came.
+    fn original(&self, index: usize) -> Option<Original<'a>> {
+        let fields = self.request.originals.get(index).and_then(Option::as_ref);
+        self.text(index).map(|text| fields.map_or(Original::Text(text), Original::Fields))
+    }
+
     fn usage(&self) -> Usage {
         let tokens = self.scored.iter().map(|one| one.tokens).sum();
         Usage { prompt_tokens: tokens, total_tokens: tokens }
     }
 
     fn warnings(&self) -> Vec<String> {
-        let mut warnings = self.request.warnings.clone();
-        if self.scored.iter().any(|one| one.query_truncated) {
-            warnings.push("the query was truncated to fit".to_owned());
-        }
-        let truncated = self.scored.iter().filter(|one| one.truncated).count();
-        if truncated > 0 {
-            let all = self.scored.len();
-            warnings.push(format!("{truncated} of {all} documents were truncated to fit"));
-        }
-        warnings
+        rerank_warnings(self.request, self.scored)
     }
+}
+
+/// What the client is to know: parts of its request that were not honoured, texts that were cut. Shapes without a place
+/// for it leave it to a header.
+pub fn rerank_warnings(request: &RerankRequest, scored: &[Scored]) -> Vec<String> {
+    let mut warnings = request.warnings.clone();
+    if scored.iter().any(|one| one.query_truncated) {
+        warnings.push("the query was truncated to fit".to_owned());
+    }
+    let truncated = scored.iter().filter(|one| one.truncated).count();
+    if truncated > 0 {
+        let all = scored.len();
+        warnings.push(format!("{truncated} of {all} documents were truncated to fit"));
+    }
+    warnings
 }

@@ -4,11 +4,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::error::{ErrorStyle, Invalid};
+use crate::fields;
 use crate::json;
 use crate::lenient::{Count, Documents, Flag, FlagOrName, Text};
 use crate::request::Route;
 
-/// Every field that a rerank client may send. Unknown fields are ignored, null means absent.
+/// Every field that a rerank client may send. Other fields are told in the answer, null means absent. Names of several
+/// words are also read as clients in JavaScript write them.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct RerankBody {
@@ -29,18 +31,21 @@ pub struct RerankBody {
     /// BAAI `/rerank/batch`: pairs to score.
     pub pairs: Option<Vec<Pair>>,
     /// Most results to return.
+    #[serde(alias = "topN")]
     pub top_n: Option<Count>,
     /// Voyage's and mixedbread's name of `top_n`.
     // The outer `Option` tells a null from absence.
-    #[serde(deserialize_with = "json::present")]
+    #[serde(alias = "topK", deserialize_with = "json::present")]
     pub top_k: Option<Option<Count>>,
-    /// Return each document's text.
+    /// Return each document as it came.
+    #[serde(alias = "returnDocuments")]
     pub return_documents: Option<Flag>,
     /// TEI's name of `return_documents`.
     pub return_text: Option<Flag>,
     /// Mixedbread's name of `return_documents`.
     pub return_input: Option<Flag>,
     /// Fields of document objects to rank by.
+    #[serde(alias = "rankFields")]
     pub rank_fields: Option<Vec<String>>,
     /// TEI, infinity: logits instead of `[0, 1]`.
     pub raw_scores: Option<Flag>,
@@ -52,18 +57,38 @@ pub struct RerankBody {
     pub normalization: Option<String>,
     /// Task description for models that take one.
     pub instruction: Option<String>,
+    /// `SGLang`'s name of `instruction`; a request with it is answered with a list.
+    pub instruct: Option<String>,
     /// Voyage: false refuses over-long texts.
     // The outer `Option` tells a null from absence.
     #[serde(deserialize_with = "json::present")]
     pub truncation: Option<Option<Flag>>,
-    /// TEI and Cohere: `false` or `"NONE"` refuses over-long texts.
+    /// TEI and Cohere: `false` or `"NONE"` refuses over-long texts, `"START"` cuts them at their start.
     pub truncate: Option<FlagOrName>,
+    /// TEI: `"Left"` cuts over-long texts at their start, so that their end is read.
+    #[serde(alias = "truncationDirection")]
+    pub truncation_direction: Option<String>,
+    /// vLLM's name of `truncation_direction`.
+    #[serde(alias = "truncationSide")]
+    pub truncation_side: Option<String>,
+    /// vLLM: read this many tokens of each pair; -1: what the model reads.
+    #[serde(alias = "truncatePromptTokens")]
+    #[schemars(extend("minimum" = -1))]
+    pub truncate_prompt_tokens: Option<Count>,
     /// Cut the query to this many tokens.
+    #[serde(alias = "maxTokensPerQuery")]
     pub max_tokens_per_query: Option<Count>,
     /// Cut each document to this many tokens.
+    #[serde(alias = "maxTokensPerDoc")]
     pub max_tokens_per_doc: Option<Count>,
     /// Cohere v1: score a long document in this many pieces.
+    #[serde(alias = "maxChunksPerDoc")]
     pub max_chunks_per_doc: Option<Count>,
+
+    /// The names of all fields that came.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub(crate) names: fields::Names,
 }
 
 /// One query with its passage; as an object, or as a list of two as in `FlagEmbedding`.
@@ -84,8 +109,10 @@ impl RerankBody {
 
     /// Reads a JSON body; an error takes the style that clients of this route and shape expect.
     pub fn parse_on(route: Route, bytes: &[u8]) -> Result<Self, Invalid> {
-        json::read(bytes, r#"{"query":…,"documents":[…]}"#)
-            .map_err(|invalid| invalid.styled(style_hint(route, bytes)))
+        let mut body: Self = json::read(bytes, r#"{"query":…,"documents":[…]}"#)
+            .map_err(|invalid| invalid.styled(style_hint(route, bytes)))?;
+        body.names = fields::Names::of(bytes);
+        Ok(body)
     }
 }
 

@@ -90,24 +90,21 @@ impl EmbedRequest {
         }
     }
 
-    /// How many numbers of a dense vector to return, for a model of width `full`.
-    ///
-    /// `matryoshka`: the model was trained so that the first numbers alone are an embedding; of
-    /// any other model a part of the vector is noise, so it is refused.
-    pub fn width(&self, full: usize, matryoshka: bool) -> Result<usize, Invalid> {
-        let invalid =
-            |message| Invalid::new("dimensions", message).styled(self.shape.error_style());
+    /// Fits the width asked for to a model of width `full`: one that the model does not have is not returned, and one for
+    /// which it was not `trained` (Matryoshka) is, as the services do that these clients come from; both with a warning.
+    pub fn fit_dimensions(&mut self, full: usize, trained: impl Fn(usize) -> bool) {
         match self.dimensions {
-            None => Ok(full),
-            Some(width) if width == full => Ok(full),
-            Some(width) if width > full => Err(invalid(format!(
-                "dimensions: the model gives {full}, {width} were asked for; send {full} or fewer"
-            ))),
-            Some(_) if !matryoshka => Err(invalid(format!(
-                "dimensions: this model was not trained to be shortened (Matryoshka); send {full} \
-                 or leave it out (ALLOW_NON_MRL lifts this)"
-            ))),
-            Some(width) => Ok(width),
+            Some(width) if width > full => {
+                self.warnings.push(format!(
+                    "dimensions is ignored: the model gives {full}, {width} were asked for"
+                ));
+                self.dimensions = None;
+            }
+            Some(width) if width < full && !trained(width) => self.warnings.push(format!(
+                "the model was not trained to be shortened to {width} dimensions (Matryoshka): vectors of all {full} tell \
+                 texts apart better"
+            )),
+            _ => {}
         }
     }
 
@@ -187,7 +184,7 @@ impl EmbedBody {
     ) -> Result<EmbedRequest, Invalid> {
         let key = self.input_key(route, shape)?;
         self.refuse_unsupported()?;
-        let mut warnings = Vec::new();
+        let mut warnings = std::mem::take(&mut self.unread);
         let prompt = self.prompt(&mut warnings)?;
         let outputs = self.outputs(shape)?;
         let formats = self.formats(shape)?;

@@ -26,6 +26,8 @@ pub struct Invalid {
     pub code: &'static str,
     /// How this client expects errors.
     pub style: ErrorStyle,
+    /// Whether the body could not even be read: it is no JSON, or a field holds something of another type.
+    unreadable: bool,
 }
 
 impl Invalid {
@@ -40,6 +42,7 @@ impl Invalid {
             message: message.into(),
             code: INVALID_REQUEST,
             style: ErrorStyle::OpenAi,
+            unreadable: false,
         }
     }
 
@@ -62,14 +65,22 @@ impl Invalid {
         Self { code: CONTEXT_LENGTH_EXCEEDED, ..Self::new(param, message) }
     }
 
+    pub(crate) fn unreadable(mut self) -> Self {
+        self.unreadable = true;
+        self
+    }
+
     pub(crate) fn styled(mut self, style: ErrorStyle) -> Self {
         self.style = style;
         self
     }
 
-    /// The HTTP status: 422 where `FastAPI`'s clients expect it, 400 elsewhere.
+    /// The HTTP status: 422 where `FastAPI`'s clients expect it; of TEI's three the one for this; 400 elsewhere.
     pub fn status(&self) -> u16 {
-        self.style.invalid_status()
+        match self.style {
+            ErrorStyle::Tei if self.unreadable => 422,
+            style => style.invalid_status(self.code),
+        }
     }
 
     /// The JSON that says so.
@@ -91,10 +102,12 @@ pub enum ErrorStyle {
 }
 
 impl ErrorStyle {
-    /// The status of a request that breaks a rule of its shape.
-    pub fn invalid_status(self) -> u16 {
+    /// The status of a request that breaks a rule of its shape, with the code that says which kind of rule. TEI answers 413
+    /// to all of them but inputs that are empty, and its clients tell by it what to send again in smaller parts.
+    pub fn invalid_status(self, code: &str) -> u16 {
         match self {
             Self::FastApi => 422,
+            Self::Tei if code != EMPTY_INPUT => 413,
             Self::OpenAi | Self::Tei => 400,
         }
     }

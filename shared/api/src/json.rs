@@ -14,6 +14,10 @@ const MAX_MESSAGE_BYTES: usize = 300;
 
 /// Reads one JSON object; `example` shows in the error what an object of this route looks like.
 pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8], example: &str) -> Result<T, Invalid> {
+    read_object(bytes, example).map_err(Invalid::unreadable)
+}
+
+fn read_object<T: DeserializeOwned>(bytes: &[u8], example: &str) -> Result<T, Invalid> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         Invalid::body(format!(
             "the body is not valid utf-8: byte {} begins no character; send json encoded as utf-8",

@@ -36,6 +36,7 @@ mod body;
 mod checks;
 mod embed;
 mod error;
+mod fields;
 mod json;
 mod lenient;
 mod rank;
@@ -47,7 +48,7 @@ mod truncate;
 
 pub use answer::{
     Answer, BaaiBatch, BaaiQuery, BaaiSingle, Canonical, Facts, Mixedbread, Scored, Scores,
-    TeiRank, answer,
+    SglangRank, TeiRank, answer, rerank_warnings,
 };
 pub use body::{Pair, RerankBody};
 pub use embed::answer::{
@@ -67,7 +68,7 @@ pub use rank::rank;
 pub use request::{Limits, Normalization, RerankRequest, Route, Shape, Truncation, Work};
 pub use schema::{
     BATCH_FORMS, DETOKENIZE_FORMS, EmbedRules, Form, QUERY_FORMS, RERANK_FORMS, RerankRules,
-    SCORE_FORMS, SchemaBook, Shortened, TOKENIZE_FORMS,
+    SCORE_FORMS, SchemaBook, TOKENIZE_FORMS,
 };
 pub use score::ScoreBody;
 pub use tokenize::answer::{

@@ -1,7 +1,7 @@
 //! One meaning for every shape: which service's request this is, and what it asks for.
 //!
 //! Order of the decision on `/rerank` and its aliases (reference/api.md 4.1): `texts` is TEI,
-//! `passage` is a BAAI pair, `input` is mixedbread, anything else is canonical. `/rerank/batch`
+//! `passage` is a BAAI pair, `input` is mixedbread, `instruct` is `SGLang`'s, anything else is canonical. `/rerank/batch`
 //! and `/rerank/query` are BAAI's alone. A body with two keys that both carry documents
 //! contradicts itself and is refused: guessing would score the wrong texts.
 
@@ -10,7 +10,10 @@ mod texts;
 
 pub(crate) use texts::grouped;
 
+use serde_json::{Map, Value};
+
 use crate::body::RerankBody;
+use crate::checks;
 use crate::error::{ErrorStyle, Invalid};
 
 /// The rerank routes that read a body differently.
@@ -39,6 +42,8 @@ pub enum Shape {
     BaaiQuery,
     /// Mixedbread's `/v1/reranking`.
     Mixedbread,
+    /// An array, as `SGLang` answers.
+    Sglang,
     /// vLLM's `/score`: scores of pairs in input order.
     Score,
 }
@@ -47,7 +52,7 @@ impl Shape {
     /// How clients of this shape expect errors.
     pub fn error_style(self) -> ErrorStyle {
         match self {
-            Self::Canonical | Self::Mixedbread | Self::Score => ErrorStyle::OpenAi,
+            Self::Canonical | Self::Mixedbread | Self::Sglang | Self::Score => ErrorStyle::OpenAi,
             Self::Tei => ErrorStyle::Tei,
             Self::BaaiSingle | Self::BaaiBatch | Self::BaaiQuery => ErrorStyle::FastApi,
         }
@@ -94,6 +99,10 @@ pub struct Truncation {
     pub max_tokens_per_doc: Option<usize>,
     /// Score a document that does not fit in so many pieces and take the best; `None`: cut it.
     pub max_chunks_per_doc: Option<usize>,
+    /// Read at most this many tokens of each pair; `None`: what the model reads.
+    pub max_tokens: Option<usize>,
+    /// Cut texts at their start, so that their end is read.
+    pub from_start: bool,
 }
 
 /// One query with the documents to score against it.
@@ -118,8 +127,10 @@ pub struct RerankRequest {
     pub work: Vec<Work>,
     /// Most results to return; `None`: not said, `Some(0)`: all.
     pub top_n: Option<usize>,
-    /// Return the documents' texts.
+    /// Return the documents.
     pub return_documents: bool,
+    /// Of documents that came as objects and are to be returned, what came; empty if there are none.
+    pub originals: Vec<Option<Map<String, Value>>>,
     /// How to map scores; `None`: not said.
     pub normalization: Option<Normalization>,
     /// Task description for models that take one.
@@ -171,6 +182,7 @@ impl RerankBody {
             Route::Rerank if self.texts.is_some() => Shape::Tei,
             Route::Rerank if self.passage.is_some() => Shape::BaaiSingle,
             Route::Rerank if self.input.is_some() => Shape::Mixedbread,
+            Route::Rerank if self.names.has("instruct") => Shape::Sglang,
             Route::Rerank => Shape::Canonical,
         }
     }
@@ -182,23 +194,46 @@ impl RerankBody {
         limits: &Limits,
     ) -> Result<RerankRequest, Invalid> {
         self.refuse_contradictions(route, shape)?;
-        let normalization = self.normalization(shape)?;
+        let normalization = self.normalization()?;
         let truncation = self.truncation()?;
         let top_n = self.top_n()?;
         let flag = |flag: Option<crate::Flag>| flag.is_some_and(|flag| flag.0);
-        let return_documents =
-            flag(self.return_documents) || flag(self.return_text) || flag(self.return_input);
+        // SGLang returns documents unless it is told not to.
+        let by_default = shape == Shape::Sglang && self.return_documents.is_none();
+        let return_documents = by_default
+            || flag(self.return_documents)
+            || flag(self.return_text)
+            || flag(self.return_input);
+        let given = |text: Option<String>| text.filter(|text| !text.trim().is_empty());
+        let instruction = checks::agreed([
+            ("instruction", given(self.instruction.take())),
+            ("instruct", given(self.instruct.take())),
+        ])?;
+        let model = self.model.take();
+        let warnings = self.names.unread::<Self>();
+        let wants_data = self.wants_data();
+        let texts::Texts { work, originals } = self.work(shape, limits, return_documents)?;
         Ok(RerankRequest {
             shape,
-            model: self.model.take(),
+            model,
             top_n,
             return_documents,
             normalization,
-            instruction: self.instruction.take().filter(|text| !text.trim().is_empty()),
+            instruction,
             truncation,
-            wants_data: self.top_k.is_some() || self.truncation.is_some(),
-            warnings: Vec::new(),
-            work: self.work(shape, limits)?,
+            wants_data,
+            warnings,
+            work,
+            originals,
         })
+    }
+
+    /// Whether the client may be one of Voyage: it sends what only Voyage has, or nothing but what Voyage has.
+    fn wants_data(&self) -> bool {
+        const VOYAGE: [&str; 5] =
+            ["query", "documents", "model", "return_documents", "returnDocuments"];
+        self.top_k.is_some()
+            || self.truncation.is_some()
+            || (self.names.has("model") && self.names.are_among(&VOYAGE))
     }
 }

@@ -28,7 +28,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-pub use embed::{EmbedRules, Shortened};
+pub use embed::EmbedRules;
 pub use rerank::{BATCH_FORMS, QUERY_FORMS, RERANK_FORMS, RerankRules};
 pub use score::SCORE_FORMS;
 pub use tokens::{DETOKENIZE_FORMS, TOKENIZE_FORMS};

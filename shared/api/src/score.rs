@@ -9,6 +9,7 @@ use serde::Deserialize;
 use crate::body::RerankBody;
 use crate::checks;
 use crate::error::{ErrorStyle, Invalid};
+use crate::fields;
 use crate::json;
 use crate::lenient::{Count, Flag, FlagOrName, Inputs};
 use crate::request::{Limits, RerankRequest, Shape, grouped};
@@ -17,7 +18,7 @@ use crate::request::{Limits, RerankRequest, Shape, grouped};
 const SIDES: [(&str, &[&str]); 3] =
     [("queries", &["documents", "items"]), ("text_1", &["text_2"]), ("data_1", &["data_2"])];
 
-/// Every field that a client of `/score` may send. Unknown fields are ignored, null means absent.
+/// Every field that a client of `/score` may send. Other fields are told in the answer, null means absent.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ScoreBody {
@@ -47,19 +48,33 @@ pub struct ScoreBody {
     pub normalization: Option<String>,
     /// Task description for models that take one.
     pub instruction: Option<String>,
-    /// `false` or `"NONE"` refuses over-long texts.
+    /// `false` or `"NONE"` refuses over-long texts, `"START"` cuts them at their start.
     pub truncate: Option<FlagOrName>,
+    /// `"Left"` cuts over-long texts at their start, so that their end is read.
+    pub truncation_direction: Option<String>,
+    /// vLLM's name of `truncation_direction`.
+    pub truncation_side: Option<String>,
+    /// Read this many tokens of each pair; -1: what the model reads.
+    #[schemars(extend("minimum" = -1))]
+    pub truncate_prompt_tokens: Option<Count>,
     /// Cut each text of the left side to this many tokens.
     pub max_tokens_per_query: Option<Count>,
     /// Cut each text of the right side to this many tokens.
     pub max_tokens_per_doc: Option<Count>,
+
+    /// What to tell of fields that nothing reads.
+    #[serde(skip)]
+    #[schemars(skip)]
+    unread: Vec<String>,
 }
 
 impl ScoreBody {
     /// Reads a JSON body.
     pub fn parse(bytes: &[u8]) -> Result<Self, Invalid> {
-        json::read(bytes, r#"{"queries":…,"documents":[…]}"#)
-            .map_err(|invalid| invalid.styled(ErrorStyle::OpenAi))
+        let mut body: Self = json::read(bytes, r#"{"queries":…,"documents":[…]}"#)
+            .map_err(|invalid| invalid.styled(ErrorStyle::OpenAi))?;
+        body.unread = fields::Names::of(bytes).unread::<Self>();
+        Ok(body)
     }
 
     /// Checks the body against its rules.
@@ -70,13 +85,17 @@ impl ScoreBody {
             normalize: self.normalize.take(),
             normalization: self.normalization.take(),
             truncate: self.truncate.take(),
+            truncation_direction: self.truncation_direction.take(),
+            truncation_side: self.truncation_side.take(),
+            truncate_prompt_tokens: self.truncate_prompt_tokens,
             max_tokens_per_query: self.max_tokens_per_query,
             max_tokens_per_doc: self.max_tokens_per_doc,
             ..RerankBody::default()
         };
-        let normalization = options.normalization(Shape::Score)?;
+        let normalization = options.normalization()?;
         let truncation = options.truncation()?;
         let model = self.model.take();
+        let warnings = std::mem::take(&mut self.unread);
         let instruction = self.instruction.take().filter(|text| !text.trim().is_empty());
         Ok(RerankRequest {
             shape: Shape::Score,
@@ -84,11 +103,12 @@ impl ScoreBody {
             work: grouped(self.pairs(limits)?),
             top_n: None,
             return_documents: false,
+            originals: Vec::new(),
             normalization,
             instruction,
             truncation,
             wants_data: false,
-            warnings: Vec::new(),
+            warnings,
         })
     }
 

@@ -124,7 +124,7 @@ fn read(bytes: &[u8]) {
                 assert!(serde_json::to_vec(&answer).is_ok());
                 let _ = request.too_long(request.inputs.len() - 1, 1, 2).error_body();
             }
-            Err(invalid) => assert!(matches!(invalid.status(), 400 | 422)),
+            Err(invalid) => assert!(matches!(invalid.status(), 400 | 413 | 422)),
         }
     }
     let _ = TokenizeBody::parse(bytes).and_then(|body| body.into_request(&limits));

@@ -79,6 +79,7 @@ fn example_2_nulls_are_absent() {
             "passages": null, "pairs": null, "top_n": null, "return_documents": null, "return_text": null,
             "return_input": null, "rank_fields": null, "raw_scores": null, "use_activation": null,
             "normalize": null, "normalization": null, "instruction": null, "truncate": null,
+            "truncation_direction": null, "truncation_side": null, "truncate_prompt_tokens": null,
             "max_tokens_per_query": null, "max_tokens_per_doc": null, "max_chunks_per_doc": null,
         }),
     );
@@ -105,8 +106,13 @@ fn example_4_baai_pair() {
         answered(&request, &[0.5]),
         json!({"score": 0.5, "normalized": true, "query_length": 1, "passage_length": 1})
     );
-    let raw = read(Route::Rerank, &json!({"query": "q", "passage": "p"}));
-    assert_eq!(raw.normalization, Some(Normalization::Raw));
+    for (route, body) in [
+        (Route::Rerank, json!({"query": "q", "passage": "p"})),
+        (Route::Batch, json!({"pairs": [{"query": "q", "passage": "p"}]})),
+        (Route::Query, json!({"query": "q", "passages": ["p"]})),
+    ] {
+        assert_eq!(read(route, &body).normalization, None, "the server's setting decides: {body}");
+    }
 }
 
 #[test]
@@ -130,7 +136,6 @@ fn example_5_baai_batch() {
 #[test]
 fn baai_query() {
     let request = read(Route::Query, &json!({"query": "q", "passages": ["a", "b"]}));
-    assert_eq!(request.normalization, Some(Normalization::Normalized));
     assert_eq!(
         answered(&request, &[0.25, 0.75]),
         json!({"re_ranked": [{"passage": "b", "score": 0.75}, {"passage": "a", "score": 0.25}]})
@@ -239,14 +244,36 @@ fn every_rule_names_its_field() {
             json!({"query": "q", "documents": ["a"], "raw_scores": true, "normalize": true}),
             "raw_scores",
         ),
-        (json!({"query": "q", "documents": ["a"], "truncate": "START"}), "truncate"),
+        (json!({"query": "q", "documents": ["a"], "truncate": "MIDDLE"}), "truncate"),
+        (json!({"query": "q", "documents": ["a"], "truncation_side": "top"}), "truncation_side"),
+        (
+            json!({"query": "q", "documents": ["a"], "truncate": "START", "truncation_direction": "Right"}),
+            "truncation_direction",
+        ),
+        (
+            json!({"query": "q", "documents": ["a"], "truncation_direction": "Left", "max_chunks_per_doc": 2}),
+            "max_chunks_per_doc",
+        ),
+        (
+            json!({"query": "q", "documents": ["a"], "truncation": false, "truncate_prompt_tokens": 5}),
+            "truncate_prompt_tokens",
+        ),
+        (
+            json!({"query": "q", "documents": ["a"], "truncate_prompt_tokens": -2}),
+            "truncate_prompt_tokens",
+        ),
+        (
+            json!({"query": "q", "documents": ["a"], "instruct": "x", "instruction": "y"}),
+            "instruct",
+        ),
         (
             json!({"query": "q", "documents": ["a"], "truncate": false, "truncation": true}),
             "truncation",
         ),
         (json!({"query": "q", "documents": ["a"], "max_tokens_per_doc": -2}), "max_tokens_per_doc"),
     ] {
-        assert_eq!(refused(Route::Rerank, &body), (Some(param.into()), 400), "{body}");
+        let status = if body.get("texts").is_some() { 413 } else { 400 };
+        assert_eq!(refused(Route::Rerank, &body), (Some(param.into()), status), "{body}");
     }
     let too_many = json!({"query": "q", "documents": vec!["a"; 1001]});
     assert_eq!(refused(Route::Rerank, &too_many), (Some("documents".into()), 400));
@@ -328,7 +355,119 @@ fn n5_chunks_are_asked_for_by_number() {
 #[test]
 fn errors_take_the_style_of_the_shape() {
     let style = |body: &[u8]| RerankBody::parse(body).expect_err("refused").style;
+    // TEI's own statuses: bodies that cannot be read, and rules that are broken.
+    let status = |body: &[u8]| {
+        let request = RerankBody::parse(body);
+        let request = request.and_then(|body| body.into_request(Route::Rerank, &Limits::default()));
+        request.expect_err("refused").status()
+    };
+    assert_eq!(status(br#"{"query":"q","texts":3}"#), 422);
+    assert_eq!(status(br#"{"query":" ","texts":["a"]}"#), 413);
+    assert_eq!(status(br#"{"query":" ","documents":["a"]}"#), 400);
     assert_eq!(style(br#"{"query":"q","texts":3}"#), ErrorStyle::Tei);
     assert_eq!(style(br#"{"query":3,"passage":"p"}"#), ErrorStyle::FastApi);
     assert_eq!(style(br#"{"query":3}"#), ErrorStyle::OpenAi);
+}
+
+/// F7: under the names of TEI, vLLM and Cohere, on the rerank and the score routes.
+#[test]
+fn over_long_texts_are_cut_where_the_request_says() {
+    for (extra, from_start, max_tokens, forbidden) in [
+        (json!({}), false, None, false),
+        (json!({"truncate": true, "truncation_direction": "Left"}), true, None, false),
+        (json!({"truncate": true, "truncation_direction": "Right"}), false, None, false),
+        (json!({"truncation_direction": "left"}), true, None, false),
+        (json!({"truncation_side": "left", "truncate_prompt_tokens": 5}), true, Some(5), false),
+        (json!({"truncate_prompt_tokens": 5}), false, Some(5), false),
+        (json!({"truncate_prompt_tokens": -1}), false, None, false),
+        (json!({"truncate": "START"}), true, None, false),
+        (json!({"truncate": "NONE", "truncation_side": "left"}), false, None, true),
+        (json!({"truncationSide": "left", "truncatePromptTokens": 7}), true, Some(7), false),
+    ] {
+        for key in ["documents", "texts"] {
+            let mut body = json!({"query": "q", key: ["a"]});
+            body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+            let truncation = read(Route::Rerank, &body).truncation;
+            assert_eq!(
+                (truncation.from_start, truncation.max_tokens, truncation.forbidden),
+                (from_start, max_tokens, forbidden),
+                "{body}"
+            );
+        }
+    }
+}
+
+#[test]
+fn fields_that_nothing_reads_are_told() {
+    let body = json!({"query": "q", "documents": ["a"], "topn": 1, "user": "u", "overlap": null});
+    let request = read(Route::Rerank, &body);
+    let told = "topn is not read here and was ignored: did you mean top_n?";
+    assert_eq!(request.warnings, [told]);
+    assert_eq!(answered(&request, &[0.5])["warnings"], json!([told]));
+}
+
+/// A client of Voyage may send no more than these three, and one in JavaScript writes names its own way.
+#[test]
+fn every_request_of_voyage_gets_data() {
+    for (body, wanted) in [
+        (json!({"query": "q", "documents": ["a"], "model": "rerank-2"}), true),
+        (json!({"query": "q", "documents": ["a"], "model": "rerank-2", "topK": 1}), true),
+        (
+            json!({"query": "q", "documents": ["a"], "model": "rerank-2", "returnDocuments": true}),
+            true,
+        ),
+        (json!({"query": "q", "documents": ["a"]}), false),
+        (json!({"query": "q", "documents": ["a"], "model": "m", "top_n": 1}), false),
+        (
+            json!({"query": "q", "documents": ["a"], "model": "m", "max_tokens_per_doc": null}),
+            false,
+        ),
+    ] {
+        let request = read(Route::Rerank, &body);
+        assert!(request.warnings.is_empty(), "{:?}", request.warnings);
+        let answer = answered(&request, &[0.5]);
+        assert_eq!(answer.get("data").is_some(), wanted, "{body}");
+        if body.get("returnDocuments").is_some() {
+            assert_eq!(answer["data"][0]["document"], "a");
+        }
+    }
+}
+
+/// Ids and urls come back with the documents that they came with.
+#[test]
+fn documents_come_back_as_they_came() {
+    let documents = json!([{"text": "a", "id": 7, "url": "https://a.example"}, "b"]);
+    for rank_fields in [json!(null), json!(["id", "text"])] {
+        let request = read(
+            Route::Rerank,
+            &json!({"query": "q", "documents": documents, "return_documents": true, "rank_fields": rank_fields, "top_k": 2}),
+        );
+        let answer = answered(&request, &[0.9, 0.1]);
+        assert_eq!(answer["results"][0]["document"], documents[0]);
+        assert_eq!(answer["results"][1]["document"], json!({"text": "b"}));
+        assert!(answer["data"][0]["document"].is_string(), "Voyage's documents are texts");
+    }
+    let mixedbread = json!({"query": "q", "input": documents, "return_input": true});
+    let answer = answered(&read(Route::Rerank, &mixedbread), &[0.9, 0.1]);
+    assert_eq!(
+        (&answer["data"][0]["input"], &answer["data"][1]["input"]),
+        (&documents[0], &json!("b"))
+    );
+    let kept = read(Route::Rerank, &json!({"query": "q", "documents": documents}));
+    assert!(kept.originals.is_empty(), "nothing is kept that is not asked for");
+}
+
+#[test]
+fn sglang_reads_a_list() {
+    let body = json!({"model": "m", "query": "q", "documents": ["a", "b"], "instruct": "find it", "top_n": 1});
+    let request = read(Route::Rerank, &body);
+    assert_eq!(request.instruction.as_deref(), Some("find it"));
+    assert_eq!(
+        answered(&request, &[0.25, 0.75]),
+        json!([{"score": 0.75, "document": "b", "index": 1, "meta_info": {"id": "rerank-1", "prompt_tokens": 5}}])
+    );
+    let bare =
+        json!({"query": "q", "documents": ["a"], "instruct": null, "return_documents": false});
+    let answer = answered(&read(Route::Rerank, &bare), &[0.5]);
+    assert!(answer[0].get("document").is_none(), "{answer}");
 }

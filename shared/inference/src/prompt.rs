@@ -2,12 +2,18 @@
 //!
 //! Sources: `mxbai_rerank_v2.py` of mixedbread-ai/mxbai-rerank; the model card of
 //! `Qwen/Qwen3-Reranker`; `base.py` of FlagEmbedding for pairs; sentence-transformers for embeddings.
-//! All cut the document's end first and keep the prompt around it whole.
+//! All cut the document's end first and keep the prompt around it whole. Where a request wants texts cut at their start,
+//! what comes before a text within its segment (`document: `) stays, as found by comparing with that tokenised alone.
+//!
+//! A request may ask for fewer tokens than the model reads (vLLM's `truncate_prompt_tokens`): then all limits are those
+//! of a model that reads so few.
 //!
 //! The segments of mxbai-rerank-v2 are tokenised one by one and their ids joined, as its package
 //! does; the whole string gives other ids wherever a text ends in punctuation before a line break.
 
 mod pieces;
+
+use std::borrow::Cow;
 
 use crate::batches::common_prefix;
 use crate::spec::Template;
@@ -22,6 +28,9 @@ const QWEN3_PREFIX: &str = "<|im_start|>system\nJudge whether the Document meets
 const QWEN3_SUFFIX: &str = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n";
 const QWEN3_INSTRUCTION: &str =
     "Given a web search query, retrieve relevant passages that answer the query";
+
+/// Tokens that query and document must have together for a model to be of any use.
+const LEAST_ROOM: usize = 4;
 
 /// A template with its fixed parts tokenised.
 #[derive(Debug)]
@@ -96,11 +105,11 @@ impl Prompt {
         } else {
             max_length.min(max_positions).saturating_sub(fixed)
         };
-        if room < 4 {
+        if room < LEAST_ROOM {
             return Err(Error::Model(format!(
                 "a maximum length of {max_length} tokens leaves {room} for query and document \
                  beside the {fixed} fixed ones; expected at least {}",
-                fixed + 4
+                fixed + LEAST_ROOM
             )));
         }
         let max_length = match prompt.form {
@@ -165,19 +174,20 @@ impl Prompt {
         instruction: Option<&str>,
         truncation: &Truncation,
     ) -> Result<Query, Error> {
-        let (query, cut) = self.limit(query, truncation.max_tokens_per_query)?;
+        let max_length = self.length_for(truncation)?;
+        let (query, cut) = self.limit(query, truncation.max_tokens_per_query, truncation)?;
         let (part, truncated) = match &self.form {
             Form::Pair => {
-                let room = self.max_length.saturating_sub(self.fixed_tokens() + 1);
-                let limit = room.min(self.max_length * 3 / 4);
-                let (ids, truncated) = self.ids(query, limit)?;
+                let room = max_length.saturating_sub(self.fixed_tokens() + 1);
+                let limit = room.min(max_length * 3 / 4);
+                let (ids, truncated) = self.ids("", query, limit, truncation)?;
                 (QueryPart::Ids(ids), truncated)
             }
             Form::Mxbai { .. } => {
                 let instruction = instruction.map(|text| format!("instruction: {text}\n"));
-                let text = format!("{}query: {query}", instruction.unwrap_or_default());
-                let limit = self.max_length * 3 / 4;
-                let (ids, truncated) = self.ids(&text, limit)?;
+                let head = format!("{}query: ", instruction.unwrap_or_default());
+                let limit = max_length * 3 / 4;
+                let (ids, truncated) = self.ids(&head, query, limit, truncation)?;
                 (QueryPart::Ids(ids), truncated)
             }
             Form::Qwen3 { .. } => {
@@ -193,7 +203,7 @@ impl Prompt {
                     }
                     _ => query_prompt.clone(),
                 };
-                let (tokens, truncated) = self.alone(&format!("{prompt}{query}"))?;
+                let (tokens, truncated) = self.alone(&prompt, query, truncation)?;
                 (QueryPart::Sequence(tokens), truncated)
             }
         };
@@ -219,11 +229,12 @@ impl Prompt {
         document: &str,
         truncation: &Truncation,
     ) -> Result<Sequence, Error> {
-        let (document, cut) = self.limit(document, truncation.max_tokens_per_doc)?;
+        let max_length = self.length_for(truncation)?;
+        let (document, cut) = self.limit(document, truncation.max_tokens_per_doc, truncation)?;
         let (tokens, truncated) = match (&self.form, &query.part) {
             (Form::Mxbai { prefix, separator, task, suffix }, QueryPart::Ids(query)) => {
-                let limit = self.max_length.saturating_sub(query.len() + separator.len());
-                let (ids, truncated) = self.ids(&format!("document: {document}"), limit)?;
+                let limit = max_length.saturating_sub(query.len() + separator.len());
+                let (ids, truncated) = self.ids("document: ", document, limit, truncation)?;
                 let ids = [prefix, query, separator, &ids, separator, task, suffix]
                     .into_iter()
                     .flatten()
@@ -232,19 +243,18 @@ impl Prompt {
                 (Tokens { ids, types: Vec::new() }, truncated)
             }
             (Form::Qwen3 { prefix, suffix }, QueryPart::Text(text)) => {
-                let limit = self.max_length - self.fixed_tokens();
-                let (body, truncated) = self.ids(&format!("{text}{document}"), limit)?;
+                let limit = max_length.saturating_sub(self.fixed_tokens());
+                let (body, truncated) = self.ids(text, document, limit, truncation)?;
                 let ids = [prefix, &body, suffix].into_iter().flatten().copied().collect();
                 (Tokens { ids, types: Vec::new() }, truncated)
             }
             (Form::Pair, QueryPart::Ids(query)) => {
-                let limit =
-                    self.max_length.saturating_sub(query.len() + self.tokenizer.added(true));
-                let (ids, truncated) = self.ids(document, limit)?;
+                let limit = max_length.saturating_sub(query.len() + self.tokenizer.added(true));
+                let (ids, truncated) = self.ids("", document, limit, truncation)?;
                 (self.tokenizer.pair(query, &ids)?, truncated)
             }
             (Form::Embedding { document_prompt, .. }, _) => {
-                self.alone(&format!("{document_prompt}{document}"))?
+                self.alone(document_prompt, document, truncation)?
             }
             _ => return Err(Error::Model("the query was prepared for another template".into())),
         };
@@ -252,22 +262,72 @@ impl Prompt {
         Ok(Sequence { tokens, truncated: truncated || cut, query_truncated: query.truncated })
     }
 
-    fn alone(&self, text: &str) -> Result<(Tokens, bool), Error> {
-        let limit = self.max_length.saturating_sub(self.tokenizer.added(false));
-        let (ids, truncated) = self.ids(text, limit)?;
+    /// Most tokens of a sequence of this request, counted as [`Prompt::max_length`] is; one that leaves no room for texts is
+    /// taken as the least that does.
+    fn length_for(&self, truncation: &Truncation) -> Result<usize, Error> {
+        let Some(asked) = truncation.max_tokens else { return Ok(self.max_length) };
+        let fixed = self.fixed_tokens();
+        let (apart, least) = match self.form {
+            Form::Mxbai { .. } => (fixed, LEAST_ROOM),
+            _ => (0, fixed + 1),
+        };
+        let most = apart + self.max_length;
+        if asked > most {
+            let message = format!(
+                "truncate_prompt_tokens: found {asked}, the model reads {most} tokens. Please request a smaller truncation size."
+            );
+            return Err(Error::InvalidInput { param: "truncate_prompt_tokens", message });
+        }
+        Ok(asked.saturating_sub(apart).max(least))
+    }
+
+    fn alone(
+        &self,
+        head: &str,
+        text: &str,
+        truncation: &Truncation,
+    ) -> Result<(Tokens, bool), Error> {
+        let limit = self.length_for(truncation)?.saturating_sub(self.tokenizer.added(false));
+        let (ids, truncated) = self.ids(head, text, limit, truncation)?;
         Ok((self.tokenizer.single(&ids)?, truncated))
     }
 
-    /// The first `limit` ids of a text, and whether it has more.
-    fn ids(&self, text: &str, limit: usize) -> Result<(Vec<u32>, bool), Error> {
-        let mut ids = self.tokenizer.ids(text, limit)?;
-        let truncated = ids.len() > limit;
-        ids.truncate(limit);
-        Ok((ids, truncated))
+    /// At most `limit` ids of `head` with a text behind it, and whether that has more. What is cut off is cut off the text
+    /// first: its end, or where the request wants that, its start.
+    fn ids(
+        &self,
+        head: &str,
+        text: &str,
+        limit: usize,
+        truncation: &Truncation,
+    ) -> Result<(Vec<u32>, bool), Error> {
+        let whole = if head.is_empty() { Cow::from(text) } else { format!("{head}{text}").into() };
+        let mut ids = self.tokenizer.ids(&whole, limit)?;
+        if ids.len() <= limit {
+            return Ok((ids, false));
+        }
+        if truncation.from_start {
+            let common = common_prefix(&self.tokenizer.ids(head, limit)?, &ids).min(limit);
+            ids.truncate(common);
+            let last = self.tokenizer.last_ids(&whole, limit - common)?;
+            ids.extend_from_slice(&last[last.len() - (limit - common)..]);
+        } else {
+            ids.truncate(limit);
+        }
+        Ok((ids, true))
     }
 
-    fn limit<'a>(&self, text: &'a str, limit: Option<usize>) -> Result<(&'a str, bool), Error> {
-        limit.map_or(Ok((text, false)), |limit| self.tokenizer.cut(text, limit))
+    fn limit<'a>(
+        &self,
+        text: &'a str,
+        limit: Option<usize>,
+        truncation: &Truncation,
+    ) -> Result<(&'a str, bool), Error> {
+        match limit {
+            None => Ok((text, false)),
+            Some(limit) if truncation.from_start => self.tokenizer.cut_start(text, limit),
+            Some(limit) => self.tokenizer.cut(text, limit),
+        }
     }
 
     fn refuse_if(&self, refused: bool, param: &'static str) -> Result<(), Error> {

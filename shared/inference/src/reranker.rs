@@ -70,6 +70,11 @@ pub struct Truncation {
     pub forbidden: bool,
     /// Score a document that does not fit in up to this many pieces and take the best score; `None` or 1: cut it.
     pub max_chunks_per_doc: Option<usize>,
+    /// Read at most this many tokens of each sequence, template and special tokens included; `None`: what the model reads.
+    /// One that leaves no room for texts is taken as the least that does.
+    pub max_tokens: Option<usize>,
+    /// Cut texts at their start, so that their end is read.
+    pub from_start: bool,
 }
 
 /// One query with the documents to score against it.

@@ -84,21 +84,23 @@ impl TextTokenizer {
 
     /// As [`TextTokenizer::ids`], from the end: all of them, or more than `limit` that the text ends with.
     pub(crate) fn last_ids(&self, text: &str, limit: usize) -> Result<Vec<u32>, Error> {
-        let enough = limit.saturating_add(MARGIN);
-        let mut bytes = enough.saturating_mul(BYTES_PER_TOKEN);
-        while bytes < text.len() / 2 {
-            let rest = &text[floor_char(text, text.len() - bytes)..];
-            bytes = bytes.saturating_mul(2);
-            // Cut inside of a word, all its tokens could be others than in the whole.
-            let Some(start) = rest.find(char::is_whitespace) else {
-                continue;
-            };
-            let ids = self.ids(&rest[start..], usize::MAX)?;
-            if ids.len() > enough {
-                return Ok(ids);
-            }
-        }
-        self.ids(text, usize::MAX)
+        let (_, ids) = bounded_end(text, limit, |rest| self.ids(rest, usize::MAX))?;
+        Ok(ids)
+    }
+
+    /// The longest suffix of `text` that is made of its last `limit` tokens, and whether that cut anything. Never cuts
+    /// inside a character.
+    pub(crate) fn cut_start<'a>(
+        &self,
+        text: &'a str,
+        limit: usize,
+    ) -> Result<(&'a str, bool), Error> {
+        let (begin, spans) = bounded_end(text, limit, |rest| self.spans(rest))?;
+        let Some(extra) = spans.len().checked_sub(limit).filter(|&extra| extra > 0) else {
+            return Ok((text, false));
+        };
+        let start = spans.get(extra).map_or(text.len(), |(_, span)| begin + span.start);
+        Ok((&text[start..], true))
     }
 
     /// The ids of a text without special tokens, and for each the bytes of the text that it stands for.
@@ -213,6 +215,30 @@ fn bounded<T>(
     encode(text)
 }
 
+/// Runs `encode` on suffixes of `text` until one gives enough tokens, and says where that one begins.
+fn bounded_end<T>(
+    text: &str,
+    limit: usize,
+    encode: impl Fn(&str) -> Result<Vec<T>, Error>,
+) -> Result<(usize, Vec<T>), Error> {
+    let enough = limit.saturating_add(MARGIN);
+    let mut bytes = enough.saturating_mul(BYTES_PER_TOKEN);
+    while bytes < text.len() / 2 {
+        let begin = floor_char(text, text.len() - bytes);
+        bytes = bytes.saturating_mul(2);
+        // Cut inside of a word, all its tokens could be others than in the whole.
+        let Some(space) = text[begin..].find(char::is_whitespace) else {
+            continue;
+        };
+        let begin = begin + space;
+        let tokens = encode(&text[begin..])?;
+        if tokens.len() > enough {
+            return Ok((begin, tokens));
+        }
+    }
+    Ok((0, encode(text)?))
+}
+
 /// The largest character boundary up to `at`.
 fn floor_char(text: &str, at: usize) -> usize {
     let mut at = at.min(text.len());
@@ -288,6 +314,10 @@ mod tests {
                     let last = compiled.last_ids(text, limit).unwrap();
                     let wanted = limit.min(whole.len());
                     assert!(last.ends_with(&whole[whole.len() - wanted..]), "{model} at {limit}");
+                    let (suffix, cut) = tokenizer.cut_start(text, limit).unwrap();
+                    assert!(text.ends_with(suffix), "{model} at {limit}");
+                    assert_eq!(cut, whole.len() > limit, "{model} at {limit}");
+                    assert_eq!(compiled.cut_start(text, limit).unwrap(), (suffix, cut), "{model}");
                     let (prefix, cut) = tokenizer.cut(text, limit).unwrap();
                     assert_eq!(cut, whole.len() > limit && prefix.len() < text.len(), "{model}");
                     assert_eq!(compiled.ids(text, limit).unwrap(), bounded, "{model} at {limit}");

@@ -18,4 +18,5 @@ mod suite {
     mod refusals;
     mod snapshots;
     mod stored_prefix;
+    mod truncation;
 }

@@ -37,7 +37,12 @@ impl ApiError {
         self
     }
 
+    /// The error as clients of one service read it, with the status that this service gives to broken rules.
     pub(crate) fn styled(mut self, style: ErrorStyle) -> Self {
+        if self.status == StatusCode::BAD_REQUEST {
+            let status = StatusCode::from_u16(style.invalid_status(self.code));
+            self.status = status.unwrap_or(self.status);
+        }
         self.style = style;
         self
     }

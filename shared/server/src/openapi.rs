@@ -81,8 +81,9 @@ const ABOUT: &str = "\
 Every path of a group is one handler under the names that the clients of several services use; the \
 keys of the body say whose request it is, and the answer comes back in that service's shape.
 
-Fields that are not listed are ignored, and `null` means that a field is not there. `model` may be \
-any name unless the server is strict (`STRICT_MODEL`); the answer carries the served one.
+Fields that are not listed are ignored, which the answer's `warnings` (or the header `x-warnings`) \
+say, and `null` means that a field is not there. `model` may be any name unless the server is \
+strict (`STRICT_MODEL`); the answer carries the served one.
 
 Errors have one body with a stable `code` and the field at fault (`param`). `429` and `503` come \
 with `retry-after`. A path that does not exist is `404` with the code `not_found`; a method that a \

@@ -36,7 +36,8 @@ pub fn reranker(config: &Config, phases: &PhaseRecorder) -> Result<Box<dyn Backe
 pub fn embedder(config: &Config, phases: &PhaseRecorder) -> Result<Box<dyn Backend>, BootError> {
     let snapshot = snapshot(config, phases)?;
     let options =
-        EmbedderOptions { model: options(config), any_dimensions: config.embed.allow_non_mrl };
+        // What the model was not trained for is told by the request's handler.
+        EmbedderOptions { model: options(config), any_dimensions: true };
     let embedder =
         Embedder::load(&snapshot, &options).map_err(|error| BootError::from_error(&error))?;
     loaded(phases, embedder.notes(), embedder.timings());

@@ -64,6 +64,15 @@ fn addressee(app: &App, body: &[u8]) -> Option<Arc<Model>> {
     app.fleet.find(model.as_deref())?.ready()
 }
 
+/// Tells in a header too what of a request was not honoured: not every shape has a place for it.
+fn warn(response: &mut Response, warnings: &[String]) {
+    if !warnings.is_empty()
+        && let Ok(value) = HeaderValue::from_str(&warnings.join("; "))
+    {
+        response.headers_mut().insert(X_WARNINGS, value);
+    }
+}
+
 /// An answer, whose bytes are held until the client has taken them; `held` are those that were set aside for it.
 fn json(held: Held, answer: &impl serde::Serialize) -> Result<Response, ApiError> {
     let json = serde_json::to_vec(answer)

@@ -20,8 +20,8 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method};
 use axum::response::Response;
 use axum::routing::{MethodRouter, get};
-use defrost_api::{EmbedRules, Outputs, RerankRules, Shortened};
-use defrost_inference::{EmbedderInfo, Matryoshka, Normalization};
+use defrost_api::{EmbedRules, Outputs, RerankRules};
+use defrost_inference::{EmbedderInfo, Normalization};
 
 use crate::app::App;
 use crate::boot::Role;
@@ -51,8 +51,11 @@ pub(crate) fn face(role: Role) -> Face {
 }
 
 fn rerank(app: &App) -> Api {
+    // Of several models each reads its own number of tokens.
+    let model = app.ready_model().filter(|_| !app.fleet.has_several());
     Api::rerank(RerankRules {
         limits: routes::rerank::limits(app),
+        max_length: model.map(|model| model.info.max_length()),
         takes_mxbai: app.ready_model().is_some_and(|model| match &model.info {
             Info::Reranker(info) => Normalization::takes_mxbai(info.template),
             Info::Embedder(_) => false,
@@ -75,16 +78,6 @@ fn embed(app: &App) -> Api {
             sparse: has(|info| info.has_sparse),
             colbert: has(|info| info.has_colbert),
             hidden: has(|info| info.has_tokens),
-        },
-        width: info.map(|info| info.hidden),
-        shortened: match info
-            .map(|info| &info.matryoshka)
-            .filter(|_| !app.config.embed.allow_non_mrl)
-        {
-            None => Shortened::From(1),
-            Some(Matryoshka::No) => Shortened::No,
-            Some(Matryoshka::From(least)) => Shortened::From(*least),
-            Some(Matryoshka::Only(few)) => Shortened::Only(few.clone()),
         },
         late_chunking: has(EmbedderInfo::takes_late_chunking),
         vocab: info.map(|info| info.vocab),

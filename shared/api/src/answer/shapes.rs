@@ -6,6 +6,7 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 /// The JSON of an answer.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
@@ -24,6 +25,8 @@ pub enum Answer<'a> {
     BaaiQuery(BaaiQuery<'a>),
     /// [`crate::Shape::Mixedbread`].
     Mixedbread(Mixedbread<'a>),
+    /// [`crate::Shape::Sglang`].
+    Sglang(Vec<SglangRank<'a>>),
     /// [`crate::Shape::Score`].
     Scores(Scores<'a>),
 }
@@ -42,7 +45,8 @@ pub struct Canonical<'a> {
     pub(super) model: &'a str,
     /// The documents, best first.
     pub(super) results: Vec<RankedDocument<'a>>,
-    /// The same ranking for clients of Voyage; present when the request has `top_k` or `truncation`.
+    /// The same ranking for clients of Voyage; present when the request has `top_k` or `truncation`, or `model` and nothing
+    /// that Voyage has not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) data: Option<Vec<DataEntry<'a>>>,
     /// What the scores are: `sigmoid`, `logit` and so on.
@@ -65,16 +69,26 @@ pub(super) struct RankedDocument<'a> {
     /// The same number under its old name, on servers with `LEGACY_RESULTS`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) score: Option<f64>,
-    /// Present when the request asks for texts.
+    /// Present when the request asks for documents.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) document: Option<Document<'a>>,
 }
 
-/// A document in an answer: an object, or its text on servers with `LEGACY_RESULTS`.
+/// A document in an answer: the object that came, one around the text that came, or the text itself on servers with
+/// `LEGACY_RESULTS`.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub(super) enum Document<'a> {
     Object(DocumentText<'a>),
+    Fields(&'a Map<String, Value>),
+    Text(&'a str),
+}
+
+/// A document as it came.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub(super) enum Original<'a> {
+    Fields(&'a Map<String, Value>),
     Text(&'a str),
 }
 
@@ -214,12 +228,34 @@ pub(super) struct MixedbreadRank<'a> {
     pub(super) index: usize,
     /// How relevant the document is to the query.
     pub(super) score: f64,
-    /// The document's text, when the request has `return_input`.
+    /// The document as it came, when the request has `return_input`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) input: Option<&'a str>,
+    pub(super) input: Option<Original<'a>>,
     /// Always `rank_result`.
     #[schemars(extend("const" = "rank_result"))]
     pub(super) object: &'static str,
+}
+
+/// One entry of `SGLang`'s array.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct SglangRank<'a> {
+    /// How relevant the document is to the query.
+    pub(super) score: f64,
+    /// The document as it came, unless the request has `return_documents: false`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) document: Option<Original<'a>>,
+    /// The document's place in the request.
+    pub(super) index: usize,
+    /// About the run.
+    pub(super) meta_info: MetaInfo<'a>,
+}
+
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(super) struct MetaInfo<'a> {
+    /// The request's id.
+    pub(super) id: &'a str,
+    /// Tokens of the pair as run.
+    pub(super) prompt_tokens: usize,
 }
 
 /// vLLM's answer to `/score`, in input order.

@@ -6,6 +6,7 @@ use serde::de::IgnoredAny;
 
 use super::EmbedRoute;
 use crate::error::{ErrorStyle, Invalid};
+use crate::fields;
 use crate::json;
 use crate::lenient::{Count, EmbedInput, Flag, FlagOrName, Inputs, Names, Text};
 
@@ -99,6 +100,11 @@ pub struct EmbedBody {
     /// infinity: `"text"`; other modalities are refused.
     #[schemars(extend("enum" = ["text", null]))]
     pub modality: Option<String>,
+
+    /// What to tell of fields that nothing reads.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub(super) unread: Vec<String>,
 }
 
 /// TEI's `/similarity` as it arrives.
@@ -153,7 +159,13 @@ impl EmbedBody {
                 json::read(bytes, r#"{"inputs":[…]}"#)
             }
         };
-        read.map_err(|invalid| invalid.styled(style_hint(route, bytes)))
+        let mut body: Self = read.map_err(|invalid| invalid.styled(style_hint(route, bytes)))?;
+        let names = fields::Names::of(bytes);
+        body.unread = match route {
+            EmbedRoute::Similarity => names.unread::<SimilarityBody>(),
+            _ => names.unread::<Self>(),
+        };
+        Ok(body)
     }
 }
 
@@ -161,7 +173,7 @@ impl SimilarityBody {
     /// The same request in the flat form: the source first, then the sentences.
     fn flatten(self) -> Result<EmbedBody, Invalid> {
         let inputs = self.inputs.unwrap_or_default();
-        let missing = |param: &str| Invalid::new(param, format!("{param} is missing"));
+        let missing = |param: &str| Invalid::new(param, format!("{param} is missing")).unreadable();
         let source = inputs.source_sentence.ok_or_else(|| missing("inputs.source_sentence"))?;
         let sentences = inputs.sentences.ok_or_else(|| missing("inputs.sentences"))?;
         let items = std::iter::once(source)

@@ -40,7 +40,7 @@ impl EmbedBody {
                     _ => self.texts.map(texts),
                 };
                 let inputs = inputs.ok_or_else(|| {
-                    Invalid::new(key, format!("{key} is missing; send what to embed"))
+                    Invalid::new(key, format!("{key} is missing; send what to embed")).unreadable()
                 })?;
                 check(&inputs, shape, key, limits)?;
                 Ok((inputs.items, inputs.single))

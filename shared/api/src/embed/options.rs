@@ -3,8 +3,8 @@
 use super::{EmbedBody, EmbedShape};
 use crate::checks;
 use crate::error::Invalid;
-use crate::lenient::{Count, Flag};
-use crate::truncate::Cut;
+use crate::lenient::Flag;
+use crate::truncate::{self, Cut};
 
 impl EmbedBody {
     /// Refuses what would make vectors other than those asked for.
@@ -45,62 +45,39 @@ impl EmbedBody {
 
     /// What happens to over-long inputs, and how many tokens are read at most.
     ///
-    /// Cohere cuts at the end unless told otherwise, and the BAAI and MLX services always do:
-    /// their clients never see an error for a long text, so they get a warning instead.
+    /// TEI, Cohere, Voyage and the BAAI and MLX services cut at the end unless told otherwise: their clients never see an
+    /// error for a long text, so they get a warning instead.
     pub(super) fn truncation(
         &self,
         shape: EmbedShape,
         warnings: &mut Vec<String>,
     ) -> Result<(Cut, Option<usize>), Invalid> {
-        let side = checks::agreed([
-            (
-                "truncation_direction",
-                side("truncation_direction", self.truncation_direction.as_ref())?,
-            ),
-            ("truncation_side", side("truncation_side", self.truncation_side.as_ref())?),
-        ])?;
-        let asked = Cut::asked(self.truncate.as_ref(), self.truncation)?;
-        let tokens = match self.truncate_prompt_tokens {
-            Some(Count(-1)) => Some(0),
-            value => checks::natural("truncate_prompt_tokens", value)?.filter(|&limit| limit > 0),
+        let names = truncate::Names {
+            truncate: self.truncate.as_ref(),
+            truncation: self.truncation,
+            truncation_direction: self.truncation_direction.as_deref(),
+            truncation_side: self.truncation_side.as_deref(),
+            truncate_prompt_tokens: self.truncate_prompt_tokens,
         };
-        let cut = match (asked, tokens) {
-            (Cut::Refuse, Some(_)) => {
-                return Err(checks::contradiction("truncate", "truncate_prompt_tokens"));
-            }
-            (Cut::ServerDefault, Some(_)) => Cut::End,
-            (Cut::ServerDefault, None) => match shape {
-                EmbedShape::Baai | EmbedShape::Mlx | EmbedShape::MlxBatch => Cut::End,
-                shape if shape.is_cohere() => Cut::End,
-                _ => Cut::ServerDefault,
-            },
-            (asked, _) => asked,
-        };
-        let cut = match (cut, side) {
-            (Cut::End, Some(side)) => side,
-            (Cut::Start, Some(Cut::End)) => {
-                return Err(checks::contradiction("truncate", "truncation_direction"));
-            }
-            (Cut::ServerDefault, Some(Cut::Start)) => {
-                warnings.push(
-                    "truncation_direction is ignored: it is read together with truncate: true only"
-                        .to_owned(),
-                );
-                cut
-            }
-            _ => cut,
-        };
+        let default = if self.cuts_by_default(shape) { Cut::End } else { Cut::ServerDefault };
+        let (cut, tokens) = names.agreed(default, warnings)?;
         let max_tokens = checks::token_limit("max_tokens", self.max_tokens)?;
-        let limit = [tokens.filter(|&limit| limit > 0), max_tokens].into_iter().flatten().min();
+        let limit = [tokens, max_tokens].into_iter().flatten().min();
         Ok((cut, limit))
     }
-}
 
-fn side(field: &'static str, name: Option<&String>) -> Result<Option<Cut>, Invalid> {
-    let Some(name) = name else { return Ok(None) };
-    match name.to_ascii_lowercase().as_str() {
-        "left" | "start" => Ok(Some(Cut::Start)),
-        "right" | "end" => Ok(Some(Cut::End)),
-        _ => Err(Invalid::new(field, format!("{field}: expected \"Left\" or \"Right\""))),
+    /// Whether the service whose request this is cuts over-long inputs unless told otherwise. Voyage's requests are known
+    /// by fields that only it has.
+    fn cuts_by_default(&self, shape: EmbedShape) -> bool {
+        match shape {
+            EmbedShape::OpenAi => {
+                let is_voyages = |role: &str| matches!(role, "query" | "document");
+                self.truncation.is_some()
+                    || self.output_dtype.is_some()
+                    || self.output_dimension.is_some()
+                    || self.input_type.as_deref().is_some_and(is_voyages)
+            }
+            _ => true,
+        }
     }
 }

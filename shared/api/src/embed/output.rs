@@ -123,7 +123,8 @@ impl EmbedBody {
     ///
     /// `OpenAI`'s SDK fails on an entry without `embedding`, so a name alone
     /// (`embedding_type: "sparse"`) adds to the dense vector. A list, or `return_dense: false`,
-    /// says exactly what is wanted.
+    /// says exactly what is wanted. `return_sparse: false`, which clients send as the default of a field that they do not
+    /// use, takes nothing away from a name.
     pub(super) fn outputs(&self, shape: EmbedShape) -> Result<Outputs, Invalid> {
         let none = Outputs::default();
         match shape {
@@ -140,17 +141,17 @@ impl EmbedBody {
         let listed = names.is_some_and(|names| names.listed) && !kinds.is_empty();
         let named = |field: fn(&Outputs) -> bool| kinds.iter().any(field).then_some(true);
         let flag = |flag: Option<Flag>| flag.map(|Flag(flag)| flag);
-        let wanted = |field: &'static str, named: Option<bool>, flag: Option<bool>| {
-            checks::agreed([("embedding_type", named), (field, flag)])
-        };
-        let dense = wanted("return_dense", named(|kind| kind.dense), flag(self.return_dense))?;
-        let sparse = wanted("return_sparse", named(|kind| kind.sparse), flag(self.return_sparse))?;
+        let dense = checks::agreed([
+            ("embedding_type", named(|kind| kind.dense)),
+            ("return_dense", flag(self.return_dense)),
+        ])?;
+        let sparse = named(|kind| kind.sparse).or(flag(self.return_sparse));
         let colbert = checks::agreed([
-            ("embedding_type", named(|kind| kind.colbert)),
             ("return_colbert", flag(self.return_colbert)),
             ("return_colbert_vecs", flag(self.return_colbert_vecs)),
             ("return_multivector", flag(self.return_multivector)),
         ])?;
+        let colbert = named(|kind| kind.colbert).or(colbert);
         let outputs = Outputs {
             dense: dense.unwrap_or(!listed),
             sparse: sparse == Some(true),

@@ -5,12 +5,12 @@ use crate::body::RerankBody;
 use crate::checks;
 use crate::error::Invalid;
 use crate::lenient::FlagOrName;
-use crate::truncate::Cut;
+use crate::truncate::{self, Cut};
 
 impl RerankBody {
     pub(super) fn refuse_contradictions(&self, route: Route, shape: Shape) -> Result<(), Invalid> {
         let expected = match shape {
-            Shape::Canonical => "documents",
+            Shape::Canonical | Shape::Sglang => "documents",
             Shape::Tei => "texts",
             Shape::BaaiSingle => "passage",
             Shape::BaaiBatch => "pairs",
@@ -45,9 +45,8 @@ impl RerankBody {
         Err(Invalid::new(*other, message))
     }
 
-    /// The mapping of scores, from whichever of four fields says it. `BAAI`'s default is raw for
-    /// one pair and for batches, normalised for `/rerank/query`.
-    pub(crate) fn normalization(&self, shape: Shape) -> Result<Option<Normalization>, Invalid> {
+    /// The mapping of scores, from whichever of four fields says it.
+    pub(crate) fn normalization(&self) -> Result<Option<Normalization>, Invalid> {
         let scaled = |yes: bool| {
             if yes { Normalization::Normalized } else { Normalization::Raw }
         };
@@ -89,32 +88,38 @@ impl RerankBody {
                 }
             };
         }
-        let default = match shape {
-            Shape::BaaiSingle | Shape::BaaiBatch => Some(Normalization::Raw),
-            Shape::BaaiQuery => Some(Normalization::Normalized),
-            Shape::Canonical | Shape::Tei | Shape::Mixedbread | Shape::Score => None,
-        };
-        Ok(chosen.map(|(_, wanted)| wanted).or(default))
+        Ok(chosen.map(|(_, wanted)| wanted))
     }
 
     pub(crate) fn truncation(&self) -> Result<Truncation, Invalid> {
-        let truncation = self.truncation.flatten();
-        let cut = Cut::asked(self.truncate.as_ref(), truncation)?;
-        if cut == Cut::Start {
+        let names = truncate::Names {
+            truncate: self.truncate.as_ref(),
+            truncation: self.truncation.flatten(),
+            truncation_direction: self.truncation_direction.as_deref(),
+            truncation_side: self.truncation_side.as_deref(),
+            truncate_prompt_tokens: self.truncate_prompt_tokens,
+        };
+        // Cut unless it is refused: nothing is told but of what is cut.
+        let (cut, max_tokens) = names.agreed(Cut::End, &mut Vec::new())?;
+        let max_chunks_per_doc = checks::natural("max_chunks_per_doc", self.max_chunks_per_doc)?
+            .filter(|&chunks| chunks > 1);
+        if cut == Cut::Start && max_chunks_per_doc.is_some() {
             return Err(Invalid::new(
-                "truncate",
-                "truncate: texts are cut at their end only, found \"START\"; send \"END\" or \"NONE\"",
+                "max_chunks_per_doc",
+                "max_chunks_per_doc: a document is read in pieces from its start, and truncation on the left was asked for \
+                 too; send only one of them",
             ));
         }
         Ok(Truncation {
             forbidden: cut == Cut::Refuse,
+            from_start: cut == Cut::Start,
+            max_tokens,
+            max_chunks_per_doc,
             max_tokens_per_query: checks::token_limit(
                 "max_tokens_per_query",
                 self.max_tokens_per_query,
             )?,
             max_tokens_per_doc: checks::token_limit("max_tokens_per_doc", self.max_tokens_per_doc)?,
-            max_chunks_per_doc: checks::natural("max_chunks_per_doc", self.max_chunks_per_doc)?
-                .filter(|&chunks| chunks > 1),
         })
     }
 

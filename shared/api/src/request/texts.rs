@@ -10,13 +10,40 @@ use crate::checks;
 use crate::error::Invalid;
 use crate::lenient::{Document, Documents, Text};
 
+/// What is to be scored.
+pub(super) struct Texts {
+    pub(super) work: Vec<Work>,
+    /// See [`super::RerankRequest::originals`].
+    pub(super) originals: Vec<Option<Map<String, Value>>>,
+}
+
 impl RerankBody {
-    pub(super) fn work(self, shape: Shape, limits: &Limits) -> Result<Vec<Work>, Invalid> {
+    /// Takes the texts; `keep`: documents that are objects are wanted back.
+    pub(super) fn work(self, shape: Shape, limits: &Limits, keep: bool) -> Result<Texts, Invalid> {
         let fields = self.rank_fields.as_deref();
+        let (key, documents) = match shape {
+            Shape::Canonical | Shape::Sglang => ("documents", self.documents),
+            Shape::Tei => ("texts", self.texts),
+            Shape::Mixedbread => ("input", self.input),
+            _ => return Ok(Texts { work: self.pairs_of(shape, limits)?, originals: Vec::new() }),
+        };
+        let is_object = |document: &Document| matches!(document, Document::Fields(_));
+        let originals = match &documents {
+            Some(Documents(documents)) if keep && documents.iter().any(is_object) => {
+                let original = |document: &Document| match document {
+                    Document::Fields(fields) => Some(fields.clone()),
+                    Document::Text(_) => None,
+                };
+                // More than are allowed are refused below.
+                documents.iter().take(limits.max_documents).map(original).collect()
+            }
+            _ => Vec::new(),
+        };
+        Ok(Texts { work: one(self.query, key, documents, fields, limits)?, originals })
+    }
+
+    fn pairs_of(self, shape: Shape, limits: &Limits) -> Result<Vec<Work>, Invalid> {
         match shape {
-            Shape::Canonical => one(self.query, "documents", self.documents, fields, limits),
-            Shape::Tei => one(self.query, "texts", self.texts, fields, limits),
-            Shape::Mixedbread => one(self.query, "input", self.input, fields, limits),
             Shape::BaaiSingle => {
                 let query = bounded("query", self.query, limits)?;
                 let passage = bounded("passage", self.passage, limits)?;
@@ -24,8 +51,8 @@ impl RerankBody {
             }
             Shape::BaaiBatch => pairs(self.pairs, limits),
             Shape::BaaiQuery => passages(self.query, self.passages, limits),
-            // Read by `ScoreBody`; no route gives this shape to a rerank body.
-            Shape::Score => Ok(Vec::new()),
+            // Read above, or by `ScoreBody`: no route gives its shape to a rerank body.
+            _ => Ok(Vec::new()),
         }
     }
 }
@@ -37,14 +64,14 @@ fn one(
     rank_fields: Option<&[String]>,
     limits: &Limits,
 ) -> Result<Vec<Work>, Invalid> {
-    let query = query
-        .map(|Text(query)| query)
-        .ok_or_else(|| Invalid::new("query", "query is missing; send the text to rank by"))?;
+    let query = query.map(|Text(query)| query).ok_or_else(|| {
+        Invalid::new("query", "query is missing; send the text to rank by").unreadable()
+    })?;
     if query.trim().is_empty() {
         return Err(Invalid::new("query", "query: expected a text, found only white space"));
     }
     let Documents(documents) = documents.ok_or_else(|| {
-        Invalid::new(key, format!("{key} is missing; send a list of texts to rank"))
+        Invalid::new(key, format!("{key} is missing; send a list of texts to rank")).unreadable()
     })?;
     let found = documents.len();
     if found == 0 {

@@ -117,7 +117,8 @@ pub(super) fn roles(prompts: Option<&[String]>) -> Value {
     json!({"title": "Names of one role agree", "type": "object", "anyOf": branches})
 }
 
-/// What happens to over-long inputs: at which end they are cut, if at all, and to how many tokens.
+/// What happens to over-long texts: at which end they are cut, if at all, and to how many tokens. Documents that are read in
+/// pieces are read from their start.
 pub(super) fn cutting() -> Value {
     let left = json!(["Left", "left", "START", "start", null]);
     let right = json!(["Right", "right", "END", "end", null]);
@@ -138,16 +139,15 @@ pub(super) fn cutting() -> Value {
             "truncate_prompt_tokens": {"enum": [0, null]},
         }})
     };
+    let all = json!([true, "true", "END", "end", "START", "start", null]);
+    let mut from_start = cut("cut at the start", all, &left);
+    from_start["properties"]["max_chunks_per_doc"] = json!({"enum": [0, 1, null]});
     json!({
         "title": "Names of one truncation agree",
         "type": "object",
         "anyOf": [
             cut("cut at the end", json!([true, "true", "END", "end", null]), &right),
-            cut(
-                "cut at the start",
-                json!([true, "true", "END", "end", "START", "start", null]),
-                &left,
-            ),
+            from_start,
             refuse(&right),
             refuse(&left),
         ],
@@ -181,24 +181,6 @@ pub(super) fn top() -> Value {
             {"properties": {"top_n": count, "top_k": {"type": "null"}}},
             {"properties": {"top_n": {"type": "null"}, "top_k": count}},
             {"properties": {"top_n": {"const": 0}, "top_k": {"const": 0}}},
-        ],
-    })
-}
-
-/// `truncate` and `truncation` both allow cutting, or both forbid it.
-pub(super) fn truncation() -> Value {
-    json!({
-        "title": "Names of one truncation agree",
-        "type": "object",
-        "anyOf": [
-            {"title": "cut", "properties": {
-                "truncate": {"enum": [true, "true", "END", "end", null]},
-                "truncation": {"enum": [true, "true", null]},
-            }},
-            {"title": "refuse", "properties": {
-                "truncate": {"enum": [false, "false", "NONE", "none", null]},
-                "truncation": {"enum": [false, "false", null]},
-            }},
         ],
     })
 }

@@ -15,10 +15,6 @@ pub struct EmbedRules {
     pub limits: EmbedLimits,
     /// Kinds of vectors that the model gives beside dense ones.
     pub outputs: Outputs,
-    /// The model's full width; `None`: not known yet.
-    pub width: Option<usize>,
-    /// To how many numbers vectors may be shortened.
-    pub shortened: Shortened,
     /// Whether the model can embed inputs in each other's context.
     pub late_chunking: bool,
     /// Token ids from this one on have no meaning; `None`: not known yet.
@@ -27,18 +23,6 @@ pub struct EmbedRules {
     pub max_length: Option<usize>,
     /// The model's own prompts; `None`: not known yet.
     pub prompts: Option<Vec<String>>,
-}
-
-/// To how many numbers vectors may be shortened.
-#[derive(Debug, Clone, Default)]
-pub enum Shortened {
-    /// To none but all.
-    #[default]
-    No,
-    /// From so many on.
-    From(usize),
-    /// To one of these.
-    Only(Vec<usize>),
 }
 
 const OPENAI: Form = Form {
@@ -309,11 +293,6 @@ fn bound(form: &Form, field: &str, schema: &mut Value, rules: &EmbedRules) {
         "embedding_type" | "embedding_types" => {
             *schema = number_types(schema, field == "embedding_types");
         }
-        "dimensions" | "output_dimension" => {
-            if let Some(width) = rules.width {
-                widths(schema, width, &rules.shortened);
-            }
-        }
         // -1 is what the model reads, 0 none.
         "truncate_prompt_tokens" => {
             if let Some(most) = rules.max_length {
@@ -333,24 +312,6 @@ fn bound(form: &Form, field: &str, schema: &mut Value, rules: &EmbedRules) {
         // Two more names of `return_colbert`: one form may not ask for both.
         "return_colbert_vecs" | "return_multivector" => available(schema, false),
         _ => {}
-    }
-}
-
-/// To how many numbers vectors of `width` may be shortened; 0 is not at all.
-fn widths(schema: &mut Value, width: usize, shortened: &Shortened) {
-    match shortened {
-        Shortened::No => schema["enum"] = json!([0, width, null]),
-        Shortened::Only(few) => {
-            let few = few.iter().copied().filter(|&one| one < width);
-            let all = [0, width].into_iter().chain(few).map(Value::from);
-            schema["enum"] = all.chain([Value::Null]).collect();
-        }
-        // Nothing lies between 0 and the least.
-        Shortened::From(least) if *least <= 1 => schema["maximum"] = width.into(),
-        Shortened::From(least) => {
-            let numbers = json!({"type": "integer", "minimum": least, "maximum": width});
-            schema["anyOf"] = json!([{"enum": [0, null]}, numbers]);
-        }
     }
 }
 

@@ -14,16 +14,18 @@ pub struct RerankRules {
     pub limits: Limits,
     /// Whether the model takes the normalisation `mxbai`.
     pub takes_mxbai: bool,
+    /// Most tokens of a pair that the model reads; `None`: not known yet.
+    pub max_length: Option<usize>,
 }
 
 /// On `/v1/rerank` and its aliases.
-pub const RERANK_FORMS: [Form; 4] = [
+pub const RERANK_FORMS: [Form; 5] = [
     Form {
         name: "RerankRequest",
         title: "Cohere, Jina, vLLM, infinity, Voyage",
         about: "The canonical form. Documents may be objects with a `text`, or with the fields that \
-                `rank_fields` names. A request with `top_k` or `truncation` is answered with `data` \
-                beside `results`, as clients of Voyage read it.",
+                `rank_fields` names. A request with `top_k` or `truncation`, or with `model` and nothing that Voyage \
+                has not, is answered with `data` beside `results`, as clients of Voyage read it.",
         examples: &[
             (
                 "Cohere, Jina",
@@ -64,6 +66,8 @@ pub const RERANK_FORMS: [Form; 4] = [
             "use_activation",
             "instruction",
             "truncation",
+            "truncation_side",
+            "truncate_prompt_tokens",
             "max_tokens_per_query",
             "max_tokens_per_doc",
             "max_chunks_per_doc",
@@ -78,12 +82,12 @@ pub const RERANK_FORMS: [Form; 4] = [
             r#"{"query": "Who wrote it?", "texts": ["Harper Lee did.", "It rained."], "raw_scores": false, "return_text": true, "truncate": true}"#,
         )],
         required: &["query", "texts"],
-        optional: &["raw_scores", "return_text", "truncate"],
+        optional: &["raw_scores", "return_text", "truncate", "truncation_direction"],
     },
     Form {
         name: "BaaiRerankRequest",
         title: "BAAI, one pair",
-        about: "One query, one passage, one score; raw unless `normalize` is true.",
+        about: "One query, one passage, one score; in [0, 1] unless `normalize` is false.",
         examples: &[(
             "",
             r#"{"query": "Who wrote it?", "passage": "Harper Lee did.", "normalize": true}"#,
@@ -102,13 +106,24 @@ pub const RERANK_FORMS: [Form; 4] = [
         required: &["query", "input"],
         optional: &["model", "top_k", "return_input"],
     },
+    Form {
+        name: "SglangRerankRequest",
+        title: "SGLang",
+        about: "Answered with a list, best first, as clients of SGLang read it; known by `instruct`.",
+        examples: &[(
+            "",
+            r#"{"query": "Who wrote it?", "documents": ["Harper Lee did.", "It rained."], "instruct": "Find the passage that answers the question.", "top_n": 1}"#,
+        )],
+        required: &["query", "documents", "instruct"],
+        optional: &["model", "top_n", "return_documents"],
+    },
 ];
 
 /// On `/rerank/batch`.
 pub const BATCH_FORMS: [Form; 1] = [Form {
     name: "BaaiBatchRequest",
     title: "BAAI, pairs",
-    about: "Scores come back in the order of the pairs; raw unless `normalize` is true.",
+    about: "Scores come back in the order of the pairs; in [0, 1] unless `normalize` is false.",
     examples: &[(
         "",
         r#"{"pairs": [
@@ -143,7 +158,7 @@ impl SchemaBook {
         let mut agree = vec![
             self.insert("ScoresAgree", || agree::scores(rules.takes_mxbai)),
             self.insert("TopAgrees", agree::top),
-            self.insert("TruncationAgrees", agree::truncation),
+            self.insert("CuttingAgrees", agree::cutting),
         ];
         if let Some(key) = key.filter(|key| ["documents", "texts", "input"].contains(key)) {
             let fits = || agree::rank_fields(key, rules.limits.max_documents);
@@ -194,6 +209,11 @@ fn bound(form: &Form, field: &str, schema: &mut Value, rules: &RerankRules) {
                 },
             ]});
             counted(schema, max_pairs);
+        }
+        "truncate_prompt_tokens" => {
+            if let Some(most) = rules.max_length {
+                schema["maximum"] = most.into();
+            }
         }
         "documents" | "texts" | "input" => {
             *schema = json!({"description": schema["description"]});

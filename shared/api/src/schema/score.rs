@@ -22,7 +22,13 @@ pub const SCORE_FORMS: [Form; 4] = [
             r#"{"queries": "Who wrote it?", "documents": ["Harper Lee did.", "It rained."]}"#,
         )],
         required: &["queries", "documents"],
-        optional: &["model", "use_activation", "instruction"],
+        optional: &[
+            "model",
+            "use_activation",
+            "instruction",
+            "truncation_side",
+            "truncate_prompt_tokens",
+        ],
     },
     Form {
         name: "ScoreItemsRequest",
@@ -59,7 +65,10 @@ impl SchemaBook {
     /// A reference to the schema of a form of the score routes.
     pub fn score_form(&mut self, form: &Form, rules: &RerankRules) -> Value {
         let body = self.body::<ScoreBody>();
-        let agree = self.insert("ScoresAgree", || agree::scores(rules.takes_mxbai));
+        let agree = [
+            self.insert("ScoresAgree", || agree::scores(rules.takes_mxbai)),
+            self.insert("CuttingAgrees", agree::cutting),
+        ];
         self.insert(form.name, || {
             let mut schema = form.schema(&body, |field, schema| match field {
                 "queries" | "text_1" | "data_1" => {
@@ -74,13 +83,18 @@ impl SchemaBook {
                         "anyOf": [{"type": "string"}, texts],
                     });
                 }
+                "truncate_prompt_tokens" => {
+                    if let Some(most) = rules.max_length {
+                        schema["maximum"] = most.into();
+                    }
+                }
                 _ => {}
             });
             for side in SIDES.into_iter().filter(|side| !form.fields().any(|field| field == *side))
             {
                 schema["properties"][side] = json!({"type": "null"});
             }
-            schema["allOf"] = json!([agree]);
+            schema["allOf"] = json!(agree);
             schema
         })
     }

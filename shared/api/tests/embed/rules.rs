@@ -64,7 +64,7 @@ fn rule_1_nothing_to_embed() {
             EmbedRoute::Similarity,
             json!({"inputs": {"sentences": ["b"]}}),
             Some("inputs.source_sentence"),
-            400,
+            422,
             "invalid_request",
         ),
     ] {
@@ -89,7 +89,7 @@ fn rule_1_empty_texts_can_be_allowed() {
 fn b22_d3_limits() {
     for (route, body, param, status) in [
         (OPENAI, json!({"input": vec!["a"; 2049]}), "input", 400),
-        (EmbedRoute::Embed, json!({"inputs": vec!["a"; 2049]}), "inputs", 400),
+        (EmbedRoute::Embed, json!({"inputs": vec!["a"; 2049]}), "inputs", 413),
         (EmbedRoute::Embed, json!({"texts": vec!["a"; 101]}), "texts", 422),
         (EmbedRoute::Embed, json!({"texts": ["é".repeat(50_001)]}), "texts[0]", 422),
         (EmbedRoute::Embed, json!({"text": "é".repeat(81_921)}), "text", 422),
@@ -113,14 +113,23 @@ fn rule_3_dimensions() {
     ] {
         assert_eq!(read(OPENAI, &plain(&extra)).dimensions, expected);
     }
-    let request = read(OPENAI, &plain(&json!({"dimensions": 256})));
-    assert_eq!(request.width(1024, true), Ok(256));
-    assert_eq!(request.width(256, false), Ok(256));
-    for (full, matryoshka) in [(1024, false), (128, true)] {
-        let invalid = request.width(full, matryoshka).expect_err("refused");
-        assert_eq!(invalid.param.as_deref(), Some("dimensions"));
-    }
-    assert_eq!(read(OPENAI, &plain(&json!({}))).width(1024, false), Ok(1024));
+    let fitted = |dimensions: usize, full, trained: bool| {
+        let mut request = read(OPENAI, &plain(&json!({"dimensions": dimensions})));
+        request.fit_dimensions(full, |_| trained);
+        (request.dimensions, request.warnings)
+    };
+    assert_eq!(fitted(256, 1024, true), (Some(256), Vec::new()));
+    assert_eq!(fitted(256, 256, false), (Some(256), Vec::new()));
+    let (width, warnings) = fitted(256, 1024, false);
+    assert_eq!(
+        width,
+        Some(256),
+        "cut all the same, as the services do that such clients come from"
+    );
+    assert!(warnings[0].contains("not trained to be shortened to 256"), "{warnings:?}");
+    let (width, warnings) = fitted(256, 128, true);
+    assert_eq!(width, None, "the model's own");
+    assert!(warnings[0].starts_with("dimensions is ignored: the model gives 128"), "{warnings:?}");
 }
 
 #[test]
@@ -178,6 +187,26 @@ fn rule_6_truncation() {
         let request = read(OPENAI, &plain(&extra));
         assert_eq!((request.truncation, request.max_tokens), expected, "{extra}");
     }
+    // TEI and Voyage cut unless told otherwise; requests of Voyage are known by what only it has.
+    for (route, body, expected) in [
+        (EmbedRoute::Embed, json!({"inputs": "a"}), Cut::End),
+        (EmbedRoute::Embed, json!({"inputs": "a", "truncation_direction": "Left"}), Cut::Start),
+        (EmbedRoute::Embed, json!({"inputs": "a", "truncate": false}), Cut::Refuse),
+        (EmbedRoute::EmbedSparse, json!({"inputs": "a"}), Cut::End),
+        (EmbedRoute::EmbedAll, json!({"inputs": "a"}), Cut::End),
+        (
+            EmbedRoute::Similarity,
+            json!({"inputs": {"source_sentence": "a", "sentences": ["b"]}}),
+            Cut::End,
+        ),
+        (OPENAI, json!({"input": "a", "input_type": "document"}), Cut::End),
+        (OPENAI, json!({"input": "a", "output_dimension": 8}), Cut::End),
+        (OPENAI, json!({"input": "a", "output_dtype": "float"}), Cut::End),
+        (OPENAI, json!({"input": "a", "input_type": "query", "truncation": false}), Cut::Refuse),
+        (OPENAI, json!({"input": "a", "model": "m"}), Cut::ServerDefault),
+    ] {
+        assert_eq!(read(route, &body).truncation, expected, "{body}");
+    }
     let request = read(OPENAI, &plain(&json!({"truncation_direction": "left"})));
     assert_eq!((request.truncation, request.warnings.len()), (Cut::ServerDefault, 1));
 
@@ -193,7 +222,7 @@ fn rule_6_truncation() {
 fn rule_6_too_long_in_every_style() {
     for (route, body, param, status, style) in [
         (OPENAI, json!({"input": ["a", "b"]}), "input[1]", 400, ErrorStyle::OpenAi),
-        (EmbedRoute::Embed, json!({"inputs": ["a", "b"]}), "inputs[1]", 400, ErrorStyle::Tei),
+        (EmbedRoute::Embed, json!({"inputs": ["a", "b"]}), "inputs[1]", 413, ErrorStyle::Tei),
         (EmbedRoute::CohereV1, json!({"texts": ["a", "b"]}), "texts[1]", 400, ErrorStyle::OpenAi),
         (
             EmbedRoute::EmbedBatch,
@@ -242,7 +271,6 @@ fn what_contradicts_itself_or_cannot_be_done_is_named() {
         (json!({"output_dtype": "float16"}), "output_dtype"),
         (json!({"output_dtype": "int8", "embedding_type": "binary"}), "output_dtype"),
         (json!({"embedding_type": "base64", "encoding_format": "float"}), "encoding_format"),
-        (json!({"embedding_type": "sparse", "return_sparse": false}), "return_sparse"),
         (json!({"return_dense": false}), "return_dense"),
         (json!({"normalize": true, "normalized": false}), "normalized"),
         (json!({"normalize": "maybe"}), "normalize"),
@@ -339,4 +367,33 @@ fn bodies_that_are_no_object() {
             assert!(invalid.param.is_none(), "{body}");
         }
     }
+}
+
+/// The client of a service for BGE-M3 names the kind, and sends its flags with their defaults.
+#[test]
+fn a_flag_that_is_false_takes_nothing_from_a_name() {
+    for (extra, sparse, colbert) in [
+        (json!({"embedding_type": "sparse", "return_sparse": false}), true, false),
+        (json!({"embedding_type": "colbert", "return_colbert": false}), false, true),
+        (json!({"embedding_type": "dense", "return_sparse": false}), false, false),
+        (json!({"embedding_type": "dense", "return_sparse": true}), true, false),
+    ] {
+        let outputs = read(OPENAI, &plain(&extra)).outputs;
+        assert_eq!(
+            (outputs.dense, outputs.sparse, outputs.colbert),
+            (true, sparse, colbert),
+            "{extra}"
+        );
+    }
+}
+
+#[test]
+fn fields_that_nothing_reads_are_told() {
+    let request = read(OPENAI, &plain(&json!({"dimension": 8, "user": "u", "x": null})));
+    assert_eq!(
+        request.warnings,
+        ["dimension is not read here and was ignored: did you mean dimensions?"]
+    );
+    let body = json!({"inputs": {"source_sentence": "a", "sentences": ["b"]}, "params": {}});
+    assert_eq!(read(EmbedRoute::Similarity, &body).warnings.len(), 1);
 }

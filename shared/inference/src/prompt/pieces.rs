@@ -23,13 +23,22 @@ impl Prompt {
         if most <= 1 {
             return Ok(vec![self.document(query, document, truncation)?]);
         }
+        if truncation.from_start {
+            return Err(Error::InvalidInput {
+                param: "max_chunks_per_doc",
+                message: "max_chunks_per_doc: a document is read in pieces from its start, and truncation on the left was \
+                          asked for too; send one of the two"
+                    .into(),
+            });
+        }
         let cut = Truncation { forbidden: false, ..truncation.clone() };
         let whole = self.document(query, document, &cut)?;
         if !whole.truncated {
             return Ok(vec![whole]);
         }
-        let room =
-            self.document_room(query)?.min(truncation.max_tokens_per_doc.unwrap_or(usize::MAX));
+        let room = self
+            .document_room(query, truncation)?
+            .min(truncation.max_tokens_per_doc.unwrap_or(usize::MAX));
         let mut rest = document;
         let mut pieces = Vec::new();
         while !rest.is_empty() && pieces.len() < most {
@@ -61,7 +70,7 @@ impl Prompt {
     }
 
     /// Tokens that a document may have beside the query.
-    fn document_room(&self, query: &Query) -> Result<usize, Error> {
+    fn document_room(&self, query: &Query, truncation: &Truncation) -> Result<usize, Error> {
         let count = |text: &str| Ok::<_, Error>(self.tokenizer.ids(text, usize::MAX)?.len());
         let taken = match (&self.form, &query.part) {
             (Form::Mxbai { separator, .. }, QueryPart::Ids(query)) => {
@@ -74,6 +83,6 @@ impl Prompt {
             }
             _ => return Err(Error::Model("the query was prepared for another template".into())),
         };
-        Ok(self.max_length.saturating_sub(taken))
+        Ok(self.length_for(truncation)?.saturating_sub(taken))
     }
 }

@@ -155,14 +155,14 @@ pub const SETTINGS: &[Setting] = &[
         "AUTO_TRUNCATE",
         "BOOL",
         "false",
-        "embed: cut over-long inputs when a request does not say; false: refuse them",
+        "embed: cut over-long inputs of OpenAI's form when a request does not say; false: refuse them",
     ),
     setting("ALLOW_EMPTY_INPUT", "BOOL", "false", "embed: empty texts have a vector too"),
     setting(
         "ALLOW_NON_MRL",
         "BOOL",
         "false",
-        "embed: shorten vectors also of models that are not trained for it",
+        "embed: shorten vectors of models that are not trained for it without a warning",
     ),
     setting("MAX_BODY_BYTES", "BYTES", "10485760", "most bytes of a request body"),
     setting(
@@ -239,7 +239,7 @@ pub const SETTINGS: &[Setting] = &[
         "RETURN_DATA",
         "NAME",
         "auto",
-        "add the data array: auto (when top_k or truncation is sent) or always",
+        "add the data array: auto (when the request may be Voyage's) or always",
     ),
     setting(
         "LEGACY_RESULTS",

@@ -92,7 +92,7 @@ impl Failure {
                 "payload_too_large",
                 "the body may have at most 10485760 bytes (MAX_BODY_BYTES), found more; send fewer \
                  documents",
-                "The body is larger than `MAX_BODY_BYTES`.",
+                "The body is larger than `MAX_BODY_BYTES`; for clients of TEI, any rule that is broken.",
             ),
             Self::MediaType => (
                 "MediaType",
@@ -106,7 +106,8 @@ impl Failure {
                 422,
                 "invalid_request",
                 "passage is missing",
-                "As 400, for clients of FastAPI services.",
+                "As 400, for clients of FastAPI services; for clients of TEI a body that is not JSON, or whose fields hold \
+                 something of another type.",
             ),
             Self::QueueFull => (
                 "QueueFull",
@@ -137,12 +138,11 @@ impl Failure {
     /// for 422 only.
     fn styles(self) -> &'static [ErrorStyle] {
         match self {
-            Self::Unprocessable => &[ErrorStyle::FastApi],
+            Self::Unprocessable => &[ErrorStyle::FastApi, ErrorStyle::Tei],
             Self::Unauthorized
             | Self::Forbidden
             | Self::MethodNotAllowed
             | Self::Timeout
-            | Self::TooLarge
             | Self::MediaType => &[ErrorStyle::OpenAi],
             _ => &[ErrorStyle::OpenAi, ErrorStyle::Tei],
         }
@@ -185,15 +185,13 @@ pub(super) enum Cut {
 pub(super) struct Parts {
     needs_key: bool,
     strict_model: bool,
-    embeds: bool,
     bodies: Map<String, Value>,
 }
 
 impl Parts {
     pub(super) fn new(description: &Description) -> Self {
         let Description { needs_key, strict_model, .. } = *description;
-        let embeds = description.api.name == "embed";
-        Self { needs_key, strict_model, embeds, bodies: Map::new() }
+        Self { needs_key, strict_model, bodies: Map::new() }
     }
 
     /// Keeps a body for operations to refer to, with an example of each form.
@@ -234,12 +232,10 @@ impl Parts {
         match cut {
             Cut::Never => {}
             Cut::Documents => headers["x-truncated-documents"] = header("Truncated"),
-            Cut::Inputs => {
-                headers["x-truncated-inputs"] = header("Truncated");
-                headers["x-warnings"] = header("Warnings");
-            }
+            Cut::Inputs => headers["x-truncated-inputs"] = header("Truncated"),
         }
         if cut != Cut::Never {
+            headers["x-warnings"] = header("Warnings");
             headers["server-timing"] = header("ServerTiming");
         }
         let mut answers = json!({"200": {
@@ -282,7 +278,7 @@ impl Parts {
         let mut components = Map::new();
         components.insert("responses".to_owned(), responses.into());
         components.insert("requestBodies".to_owned(), self.bodies.into());
-        components.insert("headers".to_owned(), headers(self.embeds));
+        components.insert("headers".to_owned(), headers());
         if self.needs_key {
             components.insert(
                 "securitySchemes".to_owned(),
@@ -316,22 +312,18 @@ fn header(name: &str) -> Value {
     json!({"$ref": format!("#/components/headers/{name}")})
 }
 
-fn headers(embeds: bool) -> Value {
+fn headers() -> Value {
     let text = |about: &str, required: bool| json!({"description": about, "required": required, "schema": {"type": "string"}});
     let count = |about: &str, required: bool| json!({"description": about, "required": required, "schema": {"type": "integer", "minimum": 1}});
-    let mut headers = json!({
+    json!({
         "RequestId": text("The request's own `x-request-id`, or a new one.", true),
         "ProcessTime": text("Seconds from request to answer.", true),
         "ServerTiming": text("Time in the queue and in the model; with the first answer, the phases of boot.", true),
         "Truncated": count("How many texts were cut to fit; absent when none was.", false),
         "RetryAfter": count("Seconds after which to try again.", true),
+        "Warnings": text("What of the request was not honoured, for shapes that have no place for it.", false),
         "RetryAfterMaybe": count("Seconds after which to try again; absent when that will not help.", false),
         "Authenticate": text("`Bearer`.", true),
         "Allow": text("The methods that the path takes.", true),
-    });
-    if embeds {
-        let about = "What of the request was not honoured, for shapes that have no place for it.";
-        headers["Warnings"] = text(about, false);
-    }
-    headers
+    })
 }

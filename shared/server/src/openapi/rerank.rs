@@ -2,7 +2,7 @@
 
 use defrost_api::{
     BATCH_FORMS, BaaiBatch, BaaiQuery, BaaiSingle, Canonical, Form, Mixedbread, QUERY_FORMS,
-    RERANK_FORMS, RerankRules, SCORE_FORMS, SchemaBook, Scores, TeiRank,
+    RERANK_FORMS, RerankRules, SCORE_FORMS, SchemaBook, Scores, SglangRank, TeiRank,
 };
 use serde_json::{Map, Value, json};
 
@@ -45,6 +45,7 @@ pub(super) fn describe(
         json!({"type": "array", "items": book.answer::<TeiRank<'_>>()}),
         book.answer::<BaaiSingle>(),
         book.answer::<Mixedbread<'_>>(),
+        json!({"type": "array", "items": book.answer::<SglangRank<'_>>()}),
     ];
     for path in PATHS.into_iter().chain(["/"]) {
         let (tag, about) = match path {

@@ -17,7 +17,7 @@ use defrost_inference::{
     Outputs as Kinds, Overflow, PromptChoice,
 };
 
-use super::{X_TRUNCATED_INPUTS, X_WARNINGS, body};
+use super::{X_TRUNCATED_INPUTS, body};
 use crate::app::App;
 use crate::backend::{Inputs, Outputs};
 use crate::batching::Outcome;
@@ -98,12 +98,7 @@ async fn embed(app: &App, id: &RequestId, mut request: EmbedRequest, begun: Inst
     if truncated > 0 {
         response.headers_mut().insert(X_TRUNCATED_INPUTS, HeaderValue::from(truncated));
     }
-    let warnings = embed_warnings(&request, &embedded).join("; ");
-    if !warnings.is_empty()
-        && let Ok(value) = HeaderValue::from_str(&warnings)
-    {
-        response.headers_mut().insert(X_WARNINGS, value);
-    }
+    super::warn(&mut response, &embed_warnings(&request, &embedded));
     Ok(response)
 }
 
@@ -119,6 +114,9 @@ fn to_asked(app: &App, info: &EmbedderInfo, request: &mut EmbedRequest) -> Resul
         request.warnings.push("instruction is ignored: this model takes none".to_owned());
         request.prompt = Prompt::Query;
     }
+    let allowed = app.config.embed.allow_non_mrl;
+    let (full, matryoshka) = (info.hidden, &info.matryoshka);
+    request.fit_dimensions(full, |width| allowed || matryoshka.allows(width, full));
     let limit = request.token_limit(info.max_length)?;
     let overflow = match request.truncation {
         Cut::ServerDefault if app.config.embed.auto_truncate => Overflow::CutEnd,

@@ -10,6 +10,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use defrost_api::{
     Facts, Invalid, Limits, RerankBody, RerankRequest, Route, Scored, Shape, Work, answer,
+    rerank_warnings,
 };
 use defrost_inference::{Error, ModelInfo, Normalization, Score, ScoreRequest, Truncation};
 
@@ -137,6 +138,7 @@ async fn score(app: &App, id: &RequestId, mut request: RerankRequest) -> Reply {
     if truncated > 0 {
         response.headers_mut().insert(X_TRUNCATED_DOCUMENTS, HeaderValue::from(truncated));
     }
+    super::warn(&mut response, &rerank_warnings(&request, &scored));
     Ok(response)
 }
 
@@ -147,6 +149,8 @@ fn to_texts(request: &mut RerankRequest) -> (Vec<Vec<usize>>, Arc<Vec<ScoreReque
         max_tokens_per_doc: request.truncation.max_tokens_per_doc,
         forbidden: request.truncation.forbidden,
         max_chunks_per_doc: request.truncation.max_chunks_per_doc,
+        max_tokens: request.truncation.max_tokens,
+        from_start: request.truncation.from_start,
     };
     let (positions, texts): (Vec<_>, Vec<_>) = take(&mut request.work)
         .into_iter()

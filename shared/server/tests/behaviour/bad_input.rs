@@ -33,7 +33,7 @@ async fn invalid_requests() {
     ] {
         let answer = send(&router, post_request("/v1/rerank", body)).await;
         if body.contains("texts") {
-            assert_eq!(answer.status, 400);
+            assert_eq!(answer.status, 413);
             assert!(answer.json()["error"].is_string(), "TEI's own error shape");
             continue;
         }
@@ -47,10 +47,18 @@ async fn invalid_requests() {
 #[tokio::test]
 async fn tei_and_baai_errors_have_their_own_shape() {
     let router = ready(&[]).await;
-    let answer = post(&router, "/rerank", &json!({"query": "", "texts": ["a"]})).await;
-    assert_eq!(answer.status, 400);
-    assert_eq!(answer.json()["error_type"], "Validation");
-    assert!(answer.json()["error"].is_string());
+    for (body, status) in [
+        (r#"{"query": "", "texts": ["a"]}"#, 413),
+        (r#"{"query": "q", "texts": []}"#, 413),
+        (r#"{"query": "q", "texts": ["a b c d e f g h i"], "truncate": false}"#, 413),
+        (r#"{"texts": ["a"]}"#, 422),
+        (r#"{"query": "q", "texts": 3}"#, 422),
+    ] {
+        let answer = send(&router, post_request("/rerank", body)).await;
+        assert_eq!(answer.status, status, "{body}: {}", answer.text);
+        assert_eq!(answer.json()["error_type"], "Validation");
+        assert!(answer.json()["error"].is_string());
+    }
     for (path, body, location) in [
         ("/rerank", json!({"query": " ", "passage": "p"}), json!(["body", "query"])),
         ("/rerank/batch", json!({"pairs": []}), json!(["body", "pairs"])),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use defrost_api::{
-    EmbedBody, EmbedLimits, EmbedRoute, EmbedRules, Limits, Outputs, RerankBody, Route, Shortened,
+    EmbedBody, EmbedLimits, EmbedRoute, EmbedRules, Limits, Outputs, RerankBody, Route,
 };
 use defrost_server::{Api, Description, openapi};
 use serde_json::{Value, json};
@@ -39,23 +39,11 @@ fn what_the_model_has_not_is_not_described() {
     let sparse = of(Outputs { dense: true, sparse: true, ..Outputs::default() });
     assert!(sparse.get("/embed_sparse").is_some() && sparse.get("/embed_all").is_none());
 
-    let document = |shortened, late_chunking| {
-        let rules = EmbedRules { width: Some(64), shortened, late_chunking, ..rules() };
+    let document = |late_chunking| {
+        let rules = EmbedRules { late_chunking, ..rules() };
         described(Api::embed(rules))["components"]["schemas"].clone()
     };
-    let widths = |shortened| {
-        document(shortened, true)["EmbeddingRequest"]["properties"]["dimensions"].clone()
-    };
-    assert_eq!(widths(Shortened::No)["enum"], json!([0, 64, null]));
-    assert_eq!(widths(Shortened::Only(vec![16, 64]))["enum"], json!([0, 64, 16, null]));
-    assert_eq!(widths(Shortened::From(1))["maximum"], 64);
-    assert_eq!(
-        widths(Shortened::From(32))["anyOf"][1],
-        json!({"type": "integer", "minimum": 32, "maximum": 64})
-    );
-    let late = |has| {
-        document(Shortened::No, has)["JinaEmbeddingRequest"]["properties"]["late_chunking"].clone()
-    };
+    let late = |has| document(has)["JinaEmbeddingRequest"]["properties"]["late_chunking"].clone();
     assert_eq!(late(false)["enum"], json!([false, "false", null]));
     assert_eq!(late(true)["enum"], json!([true, false, "true", "false", null]));
 }

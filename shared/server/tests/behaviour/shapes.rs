@@ -37,13 +37,14 @@ async fn other_shapes() {
     let single = post(&router, "/rerank", &json!({"query": "a b", "passage": "a bé"})).await.json();
     assert_eq!(
         single,
-        json!({"score": 0.0, "normalized": false, "query_length": 3, "passage_length": 4})
+        json!({"score": 0.5, "normalized": true, "query_length": 3, "passage_length": 4})
     );
     let pairs = json!({"pairs": [
         {"query": "a", "passage": "x"}, {"query": "b", "passage": "b"}, {"query": "a", "passage": "a"},
     ]});
     let batch = post(&router, "/rerank/batch", &pairs).await.json();
-    assert_eq!(batch, json!({"scores": [-1.0, 0.0, 0.0], "normalized": false, "pairs_count": 3}));
+    let low = 1.0 / (1.0 + 1f64.exp());
+    assert_eq!(batch, json!({"scores": [low, 0.5, 0.5], "normalized": true, "pairs_count": 3}));
     let query =
         post(&router, "/rerank/query", &json!({"query": "a", "passages": ["x", "a"]})).await.json();
     assert_eq!(query["re_ranked"][0], json!({"passage": "a", "score": 0.5}));
@@ -82,6 +83,87 @@ async fn scores_are_mapped_as_asked() {
     let router = ready(&[("NORMALIZATION", "raw")]).await;
     assert_eq!(score(&router, json!({})).await, (1.0, "logit".to_owned()));
     assert_eq!(score(&router, json!({"normalize": true})).await.1, "sigmoid");
+}
+
+/// On all three routes of the BAAI service: in [0, 1] by default, and as the setting says.
+#[tokio::test]
+async fn b6_normalize_is_the_settings_unless_the_request_says() {
+    let asked = [
+        ("/rerank", json!({"query": "a b", "passage": "a b"}), "/score"),
+        ("/rerank/batch", json!({"pairs": [{"query": "a b", "passage": "a b"}]}), "/scores/0"),
+        ("/rerank/query", json!({"query": "a b", "passages": ["a b"]}), "/re_ranked/0/score"),
+    ];
+    let sigmoid = 1.0 / (1.0 + (-1.0f64).exp());
+    for (setting, normalize, expected) in [
+        (None, None, sigmoid),
+        (None, Some(false), 1.0),
+        (None, Some(true), sigmoid),
+        (Some("raw"), None, 1.0),
+        (Some("raw"), Some(true), sigmoid),
+        (Some("sigmoid"), None, sigmoid),
+    ] {
+        let vars: Vec<_> = setting.map(|value| ("NORMALIZATION", value)).into_iter().collect();
+        let router = ready(&vars).await;
+        for (path, body, score) in &asked {
+            let mut body = body.clone();
+            if let Some(normalize) = normalize {
+                body["normalize"] = normalize.into();
+            }
+            let answer = post(&router, path, &body).await.json();
+            let found = answer.pointer(score).and_then(serde_json::Value::as_f64);
+            assert!(
+                found.is_some_and(|found| (found - expected).abs() < 1e-12),
+                "{path} {setting:?} {body}: {answer}"
+            );
+            if let Some(normalized) = answer.get("normalized") {
+                assert_eq!(normalized, (expected < 1.0), "{path} {setting:?} {body}");
+            }
+        }
+    }
+}
+
+/// Shapes without a place for warnings have them in a header.
+#[tokio::test]
+async fn fields_that_nothing_reads_are_told() {
+    let router = ready(&[]).await;
+    let told = "topn is not read here and was ignored: did you mean top_n?";
+    for (path, body) in [
+        ("/v1/rerank", json!({"query": "a", "documents": ["a"], "topn": 1})),
+        ("/rerank", json!({"query": "a", "texts": ["a"], "topn": 1})),
+        ("/rerank", json!({"query": "a", "passage": "a", "topn": 1})),
+    ] {
+        let answer = post(&router, path, &body).await;
+        assert_eq!(answer.header("x-warnings"), told, "{body}");
+        if path == "/v1/rerank" {
+            assert_eq!(answer.json()["warnings"], json!([told]));
+        }
+    }
+    let score = json!({"text_1": "a", "text_2": "a", "truncat": true});
+    assert!(post(&router, "/score", &score).await.header("x-warnings").contains("truncate"));
+}
+
+#[tokio::test]
+async fn documents_come_back_as_they_came() {
+    let router = ready(&[]).await;
+    let document = json!({"text": "a", "id": 7, "url": "https://a.example/1"});
+    let body = json!({"query": "a", "documents": [document, "b"], "return_documents": true});
+    let answer = post(&router, "/v1/rerank", &body).await.json();
+    assert_eq!(answer["results"][0]["document"], document);
+    assert_eq!(answer["results"][1]["document"], json!({"text": "b"}));
+}
+
+#[tokio::test]
+async fn sglang_reads_a_list() {
+    let router = ready(&[]).await;
+    let body = json!({"model": "m", "query": "a", "documents": ["x", "a"], "instruct": "find"});
+    let answer = post(&router, "/v1/rerank", &body).await;
+    let list = answer.json();
+    assert_eq!(
+        (&list[0]["index"], &list[0]["document"], &list[0]["score"]),
+        (&json!(1), &json!("a"), &json!(0.5)),
+        "{list}"
+    );
+    assert!(answer.header("x-warnings").contains("instruction is ignored"));
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@
 
 mod answer;
 mod chunks;
+mod preparing;
 mod prompts;
 mod request;
 mod sequence;
@@ -25,13 +26,14 @@ use crate::runner::{BackendKind, Runner};
 use crate::spec::{EmbeddingSpec, Matryoshka, Template};
 use crate::tokenizer::{TextTokenizer, Tokens, Vocabulary};
 
+pub use preparing::EmbedPreparing;
 pub use request::{
     EmbedRequest, EmbedTruncation, Embedding, Input, Outputs, Overflow, PromptChoice,
 };
 pub use tokens::TextToken;
 
 use answer::Rules;
-use sequence::{Encoder, Sequence, Special};
+use sequence::{Common, Encoder, Sequence, Special};
 
 /// Settings that do not come from the snapshot.
 #[derive(Debug, Clone, Default)]
@@ -230,25 +232,27 @@ impl Embedder {
     /// Encodes a request's inputs, on all threads. Fails as [`Embedder::embed`]; the request's position in errors is 0.
     pub fn prepare(&self, request: &EmbedRequest) -> Result<Prepared<Vec<Embedding>>, Error> {
         self.check(request)?;
-        let encoder = self.encoder(request)?;
-        let usual = self.spec.normalizes || request.dimensions.is_some();
-        let rules = Rules {
-            outputs: request.outputs,
-            dimensions: request.dimensions,
-            normalize: request.normalize.unwrap_or(usual),
-            hidden: self.info.hidden,
-            weightless: self.spec.weightless.clone(),
-            colbert_width: self.colbert_width,
-        };
+        let common = self.common(request)?;
+        let encoder = self.encoder(&common);
         if request.late_chunking {
-            return self.prepare_chunks(&encoder, request, rules);
+            return self.prepare_chunks(&encoder, request);
         }
         let inputs: Vec<(usize, &Input)> = request.inputs.iter().enumerate().collect();
-        let encoded = in_parallel(&self.threads, &inputs, |&(index, input)| {
+        let sequences = in_parallel(&self.threads, &inputs, |&(index, input)| {
             encoder.encode(input, (0, index))
         })?;
+        Ok(self.prepared(request, sequences))
+    }
+
+    /// The sequences of a request's inputs, and what becomes of the answers to them.
+    fn prepared(
+        &self,
+        request: &EmbedRequest,
+        sequences: Vec<Sequence>,
+    ) -> Prepared<Vec<Embedding>> {
+        let rules = self.rules(request);
         let (sequences, cut): (Vec<Tokens>, Vec<bool>) =
-            encoded.into_iter().map(|Sequence { tokens, truncated }| (tokens, truncated)).unzip();
+            sequences.into_iter().map(|Sequence { tokens, truncated }| (tokens, truncated)).unzip();
         let wanted = wanted(request);
         let finish = move |said: &[Said<'_>]| {
             let inputs = said.iter().zip(cut).enumerate();
@@ -259,7 +263,19 @@ impl Embedder {
                 })
                 .collect()
         };
-        Ok(Prepared::new(sequences, self.model.grouping(wanted), wanted, finish))
+        Prepared::new(sequences, self.model.grouping(wanted), wanted, finish)
+    }
+
+    fn rules(&self, request: &EmbedRequest) -> Rules {
+        let usual = self.spec.normalizes || request.dimensions.is_some();
+        Rules {
+            outputs: request.outputs,
+            dimensions: request.dimensions,
+            normalize: request.normalize.unwrap_or(usual),
+            hidden: self.info.hidden,
+            weightless: self.spec.weightless.clone(),
+            colbert_width: self.colbert_width,
+        }
     }
 
     /// The answers to one micro-batch of sequences that [`Embedder::prepare`] gave, of any requests.
@@ -267,11 +283,15 @@ impl Embedder {
         self.model.run(sequences, self.max_batch_tokens, wanted)
     }
 
-    fn encoder(&self, request: &EmbedRequest) -> Result<Encoder<'_>, Error> {
+    fn common(&self, request: &EmbedRequest) -> Result<Common, Error> {
         let prompt = prompts::resolve(&self.spec, &request.prompt)?;
         let (tokenizer, special) = (&self.tokenizer, &self.special);
         let (truncation, max_length) = (request.truncation, self.info.max_length);
-        Encoder::new(tokenizer, special, prompt, truncation, max_length, self.vocab)
+        Common::new(tokenizer, special, prompt, truncation, max_length, self.vocab)
+    }
+
+    fn encoder<'a>(&'a self, common: &'a Common) -> Encoder<'a> {
+        Encoder { tokenizer: &self.tokenizer, special: &self.special, common }
     }
 
     /// Refuses what the model cannot give, before anything is computed.

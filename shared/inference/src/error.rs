@@ -12,6 +12,14 @@ pub enum Error {
         /// What was expected, what was found, and what to do.
         message: String,
     },
+    /// The request asks for more than [`crate::Bounds`] allow.
+    #[error("{message}")]
+    TooMuch {
+        /// The request field that makes it so much.
+        param: &'static str,
+        /// What was counted, the bound, and what to do.
+        message: String,
+    },
     /// A text does not fit the model and the request forbids truncation.
     #[error(
         "{param}: input is too large. This model's maximum context length is {limit} tokens. Please reduce the length of the input prompt, or allow truncation"

@@ -7,6 +7,7 @@
 //! ```
 
 mod batches;
+mod bounds;
 mod embedder;
 mod encode;
 mod error;
@@ -33,10 +34,11 @@ mod spec;
 mod synth;
 mod tokenizer;
 
+pub use bounds::{Bounds, Preparing};
 pub use defrost_engine::{Answers, Wanted};
 pub use embedder::{
-    EmbedRequest, EmbedTruncation, Embedder, EmbedderInfo, EmbedderOptions, Embedding, Input,
-    Outputs, Overflow, PromptChoice, TextToken,
+    EmbedPreparing, EmbedRequest, EmbedTruncation, Embedder, EmbedderInfo, EmbedderOptions,
+    Embedding, Input, Outputs, Overflow, PromptChoice, TextToken,
 };
 pub use encode::Precision;
 pub use error::Error;
@@ -47,7 +49,9 @@ pub use ort::OrtOptions;
 pub use pack::{PackOptions, Packed, pack};
 pub use prepared::{Grouping, Prepared, Said};
 pub use quality::{Outliers, summary as quality_summary};
-pub use reranker::{ModelInfo, Reranker, RerankerOptions, Score, ScoreRequest, Truncation};
+pub use reranker::{
+    ModelInfo, Reranker, RerankerOptions, Score, ScorePreparing, ScoreRequest, Truncation,
+};
 pub use restore::{RestoreOptions, default_cache, restore};
 pub use runner::BackendKind;
 pub use schedule::{Cost, Schedule, Turn};

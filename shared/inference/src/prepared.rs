@@ -38,6 +38,7 @@ pub struct Prepared<T> {
     distinct: Vec<Tokens>,
     costs: Vec<Cost>,
     wanted: Wanted,
+    numbers: usize,
     /// For each sequence the distinct one it equals; `None` if it is empty.
     places: Vec<Option<usize>>,
     finish: Finish<T>,
@@ -56,7 +57,7 @@ impl<T> Prepared<T> {
             by_length(&mut distinct, &mut places);
         }
         let costs = costs(&distinct, grouping);
-        Self { distinct, costs, wanted, places, finish: Box::new(finish) }
+        Self { distinct, costs, wanted, numbers: 0, places, finish: Box::new(finish) }
     }
 
     /// The sequences to run, in the order that costs least.
@@ -74,6 +75,17 @@ impl<T> Prepared<T> {
         self.wanted
     }
 
+    /// Says how many numbers the result will have, for one that may be large.
+    #[must_use]
+    pub fn with_numbers(self, numbers: usize) -> Self {
+        Self { numbers, ..self }
+    }
+
+    /// Numbers of the result, as far as it was said; 0 for a small one.
+    pub fn numbers(&self) -> usize {
+        self.numbers
+    }
+
     /// The result, from the answers to all [`Prepared::sequences`].
     pub fn finish(self, answers: &[Answers]) -> Result<T, Error> {
         let said = |at: usize| Some((self.distinct.get(at)?, answers.get(at)?));
@@ -86,9 +98,9 @@ impl<T> Prepared<T> {
     where
         T: 'static,
     {
-        let Self { distinct, costs, wanted, places, finish } = self;
+        let Self { distinct, costs, wanted, numbers, places, finish } = self;
         let finish: Finish<U> = Box::new(move |answers| finish(answers).map(f));
-        Prepared { distinct, costs, wanted, places, finish }
+        Prepared { distinct, costs, wanted, numbers, places, finish }
     }
 }
 

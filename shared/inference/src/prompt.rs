@@ -65,7 +65,7 @@ enum QueryPart {
 }
 
 /// One sequence for the model.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Sequence {
     pub(crate) tokens: Tokens,
     /// Whether anything was cut from the document (or from an embedded query itself).
@@ -222,6 +222,15 @@ impl Prompt {
         }
     }
 
+    /// Bytes that are tokenised again with every document of a query.
+    pub(crate) fn repeated_bytes(&self, query: &Query) -> usize {
+        match (&self.form, &query.part) {
+            (_, QueryPart::Text(text)) => text.len(),
+            (Form::Embedding { document_prompt, .. }, _) => document_prompt.len(),
+            _ => 0,
+        }
+    }
+
     /// The sequence of one document, together with the query where the model reads both.
     pub(crate) fn document(
         &self,
@@ -323,7 +332,8 @@ impl Prompt {
         limit: Option<usize>,
         truncation: &Truncation,
     ) -> Result<(&'a str, bool), Error> {
-        match limit {
+        // What is not shorter than a sequence changes nothing that a sequence does not, and may be any number.
+        match limit.filter(|&limit| limit < self.max_length) {
             None => Ok((text, false)),
             Some(limit) if truncation.from_start => self.tokenizer.cut_start(text, limit),
             Some(limit) => self.tokenizer.cut(text, limit),

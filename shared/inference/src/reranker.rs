@@ -6,6 +6,8 @@
 //! by itself. A micro-batch has no padding and no sequence influences another, so how
 //! sequences are grouped changes memory and speed, never a score.
 
+mod preparing;
+
 use std::sync::Arc;
 
 use defrost_engine::{Answers, Threads, Wanted};
@@ -18,6 +20,8 @@ use crate::runner::{BackendKind, Runner};
 use crate::spec::kind_of;
 use crate::tokenizer::Tokens;
 use crate::{Error, Normalization, RerankerKind};
+
+pub use preparing::ScorePreparing;
 
 /// Settings that do not come from the snapshot.
 pub type RerankerOptions = ModelOptions;
@@ -199,21 +203,14 @@ impl Reranker {
 
     /// Tokenises the requests, on all threads.
     pub fn prepare(&self, requests: &[ScoreRequest]) -> Result<Prepared<Vec<Vec<Score>>>, Error> {
-        let mut sequences = Vec::new();
-        let mut read = Vec::new();
+        let (mut sequences, mut read) = (Vec::new(), Vec::new());
         for request in requests {
             let Encoded { query, documents } = self.encoded(request)?;
             read.push(Read::of(query.as_ref(), &documents));
             let all = query.into_iter().chain(documents.into_iter().flatten());
             sequences.extend(all.map(|sequence| sequence.tokens));
         }
-        let finish = move |said: &[Said<'_>]| {
-            let mut answers = said.iter().map(|said| pooled(*said));
-            let requests = read.into_iter().enumerate();
-            requests.map(|(at, read)| read.scores(at, &mut answers)).collect()
-        };
-        let wanted = Wanted::default();
-        Ok(Prepared::new(sequences, self.model.grouping(wanted), wanted, finish))
+        Ok(finish(self, sequences, read))
     }
 
     /// The answers to one micro-batch of sequences that [`Reranker::prepare`] gave, of any requests: one logit, or the
@@ -245,10 +242,21 @@ impl Reranker {
         let instruction = request.instruction.as_deref();
         let query = self.prompt.query(&request.query, instruction, &request.truncation)?;
         let documents = in_parallel(&self.threads, &request.documents, |document| {
-            self.prompt.documents(&query, document, &request.truncation)
+            self.prompt.documents(&query, document, &request.truncation, &mut |_| Ok(()))
         })?;
         Ok(Encoded { query: Prompt::query_sequence(&query), documents })
     }
+}
+
+/// Sequences, and what becomes of the answers to them.
+fn finish(model: &Reranker, sequences: Vec<Tokens>, read: Vec<Read>) -> Prepared<Vec<Vec<Score>>> {
+    let finish = move |said: &[Said<'_>]| {
+        let mut answers = said.iter().map(|said| pooled(*said));
+        let requests = read.into_iter().enumerate();
+        requests.map(|(at, read)| read.scores(at, &mut answers)).collect()
+    };
+    let wanted = Wanted::default();
+    Prepared::new(sequences, model.model.grouping(wanted), wanted, finish)
 }
 
 /// A tokenised request.
@@ -260,6 +268,7 @@ struct Encoded {
 }
 
 /// What was read of a request, beside the tokens.
+#[derive(Debug)]
 struct Read {
     /// Whether the query has a sequence of its own.
     query: bool,

@@ -1,8 +1,8 @@
-//! From a valid request to its result: wait for the model, wait in the queue, wait for the worker.
+//! From a valid request to its result: wait for the model, tokenise, wait in the queue, wait for the worker.
 //!
 //! ```text
 //! loading:  waiting room (MAX_QUEUE permits, BOOT_TIMEOUT)  -> full, late or draining: 503
-//! ready:    queue (MAX_QUEUE jobs that have not begun)      -> full: 429
+//! ready:    queue (MAX_QUEUE jobs that have not begun)      -> full: 429; asks for more than there are bounds for: 413
 //! ```
 //!
 //! A model that is not loaded begins to load when a request comes for it. Around a memory snapshot the gate is closed, and
@@ -12,15 +12,20 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Instant;
 
+use defrost_inference::Bounds;
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::oneshot;
 
 use crate::app::{App, Model};
 use crate::backend::Inputs;
 use crate::batching::{Job, Outcome};
+use crate::budget::{BYTES_OF_A_NUMBER, Budget, Held};
+use crate::config::Config;
 use crate::error::ApiError;
 use crate::fleet::{Hold, Slot, Status};
 use crate::gate::Pass;
 use crate::sync;
+use crate::tokenise::Tokenised;
 use crate::worker::Work;
 
 /// A model, in the hands of a request: while one lives, no snapshot is taken.
@@ -131,14 +136,77 @@ impl App {
         }
     }
 
-    /// Queues what a request asks of a model and waits for what comes of it. Dropping the future cancels the work.
-    pub(crate) async fn run(&self, model: &Model, inputs: Inputs) -> Result<Outcome, ApiError> {
+    /// Tokenises what a request asks of a model, queues it, and waits for what comes of it. Dropping the future cancels the
+    /// work.
+    pub(crate) async fn run(
+        &self,
+        model: &Admitted<'_>,
+        inputs: Inputs,
+    ) -> Result<Finished, ApiError> {
+        let queued = Instant::now();
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             return Err(ApiError::queue_full(self.config.max_queue));
         };
+        let waiting = Waiting(Some(&self.metrics.cancelled));
+        let tokenised = self.tokenising.tokenise(&model.model, &inputs).await;
+        waiting.is_over();
+        drop(inputs);
+        let Tokenised { prepared, took } = tokenised.map_err(|error| {
+            let answer = ApiError::from(&error);
+            if error.is_permanent() {
+                // Gone already is as good.
+                let _ = model.queue.send(Work::Broken(Arc::new(error)));
+            }
+            answer
+        })?;
+        let mut held = self.budget.hold();
+        held.resize(prepared.numbers() * BYTES_OF_A_NUMBER)?;
         let (reply, outcome) = oneshot::channel();
-        let job = Job { inputs, reply, queued: Instant::now(), place };
+        let job = Job { prepared, tokenize: took, reply, queued, place };
         model.queue.send(Work::Run(job)).map_err(|_| ApiError::unavailable())?;
-        outcome.await.map_err(|_| ApiError::unavailable())
+        let outcome = outcome.await.map_err(|_| ApiError::unavailable())?;
+        Ok(Finished { outcome, held })
+    }
+}
+
+/// What came of a request, and the bytes that are held for its answer.
+pub(crate) struct Finished {
+    pub(crate) outcome: Outcome,
+    pub(crate) held: Held,
+}
+
+/// Bytes of text in a request's sequences, for each byte of its body: a prompt of a quarter of a kilobyte before 2,048 short
+/// texts, or a page of text before hundreds, is within.
+const TEXT_OF_A_BODY: usize = 4;
+
+/// Sequences for each document or input that a request may have: Cohere's ten pieces a document.
+const SEQUENCES_OF_A_TEXT: usize = 10;
+
+/// What a request may grow into, by the settings. A token has a byte of text at least, as a rule.
+pub(crate) fn bounds(config: &Config, budget: &Budget) -> Bounds {
+    let texts = config.max_documents.max(config.embed.limits.max_inputs);
+    Bounds {
+        // With small bodies too, what was within the other bounds is within this.
+        text_bytes: config.max_body_bytes.saturating_mul(TEXT_OF_A_BODY).max(1 << 20),
+        sequences: texts.saturating_mul(SEQUENCES_OF_A_TEXT),
+        tokens: config.max_body_bytes.max(1 << 20),
+        numbers: budget.most() / BYTES_OF_A_NUMBER,
+    }
+}
+
+/// Counts a request that is given up while it waits.
+struct Waiting<'a>(Option<&'a Counter>);
+
+impl Waiting<'_> {
+    fn is_over(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(cancelled) = self.0 {
+            cancelled.inc();
+        }
     }
 }

@@ -21,6 +21,7 @@ use crate::idle::Activity;
 use crate::info::Info;
 use crate::metrics::Metrics;
 use crate::phases::PhaseRecorder;
+use crate::tokenise::Tokenising;
 use crate::worker::Work;
 
 /// One running function: its settings, its state of boot, its models. Made by [`crate::start`].
@@ -32,6 +33,7 @@ pub struct App {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) draining: watch::Sender<bool>,
+    pub(crate) tokenising: Tokenising,
     /// Bytes that requests and answers may hold.
     pub(crate) budget: Budget,
     /// One permit for each job that may wait for its turn.

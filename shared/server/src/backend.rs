@@ -1,13 +1,14 @@
 //! The seam between serving and the model.
 //!
-//! What a request asks is tokenised ([`Backend::prepare`]), its sequences run in micro-batches together with those of
+//! What a request asks is tokenised ([`Backend::begin`]), its sequences run in micro-batches together with those of
 //! other requests ([`Backend::run`]), and what [`Prepared::finish`] makes of their answers is the result.
 
 use std::sync::Arc;
 
 use defrost_inference::{
-    Answers, EmbedRequest, Embedder, Embedding, Error, Input, Prepared, Reranker, Score,
-    ScoreRequest, TextToken, Tokens, Wanted,
+    Answers, Bounds, EmbedPreparing, EmbedRequest, Embedder, Embedding, Error, Input, Prepared,
+    Preparing, PromptChoice, Reranker, Score, ScorePreparing, ScoreRequest, TextToken, Tokens,
+    Wanted,
 };
 
 use crate::info::Info;
@@ -22,22 +23,30 @@ pub enum Inputs {
 }
 
 impl Inputs {
-    /// Bytes of text: what tokenising them costs.
+    /// Bytes of text that tokenising them reads at most: what goes before each text counts with each.
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Score(requests) => requests
                 .iter()
-                .map(|one| one.query.len() + one.documents.iter().map(String::len).sum::<usize>())
-                .sum(),
-            Self::Embed(request) => request
-                .inputs
-                .iter()
-                .map(|input| match input {
+                .map(|one| {
+                    let before = one.query.len() + one.instruction.as_ref().map_or(0, String::len);
+                    let documents = one.documents.iter().map(String::len).sum::<usize>();
+                    before.saturating_mul(one.documents.len() + 1).saturating_add(documents)
+                })
+                .fold(0, usize::saturating_add),
+            Self::Embed(request) => {
+                let before = match &request.prompt {
+                    PromptChoice::Prefix(text) | PromptChoice::Instruction(text) => text.len(),
+                    _ => 0,
+                };
+                let length = |input: &Input| match input {
                     Input::Text(text) => text.len(),
                     // They are looked at once.
                     Input::Tokens(tokens) => tokens.len(),
-                })
-                .sum(),
+                };
+                let inputs = request.inputs.iter().map(length).sum::<usize>();
+                before.saturating_mul(request.inputs.len()).saturating_add(inputs)
+            }
         }
     }
 }
@@ -93,6 +102,19 @@ pub trait Backend: Send + Sync {
     /// What is wrong with the request.
     fn prepare(&self, inputs: &Inputs) -> Result<Prepared<Outputs>, Error>;
 
+    /// As [`Backend::prepare`], in steps and within bounds.
+    ///
+    /// # Errors
+    /// What is wrong with the request.
+    fn begin(
+        self: Arc<Self>,
+        inputs: &Inputs,
+        bounds: Bounds,
+    ) -> Result<Box<dyn Preparing<Outputs>>, Error> {
+        let _ = bounds;
+        Ok(Box::new(AtOnce(Some(self.prepare(inputs)?))))
+    }
+
     /// The answers to one micro-batch of sequences, each of which depends on its own tokens alone.
     ///
     /// # Errors
@@ -133,6 +155,33 @@ pub trait Backend: Send + Sync {
     }
 }
 
+/// A request that was tokenised in one step.
+struct AtOnce(Option<Prepared<Outputs>>);
+
+impl Preparing<Outputs> for AtOnce {
+    fn step(&mut self, _: usize) -> Result<Option<Prepared<Outputs>>, Error> {
+        Ok(self.0.take())
+    }
+}
+
+/// Scores on their way.
+struct Scores(ScorePreparing);
+
+impl Preparing<Outputs> for Scores {
+    fn step(&mut self, bytes: usize) -> Result<Option<Prepared<Outputs>>, Error> {
+        Ok(self.0.step(bytes)?.map(|prepared| prepared.map(Outputs::Scores)))
+    }
+}
+
+/// Vectors on their way.
+struct Embeddings(EmbedPreparing);
+
+impl Preparing<Outputs> for Embeddings {
+    fn step(&mut self, bytes: usize) -> Result<Option<Prepared<Outputs>>, Error> {
+        Ok(self.0.step(bytes)?.map(|prepared| prepared.map(Outputs::Embeddings)))
+    }
+}
+
 /// What a function's routes never ask of its model.
 fn unsupported(what: &str) -> Error {
     Error::Model(format!("no model of this function {what}"))
@@ -146,6 +195,19 @@ impl Backend for Reranker {
     fn prepare(&self, inputs: &Inputs) -> Result<Prepared<Outputs>, Error> {
         match inputs {
             Inputs::Score(requests) => Ok(Reranker::prepare(self, requests)?.map(Outputs::Scores)),
+            Inputs::Embed(_) => Err(unsupported("embeds")),
+        }
+    }
+
+    fn begin(
+        self: Arc<Self>,
+        inputs: &Inputs,
+        bounds: Bounds,
+    ) -> Result<Box<dyn Preparing<Outputs>>, Error> {
+        match inputs {
+            Inputs::Score(requests) => {
+                Ok(Box::new(Scores(self.preparing(Arc::clone(requests), bounds))))
+            }
             Inputs::Embed(_) => Err(unsupported("embeds")),
         }
     }
@@ -177,6 +239,19 @@ impl Backend for Embedder {
         match inputs {
             Inputs::Embed(request) => {
                 Ok(Embedder::prepare(self, request)?.map(Outputs::Embeddings))
+            }
+            Inputs::Score(_) => Err(unsupported("scores")),
+        }
+    }
+
+    fn begin(
+        self: Arc<Self>,
+        inputs: &Inputs,
+        bounds: Bounds,
+    ) -> Result<Box<dyn Preparing<Outputs>>, Error> {
+        match inputs {
+            Inputs::Embed(request) => {
+                Ok(Box::new(Embeddings(self.preparing(Arc::clone(request), bounds))))
             }
             Inputs::Score(_) => Err(unsupported("scores")),
         }

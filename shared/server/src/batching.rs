@@ -1,13 +1,13 @@
 //! Jobs of many requests on one model, a micro-batch at a time.
 //!
 //! ```text
-//! waiting --tokenise--> running: sequences --Schedule--> micro-batch --model--> answers --finish--> reply
+//! waiting: tokenised ──> running: sequences ──Schedule──> micro-batch ──model──> answers ──finish──> reply
 //! ```
 //!
 //! Between two micro-batches everything is looked at anew: jobs that have come in, clients that have gone, whose turn it
-//! is. So a small request waits for one micro-batch and for what is tokenised before it, however much work large ones have
-//! left, and it runs together with whatever else is there. Nothing waits for company. As many jobs may run as may wait
-//! (`MAX_QUEUE`): each holds its texts and tokens, which must not grow with the number of clients.
+//! is. So a small request waits for one micro-batch, however much work large ones have left, and it runs together with
+//! whatever else is there. Nothing waits for company. As many jobs may run as may wait (`MAX_QUEUE`): each holds its tokens,
+//! which must not grow with the number of clients.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,18 +16,14 @@ use std::time::{Duration, Instant};
 use defrost_inference::{Answers, Error, Prepared, Schedule, Tokens, Turn, Wanted};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use crate::backend::{Backend, Inputs, Outputs};
-
-/// Jobs of at most so many bytes of text are tokenised before larger ones that came earlier: a millisecond each.
-const SMALL_BYTES: usize = 16 << 10;
-
-/// Bytes of small jobs that are tokenised between two micro-batches. Of the others it is one job, the oldest.
-const SMALL_BYTES_A_ROUND: usize = 64 << 10;
+use crate::backend::{Backend, Outputs};
 
 /// What one request asks, on its way to the model.
 #[derive(Debug)]
 pub(crate) struct Job {
-    pub(crate) inputs: Inputs,
+    pub(crate) prepared: Prepared<Outputs>,
+    /// How long tokenising it took.
+    pub(crate) tokenize: Duration,
     pub(crate) reply: oneshot::Sender<Outcome>,
     pub(crate) queued: Instant,
     /// Its place in the queue, given up when the model begins with it.
@@ -52,7 +48,7 @@ pub(crate) struct Times {
     pub(crate) inference: Duration,
 }
 
-/// A tokenised job.
+/// A job that the schedule knows.
 struct Running {
     id: u64,
     prepared: Prepared<Outputs>,
@@ -120,10 +116,10 @@ impl Batching {
         self.waiting.is_empty() && self.running.is_empty()
     }
 
-    /// Tokenises some jobs and runs one micro-batch.
+    /// Runs one micro-batch.
     pub(crate) fn round(&mut self, backend: &dyn Backend) -> Round {
         let mut round = Round { cancelled: self.forget_the_gone(), ..Round::default() };
-        self.tokenise(backend, &mut round.ended);
+        self.admit(&mut round.ended);
         let turns = self.schedule.next_batch();
         if turns.is_empty() {
             return round;
@@ -152,55 +148,26 @@ impl Batching {
         before - self.waiting.len() - self.running.len()
     }
 
-    fn tokenise(&mut self, backend: &dyn Backend, ended: &mut Vec<Ended>) {
-        let mut room = SMALL_BYTES_A_ROUND;
-        let mut large = 1;
-        let mut later = VecDeque::new();
-        for job in std::mem::take(&mut self.waiting) {
-            let bytes = job.inputs.bytes();
-            let now = if self.running.len() >= self.most {
-                false
-            } else if bytes > SMALL_BYTES {
-                large > 0 && std::mem::replace(&mut large, 0) > 0
-            } else {
-                let fits = bytes <= room;
-                room = room.saturating_sub(bytes);
-                fits
+    /// Puts jobs that wait into the schedule, as many as may run.
+    fn admit(&mut self, ended: &mut Vec<Ended>) {
+        while self.running.len() < self.most {
+            let Some(Job { prepared, tokenize, reply, queued, place }) = self.waiting.pop_front()
+            else {
+                return;
             };
-            if now {
-                ended.extend(self.tokenise_one(backend, job));
+            let id = self.next_id;
+            self.next_id += 1;
+            self.schedule.push(id, kind(prepared.wanted()), prepared.costs());
+            let nothing_to_run = prepared.sequences().is_empty();
+            let (answers, started, place) = (Vec::new(), None, Some(place));
+            let running =
+                Running { id, prepared, answers, started, place, queued, tokenize, reply };
+            if nothing_to_run {
+                ended.push(running.end(None));
             } else {
-                later.push_back(job);
+                self.running.push(running);
             }
         }
-        self.waiting = later;
-    }
-
-    /// Puts the job into the schedule, unless that already is the end of it.
-    fn tokenise_one(&mut self, backend: &dyn Backend, job: Job) -> Option<Ended> {
-        let Job { inputs, reply, queued, place } = job;
-        let begun = Instant::now();
-        let prepared = backend.prepare(&inputs);
-        let tokenize = begun.elapsed();
-        let prepared = match prepared {
-            Ok(prepared) => prepared,
-            Err(error) => {
-                let times = Times { queue: begun - queued, tokenize, ..Times::default() };
-                let outcome = Outcome { result: Err(Arc::new(error)), times };
-                return Some(Ended { outcome, reply });
-            }
-        };
-        let id = self.next_id;
-        self.next_id += 1;
-        self.schedule.push(id, kind(prepared.wanted()), prepared.costs());
-        let nothing_to_run = prepared.sequences().is_empty();
-        let (answers, started, place) = (Vec::new(), None, Some(place));
-        let running = Running { id, prepared, answers, started, place, queued, tokenize, reply };
-        if nothing_to_run {
-            return Some(running.end(None));
-        }
-        self.running.push(running);
-        None
     }
 
     fn start(&mut self, turns: &[Turn]) {

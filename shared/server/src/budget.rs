@@ -21,6 +21,13 @@ use crate::error::ApiError;
 /// Up to here a body or an answer is small: a query with a few dozen passages, or the vectors of ten texts.
 pub(crate) const SMALL_BYTES: usize = 64 << 10;
 
+/// Bytes of a number in decimals with its comma.
+const DECIMALS: usize = 13;
+
+/// Most bytes that a number of an answer takes while the answer is made: as the model gives it, then as it is handed over
+/// (4 each), the first of which are gone before it is written in decimals.
+pub(crate) const BYTES_OF_A_NUMBER: usize = 4 + 4 + DECIMALS;
+
 /// See the module page.
 #[derive(Debug, Clone)]
 pub(crate) struct Budget(Arc<Pools>);
@@ -112,6 +119,11 @@ impl Held {
         }
         (self.bytes, self.large) = (bytes, large);
         Ok(())
+    }
+
+    /// A buffer for the answer of so many numbers as bytes are held for: one that grows would be there twice while it does.
+    pub(crate) fn buffer(&self) -> Vec<u8> {
+        Vec::with_capacity(self.bytes / BYTES_OF_A_NUMBER * DECIMALS)
     }
 
     /// The bytes of an answer, which are held until the last of them is sent.

@@ -219,6 +219,10 @@ impl From<&defrost_inference::Error> for ApiError {
                 let error = Self::new(StatusCode::BAD_REQUEST, "invalid_request", message);
                 Self { param: Some((*param).into()), ..error }
             }
+            Error::TooMuch { param, message } => {
+                let error = Self::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", message);
+                Self { param: Some((*param).into()), ..error }
+            }
             Error::TooLong { param, .. } => {
                 let error = Self::new(
                     StatusCode::BAD_REQUEST,

@@ -44,7 +44,7 @@ fn in_many_orders(test: impl Fn() + Send + Sync + Clone + 'static) {
 async fn ask(app: &App, name: &str) -> Result<(), ApiError> {
     let model = app.model(Some(name)).await?;
     let outcome = app.run(&model, toy::question()).await?;
-    outcome.result.map(drop).map_err(|error| (&*error).into())
+    outcome.outcome.result.map(drop).map_err(|error| (&*error).into())
 }
 
 /// Asks as the routes do where answers are kept.

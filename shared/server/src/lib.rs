@@ -76,6 +76,7 @@ mod restore;
 mod router;
 mod routes;
 mod sync;
+mod tokenise;
 mod turns;
 mod web;
 mod worker;

@@ -75,7 +75,8 @@ fn warn(response: &mut Response, warnings: &[String]) {
 
 /// An answer, whose bytes are held until the client has taken them; `held` are those that were set aside for it.
 fn json(held: Held, answer: &impl serde::Serialize) -> Result<Response, ApiError> {
-    let json = serde_json::to_vec(answer)
+    let mut json = held.buffer();
+    serde_json::to_writer(&mut json, answer)
         .map_err(|error| ApiError::internal(&format!("writing the answer: {error}")))?;
     Ok(([(header::CONTENT_TYPE, "application/json")], held.answer(json)?).into_response())
 }

@@ -23,6 +23,13 @@ mod real {
         drop(tokio::spawn(task));
     }
 
+    /// Runs work that takes a while on another thread; `None` if it panicked there.
+    pub(crate) async fn apart<T: Send + 'static>(
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        tokio::task::spawn_blocking(work).await.ok()
+    }
+
     /// Blocks the thread until there is something; `None` when every sender has gone.
     pub(crate) fn receive<T>(from: &mut UnboundedReceiver<T>) -> Option<T> {
         from.blocking_recv()
@@ -43,6 +50,14 @@ mod scheduled {
 
     pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
         drop(shuttle::future::spawn(task));
+    }
+
+    pub(crate) async fn apart<T: Send + 'static>(
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        let (done, result) = tokio::sync::oneshot::channel();
+        drop(shuttle::thread::spawn(move || drop(done.send(work()))));
+        result.await.ok()
     }
 
     pub(crate) fn receive<T>(from: &mut UnboundedReceiver<T>) -> Option<T> {

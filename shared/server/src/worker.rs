@@ -13,6 +13,7 @@ use std::sync::atomic::AtomicBool;
 use defrost_inference::{Error, Tokens};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+use crate::admission::bounds;
 use crate::app::{App, Model};
 use crate::backend::Backend;
 use crate::batching::{Batching, Ended, Job, Round};
@@ -29,6 +30,7 @@ use crate::idle::Activity;
 use crate::metrics::Metrics;
 use crate::phases::PhaseRecorder;
 use crate::sync;
+use crate::tokenise::Tokenising;
 use crate::turns::Turns;
 
 /// Makes a backend of the snapshot that the settings name; may record phases of its own.
@@ -40,6 +42,8 @@ pub(crate) type Loader =
 pub(crate) enum Work {
     Run(Job),
     Call(Call),
+    /// The model's bytes cannot be had any more, as a request has found.
+    Broken(Arc<Error>),
 }
 
 /// A part of a snapshot or a restore that only the thread with the backend can do.
@@ -76,13 +80,15 @@ where
         fleet.boot(&phases)?;
     }
     let config = Arc::new(config);
+    let budget = Budget::of(config.bytes_in_flight());
     Ok(Arc::new(App {
         function,
         phases,
         metrics,
         fleet,
         draining: watch::Sender::new(false),
-        budget: Budget::of(config.bytes_in_flight()),
+        tokenising: Tokenising::within(bounds(&config, &budget)),
+        budget,
         places: Arc::new(Semaphore::new(config.max_queue)),
         waiting_room: Semaphore::new(config.max_queue),
         answered: AtomicBool::new(false),
@@ -150,6 +156,7 @@ impl Worker {
             };
             match work {
                 Some(Work::Run(job)) => batching.push(job),
+                Some(Work::Broken(error)) => self.slot.life.fail(self.load, &chain(&*error)),
                 Some(Work::Call(Call { task, reply })) => {
                     // Nobody listens any more when the snapshot was given up.
                     let _ = reply.send(self.call(backend, queue, task));

@@ -17,7 +17,6 @@ use std::ops::Range;
 
 use defrost_engine::{Answers, Wanted};
 
-use super::answer::Rules;
 use super::sequence::Encoder;
 use super::{EmbedRequest, Embedder, EmbedderInfo, Embedding};
 use crate::Error;
@@ -37,8 +36,8 @@ impl Embedder {
         &self,
         encoder: &Encoder<'_>,
         request: &EmbedRequest,
-        rules: Rules,
     ) -> Result<Prepared<Vec<Embedding>>, Error> {
+        let rules = self.rules(request);
         let (tokens, spans) = encoder.chunks(&request.inputs)?;
         let wanted = Wanted { hidden: true, ..Wanted::default() };
         let finish = move |said: &[Said<'_>]| {

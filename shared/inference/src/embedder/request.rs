@@ -22,7 +22,7 @@ pub struct EmbedRequest {
 }
 
 /// One input.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Input {
     /// A text; may be empty.
     Text(String),

@@ -15,17 +15,15 @@ use crate::tokenizer::{TextTokenizer, Tokens};
 const COUNTED: usize = 8;
 
 /// One input, ready to run.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Sequence {
     pub(super) tokens: Tokens,
     pub(super) truncated: bool,
 }
 
-/// The inputs of a request all begin with the same prompt and have the same room.
+/// What the inputs of a request have in common: they all begin with the same prompt and have the same room.
 #[derive(Debug)]
-pub(super) struct Encoder<'a> {
-    tokenizer: &'a TextTokenizer,
-    special: &'a Special,
+pub(super) struct Common {
     prompt: String,
     /// The prompt alone.
     prompt_ids: Vec<u32>,
@@ -33,6 +31,14 @@ pub(super) struct Encoder<'a> {
     /// Most tokens, special ones included.
     limit: usize,
     vocab: usize,
+}
+
+/// Encodes one input of a request after another.
+#[derive(Debug)]
+pub(super) struct Encoder<'a> {
+    pub(super) tokenizer: &'a TextTokenizer,
+    pub(super) special: &'a Special,
+    pub(super) common: &'a Common,
 }
 
 /// The special tokens that the tokenizer puts around a text.
@@ -64,74 +70,84 @@ impl Special {
     }
 }
 
-impl<'a> Encoder<'a> {
+impl Common {
     pub(super) fn new(
-        tokenizer: &'a TextTokenizer,
-        special: &'a Special,
+        tokenizer: &TextTokenizer,
+        special: &Special,
         prompt: String,
         truncation: EmbedTruncation,
         max_length: usize,
         vocab: usize,
     ) -> Result<Self, Error> {
-        let prompt_ids = tokenizer.ids(&prompt, usize::MAX)?;
-        // Beside what stays whatever is cut there must be room for something.
-        let kept = if truncation.overflow == Overflow::CutStart { prompt_ids.len() } else { 0 };
-        let least = special.count() + kept + 1;
+        let prompt_ids = tokenizer.ids(&prompt, max_length)?;
+        let least = special.count() + prompt_ids.len() + 1;
         if max_length < least {
+            let found = prompt_ids.len();
             return Err(Error::InvalidInput {
                 param: "prompt",
                 message: format!(
-                    "the prompt has {kept} tokens, of {max_length} that the model reads; that leaves no room for a text"
+                    "the prompt has at least {found} tokens, of {max_length} that the model reads; that leaves no room for a \
+                     text: send a shorter prompt"
                 ),
             });
         }
+        // Beside what stays whatever is cut there must be room for something.
+        let kept = if truncation.overflow == Overflow::CutStart { prompt_ids.len() } else { 0 };
+        let least = special.count() + kept + 1;
         let limit = truncation.limit.unwrap_or(max_length).clamp(least, max_length);
         let overflow = truncation.overflow;
-        Ok(Self { tokenizer, special, prompt, prompt_ids, overflow, limit, vocab })
+        Ok(Self { prompt, prompt_ids, overflow, limit, vocab })
     }
 
+    /// Bytes that go before every text.
+    pub(super) fn repeated_bytes(&self) -> usize {
+        self.prompt.len()
+    }
+}
+
+impl Encoder<'_> {
     /// The sequence of the input at `(request, index)`.
     pub(super) fn encode(
         &self,
         input: &Input,
         (request, index): (usize, usize),
     ) -> Result<Sequence, Error> {
-        let room = self.limit - self.special.count();
+        let room = self.common.limit - self.special.count();
         let (ids, found) = match input {
             Input::Text(text) => self.text(text, room)?,
             Input::Tokens(ids) => {
                 let ids = self.special.strip(self.checked(ids)?);
-                let whole = [self.prompt_ids.as_slice(), ids].concat();
+                let whole = [self.common.prompt_ids.as_slice(), ids].concat();
                 let found = whole.len();
-                (self.cut(whole, self.prompt_ids.len(), room), found)
+                (self.cut(whole, self.common.prompt_ids.len(), room), found)
             }
         };
-        if found > room && self.overflow == Overflow::Refuse {
+        if found > room && self.common.overflow == Overflow::Refuse {
             let found = found + self.special.count();
-            return Err(Error::InputTooLong { limit: self.limit, found, request, index });
+            return Err(Error::InputTooLong { limit: self.common.limit, found, request, index });
         }
         Ok(Sequence { tokens: self.tokenizer.single(&ids)?, truncated: found > room })
     }
 
     /// The inputs one after another as one sequence, and where in it each lies.
     pub(super) fn chunks(&self, inputs: &[Input]) -> Result<(Tokens, Vec<Range<usize>>), Error> {
-        let mut ids = self.prompt_ids.clone();
+        let mut ids = self.common.prompt_ids.clone();
         let mut spans = Vec::with_capacity(inputs.len());
         for input in inputs {
             let start = ids.len() + self.special.before.len();
             match input {
-                Input::Text(text) => ids.extend(self.tokenizer.ids(text, self.limit)?),
+                Input::Text(text) => ids.extend(self.tokenizer.ids(text, self.common.limit)?),
                 Input::Tokens(given) => ids.extend(self.special.strip(self.checked(given)?)),
             }
             spans.push(start..ids.len() + self.special.before.len());
             let found = ids.len() + self.special.count();
-            if found > self.limit {
+            if found > self.common.limit {
                 return Err(Error::InvalidInput {
                     param: "late_chunking",
                     message: format!(
                         "late_chunking reads all inputs at once: they have at least {found} tokens, of {} that are read; \
                          send fewer chunks in a request",
-                        self.limit
+                        self.common.limit
                     ),
                 });
             }
@@ -140,13 +156,13 @@ impl<'a> Encoder<'a> {
     }
 
     fn checked<'i>(&self, ids: &'i [u32]) -> Result<&'i [u32], Error> {
-        match ids.iter().find(|&&id| id as usize >= self.vocab) {
+        match ids.iter().find(|&&id| id as usize >= self.common.vocab) {
             None => Ok(ids),
             Some(id) => Err(Error::InvalidInput {
                 param: "input",
                 message: format!(
                     "token id {id} is not in the model's vocabulary, which has ids below {}",
-                    self.vocab
+                    self.common.vocab
                 ),
             }),
         }
@@ -154,20 +170,20 @@ impl<'a> Encoder<'a> {
 
     /// The ids of prompt and text, cut to `room`, and how many there are at least.
     fn text(&self, text: &str, room: usize) -> Result<(Vec<u32>, usize), Error> {
-        let whole = format!("{}{text}", self.prompt);
+        let whole = format!("{}{text}", self.common.prompt);
         let ids = self.tokenizer.ids(&whole, room)?;
         if ids.len() <= room {
             let found = ids.len();
             return Ok((ids, found));
         }
-        let found = match self.overflow {
+        let found = match self.common.overflow {
             Overflow::Refuse => self.tokenizer.ids(&whole, room.saturating_mul(COUNTED))?.len(),
             Overflow::CutEnd | Overflow::CutStart => ids.len(),
         };
-        if self.overflow != Overflow::CutStart {
+        if self.common.overflow != Overflow::CutStart {
             return Ok((self.cut(ids, 0, room), found));
         }
-        let common = self.prompt_ids.iter().zip(&ids).take_while(|(a, b)| a == b).count();
+        let common = self.common.prompt_ids.iter().zip(&ids).take_while(|(a, b)| a == b).count();
         let mut last = self.tokenizer.last_ids(&whole, room - common)?;
         let kept = [&ids[..common], &last.split_off(last.len() - (room - common))].concat();
         Ok((kept, found))
@@ -176,7 +192,7 @@ impl<'a> Encoder<'a> {
     /// At most `room` of the ids, of which the first `prompt` are not the text's.
     fn cut(&self, mut ids: Vec<u32>, prompt: usize, room: usize) -> Vec<u32> {
         let extra = ids.len().saturating_sub(room);
-        match self.overflow {
+        match self.common.overflow {
             Overflow::CutStart => drop(ids.drain(prompt..prompt + extra)),
             Overflow::CutEnd | Overflow::Refuse => ids.truncate(room),
         }

@@ -12,16 +12,17 @@ const MARGIN: usize = 2;
 
 impl Prompt {
     /// The sequences of one document: one, or as many pieces as it takes and `truncation` allows. With pieces,
-    /// `max_tokens_per_doc` bounds each of them.
+    /// `max_tokens_per_doc` bounds each of them. `allow` is asked about every one before the next is made.
     pub(crate) fn documents(
         &self,
         query: &Query,
         document: &str,
         truncation: &Truncation,
+        allow: &mut dyn FnMut(&Sequence) -> Result<(), Error>,
     ) -> Result<Vec<Sequence>, Error> {
         let most = truncation.max_chunks_per_doc.unwrap_or(1);
         if most <= 1 {
-            return Ok(vec![self.document(query, document, truncation)?]);
+            return one(self.document(query, document, truncation)?, allow);
         }
         if truncation.from_start {
             return Err(Error::InvalidInput {
@@ -34,7 +35,7 @@ impl Prompt {
         let cut = Truncation { forbidden: false, ..truncation.clone() };
         let whole = self.document(query, document, &cut)?;
         if !whole.truncated {
-            return Ok(vec![whole]);
+            return one(whole, allow);
         }
         let room = self
             .document_room(query, truncation)?
@@ -44,7 +45,9 @@ impl Prompt {
         while !rest.is_empty() && pieces.len() < most {
             let (piece, left) = self.piece(rest, room)?;
             rest = left;
-            pieces.push(self.document(query, piece, &cut)?);
+            let piece = self.document(query, piece, &cut)?;
+            allow(&piece)?;
+            pieces.push(piece);
         }
         let truncated = !rest.is_empty() || pieces.iter().any(|piece| piece.truncated);
         self.refuse_if(truncated && truncation.forbidden, "documents")?;
@@ -71,7 +74,7 @@ impl Prompt {
 
     /// Tokens that a document may have beside the query.
     fn document_room(&self, query: &Query, truncation: &Truncation) -> Result<usize, Error> {
-        let count = |text: &str| Ok::<_, Error>(self.tokenizer.ids(text, usize::MAX)?.len());
+        let count = |text: &str| Ok::<_, Error>(self.tokenizer.ids(text, self.max_length)?.len());
         let taken = match (&self.form, &query.part) {
             (Form::Mxbai { separator, .. }, QueryPart::Ids(query)) => {
                 query.len() + separator.len() + count("document: ")?
@@ -85,4 +88,12 @@ impl Prompt {
         };
         Ok(self.length_for(truncation)?.saturating_sub(taken))
     }
+}
+
+fn one(
+    sequence: Sequence,
+    allow: &mut dyn FnMut(&Sequence) -> Result<(), Error>,
+) -> Result<Vec<Sequence>, Error> {
+    allow(&sequence)?;
+    Ok(vec![sequence])
 }

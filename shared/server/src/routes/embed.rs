@@ -18,6 +18,7 @@ use defrost_inference::{
 };
 
 use super::{X_TRUNCATED_INPUTS, body};
+use crate::admission::Finished;
 use crate::app::App;
 use crate::backend::{Inputs, Outputs};
 use crate::batching::Outcome;
@@ -65,7 +66,8 @@ async fn embed(app: &App, id: &RequestId, mut request: EmbedRequest, begun: Inst
         return Err(ApiError::internal("the function embeds and its model does not"));
     };
     let asked = Arc::new(to_asked(app, info, &mut request)?);
-    let Outcome { result, times } = app.run(&model, Inputs::Embed(Arc::clone(&asked))).await?;
+    let finished = app.run(&model, Inputs::Embed(Arc::clone(&asked))).await?;
+    let Finished { outcome: Outcome { result, times }, held } = finished;
     let outputs = result.map_err(|error| match *error {
         Error::InputTooLong { limit, found, index, .. } => {
             ApiError::from(request.too_long(index, limit, found))
@@ -84,7 +86,6 @@ async fn embed(app: &App, id: &RequestId, mut request: EmbedRequest, begun: Inst
         model: model.name_for(request.model.as_deref()),
         processing_ms: begun.elapsed().as_secs_f64() * 1e3,
     };
-    let held = app.budget.hold();
     let raw = raw_answer(&request, &embedded, &facts);
     let raw = raw.map_err(|error| ApiError::internal(&format!("writing the answer: {error}")))?;
     let mut response = match raw {

@@ -15,6 +15,7 @@ use defrost_api::{
 use defrost_inference::{Error, ModelInfo, Normalization, Score, ScoreRequest, Truncation};
 
 use super::{X_TRUNCATED_DOCUMENTS, body};
+use crate::admission::Finished;
 use crate::app::App;
 use crate::backend::{Inputs, Outputs};
 use crate::batching::Outcome;
@@ -92,8 +93,8 @@ async fn score(app: &App, id: &RequestId, mut request: RerankRequest) -> Reply {
     }
     let count = request.document_count();
     let (positions, texts) = to_texts(&mut request);
-    let outcome = app.run(&model, Inputs::Score(Arc::clone(&texts))).await?;
-    let Outcome { result, times } = outcome;
+    let finished = app.run(&model, Inputs::Score(Arc::clone(&texts))).await?;
+    let Finished { outcome: Outcome { result, times }, held } = finished;
     let outputs = result.map_err(|error| match *error {
         // The backend counts within a query's documents, the client within its request.
         Error::NonFinite { request, index } => {
@@ -129,8 +130,7 @@ async fn score(app: &App, id: &RequestId, mut request: RerankRequest) -> Reply {
             documents.first().map_or(0, |text| text.chars().count()),
         ),
     };
-    let mut response =
-        super::json(app.budget.hold(), &answer(&request, &scored, &documents, &facts))?;
+    let mut response = super::json(held, &answer(&request, &scored, &documents, &facts))?;
     let tokens = scored.iter().map(|one| one.tokens).sum();
     response.extensions_mut().insert(Cost { items: count, tokens, times });
     super::timing(app, response.headers_mut(), &times);

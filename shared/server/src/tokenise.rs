@@ -1,0 +1,102 @@
+//! Texts become tokens beside the model's thread, a piece of a request at a time.
+//!
+//! ```text
+//! request ──> small: at once, on the thread that has it ─────────────────┐
+//!         └─> large: wait for a place, tokenise a piece, give it back ──>┴──> sequences, within bounds ──> queue
+//!                    └───────────────< the next piece <──────┘
+//! ```
+//!
+//! Tokenising a megabyte takes as long as a forward pass, and a client may send ten: on the model's thread everybody would
+//! wait for it. Here a large request has one of few places for as long as a piece takes and stands behind the others that
+//! wait before it has one for its next piece, so it delays another large one by a piece at a time, and a small one, which
+//! is tokenised before it could be handed over, not at all. A request whose client goes away has no next piece.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use defrost_inference::{Bounds, Error, Prepared};
+use tokio::sync::Semaphore;
+
+use crate::app::Model;
+use crate::backend::{Inputs, Outputs};
+use crate::sync;
+
+/// Requests of up to so many bytes of text, repeated ones counted each time, are tokenised where they are: a fifth of a
+/// millisecond, a few times what handing them over and back takes.
+const SMALL_BYTES: usize = 4 << 10;
+
+/// Bytes of a piece: 1 to 4 ms, which a large request waits for another one.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// See the module page.
+#[derive(Debug)]
+pub(crate) struct Tokenising {
+    places: Arc<Semaphore>,
+    bounds: Bounds,
+}
+
+/// What came of tokenising.
+pub(crate) struct Tokenised {
+    pub(crate) prepared: Prepared<Outputs>,
+    /// Time that it took, without waiting.
+    pub(crate) took: Duration,
+}
+
+impl Tokenising {
+    /// With places for half of the processors: the other half goes on with what is tokenised.
+    pub(crate) fn within(bounds: Bounds) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { places: Arc::new(Semaphore::new((processors / 2).max(1))), bounds }
+    }
+
+    /// A place for work of about a piece on a thread of its own.
+    pub(crate) async fn apart<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let stopped = || Error::Tokenizer("the thread that tokenises stopped".into());
+        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| stopped())?;
+        let work = move || {
+            // Given back when the work ends, also where nobody waits for it any more.
+            let _place = place;
+            work()
+        };
+        sync::apart(work).await.ok_or_else(stopped)
+    }
+
+    /// The sequences of what a request asks of a model. Dropping the future ends the work.
+    pub(crate) async fn tokenise(
+        &self,
+        model: &Arc<Model>,
+        inputs: &Inputs,
+    ) -> Result<Tokenised, Error> {
+        let begin = || Arc::clone(&model.backend).begin(inputs, self.bounds);
+        if inputs.bytes() <= SMALL_BYTES {
+            let begun = Instant::now();
+            let mut preparing = begin()?;
+            loop {
+                if let Some(prepared) = preparing.step(usize::MAX)? {
+                    return Ok(Tokenised { prepared, took: begun.elapsed() });
+                }
+            }
+        }
+        let mut took = Duration::ZERO;
+        let mut preparing = begin()?;
+        loop {
+            // The model too: its mapping must not go while a piece reads the tokenizer in it.
+            let model = Arc::clone(model);
+            let piece = move || {
+                let begun = Instant::now();
+                let step = preparing.step(PIECE_BYTES);
+                drop(model);
+                (step, preparing, begun.elapsed())
+            };
+            let (step, rest, time) = self.apart(piece).await?;
+            took += time;
+            preparing = rest;
+            if let Some(prepared) = step? {
+                return Ok(Tokenised { prepared, took });
+            }
+        }
+    }
+}

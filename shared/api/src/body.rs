@@ -7,7 +7,7 @@ use crate::error::{ErrorStyle, Invalid};
 use crate::fields;
 use crate::json;
 use crate::lenient::{Count, Documents, Flag, FlagOrName, Text};
-use crate::request::Route;
+use crate::request::{MAX_CHUNKS_PER_DOC, Route};
 
 /// Every field that a rerank client may send. Other fields are told in the answer, null means absent. Names of several
 /// words are also read as clients in JavaScript write them.
@@ -83,6 +83,7 @@ pub struct RerankBody {
     pub max_tokens_per_doc: Option<Count>,
     /// Cohere v1: score a long document in this many pieces.
     #[serde(alias = "maxChunksPerDoc")]
+    #[schemars(extend("maximum" = MAX_CHUNKS_PER_DOC))]
     pub max_chunks_per_doc: Option<Count>,
 
     /// The names of all fields that came.

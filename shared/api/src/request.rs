@@ -8,7 +8,8 @@
 mod options;
 mod texts;
 
-pub(crate) use texts::grouped;
+pub(crate) use options::MAX_CHUNKS_PER_DOC;
+pub(crate) use texts::{MAX_RANK_FIELDS, grouped};
 
 use serde_json::{Map, Value};
 

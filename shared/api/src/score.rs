@@ -12,7 +12,7 @@ use crate::error::{ErrorStyle, Invalid};
 use crate::fields;
 use crate::json;
 use crate::lenient::{Count, Flag, FlagOrName, Inputs};
-use crate::request::{Limits, RerankRequest, Shape, grouped};
+use crate::request::{Limits, RerankRequest, Shape, Work, grouped};
 
 /// Names of the left side, each with the names that the right side may then have.
 const SIDES: [(&str, &[&str]); 3] =
@@ -100,7 +100,7 @@ impl ScoreBody {
         Ok(RerankRequest {
             shape: Shape::Score,
             model,
-            work: grouped(self.pairs(limits)?),
+            work: self.work(limits)?,
             top_n: None,
             return_documents: false,
             originals: Vec::new(),
@@ -112,8 +112,8 @@ impl ScoreBody {
         })
     }
 
-    /// The pairs to score, in the order in which they are answered.
-    fn pairs(self, limits: &Limits) -> Result<Vec<(String, String)>, Invalid> {
+    /// What to score, in the order in which it is answered. No text is copied: one may stand beside a thousand others.
+    fn work(self, limits: &Limits) -> Result<Vec<Work>, Invalid> {
         let left =
             only([("queries", self.queries), ("text_1", self.text_1), ("data_1", self.data_1)])?;
         let right = only([
@@ -137,7 +137,7 @@ impl ScoreBody {
             let message = format!("{left_key} goes with {expected}, found {right_key}");
             return Err(Invalid::new(right_key, message));
         }
-        let lefts = texts(left_key, left)?;
+        let mut lefts = texts(left_key, left)?;
         let rights = checks::counted(
             right_key,
             Some(texts(right_key, right)?),
@@ -155,8 +155,11 @@ impl ScoreBody {
                     format!("{left_key}: expected at least one text, found an empty list");
                 Err(Invalid::empty(left_key, message))
             }
-            (1, _) => Ok(rights.into_iter().map(|right| (lefts[0].clone(), right)).collect()),
-            (left, right) if left == right => Ok(lefts.into_iter().zip(rights).collect()),
+            (1, count) => {
+                let (query, positions) = (lefts.remove(0), (0..count).collect());
+                Ok(vec![Work { query, documents: rights, positions }])
+            }
+            (left, right) if left == right => Ok(grouped(lefts.into_iter().zip(rights).collect())),
             (left, right) => {
                 let message = format!(
                     "{left_key} has {left} texts and {right_key} has {right}; send one of \

@@ -44,7 +44,7 @@ fn main() -> Result<(), Error> {
         }
         for rows in ROWS {
             for count in [1, Threads::default_count()] {
-                let threads = Threads::new(Some(count))?;
+                let threads = Threads::new(Some(count));
                 let mut layer = Layer::new(kind, rows, n, k)?;
                 let work = layer.multiply_adds();
                 // About 20 ms a measurement, however small the layer.

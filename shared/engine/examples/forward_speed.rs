@@ -146,7 +146,7 @@ fn main() -> Result<(), Error> {
         .sum();
     let ids: Vec<u32> = (2..902).cycle().step_by(7).take(tokens).collect();
     for threads in [1, Threads::default_count()] {
-        let pool = Arc::new(Threads::new(Some(threads))?);
+        let pool = Arc::new(Threads::new(Some(threads)));
         let model = Model::load(config.clone(), &weights, kernel, pool)?;
         let mut batch = Batch::default();
         ids.chunks(length.max(1)).for_each(|ids| batch.push(ids, &[]));

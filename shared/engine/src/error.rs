@@ -29,14 +29,6 @@ pub enum Error {
     /// The weights' bytes cannot be had, or are not the right ones.
     #[error(transparent)]
     Weights(Box<dyn std::error::Error + Send + Sync>),
-    /// The worker threads could not be started.
-    #[error("cannot start {threads} worker threads: {reason}")]
-    Threads {
-        /// Threads asked for.
-        threads: usize,
-        /// What the system said.
-        reason: String,
-    },
 }
 
 impl Error {

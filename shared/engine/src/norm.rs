@@ -79,7 +79,7 @@ mod tests {
         let x: Vec<f32> = (0..70).map(|at| ((at * 37 % 23) as f32 - 9.0) * 0.3).collect();
         let weight: Vec<f32> = (0..35).map(|at| 0.5 + at as f32 * 0.02).collect();
         let bias: Vec<f32> = (0..35).map(|at| at as f32 * 0.01).collect();
-        let threads = Threads::new(Some(1)).unwrap();
+        let threads = Threads::new(Some(1));
         let mut first: Option<(Vec<f32>, Vec<f32>)> = None;
         for kernel in Kernel::available() {
             let cx = Context { kernel, threads: &threads };

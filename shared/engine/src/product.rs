@@ -66,7 +66,7 @@ mod tests {
         let value = |at: usize| ((at * 7919 % 1009) as f32 / 504.5 - 1.0) * 2.0;
         let weights: Vec<f32> = (0..n * k).map(value).collect();
         let x: Vec<f32> = (0..rows * k).map(|at| value(at + 5)).collect();
-        let threads = Threads::new(Some(2)).unwrap();
+        let threads = Threads::new(Some(2));
         let matrix = Int8Matrix::quantize(&weights, k);
         let found = matrix.multiply(Kernel::detect(), &threads, &x);
         for kernel in Kernel::available() {

@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     fn run(kernel: Kernel, row: &[f32]) -> (Vec<u8>, f32) {
-        let threads = Threads::new(Some(1)).unwrap();
+        let threads = Threads::new(Some(1));
         let mut quantized = QuantizedRows::default();
         quantized.fill(kernel, &threads, row, row.len());
         (quantized.data().to_vec(), quantized.scales()[0])

@@ -9,25 +9,35 @@
 
 mod crew;
 
-use crew::Crew;
-
-use crate::Error;
+use crew::{Crew, Start};
 
 /// A fixed set of threads, the caller among them; with one thread everything runs on the caller.
 #[derive(Debug)]
 pub struct Threads {
     crew: Option<Crew>,
-    count: usize,
+    missing: Option<String>,
 }
 
 impl Threads {
-    /// Starts as many threads as make `count` with the caller's, or [`Threads::default_count`].
-    pub fn new(count: Option<usize>) -> Result<Self, Error> {
-        let count = count.unwrap_or_else(Self::default_count).max(1);
-        let failed =
-            |err: std::io::Error| Error::Threads { threads: count, reason: err.to_string() };
-        let crew = (count > 1).then(|| Crew::new(count - 1)).transpose().map_err(failed)?;
-        Ok(Self { crew, count })
+    /// Starts as many threads as make `count` with the caller's, or [`Threads::default_count`]; fewer where the system
+    /// gives no more, which [`Threads::missing`] tells.
+    pub fn new(count: Option<usize>) -> Self {
+        Self::started(count.unwrap_or_else(Self::default_count).max(1), &mut crew::start)
+    }
+
+    fn started(count: usize, start: Start<'_>) -> Self {
+        if count == 1 {
+            return Self { crew: None, missing: None };
+        }
+        let (crew, error) = Crew::new(count - 1, start);
+        let missing = error.map(|error| {
+            format!(
+                "computing on {} threads instead of {count}, for the system gives no more ({error}): see `ulimit -u` and \
+                 the container's limit of processes",
+                crew.helpers() + 1
+            )
+        });
+        Self { crew: Some(crew), missing }
     }
 
     /// Physical cores, no more than the affinity mask and the cgroup's CPU quota allow. Two
@@ -39,7 +49,12 @@ impl Threads {
 
     /// Number of threads.
     pub fn count(&self) -> usize {
-        self.count
+        1 + self.crew.as_ref().map_or(0, Crew::helpers)
+    }
+
+    /// Why there are fewer than were asked for, if there are.
+    pub fn missing(&self) -> Option<&str> {
+        self.missing.as_deref()
     }
 
     /// Runs `work(0..tasks)`, each once, in no particular order, and waits for all. Callers of
@@ -90,7 +105,7 @@ mod tests {
     #[test]
     fn every_task_runs_once() {
         for count in [1, 2, 5] {
-            let threads = Threads::new(Some(count)).unwrap();
+            let threads = Threads::new(Some(count));
             assert_eq!(threads.count(), count);
             for tasks in [0, 1, 2, 100] {
                 let runs: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
@@ -106,9 +121,37 @@ mod tests {
         assert!(Threads::default_count() >= 1);
     }
 
+    /// Where the system gives few threads, those that are there do all tasks.
+    #[test]
+    fn fewer_threads_do_the_same() {
+        for given in 0..4 {
+            let mut left = given;
+            let threads = Threads::started(5, &mut |name, work| {
+                if left == 0 {
+                    return Err(std::io::ErrorKind::WouldBlock.into());
+                }
+                left -= 1;
+                crew::start(name, work)
+            });
+            assert_eq!(threads.count(), given + 1);
+            let missing = threads.missing().expect("a reason");
+            assert!(
+                missing.starts_with(&format!("computing on {} threads instead of 5", given + 1))
+            );
+            for tasks in [1, 3, 100] {
+                let runs: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
+                threads.for_each(runs.len(), |task| {
+                    runs[task].fetch_add(1, Ordering::Relaxed);
+                });
+                assert!(runs.iter().all(|run| run.load(Ordering::Relaxed) == 1));
+            }
+        }
+        assert_eq!(Threads::new(Some(5)).missing(), None);
+    }
+
     #[test]
     fn steps_follow_each_other_and_may_nest() {
-        let threads = Threads::new(Some(3)).unwrap();
+        let threads = Threads::new(Some(3));
         let sum = AtomicUsize::new(0);
         for step in 0..2000 {
             threads.for_each(7, |task| {
@@ -126,7 +169,7 @@ mod tests {
 
     #[test]
     fn callers_of_several_threads_take_turns() {
-        let threads = Threads::new(Some(2)).unwrap();
+        let threads = Threads::new(Some(2));
         let sum = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for _ in 0..3 {
@@ -144,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_panic_reaches_the_caller_and_nobody_else() {
-        let threads = Threads::new(Some(2)).unwrap();
+        let threads = Threads::new(Some(2));
         for _ in 0..50 {
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 threads.for_each(10, |task| assert_ne!(task, 7, "task seven fails"));

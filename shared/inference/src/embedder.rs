@@ -231,6 +231,13 @@ impl Embedder {
 
     /// Encodes a request's inputs, on all threads. Fails as [`Embedder::embed`]; the request's position in errors is 0.
     pub fn prepare(&self, request: &EmbedRequest) -> Result<Prepared<Vec<Embedding>>, Error> {
+        let prepared = self.prepare_unchecked(request);
+        // Tokens come from the mapped file too; one that was edited is the reason for whatever is wrong with them.
+        self.snapshot.intact()?;
+        prepared
+    }
+
+    fn prepare_unchecked(&self, request: &EmbedRequest) -> Result<Prepared<Vec<Embedding>>, Error> {
         self.check(request)?;
         let common = self.common(request)?;
         let encoder = self.encoder(&common);

@@ -176,13 +176,14 @@ impl Rest {
     /// Starts threads and builds the model over the mapped weights.
     pub(crate) fn start(self, options: &ModelOptions) -> Result<Started, Error> {
         let tokenizer_ready = Instant::now();
-        let threads = Arc::new(Threads::new(options.num_threads)?);
+        let threads = Arc::new(Threads::new(options.num_threads));
         let (model, kernel) = match self.model {
             ToRun::Engine { config, stored_prefix } => {
                 let kernel = options.kernel.unwrap_or_else(Kernel::detect);
                 let weights = SnapshotWeights(self.snapshot);
                 let model = Model::load(*config, &weights, kernel, Arc::clone(&threads))?;
-                (Runner::Engine { model: Box::new(model), stored_prefix }, kernel.name())
+                let notes = threads.missing().map(str::to_owned).into_iter().collect();
+                (Runner::Engine { model: Box::new(model), stored_prefix, notes }, kernel.name())
             }
             #[cfg(feature = "ort")]
             ToRun::Onnx(spec) => {

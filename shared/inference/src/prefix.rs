@@ -55,7 +55,7 @@ impl<'a> StoredPrefix<'a> {
         spec.stored_prefix = beginning;
         let native = Encoding { isa: isa::NATIVE, ..encoding };
         let words = Tensors(encode(checkpoint, &words, treatment, native)?);
-        let threads = Threads::new(None)?;
+        let threads = Threads::new(None);
         let pass = PrefixPass::new(&spec.config, &words, Kernel::detect(), threads)?;
         Ok(Some(Self { pass, native }))
     }

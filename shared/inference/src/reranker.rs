@@ -203,6 +203,16 @@ impl Reranker {
 
     /// Tokenises the requests, on all threads.
     pub fn prepare(&self, requests: &[ScoreRequest]) -> Result<Prepared<Vec<Vec<Score>>>, Error> {
+        let prepared = self.prepare_unchecked(requests);
+        // Tokens come from the mapped file too; one that was edited is the reason for whatever is wrong with them.
+        self.snapshot.intact()?;
+        prepared
+    }
+
+    fn prepare_unchecked(
+        &self,
+        requests: &[ScoreRequest],
+    ) -> Result<Prepared<Vec<Vec<Score>>>, Error> {
         let (mut sequences, mut read) = (Vec::new(), Vec::new());
         for request in requests {
             let Encoded { query, documents } = self.encoded(request)?;

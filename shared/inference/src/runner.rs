@@ -68,6 +68,7 @@ pub(crate) enum Runner {
         model: Box<Model>,
         /// Ids of its stored prefix.
         stored_prefix: Vec<u32>,
+        notes: Vec<String>,
     },
     #[cfg(feature = "ort")]
     Ort(Box<crate::ort::OrtModel>),
@@ -87,7 +88,7 @@ impl Runner {
     pub(crate) fn grouping(&self, wanted: Wanted) -> Grouping<'_> {
         let pooled_only = wanted == Wanted::default();
         match self {
-            Self::Engine { model, stored_prefix }
+            Self::Engine { model, stored_prefix, .. }
                 if pooled_only && model.config().shares_prefixes() =>
             {
                 Grouping::ByBeginning(stored_prefix)
@@ -200,7 +201,7 @@ impl Runner {
     /// What the operator should know about how it runs.
     pub(crate) fn notes(&self) -> &[String] {
         match self {
-            Self::Engine { .. } => &[],
+            Self::Engine { notes, .. } => notes,
             #[cfg(feature = "ort")]
             Self::Ort(model) => model.notes(),
         }

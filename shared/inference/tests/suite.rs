@@ -17,6 +17,7 @@ mod suite {
     mod real_tokenizers;
     mod refusals;
     mod snapshots;
+    mod steps;
     mod stored_prefix;
     mod truncation;
 }

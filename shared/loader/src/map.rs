@@ -6,8 +6,8 @@
 //! we read. Snapshots are therefore immutable by contract: `defrost` only ever creates them under a temporary name and
 //! renames them when complete, and replacing one by rename leaves existing mappings on the old file. A download is
 //! mapped while it grows, but there a byte is handed out only after it was written and is never written again with
-//! another value. Whoever has write permission on the cache directory is trusted not to edit files in place; of file
-//! systems where others can (network mounts) a private copy is made first (`reading`).
+//! another value. Of file systems where other machines write (network mounts) a private copy is made first (`reading`).
+//! Whoever edits a file in place all the same gets an error instead of answers (`verify::watch`).
 //!
 //! A file that somebody shortens all the same is caught: [`guard`] turns the fault into zeros and a flag, and every
 //! reader asks [`Mapping::lost`] before it believes what it read.

@@ -27,6 +27,7 @@ use crate::fetch::FetchOptions;
 use crate::location::Location;
 use crate::snapshot::{OpenOptions, Snapshot};
 use crate::source::StoreOptions;
+use crate::threads::{self, ThreadsWanted};
 
 use remote::Remote;
 
@@ -96,16 +97,17 @@ fn not_one(found: usize) -> Error {
         .remedy("name the file")
 }
 
+/// Names are looked up on threads that may block; two at a time are enough for one store.
+const LOOKUPS: usize = 2;
+
 /// The runtime of one download. Two threads receive and hash at the speed of memory; more only take processors from
 /// the model.
 pub(crate) fn runtime() -> Result<Runtime, Error> {
-    let threads = thread::available_parallelism().map_or(1, std::num::NonZero::get).min(4);
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads)
-        .thread_name("defrost-fetch")
-        .enable_all()
-        .build()
-        .map_err(|error| {
-            Error::new(Kind::Io, format!("cannot start the download's threads: {error}"))
-        })
+    let workers = thread::available_parallelism().map_or(1, std::num::NonZero::get).min(4);
+    // The thread that sees to the download.
+    let others = 1;
+    let wanted = ThreadsWanted { name: "defrost-fetch", workers, blocking: LOOKUPS, others };
+    threads::runtime(wanted).map_err(|error| {
+        Error::new(Kind::Io, format!("cannot start the download's threads: {error}"))
+    })
 }

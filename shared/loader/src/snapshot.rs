@@ -22,6 +22,7 @@ use crate::map::Mapping;
 use crate::reading::{self, Choice, Reader};
 use crate::root::Root;
 use crate::verify::gate::{Feed, Gate};
+use crate::verify::watch::Watch;
 use crate::verify::{Verification, VerifyMode, stamp};
 
 pub(crate) use options::check_kernels;
@@ -44,8 +45,8 @@ struct Inner {
     mapping: Mapping,
     gate: Arc<Gate>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    /// Holds a shared lock, which tells `Cache::collect` that the file is in use.
-    in_use: Mutex<Option<File>>,
+    /// `None` once no file is needed.
+    in_use: Mutex<Option<Watch>>,
     origin: String,
     /// Why a download that brought every byte could not be kept in the cache.
     outcome: Arc<Mutex<Option<Error>>>,
@@ -109,8 +110,9 @@ impl Snapshot {
                 (VerifyMode::Eager, Vec::new())
             }
         };
+        let watch = Watch::of(file, &stat, began, mapped);
         let parts = Parts { path: path.to_path_buf(), root, manifest, mapping, gate, origin };
-        Ok(Self::assemble(parts, file, threads, Arc::default(), options.verify, used))
+        Ok(Self::assemble(parts, watch, threads, Arc::default(), options.verify, used))
     }
 
     /// A snapshot that is still being fetched into `file`, which `parts.mapping` maps.
@@ -121,12 +123,13 @@ impl Snapshot {
         outcome: Arc<Mutex<Option<Error>>>,
         requested: VerifyMode,
     ) -> Self {
-        Self::assemble(parts, file, threads, outcome, requested, VerifyMode::OnTheFly)
+        let watch = Watch::growing(file);
+        Self::assemble(parts, watch, threads, outcome, requested, VerifyMode::OnTheFly)
     }
 
     fn assemble(
         parts: Parts,
-        file: File,
+        watch: Watch,
         threads: Vec<JoinHandle<()>>,
         outcome: Arc<Mutex<Option<Error>>>,
         requested: VerifyMode,
@@ -145,7 +148,7 @@ impl Snapshot {
             mapping,
             gate,
             threads: Mutex::new(threads),
-            in_use: Mutex::new(Some(file)),
+            in_use: Mutex::new(Some(watch)),
             origin,
             outcome,
             requested,
@@ -248,10 +251,22 @@ impl Snapshot {
         }
     }
 
-    /// Fails if bytes that were read since the last wait may not have been the snapshot's: the file was shortened, or
-    /// a chunk turned out to be bad. To be asked before an answer computed from them is given away.
+    /// Fails if bytes that were read since the last wait may not have been the snapshot's: the file was shortened or
+    /// edited in place, or a chunk turned out to be bad. To be asked before an answer computed from them is given away.
     pub fn intact(&self) -> Result<(), Error> {
-        self.inner.gate.intact()
+        let inner = &*self.inner;
+        inner.gate.intact()?;
+        let mut in_use = inner.in_use.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(watch) = in_use.as_mut() else { return Ok(()) };
+        watch
+            .look((&inner.path, inner.file_len), self.is_left_alone(), || inner.gate.check_again())
+            .inspect_err(|error| inner.gate.fail(error.clone()))
+    }
+
+    /// Whether all bytes are here and no thread of ours reads or writes the file any more.
+    fn is_left_alone(&self) -> bool {
+        let threads = self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        self.inner.gate.progress().2 && threads.iter().all(JoinHandle::is_finished)
     }
 
     fn place(&self, bytes: &[u8]) -> Result<(u64, u64), Error> {

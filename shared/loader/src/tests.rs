@@ -5,6 +5,7 @@ mod bits;
 mod corpus;
 mod corruption;
 mod damage;
+mod edits;
 mod hostile;
 mod modes;
 mod readings;

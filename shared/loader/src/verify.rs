@@ -10,8 +10,8 @@
 //!   otherwise eager, and then leaves a stamp. It trusts the file system to move a file's times when its bytes change,
 //!   and so does not see a disk that rots silently; `eager` does.
 //!
-//! `gate` holds the machinery of the first two, `stamp` that of the third, `full` the complete check of
-//! `defrost verify`.
+//! `gate` holds the machinery of the first two, `stamp` that of the third, `watch` sees edits of a file that is in use,
+//! `full` is the complete check of `defrost verify`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,6 +22,7 @@ use crate::error::{Error, Kind, shown};
 pub(crate) mod full;
 pub(crate) mod gate;
 pub(crate) mod stamp;
+pub(crate) mod watch;
 
 /// When the bytes of a snapshot are hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

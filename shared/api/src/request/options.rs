@@ -4,7 +4,7 @@ use super::{Normalization, Route, Shape, Truncation};
 use crate::body::RerankBody;
 use crate::checks;
 use crate::error::Invalid;
-use crate::lenient::FlagOrName;
+use crate::lenient::{Count, FlagOrName};
 use crate::truncate::{self, Cut};
 
 impl RerankBody {
@@ -101,8 +101,7 @@ impl RerankBody {
         };
         // Cut unless it is refused: nothing is told but of what is cut.
         let (cut, max_tokens) = names.agreed(Cut::End, &mut Vec::new())?;
-        let max_chunks_per_doc = checks::natural("max_chunks_per_doc", self.max_chunks_per_doc)?
-            .filter(|&chunks| chunks > 1);
+        let max_chunks_per_doc = chunks(self.max_chunks_per_doc)?.filter(|&chunks| chunks > 1);
         if cut == Cut::Start && max_chunks_per_doc.is_some() {
             return Err(Invalid::new(
                 "max_chunks_per_doc",
@@ -133,6 +132,19 @@ impl RerankBody {
             )),
             _ => Ok(top_n.or(top_k)),
         }
+    }
+}
+
+/// Most pieces of a document: Cohere's is 10, and what a book has in pieces of a page is below this.
+pub(crate) const MAX_CHUNKS_PER_DOC: usize = 1000;
+
+fn chunks(asked: Option<Count>) -> Result<Option<usize>, Invalid> {
+    match checks::natural("max_chunks_per_doc", asked)? {
+        Some(found) if found > MAX_CHUNKS_PER_DOC => Err(Invalid::new(
+            "max_chunks_per_doc",
+            format!("max_chunks_per_doc: expected at most {MAX_CHUNKS_PER_DOC}, found {found}"),
+        )),
+        asked => Ok(asked),
     }
 }
 

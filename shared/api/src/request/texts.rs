@@ -1,6 +1,6 @@
 //! The texts of a request: taken from the key of its shape, checked against the limits.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
@@ -9,6 +9,9 @@ use crate::body::{Pair, RerankBody};
 use crate::checks;
 use crate::error::Invalid;
 use crate::lenient::{Document, Documents, Text};
+
+/// Most names in `rank_fields`: several times the columns of a wide table of products.
+pub(crate) const MAX_RANK_FIELDS: usize = 100;
 
 /// What is to be scored.
 pub(super) struct Texts {
@@ -21,6 +24,7 @@ impl RerankBody {
     /// Takes the texts; `keep`: documents that are objects are wanted back.
     pub(super) fn work(self, shape: Shape, limits: &Limits, keep: bool) -> Result<Texts, Invalid> {
         let fields = self.rank_fields.as_deref();
+        check_fields(fields.unwrap_or_default())?;
         let (key, documents) = match shape {
             Shape::Canonical | Shape::Sglang => ("documents", self.documents),
             Shape::Tei => ("texts", self.texts),
@@ -53,6 +57,27 @@ impl RerankBody {
             Shape::BaaiQuery => passages(self.query, self.passages, limits),
             // Read above, or by `ScoreBody`: no route gives its shape to a rerank body.
             _ => Ok(Vec::new()),
+        }
+    }
+}
+
+/// Each field once, and no more than a document can be expected to have: the fields that are named are looked up in every
+/// document, and joined to the text that is scored.
+fn check_fields(names: &[String]) -> Result<(), Invalid> {
+    if names.len() > MAX_RANK_FIELDS {
+        let message = format!(
+            "rank_fields: at most {MAX_RANK_FIELDS} fields may be named, found {}; send those that are to be read",
+            names.len()
+        );
+        return Err(Invalid::new("rank_fields", message));
+    }
+    let mut seen = HashSet::with_capacity(names.len());
+    match names.iter().find(|name| !seen.insert(*name)) {
+        None => Ok(()),
+        Some(twice) => {
+            let shown: String = twice.chars().take(100).collect();
+            let message = format!("rank_fields: {shown:?} is named twice; send each field once");
+            Err(Invalid::new("rank_fields", message))
         }
     }
 }
@@ -158,15 +183,21 @@ fn pairs(pairs: Option<Vec<Pair>>, limits: &Limits) -> Result<Vec<Work>, Invalid
     Ok(grouped(texts))
 }
 
-/// Pairs of one query go together: its prompt is tokenised once.
+/// Pairs of one query go together: its prompt is tokenised once. No text is copied.
 pub(crate) fn grouped(pairs: Vec<(String, String)>) -> Vec<Work> {
-    let mut work: Vec<Work> = Vec::new();
-    let mut by_query: HashMap<String, usize> = HashMap::new();
-    for (index, (query, document)) in pairs.into_iter().enumerate() {
-        let slot = *by_query.entry(query.clone()).or_insert_with(|| {
+    let mut slots: HashMap<&str, usize> = HashMap::with_capacity(pairs.len());
+    let places: Vec<usize> = pairs
+        .iter()
+        .map(|(query, _)| {
+            let next = slots.len();
+            *slots.entry(query).or_insert(next)
+        })
+        .collect();
+    let mut work: Vec<Work> = Vec::with_capacity(slots.len());
+    for (index, ((query, document), slot)) in pairs.into_iter().zip(places).enumerate() {
+        if slot == work.len() {
             work.push(Work { query, ..Work::default() });
-            work.len() - 1
-        });
+        }
         work[slot].documents.push(document);
         work[slot].positions.push(index);
     }

@@ -6,6 +6,8 @@
 
 use serde_json::{Value, json};
 
+use crate::request::MAX_RANK_FIELDS;
+
 /// The fields that these rules govern. What they may be is said here and not again at each form:
 /// generators of requests multiply the cases of everything that is said of a field, and give up
 /// (`OutgrewCases`) when there are too many.
@@ -204,7 +206,9 @@ pub(super) fn rank_fields(key: &str, max_documents: usize) -> Value {
         "anyOf": [
             {"title": "texts", "properties": {
                 key: {"anyOf": [list(&text), text]},
-                "rank_fields": {"type": ["array", "null"], "items": {"type": "string"}},
+                "rank_fields": {
+                    "type": ["array", "null"], "items": {"type": "string"}, "uniqueItems": true, "maxItems": MAX_RANK_FIELDS,
+                },
             }},
             {"title": "objects with a text", "properties": {
                 key: {"anyOf": [list(&object(text.clone())), text]},
@@ -214,6 +218,7 @@ pub(super) fn rank_fields(key: &str, max_documents: usize) -> Value {
                 key: {"anyOf": [list(&object(not_null)), text]},
                 "rank_fields": {
                     "type": "array", "items": {"type": "string"}, "contains": {"const": "text"},
+                    "uniqueItems": true, "maxItems": MAX_RANK_FIELDS,
                 },
             }, "required": ["rank_fields"]},
         ],

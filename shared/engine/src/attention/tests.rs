@@ -57,7 +57,7 @@ fn run_after(
     let mut first: Option<Vec<f32>> = None;
     for kernel in Kernel::available() {
         for count in [1, 2] {
-            let threads = Threads::new(Some(count)).unwrap();
+            let threads = Threads::new(Some(count));
             let cx = Context { kernel, threads: &threads };
             let mut out = vec![f32::NAN; rows * heads.queries * heads.width];
             attention(cx, heads, arithmetic, qkv, stored, spans, &mut out);
@@ -184,7 +184,7 @@ fn what_is_not_a_number_stays_none() {
 
 /// NaNs may differ in their bits.
 fn run_loosely(heads: Heads, arithmetic: Arithmetic, qkv: &[f32], span: &Span) -> Vec<f32> {
-    let threads = Threads::new(Some(1)).unwrap();
+    let threads = Threads::new(Some(1));
     let cx = Context { kernel: Kernel::detect(), threads: &threads };
     let mut out = vec![0.0; heads.queries * heads.width];
     attention(cx, heads, arithmetic, qkv, &[], std::slice::from_ref(span), &mut out);

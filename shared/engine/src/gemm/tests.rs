@@ -42,7 +42,7 @@ fn run_int8(
     packed: &Packed,
     n: usize,
 ) -> Vec<f32> {
-    let threads = Threads::new(Some(threads)).unwrap();
+    let threads = Threads::new(Some(threads));
     let mut quantized = QuantizedRows::default();
     quantized.fill(kernel, &threads, x, k);
     let mut out = vec![0.0; x.len() / k * n];
@@ -125,7 +125,7 @@ proptest! {
         let activation = [Activation::Identity, Activation::Gelu, Activation::Identity, Activation::SwiGlu][step];
         let epilogue = Epilogue { bias: Some(&bias), activation, accumulate: step == 2 };
         let run = |kernel: Kernel| {
-            let threads = Threads::new(Some(2)).unwrap();
+            let threads = Threads::new(Some(2));
             let mut quantized = QuantizedRows::default();
             quantized.fill(kernel, &threads, &x, k);
             let product = Int8Product { x: &quantized, panels: &packed.panels, scales: &packed.scales, offsets: &packed.offsets, k };
@@ -168,7 +168,7 @@ proptest! {
         for kernel in Kernel::available() {
             for (panels, tolerance) in [(FloatPanels::F32(&panels), 1e-4), (FloatPanels::Bf16(&halves), 2e-2)] {
                 let run = |kernel: Kernel, x: &[f32], threads: usize| {
-                    let threads = Threads::new(Some(threads)).unwrap();
+                    let threads = Threads::new(Some(threads));
                     let mut out = vec![0.0; x.len() / k * n];
                     float(Context { kernel, threads: &threads }, x, k, panels, n, &Epilogue::default(), &mut out);
                     out
@@ -197,7 +197,7 @@ fn epilogue_adds_bias_activates_and_accumulates() {
     let panels = layout::panels(&weights, n, k, 1);
     let bias = layout::pad_to_panel(problem(9, n));
     for kernel in Kernel::available() {
-        let threads = Threads::new(Some(1)).unwrap();
+        let threads = Threads::new(Some(1));
         let cx = Context { kernel, threads: &threads };
         let run = |epilogue: Epilogue<'_>| {
             let mut out = vec![2.0; n];

@@ -17,6 +17,7 @@
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -91,9 +92,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What starts the thread of a helper; not the system in tests of its limits.
+pub(super) type Start<'a> =
+    &'a mut dyn FnMut(String, Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>>;
+
+/// As the system does.
+pub(super) fn start(name: String, work: Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name).spawn(work)
+}
+
 impl Crew {
-    /// Starts `helpers` threads.
-    pub(super) fn new(helpers: usize) -> std::io::Result<Self> {
+    /// Starts up to `helpers` threads: where the system gives no more, with its reason, as many as it gave. Those who
+    /// are there do the runs of those who are not.
+    pub(super) fn new(helpers: usize, start: Start<'_>) -> (Self, Option<io::Error>) {
         let nothing: &'static Work<'static> = &|_| {};
         let shared = Arc::new(Shared {
             word: AtomicU64::new(0),
@@ -108,12 +119,17 @@ impl Crew {
         let mut crew = Self { shared, turn: Mutex::new(()), helpers: Vec::new() };
         for index in 0..helpers {
             let shared = Arc::clone(&crew.shared);
-            let name = format!("engine-{index}");
-            crew.helpers.push(
-                std::thread::Builder::new().name(name).spawn(move || shared.help(index + 1))?,
-            );
+            match start(format!("engine-{index}"), Box::new(move || shared.help(index + 1))) {
+                Ok(helper) => crew.helpers.push(helper),
+                Err(error) => return (crew, Some(error)),
+            }
         }
-        Ok(crew)
+        (crew, None)
+    }
+
+    /// Threads that help.
+    pub(super) fn helpers(&self) -> usize {
+        self.helpers.len()
     }
 
     /// Runs `work(0..tasks)` on the helpers and the caller.

@@ -64,6 +64,15 @@ impl EmbedPreparing {
 
 impl Preparing<Vec<Embedding>> for EmbedPreparing {
     fn step(&mut self, bytes: usize) -> Result<Option<Prepared<Vec<Embedding>>>, Error> {
+        let prepared = self.step_unchecked(bytes);
+        // As in `Embedder::prepare`: an edited file is the reason for whatever is wrong with its tokens.
+        self.model.snapshot.intact()?;
+        prepared
+    }
+}
+
+impl EmbedPreparing {
+    fn step_unchecked(&mut self, bytes: usize) -> Result<Option<Prepared<Vec<Embedding>>>, Error> {
         let mut begun = match self.begun.take() {
             Some(begun) => begun,
             None => self.begin()?,

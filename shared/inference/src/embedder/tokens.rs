@@ -31,7 +31,7 @@ impl Embedder {
         let (before, after) = (self.special.before.iter(), self.special.after.iter());
         let before = before.filter(|_| add_special).map(around);
         let after = after.filter(|_| add_special).map(around);
-        before
+        let tokens = before
             .chain(inner)
             .chain(after)
             .map(|(id, bytes)| {
@@ -43,7 +43,10 @@ impl Embedder {
                     special: self.vocabulary.is_special(id)?,
                 })
             })
-            .collect()
+            .collect();
+        // What the tokenizer was read from may have been edited since.
+        self.snapshot.intact()?;
+        tokens
     }
 
     /// The text that token ids stand for, special tokens left out if `skip_special`. Only what the tokenizer keeps comes
@@ -60,7 +63,9 @@ impl Embedder {
                 ),
             });
         }
-        self.vocabulary.decode(ids, skip_special)
+        let text = self.vocabulary.decode(ids, skip_special);
+        self.snapshot.intact()?;
+        text
     }
 }
 

@@ -36,7 +36,7 @@ pub(crate) fn decide(
     }
     let mut walk = Walk {
         config,
-        machine: Machine { kernel: Kernel::detect(), threads: Threads::new(None)? },
+        machine: Machine { kernel: Kernel::detect(), threads: Threads::new(None) },
         ranges,
         x: Vec::new(),
         treatment: Treatment::default(),

@@ -243,7 +243,7 @@ mod tests {
         let mut x: Vec<f32> = (0..rows * k).map(|at| value(at + 11)).collect();
         x.iter_mut().skip(7).step_by(k).for_each(|value| *value *= 40.0);
         weights.iter_mut().skip(7).step_by(k).for_each(|weight| *weight /= 40.0);
-        let machine = Machine { kernel: Kernel::detect(), threads: Threads::new(Some(1)).unwrap() };
+        let machine = Machine { kernel: Kernel::detect(), threads: Threads::new(Some(1)) };
         let product = Product { x: &x, weights: &weights, k, slots: None };
         for foldable in [false, true] {
             let measured = measure(&machine, product, &[30, 3], foldable, None);

@@ -59,7 +59,7 @@ fn models(checkpoint: &Path) -> (Treatment, [Model; 2]) {
                 );
             }
         }
-        let threads = Arc::new(Threads::new(Some(1)).unwrap());
+        let threads = Arc::new(Threads::new(Some(1)));
         Model::load(source.spec.config.clone(), &Memory(tensors), Kernel::detect(), threads)
             .unwrap()
     };

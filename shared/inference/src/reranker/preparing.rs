@@ -75,6 +75,15 @@ impl ScorePreparing {
 
 impl Preparing<Vec<Vec<Score>>> for ScorePreparing {
     fn step(&mut self, bytes: usize) -> Result<Option<Prepared<Vec<Vec<Score>>>>, Error> {
+        let prepared = self.step_unchecked(bytes);
+        // As in `Reranker::prepare`: an edited file is the reason for whatever is wrong with its tokens.
+        self.model.snapshot.intact()?;
+        prepared
+    }
+}
+
+impl ScorePreparing {
+    fn step_unchecked(&mut self, bytes: usize) -> Result<Option<Prepared<Vec<Vec<Score>>>>, Error> {
         let mut spent = 0usize;
         while self.done < self.requests.len() {
             let mut at_hand = match self.at_hand.take() {

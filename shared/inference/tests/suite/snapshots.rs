@@ -180,3 +180,50 @@ fn ten_thousand_corruptions_are_refused_before_a_score() {
     }
     assert_eq!(Config::default().cases, 256, "proptest is only the random source here");
 }
+
+/// A7: a model over a mapped file must not become another one when the file does.
+#[test]
+fn a_snapshot_edited_under_a_loaded_model_never_answers() {
+    use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+
+    let dir = tempfile::tempdir().unwrap();
+    let edited = |path: &Path| {
+        // All data, as another snapshot of this size would have it: the tokenizer's and the weights'.
+        let mut bytes = std::fs::read(path).unwrap();
+        let (_, manifest) = defrost_loader::inspect(path).unwrap();
+        let data = usize::try_from(manifest.data_offset).unwrap();
+        let end = bytes.len() - 4096;
+        bytes[data..end].iter_mut().for_each(|byte| *byte ^= 1);
+        let file = std::fs::File::options().write(true).open(path).unwrap();
+        let times =
+            |path: &Path| path.metadata().map(|stat| (stat.ctime(), stat.ctime_nsec())).unwrap();
+        let before = times(path);
+        // The times of a file advance in ticks.
+        while times(path) == before {
+            file.write_all_at(&bytes, 0).unwrap();
+        }
+    };
+    let path = dir.path().join("reranker.snap");
+    common::pack_to(&golden::checkpoint("bert-classifier"), Precision::F32, isa::NATIVE, &path);
+    let snapshot = restore(&path.as_path().into(), &RestoreOptions::default()).unwrap();
+    let reranker = Reranker::load(&snapshot, &RerankerOptions::default()).unwrap();
+    reranker.score(&requests(), &|| false).unwrap();
+    edited(&path);
+    for _ in 0..2 {
+        let error = reranker.score(&requests(), &|| false).unwrap_err();
+        assert!(error.is_permanent(), "{error}");
+        assert!(error.to_string().contains("edited in place"), "{error}");
+    }
+
+    let path = dir.path().join("embedder.snap");
+    common::pack_to(&golden::checkpoint("xlmr-m3"), Precision::F32, isa::NATIVE, &path);
+    let snapshot = restore(&path.as_path().into(), &RestoreOptions::default()).unwrap();
+    let embedder = defrost_inference::Embedder::load(&snapshot, &Default::default()).unwrap();
+    let tokens = embedder.tokenize("who wrote it?", true).unwrap();
+    let ids: Vec<u32> = tokens.iter().map(|token| token.id).collect();
+    embedder.detokenize(&ids, false).unwrap();
+    edited(&path);
+    // The vocabulary was read before; what it was read from is not what the model is any more.
+    assert!(embedder.tokenize("who wrote it?", true).unwrap_err().is_permanent());
+    assert!(embedder.detokenize(&ids, false).unwrap_err().is_permanent());
+}

@@ -204,7 +204,8 @@ pub(crate) fn recheck(board: &Arc<Board>, manifest: &Manifest, mapping: &Mapping
     };
     std::thread::scope(|scope| {
         for _ in 1..threads.min(board.chunks()) {
-            scope.spawn(work);
+            // Without helpers it merely takes longer.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, work);
         }
         work();
     });

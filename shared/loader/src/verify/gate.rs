@@ -13,7 +13,8 @@
 //! as wanted, so that it is fetched next, and sleeps.
 //!
 //! The first bad chunk fails the whole snapshot: from then on every reader gets the error, also for chunks that were
-//! good, because a file with one wrong byte is the wrong file. So does a file that was shortened while mapped.
+//! good, because a file with one wrong byte is the wrong file. So does a file that was shortened while mapped, or edited
+//! in place (`watch`).
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -299,6 +300,18 @@ impl Gate {
         if self.trusted {
             return Ok(0);
         }
+        self.check(chunk)
+    }
+
+    /// Hashes every chunk where it lies now, whatever was found before.
+    pub(crate) fn check_again(&self) -> Result<(), Error> {
+        (0..self.board.chunks()).try_for_each(|chunk| self.check(chunk).map(drop))
+    }
+
+    /// Hashes a chunk; returns its bytes.
+    fn check(&self, chunk: usize) -> Result<u64, Error> {
+        let place = self.manifest.chunk_range(chunk);
+        let range = to_usize(place.start)?..to_usize(place.end)?;
         let bytes = self.mapping.as_slice().get(range).ok_or_else(|| {
             Error::new(Kind::Truncated, "a chunk lies outside the file")
                 .at(place.start)

@@ -10,6 +10,9 @@
 //! in between would vouch for bytes that nobody hashed. Therefore no stamp is written for a file that changed less than
 //! [`SETTLED`] before it was hashed; it is hashed once more at the next start. A time in the future (a foreign clock)
 //! counts as recent.
+//!
+//! Another hole stays open: stores through a writable shared mapping move times only when a page becomes dirty, so one
+//! that was made before the file was stamped may change it unseen. `SECURITY.md` says what that means.
 
 use std::fs::{self, Metadata, OpenOptions};
 use std::io::{self, Read, Write};

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
+use defrost_loader::ThreadsWanted;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -21,6 +22,10 @@ use crate::{healthcheck, http, lambda, logging, worker};
 /// Threads that read requests and write answers. Two, so that a large body being parsed does not
 /// hold up a probe; scoring has threads of its own.
 const IO_THREADS: usize = 2;
+
+/// Threads for what may block: kept answers in files, texts that are tokenised to be shown, names that are looked up. All of
+/// it is short or bounded by the processors, and waits for a free one of these.
+const BLOCKING_THREADS: usize = 4;
 
 /// What a function is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,11 +106,13 @@ where
     logging::start(&config);
     phases.record("config", begun.elapsed());
     tracing::info!("{} {}: {}", function.name, function.version, config.summary());
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(IO_THREADS)
-        .enable_io()
-        .enable_time()
-        .build();
+    let runtime = defrost_loader::runtime(ThreadsWanted {
+        name: "io",
+        workers: IO_THREADS,
+        blocking: BLOCKING_THREADS,
+        // The one that the model runs on; the engine's own are fewer where there are no more.
+        others: 1,
+    });
     let result = match runtime {
         Ok(runtime) => {
             let result = runtime.block_on(live(function, config, Arc::new(phases), load));
@@ -113,7 +120,7 @@ where
             runtime.shutdown_background();
             result
         }
-        Err(error) => Err(BootError::new(format!("starting the runtime: {error}"))),
+        Err(error) => Err(BootError::new(format!("starting threads: {error}"))),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

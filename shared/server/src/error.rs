@@ -26,6 +26,14 @@ pub struct ApiError {
     retry: bool,
 }
 
+/// What a client was told, for the log: left with the answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Told {
+    pub(crate) code: &'static str,
+    pub(crate) param: Option<String>,
+    pub(crate) message: String,
+}
+
 impl ApiError {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         let style = ErrorStyle::OpenAi;
@@ -140,6 +148,26 @@ impl ApiError {
 
     pub(crate) fn media_type(message: &str) -> Self {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
+    }
+
+    pub(crate) fn chunks_malformed(cause: &std::io::Error) -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "invalid_request",
+            format!(
+                "the body's chunks are malformed ({cause}); send each as its length in hexadecimal, a line end, its bytes and \
+                 a line end"
+            ),
+        )
+    }
+
+    /// An event of a WebSocket, where requests are answered.
+    pub(crate) fn websocket() -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "unsupported_event",
+            "WebSocket APIs are not answered; send requests through a function URL, an HTTP or REST API or a load balancer",
+        )
     }
 
     pub(crate) fn body_incomplete() -> Self {
@@ -274,6 +302,8 @@ impl IntoResponse for ApiError {
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        let Self { code, param, message, .. } = self;
+        response.extensions_mut().insert(Told { code, param, message });
         response
     }
 }

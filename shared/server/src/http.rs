@@ -1,7 +1,7 @@
 //! Plain HTTP/1.1: an accept loop that ends by finishing what it has begun.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::{ConnectInfo, Request};
 use hyper::server::conn::http1;
@@ -25,6 +25,30 @@ const CONNECTION_BUFFER: usize = 64 << 10;
 /// connections close, and trying again at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Between two lines about it. Where descriptors come and go, accepts fail and succeed many times a second, and a line each
+/// would fill a disk.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
+
+/// Failed accepts, of which the log gets a line each period.
+#[derive(Debug, Default)]
+struct Refused {
+    told: Option<Instant>,
+    untold: u64,
+}
+
+impl Refused {
+    /// Counts one; how many there were since the last line, if it is time for the next.
+    fn one_more(&mut self, now: Instant) -> Option<u64> {
+        self.untold += 1;
+        let is_time =
+            self.told.is_none_or(|told| now.saturating_duration_since(told) >= TOLD_EVERY);
+        is_time.then(|| {
+            self.told = Some(now);
+            std::mem::take(&mut self.untold)
+        })
+    }
+}
+
 /// Serves until `shutdown` resolves, then stops accepting, finishes the requests at hand within
 /// `SHUTDOWN_GRACE`, and returns whether all of them were finished.
 pub async fn serve(
@@ -39,13 +63,16 @@ pub async fn serve(
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(CONNECTION_BUFFER);
     let mut shutdown = std::pin::pin!(shutdown);
+    let mut refused = Refused::default();
     loop {
         let (stream, peer) = tokio::select! {
             () = &mut shutdown => break,
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    tracing::warn!("accepting a connection: {error}");
+                    if let Some(count) = refused.one_more(Instant::now()) {
+                        tracing::warn!("accepting a connection failed, {count} times since the last such line: {error}");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
@@ -63,4 +90,27 @@ pub async fn serve(
     drop(listener);
     app.drain();
     tokio::time::timeout(app.config.shutdown_grace, app.connections.close_all()).await.is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_accepts_are_a_line_a_period() {
+        let mut refused = Refused::default();
+        let begin = Instant::now();
+        let mut told = Vec::new();
+        // Half a minute of failures, as often as they are tried.
+        for attempt in 0..600 {
+            let now = begin + ACCEPT_PAUSE * attempt;
+            told.extend(refused.one_more(now).map(|count| (now - begin, count)));
+        }
+        let seconds = Duration::from_secs;
+        assert_eq!(told, [(seconds(0), 1), (seconds(10), 200), (seconds(20), 200)]);
+        // What came after the last line is in the next one, however late.
+        assert_eq!(refused.one_more(begin + seconds(3600)), Some(200));
+        // A clock that stands elsewhere after a memory snapshot does no harm.
+        assert_eq!(refused.one_more(begin), None);
+    }
 }

@@ -17,24 +17,35 @@
 //! and then the bytes of the body, up to 200 MB: a thousand vectors written as decimals can have 12.
 //! Only a URL whose `InvokeMode` is `RESPONSE_STREAM` understands that, and nothing in an event tells
 //! one from the other, so the setting has to say what the template says. What can be told is that an
-//! event did not come through a URL: it names no domain. Such an event is answered whole always.
+//! event did not come through a URL: it names no domain, or a load balancer. Such an event is answered whole always.
+//!
+//! Which events are requests, and for which route, [`event`] says. A WebSocket's is refused with 400, which ends its
+//! connection before it is one; any other is an error of the invocation.
+
+mod event;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::response::IntoResponse as _;
+use http_body_util::BodyExt as _;
+
 use lambda_http::lambda_runtime::layers::TracingLayer;
-use lambda_http::lambda_runtime::{FunctionResponse, Runtime};
-use lambda_http::request::LambdaRequest;
+use lambda_http::lambda_runtime::{Diagnostic, FunctionResponse, Runtime};
 use lambda_http::{
     Adapter, BoxFuture, LambdaEvent, Service as _, SnapStartResource, StreamAdapter, service_fn,
 };
+use serde::Serialize;
+use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use crate::app::App;
 use crate::boot::BootError;
 use crate::config::InvokeMode;
+use crate::error::ApiError;
 use crate::hooks::HookError;
 use crate::router::router;
+use event::Event;
 
 /// Time in init before events are asked for: the limit of 10 s less a second for the runtime.
 const MAX_INIT: Duration = Duration::from_secs(9);
@@ -69,15 +80,28 @@ pub async fn serve(app: Arc<App>) -> Result<(), BootError> {
     let router = router(Arc::clone(&app));
     let mode = app.config.invoke_mode;
     // What `lambda_http::run` does; its `runtime`, meant for this, knows one of the two ways only.
-    let runtime = Runtime::new(service_fn(move |event: LambdaEvent<LambdaRequest>| {
+    let runtime = Runtime::new(service_fn(move |LambdaEvent { payload, context }| {
         let router = router.clone();
         async move {
-            let answer = if mode == InvokeMode::ResponseStream && names_a_domain(&event.payload) {
-                FunctionResponse::StreamingResponse(StreamAdapter::from(router).call(event).await?)
-            } else {
-                FunctionResponse::BufferedResponse(Adapter::from(router).call(event).await?)
+            let (request, may_stream) = match payload {
+                Event::Request { request, may_stream } => (request, may_stream),
+                Event::WebSocket => {
+                    let refused = Posted::Refused(refused(ApiError::websocket()).await);
+                    return Ok(FunctionResponse::BufferedResponse(refused));
+                }
+                Event::Unknown(error_message) => {
+                    return Err(Diagnostic { error_type: "UnknownEvent".into(), error_message });
+                }
             };
-            Ok::<_, std::convert::Infallible>(answer)
+            let event = LambdaEvent::new(*request, context);
+            Ok(if mode == InvokeMode::ResponseStream && may_stream {
+                let answer = StreamAdapter::from(router).call(event).await;
+                FunctionResponse::StreamingResponse(answer.unwrap_or_else(|never| match never {}))
+            } else {
+                let answer = Adapter::from(router).call(event).await;
+                let answer = answer.unwrap_or_else(|never| match never {});
+                FunctionResponse::BufferedResponse(Posted::Answer(answer))
+            })
         }
     }))
     .layer(TracingLayer::new())
@@ -102,12 +126,26 @@ pub async fn serve(app: Arc<App>) -> Result<(), BootError> {
     }
 }
 
-/// Whether an event came over HTTP, through a function URL or a gateway.
-fn names_a_domain(event: &LambdaRequest) -> bool {
-    match event {
-        LambdaRequest::ApiGatewayV2(event) => event.request_context.domain_name.is_some(),
-        _ => true,
-    }
+/// What is posted whole.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Posted<A> {
+    Answer(A),
+    Refused(Value),
+}
+
+/// An error as the answer to an event that is no request.
+async fn refused(error: ApiError) -> Value {
+    tracing::info!(reason = %error, "an event is refused");
+    let (parts, body) = error.into_response().into_parts();
+    // It is in memory: collecting it does not fail.
+    let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    json!({
+        "statusCode": parts.status.as_u16(),
+        "headers": {"content-type": "application/json"},
+        "body": String::from_utf8_lossy(&body),
+        "isBase64Encoded": false,
+    })
 }
 
 struct SnapStart {

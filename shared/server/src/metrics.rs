@@ -1,11 +1,13 @@
-//! Prometheus metrics, all named `defrost_…`.
+//! Prometheus metrics, all named `defrost_…` but for those of the process, which have the usual names.
 
 mod json;
+mod process;
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -35,7 +37,14 @@ struct RouteLabels {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KindLabels {
+    model: String,
     kind: &'static str,
+}
+
+/// Which model did it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByModel {
+    model: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -75,15 +84,18 @@ impl ModelLabels {
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
+    process: Registry,
     requests: Family<RequestLabels, Counter>,
     request_duration: Family<RouteLabels, Histogram, fn() -> Histogram>,
-    queue_duration: Histogram,
-    tokenize_duration: Histogram,
-    inference_duration: Histogram,
-    batch_items: Histogram,
-    batch_tokens: Histogram,
+    queue_duration: Histograms,
+    tokenize_duration: Histograms,
+    inference_duration: Histograms,
+    batch_items: Histograms,
+    batch_tokens: Histograms,
     tokens: Family<KindLabels, Counter>,
-    truncated: Counter,
+    truncated: Family<ByModel, Counter>,
+    pub(crate) cache_hits: Counter,
+    pub(crate) cache_misses: Counter,
     pub(crate) cancelled: Counter,
     pub(crate) queue_depth: Gauge,
     pub(crate) inflight: Gauge,
@@ -100,29 +112,40 @@ pub(crate) struct Metrics {
     evictions: Counter,
 }
 
-/// 1 ms to 65 s: from a probe to the largest request on a small machine.
+/// A histogram for each model.
+type Histograms = Family<ByModel, Histogram, fn() -> Histogram>;
+
+/// 50 us to 52 s: from a kept answer, or a short text in a small model, to the largest request on a small machine.
 fn durations() -> Histogram {
-    Histogram::new(exponential_buckets(0.001, 2.0, 17))
+    Histogram::new(exponential_buckets(0.000_05, 2.0, 21))
 }
 
-/// 1 to 2^`powers`.
-fn sizes(powers: u16) -> Histogram {
-    Histogram::new(exponential_buckets(1.0, 2.0, powers + 1))
+/// 1 to 1,024.
+fn items() -> Histogram {
+    Histogram::new(exponential_buckets(1.0, 2.0, 11))
+}
+
+/// 1 to 2^20.
+fn token_counts() -> Histogram {
+    Histogram::new(exponential_buckets(1.0, 2.0, 21))
 }
 
 impl Metrics {
     pub(crate) fn new(function: &Function) -> Self {
         let metrics = Self {
             registry: Registry::with_prefix("defrost"),
+            process: Registry::default(),
             requests: Family::default(),
             request_duration: Family::new_with_constructor(durations as fn() -> Histogram),
-            queue_duration: durations(),
-            tokenize_duration: durations(),
-            inference_duration: durations(),
-            batch_items: sizes(10),
-            batch_tokens: sizes(20),
+            queue_duration: Family::new_with_constructor(durations),
+            tokenize_duration: Family::new_with_constructor(durations),
+            inference_duration: Family::new_with_constructor(durations),
+            batch_items: Family::new_with_constructor(items),
+            batch_tokens: Family::new_with_constructor(token_counts),
             tokens: Family::default(),
-            truncated: Counter::default(),
+            truncated: Family::default(),
+            cache_hits: Counter::default(),
+            cache_misses: Counter::default(),
             cancelled: Counter::default(),
             queue_depth: Gauge::default(),
             inflight: Gauge::default(),
@@ -150,6 +173,7 @@ impl Metrics {
                 backend: function.backend,
             })
             .set(1);
+        self.process.register_collector(Box::new(process::Process));
         let r = &mut self.registry;
         // The encoder adds `_total` to counters.
         r.register("requests", "Requests answered", self.requests.clone());
@@ -177,6 +201,12 @@ impl Metrics {
             "cancelled",
             "Requests dropped because their client had gone",
             self.cancelled.clone(),
+        );
+        r.register("cache_hits", "Answers that had been kept", self.cache_hits.clone());
+        r.register(
+            "cache_misses",
+            "Answers that were kept for next time",
+            self.cache_misses.clone(),
         );
         r.register("queue_depth", "Requests in the queue", self.queue_depth.clone());
         r.register("inflight", "Requests being handled", self.inflight.clone());
@@ -218,15 +248,18 @@ impl Metrics {
     }
 
     /// Notes what came of a job.
-    pub(crate) fn ran(&self, times: &Times, outputs: &Outputs) {
+    pub(crate) fn ran(&self, model: &str, times: &Times, outputs: &Outputs) {
         let Amount { items, tokens, truncated } = outputs.amount();
-        self.queue_duration.observe(times.queue.as_secs_f64());
-        self.tokenize_duration.observe(times.tokenize.as_secs_f64());
-        self.inference_duration.observe(times.inference.as_secs_f64());
-        self.batch_items.observe(items as f64);
-        self.batch_tokens.observe(tokens as f64);
-        self.tokens.get_or_create(&KindLabels { kind: "prompt" }).inc_by(tokens as u64);
-        self.truncated.inc_by(truncated as u64);
+        let by = ByModel { model: model.to_owned() };
+        let observe = |histograms: &Histograms, value| histograms.get_or_create(&by).observe(value);
+        observe(&self.queue_duration, times.queue.as_secs_f64());
+        observe(&self.tokenize_duration, times.tokenize.as_secs_f64());
+        observe(&self.inference_duration, times.inference.as_secs_f64());
+        observe(&self.batch_items, items as f64);
+        observe(&self.batch_tokens, tokens as f64);
+        self.truncated.get_or_create(&by).inc_by(truncated as u64);
+        let kind = KindLabels { model: by.model, kind: "prompt" };
+        self.tokens.get_or_create(&kind).inc_by(tokens as u64);
     }
 
     pub(crate) fn phase(&self, phase: &'static str, duration: Duration) {
@@ -291,7 +324,9 @@ impl Metrics {
 
     pub(crate) fn encode(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        encode_registry(&mut text, &self.registry)?;
+        encode_registry(&mut text, &self.process)?;
+        encode_eof(&mut text)?;
         Ok(text)
     }
 }

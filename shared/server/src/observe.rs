@@ -14,9 +14,10 @@ use tracing::Instrument as _;
 
 use crate::app::App;
 use crate::batching::Times;
-use crate::error::ApiError;
+use crate::cache::X_CACHE;
+use crate::error::{ApiError, Told};
 use crate::request_id::RequestId;
-use crate::web;
+use crate::{logging, web};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_PROCESS_TIME: HeaderName = HeaderName::from_static("x-process-time");
@@ -79,18 +80,43 @@ pub(crate) async fn observe(
     if let Ok(value) = HeaderValue::from_str(&format!("{:.6}", elapsed.as_secs_f64())) {
         headers.insert(X_PROCESS_TIME, value);
     }
-    let ms = elapsed.as_secs_f64() * 1e3;
+    match response.headers().get(X_CACHE).map(HeaderValue::as_bytes) {
+        Some(b"hit") => drop(app.metrics.cache_hits.inc()),
+        Some(_) => drop(app.metrics.cache_misses.inc()),
+        None => {}
+    }
+    let (ms, request_id) = (elapsed.as_secs_f64() * 1e3, &*id.0);
     if let Some(Cost { items, tokens, times }) = response.extensions().get() {
         let [queue_ms, tokenize_ms, inference_ms] =
-            [times.queue, times.tokenize, times.inference].map(|time| time.as_secs_f64() * 1e3);
+            [times.queue, times.tokenize, times.inference].map(logging::ms);
         tracing::info!(
-            route, code, items, tokens, queue_ms, tokenize_ms, inference_ms, request_id = %id.0,
+            route,
+            code,
+            items,
+            tokens,
+            queue_ms,
+            tokenize_ms,
+            inference_ms,
+            request_id,
             "answered in {ms:.1} ms"
         );
-    } else if code < 500 {
-        tracing::debug!(%method, route, code, request_id = %id.0, "answered in {ms:.1} ms");
+    } else if code < 400 {
+        tracing::debug!(%method, route, code, request_id, "answered in {ms:.1} ms");
     } else {
-        tracing::warn!(%method, route, code, request_id = %id.0, "answered in {ms:.1} ms");
+        // What clients may not know of a fault of ours is a line of its own; this is what they were told.
+        let told = response.extensions().get::<Told>();
+        let (error, field) = told.map_or(("", None), |told| (told.code, told.param.as_deref()));
+        let reason = told.map(|told| logging::without_quotes(&told.message)).unwrap_or_default();
+        let reason = &*reason;
+        if code < 500 {
+            tracing::info!(
+                %method, route, code, error, field, reason, request_id, "refused in {ms:.1} ms"
+            );
+        } else {
+            tracing::warn!(
+                %method, route, code, error, field, reason, request_id, "failed in {ms:.1} ms"
+            );
+        }
     }
     response
 }

@@ -7,7 +7,7 @@ use axum::http::{HeaderName, HeaderValue, Method, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use defrost_api::EmbedRoute;
-use tower_http::cors::{AllowOrigin, Any, CorsLayer};
+use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::app::App;
 use crate::boot::Role;
@@ -97,11 +97,26 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
         "x-cache",
         "retry-after",
     ];
+    // By the Fetch standard `*` is no name for `authorization`, and none at all in requests with credentials.
+    let allowed_headers = [
+        "accept",
+        "api-key",
+        "authorization",
+        "content-encoding",
+        "content-type",
+        "openai-organization",
+        "openai-project",
+        "x-api-key",
+        "x-envoy-expected-rq-timeout-ms",
+        "x-request-id",
+        "x-request-timeout",
+        "*",
+    ];
     Some(
         CorsLayer::new()
             .allow_origin(allowed)
             .allow_methods([Method::GET, Method::POST])
-            .allow_headers(Any)
+            .allow_headers(allowed_headers.map(HeaderName::from_static))
             .expose_headers(exposed.map(HeaderName::from_static)),
     )
 }

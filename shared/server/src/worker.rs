@@ -255,7 +255,8 @@ impl Worker {
             match &outcome.result {
                 Ok(outputs) => {
                     let inference = outcome.times.inference;
-                    self.metrics.ran(&outcome.times, outputs);
+                    let model = self.slot.full_name().unwrap_or_default();
+                    self.metrics.ran(model, &outcome.times, outputs);
                     if let Some(after) = self.phases.scored(inference) {
                         if !self.phases.is_on_demand() {
                             self.metrics.phase("first_score", inference);

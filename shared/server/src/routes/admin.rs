@@ -4,7 +4,7 @@
 //! They exist with `SNAPSHOT_HOOKS=true` only, because whoever reaches them can stop the service.
 //! With `API_KEYS` set they need a key like other routes. Without, they take requests made on this
 //! machine for this machine: the peer is loopback, `Host` names loopback, and no header says that
-//! the request was passed on or comes from a web page. The peer alone would not do: a platform's
+//! the request was passed on or comes from a web page ([`MARKS`]). The peer alone would not do: a platform's
 //! own proxy may sit in the same container and bring the whole internet to it over loopback. A
 //! proxy that leaves no trace of itself needs `API_KEYS`.
 
@@ -69,12 +69,85 @@ fn check_caller(app: &App, request: &Request) -> Result<(), ApiError> {
     ))
 }
 
+/// How the name of a header gives away that it was added on the way, or by a browser for a page.
+#[derive(Debug, Clone, Copy)]
+enum Mark {
+    Is(&'static str),
+    Begins(&'static str),
+    Holds(&'static str),
+}
+
+impl Mark {
+    fn is_on(self, name: &str) -> bool {
+        match self {
+            Self::Is(mark) => name == mark,
+            Self::Begins(mark) => name.starts_with(mark),
+            Self::Holds(mark) => name.contains(mark),
+        }
+    }
+}
+
+/// The marks of proxies, content networks, gateways, platforms and browsers. Too many rather than too few: whoever calls
+/// these routes by hand sends none of them.
+const MARKS: [Mark; 46] = [
+    // Whatever the vendor, a header that tells an address or a host of before.
+    Mark::Holds("forwarded"),
+    Mark::Holds("client-ip"),
+    Mark::Holds("clientip"),
+    Mark::Holds("client-port"),
+    Mark::Holds("connecting-ip"),
+    Mark::Holds("connection-ip"),
+    Mark::Holds("real-ip"),
+    Mark::Holds("remote-ip"),
+    Mark::Holds("remote-addr"),
+    Mark::Holds("user-ip"),
+    Mark::Holds("socketip"),
+    Mark::Holds("external-address"),
+    Mark::Holds("original-"),
+    Mark::Holds("originating"),
+    Mark::Holds("proxy"),
+    Mark::Holds("proxied"),
+    // Standards.
+    Mark::Is("via"),
+    Mark::Is("cdn-loop"),
+    Mark::Is("max-forwards"),
+    Mark::Is("early-data"),
+    // Browsers, for a page.
+    Mark::Is("origin"),
+    Mark::Is("referer"),
+    Mark::Begins("sec-fetch-"),
+    Mark::Begins("access-control-request-"),
+    // Vendors.
+    Mark::Begins("akamai-"),
+    Mark::Begins("cf-"),
+    Mark::Begins("cloudfront-"),
+    Mark::Begins("fastly-"),
+    Mark::Begins("fly-"),
+    Mark::Begins("incap-"),
+    Mark::Begins("ngrok-"),
+    Mark::Begins("rndr-"),
+    Mark::Begins("tailscale-"),
+    Mark::Begins("x-akamai-"),
+    Mark::Begins("x-amz"),
+    Mark::Begins("x-appengine-"),
+    Mark::Begins("x-arr-"),
+    Mark::Begins("x-azure-"),
+    Mark::Begins("x-cloud-trace-"),
+    Mark::Begins("x-envoy-"),
+    Mark::Begins("x-kong-"),
+    Mark::Begins("x-nf-"),
+    Mark::Begins("x-railway-"),
+    Mark::Begins("x-request-start"),
+    Mark::Begins("x-vercel-"),
+    Mark::Is("x-varnish"),
+];
+
 fn is_local(peer: IpAddr, headers: &HeaderMap) -> bool {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let passed_on = headers.keys().map(HeaderName::as_str).any(|name| {
-        name.starts_with("x-forwarded-")
-            || ["forwarded", "via", "x-real-ip", "origin"].contains(&name)
-    });
+    let passed_on = headers
+        .keys()
+        .map(HeaderName::as_str)
+        .any(|name| MARKS.iter().any(|mark| mark.is_on(name)));
     peer.to_canonical().is_loopback() && host.is_some_and(names_loopback) && !passed_on
 }
 
@@ -115,9 +188,84 @@ mod tests {
         assert!(!local("10.0.0.1", &[("host", "localhost")]));
         assert!(!local("::ffff:10.0.0.1", &[("host", "localhost")]));
         assert!(!local("127.0.0.1", &[]));
-        for trace in ["x-forwarded-for", "x-forwarded-proto", "forwarded", "via", "x-real-ip"] {
-            assert!(!local("127.0.0.1", &[("host", "localhost"), (trace, "1.2.3.4")]), "{trace}");
+    }
+
+    /// A row each: the mark as it is sent.
+    #[test]
+    fn every_mark_of_a_proxy_counts() {
+        let sent = [
+            "x-forwarded-for x-forwarded-proto x-forwarded forwarded x-original-forwarded-for",
+            "client-ip x-client-ip true-client-ip x-cluster-client-ip fly-client-ip fastly-client-ip wl-proxy-client-ip",
+            "x-azure-clientip",
+            "x-client-port",
+            "cf-connecting-ip do-connecting-ip cf-connecting-ipv6",
+            "x-nf-client-connection-ip",
+            "x-real-ip",
+            "x-remote-ip",
+            "x-remote-addr",
+            "x-appengine-user-ip",
+            "x-azure-socketip",
+            "x-envoy-external-address",
+            "x-original-url x-original-host",
+            "x-originating-ip",
+            "proxy-connection x-nginx-proxy x-bluecoat-proxy",
+            "x-proxied-by",
+            "via",
+            "cdn-loop",
+            "max-forwards",
+            "early-data",
+            "origin",
+            "referer",
+            "sec-fetch-site sec-fetch-mode",
+            "access-control-request-private-network",
+            "akamai-origin-hop",
+            "cf-ray cf-visitor cf-ipcountry cf-worker",
+            "cloudfront-viewer-address",
+            "fastly-ff fastly-ssl",
+            "fly-region fly-request-id",
+            "incap-tls-version",
+            "ngrok-auth-user-email",
+            "rndr-id",
+            "tailscale-user-login",
+            "x-akamai-edgescape",
+            "x-amzn-trace-id x-amz-cf-id",
+            "x-appengine-country",
+            "x-arr-log-id x-arr-ssl",
+            "x-azure-fdid x-azure-ref",
+            "x-cloud-trace-context",
+            "x-envoy-expected-rq-timeout-ms x-envoy-attempt-count",
+            "x-kong-request-id",
+            "x-nf-request-id",
+            "x-railway-edge",
+            "x-request-start",
+            "x-vercel-id",
+            "x-varnish",
+        ];
+        assert_eq!(sent.len(), MARKS.len());
+        for (mark, names) in MARKS.into_iter().zip(sent) {
+            for name in names.split(' ') {
+                assert!(mark.is_on(name), "{mark:?}: {name}");
+                assert!(!local("127.0.0.1", &[("host", "localhost"), (name, "1.2.3.4")]), "{name}");
+            }
         }
-        assert!(!local("127.0.0.1", &[("host", "localhost"), ("origin", "https://a.example")]));
+        let usual = [
+            "accept",
+            "accept-encoding",
+            "api-key",
+            "authorization",
+            "cache-control",
+            "connection",
+            "content-length",
+            "content-type",
+            "expect",
+            "traceparent",
+            "user-agent",
+            "x-api-key",
+            "x-request-id",
+            "x-request-timeout",
+        ];
+        for name in usual {
+            assert!(local("127.0.0.1", &[("host", "localhost"), (name, "x")]), "{name}");
+        }
     }
 }

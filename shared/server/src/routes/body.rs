@@ -6,6 +6,7 @@
 //! and the client would see the reset instead of the 413. A client that asked first
 //! (`Expect: 100-continue`) has not sent its body and is answered at once.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -67,7 +68,7 @@ async fn next_chunk(body: &mut Body, pace: &mut Pace) -> Result<Option<Bytes>, A
         match timeout_at(pace.deadline(), body.frame()).await {
             Err(_) => return Err(ApiError::body_too_slow(pace.bytes())),
             Ok(None) => return Ok(None),
-            Ok(Some(Err(_))) => return Err(ApiError::body_incomplete()),
+            Ok(Some(Err(error))) => return Err(broken(&error)),
             Ok(Some(Ok(frame))) => {
                 if let Ok(data) = frame.into_data() {
                     pace.moved(data.len());
@@ -76,6 +77,20 @@ async fn next_chunk(body: &mut Body, pace: &mut Pace) -> Result<Option<Bytes>, A
             }
         }
     }
+}
+
+/// Why a body broke off: the connection did, or its chunks are not what chunks are.
+fn broken(error: &axum::Error) -> ApiError {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<std::io::Error>()
+            && matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::InvalidData)
+        {
+            return ApiError::chunks_malformed(error);
+        }
+        cause = error.source();
+    }
+    ApiError::body_incomplete()
 }
 
 async fn discard(mut body: Body) {
@@ -93,9 +108,12 @@ async fn discard(mut body: Body) {
 }
 
 fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
-    if let Some(encoding) = headers.get(header::CONTENT_ENCODING)
-        && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
-    {
+    let encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    let mut encodings = encodings
+        .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|encoding| !encoding.is_empty());
+    if encodings.any(|encoding| !encoding.eq_ignore_ascii_case(b"identity")) {
         return Err(ApiError::media_type("compressed bodies are not read; send the json as it is"));
     }
     let Some(value) = headers.get(header::CONTENT_TYPE) else {

@@ -147,6 +147,28 @@ async fn routes_methods_and_types() {
     assert_eq!(code(&send(&router, request).await), (415, "unsupported_media_type".into()));
 }
 
+/// Two headers of one name mean what one with both values means.
+#[tokio::test]
+async fn every_encoding_is_looked_at() {
+    let router = ready(&[]).await;
+    let body = json!({"query": "q", "documents": ["a"]}).to_string();
+    for (encodings, status) in [
+        (&["identity", "br"][..], 415),
+        (&["br", "identity"], 415),
+        (&["identity, br"], 415),
+        (&["identity", "Identity"], 200),
+        (&[" identity "], 200),
+        (&[""], 200),
+    ] {
+        let mut request = post_request("/v1/rerank", body.clone());
+        for encoding in encodings {
+            request.headers_mut().append("content-encoding", encoding.parse().expect("a value"));
+        }
+        let answer = send(&router, request).await;
+        assert_eq!(answer.status, status, "{encodings:?}: {}", answer.text);
+    }
+}
+
 #[tokio::test]
 async fn bodies_up_to_the_limit() {
     let body = json!({"query": "q", "documents": ["aaaa"]}).to_string();

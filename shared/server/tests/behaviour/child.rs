@@ -9,7 +9,7 @@ use std::process::{Child, ChildStderr, Command, ExitCode, Stdio};
 
 use defrost_inference::Error;
 use defrost_server::{Backend, BootError, run_with_args};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit};
 use serde_json::json;
 
 use super::toy::{FUNCTION, Toy};
@@ -19,6 +19,11 @@ fn process() {
     let Ok(kind) = std::env::var("CHILD") else {
         return;
     };
+    if let Some(limit) = std::env::var("THREADS_LIMIT").ok().and_then(|limit| limit.parse().ok()) {
+        // As `ulimit -u` does.
+        let limit = Rlimit { current: Some(limit), maximum: Some(limit) };
+        setrlimit(Resource::Nproc, limit).expect("a lower limit");
+    }
     let code = run_with_args(FUNCTION, ["toy"], move |_, _| match kind.as_str() {
         "broken" => Err(BootError::new("segment 3 of m.snap is truncated")),
         "waits" => Ok(Box::new(Toy::with_hook(|| {
@@ -154,4 +159,131 @@ fn idleness_ends_the_process() {
     let line = line_with(&mut stderr, "SHUTDOWN_TIMEOUT)");
     assert!(line.contains("no request for 0.05 s (SHUTDOWN_TIMEOUT): exiting"), "{line}");
     assert!(child.wait().expect("ended").success());
+}
+
+/// A7: where the system gives few threads, a function says so in one line, or serves with fewer; it never falls over, at
+/// the start or later.
+#[test]
+fn few_threads_are_enough_or_told() {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::process::CommandExt as _;
+
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).expect("open");
+    let mut served = 0;
+    for limit in 1..=10 {
+        let mut command = Command::new(std::env::current_exe().expect("the test binary"));
+        command
+            .args(["--exact", "behaviour::child::process", "--nocapture", "--test-threads=1"])
+            .envs([("CHILD", "serves"), ("MODEL", "toy"), ("PORT", "0")])
+            .env("THREADS_LIMIT", limit.to_string())
+            .envs([("ENABLE_CACHE", "true"), ("CACHE_PERSIST_TO_DISK", "true")])
+            .env("CACHE_DIR", dir.path().join(limit.to_string()))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        if rustix::process::getuid().is_root() {
+            // The limit is one of users, and not of this one. Nobody runs as this user but the child.
+            command.uid(54_321);
+        }
+        let mut child = command.spawn().expect("the child starts");
+        let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
+        let mut log = String::new();
+        let port = loop {
+            let start = log.len();
+            if stderr.read_line(&mut log).expect("a line") == 0 {
+                break None;
+            }
+            if log[start..].contains("listening on") {
+                break log.trim_end().rsplit(':').next().and_then(|port| port.parse().ok());
+            }
+        };
+        if let Some(port) = port {
+            let body = json!({"query": "a", "documents": ["a"]}).to_string();
+            // Each writes and reads a file on a thread that may block.
+            for _ in 0..2 {
+                let port: u16 = port;
+                let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("connected");
+                let head = "POST /rerank HTTP/1.1\r\nhost: x\r\nconnection: close";
+                write!(stream, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+                    .expect("sent");
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer).expect("answered");
+                assert!(answer.starts_with("HTTP/1.1 200"), "{limit} threads: {answer}{log}");
+            }
+            child.kill().expect("killed");
+            served += 1;
+        }
+        stderr.read_to_string(&mut log).expect("utf-8");
+        let status = child.wait().expect("ended");
+        assert!(!log.contains("OS can't spawn"), "{limit} threads: {log}");
+        if port.is_none() {
+            assert_eq!(status.code(), Some(101), "{limit} threads: {log}");
+            let told: Vec<&str> = log.lines().filter(|line| line.starts_with("toy: ")).collect();
+            let [line] = told[..] else { panic!("{limit} threads: one line, found {log}") };
+            assert!(line.contains("ulimit -u"), "{line}");
+        }
+    }
+    if rustix::process::getuid().is_root() {
+        assert!((3..10).contains(&served), "of ten limits, {served} were enough");
+    }
+}
+
+/// D19: the log alone says why a client was refused, and tells none of its texts.
+#[test]
+fn refusals_are_in_the_log() {
+    let vars = [("LOG_FORMAT", "json"), ("API_KEYS", "k"), ("MAX_BODY_BYTES", "1000")];
+    let (mut child, mut stderr) = spawn("serves", &vars);
+    let line = line_with(&mut stderr, "listening on");
+    let (_, port) = line.split_once("listening on http://127.0.0.1:").expect("an address");
+    let digits = port.find(|end: char| !end.is_ascii_digit()).unwrap_or(port.len());
+    let port: u16 = port[..digits].parse().expect("a port");
+    let ask = |path: &str, key: &str, body: &str| {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("connected");
+        write!(
+            stream,
+            "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-request-id: id-7\r\nx-api-key: {key}\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("answered");
+    };
+    let large = "x".repeat(2000);
+    for (path, key, body, code, error, field, reason) in [
+        ("/v1/rerank", "k", r#"{"query": "a"}"#, 400, "invalid_request", "documents", "missing"),
+        (
+            "/v1/rerank",
+            "k",
+            r#"{"query": "a", "documents": ["a"], "top_n": "a private text"}"#,
+            400,
+            "invalid_request",
+            "top_n",
+            "top_n: ",
+        ),
+        ("/v1/rerank", "wrong", "{}", 401, "invalid_api_key", "", "not known here"),
+        ("/nowhere", "k", "{}", 404, "not_found", "", "no such route"),
+        ("/v1/models", "k", "{}", 405, "method_not_allowed", "", "does not take POST"),
+        ("/v1/rerank", "k", &large, 413, "payload_too_large", "", "at most 1000 bytes"),
+    ] {
+        ask(path, key, body);
+        let line = line_with(&mut stderr, "id-7");
+        assert!(!line.contains("private"), "{line}");
+        let line: serde_json::Value = serde_json::from_str(&line).expect("json");
+        assert_eq!(line["level"], "INFO", "{line}");
+        assert_eq!((&line["code"], &line["error"]), (&json!(code), &json!(error)), "{line}");
+        assert_eq!(line["field"].as_str().unwrap_or_default(), field, "{line}");
+        assert!(line["reason"].as_str().is_some_and(|found| found.contains(reason)), "{line}");
+        assert_eq!(line["request_id"], "id-7");
+    }
+    ask("/v1/rerank", "k", r#"{"query": "a", "documents": ["a"]}"#);
+    let line = line_with(&mut stderr, "inference_ms");
+    let line: serde_json::Value = serde_json::from_str(&line).expect("json");
+    for name in ["queue_ms", "tokenize_ms", "inference_ms"] {
+        let shown = line[name].to_string();
+        let decimals = shown.split_once('.').map_or(0, |(_, decimals)| decimals.len());
+        assert!(decimals <= 3, "{name}: {shown}");
+    }
+    child.kill().expect("killed");
+    child.wait().expect("ended");
 }

@@ -173,3 +173,29 @@ fn the_readme_lists_every_setting() {
     let rows: Vec<String> = SETTINGS.iter().map(defrost_server::Setting::markdown_row).collect();
     assert_eq!(found, rows, "write this table into README.md:\n{}", rows.join("\n"));
 }
+
+/// D19: a filter takes any word for the name of a module, so a mistyped level would log everything or nothing.
+#[test]
+fn mistyped_levels_are_told() {
+    for (level, word) in [
+        ("wran", "wran"),
+        ("information", "information"),
+        ("info,hyper", "hyper"),
+        ("hyper=wran", "hyper=wran"),
+        ("defrost_server=debug,wran", "wran"),
+    ] {
+        let [error] = &errors(&[], &[("MODEL", "m"), ("LOG_LEVEL", level)])[..] else {
+            panic!("one error for {level}")
+        };
+        assert!(
+            error.starts_with("LOG_LEVEL: expected error, warn, info, debug, trace"),
+            "{error}"
+        );
+        assert!(error.contains(&format!("{word:?}")), "{error}");
+    }
+    for level in
+        ["WARN", "off", "warn,hyper=debug", "info,defrost_server::lambda=trace", "error,a=off"]
+    {
+        assert_eq!(config(&[("LOG_LEVEL", level)]).log_level, level);
+    }
+}

@@ -168,7 +168,7 @@ async fn the_least_recently_used_one_makes_room() {
     let metrics = get(&router, "/metrics").await.text;
     assert!(metrics.contains("defrost_model_evictions_total 3"), "{metrics}");
     assert!(metrics.contains("defrost_models_loaded 2"), "{metrics}");
-    assert!(!metrics.contains("model=\"toy/c\""), "{metrics}");
+    assert!(!metrics.contains("defrost_model_info{model=\"toy/c\""), "{metrics}");
 }
 
 #[tokio::test]

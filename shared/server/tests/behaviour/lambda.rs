@@ -262,6 +262,190 @@ async fn response_stream_posts_prelude_and_bytes_to_urls_and_whole_answers_to_ot
     serving.abort();
 }
 
+/// An event that a gateway or a load balancer sent, as it was recorded.
+fn recorded(name: &str) -> Value {
+    let path = format!("{}/../../data/cases/lambda-events/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    serde_json::from_slice(&std::fs::read(path).expect("a recorded event")).expect("json")
+}
+
+/// The event with these values at these places.
+fn changed(mut event: Value, changes: &[(&str, Value)]) -> Value {
+    for (place, value) in changes {
+        let (object, key) = place.rsplit_once('/').expect("a pointer");
+        event.pointer_mut(object).expect("there")[key] = value.clone();
+    }
+    event
+}
+
+/// C16, F13: whatever a function can be behind, the route is the one that was meant, and the answer has its envelope.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_way_in_finds_its_route() {
+    let body = json!({"query": "q", "documents": ["a"]});
+    let http = ready(&[]).await;
+    let expected = post_http(&http, "/v1/rerank", &body).await;
+    let prod = "/prod/v1/rerank";
+    let url = || recorded("function-url-control");
+    let http_api = || recorded("http-api-named-stage");
+    let rest = || recorded("rest-api-v1");
+    let proxy = json!({"proxy": "v1/rerank"});
+    let events = [
+        ("a function url", url()),
+        ("an http api with a named stage", http_api()),
+        (
+            "one whose stage is called as our routes begin",
+            changed(
+                http_api(),
+                &[("/rawPath", json!("/v1/v1/rerank")), ("/requestContext/stage", json!("v1"))],
+            ),
+        ),
+        (
+            "the same under a domain of its own, where paths have no stage",
+            changed(
+                http_api(),
+                &[
+                    ("/rawPath", json!("/v1/rerank")),
+                    ("/requestContext/stage", json!("v1")),
+                    ("/requestContext/domainName", json!("api.example.com")),
+                ],
+            ),
+        ),
+        (
+            "one under a part of a domain",
+            changed(
+                http_api(),
+                &[
+                    ("/rawPath", json!("/models/v1/rerank")),
+                    ("/routeKey", json!("ANY /{proxy+}")),
+                    ("/pathParameters", proxy.clone()),
+                    ("/requestContext/domainName", json!("api.example.com")),
+                ],
+            ),
+        ),
+        ("a rest api", rest()),
+        ("a rest api with a domain of its own", recorded("rest-api-v1-custom-domain")),
+        (
+            "a rest api under a part of a domain",
+            changed(
+                recorded("rest-api-v1-custom-domain"),
+                &[("/path", json!("/models/v1/rerank"))],
+            ),
+        ),
+        (
+            "a rest api with a resource for each route",
+            changed(
+                rest(),
+                &[("/resource", json!("/v1/rerank")), ("/pathParameters", Value::Null)],
+            ),
+        ),
+        (
+            "a rest api whose stage is called as our routes begin",
+            changed(rest(), &[("/requestContext/stage", json!("v1"))]),
+        ),
+        (
+            "an http api with events of format 1.0, whose paths have the stage",
+            changed(rest(), &[("/version", json!("1.0")), ("/path", json!(prod))]),
+        ),
+        ("a load balancer", recorded("alb")),
+        (
+            "a load balancer that sends headers as lists",
+            changed(
+                recorded("alb"),
+                &[
+                    ("/headers", Value::Null),
+                    (
+                        "/multiValueHeaders",
+                        json!({"content-type": ["application/json"], "host": ["lb"]}),
+                    ),
+                ],
+            ),
+        ),
+        (
+            "a load balancer that lets any host through",
+            changed(recorded("alb"), &[("/headers/host", json!("% ^"))]),
+        ),
+        (
+            "a url with a query that no uri can hold",
+            changed(url(), &[("/rawQueryString", json!("a=\"<é b>\"&c"))]),
+        ),
+    ];
+    for mode in ["BUFFERED", "RESPONSE_STREAM"] {
+        let running = start().await;
+        let (mut child, _stderr) = running.spawn("serves", &[("INVOKE_MODE", mode)]);
+        let Running { events: send, mut answers, serving, .. } = running;
+        for (what, event) in &events {
+            send.send(event.clone()).await.expect("the stub listens");
+            let (kind, answer) = answers.recv().await.expect("an answer");
+            assert_eq!(
+                (kind.as_str(), &answer["statusCode"]),
+                ("response", &json!(200)),
+                "{what}: {answer}"
+            );
+            let is_balancer = event["requestContext"].get("elb").is_some();
+            let streams = mode == "RESPONSE_STREAM" && !is_balancer;
+            let text = answer[if streams { "streamed" } else { "body" }].as_str().expect("a body");
+            let found = serde_json::from_str(text).expect("json");
+            assert_eq!(without_time(found), without_time(expected.json()), "{what}");
+            let lists = &answer["multiValueHeaders"]["content-type"];
+            if is_balancer {
+                assert_eq!(answer["statusDescription"], "200 OK", "{what}");
+                assert_eq!(answer["headers"]["content-type"], "application/json", "{what}");
+                assert_eq!(lists, &json!(["application/json"]), "{what}");
+            } else if !streams && event.get("httpMethod").is_some() {
+                assert_eq!(lists, &json!(["application/json"]), "{what}");
+            }
+        }
+        child.kill().expect("killed");
+        child.wait().expect("ended");
+        serving.abort();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_request_is_refused_by_name() {
+    let running = start().await;
+    let (mut child, _stderr) = running.spawn("serves", &[]);
+    let Running { events, mut answers, serving, .. } = running;
+    let socket = |kind: &str| {
+        json!({
+            "headers": {"Host": "x.execute-api.eu.amazonaws.com", "Sec-WebSocket-Version": "13"},
+            "requestContext": {
+                "routeKey": "$connect", "eventType": kind, "connectionId": "L0SM9cOFvHcCIhw=",
+                "connectedAt": 1_583_348_638_390_i64, "requestTimeEpoch": 1_583_348_638_390_i64,
+                "domainName": "x.execute-api.eu.amazonaws.com", "stage": "prod", "apiId": "x",
+            },
+            "isBase64Encoded": false,
+        })
+    };
+    for event in [socket("CONNECT"), changed(socket("MESSAGE"), &[("/httpMethod", json!("GET"))])] {
+        events.send(event).await.expect("the stub listens");
+        let (kind, answer) = answers.recv().await.expect("an answer");
+        assert_eq!((kind.as_str(), &answer["statusCode"]), ("response", &json!(400)), "{answer}");
+        let body: Value =
+            serde_json::from_str(answer["body"].as_str().expect("text")).expect("json");
+        let message = body["error"]["message"].as_str().expect("a message");
+        assert!(message.contains("WebSocket") && message.contains("function URL"), "{message}");
+    }
+    for (event, found) in [
+        (json!({"Records": [], "b": 1}), "\"Records\", \"b\""),
+        (json!({"query": "q", "documents": []}), "\"documents\", \"query\""),
+        (json!([1]), "an array"),
+        (json!({}), "an empty object"),
+    ] {
+        events.send(event).await.expect("the stub listens");
+        let (kind, answer) = answers.recv().await.expect("an answer");
+        assert_eq!(kind, "error", "{answer}");
+        let message = answer["errorMessage"].as_str().expect("a message");
+        assert!(message.starts_with("expected an event of a function URL"), "{message}");
+        assert!(message.contains(found), "{message}");
+    }
+    // It goes on.
+    events.send(event("GET", "/health", None)).await.expect("the stub listens");
+    assert_eq!(answers.recv().await.expect("an answer").1["statusCode"], 200);
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+    serving.abort();
+}
+
 fn rerank() -> Value {
     event("POST", "/v1/rerank", Some(r#"{"query": "a", "documents": ["x", "a"]}"#))
 }

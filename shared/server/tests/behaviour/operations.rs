@@ -112,12 +112,12 @@ async fn metrics_count() {
     for line in [
         r#"defrost_requests_total{route="/v1/rerank",code="200"} 1"#,
         r#"defrost_requests_total{route="unmatched",code="404"} 2"#,
-        r#"defrost_tokens_total{kind="prompt"} 10"#,
-        "defrost_truncated_total 1",
-        "defrost_batch_items_sum 2.0",
-        "defrost_batch_tokens_sum 10.0",
-        "defrost_queue_duration_seconds_count 1",
-        "defrost_inference_duration_seconds_count 1",
+        r#"defrost_tokens_total{model="toy/words",kind="prompt"} 10"#,
+        r#"defrost_truncated_total{model="toy/words"} 1"#,
+        r#"defrost_batch_items_sum{model="toy/words"} 2.0"#,
+        r#"defrost_batch_tokens_sum{model="toy/words"} 10.0"#,
+        r#"defrost_queue_duration_seconds_count{model="toy/words"} 1"#,
+        r#"defrost_inference_duration_seconds_count{model="toy/words"} 1"#,
         r#"defrost_request_duration_seconds_count{route="/v1/rerank"} 1"#,
         "defrost_queue_depth 0",
         "defrost_inflight 1",
@@ -213,10 +213,76 @@ async fn browsers() {
         preflight(&listed, "https://c.example").await.header("access-control-allow-origin"),
         ""
     );
+    // By the Fetch standard `*` does not stand for authorization, and for nothing at all in requests with credentials.
+    let headers = any.header("access-control-allow-headers").to_ascii_lowercase();
+    let headers: Vec<&str> = headers.split(',').map(str::trim).collect();
+    for name in [
+        "authorization",
+        "api-key",
+        "x-api-key",
+        "content-type",
+        "x-request-id",
+        "x-request-timeout",
+        "x-envoy-expected-rq-timeout-ms",
+        "*",
+    ] {
+        assert!(headers.contains(&name), "{name} in {headers:?}");
+    }
     let none = preflight(&[("CORS_ORIGINS", "none")], "https://a.example").await;
     assert_eq!(none.header("access-control-allow-origin"), "");
     let root: Value = get(&ready(&[]).await, "/").await.json();
     assert_eq!(root["status"], "ok");
+}
+
+/// D19: what every Prometheus client library tells of its process, under the usual names.
+#[tokio::test]
+async fn metrics_of_the_process() {
+    let router = ready(&[]).await;
+    let text = get(&router, "/metrics").await.text;
+    let value = |name: &str| -> f64 {
+        let line = text.lines().find(|line| line.starts_with(&format!("{name} ")));
+        let value =
+            line.and_then(|line| line.split(' ').nth(1)).and_then(|value| value.parse().ok());
+        value.unwrap_or_else(|| panic!("{name} in\n{text}"))
+    };
+    assert!(value("process_cpu_seconds_total") >= 0.0);
+    assert!(value("process_resident_memory_bytes") > 1e6);
+    assert!(value("process_virtual_memory_bytes") > value("process_resident_memory_bytes"));
+    assert!(
+        value("process_open_fds") >= 3.0 && value("process_open_fds") < value("process_max_fds")
+    );
+    assert!(value("process_threads") >= 2.0);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("later");
+    let age = now.as_secs_f64() - value("process_start_time_seconds");
+    assert!((-1.0..3600.0).contains(&age), "started {age} s ago");
+    assert!(!text.contains("defrost_process"), "{text}");
+    assert_eq!(text.matches("# EOF").count(), 1);
+    for kind in ["# TYPE process_cpu_seconds counter", "# TYPE process_open_fds gauge"] {
+        assert!(text.contains(kind), "{kind} in\n{text}");
+    }
+}
+
+/// D19: fast requests are told apart, models too, and what came from the kept answers is counted.
+#[tokio::test]
+async fn metrics_tell_models_and_kept_answers_apart() {
+    let router = ready(&[("ENABLE_CACHE", "true")]).await;
+    let body = json!({"query": "a", "documents": ["a"]});
+    for _ in 0..3 {
+        assert_eq!(post(&router, "/v1/rerank", &body).await.status, 200);
+    }
+    let text = get(&router, "/metrics").await.text;
+    for line in [
+        "defrost_cache_hits_total 2",
+        "defrost_cache_misses_total 1",
+        r#"defrost_inference_duration_seconds_count{model="toy/words"} 1"#,
+        r#"defrost_inference_duration_seconds_bucket{le="0.00005",model="toy/words"}"#,
+        r#"defrost_request_duration_seconds_bucket{le="0.00005",route="/v1/rerank"}"#,
+        r#"defrost_queue_duration_seconds_bucket{le="52.4288",model="toy/words"} 1"#,
+        r#"defrost_tokens_total{model="toy/words",kind="prompt"}"#,
+        r#"defrost_batch_items_sum{model="toy/words"} 1.0"#,
+    ] {
+        assert!(text.lines().any(|found| found.starts_with(line)), "{line} in\n{text}");
+    }
 }
 
 /// D5: JSON for those who ask for it.
@@ -264,7 +330,8 @@ async fn answers_are_kept_on_request() {
         assert_eq!((refused.status.as_u16(), refused.header("x-cache")), (400, ""));
     }
     let metrics = get(&router, "/metrics").await.text;
-    assert!(metrics.contains("defrost_inference_duration_seconds_count 3"), "{metrics}");
+    let count = r#"defrost_inference_duration_seconds_count{model="toy/words"} 3"#;
+    assert!(metrics.contains(count), "{metrics}");
     // Written in the background; a later process finds it.
     let responses = dir.path().join("responses");
     while std::fs::read_dir(&responses).map_or(0, |files| {

@@ -88,6 +88,35 @@ async fn chunked_bodies() {
     assert_eq!(status, 413, "a client that sends on still reads its answer: {body}");
 }
 
+/// A body that breaks the rules of chunks is not one that ended early: its client has something else to mend.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn malformed_chunks_are_told_apart_from_missing_ones() {
+    let server = server(&[], || Ok(Toy::new())).await;
+    let head = "POST /v1/rerank HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
+    for (chunks, told) in [
+        ("zz\r\n{}\r\n0\r\n\r\n", "chunks"),
+        ("2\r\n{}x\r\n0\r\n\r\n", "chunks"),
+        ("fffffffffffffffff\r\n{}\r\n0\r\n\r\n", "chunks"),
+        ("2\r\n{}\r\n5\r\nab", "ended before it was complete"),
+        ("2", "ended before it was complete"),
+    ] {
+        let request = format!("{head}{chunks}");
+        let address = server.address;
+        let (status, _, body) = spawn_blocking(move || {
+            let mut stream = TcpStream::connect(address).expect("connected");
+            stream.write_all(request.as_bytes()).expect("sent");
+            stream.shutdown(std::net::Shutdown::Write).expect("no more");
+            read_answer(&mut BufReader::new(stream))
+        })
+        .await
+        .expect("no panic");
+        assert_eq!(status, 400, "{body}");
+        let json: Value = serde_json::from_str(&body).expect("json");
+        let message = json["error"]["message"].as_str().expect("a message");
+        assert!(message.contains(told), "{chunks:?}: {message}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn expect_continue() {
     let limit = BODY.len().to_string();

@@ -225,6 +225,14 @@ impl Backend for Reranker {
         Inputs::Score(Arc::new(vec![request]))
     }
 
+    fn tokenize(&self, text: &str, add_special: bool) -> Result<Vec<TextToken>, Error> {
+        Reranker::tokenize(self, text, add_special)
+    }
+
+    fn detokenize(&self, ids: &[u32], skip_special: bool) -> Result<String, Error> {
+        Reranker::detokenize(self, ids, skip_special)
+    }
+
     fn before_snapshot(&self) -> Result<(), Error> {
         self.prepare_for_snapshot()
     }

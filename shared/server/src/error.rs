@@ -47,6 +47,14 @@ impl ApiError {
         self
     }
 
+    /// The error of a part of a request.
+    pub(crate) fn within(mut self, part: &str) -> Self {
+        self.message = format!("{part}: {}", self.message);
+        self.param =
+            Some(self.param.map_or_else(|| part.to_owned(), |param| format!("{part}.{param}")));
+        self
+    }
+
     pub(crate) fn loading(message: String) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "loading", message).retriable()
     }
@@ -108,6 +116,15 @@ impl ApiError {
         )
     }
 
+    /// The route of another function, of which `elsewhere` says which.
+    pub(crate) fn of_another_function(path: &str, elsewhere: &str) -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            format!("{path} is not answered here: {elsewhere}"),
+        )
+    }
+
     pub(crate) fn method_not_allowed(method: &str) -> Self {
         Self::new(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -140,6 +157,14 @@ impl ApiError {
 
     pub(crate) fn media_type(message: &str) -> Self {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
+    }
+
+    pub(crate) fn not_gzip(error: &std::io::Error) -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "invalid_request",
+            format!("the body is not the gzip that content-encoding announces: {error}"),
+        )
     }
 
     pub(crate) fn body_incomplete() -> Self {

@@ -17,6 +17,8 @@ impl RerankBody {
             Shape::BaaiQuery => "passages",
             Shape::Mixedbread => "input",
             Shape::Score => "queries",
+            Shape::Prediction | Shape::Predictions => "inputs",
+            Shape::Classification => "input",
         };
         let keys = [
             ("documents", self.documents.is_some()),

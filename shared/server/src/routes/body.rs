@@ -15,6 +15,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use tokio::time::{timeout, timeout_at};
 
+use super::gzip;
 use crate::app::App;
 use crate::budget::Held;
 use crate::error::ApiError;
@@ -59,7 +60,12 @@ pub(super) async fn read(
         }
         bytes.extend_from_slice(&chunk);
     }
-    Ok((bytes.freeze(), held))
+    match parts.headers.get(header::CONTENT_ENCODING) {
+        Some(encoding) if gzip::is_gzip(encoding) => {
+            gzip::decompressed(bytes.freeze(), held, limit).await
+        }
+        _ => Ok((bytes.freeze(), held)),
+    }
 }
 
 async fn next_chunk(body: &mut Body, pace: &mut Pace) -> Result<Option<Bytes>, ApiError> {
@@ -95,8 +101,11 @@ async fn discard(mut body: Body) {
 fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
     if let Some(encoding) = headers.get(header::CONTENT_ENCODING)
         && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
+        && !gzip::is_gzip(encoding)
     {
-        return Err(ApiError::media_type("compressed bodies are not read; send the json as it is"));
+        return Err(ApiError::media_type(
+            "of compressed bodies only gzip is read; send content-encoding: gzip, or the json as it is",
+        ));
     }
     let Some(value) = headers.get(header::CONTENT_TYPE) else {
         return Ok(());

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use defrost_api::EmbedRoute;
 use serde_json::{Map, Value, json};
 
-use super::{rerank, score};
+use super::{predict, rerank, score, vertex};
 use crate::app::App;
 use crate::boot::Role;
 use crate::error::ApiError;
@@ -38,9 +38,14 @@ pub(crate) fn root(app: &App) -> Json<Value> {
             "rerank_batch": "/rerank/batch",
             "rerank_query": "/rerank/query",
             "score": score::PATHS,
+            "predict": predict::PATHS,
+            "vertex": vertex::PATH,
+            "tokenize": "/tokenize",
+            "detokenize": ["/detokenize", "/decode"],
         }),
         Role::Embed => json!({
             "embed": EmbedRoute::PATHS.map(|(path, _)| path),
+            "vertex": vertex::PATH,
             "tokenize": "/tokenize",
             "detokenize": ["/detokenize", "/decode"],
         }),

@@ -61,7 +61,7 @@ async fn handle(app: &App, id: &RequestId, route: Route, request: Request) -> Re
     super::cached(app, &parts.uri, bytes, |bytes| answer_to(app, id, route, bytes)).await
 }
 
-async fn answer_to(app: &App, id: &RequestId, route: Route, bytes: Bytes) -> Reply {
+pub(super) async fn answer_to(app: &App, id: &RequestId, route: Route, bytes: Bytes) -> Reply {
     let body = RerankBody::parse_on(route, &bytes)?;
     drop(bytes);
     respond(app, id, body.into_request(route, &limits(app))?).await

@@ -70,7 +70,10 @@ pub(crate) async fn detokenize(State(app): State<Arc<App>>, request: Request) ->
 /// The model's own prompt of that name.
 fn prompt(info: &Info, name: Option<&str>) -> Result<String, ApiError> {
     let Some(name) = name else { return Ok(String::new()) };
-    let Info::Embedder(info) = info else { return Ok(String::new()) };
+    let Info::Embedder(info) = info else {
+        let message = "prompt_name: this model reads pairs and has no prompts; leave it out";
+        return Err(Invalid::new("prompt_name", message).into());
+    };
     info.prompts.get(name).cloned().ok_or_else(|| {
         let known: Vec<&str> = info.prompts.keys().map(String::as_str).collect();
         let message =
@@ -90,7 +93,7 @@ fn token(token: &TextToken) -> Token<'_> {
     }
 }
 
-async fn apart<T: Send + 'static>(
+pub(super) async fn apart<T: Send + 'static>(
     backend: &Arc<dyn Backend>,
     work: impl FnOnce(&dyn Backend) -> Result<T, defrost_inference::Error> + Send + 'static,
 ) -> Result<T, ApiError> {

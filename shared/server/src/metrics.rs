@@ -1,11 +1,12 @@
-//! Prometheus metrics, all named `defrost_…`.
+//! Prometheus metrics, all named `defrost_…`; beside them those of [`tei`].
 
 mod json;
+mod tei;
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -75,6 +76,8 @@ impl ModelLabels {
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
+    /// What runs under the names of Text Embeddings Inference.
+    pub(crate) tei: tei::Tei,
     requests: Family<RequestLabels, Counter>,
     request_duration: Family<RouteLabels, Histogram, fn() -> Histogram>,
     queue_duration: Histogram,
@@ -114,6 +117,7 @@ impl Metrics {
     pub(crate) fn new(function: &Function) -> Self {
         let metrics = Self {
             registry: Registry::with_prefix("defrost"),
+            tei: tei::Tei::new(),
             requests: Family::default(),
             request_duration: Family::new_with_constructor(durations as fn() -> Histogram),
             queue_duration: durations(),
@@ -212,6 +216,7 @@ impl Metrics {
     }
 
     pub(crate) fn answered(&self, route: &str, code: u16, duration: Duration) {
+        self.tei.answered(code);
         let route = route.to_owned();
         self.requests.get_or_create(&RequestLabels { route: route.clone(), code }).inc();
         self.request_duration.get_or_create(&RouteLabels { route }).observe(duration.as_secs_f64());
@@ -219,6 +224,7 @@ impl Metrics {
 
     /// Notes what came of a job.
     pub(crate) fn ran(&self, times: &Times, outputs: &Outputs) {
+        self.tei.ran(times, outputs);
         let Amount { items, tokens, truncated } = outputs.amount();
         self.queue_duration.observe(times.queue.as_secs_f64());
         self.tokenize_duration.observe(times.tokenize.as_secs_f64());
@@ -290,8 +296,10 @@ impl Metrics {
     }
 
     pub(crate) fn encode(&self) -> Result<String, std::fmt::Error> {
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
-        Ok(text)
+        let mut written = String::new();
+        text::encode_registry(&mut written, &self.registry)?;
+        text::encode_registry(&mut written, &self.tei.registry)?;
+        text::encode_eof(&mut written)?;
+        Ok(written)
     }
 }

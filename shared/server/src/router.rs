@@ -15,7 +15,7 @@ use crate::deadline;
 use crate::error::ApiError;
 use crate::observe::{authorize, observe};
 use crate::paths;
-use crate::routes::{admin, embed, models, predict, probes, rerank, score, tokenize, vertex};
+use crate::routes::{admin, embed, models, predict, probes, rerank, score, tei, tokenize, vertex};
 use crate::web;
 
 /// Every route of a function; the same for HTTP, Lambda and tests.
@@ -133,6 +133,12 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
             .allow_origin(allowed)
             .allow_methods([Method::GET, Method::POST])
             .allow_headers(Any)
-            .expose_headers(exposed.map(HeaderName::from_static)),
+            .expose_headers(
+                exposed
+                    .map(HeaderName::from_static)
+                    .into_iter()
+                    .chain(tei::HEADERS)
+                    .collect::<Vec<_>>(),
+            ),
     )
 }

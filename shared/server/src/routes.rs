@@ -9,6 +9,7 @@ pub(crate) mod predict;
 pub(crate) mod probes;
 pub(crate) mod rerank;
 pub(crate) mod score;
+pub(crate) mod tei;
 pub(crate) mod tokenize;
 pub(crate) mod vertex;
 

@@ -17,6 +17,7 @@ use defrost_inference::{
     Outputs as Kinds, Overflow, PromptChoice,
 };
 
+use super::tei::{self, Took};
 use super::{X_TRUNCATED_INPUTS, body, tokenize};
 use crate::admission::Finished;
 use crate::app::{App, Model};
@@ -102,6 +103,8 @@ async fn embed(app: &App, id: &RequestId, mut request: EmbedRequest, begun: Inst
     let (items, tokens) = (embedded.len(), embedded.iter().map(|one| one.tokens).sum());
     response.extensions_mut().insert(Cost { items, tokens, times });
     super::timing(app, response.headers_mut(), &times);
+    let characters = texts.iter().map(|text| text.chars().count()).sum();
+    tei::tell(response.headers_mut(), &Took { begun, characters, tokens, times });
     let truncated = embedded.iter().filter(|one| one.truncated).count();
     if truncated > 0 {
         response.headers_mut().insert(X_TRUNCATED_INPUTS, HeaderValue::from(truncated));

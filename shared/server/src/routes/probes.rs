@@ -131,7 +131,9 @@ pub(crate) async fn metrics(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let depth = app.config.max_queue - app.places.available_permits();
-    app.metrics.queue_depth.set(i64::try_from(depth).unwrap_or(i64::MAX));
+    let depth = i64::try_from(depth).unwrap_or(i64::MAX);
+    app.metrics.queue_depth.set(depth);
+    app.metrics.tei.queue_size.set(depth);
     app.metrics.bytes_in_flight.set(i64::try_from(app.budget.held()).unwrap_or(i64::MAX));
     let failed = |error| ApiError::internal(&format!("writing metrics: {error}"));
     let asked = uri.query().is_some_and(|query| query.split('&').any(|one| one == "format=json"));

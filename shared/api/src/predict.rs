@@ -164,6 +164,7 @@ struct Class {
 }
 
 #[derive(Debug, Clone, Serialize, JsonSchema)]
+#[allow(clippy::struct_field_names, reason = "the names that clients read")]
 struct ClassUsage {
     prompt_tokens: usize,
     total_tokens: usize,

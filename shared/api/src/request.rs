@@ -226,15 +226,15 @@ impl RerankBody {
         Ok(RerankRequest {
             shape,
             model,
+            work,
             top_n,
             return_documents,
+            originals,
             normalization,
             instruction,
             truncation,
             wants_data,
             warnings,
-            work,
-            originals,
         })
     }
 

@@ -71,18 +71,19 @@ mod tests {
 
     #[test]
     fn norms_are_those_of_llama_cpp() {
-        let scaled = |norm: Norm| {
+        for (norm, expected) in [
+            (Norm::Largest, [24570.0, -32760.0, 0.0]),
+            (Norm::Power(1), [3.0 / 7.0, -4.0 / 7.0, 0.0]),
+            (Norm::Power(2), [0.6, -0.8, 0.0]),
+            (Norm::Power(3), [3.0 / 91f32.cbrt(), -4.0 / 91f32.cbrt(), 0.0]),
+        ] {
             let mut vector = [3.0, -4.0, 0.0];
             norm.apply(&mut vector);
-            vector
-        };
-        assert_eq!(scaled(Norm::Largest), [24570.0, -32760.0, 0.0]);
-        assert_eq!(scaled(Norm::Power(1)), [3.0 / 7.0, -4.0 / 7.0, 0.0]);
-        assert_eq!(scaled(Norm::Power(2)), [0.6, -0.8, 0.0]);
-        let cubes = scaled(Norm::Power(3));
-        assert!((cubes[0] - 3.0 / 91f32.cbrt()).abs() < 1e-6, "{cubes:?}");
-        let mut zeros = [0.0; 2];
-        Norm::Power(1).apply(&mut zeros);
-        assert_eq!(zeros, [0.0; 2]);
+            let near = |(a, b): (&f32, &f32)| (a - b).abs() <= b.abs() * 1e-6;
+            assert!(vector.iter().zip(&expected).all(near), "{norm:?}: {vector:?}");
+            let mut zeros = [0f32; 2];
+            norm.apply(&mut zeros);
+            assert!(zeros.iter().all(|zero| zero.abs() < f32::EPSILON), "{norm:?}: {zeros:?}");
+        }
     }
 }

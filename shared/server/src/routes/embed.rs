@@ -83,7 +83,9 @@ async fn embed(app: &App, id: &RequestId, mut request: EmbedRequest, begun: Inst
         return Err(ApiError::internal("the backend returned scores for embeddings"));
     };
     if let Some(norm) = request.norm {
-        embeddings.iter_mut().for_each(|one| norm.apply(&mut one.dense));
+        for one in &mut embeddings {
+            norm.apply(&mut one.dense);
+        }
     }
     let embedded: Vec<Embedded<'_>> =
         embeddings.iter().map(|one| embedded(one, asked.outputs, info)).collect();

@@ -96,7 +96,7 @@ struct Told<'a> {
 impl<'a> Told<'a> {
     fn of(slot: &'a Slot) -> Self {
         let model = slot.ready();
-        let names = model.as_ref().map_or(slot.names(), |model| &model.names).to_vec();
+        let names = model.as_ref().map_or_else(|| slot.names(), |model| &model.names).to_vec();
         Self { slot, model, names }
     }
 

@@ -74,7 +74,9 @@ impl Backend for Counter {
                 dense.truncate(request.dimensions.unwrap_or(3));
                 if request.normalize == Some(true) {
                     let length = dense.iter().map(|value| value * value).sum::<f32>().sqrt();
-                    dense.iter_mut().for_each(|value| *value /= length);
+                    for value in &mut dense {
+                        *value /= length;
+                    }
                 }
                 let truncated = found > MAX_WORDS;
                 let token_count = found.min(MAX_WORDS);

@@ -116,10 +116,10 @@ def b1_b2_root_and_health(function: Function) -> None:
 
 @check("BAAI service, requests", "requests", "rerank")
 def b3_b6_one_passage_raw_and_normalized(function: Function) -> None:
-    """Lengths are characters; raw unless asked otherwise."""
+    """Lengths are characters; normalised unless asked otherwise."""
     expected = function.ranking(documents=DOCUMENTS[4:])[0][1]
-    raw = post(function, "/rerank", {"query": QUERY, "passage": DOCUMENTS[4]})
-    normalized = post(function, "/rerank", {"query": QUERY, "passage": DOCUMENTS[4], "normalize": True})
+    raw = post(function, "/rerank", {"query": QUERY, "passage": DOCUMENTS[4], "normalize": False})
+    normalized = post(function, "/rerank", {"query": QUERY, "passage": DOCUMENTS[4]})
     same((raw["normalized"], normalized["normalized"]), (False, True))
     same((raw["query_length"], raw["passage_length"]), (len(QUERY), len(DOCUMENTS[4])))
     for score in (1 / (1 + math.exp(-raw["score"])), normalized["score"]):

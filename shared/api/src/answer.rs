@@ -2,6 +2,7 @@
 
 mod shapes;
 
+use crate::predict;
 use crate::rank::rank;
 use crate::request::{RerankRequest, Shape};
 use shapes::{
@@ -67,6 +68,11 @@ pub fn answer<'a>(
         Shape::Mixedbread => Answer::Mixedbread(draft.mixedbread()),
         Shape::Sglang => Answer::Sglang(draft.sglang()),
         Shape::Score => Answer::Scores(draft.scores()),
+        Shape::Prediction => Answer::Prediction(predict::prediction(scored)),
+        Shape::Predictions => Answer::Predictions(predict::predictions(scored)),
+        Shape::Classification => {
+            Answer::Classes(predict::classes(scored, facts, rerank_warnings(request, scored)))
+        }
     }
 }
 

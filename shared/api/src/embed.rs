@@ -13,6 +13,7 @@
 pub(crate) mod answer;
 pub(crate) mod body;
 pub(crate) mod inputs;
+mod norm;
 mod options;
 mod output;
 mod prompt;
@@ -20,6 +21,7 @@ pub(crate) mod quantize;
 mod route;
 
 pub use body::EmbedBody;
+pub use norm::Norm;
 pub use output::{Dtype, Encoding, Format, Outputs};
 pub use prompt::Prompt;
 pub use route::{EmbedRoute, EmbedShape};
@@ -52,6 +54,8 @@ pub struct EmbedRequest {
     pub dimensions: Option<usize>,
     /// Scale vectors to length 1.
     pub normalize: bool,
+    /// What to divide vectors by instead.
+    pub norm: Option<Norm>,
     /// Whether the inputs are chunks of one text, each to be read in the context of all.
     pub late_chunking: bool,
     /// What happens to over-long inputs.
@@ -188,7 +192,7 @@ impl EmbedBody {
         let prompt = self.prompt(&mut warnings)?;
         let outputs = self.outputs(shape)?;
         let formats = self.formats(shape)?;
-        let normalize = self.normalize(shape)?;
+        let (normalize, norm) = self.scale(shape != EmbedShape::TeiAll)?;
         let (truncation, max_tokens) = self.truncation(shape, &mut warnings)?;
         let dimensions = self.dimensions()?;
         let limited = |format: &Format| matches!(format.dtype, Dtype::Int8 | Dtype::Uint8);
@@ -209,6 +213,7 @@ impl EmbedBody {
             formats,
             dimensions,
             normalize,
+            norm,
             late_chunking,
             truncation,
             max_tokens,

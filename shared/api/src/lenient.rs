@@ -13,7 +13,8 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde_json::{Map, Value};
 
-pub use inputs::{Content, EmbedInput, Inputs, TokenId};
+pub use inputs::{Content, EmbedInput, Inputs, Piece, TokenId};
+pub(crate) use schema::MIXED;
 
 /// A boolean, also as the strings `"true"` and `"false"` (`RAGFlow` sends those).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

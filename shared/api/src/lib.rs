@@ -6,7 +6,7 @@
 //! [`ErrorBody`].
 //!
 //! - rerank: [`RerankBody`], [`RerankRequest`] of a [`Shape`], [`answer`];
-//! - score: [`ScoreBody`], then as rerank;
+//! - score: [`ScoreBody`], and classes of pairs: [`PredictBody`], then as rerank;
 //! - embed: [`EmbedBody`], [`EmbedRequest`] of an [`EmbedShape`], [`embed_answer`];
 //! - schemas of all of them, for a document of the API: [`SchemaBook`], [`Form`];
 //! - tokens: [`TokenizeBody`] and [`DetokenizeBody`], [`tokenize_answer`], [`detokenize_answer`].
@@ -39,12 +39,14 @@ mod error;
 mod fields;
 mod json;
 mod lenient;
+mod predict;
 mod rank;
 mod request;
 mod schema;
 mod score;
 mod tokenize;
 mod truncate;
+mod vertex;
 
 pub use answer::{
     Answer, BaaiBatch, BaaiQuery, BaaiSingle, Canonical, Facts, Mixedbread, Scored, Scores,
@@ -53,22 +55,25 @@ pub use answer::{
 pub use body::{Pair, RerankBody};
 pub use embed::answer::{
     BaaiEmbeddings, ByType, CohereEmbeddings, DenseList, EmbedAnswer, EmbedFacts, Embedded,
-    HiddenList, MlxBatchEmbedding, MlxEmbedding, OpenAiEmbeddings, RawAnswer, Rows, Similarities,
-    SparseList, embed_answer, embed_warnings, first_non_finite, raw_answer,
+    HiddenList, LlamaEmbedding, MlxBatchEmbedding, MlxEmbedding, OpenAiEmbeddings, PooledList,
+    RawAnswer, Rows, Similarities, SparseList, embed_answer, embed_warnings, first_non_finite,
+    raw_answer,
 };
 pub use embed::{
-    Dtype, EmbedBody, EmbedLimits, EmbedRequest, EmbedRoute, EmbedShape, Encoding, Format, Outputs,
-    Prompt,
+    Dtype, EmbedBody, EmbedLimits, EmbedRequest, EmbedRoute, EmbedShape, Encoding, Format, Norm,
+    Outputs, Prompt,
 };
 pub use error::{ErrorBody, ErrorStyle, Invalid};
 pub use lenient::{
-    Content, Count, Document, Documents, EmbedInput, Flag, FlagOrName, Inputs, Names, Text, TokenId,
+    Content, Count, Document, Documents, EmbedInput, Flag, FlagOrName, Inputs, Names, Piece, Text,
+    TokenId,
 };
+pub use predict::{Classes, Pairs, PredictBody, Prediction};
 pub use rank::rank;
 pub use request::{Limits, Normalization, RerankRequest, Route, Shape, Truncation, Work};
 pub use schema::{
-    BATCH_FORMS, DETOKENIZE_FORMS, EmbedRules, Form, QUERY_FORMS, RERANK_FORMS, RerankRules,
-    SCORE_FORMS, SchemaBook, TOKENIZE_FORMS,
+    BATCH_FORMS, DETOKENIZE_FORMS, EmbedRules, Form, PREDICT_FORMS, QUERY_FORMS, RERANK_FORMS,
+    RerankRules, SCORE_FORMS, SchemaBook, TOKENIZE_FORMS,
 };
 pub use score::ScoreBody;
 pub use tokenize::answer::{
@@ -80,3 +85,4 @@ pub use tokenize::{
     TokenizeRequest,
 };
 pub use truncate::Cut;
+pub use vertex::{Instance, read_instances};

@@ -47,14 +47,24 @@ pub enum Shape {
     Sglang,
     /// vLLM's `/score`: scores of pairs in input order.
     Score,
+    /// TEI's `/predict` of one pair: its class.
+    Prediction,
+    /// TEI's `/predict` of several pairs: the class of each.
+    Predictions,
+    /// vLLM's `/classify`.
+    Classification,
 }
 
 impl Shape {
     /// How clients of this shape expect errors.
     pub fn error_style(self) -> ErrorStyle {
         match self {
-            Self::Canonical | Self::Mixedbread | Self::Sglang | Self::Score => ErrorStyle::OpenAi,
-            Self::Tei => ErrorStyle::Tei,
+            Self::Canonical
+            | Self::Mixedbread
+            | Self::Sglang
+            | Self::Score
+            | Self::Classification => ErrorStyle::OpenAi,
+            Self::Tei | Self::Prediction | Self::Predictions => ErrorStyle::Tei,
             Self::BaaiSingle | Self::BaaiBatch | Self::BaaiQuery => ErrorStyle::FastApi,
         }
     }
@@ -124,7 +134,7 @@ pub struct RerankRequest {
     pub shape: Shape,
     /// The model it names.
     pub model: Option<String>,
-    /// The texts; more than one entry only for [`Shape::BaaiBatch`] and [`Shape::Score`].
+    /// The texts; more than one entry only for shapes of pairs.
     pub work: Vec<Work>,
     /// Most results to return; `None`: not said, `Some(0)`: all.
     pub top_n: Option<usize>,
@@ -217,15 +227,15 @@ impl RerankBody {
         Ok(RerankRequest {
             shape,
             model,
+            work,
             top_n,
             return_documents,
+            originals,
             normalization,
             instruction,
             truncation,
             wants_data,
             warnings,
-            work,
-            originals,
         })
     }
 

@@ -30,7 +30,7 @@ use serde_json::{Map, Value, json};
 
 pub use embed::EmbedRules;
 pub use rerank::{BATCH_FORMS, QUERY_FORMS, RERANK_FORMS, RerankRules};
-pub use score::SCORE_FORMS;
+pub use score::{PREDICT_FORMS, SCORE_FORMS};
 pub use tokens::{DETOKENIZE_FORMS, TOKENIZE_FORMS};
 
 use crate::error::ErrorStyle;

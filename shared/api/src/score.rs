@@ -186,7 +186,7 @@ fn only<const N: usize>(
 fn texts(key: &str, inputs: Inputs) -> Result<Vec<String>, Invalid> {
     let text = |(index, input): (usize, crate::EmbedInput)| match input {
         crate::EmbedInput::Text(text) => Ok(text),
-        crate::EmbedInput::Tokens(_) => {
+        crate::EmbedInput::Tokens(_) | crate::EmbedInput::Mixed(_) => {
             let param = format!("{key}[{index}]");
             let message = format!("{param}: expected a text, found token ids");
             Err(Invalid::new(param, message))

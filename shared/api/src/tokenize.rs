@@ -231,7 +231,9 @@ fn texts(inputs: Inputs, limits: &EmbedLimits) -> Result<Vec<String>, Invalid> {
     let single = inputs.single;
     let text = |(index, input)| match input {
         EmbedInput::Text(text) => Ok(text),
-        EmbedInput::Tokens(_) => Err(wrong("inputs", single, index, "a text, found token ids")),
+        EmbedInput::Tokens(_) | EmbedInput::Mixed(_) => {
+            Err(wrong("inputs", single, index, "a text, found token ids"))
+        }
     };
     some("inputs", inputs.items, limits)?.into_iter().enumerate().map(text).collect()
 }
@@ -240,7 +242,9 @@ fn lists(ids: Inputs, limits: &EmbedLimits) -> Result<Vec<Vec<u32>>, Invalid> {
     let single = ids.single;
     let list = |(index, input)| match input {
         EmbedInput::Tokens(tokens) => Ok(tokens),
-        EmbedInput::Text(_) => Err(wrong("ids", single, index, "token ids, found a text")),
+        EmbedInput::Text(_) | EmbedInput::Mixed(_) => {
+            Err(wrong("ids", single, index, "token ids, found a text"))
+        }
     };
     some("ids", ids.items, limits)?.into_iter().enumerate().map(list).collect()
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use defrost_api::{
-    BATCH_FORMS, DETOKENIZE_FORMS, DetokenizeBody, EmbedBody, EmbedRoute, Form, QUERY_FORMS,
-    RERANK_FORMS, RerankBody, TOKENIZE_FORMS, TokenizeBody,
+    BATCH_FORMS, DETOKENIZE_FORMS, DetokenizeBody, EmbedBody, EmbedRoute, Form, PREDICT_FORMS,
+    PredictBody, QUERY_FORMS, RERANK_FORMS, RerankBody, TOKENIZE_FORMS, TokenizeBody,
 };
 use schemars::{JsonSchema, schema_for};
 
@@ -40,6 +40,7 @@ fn every_field_is_in_a_form() {
     expected.retain(|field| !["messages", "add_generation_prompt"].contains(&field.as_str()));
     assert_eq!(expected, described(&TOKENIZE_FORMS));
     assert_eq!(fields::<DetokenizeBody>(), described(&DETOKENIZE_FORMS));
+    assert_eq!(fields::<PredictBody>(), described(&PREDICT_FORMS));
 }
 
 #[test]
@@ -48,6 +49,7 @@ fn forms_have_names_of_their_own() {
         .iter()
         .chain(&BATCH_FORMS)
         .chain(&QUERY_FORMS)
+        .chain(&PREDICT_FORMS)
         .chain(&TOKENIZE_FORMS)
         .chain(&DETOKENIZE_FORMS)
         .chain(EmbedRoute::PATHS.into_iter().flat_map(|(_, route)| route.forms()));

@@ -1,7 +1,8 @@
 //! vLLM's score requests, each with the answer its client reads.
 
 use defrost_api::{
-    Facts, Invalid, Limits, Normalization, RerankRequest, ScoreBody, Scored, Shape, answer,
+    Facts, Invalid, Limits, Normalization, PredictBody, RerankRequest, ScoreBody, Scored, Shape,
+    answer,
 };
 use serde_json::{Value, json};
 
@@ -129,4 +130,60 @@ fn every_rule_names_its_field() {
     for bytes in [&b""[..], b"[]", b"{"] {
         assert_eq!(ScoreBody::parse(bytes).expect_err("no object").param, None);
     }
+}
+
+/// TEI's `/predict` and vLLM's `/classify`: a pair or several, each of the one class.
+#[test]
+fn pairs_have_a_class() {
+    let read = |body: &Value| {
+        PredictBody::parse(body.to_string().as_bytes())
+            .and_then(|body| body.into_request(&Limits::default()))
+    };
+    let answered = |body: &Value, scores: &[f64]| {
+        let request = read(body).expect("the request is valid");
+        let scored: Vec<_> =
+            scores.iter().map(|&score| Scored { score, tokens: 5, ..Scored::default() }).collect();
+        let facts = Facts { id: "score-1", created: 7, model: "m", ..Facts::default() };
+        serde_json::to_value(answer(&request, &scored, &[], &facts)).expect("answers are json")
+    };
+    assert_eq!(
+        answered(&json!({"inputs": ["q", "a"]}), &[0.75]),
+        json!([{"score": 0.75, "label": "LABEL_0"}])
+    );
+    assert_eq!(
+        answered(&json!({"inputs": [["q", "a"], ["r", "b"]], "raw_scores": true}), &[0.75, 2.0]),
+        json!([[{"score": 0.75, "label": "LABEL_0"}], [{"score": 2.0, "label": "LABEL_0"}]])
+    );
+    assert_eq!(
+        answered(&json!({"model": "m", "input": [["q", "a"]]}), &[0.75]),
+        json!({
+            "id": "score-1", "object": "list", "created": 7, "model": "m",
+            "data": [{"index": 0, "label": "LABEL_0", "probs": [0.75], "num_classes": 1}],
+            "usage": {"prompt_tokens": 5, "total_tokens": 5, "completion_tokens": 0},
+        })
+    );
+    for (body, status) in [
+        (json!({"inputs": "a text alone"}), 422),
+        (json!({"inputs": ["a text alone"]}), 422),
+        (json!({"inputs": ["q", "a", "b"]}), 422),
+        (json!({"inputs": [["q", "a"], "b"]}), 422),
+        (json!({"inputs": []}), 400),
+        (json!({"inputs": [[" ", "a"]]}), 400),
+        (json!({"inputs": ["q", "a"], "input": ["q", "a"]}), 413),
+    ] {
+        let invalid = read(&body).expect_err("refused");
+        assert_eq!(invalid.status(), status, "{body}: {invalid}");
+        if status == 422 {
+            assert!(invalid.message.contains("this model scores pairs"), "{invalid}");
+        }
+    }
+}
+
+/// F7: vLLM's names on its own route.
+#[test]
+fn over_long_texts_are_cut_where_the_request_says() {
+    let body = json!({"text_1": "q", "text_2": "a", "truncation_side": "left", "truncate_prompt_tokens": 5});
+    let truncation = read(&body).truncation;
+    assert_eq!((truncation.from_start, truncation.max_tokens), (true, Some(5)));
+    assert!(!read(&json!({"text_1": "q", "text_2": "a"})).truncation.from_start);
 }

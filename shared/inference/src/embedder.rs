@@ -30,10 +30,10 @@ pub use preparing::EmbedPreparing;
 pub use request::{
     EmbedRequest, EmbedTruncation, Embedding, Input, Outputs, Overflow, PromptChoice,
 };
-pub use tokens::TextToken;
+pub(crate) use sequence::Special;
 
 use answer::Rules;
-use sequence::{Common, Encoder, Sequence, Special};
+use sequence::{Common, Encoder, Sequence};
 
 /// Settings that do not come from the snapshot.
 #[derive(Debug, Clone, Default)]

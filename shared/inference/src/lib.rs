@@ -32,13 +32,14 @@ mod score;
 mod snapshot_weights;
 mod spec;
 mod synth;
+mod text_tokens;
 mod tokenizer;
 
 pub use bounds::{Bounds, Preparing};
 pub use defrost_engine::{Answers, Wanted};
 pub use embedder::{
     EmbedPreparing, EmbedRequest, EmbedTruncation, Embedder, EmbedderInfo, EmbedderOptions,
-    Embedding, Input, Outputs, Overflow, PromptChoice, TextToken,
+    Embedding, Input, Outputs, Overflow, PromptChoice,
 };
 pub use encode::Precision;
 pub use error::Error;
@@ -59,4 +60,5 @@ pub use score::{Normalization, RerankerKind};
 pub use spec::checkpoint::SpecOptions;
 pub use spec::{EmbeddingSpec, Matryoshka, ModelSpec, Template};
 pub use synth::{Shape, synthesize};
+pub use text_tokens::TextToken;
 pub use tokenizer::{TextTokenizer, Tokens};

@@ -153,6 +153,10 @@ impl Prompt {
         Ok(common.unwrap_or_default())
     }
 
+    pub(crate) fn tokenizer(&self) -> &TextTokenizer {
+        &self.tokenizer
+    }
+
     /// Most tokens of one sequence.
     pub(crate) fn max_length(&self) -> usize {
         self.max_length

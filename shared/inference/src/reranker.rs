@@ -13,12 +13,14 @@ use std::sync::Arc;
 use defrost_engine::{Answers, Threads, Wanted};
 use defrost_loader::Snapshot;
 
+use crate::embedder::Special;
 use crate::loaded::{LoadTimings, ModelOptions, Opened, Started, in_parallel};
 use crate::prepared::{Prepared, Said};
 use crate::prompt::{Prompt, Sequence};
 use crate::runner::{BackendKind, Runner};
 use crate::spec::kind_of;
-use crate::tokenizer::Tokens;
+use crate::text_tokens::{TextToken, Words};
+use crate::tokenizer::{Tokens, Vocabulary};
 use crate::{Error, Normalization, RerankerKind};
 
 pub use preparing::ScorePreparing;
@@ -45,6 +47,8 @@ pub struct ModelInfo {
     pub layers: usize,
     /// Most tokens of one pair.
     pub max_length: usize,
+    /// Token ids from this one on have no meaning.
+    pub vocab: usize,
     /// Whether `instruction` changes anything for this model.
     pub takes_instruction: bool,
     /// Largest logit the model's authors expect, for [`Normalization::Mxbai`].
@@ -115,6 +119,7 @@ pub struct Reranker {
     snapshot: Snapshot,
     timings: LoadTimings,
     prompt: Prompt,
+    vocabulary: Vocabulary,
     model: Runner,
     threads: Arc<Threads>,
     max_batch_tokens: usize,
@@ -136,6 +141,7 @@ impl Reranker {
             hidden: facts.hidden,
             layers: facts.layers,
             max_length: prompt.max_length(),
+            vocab: facts.vocab,
             takes_instruction: prompt.takes_instruction(),
             estimated_max: facts.estimated_max,
             backend: facts.backend,
@@ -147,7 +153,8 @@ impl Reranker {
         };
         let max_batch_tokens = options.max_batch_tokens.max(1);
         let snapshot = snapshot.clone();
-        Ok(Self { info, snapshot, timings, prompt, model, threads, max_batch_tokens })
+        let vocabulary = Vocabulary::new(snapshot.clone());
+        Ok(Self { info, snapshot, timings, prompt, vocabulary, model, threads, max_batch_tokens })
     }
 
     /// Facts about the model.
@@ -246,6 +253,31 @@ impl Reranker {
         let prepared = Prepared::new(sequences, self.model.grouping(wanted), wanted, all);
         let answers = self.model.run_all(&prepared, self.max_batch_tokens, &|| false)?;
         prepared.finish(&answers)
+    }
+
+    /// The tokens of a text by itself, `add_special` ones around it included, without the words of a template and however
+    /// many they are.
+    ///
+    /// The first call of this or of [`Reranker::detokenize`] reads the vocabulary, which takes up to a second.
+    pub fn tokenize(&self, text: &str, add_special: bool) -> Result<Vec<TextToken>, Error> {
+        self.words(&Special::of(self.prompt.tokenizer())?).tokenize(text, add_special)
+    }
+
+    /// How many tokens a text has without special ones; some number above `most` if it has more.
+    pub fn count_tokens(&self, text: &str, most: usize) -> Result<usize, Error> {
+        self.words(&Special::default()).count(text, most)
+    }
+
+    /// The text that token ids stand for, special tokens left out if `skip_special`.
+    ///
+    /// Fails with [`Error::InvalidInput`] if an id is not in the vocabulary.
+    pub fn detokenize(&self, ids: &[u32], skip_special: bool) -> Result<String, Error> {
+        self.words(&Special::default()).detokenize(ids, skip_special)
+    }
+
+    fn words<'a>(&'a self, special: &'a Special) -> Words<'a> {
+        let (tokenizer, vocabulary) = (self.prompt.tokenizer(), &self.vocabulary);
+        Words { tokenizer, special, vocabulary, vocab: self.info.vocab, snapshot: &self.snapshot }
     }
 
     fn encoded(&self, request: &ScoreRequest) -> Result<Encoded, Error> {

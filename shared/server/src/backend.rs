@@ -133,6 +133,15 @@ pub trait Backend: Send + Sync {
         Err(unsupported("tokenises"))
     }
 
+    /// How many tokens a text has without special ones; some number above `most` if it has more.
+    ///
+    /// # Errors
+    /// What is wrong with the tokenizer.
+    fn count_tokens(&self, text: &str, most: usize) -> Result<usize, Error> {
+        // One that can count without writing texts and places down does.
+        Ok(self.tokenize(text, false)?.len().min(most.saturating_add(1)))
+    }
+
     /// The text of tokens.
     ///
     /// # Errors
@@ -225,6 +234,18 @@ impl Backend for Reranker {
         Inputs::Score(Arc::new(vec![request]))
     }
 
+    fn tokenize(&self, text: &str, add_special: bool) -> Result<Vec<TextToken>, Error> {
+        Reranker::tokenize(self, text, add_special)
+    }
+
+    fn count_tokens(&self, text: &str, most: usize) -> Result<usize, Error> {
+        Reranker::count_tokens(self, text, most)
+    }
+
+    fn detokenize(&self, ids: &[u32], skip_special: bool) -> Result<String, Error> {
+        Reranker::detokenize(self, ids, skip_special)
+    }
+
     fn before_snapshot(&self) -> Result<(), Error> {
         self.prepare_for_snapshot()
     }
@@ -268,6 +289,10 @@ impl Backend for Embedder {
 
     fn tokenize(&self, text: &str, add_special: bool) -> Result<Vec<TextToken>, Error> {
         Embedder::tokenize(self, text, add_special)
+    }
+
+    fn count_tokens(&self, text: &str, most: usize) -> Result<usize, Error> {
+        Embedder::count_tokens(self, text, most)
     }
 
     fn detokenize(&self, ids: &[u32], skip_special: bool) -> Result<String, Error> {

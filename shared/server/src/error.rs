@@ -55,6 +55,14 @@ impl ApiError {
         self
     }
 
+    /// The error of a part of a request.
+    pub(crate) fn within(mut self, part: &str) -> Self {
+        self.message = format!("{part}: {}", self.message);
+        self.param =
+            Some(self.param.map_or_else(|| part.to_owned(), |param| format!("{part}.{param}")));
+        self
+    }
+
     pub(crate) fn loading(message: String) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "loading", message).retriable()
     }
@@ -85,6 +93,18 @@ impl ApiError {
         .retriable()
     }
 
+    /// A request for more tokens than an answer may tell of.
+    pub(crate) fn too_many_tokens(most: usize) -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "payload_too_large",
+            format!(
+                "the texts have more than {most} tokens, which is the most of one answer (a share of MAX_BYTES_IN_FLIGHT); send \
+                 fewer or shorter texts"
+            ),
+        )
+    }
+
     /// Of the bytes that small or large requests and answers may hold, too many are held.
     pub(crate) fn too_many_bytes(held: usize, most: usize, small: bool) -> Self {
         let which = if small { "small" } else { "large" };
@@ -113,6 +133,15 @@ impl ApiError {
             StatusCode::NOT_FOUND,
             "not_found",
             format!("no such route: {shown}; GET / lists the routes"),
+        )
+    }
+
+    /// The route of another function, of which `elsewhere` says which.
+    pub(crate) fn of_another_function(path: &str, elsewhere: &str) -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            format!("{path} is not answered here: {elsewhere}"),
         )
     }
 
@@ -167,6 +196,14 @@ impl ApiError {
             StatusCode::BAD_REQUEST,
             "unsupported_event",
             "WebSocket APIs are not answered; send requests through a function URL, an HTTP or REST API or a load balancer",
+        )
+    }
+
+    pub(crate) fn not_gzip(error: &std::io::Error) -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "invalid_request",
+            format!("the body is not the gzip that content-encoding announces: {error}"),
         )
     }
 

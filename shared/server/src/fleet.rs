@@ -45,6 +45,9 @@ pub(crate) use life::{Life, Load, Status};
 /// Under which a snapshot keeps the model's name.
 const NAME: &str = "model.name";
 
+/// Under which it keeps the model's width.
+const HIDDEN: &str = "model.hidden";
+
 /// All models of a process; the first is the default.
 pub(crate) struct Fleet {
     pub(crate) slots: Vec<Arc<Slot>>,
@@ -72,6 +75,8 @@ pub(crate) struct Slot {
     was_loaded: AtomicBool,
     /// The snapshot's own name for the model, once known.
     full_name: OnceLock<Option<String>>,
+    /// The width that the snapshot gives, once known.
+    hidden: OnceLock<Option<usize>>,
 }
 
 impl Slot {
@@ -84,6 +89,7 @@ impl Slot {
             bytes: AtomicU64::new(0),
             was_loaded: AtomicBool::new(false),
             full_name: OnceLock::new(),
+            hidden: OnceLock::new(),
         }
     }
 
@@ -112,6 +118,15 @@ impl Slot {
         let (_, manifest) = defrost_loader::inspect(Path::new(&path)).ok()?;
         let name = manifest.meta.get(NAME).map(ToString::to_string);
         self.full_name.get_or_init(|| name).as_deref()
+    }
+
+    /// The model's width, which a snapshot on this machine says before it is loaded.
+    pub(crate) fn hidden(&self) -> Option<usize> {
+        *self.hidden.get_or_init(|| {
+            let path = local(&self.config.model)?;
+            let (_, manifest) = defrost_loader::inspect(Path::new(&path)).ok()?;
+            manifest.meta.get(HIDDEN)?.to_string().parse().ok()
+        })
     }
 
     pub(crate) fn ready(&self) -> Option<Arc<Model>> {

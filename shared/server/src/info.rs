@@ -41,6 +41,8 @@ common! {
     layers: usize = info => info.layers;
     /// Most tokens of one sequence.
     max_length: usize = info => info.max_length;
+    /// Token ids from this one on have no meaning.
+    vocab: usize = info => info.vocab;
     /// Whether an instruction changes anything.
     takes_instruction: bool = info => info.takes_instruction;
     /// What runs it.

@@ -70,6 +70,7 @@ mod metrics;
 mod observe;
 mod openapi;
 mod pace;
+mod paths;
 mod phases;
 mod request_id;
 mod restore;

@@ -1,13 +1,14 @@
-//! Prometheus metrics, all named `defrost_…` but for those of the process, which have the usual names.
+//! Prometheus metrics, all named `defrost_…` but for those of the process, which have the usual names; beside them those
+//! of [`tei`].
 
 mod json;
 mod process;
+mod tei;
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::{encode_eof, encode_registry};
+use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -85,6 +86,8 @@ impl ModelLabels {
 pub(crate) struct Metrics {
     registry: Registry,
     process: Registry,
+    /// What runs under the names of Text Embeddings Inference.
+    pub(crate) tei: tei::Tei,
     requests: Family<RequestLabels, Counter>,
     request_duration: Family<RouteLabels, Histogram, fn() -> Histogram>,
     queue_duration: Histograms,
@@ -135,6 +138,7 @@ impl Metrics {
         let metrics = Self {
             registry: Registry::with_prefix("defrost"),
             process: Registry::default(),
+            tei: tei::Tei::new(),
             requests: Family::default(),
             request_duration: Family::new_with_constructor(durations as fn() -> Histogram),
             queue_duration: Family::new_with_constructor(durations),
@@ -242,6 +246,7 @@ impl Metrics {
     }
 
     pub(crate) fn answered(&self, route: &str, code: u16, duration: Duration) {
+        self.tei.answered(code);
         let route = route.to_owned();
         self.requests.get_or_create(&RequestLabels { route: route.clone(), code }).inc();
         self.request_duration.get_or_create(&RouteLabels { route }).observe(duration.as_secs_f64());
@@ -249,6 +254,7 @@ impl Metrics {
 
     /// Notes what came of a job.
     pub(crate) fn ran(&self, model: &str, times: &Times, outputs: &Outputs) {
+        self.tei.ran(times, outputs);
         let Amount { items, tokens, truncated } = outputs.amount();
         let by = ByModel { model: model.to_owned() };
         let observe = |histograms: &Histograms, value| histograms.get_or_create(&by).observe(value);
@@ -323,10 +329,11 @@ impl Metrics {
     }
 
     pub(crate) fn encode(&self) -> Result<String, std::fmt::Error> {
-        let mut text = String::new();
-        encode_registry(&mut text, &self.registry)?;
-        encode_registry(&mut text, &self.process)?;
-        encode_eof(&mut text)?;
-        Ok(text)
+        let mut written = String::new();
+        for registry in [&self.registry, &self.process, &self.tei.registry] {
+            text::encode_registry(&mut written, registry)?;
+        }
+        text::encode_eof(&mut written)?;
+        Ok(written)
     }
 }

@@ -22,9 +22,11 @@ use crate::{logging, web};
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_PROCESS_TIME: HeaderName = HeaderName::from_static("x-process-time");
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+/// Azure's.
+const API_KEY: HeaderName = HeaderName::from_static("api-key");
 
 /// Answered without a key: probes and scrapers have none.
-const PUBLIC: [&str; 5] = ["/health", "/ready", "/live", "/ping", "/metrics"];
+const PUBLIC: [&str; 6] = ["/health", "/v1/health", "/ready", "/live", "/ping", "/metrics"];
 
 /// What a request took of the model, for the log: handlers leave it with their answer.
 #[derive(Debug, Clone, Copy)]
@@ -136,13 +138,13 @@ pub(crate) async fn authorize(
             ApiError::unauthorized("the api key is not known here; check it").into_response()
         }
         None => ApiError::unauthorized(
-            "an api key is needed; send it as authorization: Bearer <key> or as x-api-key",
+            "an api key is needed; send it as authorization: Bearer <key>, as x-api-key or as api-key",
         )
         .into_response(),
     }
 }
 
-/// The key as `Bearer <key>`, as the bare key (`LlamaIndex`'s TEI client), or in `x-api-key`. An empty
+/// The key as `Bearer <key>`, as the bare key (`LlamaIndex`'s TEI client), or in `x-api-key` or `api-key`. An empty
 /// header counts as none: Dify sends one.
 fn sent_key(headers: &HeaderMap) -> Option<&[u8]> {
     let authorization = headers.get(header::AUTHORIZATION).map(|value| {
@@ -152,8 +154,9 @@ fn sent_key(headers: &HeaderMap) -> Option<&[u8]> {
             _ => value,
         }
     });
-    let own = headers.get(X_API_KEY).map(|value| value.as_bytes().trim_ascii());
-    [authorization, own].into_iter().flatten().find(|key| !key.is_empty())
+    let own = |name| headers.get(name).map(|value: &HeaderValue| value.as_bytes().trim_ascii());
+    let keys = [authorization, own(X_API_KEY), own(API_KEY)];
+    keys.into_iter().flatten().find(|key| !key.is_empty())
 }
 
 /// Compares with every key in full, so that the time taken says nothing about how much matched.
@@ -186,6 +189,7 @@ mod tests {
         assert_eq!(key_of(&[("authorization", "bearer  abc")]).as_deref(), Some("abc"));
         assert_eq!(key_of(&[("authorization", "abc")]).as_deref(), Some("abc"));
         assert_eq!(key_of(&[("authorization", ""), ("x-api-key", "k")]).as_deref(), Some("k"));
+        assert_eq!(key_of(&[("api-key", "azure")]).as_deref(), Some("azure"));
         assert_eq!(key_of(&[("authorization", "Bearer ")]), None);
         assert_eq!(key_of(&[]), None);
     }

@@ -12,6 +12,7 @@ mod embed;
 mod parts;
 mod probes;
 mod rerank;
+mod tokens;
 
 use std::fmt;
 
@@ -33,13 +34,14 @@ pub struct Api {
 type Describe = dyn Fn(&mut Map<String, Value>, &mut Parts, &mut SchemaBook) + Send + Sync;
 
 impl Api {
-    /// `/v1/rerank` and its kin.
+    /// `/v1/rerank` and its kin, tokens included.
     pub fn rerank(rules: RerankRules) -> Self {
         Self {
             name: "rerank",
             about: "Order documents by how well they answer a query.",
             describe: Box::new(move |paths, parts, book| {
                 rerank::describe(paths, parts, book, &rules);
+                tokens::describe(paths, parts, book, &rules.of_tokens(), "rerank");
             }),
         }
     }
@@ -51,6 +53,7 @@ impl Api {
             about: "Texts as vectors.",
             describe: Box::new(move |paths, parts, book| {
                 embed::describe(paths, parts, book, &rules);
+                tokens::describe(paths, parts, book, &rules, "embed");
             }),
         }
     }

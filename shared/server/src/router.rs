@@ -14,7 +14,8 @@ use crate::boot::Role;
 use crate::deadline;
 use crate::error::ApiError;
 use crate::observe::{authorize, observe};
-use crate::routes::{admin, embed, models, probes, rerank, score, tokenize};
+use crate::paths;
+use crate::routes::{admin, embed, models, predict, probes, rerank, score, tei, tokenize, vertex};
 use crate::web;
 
 /// Every route of a function; the same for HTTP, Lambda and tests.
@@ -27,11 +28,18 @@ pub fn router(app: Arc<App>) -> Router {
     router = router
         .route("/", web::root(face))
         .route("/health", get(probes::health))
+        .route("/v1/health", get(probes::health))
         .route("/ready", get(probes::ready))
         .route("/live", get(probes::live))
         .route("/ping", get(probes::ready))
         .route("/v1/models", get(models::models))
         .route("/models", get(models::models))
+        .route("/v1/models/{*model}", get(models::model))
+        .route("/props", get(models::props))
+        .route(vertex::PATH, post(vertex::vertex))
+        .route("/tokenize", post(tokenize::tokenize))
+        .route("/detokenize", post(tokenize::detokenize))
+        .route("/decode", post(tokenize::detokenize))
         .route("/info", get(models::info))
         .route("/version", get(probes::version))
         .route("/metrics", get(probes::metrics));
@@ -45,8 +53,12 @@ pub fn router(app: Arc<App>) -> Router {
         }
     }
     let cors = cors(&app.config.cors_origins);
-    router
-        .fallback(async |uri: Uri| ApiError::not_found(uri.path()))
+    let role = app.function.role;
+    let router = router
+        .fallback(async move |uri: Uri| match elsewhere(role, uri.path()) {
+            Some(function) => ApiError::of_another_function(uri.path(), function),
+            None => ApiError::not_found(uri.path()),
+        })
         .method_not_allowed_fallback(async |method: Method| {
             ApiError::method_not_allowed(method.as_str())
         })
@@ -54,7 +66,28 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(from_fn_with_state(Arc::clone(&app), authorize))
         .layer(tower::util::option_layer(cors))
         .layer(from_fn_with_state(Arc::clone(&app), observe))
-        .with_state(app)
+        .with_state(app);
+    paths::tolerant(router)
+}
+
+/// Which function answers on a path that this one does not have: one snapshot of an embedder serves both.
+fn elsewhere(role: Role, path: &str) -> Option<&'static str> {
+    let embeds = EmbedRoute::PATHS.iter().any(|(known, _)| *known == path)
+        || (path.starts_with("/openai/") && path.ends_with("/embeddings"));
+    let paths = rerank::PATHS.iter().chain(&score::PATHS).chain(&predict::PATHS);
+    let ranks = paths.copied().any(|known| known == path)
+        || ["/rerank/batch", "/rerank/query"].contains(&path);
+    match role {
+        Role::Rerank if embeds => Some(
+            "this function scores pairs; texts are embedded by the function embed, which serves the same snapshot if its \
+             model is an embedder",
+        ),
+        Role::Embed if ranks => Some(
+            "this function embeds texts; they are ranked by the function rerank-cpu-int8, which serves the same snapshot and \
+             scores by the cosine of its vectors",
+        ),
+        _ => None,
+    }
 }
 
 fn rerank_routes() -> Router<Arc<App>> {
@@ -64,15 +97,13 @@ fn rerank_routes() -> Router<Arc<App>> {
         .route("/rerank/query", post(rerank::query));
     let paths = rerank::PATHS.iter();
     let router = paths.fold(router, |router, path| router.route(path, post(rerank::rerank)));
-    score::PATHS.iter().fold(router, |router, path| router.route(path, post(score::score)))
+    let paths = score::PATHS.iter();
+    let router = paths.fold(router, |router, path| router.route(path, post(score::score)));
+    predict::PATHS.iter().fold(router, |router, path| router.route(path, post(predict::predict)))
 }
 
 fn embed_routes() -> Router<Arc<App>> {
-    let router = Router::new()
-        .route("/tokenize", post(tokenize::tokenize))
-        .route("/detokenize", post(tokenize::detokenize))
-        .route("/decode", post(tokenize::detokenize));
-    EmbedRoute::PATHS.iter().fold(router, |router, &(path, route)| {
+    EmbedRoute::PATHS.iter().fold(Router::new(), |router, &(path, route)| {
         let handler = move |app, id, request| embed::handle(app, id, route, request);
         router.route(path, post(handler))
     })
@@ -117,6 +148,12 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
             .allow_origin(allowed)
             .allow_methods([Method::GET, Method::POST])
             .allow_headers(allowed_headers.map(HeaderName::from_static))
-            .expose_headers(exposed.map(HeaderName::from_static)),
+            .expose_headers(
+                exposed
+                    .map(HeaderName::from_static)
+                    .into_iter()
+                    .chain(tei::HEADERS)
+                    .collect::<Vec<_>>(),
+            ),
     )
 }

@@ -3,11 +3,15 @@
 pub(crate) mod admin;
 mod body;
 pub(crate) mod embed;
+mod gzip;
 pub(crate) mod models;
+pub(crate) mod predict;
 pub(crate) mod probes;
 pub(crate) mod rerank;
 pub(crate) mod score;
+pub(crate) mod tei;
 pub(crate) mod tokenize;
+pub(crate) mod vertex;
 
 use std::borrow::Cow;
 use std::fmt::Write as _;

@@ -55,7 +55,9 @@ fn rerank(app: &App) -> Api {
     let model = app.ready_model().filter(|_| !app.fleet.has_several());
     Api::rerank(RerankRules {
         limits: routes::rerank::limits(app),
-        max_length: model.map(|model| model.info.max_length()),
+        max_length: model.as_ref().map(|model| model.info.max_length()),
+        vocab: model.as_ref().map(|model| model.info.vocab()),
+        max_inputs: app.config.embed.limits.max_inputs,
         takes_mxbai: app.ready_model().is_some_and(|model| match &model.info {
             Info::Reranker(info) => Normalization::takes_mxbai(info.template),
             Info::Embedder(_) => false,

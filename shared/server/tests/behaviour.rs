@@ -17,4 +17,5 @@ mod behaviour {
     mod snapshot;
     mod sockets;
     mod toy;
+    mod wire;
 }

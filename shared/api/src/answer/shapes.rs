@@ -8,6 +8,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::predict::{Classes, Prediction};
+
 /// The JSON of an answer.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(untagged)]
@@ -29,6 +31,12 @@ pub enum Answer<'a> {
     Sglang(Vec<SglangRank<'a>>),
     /// [`crate::Shape::Score`].
     Scores(Scores<'a>),
+    /// [`crate::Shape::Prediction`].
+    Prediction(Vec<Prediction>),
+    /// [`crate::Shape::Predictions`].
+    Predictions(Vec<Vec<Prediction>>),
+    /// [`crate::Shape::Classification`].
+    Classes(Classes<'a>),
 }
 
 /// The body that Cohere's, Jina's, vLLM's, infinity's and Voyage's clients all read.

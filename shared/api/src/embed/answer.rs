@@ -11,13 +11,13 @@ mod vectors;
 
 pub use raw::{RawAnswer, raw_answer};
 pub use shapes::{
-    BaaiEmbeddings, CohereEmbeddings, EmbedAnswer, MlxBatchEmbedding, MlxEmbedding,
-    OpenAiEmbeddings,
+    BaaiEmbeddings, CohereEmbeddings, EmbedAnswer, LlamaEmbedding, MlxBatchEmbedding, MlxEmbedding,
+    OpenAiEmbeddings, PooledList,
 };
 pub use vectors::{ByType, DenseList, HiddenList, Rows, Similarities, SparseList};
 
 use super::{EmbedRequest, EmbedShape, Format, Outputs};
-use shapes::{ApiVersion, BilledUnits, CohereMeta, CohereVectors, Entry, Usage};
+use shapes::{ApiVersion, BilledUnits, CohereMeta, CohereVectors, Entry, Pooled, Usage};
 use vectors::{Dense, RowList, SparseMap};
 
 /// What was computed for one input.
@@ -65,6 +65,8 @@ pub fn embed_answer<'a>(
         EmbedShape::TeiSparse => EmbedAnswer::TeiSparse(SparseList(embedded)),
         EmbedShape::TeiAll => EmbedAnswer::TeiAll(HiddenList(embedded)),
         EmbedShape::TeiSimilarity => EmbedAnswer::TeiSimilarity(Similarities(embedded)),
+        EmbedShape::Llama => EmbedAnswer::Llama(draft.llama()),
+        EmbedShape::Pooling => EmbedAnswer::Pooling(draft.pooling()),
         EmbedShape::Baai => EmbedAnswer::Baai(draft.baai()),
         EmbedShape::Mlx => EmbedAnswer::Mlx(draft.mlx()),
         EmbedShape::MlxBatch => EmbedAnswer::MlxBatch(draft.mlx_batch()),
@@ -124,6 +126,34 @@ impl<'a> Draft<'_, 'a> {
         };
         let tokens = self.tokens();
         OpenAiEmbeddings {
+            id: self.facts.id,
+            object: "list",
+            created: self.facts.created,
+            model: self.facts.model,
+            data: self.embedded.iter().enumerate().map(entry).collect(),
+            usage: Usage { prompt_tokens: tokens, total_tokens: tokens },
+            warnings: self.warnings(),
+        }
+    }
+
+    fn llama(&self) -> Vec<LlamaEmbedding<'a>> {
+        let format = self.format();
+        let entry = |(index, one): (usize, &Embedded<'a>)| LlamaEmbedding {
+            index,
+            embedding: [Dense::new(one, format)],
+        };
+        self.embedded.iter().enumerate().map(entry).collect()
+    }
+
+    fn pooling(&self) -> PooledList<'a> {
+        let format = self.format();
+        let entry = |(index, one): (usize, &Embedded<'a>)| Pooled {
+            index,
+            object: "pooling",
+            data: Dense::new(one, format),
+        };
+        let tokens = self.tokens();
+        PooledList {
             id: self.facts.id,
             object: "list",
             created: self.facts.created,

@@ -24,6 +24,8 @@ pub struct EmbedBody {
     pub texts: Option<Vec<Text>>,
     /// MLX: the one text.
     pub text: Option<Text>,
+    /// llama.cpp's inputs.
+    pub content: Option<Inputs>,
     /// vLLM: a conversation to embed. Refused.
     #[schemars(with = "Option<serde_json::Value>")]
     pub messages: Option<IgnoredAny>,
@@ -45,6 +47,9 @@ pub struct EmbedBody {
     pub normalized: Option<Flag>,
     /// vLLM's name of `normalize`.
     pub use_activation: Option<Flag>,
+    /// llama.cpp: by what vectors are scaled; -1 nothing, 0 their largest number, 2 their length, others a power.
+    #[schemars(extend("minimum" = -1))]
+    pub embd_normalize: Option<Count>,
 
     /// Cohere, Voyage, NVIDIA: what the inputs are, a query or documents.
     pub input_type: Option<String>,
@@ -149,9 +154,10 @@ impl EmbedBody {
                 json::read(bytes, r#"{"inputs":{"source_sentence":…,"sentences":[…]}}"#)
                     .and_then(SimilarityBody::flatten)
             }
-            EmbedRoute::Embeddings | EmbedRoute::Invocations => {
+            EmbedRoute::Embeddings | EmbedRoute::Invocations | EmbedRoute::Pooling => {
                 json::read(bytes, r#"{"input":[…]}"#)
             }
+            EmbedRoute::Llama => json::read(bytes, r#"{"content":[…]}"#),
             EmbedRoute::EmbedBatch | EmbedRoute::CohereV1 | EmbedRoute::CohereV2 => {
                 json::read(bytes, r#"{"texts":[…]}"#)
             }

@@ -36,6 +36,7 @@ impl EmbedBody {
                 };
                 let inputs = match key {
                     "input" => self.input,
+                    "content" => self.content,
                     "inputs" => self.inputs,
                     _ => self.texts.map(texts),
                 };

@@ -3,7 +3,6 @@
 use super::{EmbedBody, EmbedShape};
 use crate::checks;
 use crate::error::Invalid;
-use crate::lenient::Flag;
 use crate::truncate::{self, Cut};
 
 impl EmbedBody {
@@ -30,17 +29,6 @@ impl EmbedBody {
         let dimensions = checks::token_limit("dimensions", self.dimensions)?;
         let output_dimension = checks::token_limit("output_dimension", self.output_dimension)?;
         checks::agreed([("dimensions", dimensions), ("output_dimension", output_dimension)])
-    }
-
-    /// Vectors have length 1 unless told otherwise; TEI's `/embed_all` gives hidden states as they
-    /// are.
-    pub(super) fn normalize(&self, shape: EmbedShape) -> Result<bool, Invalid> {
-        let asked = checks::agreed([
-            ("normalize", self.normalize),
-            ("normalized", self.normalized),
-            ("use_activation", self.use_activation),
-        ])?;
-        Ok(asked.map_or(shape != EmbedShape::TeiAll, |Flag(normalize)| normalize))
     }
 
     /// What happens to over-long inputs, and how many tokens are read at most.
@@ -70,6 +58,7 @@ impl EmbedBody {
     /// by fields that only it has.
     fn cuts_by_default(&self, shape: EmbedShape) -> bool {
         match shape {
+            EmbedShape::Llama | EmbedShape::Pooling => false,
             EmbedShape::OpenAi => {
                 let is_voyages = |role: &str| matches!(role, "query" | "document");
                 self.truncation.is_some()

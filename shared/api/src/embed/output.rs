@@ -145,7 +145,7 @@ impl EmbedBody {
             ("embedding_type", named(|kind| kind.dense)),
             ("return_dense", flag(self.return_dense)),
         ])?;
-        let sparse = named(|kind| kind.sparse).or(flag(self.return_sparse));
+        let sparse = named(|kind| kind.sparse).or_else(|| flag(self.return_sparse));
         let colbert = checks::agreed([
             ("return_colbert", flag(self.return_colbert)),
             ("return_colbert_vecs", flag(self.return_colbert_vecs)),

@@ -7,7 +7,7 @@ use crate::error::{ErrorStyle, Invalid};
 /// The embedding routes that read a body differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EmbedRoute {
-    /// `/v1/embeddings` and `/embeddings`: `OpenAI`'s form.
+    /// `/v1/embeddings` and `/embeddings`: `OpenAI`'s form; Azure's paths of it name the model.
     Embeddings,
     /// `/invocations` and `/`: any form; `SageMaker` containers have the one path, and
     /// `huggingface_hub` sends to the other.
@@ -22,6 +22,10 @@ pub enum EmbedRoute {
     EmbedAll,
     /// `/similarity`: TEI.
     Similarity,
+    /// `/embedding`: llama.cpp.
+    Llama,
+    /// `/pooling`: vLLM.
+    Pooling,
     /// `/v1/embed`: Cohere.
     CohereV1,
     /// `/v2/embed`: Cohere.
@@ -30,9 +34,11 @@ pub enum EmbedRoute {
 
 impl EmbedRoute {
     /// Every path with its route.
-    pub const PATHS: [(&'static str, Self); 11] = [
+    pub const PATHS: [(&'static str, Self); 15] = [
         ("/v1/embeddings", Self::Embeddings),
         ("/embeddings", Self::Embeddings),
+        ("/openai/v1/embeddings", Self::Embeddings),
+        ("/openai/deployments/{deployment}/embeddings", Self::Embeddings),
         ("/invocations", Self::Invocations),
         ("/", Self::Invocations),
         ("/embed", Self::Embed),
@@ -40,6 +46,8 @@ impl EmbedRoute {
         ("/embed_sparse", Self::EmbedSparse),
         ("/embed_all", Self::EmbedAll),
         ("/similarity", Self::Similarity),
+        ("/embedding", Self::Llama),
+        ("/pooling", Self::Pooling),
         ("/v1/embed", Self::CohereV1),
         ("/v2/embed", Self::CohereV2),
     ];
@@ -48,9 +56,12 @@ impl EmbedRoute {
     /// that is 422, which TEI, BAAI and MLX all answer to a body without their key.
     pub(crate) fn error_style(self) -> ErrorStyle {
         match self {
-            Self::Embeddings | Self::Invocations | Self::CohereV1 | Self::CohereV2 => {
-                ErrorStyle::OpenAi
-            }
+            Self::Embeddings
+            | Self::Invocations
+            | Self::CohereV1
+            | Self::CohereV2
+            | Self::Llama
+            | Self::Pooling => ErrorStyle::OpenAi,
             Self::Embed | Self::EmbedBatch => ErrorStyle::FastApi,
             Self::EmbedSparse | Self::EmbedAll | Self::Similarity => ErrorStyle::Tei,
         }
@@ -70,6 +81,10 @@ pub enum EmbedShape {
     TeiAll,
     /// An array of cosines.
     TeiSimilarity,
+    /// llama.cpp's own: an array of `{index, embedding}`, each embedding an array of vectors.
+    Llama,
+    /// vLLM's `/pooling`.
+    Pooling,
     /// The BAAI service.
     Baai,
     /// The MLX service's `/embed`.
@@ -88,9 +103,12 @@ impl EmbedShape {
     /// How clients of this shape expect errors.
     pub fn error_style(self) -> ErrorStyle {
         match self {
-            Self::OpenAi | Self::CohereV1Floats | Self::CohereV1ByType | Self::CohereV2 => {
-                ErrorStyle::OpenAi
-            }
+            Self::OpenAi
+            | Self::Llama
+            | Self::Pooling
+            | Self::CohereV1Floats
+            | Self::CohereV1ByType
+            | Self::CohereV2 => ErrorStyle::OpenAi,
             Self::Tei | Self::TeiSparse | Self::TeiAll | Self::TeiSimilarity => ErrorStyle::Tei,
             Self::Baai | Self::Mlx | Self::MlxBatch => ErrorStyle::FastApi,
         }
@@ -104,7 +122,8 @@ impl EmbedShape {
     /// The key that holds the inputs; Cohere's `inputs` is the other one of its two.
     pub(super) fn key(self) -> &'static str {
         match self {
-            Self::OpenAi => "input",
+            Self::OpenAi | Self::Pooling => "input",
+            Self::Llama => "content",
             Self::Tei | Self::TeiSparse | Self::TeiAll | Self::TeiSimilarity => "inputs",
             Self::Mlx => "text",
             Self::Baai
@@ -124,6 +143,9 @@ impl EmbedBody {
             EmbedRoute::EmbedSparse => EmbedShape::TeiSparse,
             EmbedRoute::EmbedAll => EmbedShape::TeiAll,
             EmbedRoute::Similarity => EmbedShape::TeiSimilarity,
+            EmbedRoute::Llama => EmbedShape::Llama,
+            EmbedRoute::Pooling => EmbedShape::Pooling,
+            EmbedRoute::Embeddings if self.content.is_some() => EmbedShape::Llama,
             EmbedRoute::CohereV1
                 if self.embedding_types.as_ref().is_some_and(|types| !types.names.is_empty()) =>
             {
@@ -153,6 +175,7 @@ impl EmbedBody {
             ("inputs", self.inputs.is_some()),
             ("texts", self.texts.is_some()),
             ("text", self.text.is_some()),
+            ("content", self.content.is_some()),
             ("messages", self.messages.is_some()),
             ("images", self.images.as_ref().is_some_and(|images| !images.is_empty())),
         ];
@@ -162,7 +185,12 @@ impl EmbedBody {
             return Err(checks::contradiction(first, second));
         }
         let expected = shape.key();
-        if first == expected || (first == "inputs" && shape.is_cohere()) {
+        let other = match shape {
+            EmbedShape::Llama => "input",
+            shape if shape.is_cohere() => "inputs",
+            _ => expected,
+        };
+        if first == expected || first == other {
             return Ok(first);
         }
         let message = match (first, route) {

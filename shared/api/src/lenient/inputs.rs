@@ -1,7 +1,8 @@
 //! What is to be embedded, in the many forms in which it is sent.
 //!
 //! `"a"`, `["a", "b"]`, `[1, 2]`, `[[1, 2], [3]]` (`OpenAI`, TEI), `[{"text": "a"}]` (Jina) and
-//! `[{"content": [{"type": "text", "text": "a"}]}]` (Cohere) all fit one field. The first element
+//! `[{"content": [{"type": "text", "text": "a"}]}]` (Cohere) all fit one field, and so does llama.cpp's one input of texts
+//! and token ids in turn, `["a", 1, 2, "b"]`. The first element
 //! of a list decides whether the list is one input's tokens or several inputs, and every further
 //! element is read knowing that, so that an error names the element that breaks the rule.
 
@@ -9,7 +10,8 @@ use std::fmt;
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{
-    Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Unexpected, Visitor,
+    Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess,
+    Unexpected, Visitor,
 };
 
 /// One thing to embed.
@@ -19,6 +21,17 @@ pub enum EmbedInput {
     Text(String),
     /// Token ids, as the client's own tokenizer made them.
     Tokens(Vec<u32>),
+    /// Texts and token ids in turn (llama.cpp).
+    Mixed(Vec<Piece>),
+}
+
+/// A part of a mixed input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// A text.
+    Text(String),
+    /// A token id.
+    Token(u32),
 }
 
 impl EmbedInput {
@@ -26,7 +39,7 @@ impl EmbedInput {
     pub fn as_text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
-            Self::Tokens(_) => None,
+            Self::Tokens(_) | Self::Mixed(_) => None,
         }
     }
 
@@ -34,6 +47,8 @@ impl EmbedInput {
         match self {
             Self::Text(text) => text.is_empty(),
             Self::Tokens(tokens) => tokens.is_empty(),
+            // There is a token in it.
+            Self::Mixed(_) => false,
         }
     }
 }
@@ -71,21 +86,87 @@ impl<'de> Visitor<'de> for InputsVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Inputs, A::Error> {
-        let mut items = match seq.next_element_seed(Expect::Anything)? {
+        let mut list = match seq.next_element_seed(Expect::Anything)? {
             None => return Ok(Inputs::default()),
-            Some(Element::Input(input)) => vec![input],
-            Some(Element::Token(token)) => {
-                let mut tokens = vec![token];
-                while let Some(Element::Token(token)) = seq.next_element_seed(Expect::Token)? {
-                    tokens.push(token);
-                }
-                return Ok(Inputs { items: vec![EmbedInput::Tokens(tokens)], single: true });
-            }
+            Some(first) => List::of(first),
         };
-        while let Some(Element::Input(input)) = seq.next_element_seed(Expect::Input)? {
-            items.push(input);
+        while let Some(element) = seq.next_element_seed(list.expects())? {
+            list = list.with(element);
         }
-        Ok(Inputs { items, single: false })
+        Ok(match list {
+            List::Tokens(tokens) => {
+                Inputs { items: vec![EmbedInput::Tokens(tokens)], single: true }
+            }
+            List::Pieces(pieces) => Inputs { items: vec![EmbedInput::Mixed(pieces)], single: true },
+            List::Inputs { items, .. } => Inputs { items, single: false },
+        })
+    }
+}
+
+/// What a list is, as far as its elements so far say.
+enum List {
+    /// One input.
+    Tokens(Vec<u32>),
+    /// One input of texts and tokens.
+    Pieces(Vec<Piece>),
+    /// Several inputs; as long as they are texts, a token makes them pieces of one.
+    Inputs { items: Vec<EmbedInput>, are_texts: bool },
+}
+
+impl List {
+    fn of(first: Element) -> Self {
+        match first {
+            Element::Token(token) => Self::Tokens(vec![token]),
+            Element::Input(input) => {
+                let are_texts = input.as_text().is_some();
+                Self::Inputs { items: vec![input], are_texts }
+            }
+        }
+    }
+
+    fn expects(&self) -> Expect {
+        match self {
+            Self::Tokens(_) | Self::Pieces(_) => Expect::Piece,
+            Self::Inputs { are_texts: true, .. } => Expect::Anything,
+            Self::Inputs { are_texts: false, .. } => Expect::Input,
+        }
+    }
+
+    /// With an element that is one of those it expects.
+    fn with(self, element: Element) -> Self {
+        let texts = |items: Vec<EmbedInput>| {
+            let text = |input| match input {
+                EmbedInput::Text(text) => Some(Piece::Text(text)),
+                EmbedInput::Tokens(_) | EmbedInput::Mixed(_) => None,
+            };
+            items.into_iter().filter_map(text)
+        };
+        match (self, element) {
+            (Self::Tokens(mut tokens), Element::Token(token)) => {
+                tokens.push(token);
+                Self::Tokens(tokens)
+            }
+            (Self::Tokens(tokens), Element::Input(input)) => {
+                let tokens = tokens.into_iter().map(Piece::Token);
+                Self::Pieces(tokens.chain(texts(vec![input])).collect())
+            }
+            (Self::Pieces(mut pieces), Element::Token(token)) => {
+                pieces.push(Piece::Token(token));
+                Self::Pieces(pieces)
+            }
+            (Self::Pieces(mut pieces), Element::Input(input)) => {
+                pieces.extend(texts(vec![input]));
+                Self::Pieces(pieces)
+            }
+            (Self::Inputs { items, .. }, Element::Token(token)) => {
+                Self::Pieces(texts(items).chain([Piece::Token(token)]).collect())
+            }
+            (Self::Inputs { mut items, are_texts }, Element::Input(input)) => {
+                let are_texts = are_texts && input.as_text().is_some();
+                items.push(input);
+                Self::Inputs { items, are_texts }
+            }
+        }
     }
 }
 
@@ -93,7 +174,8 @@ impl<'de> Visitor<'de> for InputsVisitor {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Expect {
     Anything,
-    Token,
+    /// A token or a text.
+    Piece,
     Input,
 }
 
@@ -116,7 +198,7 @@ impl<'de> Visitor<'de> for Expect {
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Anything => "a text, a token id or a list of token ids",
-            Self::Token => "a token id like those before it",
+            Self::Piece => "a token id like those before it, or a text between them",
             Self::Input => "a text or a list of token ids like those before it",
         })
     }
@@ -136,21 +218,18 @@ impl<'de> Visitor<'de> for Expect {
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<Element, E> {
-        if self == Self::Token {
-            return Err(E::invalid_type(Unexpected::Str(value), &self));
-        }
         Ok(Element::Input(EmbedInput::Text(value.to_owned())))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Element, A::Error> {
-        if self == Self::Token {
+        if self == Self::Piece {
             return Err(A::Error::invalid_type(Unexpected::Map, &self));
         }
         Ok(Element::Input(EmbedInput::Text(object_text(map)?)))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Element, A::Error> {
-        if self == Self::Token {
+        if self == Self::Piece {
             return Err(A::Error::invalid_type(Unexpected::Seq, &self));
         }
         let mut tokens = Vec::new();
@@ -197,17 +276,23 @@ fn whole(value: f64) -> Option<u32> {
     fits.then_some(value as u32)
 }
 
-/// An input as an object: Jina's `text` or Cohere's `content`.
+/// An input as an object: Jina's `text`, Cohere's `content` or llama.cpp's `prompt_string`.
 #[derive(Default, serde::Deserialize)]
 #[serde(default)]
 struct InputObject {
     text: Option<String>,
     content: Option<Content>,
+    prompt_string: Option<String>,
+    multimodal_data: Option<Vec<IgnoredAny>>,
 }
 
 fn object_text<'de, A: MapAccess<'de>>(map: A) -> Result<String, A::Error> {
     let object = InputObject::deserialize(MapAccessDeserializer::new(map))?;
-    object.text.or_else(|| object.content.map(|Content(text)| text)).ok_or_else(|| {
+    if object.multimodal_data.is_some_and(|data| !data.is_empty()) {
+        return Err(A::Error::custom("multimodal_data: only texts are embedded here"));
+    }
+    let content = || object.content.map(|Content(text)| text);
+    object.text.or_else(content).or(object.prompt_string).ok_or_else(|| {
         A::Error::custom("expected an object with a string `text`, or with `content` of type text")
     })
 }
@@ -290,6 +375,26 @@ mod tests {
                 false,
             ),
             (r#"[{"content":"a"}]"#, vec![text("a")], false),
+            (r#"[{"prompt_string":"a"}]"#, vec![text("a")], false),
+            (
+                r#"[1,"a",2]"#,
+                vec![EmbedInput::Mixed(vec![
+                    Piece::Token(1),
+                    Piece::Text("a".to_owned()),
+                    Piece::Token(2),
+                ])],
+                true,
+            ),
+            (
+                r#"["a","b",1,"c"]"#,
+                vec![EmbedInput::Mixed(vec![
+                    Piece::Text("a".to_owned()),
+                    Piece::Text("b".to_owned()),
+                    Piece::Token(1),
+                    Piece::Text("c".to_owned()),
+                ])],
+                true,
+            ),
         ] {
             assert_eq!(read(json), Ok(Inputs { items, single }), "{json}");
         }
@@ -299,8 +404,9 @@ mod tests {
     fn errors_name_the_element() {
         for (json, path) in [
             ("3", "."),
-            (r#"[1,"a"]"#, "[1]"),
-            (r#"["a",1]"#, "[1]"),
+            (r#"[1,"a",[2]]"#, "[2]"),
+            (r#"["a",[1],2]"#, "[2]"),
+            (r#"[{"prompt_string":"a","multimodal_data":["x"]}]"#, "[0]"),
             ("[1,[2]]", "[1]"),
             ("[1,-2]", "[1]"),
             ("[4294967296]", "[0]"),

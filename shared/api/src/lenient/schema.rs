@@ -8,6 +8,9 @@ use crate::schema::inlined;
 
 use super::{Content, Count, Document, Documents, Flag, FlagOrName, Inputs, Names, Text, TokenId};
 
+/// The title of an input of texts and token ids in turn, which few routes take.
+pub(crate) const MIXED: &str = "texts and token ids";
+
 inlined! {
     Flag => {"enum": [true, false, "true", "false"]}
     FlagOrName => {"type": ["boolean", "string"]}
@@ -44,8 +47,13 @@ inlined! {
                     "type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"],
                 }},
             ]}}, "required": ["content"]},
+            {"type": "object", "properties": {"prompt_string": {"type": "string"}}, "required": ["prompt_string"]},
         ]}},
         {"type": "array", "description": "One input: its token ids.", "items": {"type": "integer", "minimum": 0, "maximum": u32::MAX}},
         {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
+        {
+            "title": MIXED, "type": "array", "contains": {"type": "integer"},
+            "items": {"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 0, "maximum": u32::MAX}]},
+        },
     ]}
 }

@@ -15,8 +15,9 @@ impl RerankBody {
             Shape::BaaiSingle => "passage",
             Shape::BaaiBatch => "pairs",
             Shape::BaaiQuery => "passages",
-            Shape::Mixedbread => "input",
+            Shape::Mixedbread | Shape::Classification => "input",
             Shape::Score => "queries",
+            Shape::Prediction | Shape::Predictions => "inputs",
         };
         let keys = [
             ("documents", self.documents.is_some()),

@@ -100,10 +100,10 @@ fn one(
     })?;
     let found = documents.len();
     if found == 0 {
-        return Err(Invalid::new(
-            key,
-            format!("{key}: expected at least one text, found an empty list"),
-        ));
+        let message = format!("{key}: expected at least one text, found an empty list");
+        // TEI's clients tell it from other mistakes.
+        let is_tei = key == "texts";
+        return Err(if is_tei { Invalid::empty(key, message) } else { Invalid::new(key, message) });
     }
     if found > limits.max_documents {
         return Err(Invalid::new(

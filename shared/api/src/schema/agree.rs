@@ -54,13 +54,20 @@ pub(super) fn scores(takes_mxbai: bool) -> Value {
 
 /// `normalize`, `normalized` and `use_activation` ask for vectors of the same length.
 pub(super) fn lengths() -> Value {
-    let all = |value: Value| json!({"properties": {"normalize": value, "normalized": value, "use_activation": value}});
+    let all = |value: Value, llama: Value| {
+        json!({"properties": {
+            "normalize": value, "normalized": value, "use_activation": value, "embd_normalize": llama,
+        }})
+    };
     json!({
         "title": "Names of one normalisation agree",
         "type": "object",
         "anyOf": [
-            all(json!({"enum": [true, "true", null]})),
-            all(json!({"enum": [false, "false", null]})),
+            all(json!({"enum": [true, "true", null]}), json!({"enum": [2, null]})),
+            all(
+                json!({"enum": [false, "false", null]}),
+                json!({"anyOf": [{"type": "integer", "not": {"const": 2}}, {"type": "null"}]}),
+            ),
         ],
     })
 }

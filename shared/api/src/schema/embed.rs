@@ -7,6 +7,7 @@ use super::{Form, SchemaBook, agree};
 use crate::embed::body::{EmbedBody, SimilarityBody};
 use crate::embed::inputs::MLX_CHARS_PER_TOKEN;
 use crate::embed::{EmbedLimits, EmbedRoute, Outputs};
+use crate::lenient::MIXED;
 
 /// What the schemas of embedding requests depend on.
 #[derive(Debug, Clone, Default)]
@@ -184,10 +185,37 @@ const COHERE: Form = Form {
     ],
 };
 
+const LLAMA: Form = Form {
+    name: "LlamaEmbeddingRequest",
+    title: "llama.cpp",
+    about: "Answered with a list of vectors for each input. An input may be made of texts and token ids in turn.",
+    examples: &[(
+        "",
+        r#"{"content": ["It rained.", {"prompt_string": "It rained."}], "embd_normalize": 2}"#,
+    )],
+    required: &["content"],
+    optional: &["embd_normalize"],
+};
+const POOLING: Form = Form {
+    name: "VllmPoolingRequest",
+    title: "vLLM",
+    about: "Answered with the pooled vector of each input.",
+    examples: &[("", r#"{"input": ["It rained."], "model": "m", "encoding_format": "float"}"#)],
+    required: &["input"],
+    optional: &[
+        "model",
+        "encoding_format",
+        "dimensions",
+        "use_activation",
+        "truncate_prompt_tokens",
+        "truncation_side",
+    ],
+};
+
 impl EmbedRoute {
     /// Whose forms this route takes.
     pub fn forms(self) -> &'static [Form] {
-        const EMBEDDINGS: [Form; 6] = [OPENAI, JINA, VOYAGE, VLLM, INFINITY, M3];
+        const EMBEDDINGS: [Form; 7] = [OPENAI, JINA, VOYAGE, VLLM, INFINITY, M3, LLAMA];
         const INVOCATIONS: [Form; 9] = [OPENAI, JINA, VOYAGE, VLLM, INFINITY, M3, TEI, BAAI, MLX];
         match self {
             Self::Embeddings => &EMBEDDINGS,
@@ -196,6 +224,8 @@ impl EmbedRoute {
             Self::EmbedBatch => const { &[MLX_BATCH] },
             Self::EmbedSparse | Self::EmbedAll => const { &[TEI_PARTS] },
             Self::Similarity => const { &[SIMILARITY] },
+            Self::Llama => const { &[LLAMA] },
+            Self::Pooling => const { &[POOLING] },
             Self::CohereV1 | Self::CohereV2 => const { &[COHERE] },
         }
     }
@@ -264,7 +294,7 @@ fn bound(form: &Form, field: &str, schema: &mut Value, rules: &EmbedRules) {
             });
         }
         // A list of token ids is one input, however long.
-        "input" | "inputs" => {
+        "input" | "inputs" | "content" => {
             let branches = schema["anyOf"].as_array_mut().map(std::mem::take).unwrap_or_default();
             let bounded = branches.into_iter().map(|mut branch| {
                 let is_tokens = branch["items"]["type"] == "integer";
@@ -273,7 +303,7 @@ fn bound(form: &Form, field: &str, schema: &mut Value, rules: &EmbedRules) {
                 }
                 if is_tokens {
                     not_empty(&mut branch);
-                } else {
+                } else if branch["title"] != MIXED {
                     inputs(&mut branch);
                 }
                 branch

@@ -3,12 +3,13 @@
 use serde_json::{Value, json};
 
 use super::shape::{bounded, counted, forbid_null, not_blank};
-use super::{Form, SchemaBook, agree};
+use super::{EmbedRules, Form, SchemaBook, agree};
 use crate::body::RerankBody;
+use crate::embed::EmbedLimits;
 use crate::request::Limits;
 
 /// What the schemas of rerank requests depend on.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct RerankRules {
     /// Bounds on one request.
     pub limits: Limits,
@@ -16,6 +17,30 @@ pub struct RerankRules {
     pub takes_mxbai: bool,
     /// Most tokens of a pair that the model reads; `None`: not known yet.
     pub max_length: Option<usize>,
+    /// Token ids from this one on have no meaning; `None`: not known yet.
+    pub vocab: Option<usize>,
+    /// Most texts of a request for their tokens.
+    pub max_inputs: usize,
+}
+
+impl RerankRules {
+    /// What the schemas of requests for tokens depend on: such a model has no prompts.
+    pub fn of_tokens(&self) -> EmbedRules {
+        let limits = EmbedLimits { max_inputs: self.max_inputs, ..EmbedLimits::default() };
+        EmbedRules { limits, vocab: self.vocab, prompts: Some(Vec::new()), ..EmbedRules::default() }
+    }
+}
+
+impl Default for RerankRules {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            takes_mxbai: false,
+            max_length: None,
+            vocab: None,
+            max_inputs: EmbedLimits::default().max_inputs,
+        }
+    }
 }
 
 /// On `/v1/rerank` and its aliases.

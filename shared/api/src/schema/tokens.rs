@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::embed::{EmbedRules, prompt_names};
 use super::shape::{counted, not_empty, token_ids};
 use super::{Form, SchemaBook};
+use crate::lenient::MIXED;
 use crate::tokenize::{DetokenizeBody, TokenizeBody};
 
 /// On `/tokenize`.
@@ -62,7 +63,9 @@ impl SchemaBook {
         self.insert(form.name, || {
             form.schema(&body, |field, schema| {
                 if field == "inputs" {
-                    keep(schema, |branch| branch["items"]["type"] != "integer");
+                    keep(schema, |branch| {
+                        branch["items"]["type"] != "integer" && branch["title"] != MIXED
+                    });
                     drop_tokens(schema);
                     counted(schema, rules.limits.max_inputs);
                 }
@@ -82,7 +85,7 @@ impl SchemaBook {
                     token_ids(schema, vocab);
                 }
                 if field == "ids" {
-                    keep(schema, |branch| branch["type"] == "array");
+                    keep(schema, |branch| branch["type"] == "array" && branch["title"] != MIXED);
                     keep_tokens(schema);
                     if let Some(lists) = schema.pointer_mut("/anyOf/0") {
                         counted(lists, rules.limits.max_inputs);

@@ -336,7 +336,10 @@ fn every_path_reads_its_body() {
     ];
     for (path, route) in EmbedRoute::PATHS {
         let body = match route {
-            EmbedRoute::Embeddings | EmbedRoute::Invocations => &bodies[0],
+            EmbedRoute::Embeddings
+            | EmbedRoute::Invocations
+            | EmbedRoute::Llama
+            | EmbedRoute::Pooling => &bodies[0],
             EmbedRoute::Embed | EmbedRoute::EmbedSparse | EmbedRoute::EmbedAll => &bodies[1],
             EmbedRoute::EmbedBatch | EmbedRoute::CohereV1 | EmbedRoute::CohereV2 => &bodies[2],
             EmbedRoute::Similarity => &bodies[3],

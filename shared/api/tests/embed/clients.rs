@@ -2,7 +2,9 @@
 //! answer: openai 3.57, cohere 5.21, voyageai 0.5, mixedbread 0.54, langchain-cohere 0.6, langchain-openai 1.7,
 //! llama-index-core 0.14, `huggingface_hub` 2.4 (2026-11-25).
 
-use defrost_api::{Cut, Dtype, EmbedInput, EmbedRoute, EmbedShape, Encoding, Format, Prompt};
+use defrost_api::{
+    Cut, Dtype, EmbedInput, EmbedRoute, EmbedShape, Encoding, Format, Norm, Piece, Prompt,
+};
 use serde_json::{Value, json};
 
 use super::common::{answered, read, refused};
@@ -127,4 +129,57 @@ fn mixedbread_sdk() {
     let mut contradiction = body(json!("int8"));
     contradiction["output_dtype"] = json!("uint8");
     assert_eq!(refused(OPENAI, &contradiction).param.as_deref(), Some("encoding_format"));
+}
+
+/// Its own route, and its own key on `OpenAI`'s.
+#[test]
+fn llama_cpp() {
+    let expected = json!([
+        {"index": 0, "embedding": [[0.5, 1.0]]}, {"index": 1, "embedding": [[2.0, 0.0]]},
+    ]);
+    for (route, body) in [
+        (EmbedRoute::Llama, json!({"content": ["a", {"prompt_string": "b"}]})),
+        (EmbedRoute::Llama, json!({"input": ["a", "b"], "embd_normalize": 2})),
+        (EmbedRoute::Embeddings, json!({"content": ["a", "b"]})),
+    ] {
+        let request = read(route, &body);
+        assert!(request.normalize && request.norm.is_none(), "{body}");
+        assert_eq!(answered(&request, &[&[0.5, 1.0], &[2.0, 0.0]]), expected, "{body}");
+    }
+    for (embd_normalize, normalize, norm) in [
+        (-1, false, None),
+        (0, false, Some(Norm::Largest)),
+        (1, false, Some(Norm::Power(1))),
+        (2, true, None),
+        (3, false, Some(Norm::Power(3))),
+    ] {
+        let body = json!({"content": "a", "embd_normalize": embd_normalize});
+        let request = read(EmbedRoute::Llama, &body);
+        assert_eq!((request.normalize, request.norm), (normalize, norm), "{body}");
+    }
+    let mixed = read(EmbedRoute::Llama, &json!({"content": [12, 34, "a", 56]}));
+    let pieces =
+        [Piece::Token(12), Piece::Token(34), Piece::Text("a".to_owned()), Piece::Token(56)];
+    assert_eq!(mixed.inputs, [EmbedInput::Mixed(pieces.to_vec())]);
+    for (body, param) in [
+        (json!({"content": "a", "embd_normalize": -2}), "embd_normalize"),
+        (json!({"content": "a", "embd_normalize": 1, "normalize": true}), "embd_normalize"),
+        (json!({"content": "a", "input": "a"}), "content"),
+    ] {
+        let invalid = refused(EmbedRoute::Llama, &body);
+        assert_eq!(invalid.param.as_deref(), Some(param), "{body}");
+    }
+}
+
+#[test]
+fn vllm_pooling() {
+    let request = read(EmbedRoute::Pooling, &json!({"model": "m", "input": ["a"]}));
+    assert_eq!(
+        answered(&request, &[&[0.5, 1.0]]),
+        json!({
+            "id": "embd-1", "object": "list", "created": 7, "model": "m",
+            "data": [{"index": 0, "object": "pooling", "data": [0.5, 1.0]}],
+            "usage": {"prompt_tokens": 5, "total_tokens": 5},
+        })
+    );
 }

@@ -43,14 +43,14 @@ pub(super) struct Encoder<'a> {
 
 /// The special tokens that the tokenizer puts around a text.
 #[derive(Debug, Default)]
-pub(super) struct Special {
-    pub(super) before: Vec<u32>,
-    pub(super) after: Vec<u32>,
+pub(crate) struct Special {
+    pub(crate) before: Vec<u32>,
+    pub(crate) after: Vec<u32>,
 }
 
 impl Special {
     /// Found by asking the tokenizer to finish a text of one id that is none of them.
-    pub(super) fn of(tokenizer: &TextTokenizer) -> Result<Self, Error> {
+    pub(crate) fn of(tokenizer: &TextTokenizer) -> Result<Self, Error> {
         let bare = tokenizer.single(&[])?.ids;
         let id = (0..=u32::MAX).find(|id| !bare.contains(id)).unwrap_or_default();
         let whole = tokenizer.single(&[id])?.ids;

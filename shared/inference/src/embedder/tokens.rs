@@ -1,52 +1,20 @@
-//! Texts as tokens and back, for those who count, show or cut them.
-
-use std::ops::Range;
+//! Texts as an embedder's tokens and back.
 
 use super::Embedder;
 use crate::Error;
-
-/// One token of a text.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TextToken {
-    /// Its id.
-    pub id: u32,
-    /// What the vocabulary calls it, such as `##ing` or `▁the`.
-    pub piece: String,
-    /// The bytes of the text that it stands for; `None` for tokens that are put around a text.
-    pub bytes: Option<Range<usize>>,
-    /// The same in characters.
-    pub chars: Option<Range<usize>>,
-    /// Whether it is one of the tokenizer's special tokens, which stand for no text.
-    pub special: bool,
-}
+use crate::text_tokens::{TextToken, Words};
 
 impl Embedder {
     /// The tokens of a text, `add_special` ones around it included, without a prompt and however many they are.
     ///
     /// The first call of this or of [`Embedder::detokenize`] reads the vocabulary, which takes up to a second.
     pub fn tokenize(&self, text: &str, add_special: bool) -> Result<Vec<TextToken>, Error> {
-        let mut chars = CharCount::new(text);
-        let around = |id: &u32| (*id, None);
-        let inner = self.tokenizer.spans(text)?.into_iter().map(|(id, range)| (id, Some(range)));
-        let (before, after) = (self.special.before.iter(), self.special.after.iter());
-        let before = before.filter(|_| add_special).map(around);
-        let after = after.filter(|_| add_special).map(around);
-        let tokens = before
-            .chain(inner)
-            .chain(after)
-            .map(|(id, bytes)| {
-                Ok(TextToken {
-                    id,
-                    piece: self.vocabulary.piece(id)?,
-                    chars: bytes.clone().map(|Range { start, end }| chars.at(start)..chars.at(end)),
-                    bytes,
-                    special: self.vocabulary.is_special(id)?,
-                })
-            })
-            .collect();
-        // What the tokenizer was read from may have been edited since.
-        self.snapshot.intact()?;
-        tokens
+        self.words().tokenize(text, add_special)
+    }
+
+    /// How many tokens a text has without special ones; some number above `most` if it has more.
+    pub fn count_tokens(&self, text: &str, most: usize) -> Result<usize, Error> {
+        self.words().count(text, most)
     }
 
     /// The text that token ids stand for, special tokens left out if `skip_special`. Only what the tokenizer keeps comes
@@ -54,41 +22,11 @@ impl Embedder {
     ///
     /// Fails with [`Error::InvalidInput`] if an id is not in the vocabulary.
     pub fn detokenize(&self, ids: &[u32], skip_special: bool) -> Result<String, Error> {
-        if let Some(id) = ids.iter().find(|&&id| id as usize >= self.vocab) {
-            return Err(Error::InvalidInput {
-                param: "tokens",
-                message: format!(
-                    "token id {id} is not in the model's vocabulary, which has ids below {}",
-                    self.vocab
-                ),
-            });
-        }
-        let text = self.vocabulary.decode(ids, skip_special);
-        self.snapshot.intact()?;
-        text
-    }
-}
-
-/// Counts the characters before places that mostly ascend.
-struct CharCount<'a> {
-    text: &'a str,
-    /// A place, and the characters before it.
-    known: (usize, usize),
-}
-
-impl<'a> CharCount<'a> {
-    fn new(text: &'a str) -> Self {
-        Self { text, known: (0, 0) }
+        self.words().detokenize(ids, skip_special)
     }
 
-    fn at(&mut self, byte: usize) -> usize {
-        let (place, count) = self.known;
-        let chars = if byte >= place {
-            count + self.text[place..byte].chars().count()
-        } else {
-            count - self.text[byte..place].chars().count()
-        };
-        self.known = (byte, chars);
-        chars
+    fn words(&self) -> Words<'_> {
+        let Self { tokenizer, special, vocabulary, vocab, snapshot, .. } = self;
+        Words { tokenizer, special, vocabulary, vocab: *vocab, snapshot }
     }
 }

@@ -1,19 +1,16 @@
-//! The embedding routes, and those that turn texts into tokens and back.
+//! The embedding routes.
 
 use std::collections::BTreeMap;
 
 use defrost_api::{
-    BaaiEmbeddings, CohereEmbeddings, DETOKENIZE_FORMS, DenseList, DetokenizeAnswer, EmbedRoute,
-    EmbedRules, Form, HiddenList, LlamaTokens, MlxBatchEmbedding, MlxEmbedding, OpenAiEmbeddings,
-    SchemaBook, Similarities, SparseList, TOKENIZE_FORMS, Token, VllmTokens,
+    BaaiEmbeddings, CohereEmbeddings, DenseList, EmbedRoute, EmbedRules, HiddenList,
+    LlamaEmbedding, MlxBatchEmbedding, MlxEmbedding, OpenAiEmbeddings, PooledList, SchemaBook,
+    Similarities, SparseList,
 };
 use serde_json::{Map, Value, json};
 
 use super::parts::{Cut, OTHER_NAMES, Parts};
 use super::rerank::operation_id;
-
-const TOKENIZE: &str = "/tokenize";
-const DETOKENIZE: [&str; 2] = ["/detokenize", "/decode"];
 
 pub(super) fn describe(
     paths: &mut Map<String, Value>,
@@ -43,27 +40,6 @@ pub(super) fn describe(
         }
         insert(paths, path, summary, body, &answers);
     }
-    let mut token_body =
-        |name: &str, forms: &[Form], schemas: Vec<Value>| parts.body(name, forms, schemas);
-    let schemas = TOKENIZE_FORMS.iter().map(|form| book.tokenize_form(form, rules)).collect();
-    let tokenize = token_body("Tokenize", &TOKENIZE_FORMS, schemas);
-    let schemas = DETOKENIZE_FORMS.iter().map(|form| book.detokenize_form(form, rules)).collect();
-    let detokenize = token_body("Detokenize", &DETOKENIZE_FORMS, schemas);
-    let token = book.answer::<Token<'_>>();
-    let shapes = vec![
-        json!({"type": "array", "items": {"type": "array", "items": token}}),
-        book.answer::<VllmTokens<'_>>(),
-        book.answer::<LlamaTokens<'_>>(),
-    ];
-    let about = "The tokens, in the shape of the request.";
-    let answers = parts.work_answers(about, Cut::Never, shapes);
-    insert(paths, TOKENIZE, "Texts as the model's tokens", &tokenize, &answers);
-    for path in DETOKENIZE {
-        let shapes = vec![book.answer::<DetokenizeAnswer<'_>>()];
-        let about = "The texts, in the shape of the request.";
-        let answers = parts.work_answers(about, Cut::Never, shapes);
-        insert(paths, path, "Tokens as text", &detokenize, &answers);
-    }
 }
 
 /// Whether the model has what this route is for: it refuses every request otherwise.
@@ -76,17 +52,20 @@ fn is_answered(route: EmbedRoute, rules: &EmbedRules) -> bool {
 }
 
 fn insert(paths: &mut Map<String, Value>, path: &str, about: &str, body: &Value, answers: &Value) {
-    let is_canonical = ["/v1/embeddings", TOKENIZE, DETOKENIZE[0]].contains(&path);
-    paths.insert(
-        path.to_owned(),
-        json!({"post": {
-            "tags": [if is_canonical { "embed" } else { OTHER_NAMES }],
-            "summary": about,
-            "operationId": operation_id(path),
-            "requestBody": body,
-            "responses": answers,
-        }}),
-    );
+    let mut operation = json!({"post": {
+        "tags": [if path == "/v1/embeddings" { "embed" } else { OTHER_NAMES }],
+        "summary": about,
+        "operationId": operation_id(path),
+        "requestBody": body,
+        "responses": answers,
+    }});
+    if path.contains("{deployment}") {
+        operation["post"]["parameters"] = json!([{
+            "name": "deployment", "in": "path", "required": true, "schema": {"type": "string"},
+            "description": "The model, where the body names none.",
+        }]);
+    }
+    paths.insert(path.to_owned(), operation);
 }
 
 /// The body's name, and what the route is for.
@@ -98,6 +77,8 @@ fn facts(route: EmbedRoute) -> (&'static str, &'static str) {
         EmbedRoute::EmbedBatch => ("EmbedBatch", "Texts as vectors, for clients of MLX"),
         EmbedRoute::EmbedSparse => ("EmbedParts", "Texts as weights of their tokens"),
         EmbedRoute::EmbedAll => ("EmbedParts", "Texts as one vector a token"),
+        EmbedRoute::Llama => ("Llama", "Texts as vectors, for clients of llama.cpp"),
+        EmbedRoute::Pooling => ("Pooling", "Texts as vectors, for clients of vLLM"),
         EmbedRoute::Similarity => ("Similarity", "How near texts are to one text"),
         EmbedRoute::CohereV1 => ("CohereEmbed", "Texts as vectors, for clients of Cohere v1"),
         EmbedRoute::CohereV2 => ("CohereEmbed", "Texts as vectors, for clients of Cohere v2"),
@@ -106,7 +87,14 @@ fn facts(route: EmbedRoute) -> (&'static str, &'static str) {
 
 fn answers(route: EmbedRoute, book: &mut SchemaBook) -> Vec<Value> {
     match route {
-        EmbedRoute::Embeddings => vec![book.answer::<OpenAiEmbeddings<'_>>()],
+        EmbedRoute::Embeddings => {
+            let llama = book.answer::<LlamaEmbedding<'_>>();
+            vec![book.answer::<OpenAiEmbeddings<'_>>(), json!({"type": "array", "items": llama})]
+        }
+        EmbedRoute::Llama => {
+            vec![json!({"type": "array", "items": book.answer::<LlamaEmbedding<'_>>()})]
+        }
+        EmbedRoute::Pooling => vec![book.answer::<PooledList<'_>>()],
         EmbedRoute::Invocations => vec![
             book.answer::<OpenAiEmbeddings<'_>>(),
             book.answer::<DenseList<'_>>(),

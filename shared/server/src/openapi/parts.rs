@@ -237,6 +237,9 @@ impl Parts {
         if cut != Cut::Never {
             headers["x-warnings"] = header("Warnings");
             headers["server-timing"] = header("ServerTiming");
+            for (name, _) in TEI {
+                headers[name] = header(&component(name));
+            }
         }
         let mut answers = json!({"200": {
             "description": about,
@@ -308,6 +311,27 @@ pub(super) fn any_of(mut schemas: Vec<Value>) -> Value {
     }
 }
 
+/// In the words of Text Embeddings Inference, on the answers of the model.
+const TEI: [(&str, &str); 8] = [
+    ("x-compute-type", "`cpu`."),
+    ("x-compute-time", "Milliseconds from reading the body to the answer."),
+    ("x-compute-characters", "Characters of the texts."),
+    ("x-compute-tokens", "Tokens as run."),
+    ("x-total-time", "As `x-compute-time`."),
+    ("x-tokenization-time", "Milliseconds of turning texts into tokens."),
+    ("x-queue-time", "Milliseconds in the queue."),
+    ("x-inference-time", "Milliseconds in the model."),
+];
+
+/// `x-total-time` as `XTotalTime`.
+fn component(name: &str) -> String {
+    let words = name.split('-').map(|word| {
+        let (first, rest) = word.split_at(1);
+        first.to_uppercase() + rest
+    });
+    words.collect()
+}
+
 fn header(name: &str) -> Value {
     json!({"$ref": format!("#/components/headers/{name}")})
 }
@@ -315,7 +339,7 @@ fn header(name: &str) -> Value {
 fn headers() -> Value {
     let text = |about: &str, required: bool| json!({"description": about, "required": required, "schema": {"type": "string"}});
     let count = |about: &str, required: bool| json!({"description": about, "required": required, "schema": {"type": "integer", "minimum": 1}});
-    json!({
+    let mut headers = json!({
         "RequestId": text("The request's own `x-request-id`, or a new one.", true),
         "ProcessTime": text("Seconds from request to answer.", true),
         "ServerTiming": text("Time in the queue and in the model; with the first answer, the phases of boot.", true),
@@ -325,5 +349,9 @@ fn headers() -> Value {
         "RetryAfterMaybe": count("Seconds after which to try again; absent when that will not help.", false),
         "Authenticate": text("`Bearer`.", true),
         "Allow": text("The methods that the path takes.", true),
-    })
+    });
+    for (name, about) in TEI {
+        headers[component(name)] = text(about, true);
+    }
+    headers
 }

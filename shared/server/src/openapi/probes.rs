@@ -18,6 +18,9 @@ struct Probe {
     failures: &'static [Failure],
 }
 
+/// One model.
+const MODEL: &str = "/v1/models/{model}";
+
 const NOT_LOADED: &[Failure] = &[Failure::Unavailable];
 const NOT_FOUND: &[Failure] = &[Failure::Invalid, Failure::ModelNotFound, Failure::Unavailable];
 
@@ -82,17 +85,23 @@ fn insert_get(paths: &mut Map<String, Value>, probe: &Probe, answers: &Value) {
             "description": "Which of several models; without it the default.",
         }]);
     }
+    if probe.path == MODEL {
+        operation["parameters"] = json!([{
+            "name": "model", "in": "path", "required": true, "schema": {"type": "string"},
+            "description": "A served name, or the model's own; it may hold slashes.",
+        }]);
+    }
     paths.insert(probe.path.to_owned(), json!({"get": operation}));
 }
 
 fn is_health(path: &str) -> bool {
-    ["/health", "/ready", "/ping"].contains(&path)
+    ["/health", "/v1/health", "/ready", "/ping"].contains(&path)
 }
 
 /// Probes say why they are not ready in their own body, not in the error body.
 fn not_ready(book: &mut SchemaBook, path: &str) -> Value {
     let schema = match path {
-        "/health" => book.insert("Health", health),
+        "/health" | "/v1/health" => book.insert("Health", health),
         _ => book.insert("Status", status),
     };
     json!({
@@ -113,6 +122,7 @@ fn probes(book: &mut SchemaBook, api: &Api) -> Vec<Probe> {
     let info = || info(api);
     vec![
         probe("/health", "How the process is, and how its boot went", true, &[], "Health", &health),
+        probe("/v1/health", "As /health, under llama.cpp's name", true, &[], "Health", &health),
         probe("/ready", "Whether requests are answered at once", true, &[], "Status", &status),
         probe("/ping", "As /ready, under SageMaker's name", true, &[], "Status", &status),
         probe("/live", "Whether the process runs", true, &[], "Status", &status),
@@ -125,6 +135,15 @@ fn probes(book: &mut SchemaBook, api: &Api) -> Vec<Probe> {
             "Models",
             &models,
         ),
+        probe(
+            MODEL,
+            "One of the served models",
+            false,
+            &[Failure::ModelNotFound, Failure::Unavailable],
+            "Model",
+            &model,
+        ),
+        probe("/props", "What llama.cpp's clients ask first", false, NOT_LOADED, "Props", &props),
         probe("/info", "The model, its limits and what runs it", false, NOT_FOUND, "Info", &info),
         probe("/version", "The binary's version", false, &[], "Version", &version),
     ]
@@ -318,8 +337,26 @@ fn service() -> Value {
     )
 }
 
-fn models() -> Value {
-    let entry = object(
+fn props() -> Value {
+    object(
+        "What may be sent.",
+        &[
+            (
+                "default_generation_settings",
+                object("Of every request.", &[("n_ctx", count("Most tokens read at once."))], &[]),
+            ),
+            ("total_slots", count("Most requests that wait.")),
+            ("model_path", text("The model's own name.")),
+            ("model_alias", text("The served name.")),
+            ("modalities", json!({"type": "object", "additionalProperties": {"type": "boolean"}})),
+            ("build_info", text("The binary and its version.")),
+        ],
+        &[],
+    )
+}
+
+fn model() -> Value {
+    object(
         "One served name.",
         &[
             ("id", text("The name.")),
@@ -332,9 +369,22 @@ fn models() -> Value {
             ("root", text_or_null("The model's own name, if it is known before it is loaded.")),
             ("max_model_len", nullable(count("Most tokens that it reads at once."))),
             ("capabilities", json!({"type": "array", "items": {"type": "string"}})),
+            ("status", json!({"enum": ["unloaded", "loading", "ready", "failed"]})),
+            ("loaded", json!({"type": "boolean"})),
+            (
+                "embedding_dim",
+                nullable(count("Width of the model, if it is known before it is loaded.")),
+            ),
+            ("load_time", nullable(seconds("From exec, or from the request for it, to ready."))),
+            ("aliases", json!({"type": "array", "items": {"type": "string"}})),
+            ("description", text("What it is.")),
         ],
         &[],
-    );
+    )
+}
+
+fn models() -> Value {
+    let entry = model();
     object(
         "Every model under each of its names.",
         &[

@@ -1,14 +1,15 @@
 //! The rerank routes.
 
 use defrost_api::{
-    BATCH_FORMS, BaaiBatch, BaaiQuery, BaaiSingle, Canonical, Form, Mixedbread, QUERY_FORMS,
-    RERANK_FORMS, RerankRules, SCORE_FORMS, SchemaBook, Scores, SglangRank, TeiRank,
+    BATCH_FORMS, BaaiBatch, BaaiQuery, BaaiSingle, Canonical, Classes, Form, Mixedbread,
+    PREDICT_FORMS, Prediction, QUERY_FORMS, RERANK_FORMS, RerankRules, SCORE_FORMS, SchemaBook,
+    Scores, SglangRank, TeiRank,
 };
 use serde_json::{Map, Value, json};
 
 use super::parts::{Cut, OTHER_NAMES, Parts};
 use crate::routes::rerank::PATHS;
-use crate::routes::score;
+use crate::routes::{predict, score};
 
 const BEST_FIRST: &str = "The documents, best first, in the shape of the request.";
 
@@ -37,6 +38,24 @@ pub(super) fn describe(
                 "operationId": operation_id(path),
                 "requestBody": pairs,
                 "responses": parts.work_answers("The scores, in the order of the pairs.", Cut::Documents, scores),
+            }}),
+        );
+    }
+    let forms = PREDICT_FORMS.iter().map(|form| book.predict_form(form, rules)).collect();
+    let predict = parts.body("Predict", &PREDICT_FORMS, forms);
+    for path in predict::PATHS {
+        let prediction = book.answer::<Prediction>();
+        let one = json!({"type": "array", "items": prediction});
+        let classes =
+            vec![one.clone(), json!({"type": "array", "items": one}), book.answer::<Classes<'_>>()];
+        paths.insert(
+            path.to_owned(),
+            json!({"post": {
+                "tags": [OTHER_NAMES],
+                "summary": "Pairs as classes, of which there is one",
+                "operationId": operation_id(path),
+                "requestBody": predict,
+                "responses": parts.work_answers("The class of each pair.", Cut::Documents, classes),
             }}),
         );
     }

@@ -16,6 +16,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use tokio::time::{timeout, timeout_at};
 
+use super::gzip;
 use crate::app::App;
 use crate::budget::Held;
 use crate::error::ApiError;
@@ -59,6 +60,9 @@ pub(super) async fn read(
             return Err(error);
         }
         bytes.extend_from_slice(&chunk);
+    }
+    if is_gzip(&encodings(&parts.headers)) {
+        return gzip::decompressed(bytes.freeze(), held, limit).await;
     }
     Ok((bytes.freeze(), held))
 }
@@ -107,14 +111,26 @@ async fn discard(mut body: Body) {
     let _ = timeout(MAX_DISCARD_TIME, all).await;
 }
 
-fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
-    let encodings = headers.get_all(header::CONTENT_ENCODING).iter();
-    let mut encodings = encodings
+/// What was done to a body, in the order in which it was done; a header may come twice and a value be a list.
+fn encodings(headers: &HeaderMap) -> Vec<&[u8]> {
+    let values = headers.get_all(header::CONTENT_ENCODING).iter();
+    values
         .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
         .map(<[u8]>::trim_ascii)
-        .filter(|encoding| !encoding.is_empty());
-    if encodings.any(|encoding| !encoding.eq_ignore_ascii_case(b"identity")) {
-        return Err(ApiError::media_type("compressed bodies are not read; send the json as it is"));
+        .filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case(b"identity"))
+        .collect()
+}
+
+fn is_gzip(encodings: &[&[u8]]) -> bool {
+    matches!(encodings, [name] if gzip::is_gzip(name))
+}
+
+fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
+    let encodings = encodings(headers);
+    if !encodings.is_empty() && !is_gzip(&encodings) {
+        return Err(ApiError::media_type(
+            "of compressed bodies only gzip is read; send content-encoding: gzip, or the json as it is",
+        ));
     }
     let Some(value) = headers.get(header::CONTENT_TYPE) else {
         return Ok(());

@@ -9,16 +9,17 @@ use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use defrost_api::{
-    Cut, EmbedBody, EmbedFacts, EmbedInput, EmbedRequest, EmbedRoute, Embedded, Prompt, RawAnswer,
-    Rows, embed_answer, embed_warnings, raw_answer,
+    Cut, EmbedBody, EmbedFacts, EmbedInput, EmbedRequest, EmbedRoute, Embedded, Piece, Prompt,
+    RawAnswer, Rows, embed_answer, embed_warnings, raw_answer,
 };
 use defrost_inference::{
     EmbedRequest as Asked, EmbedTruncation, EmbedderInfo, Embedding, Error, Input,
     Outputs as Kinds, Overflow, PromptChoice,
 };
 
-use super::{X_TRUNCATED_INPUTS, body};
-use crate::admission::Finished;
+use super::tei::{self, Took};
+use super::{X_TRUNCATED_INPUTS, body, tokenize};
+use crate::admission::{Admitted, Finished};
 use crate::app::App;
 use crate::backend::{Inputs, Outputs};
 use crate::batching::Outcome;
@@ -42,20 +43,23 @@ pub(crate) async fn handle(
     let begun = Instant::now();
     let (parts, body) = request.into_parts();
     let (bytes, _held) = body::read(&app, &parts, body).await?;
-    let answer = |bytes| answer_to(&app, &id, route, bytes, begun);
+    let deployment = deployment(parts.uri.path());
+    let answer = |bytes| answer_to(&app, &id, route, deployment, bytes, begun);
     super::cached(&app, &parts.uri, bytes, answer).await
 }
 
-async fn answer_to(
+pub(super) async fn answer_to(
     app: &App,
     id: &RequestId,
     route: EmbedRoute,
+    deployment: Option<&str>,
     bytes: Bytes,
     begun: Instant,
 ) -> Reply {
     let body = EmbedBody::parse_on(route, &bytes)?;
     drop(bytes);
-    let request = body.into_request(route, &app.config.embed.limits)?;
+    let mut request = body.into_request(route, &app.config.embed.limits)?;
+    request.model = request.model.or_else(|| deployment.map(str::to_owned));
     let style = request.shape.error_style();
     embed(app, id, request, begun).await.map_err(|error| error.styled(style))
 }
@@ -65,6 +69,7 @@ async fn embed(app: &App, id: &RequestId, mut request: EmbedRequest, begun: Inst
     let Info::Embedder(info) = &model.info else {
         return Err(ApiError::internal("the function embeds and its model does not"));
     };
+    join_pieces(app, &model, &mut request).await?;
     let asked = Arc::new(to_asked(app, info, &mut request)?);
     let finished = app.run(&model, Inputs::Embed(Arc::clone(&asked))).await?;
     let Finished { outcome: Outcome { result, times }, held } = finished;
@@ -74,9 +79,14 @@ async fn embed(app: &App, id: &RequestId, mut request: EmbedRequest, begun: Inst
         }
         ref other => other.into(),
     })?;
-    let Outputs::Embeddings(embeddings) = outputs else {
+    let Outputs::Embeddings(mut embeddings) = outputs else {
         return Err(ApiError::internal("the backend returned scores for embeddings"));
     };
+    if let Some(norm) = request.norm {
+        for one in &mut embeddings {
+            norm.apply(&mut one.dense);
+        }
+    }
     let embedded: Vec<Embedded<'_>> =
         embeddings.iter().map(|one| embedded(one, asked.outputs, info)).collect();
     let texts: Vec<&str> = asked.inputs.iter().map(text).collect();
@@ -95,12 +105,48 @@ async fn embed(app: &App, id: &RequestId, mut request: EmbedRequest, begun: Inst
     let (items, tokens) = (embedded.len(), embedded.iter().map(|one| one.tokens).sum());
     response.extensions_mut().insert(Cost { items, tokens, times });
     super::timing(app, response.headers_mut(), &times);
+    let characters = texts.iter().map(|text| text.chars().count()).sum();
+    tei::tell(response.headers_mut(), &Took { begun, characters, tokens, times });
     let truncated = embedded.iter().filter(|one| one.truncated).count();
     if truncated > 0 {
         response.headers_mut().insert(X_TRUNCATED_INPUTS, HeaderValue::from(truncated));
     }
     super::warn(&mut response, &embed_warnings(&request, &embedded));
     Ok(response)
+}
+
+/// The model that an address of Azure's names.
+fn deployment(path: &str) -> Option<&str> {
+    path.strip_prefix("/openai/deployments/")?.strip_suffix("/embeddings")
+}
+
+/// Makes token ids of inputs that are texts and token ids in turn.
+async fn join_pieces(
+    app: &App,
+    model: &Admitted<'_>,
+    request: &mut EmbedRequest,
+) -> Result<(), ApiError> {
+    let most = tokenize::most_tokens(app);
+    for input in &mut request.inputs {
+        let EmbedInput::Mixed(pieces) = input else { continue };
+        let pieces = std::mem::take(pieces);
+        let joined = tokenize::apart(app, model, move |backend| {
+            let mut ids = Vec::new();
+            for piece in pieces {
+                match piece {
+                    Piece::Token(id) => ids.push(id),
+                    Piece::Text(text) => {
+                        tokenize::check_count(backend, &text, most)?;
+                        let tokens = backend.tokenize(&text, false)?;
+                        ids.extend(tokens.iter().map(|token| token.id));
+                    }
+                }
+            }
+            Ok(ids)
+        });
+        *input = EmbedInput::Tokens(joined.await?);
+    }
+    Ok(())
 }
 
 /// The request in the words of the model, which takes the inputs out of it.
@@ -128,6 +174,8 @@ fn to_asked(app: &App, info: &EmbedderInfo, request: &mut EmbedRequest) -> Resul
     let inputs = std::mem::take(&mut request.inputs).into_iter().map(|input| match input {
         EmbedInput::Text(text) => Input::Text(text),
         EmbedInput::Tokens(tokens) => Input::Tokens(tokens),
+        // Joined before.
+        EmbedInput::Mixed(_) => Input::Tokens(Vec::new()),
     });
     let defrost_api::Outputs { dense, sparse, colbert, hidden } = request.outputs;
     Ok(Asked {

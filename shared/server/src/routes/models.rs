@@ -3,59 +3,40 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::{Path, Query, State};
 use axum::http::Uri;
 use defrost_api::Invalid;
 use defrost_inference::{EmbedderInfo, ModelInfo, RerankerKind};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::app::App;
+use crate::app::{App, Model};
 use crate::boot::Role;
 use crate::error::ApiError;
+use crate::fleet::{Slot, Status};
 use crate::info::Info;
 use crate::routes::rerank::default_normalization;
 
 /// `OpenAI`'s list, with the keys that infinity's client and the Qwen3 embedding server's need beside. A model that is not
-/// loaded is in it under the names it was given; what only its snapshot knows is null.
+/// loaded is in it under the names it was given; what only its snapshot knows is null where that is not on this machine.
 pub(crate) async fn models(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
     let mut data = Vec::new();
     let mut by_name = Map::new();
     let mut loaded = Vec::new();
     let mut of_default = (None, None);
     for (at, slot) in app.fleet.slots.iter().enumerate() {
-        let model = slot.ready();
-        let names = match &model {
-            Some(model) => model.names.as_slice(),
-            None if slot.names().is_empty() => return Err(not_there(&app)),
-            None => slot.names(),
-        };
-        let info = model.as_ref().map(|model| &model.info);
-        if at == 0 {
-            of_default = (names.first().cloned(), info.map(Info::max_length));
+        let told = Told::of(slot);
+        if told.names.is_empty() {
+            return Err(not_there(&app));
         }
-        for name in names {
-            data.push(json!({
-                "id": name,
-                "object": "model",
-                "created": model.as_ref().map(|model| model.created),
-                // infinity_client refuses every other owner.
-                "owned_by": "infinity",
-                "root": info.map(Info::name).or_else(|| slot.full_name()),
-                "parent": null,
-                "permission": [],
-                "backend": info.map_or(app.function.backend, |info| info.backend().name()),
-                "capabilities": [capability(app.function.role)],
-                "max_model_len": info.map(Info::max_length),
-                "stats": {"queue_fraction": 0.0, "queue_absolute": 0, "results_pending": 0, "batch_size": app.config.max_batch_tokens},
-            }));
-            let facts = json!({
-                "path": info.map(Info::name).or_else(|| slot.full_name()),
-                "loaded": model.is_some(),
-                "embedding_dim": info.map(Info::hidden),
-            });
-            by_name.insert(name.clone(), facts);
-            if model.is_some() {
+        if at == 0 {
+            let max_length = told.info().map(Info::max_length);
+            of_default = (told.names.first().cloned(), max_length);
+        }
+        for name in &told.names {
+            data.push(told.entry(&app, name));
+            by_name.insert(name.clone(), told.facts(&app, name));
+            if told.model.is_some() {
                 loaded.push(name.clone());
             }
         }
@@ -70,6 +51,107 @@ pub(crate) async fn models(State(app): State<Arc<App>>) -> Result<Json<Value>, A
         "max_text_length": max_text_length,
         "models": by_name,
     })))
+}
+
+/// `GET /v1/models/NAME`: one of them, under a name it was given or the model's own, which may hold slashes.
+pub(crate) async fn model(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let mut known = Vec::new();
+    for slot in &app.fleet.slots {
+        let told = Told::of(slot);
+        if told.names.contains(&name) || slot.full_name() == Some(name.as_str()) {
+            return Ok(Json(told.entry(&app, &name)));
+        }
+        known.extend(told.names);
+    }
+    if known.is_empty() {
+        return Err(not_there(&app));
+    }
+    Err(ApiError::model_not_found(&name, &known))
+}
+
+/// `GET /props`, as llama.cpp's clients ask what they may send.
+pub(crate) async fn props(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
+    let Some(model) = app.ready_model() else { return Err(not_there(&app)) };
+    Ok(Json(json!({
+        "default_generation_settings": {"n_ctx": model.info.max_length()},
+        "total_slots": app.config.max_queue,
+        "model_path": model.info.name(),
+        "model_alias": model.name_for(None),
+        "modalities": {"vision": false, "audio": false},
+        "build_info": format!("{} {}", app.function.name, app.function.version),
+    })))
+}
+
+/// What there is to tell of one model.
+struct Told<'a> {
+    slot: &'a Slot,
+    model: Option<Arc<Model>>,
+    /// None where only the snapshot knows and has not been read.
+    names: Vec<String>,
+}
+
+impl<'a> Told<'a> {
+    fn of(slot: &'a Slot) -> Self {
+        let model = slot.ready();
+        let names = model.as_ref().map_or_else(|| slot.names(), |model| &model.names).to_vec();
+        Self { slot, model, names }
+    }
+
+    fn info(&self) -> Option<&Info> {
+        self.model.as_ref().map(|model| &model.info)
+    }
+
+    /// As `OpenAI` and infinity list a model.
+    fn entry(&self, app: &App, name: &str) -> Value {
+        let info = self.info();
+        let mut entry = json!({
+            "id": name,
+            "object": "model",
+            "created": self.model.as_ref().map(|model| model.created),
+            // infinity_client refuses every other owner.
+            "owned_by": "infinity",
+            "root": info.map(Info::name).or_else(|| self.slot.full_name()),
+            "parent": null,
+            "permission": [],
+            "backend": info.map_or(app.function.backend, |info| info.backend().name()),
+            "capabilities": [capability(app.function.role)],
+            "max_model_len": info.map(Info::max_length),
+            "stats": {"queue_fraction": 0.0, "queue_absolute": 0, "results_pending": 0, "batch_size": app.config.max_batch_tokens},
+        });
+        if let (Value::Object(entry), Value::Object(facts)) = (&mut entry, self.facts(app, name)) {
+            entry.extend(facts);
+        }
+        entry
+    }
+
+    /// As the Qwen3 embedding server maps names to models.
+    fn facts(&self, app: &App, name: &str) -> Value {
+        let info = self.info();
+        let others: Vec<&String> = self.names.iter().filter(|other| *other != name).collect();
+        json!({
+            "path": info.map(Info::name).or_else(|| self.slot.full_name()),
+            "loaded": self.model.is_some(),
+            "status": match self.slot.life.status() {
+                Status::Unloaded => "unloaded",
+                Status::Loading => "loading",
+                Status::Ready(_) => "ready",
+                Status::Failed(_) => "failed",
+            },
+            "embedding_dim": info.map(Info::hidden).or_else(|| self.slot.hidden()),
+            "load_time": self.model.as_ref().map(|model| model.ready_after.as_secs_f64()),
+            "aliases": others,
+            "description": match info {
+                Some(info) => format!(
+                    "{}: {} in {}, {} layers, {} tokens", app.function.about, info.family(), info.precision(),
+                    info.layers(), info.max_length()
+                ),
+                None => app.function.about.to_owned(),
+            },
+        })
+    }
 }
 
 /// Why there is no model to tell of.

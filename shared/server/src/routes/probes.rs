@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use defrost_api::EmbedRoute;
 use serde_json::{Map, Value, json};
 
-use super::{rerank, score};
+use super::{predict, rerank, score, vertex};
 use crate::app::App;
 use crate::boot::Role;
 use crate::error::ApiError;
@@ -38,9 +38,14 @@ pub(crate) fn root(app: &App) -> Json<Value> {
             "rerank_batch": "/rerank/batch",
             "rerank_query": "/rerank/query",
             "score": score::PATHS,
+            "predict": predict::PATHS,
+            "vertex": vertex::PATH,
+            "tokenize": "/tokenize",
+            "detokenize": ["/detokenize", "/decode"],
         }),
         Role::Embed => json!({
             "embed": EmbedRoute::PATHS.map(|(path, _)| path),
+            "vertex": vertex::PATH,
             "tokenize": "/tokenize",
             "detokenize": ["/detokenize", "/decode"],
         }),
@@ -126,7 +131,9 @@ pub(crate) async fn metrics(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let depth = app.config.max_queue - app.places.available_permits();
-    app.metrics.queue_depth.set(i64::try_from(depth).unwrap_or(i64::MAX));
+    let depth = i64::try_from(depth).unwrap_or(i64::MAX);
+    app.metrics.queue_depth.set(depth);
+    app.metrics.tei.queue_size.set(depth);
     app.metrics.bytes_in_flight.set(i64::try_from(app.budget.held()).unwrap_or(i64::MAX));
     let failed = |error| ApiError::internal(&format!("writing metrics: {error}"));
     let asked = uri.query().is_some_and(|query| query.split('&').any(|one| one == "format=json"));

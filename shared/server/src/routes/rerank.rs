@@ -2,6 +2,7 @@
 
 use std::mem::take;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Extension;
 use axum::extract::{Request, State};
@@ -14,6 +15,7 @@ use defrost_api::{
 };
 use defrost_inference::{Error, ModelInfo, Normalization, Score, ScoreRequest, Truncation};
 
+use super::tei::{self, Took};
 use super::{X_TRUNCATED_DOCUMENTS, body};
 use crate::admission::Finished;
 use crate::app::App;
@@ -61,7 +63,7 @@ async fn handle(app: &App, id: &RequestId, route: Route, request: Request) -> Re
     super::cached(app, &parts.uri, bytes, |bytes| answer_to(app, id, route, bytes)).await
 }
 
-async fn answer_to(app: &App, id: &RequestId, route: Route, bytes: Bytes) -> Reply {
+pub(super) async fn answer_to(app: &App, id: &RequestId, route: Route, bytes: Bytes) -> Reply {
     let body = RerankBody::parse_on(route, &bytes)?;
     drop(bytes);
     respond(app, id, body.into_request(route, &limits(app))?).await
@@ -83,6 +85,7 @@ pub(super) async fn respond(app: &App, id: &RequestId, request: RerankRequest) -
 }
 
 async fn score(app: &App, id: &RequestId, mut request: RerankRequest) -> Reply {
+    let begun = Instant::now();
     let model = app.model(request.model.as_deref()).await?;
     let Info::Reranker(info) = &model.info else {
         return Err(ApiError::internal("the function reranks and its model does not"));
@@ -134,6 +137,9 @@ async fn score(app: &App, id: &RequestId, mut request: RerankRequest) -> Reply {
     let tokens = scored.iter().map(|one| one.tokens).sum();
     response.extensions_mut().insert(Cost { items: count, tokens, times });
     super::timing(app, response.headers_mut(), &times);
+    let queries = texts.iter().map(|one| one.query.chars().count()).sum::<usize>();
+    let characters = queries + documents.iter().map(|text| text.chars().count()).sum::<usize>();
+    tei::tell(response.headers_mut(), &Took { begun, characters, tokens, times });
     let truncated = scored.iter().filter(|one| one.truncated).count();
     if truncated > 0 {
         response.headers_mut().insert(X_TRUNCATED_DOCUMENTS, HeaderValue::from(truncated));

@@ -1,7 +1,8 @@
 //! `/tokenize`, `/detokenize` and `/decode`: texts as the model's tokens and back.
 //!
-//! They do not meet the model's queue: a thread of the runtime's pool looks the tokens up, the first time after reading
-//! the vocabulary, which takes up to a second.
+//! They do not meet the model's queue: a thread beside it looks the tokens up ([`crate::tokenise`]), the first time after
+//! reading the vocabulary, which takes up to a second. Tokens are counted before their texts and places are written down,
+//! which take a hundred times the bytes of the text.
 
 use std::sync::Arc;
 
@@ -14,8 +15,10 @@ use defrost_api::{
 use defrost_inference::TextToken;
 
 use super::body;
+use crate::admission::Admitted;
 use crate::app::App;
 use crate::backend::Backend;
+use crate::budget::Held;
 use crate::error::ApiError;
 use crate::info::Info;
 
@@ -39,15 +42,25 @@ async fn tokens(app: &App, mut request: TokenizeRequest) -> Reply {
             return Err(Invalid::new("messages", message).into());
         }
     };
+    let texts: Arc<Vec<String>> =
+        Arc::new(texts.into_iter().map(|text| format!("{prompt}{text}")).collect());
+    let most = most_tokens(app);
+    let of = Arc::clone(&texts);
+    let count = apart(app, &model, move |backend| {
+        of.iter().try_fold(0, |sum: usize, text| {
+            // What is beyond the bound need not be counted.
+            if sum > most { Ok(sum) } else { Ok(sum + backend.count_tokens(text, most - sum)?) }
+        })
+    });
+    let held = held(app, count.await?, most)?;
     let special = request.add_special_tokens;
-    let lists = apart(&model.backend, move |backend| {
-        let list = |text: String| backend.tokenize(&format!("{prompt}{text}"), special);
-        texts.into_iter().map(list).collect::<Result<Vec<_>, _>>()
+    let lists = apart(app, &model, move |backend| {
+        texts.iter().map(|text| backend.tokenize(text, special)).collect::<Result<Vec<_>, _>>()
     })
     .await?;
     let lists: Vec<Vec<Token<'_>>> =
         lists.iter().map(|list| list.iter().map(token).collect()).collect();
-    super::json(app.budget.hold(), &tokenize_answer(&request, &lists, model.info.max_length()))
+    super::json(held, &tokenize_answer(&request, &lists, model.info.max_length()))
 }
 
 pub(crate) async fn detokenize(State(app): State<Arc<App>>, request: Request) -> Reply {
@@ -58,19 +71,56 @@ pub(crate) async fn detokenize(State(app): State<Arc<App>>, request: Request) ->
     let answer = async {
         let model = app.model(request.model.as_deref()).await?;
         let (ids, skip) = (std::mem::take(&mut request.ids), request.skip_special_tokens);
-        let texts = apart(&model.backend, move |backend| {
+        let count = ids.iter().map(Vec::len).sum();
+        let held = held(&app, count, most_tokens(&app))?;
+        let texts = apart(&app, &model, move |backend| {
             ids.iter().map(|ids| backend.detokenize(ids, skip)).collect::<Result<Vec<_>, _>>()
         })
         .await?;
-        super::json(app.budget.hold(), &detokenize_answer(&request, &texts))
+        super::json(held, &detokenize_answer(&request, &texts))
     };
     answer.await.map_err(|error: ApiError| error.styled(style))
+}
+
+/// Most bytes of memory that a token takes while an answer with its text and place is made: as the tokenizer gives it, as
+/// the answer says it, and in JSON.
+const BYTES_OF_A_TOKEN: usize = 320;
+
+/// Most tokens whose texts and places are written down for one request.
+pub(super) fn most_tokens(app: &App) -> usize {
+    app.budget.most() / BYTES_OF_A_TOKEN
+}
+
+/// Refuses a text of more tokens than that.
+pub(super) fn check_count(
+    backend: &dyn Backend,
+    text: &str,
+    most: usize,
+) -> Result<(), defrost_inference::Error> {
+    if backend.count_tokens(text, most)? <= most {
+        return Ok(());
+    }
+    let message = format!("a text among token ids has more than {most} tokens; send a shorter one");
+    Err(defrost_inference::Error::TooMuch { param: "input", message })
+}
+
+/// The bytes that an answer about so many tokens takes, if there may be so many.
+fn held(app: &App, count: usize, most: usize) -> Result<Held, ApiError> {
+    if count > most {
+        return Err(ApiError::too_many_tokens(most));
+    }
+    let mut held = app.budget.hold();
+    held.resize(count * BYTES_OF_A_TOKEN)?;
+    Ok(held)
 }
 
 /// The model's own prompt of that name.
 fn prompt(info: &Info, name: Option<&str>) -> Result<String, ApiError> {
     let Some(name) = name else { return Ok(String::new()) };
-    let Info::Embedder(info) = info else { return Ok(String::new()) };
+    let Info::Embedder(info) = info else {
+        let message = "prompt_name: this model reads pairs and has no prompts; leave it out";
+        return Err(Invalid::new("prompt_name", message).into());
+    };
     info.prompts.get(name).cloned().ok_or_else(|| {
         let known: Vec<&str> = info.prompts.keys().map(String::as_str).collect();
         let message =
@@ -90,12 +140,12 @@ fn token(token: &TextToken) -> Token<'_> {
     }
 }
 
-async fn apart<T: Send + 'static>(
-    backend: &Arc<dyn Backend>,
+pub(super) async fn apart<T: Send + 'static>(
+    app: &App,
+    model: &Admitted<'_>,
     work: impl FnOnce(&dyn Backend) -> Result<T, defrost_inference::Error> + Send + 'static,
 ) -> Result<T, ApiError> {
-    let backend = Arc::clone(backend);
-    let done = tokio::task::spawn_blocking(move || work(&*backend)).await;
-    done.map_err(|error| ApiError::internal(&format!("tokenising: {error}")))?
-        .map_err(|error| ApiError::from(&error))
+    let model = model.shared();
+    let done = app.tokenising.apart(move || work(&*model.backend)).await;
+    done.and_then(|result| result).map_err(|error| ApiError::from(&error))
 }

@@ -104,6 +104,20 @@ async fn answers_that_nobody_reads_hold_no_more_than_the_budget() {
     assert_eq!(again.status, 200, "what is gone is free again");
 }
 
+/// A token takes a few bytes to ask about and hundreds to answer about.
+#[tokio::test]
+async fn tokens_are_counted_before_they_are_written_down() {
+    let router = ready(&VARS).await;
+    let ask = |words: usize| json!({"inputs": "a ".repeat(words)});
+    let answer = post(&router, "/tokenize", &ask(9_000)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let answer = post(&router, "/tokenize", &ask(10_000)).await;
+    assert_eq!(answer.status, 413, "{}", answer.text);
+    assert!(answer.text.contains("more than 9830 tokens"), "{}", answer.text);
+    let answer = post(&router, "/detokenize", &json!({"ids": vec![1; 10_000]})).await;
+    assert_eq!(answer.status, 413, "{}", answer.text);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_body_that_drips_is_given_up() {
     let router = ready(&[]).await;

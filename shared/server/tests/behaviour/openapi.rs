@@ -130,7 +130,8 @@ async fn the_router_and_the_document_have_the_same_routes() {
     let document = get(&router, "/openapi.json").await.json();
     assert_eq!(document["openapi"], "3.1.1");
     let paths = document["paths"].as_object().expect("paths");
-    for (path, item) in paths {
+    for (template, item) in paths {
+        let path = &template.replace("{model}", "toy/words").replace("{deployment}", "toy");
         let answer = get(&router, path).await;
         assert_eq!(
             answer.status == 405,
@@ -160,9 +161,19 @@ async fn the_router_and_the_document_have_the_same_routes() {
 async fn answers_of_probes_have_the_described_fields() {
     let router = ready(&[]).await;
     let document = get(&router, "/openapi.json").await.json();
-    for path in
-        ["/", "/health", "/ready", "/ping", "/live", "/version", "/v1/models", "/models", "/info"]
-    {
+    for path in [
+        "/",
+        "/health",
+        "/v1/health",
+        "/ready",
+        "/ping",
+        "/live",
+        "/version",
+        "/v1/models",
+        "/models",
+        "/info",
+        "/props",
+    ] {
         let answer = get(&router, path).await.json();
         let content = &document["paths"][path]["get"]["responses"]["200"]["content"];
         let reference =
@@ -264,8 +275,11 @@ fn examples_are_requests() {
             body.into_request(route, &EmbedLimits::default()).expect(&name);
         }
     }
-    for path in ["/tokenize", "/detokenize", "/decode"] {
-        for (name, example) in examples(&embed, path) {
+    for (document, path) in [&rerank, &embed]
+        .into_iter()
+        .flat_map(|document| ["/tokenize", "/detokenize", "/decode"].map(|path| (document, path)))
+    {
+        for (name, example) in examples(document, path) {
             let bytes = example.to_string().into_bytes();
             let is_request = if path == "/tokenize" {
                 defrost_api::TokenizeBody::parse(&bytes)

@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use defrost_inference::{
     Answers, BackendKind, Error, Grouping, ModelInfo, Normalization, Prepared, RerankerKind, Score,
-    ScoreRequest, Tokens, Wanted,
+    ScoreRequest, TextToken, Tokens, Wanted,
 };
 use defrost_server::{
     Action, App, Backend, BootError, Config, ConfigError, Function, Info, Inputs, Outputs,
@@ -57,6 +57,7 @@ impl Toy {
             hidden: 16,
             layers: 2,
             max_length: MAX_WORDS,
+            vocab: 1000,
             takes_instruction: false,
             estimated_max: 9.0,
             backend: BackendKind::Engine,
@@ -130,6 +131,26 @@ impl Backend for Toy {
     fn sample(&self) -> Inputs {
         let documents = vec!["a".into()];
         Inputs::Score(Arc::new(vec![ScoreRequest { documents, ..ScoreRequest::default() }]))
+    }
+
+    /// Words, each with its place among those of the text.
+    fn tokenize(&self, text: &str, _: bool) -> Result<Vec<TextToken>, Error> {
+        let token = |(id, word): (u32, &str)| {
+            let start = word.as_ptr().addr() - text.as_ptr().addr();
+            let range = start..start + word.len();
+            TextToken {
+                id,
+                piece: word.to_owned(),
+                bytes: Some(range.clone()),
+                chars: Some(range),
+                special: false,
+            }
+        };
+        Ok((0..).zip(text.split_whitespace()).map(token).collect())
+    }
+
+    fn detokenize(&self, ids: &[u32], _: bool) -> Result<String, Error> {
+        Ok(ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
     }
 
     fn before_snapshot(&self) -> Result<(), Error> {

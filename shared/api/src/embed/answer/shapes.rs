@@ -22,6 +22,10 @@ pub enum EmbedAnswer<'a> {
     TeiAll(HiddenList<'a>),
     /// [`crate::EmbedShape::TeiSimilarity`].
     TeiSimilarity(Similarities<'a>),
+    /// [`crate::EmbedShape::Llama`].
+    Llama(Vec<LlamaEmbedding<'a>>),
+    /// [`crate::EmbedShape::Pooling`].
+    Pooling(PooledList<'a>),
     /// [`crate::EmbedShape::Baai`].
     Baai(BaaiEmbeddings<'a>),
     /// [`crate::EmbedShape::Mlx`].
@@ -77,6 +81,47 @@ pub(super) struct Usage {
     pub(super) prompt_tokens: usize,
     /// The same number.
     pub(super) total_tokens: usize,
+}
+
+/// One entry of llama.cpp's own answer.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct LlamaEmbedding<'a> {
+    /// The input's place in the request.
+    pub(super) index: usize,
+    /// One vector: there are more of them only for models that do not pool.
+    pub(super) embedding: [Dense<'a>; 1],
+}
+
+/// vLLM's answer to `/pooling`.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct PooledList<'a> {
+    /// The request's id.
+    pub(super) id: &'a str,
+    /// Always `list`.
+    #[schemars(extend("const" = "list"))]
+    pub(super) object: &'static str,
+    /// Unix time in seconds.
+    pub(super) created: u64,
+    /// The served model's name.
+    pub(super) model: &'a str,
+    /// One entry an input, in the order of the request.
+    pub(super) data: Vec<Pooled<'a>>,
+    /// Tokens read.
+    pub(super) usage: Usage,
+    /// Parts of the request that were not honoured; absent when there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) warnings: Vec<String>,
+}
+
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(super) struct Pooled<'a> {
+    /// The input's place in the request.
+    pub(super) index: usize,
+    /// Always `pooling`.
+    #[schemars(extend("const" = "pooling"))]
+    pub(super) object: &'static str,
+    /// The vector.
+    pub(super) data: Dense<'a>,
 }
 
 /// The BAAI service's answer.

@@ -1,0 +1,62 @@
+//! Vertex AI's envelope: a list of instances, each a body of its own.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::checks;
+use crate::error::{ErrorStyle, Invalid};
+use crate::json;
+
+/// The body of a request to `/vertex`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct VertexBody {
+    /// What TEI's own routes take, each answered with a prediction.
+    instances: Option<Vec<Map<String, Value>>>,
+}
+
+/// One body of several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// Its JSON.
+    pub body: String,
+    /// Whether it has `inputs`, which are there to be embedded or predicted; else it is one to rank.
+    pub has_inputs: bool,
+}
+
+/// The instances of a body, of which there may be `most`.
+pub fn read_instances(bytes: &[u8], most: usize) -> Result<Vec<Instance>, Invalid> {
+    let read = |bytes| {
+        let body: VertexBody = json::read(bytes, r#"{"instances":[{"inputs":…}]}"#)?;
+        checks::counted("instances", body.instances, most, "MAX_DOCUMENTS or MAX_INPUTS")
+    };
+    let instances = read(bytes).map_err(|invalid: Invalid| invalid.styled(ErrorStyle::Tei))?;
+    let instance = |fields: Map<String, Value>| Instance {
+        has_inputs: fields.contains_key("inputs"),
+        body: Value::Object(fields).to_string(),
+    };
+    Ok(instances.into_iter().map(instance).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instances_are_bodies_of_their_own() {
+        let body = br#"{"instances":[{"inputs": "a" },{"query":"q","texts":["a"]}]}"#;
+        let instances = read_instances(body, 2).expect("instances");
+        let found: Vec<_> =
+            instances.iter().map(|one| (one.body.as_str(), one.has_inputs)).collect();
+        assert_eq!(found, [(r#"{"inputs":"a"}"#, true), (r#"{"query":"q","texts":["a"]}"#, false)]);
+        for (bad, status) in [
+            (&br#"{"instances":[]}"#[..], 400),
+            (br#"{"instances":3}"#, 422),
+            (br#"{"instances":[3]}"#, 422),
+            (b"[]", 422),
+            (br#"{"instances":[{},{},{}]}"#, 413),
+        ] {
+            assert_eq!(read_instances(bad, 2).expect_err("refused").status(), status);
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! The routes beside the main ones that every function has: texts as tokens and back, and Vertex AI's envelope.
+
+use defrost_api::{
+    DETOKENIZE_FORMS, DetokenizeAnswer, EmbedRules, LlamaTokens, SchemaBook, TOKENIZE_FORMS, Token,
+    VllmTokens,
+};
+use serde_json::{Map, Value, json};
+
+use super::parts::{Cut, OTHER_NAMES, Parts};
+use super::rerank::operation_id;
+use crate::routes::vertex::PATH;
+
+const TOKENIZE: &str = "/tokenize";
+const DETOKENIZE: [&str; 2] = ["/detokenize", "/decode"];
+
+pub(super) fn describe(
+    paths: &mut Map<String, Value>,
+    parts: &mut Parts,
+    book: &mut SchemaBook,
+    rules: &EmbedRules,
+    tag: &str,
+) {
+    vertex(paths, parts, rules.limits.max_inputs);
+    let mut insert = |path: &str, about: &str, body: &Value, answers: &Value| {
+        let operation = json!({"post": {
+            "tags": [tag],
+            "summary": about,
+            "operationId": operation_id(path),
+            "requestBody": body,
+            "responses": answers,
+        }});
+        paths.insert(path.to_owned(), operation);
+    };
+    let schemas = TOKENIZE_FORMS.iter().map(|form| book.tokenize_form(form, rules)).collect();
+    let tokenize = parts.body("Tokenize", &TOKENIZE_FORMS, schemas);
+    let schemas = DETOKENIZE_FORMS.iter().map(|form| book.detokenize_form(form, rules)).collect();
+    let detokenize = parts.body("Detokenize", &DETOKENIZE_FORMS, schemas);
+    let token = book.answer::<Token<'_>>();
+    let shapes = vec![
+        json!({"type": "array", "items": {"type": "array", "items": token}}),
+        book.answer::<VllmTokens<'_>>(),
+        book.answer::<LlamaTokens<'_>>(),
+    ];
+    let about = "The tokens, in the shape of the request.";
+    let answers = parts.work_answers(about, Cut::Never, shapes);
+    insert(TOKENIZE, "Texts as the model's tokens", &tokenize, &answers);
+    for path in DETOKENIZE {
+        let shapes = vec![book.answer::<DetokenizeAnswer<'_>>()];
+        let about = "The texts, in the shape of the request.";
+        let answers = parts.work_answers(about, Cut::Never, shapes);
+        insert(path, "Tokens as text", &detokenize, &answers);
+    }
+}
+
+/// Its instances are the bodies of other routes, and its predictions their answers.
+fn vertex(paths: &mut Map<String, Value>, parts: &Parts, max_instances: usize) {
+    let answer = json!({
+        "type": "object",
+        "properties": {"predictions": {"type": "array", "description": "The answers, in the order of the instances."}},
+        "required": ["predictions"],
+    });
+    let about = "What TEI's own routes answer to each instance.";
+    paths.insert(
+        PATH.to_owned(),
+        json!({"post": {
+            "tags": [OTHER_NAMES],
+            "summary": "Several requests of TEI's form in Vertex AI's envelope",
+            "operationId": operation_id(PATH),
+            "requestBody": {"required": true, "content": {"application/json": {"schema": {
+                "type": "object",
+                "properties": {"instances": {
+                    "type": "array", "minItems": 1, "maxItems": max_instances, "items": {"type": "object"},
+                    "description": "Bodies of TEI's form: `query` with `texts`, or `inputs`.",
+                }},
+                "required": ["instances"],
+            }}}},
+            "responses": parts.work_answers(about, Cut::Inputs, vec![answer]),
+        }}),
+    );
+}

@@ -1,0 +1,31 @@
+//! Pairs as classes: TEI's `/predict` and vLLM's `/classify`.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{Request, State};
+use bytes::Bytes;
+use defrost_api::PredictBody;
+
+use super::rerank::Reply;
+use super::{body, cached, rerank};
+use crate::app::App;
+use crate::request_id::RequestId;
+
+pub(crate) const PATHS: [&str; 2] = ["/predict", "/classify"];
+
+pub(crate) async fn predict(
+    State(app): State<Arc<App>>,
+    Extension(id): Extension<RequestId>,
+    request: Request,
+) -> Reply {
+    let (parts, body) = request.into_parts();
+    let (bytes, _held) = body::read(&app, &parts, body).await?;
+    cached(&app, &parts.uri, bytes, |bytes| answer_to(&app, &id, bytes)).await
+}
+
+pub(super) async fn answer_to(app: &App, id: &RequestId, bytes: Bytes) -> Reply {
+    let body = PredictBody::parse(&bytes)?;
+    drop(bytes);
+    rerank::respond(app, id, body.into_request(&rerank::limits(app))?).await
+}

@@ -1,0 +1,59 @@
+//! The headers in which Text Embeddings Inference tells what a request took: whole milliseconds, characters and tokens.
+
+use std::time::{Duration, Instant};
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::batching::Times;
+
+const COMPUTE_TYPE: HeaderName = HeaderName::from_static("x-compute-type");
+const COMPUTE_TIME: HeaderName = HeaderName::from_static("x-compute-time");
+const COMPUTE_CHARACTERS: HeaderName = HeaderName::from_static("x-compute-characters");
+const COMPUTE_TOKENS: HeaderName = HeaderName::from_static("x-compute-tokens");
+const TOTAL_TIME: HeaderName = HeaderName::from_static("x-total-time");
+const TOKENIZATION_TIME: HeaderName = HeaderName::from_static("x-tokenization-time");
+const QUEUE_TIME: HeaderName = HeaderName::from_static("x-queue-time");
+const INFERENCE_TIME: HeaderName = HeaderName::from_static("x-inference-time");
+
+/// All of them, as browsers must be told them.
+pub(crate) const HEADERS: [HeaderName; 8] = [
+    COMPUTE_TYPE,
+    COMPUTE_TIME,
+    COMPUTE_CHARACTERS,
+    COMPUTE_TOKENS,
+    TOTAL_TIME,
+    TOKENIZATION_TIME,
+    QUEUE_TIME,
+    INFERENCE_TIME,
+];
+
+/// What a request took.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Took {
+    /// When its body had been read.
+    pub(super) begun: Instant,
+    /// Characters of its texts.
+    pub(super) characters: usize,
+    /// Tokens as run.
+    pub(super) tokens: usize,
+    pub(super) times: Times,
+}
+
+/// Tells it.
+pub(super) fn tell(headers: &mut HeaderMap, took: &Took) {
+    let Took { begun, characters, tokens, times } = *took;
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let total = millis(begun.elapsed());
+    headers.insert(COMPUTE_TYPE, HeaderValue::from_static("cpu"));
+    for (name, value) in [
+        (COMPUTE_TIME, total),
+        (COMPUTE_CHARACTERS, characters as u64),
+        (COMPUTE_TOKENS, tokens as u64),
+        (TOTAL_TIME, total),
+        (TOKENIZATION_TIME, millis(times.tokenize)),
+        (QUEUE_TIME, millis(times.queue)),
+        (INFERENCE_TIME, millis(times.inference)),
+    ] {
+        headers.insert(name, HeaderValue::from(value));
+    }
+}

@@ -1,0 +1,91 @@
+//! Vertex AI's form of TEI's requests: `{"instances": [...]}`, answered with `{"predictions": [...]}`.
+//!
+//! An instance is what TEI's own routes take: `query` with `texts`, or `inputs` to predict or to embed. Each is answered as
+//! if it had come by itself, one after the other, and the first that cannot be is the answer to all, with its place.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Extension;
+use axum::extract::{Request, State};
+use axum::http::header;
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use defrost_api::{EmbedRoute, ErrorStyle, Invalid, Route, read_instances};
+use http_body_util::BodyExt as _;
+
+use super::{body, embed, predict, rerank};
+use crate::app::App;
+use crate::boot::Role;
+use crate::error::ApiError;
+use crate::observe::Cost;
+use crate::request_id::RequestId;
+
+pub(crate) const PATH: &str = "/vertex";
+
+const JSON: &str = "application/json";
+
+pub(crate) async fn vertex(
+    State(app): State<Arc<App>>,
+    Extension(id): Extension<RequestId>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let begun = Instant::now();
+    let (parts, body) = request.into_parts();
+    let (bytes, _held) = body::read(&app, &parts, body).await?;
+    let most = match app.function.role {
+        Role::Rerank => app.config.max_documents,
+        Role::Embed => app.config.embed.limits.max_inputs,
+    };
+    let instances = read_instances(&bytes, most)?;
+    // Answers are JSON already: as they are, they need no tree of values.
+    let mut held = app.budget.hold();
+    let mut written = b"{\"predictions\":[".to_vec();
+    let mut cost: Option<Cost> = None;
+    for (index, instance) in instances.into_iter().enumerate() {
+        let has_inputs = instance.has_inputs;
+        let bytes = Bytes::from(instance.body);
+        let answer = match app.function.role {
+            Role::Rerank if has_inputs => predict::answer_to(&app, &id, bytes).await,
+            Role::Rerank => rerank::answer_to(&app, &id, Route::Rerank, bytes).await,
+            Role::Embed => embed::answer_to(&app, &id, EmbedRoute::Embed, None, bytes, begun).await,
+        };
+        let answer = answer.map_err(|error| error.within(&format!("instances[{index}]")))?;
+        cost = sum(cost, answer.extensions().get().copied());
+        if index > 0 {
+            written.push(b',');
+        }
+        let answer = json_of(answer).await?;
+        held.resize(written.len() + answer.len())?;
+        written.extend_from_slice(&answer);
+    }
+    written.extend_from_slice(b"]}");
+    let mut answer = ([(header::CONTENT_TYPE, JSON)], held.answer(written)?).into_response();
+    if let Some(cost) = cost {
+        super::timing(&app, answer.headers_mut(), &cost.times);
+        answer.extensions_mut().insert(cost);
+    }
+    Ok(answer)
+}
+
+fn sum(sum: Option<Cost>, one: Option<Cost>) -> Option<Cost> {
+    let (Some(mut all), Some(one)) = (sum, one) else { return sum.or(one) };
+    all.items += one.items;
+    all.tokens += one.tokens;
+    all.times.queue += one.times.queue;
+    all.times.tokenize += one.times.tokenize;
+    all.times.inference += one.times.inference;
+    Some(all)
+}
+
+/// The answer's JSON as it was written.
+async fn json_of(answer: Response) -> Result<Bytes, ApiError> {
+    if answer.headers().get(header::CONTENT_TYPE).is_none_or(|kind| kind != JSON) {
+        let message =
+            "instances: their vectors come as json; send encoding_format: float or base64";
+        return Err(ApiError::from(Invalid::new("instances", message)).styled(ErrorStyle::Tei));
+    }
+    let body = answer.into_body().collect().await;
+    let body = body.map_err(|error| ApiError::internal(&format!("an instance: {error}")))?;
+    Ok(body.to_bytes())
+}

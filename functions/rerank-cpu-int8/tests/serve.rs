@@ -198,7 +198,9 @@ fn a_snapshot_copied_over_the_served_one_ends_the_function() {
     let (_, manifest) = defrost_loader::inspect(&model).unwrap();
     let data = usize::try_from(manifest.data_offset).unwrap();
     let end = bytes.len() - 4096;
-    bytes[data..end].iter_mut().for_each(|byte| *byte ^= 1);
+    for byte in &mut bytes[data..end] {
+        *byte ^= 1;
+    }
     let changed = || model.metadata().map(|stat| (stat.ctime(), stat.ctime_nsec())).unwrap();
     let then = changed();
     // The times of a file advance in ticks.

@@ -182,3 +182,78 @@ fn what_is_missing_or_broken_is_said_in_one_line() {
     assert_eq!(code, Some(2));
     assert!(line.contains("VERIFY"), "{line}");
 }
+
+/// A7: the process ends, as over a shortened file, before it gives away an answer of other bytes.
+#[test]
+fn a_snapshot_copied_over_the_served_one_ends_the_function() {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let dir = tempfile::tempdir().unwrap();
+    let model = snapshot(dir.path(), "qwen2-mxbai", Precision::Int8);
+    let mut function = Running::start(command(&model));
+    let (status, before) = function.ask("POST", "/v1/rerank", BODY);
+    assert_eq!(status, 200, "{before}");
+    // Another model of the same shape.
+    let mut bytes = std::fs::read(&model).unwrap();
+    let (_, manifest) = defrost_loader::inspect(&model).unwrap();
+    let data = usize::try_from(manifest.data_offset).unwrap();
+    let end = bytes.len() - 4096;
+    for byte in &mut bytes[data..end] {
+        *byte ^= 1;
+    }
+    let changed = || model.metadata().map(|stat| (stat.ctime(), stat.ctime_nsec())).unwrap();
+    let then = changed();
+    // The times of a file advance in ticks.
+    while changed() == then {
+        std::fs::write(&model, &bytes).unwrap();
+    }
+    let (status, answer) = function.ask("POST", "/v1/rerank", BODY);
+    assert!(status >= 500, "{status} {answer}");
+    assert_eq!(function.child.wait().unwrap().code(), Some(1));
+}
+
+/// A7: one line and exit 1, or an answer; never a panic.
+#[test]
+fn few_threads_are_enough_or_told() {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::process::CommandExt as _;
+
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let model = snapshot(dir.path(), "bert-classifier", Precision::Int8);
+    let owner = std::os::unix::fs::MetadataExt::uid(&model.metadata().unwrap());
+    let mut served = Vec::new();
+    for limit in [1, 2, 5, 12] {
+        let mut command = Command::new("sh");
+        // Of two shells, each has its own letter for it.
+        let set = format!("ulimit -u {limit} 2>/dev/null || ulimit -p {limit}; exec \"$0\"");
+        command.args(["-c", &set, env!("CARGO_BIN_EXE_rerank-cpu-int8")]).env_clear();
+        command.envs([("PORT", "0"), ("NUM_THREADS", "4")]).env("MODEL", &model);
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
+        if owner == 0 {
+            // The limit is one of users, and not of this one. Nobody runs as this user but the child.
+            command.uid(54_322);
+        }
+        let mut child = command.spawn().unwrap();
+        let mut log = std::io::BufReader::new(child.stderr.take().unwrap());
+        let mut seen = String::new();
+        while std::io::BufRead::read_line(&mut log, &mut seen).unwrap() > 0 {
+            if seen.contains("ready ") {
+                served.push(limit);
+                child.kill().unwrap();
+                break;
+            }
+        }
+        std::io::Read::read_to_string(&mut log, &mut seen).unwrap();
+        let status = child.wait().unwrap();
+        assert!(!seen.contains("panicked"), "{limit}: {seen}");
+        if served.last() != Some(&limit) {
+            assert_eq!(status.code(), Some(1), "{limit}: {seen}");
+            let last = seen.lines().last().unwrap_or_default();
+            assert!(last.starts_with("rerank-cpu-int8: ") && last.contains("ulimit -u"), "{seen}");
+        }
+    }
+    if owner == 0 {
+        assert_eq!(served, [5, 12]);
+    }
+}

@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn times_are_rounded() {
-        assert_eq!(ms(Duration::from_nanos(1_234_567)), 1.235);
-        assert_eq!(ms(Duration::ZERO), 0.0);
+        assert_eq!(ms(Duration::from_nanos(1_234_567)).to_string(), "1.235");
+        assert_eq!(ms(Duration::ZERO).to_string(), "0");
     }
 }

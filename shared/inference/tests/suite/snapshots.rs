@@ -6,7 +6,8 @@ use super::common;
 use std::path::Path;
 
 use defrost_inference::{
-    Error, Precision, Reranker, RerankerOptions, RestoreOptions, ScoreRequest, isa, restore,
+    Embedder, EmbedderOptions, Error, Precision, Reranker, RerankerOptions, RestoreOptions,
+    ScoreRequest, isa, restore,
 };
 use defrost_loader::VerifyMode;
 use defrost_testing::golden;
@@ -193,7 +194,9 @@ fn a_snapshot_edited_under_a_loaded_model_never_answers() {
         let (_, manifest) = defrost_loader::inspect(path).unwrap();
         let data = usize::try_from(manifest.data_offset).unwrap();
         let end = bytes.len() - 4096;
-        bytes[data..end].iter_mut().for_each(|byte| *byte ^= 1);
+        for byte in &mut bytes[data..end] {
+            *byte ^= 1;
+        }
         let file = std::fs::File::options().write(true).open(path).unwrap();
         let times =
             |path: &Path| path.metadata().map(|stat| (stat.ctime(), stat.ctime_nsec())).unwrap();
@@ -218,7 +221,7 @@ fn a_snapshot_edited_under_a_loaded_model_never_answers() {
     let path = dir.path().join("embedder.snap");
     common::pack_to(&golden::checkpoint("xlmr-m3"), Precision::F32, isa::NATIVE, &path);
     let snapshot = restore(&path.as_path().into(), &RestoreOptions::default()).unwrap();
-    let embedder = defrost_inference::Embedder::load(&snapshot, &Default::default()).unwrap();
+    let embedder = Embedder::load(&snapshot, &EmbedderOptions::default()).unwrap();
     let tokens = embedder.tokenize("who wrote it?", true).unwrap();
     let ids: Vec<u32> = tokens.iter().map(|token| token.id).collect();
     embedder.detokenize(&ids, false).unwrap();

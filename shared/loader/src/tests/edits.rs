@@ -25,10 +25,14 @@ fn two(dir: &Path) -> (PathBuf, PathBuf) {
     let mut sample = Sample::model();
     sample.write(&served);
     for (_, bytes) in &mut sample.data {
-        bytes.iter_mut().for_each(|byte| *byte ^= 1);
+        for byte in bytes.iter_mut() {
+            *byte ^= 1;
+        }
     }
     sample.write(&other);
-    [&served, &other].into_iter().for_each(|path| grow_old(path));
+    for path in [&served, &other] {
+        grow_old(path);
+    }
     assert_eq!(fs::metadata(&served).unwrap().len(), fs::metadata(&other).unwrap().len());
     (served, other)
 }
@@ -154,7 +158,12 @@ fn a_file_that_is_left_alone_is_not_hashed_again() {
     let (file, stat) = open();
     let mut watch = Watch::of(file, &stat, stat.modified().unwrap(), true);
     let mut hashed = 0;
-    watch.look(place, true, || Ok(hashed += 1)).unwrap();
+    watch
+        .look(place, true, || {
+            hashed += 1;
+            Ok(())
+        })
+        .unwrap();
     assert_eq!(hashed, 1);
     // A download is believed as it is when nobody writes it any more.
     let mut watch = Watch::growing(File::open(&path).unwrap());
@@ -162,6 +171,11 @@ fn a_file_that_is_left_alone_is_not_hashed_again() {
     fs::write(&path, "whole").unwrap();
     watch.look(place, true, || panic!("nothing changed")).unwrap();
     until_it_shows(&path, || fs::write(&path, "other"));
-    watch.look(place, true, || Ok(hashed += 1)).unwrap();
+    watch
+        .look(place, true, || {
+            hashed += 1;
+            Ok(())
+        })
+        .unwrap();
     assert_eq!(hashed, 2);
 }

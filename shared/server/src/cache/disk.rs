@@ -273,7 +273,7 @@ mod tests {
             let damaged = match kind {
                 0 => [&first[..at], &[byte], &first[at + 1..]].concat(),
                 1 => [&first[..at], &first[at + 1..]].concat(),
-                2 => [&first[..at], &first[at..at + 1], &first[at..]].concat(),
+                2 => [&first[..at], &first[at..=at], &first[at..]].concat(),
                 _ => [&first[..at], &second[to..]].concat(),
             };
             std::fs::write(disk.path(key(1)), &damaged).unwrap();

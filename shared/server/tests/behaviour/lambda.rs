@@ -277,18 +277,14 @@ fn changed(mut event: Value, changes: &[(&str, Value)]) -> Value {
     event
 }
 
-/// C16, F13: whatever a function can be behind, the route is the one that was meant, and the answer has its envelope.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_way_in_finds_its_route() {
-    let body = json!({"query": "q", "documents": ["a"]});
-    let http = ready(&[]).await;
-    let expected = post_http(&http, "/v1/rerank", &body).await;
+/// Requests for `/v1/rerank` from whatever a function can be behind.
+fn ways_in() -> Vec<(&'static str, Value)> {
     let prod = "/prod/v1/rerank";
     let url = || recorded("function-url-control");
     let http_api = || recorded("http-api-named-stage");
     let rest = || recorded("rest-api-v1");
     let proxy = json!({"proxy": "v1/rerank"});
-    let events = [
+    vec![
         ("a function url", url()),
         ("an http api with a named stage", http_api()),
         (
@@ -367,7 +363,16 @@ async fn every_way_in_finds_its_route() {
             "a url with a query that no uri can hold",
             changed(url(), &[("/rawQueryString", json!("a=\"<é b>\"&c"))]),
         ),
-    ];
+    ]
+}
+
+/// C16, F13: whatever a function can be behind, the route is the one that was meant, and the answer has its envelope.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_way_in_finds_its_route() {
+    let body = json!({"query": "q", "documents": ["a"]});
+    let http = ready(&[]).await;
+    let expected = post_http(&http, "/v1/rerank", &body).await;
+    let events = ways_in();
     for mode in ["BUFFERED", "RESPONSE_STREAM"] {
         let running = start().await;
         let (mut child, _stderr) = running.spawn("serves", &[("INVOKE_MODE", mode)]);

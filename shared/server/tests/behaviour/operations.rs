@@ -262,6 +262,31 @@ async fn metrics_of_the_process() {
     }
 }
 
+/// Nothing is told that the page does not explain, and the page explains nothing that is not there.
+#[tokio::test]
+async fn every_metric_is_documented() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
+    let page = std::fs::read_to_string(path).expect("the page");
+    let rows = page.lines().filter(|line| line.starts_with("| `"));
+    let mut documented: Vec<(&str, &str)> = rows
+        .flat_map(|row| {
+            let mut cells = row.split('|').map(str::trim).skip(1);
+            let (names, kind) =
+                (cells.next().unwrap_or_default(), cells.next().unwrap_or_default());
+            names.split(", ").map(move |name| (name.trim_matches('`'), kind))
+        })
+        .collect();
+    let router = ready(&[]).await;
+    // Without one, there is nothing to tell of requests.
+    post(&router, "/v1/rerank", &json!({"query": "a", "documents": ["a"]})).await;
+    let text = get(&router, "/metrics").await.text;
+    let mut found: Vec<(&str, &str)> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
+    documented.sort_unstable();
+    found.sort_unstable();
+    assert_eq!(found, documented);
+}
+
 /// D19: fast requests are told apart, models too, and what came from the kept answers is counted.
 #[tokio::test]
 async fn metrics_tell_models_and_kept_answers_apart() {

@@ -5,6 +5,7 @@
 
 mod suite {
     mod cases;
+    mod checkpoints;
     mod common;
     mod embedding_files;
     mod embedding_invariance;

@@ -32,6 +32,12 @@ def source(name, scratch):
     folder.mkdir()
     for file in ("config.json", "tokenizer.json", "model.safetensors"):
         shutil.copy(GOLDEN / name / file, folder)
+    if transformers.__version__.startswith("4."):
+        # That version does not read rope_parameters, and keeps them beside its own default.
+        config = json.loads((folder / "config.json").read_text())
+        config.update(config.pop("rope_parameters", {}))
+        config.pop("rope_type", None)
+        (folder / "config.json").write_text(json.dumps(config))
     return folder
 
 

@@ -450,6 +450,24 @@ fn check_variants(raw: &RawConfig, family: Family) -> Result<(), Error> {
     Ok(())
 }
 
+/// The base of the rotary frequencies, wherever it is written. `transformers` reads the inner one from version 5 on and the
+/// outer one before, so two that differ are two models.
+fn rope_theta(raw: &RawConfig) -> Result<Option<f32>, Error> {
+    let inner = [&raw.rope_parameters, &raw.rope_scaling].into_iter().flatten();
+    #[allow(clippy::cast_possible_truncation, reason = "rounding to f32 is meant")]
+    let inner = inner.filter_map(|rope| Some(rope.get("rope_theta")?.as_f64()? as f32));
+    let mut all = inner.chain(raw.rope_theta);
+    let first = all.next();
+    match all.find(|&other| Some(other) != first) {
+        None => Ok(first),
+        Some(other) => Err(refuse(
+            "rope_theta",
+            &format!("{} in one place and {other} in another", first.unwrap_or_default()),
+            "one value: the one that the model was trained with",
+        )),
+    }
+}
+
 fn dimensions(raw: &RawConfig, family: Family, head: Head) -> Result<ModelConfig, Error> {
     let need = |name: &str, value: Option<usize>| {
         value.ok_or_else(|| Error::Model(format!("config.json has no {name}")))
@@ -462,11 +480,7 @@ fn dimensions(raw: &RawConfig, family: Family, head: Head) -> Result<ModelConfig
     }
     let pad_id = raw.pad_id()?.unwrap_or_else(|| u32::from(family == Family::XlmRoberta));
     let reserved = if family == Family::XlmRoberta { pad_id as usize + 1 } else { 0 };
-    let inner = [&raw.rope_parameters, &raw.rope_scaling].into_iter().flatten();
-    #[allow(clippy::cast_possible_truncation, reason = "rounding to f32 is meant")]
-    let inner =
-        inner.filter_map(|rope| rope.get("rope_theta")?.as_f64()).map(|base| base as f32).next();
-    let rope = inner.or(raw.rope_theta);
+    let rope = rope_theta(raw)?;
     let usual_width = match family {
         Family::Qwen3 => QWEN3_HEAD_DIM,
         _ => hidden / heads.max(1),

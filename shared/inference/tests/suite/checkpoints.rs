@@ -164,6 +164,12 @@ fn other_spellings_of_the_same_change_nothing() {
         let error = refused(dir.path(), none());
         assert!(error.contains(part), "{error}");
     }
+    // `transformers` 4 computes with the one, 5 with the other.
+    let both = copied(QWEN3);
+    edit(both.path(), "config.json", json!({"rope_theta": 10_000.0}));
+    assert!(refused(both.path(), none()).contains("rope_theta is 1000000 in one place and 10000"));
+    edit(both.path(), "config.json", json!({"rope_theta": 1e6}));
+    assert_eq!(root(both.path(), none()), root(copied(QWEN3).path(), none()));
     let shifted = copied("golden/xlmr-embedding");
     edit(shifted.path(), "config.json", json!({"pad_token_id": -1}));
     assert!(refused(shifted.path(), none()).contains("pad_token_id is below 0"));

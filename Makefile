@@ -1,7 +1,7 @@
 # `make help` lists the targets. Two commands matter: `make demo` and `make test`.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help demo quick release test lint test-rust test-model test-ort test-lambda test-clients test-schema test-browser test-modal bench-scifact bench-boot bench-loader golden clean check-infra package-lambda test-scripts bench-cold bench-load benchmark benchmark-full benchmark-shapes benchmark-stress benchmark-extreme bench-build bench-cost bench-scale images image-run image-stop image-logs test-images check-budgets
+.PHONY: help demo quick release test lint test-rust test-model test-ort test-lambda test-clients test-schema test-browser test-modal bench-scifact bench-boot bench-loader golden clean check-checkpoints check-infra package-lambda test-scripts bench-cold bench-load benchmark benchmark-full benchmark-shapes benchmark-stress benchmark-extreme bench-build bench-cost bench-scale images image-run image-stop image-logs test-images check-budgets
 
 PYTHON ?= python3
 BEIR ?= data/scifact-mini
@@ -75,6 +75,10 @@ test-lambda: ## the same binary behind cargo-lambda's emulator and on a port: id
 test-clients: ## real client libraries, fetched through pip and npm, on loopback against the binaries
 	$(TEST_BINARIES)
 	$(PYTHON) scripts/test_clients --bin target/debug --embed target/debug/embed
+
+check-checkpoints: ## what each released line of sentence-transformers writes, packed and compared; fetches 6 GB through pip
+	cargo build --bin defrost
+	$(PYTHON) scripts/check_checkpoints --tool target/debug/defrost
 
 test-modal: ## the Modal apps offline: what would be deployed, and a container's life with the real binaries
 	$(TEST_BINARIES)

@@ -1,5 +1,7 @@
 //! `defrost pack`.
 
+mod decisions;
+
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -7,13 +9,16 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use defrost_inference::{
-    Matryoshka, OnnxSource, Outliers, PackOptions, Precision, SpecOptions, isa,
+    Matryoshka, OnnxSource, Outliers, PackOptions, Precision, SpecOptions, Told, isa,
+    open_checkpoint,
 };
-use defrost_loader::{Checkpoint, Root};
+use defrost_loader::Root;
 
 use crate::print::say;
 use crate::progress;
 use crate::source;
+
+pub(crate) use decisions::Decisions;
 
 /// Arguments of `defrost pack`.
 #[derive(Debug, Clone, clap::Args)]
@@ -40,7 +45,7 @@ pub(crate) struct Args {
     /// Name shown to clients; default: the hub's name or the directory's.
     #[arg(long)]
     pub(crate) name: Option<String>,
-    /// Prompt where the checkpoint leaves it open: pair, mxbai-rerank-v2, qwen3-reranker or embedding.
+    /// Prompt, whatever the checkpoint's files say: pair, mxbai-rerank-v2, qwen3-reranker or embedding.
     #[arg(long)]
     pub(crate) template: Option<String>,
     /// Default maximum length in tokens; default: the model's own.
@@ -50,6 +55,8 @@ pub(crate) struct Args {
     /// of the name.
     #[arg(long)]
     pub(crate) matryoshka: Option<Matryoshka>,
+    #[command(flatten)]
+    pub(crate) decisions: Decisions,
 }
 
 /// `--precision`.
@@ -83,20 +90,34 @@ pub(crate) enum OutliersArg {
     Off,
 }
 
+/// What came of packing.
+#[derive(Debug)]
+pub(crate) struct Report {
+    /// The snapshot's name.
+    pub(crate) root: Root,
+    /// Where it is.
+    pub(crate) out: PathBuf,
+    /// What was decided about the model, and by which file.
+    told: Vec<Told>,
+}
+
 /// Packs and reports.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let start = Instant::now();
-    let (root, out) = pack(args)?;
+    let Report { root, out, told } = pack(args)?;
     let size = std::fs::metadata(&out).map(|meta| meta.len()).unwrap_or_default();
     say!("{}", out.display())?;
     say!("  root  {}", root)?;
     say!("  size  {}", progress::human(size))?;
     say!("  time  {:.2} s", start.elapsed().as_secs_f64())?;
+    for told in &told {
+        say!("  {}  {told}", told.what)?;
+    }
     Ok(())
 }
 
-/// Packs; returns the snapshot's name and where it is.
-pub(crate) fn pack(args: &Args) -> Result<(Root, PathBuf)> {
+/// Packs.
+pub(crate) fn pack(args: &Args) -> Result<Report> {
     let source = source::open(&args.source)?;
     let onnx = OnnxSource::find(&source.dir);
     let precision = Precision::from(args.precision);
@@ -113,6 +134,9 @@ pub(crate) fn pack(args: &Args) -> Result<(Root, PathBuf)> {
     let spec = SpecOptions {
         name: args.name.clone().unwrap_or(name),
         template: args.template.clone(),
+        kind: args.decisions.kind.map(Into::into),
+        pooling: args.decisions.pooling.clone(),
+        attention: args.decisions.attention.map(Into::into),
         max_length: args.max_length.map(NonZeroUsize::get),
         matryoshka: args.matryoshka.clone(),
     };
@@ -125,11 +149,12 @@ pub(crate) fn pack(args: &Args) -> Result<(Root, PathBuf)> {
                 .with_context(|| format!("cannot create {}", parent.display()))
         })
     };
-    let root = if let Some(onnx) = onnx {
+    let (root, told) = if let Some(onnx) = onnx {
         make_room()?;
-        defrost_inference::pack_onnx(&onnx, &spec, &out, &mut show)?
+        let packed = defrost_inference::pack_onnx(&onnx, &spec, &out, &mut show)?;
+        (packed.root, packed.told)
     } else {
-        let checkpoint = Checkpoint::open(&source.dir)?;
+        let checkpoint = open_checkpoint(&source.dir)?;
         make_room()?;
         let isa = if args.isa == "native" { isa::NATIVE.to_owned() } else { args.isa.clone() };
         let outliers = match args.outliers {
@@ -138,10 +163,11 @@ pub(crate) fn pack(args: &Args) -> Result<(Root, PathBuf)> {
         };
         let store_prefix = !args.no_stored_prefix;
         let options = PackOptions { spec, precision, isa, outliers, store_prefix };
-        defrost_inference::pack(&checkpoint, &options, &out, &mut show)?.root
+        let packed = defrost_inference::pack(&checkpoint, &options, &out, &mut show)?;
+        (packed.root, packed.told)
     };
     bar.finish_and_clear();
-    Ok((root, out))
+    Ok(Report { root, out, told })
 }
 
 fn folder_name(folder: &Path) -> Option<String> {

@@ -78,6 +78,7 @@ impl RestoreArgs {
             template: None,
             max_length: None,
             matryoshka: None,
+            decisions: pack::Decisions::default(),
             outliers: pack::OutliersArg::default(),
             no_stored_prefix: false,
         };

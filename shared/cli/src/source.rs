@@ -13,17 +13,35 @@ pub(crate) struct Source {
     pub(crate) name: String,
 }
 
-/// The files of a checkpoint that `pack` reads; the last four are heads that BGE-M3 keeps apart.
+/// The files of a checkpoint that `pack` reads: those of a transformer, which old checkpoints of sentence-transformers keep
+/// in `0_Transformer`, those of modules after it, and the heads that BGE-M3 keeps apart. An adapter's configuration and
+/// code are fetched too, since a model with them is another one.
 #[cfg(feature = "hub")]
-const FILES: [&str; 12] = [
+const FILES: [&str; 28] = [
+    "*_Dense/*",
+    "*_LogitScore/config.json",
+    "*_Normalize/config.json",
+    "*_Pooling/config.json",
+    "0_Transformer/adapter_config.json",
+    "0_Transformer/config.json",
+    "0_Transformer/model.safetensors",
+    "0_Transformer/model.safetensors.index.json",
+    "0_Transformer/model-*-of-*.safetensors",
+    "0_Transformer/sentence_*_config.json",
+    "0_Transformer/tokenizer.json",
+    "0_Transformer/tokenizer_config.json",
+    "adapter_config.json",
+    "chat_template.jinja",
     "config.json",
     "config_sentence_transformers.json",
     "model.safetensors",
     "model.safetensors.index.json",
     "model-*-of-*.safetensors",
+    "modeling_*.py",
     "modules.json",
-    "sentence_bert_config.json",
+    "sentence_*_config.json",
     "tokenizer.json",
+    "tokenizer_config.json",
     "colbert_linear.pt",
     "colbert_linear.safetensors",
     "sparse_linear.pt",
@@ -65,7 +83,7 @@ fn download(id: &str) -> Result<Source> {
         bail!("hf://{id}: expected hf://org/name or hf://org/name@revision");
     }
     let client = hf_hub::HFClientSync::new().context("cannot set up the hub client")?;
-    let patterns = FILES.iter().map(|&file| file.to_owned()).chain(["1_Pooling/*".to_owned()]);
+    let patterns = FILES.iter().map(|&file| file.to_owned());
     let bar = crate::progress::bytes("download");
     let dir = client
         .model(owner, repository)

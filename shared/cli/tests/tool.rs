@@ -9,6 +9,7 @@ mod tool {
     mod columns;
     mod commands;
     mod compare;
+    mod deciding;
     mod embed;
     mod foreign;
     #[cfg(feature = "hub")]

@@ -34,8 +34,9 @@ impl Family {
         Self::ALL.into_iter().find(|family| family.name() == name)
     }
 
-    /// Whether tokens see only what precedes them.
-    pub fn is_causal(self) -> bool {
+    /// Whether it is built as a decoder: norms before the products, rotary positions. Whether its tokens see only what
+    /// precedes them is the model's own business, see [`ModelConfig::is_causal`].
+    pub fn is_decoder(self) -> bool {
         matches!(self, Self::Qwen2 | Self::Qwen3)
     }
 }
@@ -53,12 +54,26 @@ pub enum Head {
     FirstPooling,
     /// The last hidden state.
     LastPooling,
+    /// The largest value of each channel.
+    MaxPooling,
+    /// Sum of all hidden states over the square root of their number.
+    SqrtPooling,
+    /// Mean of all hidden states, weighted by their positions from 1 on.
+    WeightedPooling,
 }
 
 impl Head {
     /// Every head.
-    pub const ALL: [Self; 5] =
-        [Self::Classifier, Self::YesNo, Self::MeanPooling, Self::FirstPooling, Self::LastPooling];
+    pub const ALL: [Self; 8] = [
+        Self::Classifier,
+        Self::YesNo,
+        Self::MeanPooling,
+        Self::FirstPooling,
+        Self::LastPooling,
+        Self::MaxPooling,
+        Self::SqrtPooling,
+        Self::WeightedPooling,
+    ];
 
     /// Its name in snapshots.
     pub fn name(self) -> &'static str {
@@ -68,6 +83,9 @@ impl Head {
             Self::MeanPooling => "mean-pooling",
             Self::FirstPooling => "first-pooling",
             Self::LastPooling => "last-pooling",
+            Self::MaxPooling => "max-pooling",
+            Self::SqrtPooling => "sqrt-pooling",
+            Self::WeightedPooling => "weighted-pooling",
         }
     }
 
@@ -78,7 +96,7 @@ impl Head {
 
     /// Whether the answer is a vector made of hidden states.
     pub fn is_pooling(self) -> bool {
-        matches!(self, Self::MeanPooling | Self::FirstPooling | Self::LastPooling)
+        !matches!(self, Self::Classifier | Self::YesNo)
     }
 
     /// The one position of a sequence of `len` tokens that the head reads; `None`: all of them.
@@ -86,8 +104,61 @@ impl Head {
         match self {
             Self::Classifier | Self::FirstPooling => Some(0),
             Self::YesNo | Self::LastPooling => Some(len - 1),
-            Self::MeanPooling => None,
+            Self::MeanPooling | Self::MaxPooling | Self::SqrtPooling | Self::WeightedPooling => {
+                None
+            }
         }
+    }
+}
+
+/// A layer that the pooled vector goes through, `activation(W x + b)`: the module `Dense` of sentence-transformers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DenseLayer {
+    /// Length of its vectors.
+    pub outputs: usize,
+    /// What each value of them goes through.
+    pub activation: DenseActivation,
+    /// Whether there is a bias.
+    pub bias: bool,
+}
+
+/// What the values of a [`DenseLayer`] go through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DenseActivation {
+    /// Nothing.
+    Identity,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// What is below 0 becomes 0.
+    Relu,
+    /// `x Phi(x)` with the error function.
+    Gelu,
+    /// `x sigmoid(x)`.
+    Silu,
+    /// `1 / (1 + exp(-x))`.
+    Sigmoid,
+}
+
+impl DenseActivation {
+    /// Every one.
+    pub const ALL: [Self; 6] =
+        [Self::Identity, Self::Tanh, Self::Relu, Self::Gelu, Self::Silu, Self::Sigmoid];
+
+    /// Its name in snapshots: that of torch's module, in lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Identity => "identity",
+            Self::Tanh => "tanh",
+            Self::Relu => "relu",
+            Self::Gelu => "gelu",
+            Self::Silu => "silu",
+            Self::Sigmoid => "sigmoid",
+        }
+    }
+
+    /// The one of that name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|activation| activation.name() == name)
     }
 }
 
@@ -110,6 +181,11 @@ pub struct ModelConfig {
     pub head: Head,
     /// Heads that answer for every token.
     pub token_heads: TokenHeads,
+    /// Whether a decoder's tokens see all tokens of their sequence, as an encoder's do: embedding models made of language
+    /// models without their causal mask. Never set for encoders.
+    pub bidirectional: bool,
+    /// Layers that the pooled vector goes through, in order; of poolings only.
+    pub dense: Vec<DenseLayer>,
     /// Width of the hidden states.
     pub hidden: usize,
     /// Transformer layers.
@@ -148,11 +224,25 @@ const MOST_LAYERS: usize = 1024;
 /// Longest row of an int8 matrix whose sums fit 32 bits: 255 * 128 * 65,536 is below 2^31.
 const LONGEST_ROW: usize = 1 << 16;
 
+/// Most layers after the pooling; published models have two.
+const MOST_DENSE: usize = 16;
+
 impl ModelConfig {
+    /// Whether tokens see only what precedes them.
+    pub fn is_causal(&self) -> bool {
+        self.family.is_decoder() && !self.bidirectional
+    }
+
+    /// Values of a sequence's answer: 1 logit, or the length of the pooled vector after all layers.
+    pub fn outputs(&self) -> usize {
+        let pooled = if self.head.is_pooling() { self.hidden } else { 1 };
+        self.dense.last().map_or(pooled, |layer| layer.outputs)
+    }
+
     /// Whether sequences may share what they begin with: tokens see only what precedes them, and the answer is read at
     /// the end.
     pub fn shares_prefixes(&self) -> bool {
-        self.family.is_causal() && matches!(self.head, Head::YesNo | Head::LastPooling)
+        self.is_causal() && matches!(self.head, Head::YesNo | Head::LastPooling)
     }
 
     /// Values of one row of a layer's stored prefix: `[k heads | v heads]`.
@@ -216,6 +306,10 @@ impl ModelConfig {
                 self.head.name()
             )));
         }
+        self.validate_dense()?;
+        if self.bidirectional && !self.family.is_decoder() {
+            return Err(Error::Config("an encoder is bidirectional as it is".into()));
+        }
         let longest = self.hidden.max(self.intermediate).max(self.heads * self.head_dim);
         if longest > LONGEST_ROW {
             return Err(Error::Config(format!(
@@ -237,7 +331,7 @@ impl ModelConfig {
                 self.stored_prefix, self.max_positions
             )));
         }
-        if self.family.is_causal() {
+        if self.family.is_decoder() {
             if !self.head_dim.is_multiple_of(2) {
                 let found = self.head_dim;
                 return Err(Error::Config(format!(
@@ -265,6 +359,27 @@ impl ModelConfig {
         }
         Ok(())
     }
+
+    fn validate_dense(&self) -> Result<(), Error> {
+        let (count, head) = (self.dense.len(), self.head.name());
+        if count > MOST_DENSE {
+            return Err(Error::Config(format!(
+                "{count} dense layers, expected at most {MOST_DENSE}"
+            )));
+        }
+        if count > 0 && !self.head.is_pooling() {
+            return Err(Error::Config(format!(
+                "a dense layer after the head {head} is not supported"
+            )));
+        }
+        let outputs = self.dense.iter().map(|layer| layer.outputs);
+        match outputs.clone().find(|outputs| !(1..=LONGEST_ROW).contains(outputs)) {
+            None => Ok(()),
+            Some(found) => Err(Error::Config(format!(
+                "a dense layer has {found} outputs, expected 1 to {LONGEST_ROW}"
+            ))),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -276,6 +391,8 @@ mod tests {
             family: Family::Qwen3,
             head: Head::LastPooling,
             token_heads: TokenHeads::default(),
+            bidirectional: false,
+            dense: Vec::new(),
             hidden: 32,
             layers: 3,
             heads: 2,
@@ -314,6 +431,33 @@ mod tests {
         refused(&reranker, "beside the head yes-no");
         let wide = TokenHeads { colbert: LONGEST_ROW + 1, ..both };
         refused(&ModelConfig { token_heads: wide, ..config() }, "colbert is 65537");
+    }
+
+    #[test]
+    fn dense_layers_belong_to_poolings() {
+        let layer = |outputs| DenseLayer { outputs, activation: DenseActivation::Tanh, bias: true };
+        let with = |dense| ModelConfig { dense, ..config() };
+        let two = with(vec![layer(96), layer(16)]);
+        two.validate().unwrap();
+        assert_eq!((two.outputs(), config().outputs()), (16, 32));
+        refused(&with(vec![layer(0)]), "has 0 outputs");
+        refused(&with(vec![layer(LONGEST_ROW + 1)]), "expected 1 to 65536");
+        refused(&with(vec![layer(8); MOST_DENSE + 1]), "17 dense layers");
+        refused(&ModelConfig { head: Head::YesNo, ..two }, "after the head yes-no");
+        for activation in DenseActivation::ALL {
+            assert_eq!(DenseActivation::by_name(activation.name()), Some(activation));
+        }
+    }
+
+    #[test]
+    fn only_decoders_can_lose_their_mask_and_with_it_what_prompts_share() {
+        assert!(config().is_causal() && config().shares_prefixes());
+        let without = ModelConfig { bidirectional: true, ..config() };
+        without.validate().unwrap();
+        assert!(!without.is_causal() && !without.shares_prefixes());
+        refused(&ModelConfig { stored_prefix: 3, ..without.clone() }, "needs a causal model");
+        let encoder = ModelConfig { family: Family::Bert, kv_heads: 2, type_vocab: 2, ..without };
+        refused(&encoder, "bidirectional as it is");
     }
 
     /// The first was found by fuzzing; each would turn every score into NaN or into the same number.

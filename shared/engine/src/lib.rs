@@ -47,7 +47,7 @@ mod threads;
 mod weights;
 
 pub use batch::{Batch, Prefix};
-pub use config::{Family, Head, ModelConfig, TokenHeads};
+pub use config::{DenseActivation, DenseLayer, Family, Head, ModelConfig, TokenHeads};
 pub use error::Error;
 pub use gate::{Gate, Open};
 pub use kernel::Kernel;

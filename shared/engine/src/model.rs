@@ -6,6 +6,7 @@
 //! something is wanted of every token (see [`tokens`]).
 
 mod decoder;
+mod dense;
 mod encoder;
 mod prefix;
 mod tokens;
@@ -38,6 +39,7 @@ pub struct Model {
     body: Body,
     head: HeadWeights,
     token_heads: tokens::TokenHeadWeights,
+    dense: dense::DenseWeights,
     gate: Arc<dyn Gate>,
     buffers: Mutex<Buffers>,
 }
@@ -100,7 +102,7 @@ impl Model {
         threads: Arc<Threads>,
     ) -> Result<Self, Error> {
         config.validate()?;
-        let body = if config.family.is_causal() {
+        let body = if config.family.is_decoder() {
             Body::Decoder(Box::new(decoder::Decoder::load(&config, weights)?))
         } else {
             Body::Encoder(Box::new(encoder::Encoder::load(&config, weights)?))
@@ -114,12 +116,18 @@ impl Model {
             Head::YesNo => {
                 HeadWeights::YesNo { rows: vector(weights, "head.tokens.weight", 2 * hidden)? }
             }
-            Head::MeanPooling | Head::FirstPooling | Head::LastPooling => HeadWeights::Pooling,
+            Head::MeanPooling
+            | Head::FirstPooling
+            | Head::LastPooling
+            | Head::MaxPooling
+            | Head::SqrtPooling
+            | Head::WeightedPooling => HeadWeights::Pooling,
         };
         let token_heads = tokens::TokenHeadWeights::load(&config, weights)?;
+        let dense = dense::DenseWeights::load(&config, weights)?;
         let gate = weights.gate();
         let buffers = Mutex::default();
-        Ok(Self { config, kernel, threads, body, head, token_heads, gate, buffers })
+        Ok(Self { config, kernel, threads, body, head, token_heads, dense, gate, buffers })
     }
 
     /// Its configuration.
@@ -137,12 +145,9 @@ impl Model {
         self.threads.count()
     }
 
-    /// Values per sequence in the answer: 1 logit, or `hidden` for poolings.
+    /// Values per sequence in the answer: 1 logit, or the length of the pooled vector ([`ModelConfig::outputs`]).
     pub fn outputs(&self) -> usize {
-        match self.head {
-            HeadWeights::Pooling => self.config.hidden,
-            HeadWeights::Classifier(_) | HeadWeights::YesNo { .. } => 1,
-        }
+        self.config.outputs()
     }
 
     /// Runs the batch; returns [`Model::outputs`] values per sequence that is no prefix, in order. Poolings are not
@@ -177,7 +182,8 @@ impl Model {
             rows = gather(x, config.hidden, &spans(batch, config.head, true));
         }
         self.head.wait(gate)?;
-        answers.pooled = self.answer(cx, batch, rows, &mut buffers);
+        let pooled = self.answer(cx, batch, rows, &mut buffers);
+        answers.pooled = self.dense.run(cx, gate, pooled, &mut buffers.quantized)?;
         gate.intact()?;
         Ok(answers)
     }
@@ -210,17 +216,12 @@ impl Model {
                 };
                 x.chunks_exact(hidden).map(|x| dot(x, yes) - dot(x, no)).collect()
             }
-            HeadWeights::Pooling if self.config.head == Head::MeanPooling => batch
+            HeadWeights::Pooling if self.config.head.reads(1).is_none() => batch
                 .sequences()
                 .iter()
                 .flat_map(|sequence| {
                     let tokens = &sequence.tokens;
-                    let mut mean = vec![0.0f32; hidden];
-                    for row in x[tokens.start * hidden..tokens.end * hidden].chunks_exact(hidden) {
-                        mean.iter_mut().zip(row).for_each(|(sum, &value)| *sum += value);
-                    }
-                    let count = tokens.len() as f32;
-                    mean.into_iter().map(move |sum| sum / count)
+                    pool(self.config.head, &x[tokens.start * hidden..tokens.end * hidden], hidden)
                 })
                 .collect(),
             HeadWeights::Pooling => x.to_vec(),
@@ -228,12 +229,43 @@ impl Model {
     }
 }
 
+/// The hidden states of a sequence, rows of `hidden`, as one vector, by a head that reads all of them.
+fn pool(head: Head, rows: &[f32], hidden: usize) -> Vec<f32> {
+    let rows = rows.chunks_exact(hidden);
+    let count = rows.len() as f32;
+    let start = if head == Head::MaxPooling { f32::NEG_INFINITY } else { 0.0 };
+    let mut pooled = vec![start; hidden];
+    let mut weights = 0.0;
+    for (at, row) in rows.enumerate() {
+        let weight = (at + 1) as f32;
+        weights += weight;
+        let channels = pooled.iter_mut().zip(row);
+        match head {
+            // Not `max`, which would leave out what is not a number.
+            Head::MaxPooling => channels.for_each(|(largest, &value)| {
+                if value > *largest || value.is_nan() {
+                    *largest = value;
+                }
+            }),
+            Head::WeightedPooling => channels.for_each(|(sum, &value)| *sum += value * weight),
+            _ => channels.for_each(|(sum, &value)| *sum += value),
+        }
+    }
+    let divisor = match head {
+        Head::MaxPooling => return pooled,
+        Head::WeightedPooling => weights,
+        Head::SqrtPooling => count.sqrt(),
+        _ => count,
+    };
+    pooled.into_iter().map(|sum| sum / divisor).collect()
+}
+
 fn heads(config: &ModelConfig) -> Heads {
     Heads {
         queries: config.heads,
         key_values: config.kv_heads,
         width: config.head_dim,
-        causal: config.family.is_causal(),
+        causal: config.is_causal(),
     }
 }
 

@@ -71,7 +71,7 @@ pub fn plan(config: &ModelConfig, naming: &Naming) -> Vec<Group> {
         .map(|at| Group {
             name: format!("layer.{at}"),
             sparse: false,
-            parts: if config.family.is_causal() {
+            parts: if config.family.is_decoder() {
                 decoder_layer(config, &naming.prefix, at)
             } else {
                 encoder_layer(config, &naming.prefix, at)
@@ -130,7 +130,7 @@ fn embedding(config: &ModelConfig, prefix: &str) -> Vec<Part> {
         part(format!("{name}.weight"), storage, &[rows, hidden], &[source])
     };
     let words = |source: &str| table(Storage::Table, "embedding.words", config.vocab, source);
-    if config.family.is_causal() {
+    if config.family.is_decoder() {
         return vec![words("embed_tokens")];
     }
     let reserved = if config.family == Family::XlmRoberta { config.pad_id as usize + 1 } else { 0 };
@@ -187,10 +187,15 @@ fn decoder_layer(config: &ModelConfig, prefix: &str, at: usize) -> Vec<Part> {
     parts
 }
 
+/// What the tensors of a dense layer are called in front of `.weight` and `.bias`, once they are among the checkpoint's.
+pub fn dense_source(at: usize) -> String {
+    format!("dense.{at}.linear")
+}
+
 fn head(config: &ModelConfig, naming: &Naming) -> Vec<Part> {
     let hidden = config.hidden;
     let mut parts = Vec::new();
-    if config.family.is_causal() {
+    if config.family.is_decoder() {
         parts.extend(norm("norm", hidden, &format!("{}norm", naming.prefix), false));
     }
     match config.head {
@@ -213,7 +218,19 @@ fn head(config: &ModelConfig, naming: &Naming) -> Vec<Part> {
                 std::slice::from_ref(&naming.lm_head),
             )
         }),
-        Head::MeanPooling | Head::FirstPooling | Head::LastPooling => {}
+        Head::MeanPooling
+        | Head::FirstPooling
+        | Head::LastPooling
+        | Head::MaxPooling
+        | Head::SqrtPooling
+        | Head::WeightedPooling => {}
+    }
+    let mut inputs = hidden;
+    for (at, layer) in config.dense.iter().enumerate() {
+        let (name, source) = (format!("head.dense.{at}"), dense_source(at));
+        let (storage, outputs) = (Storage::LinearF32, layer.outputs);
+        parts.extend(stored_linear(storage, &name, outputs, inputs, &[source], layer.bias));
+        inputs = outputs;
     }
     let mut token_head = |name: &str, width: usize, source: &str| {
         let source = [source.to_owned()];

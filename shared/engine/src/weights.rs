@@ -198,6 +198,11 @@ impl Linear {
         self.bias.as_ref().map_or(Ok(()), |bias| bias.wait(gate))
     }
 
+    /// Inputs per row.
+    pub(crate) fn inputs(&self) -> usize {
+        self.k
+    }
+
     /// Outputs per row.
     pub(crate) fn outputs(&self) -> usize {
         self.n

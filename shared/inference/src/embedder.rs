@@ -52,9 +52,10 @@ pub struct EmbedderInfo {
     pub name: String,
     /// `bert`, `xlm-roberta`, `qwen2`, `qwen3`, or any `model_type` of an ONNX model.
     pub family: String,
-    /// What dense vectors are made of: `mean`, `cls` (the first token) or `lasttoken`.
+    /// What dense vectors are made of, in the words of sentence-transformers: `mean`, `cls` (the first token),
+    /// `lasttoken`, `max`, `mean_sqrt_len_tokens` or `weightedmean`.
     pub pooling: &'static str,
-    /// Length of dense vectors, and of the hidden states.
+    /// Length of dense vectors, and of the hidden states where these can be had.
     pub hidden: usize,
     /// Transformer layers.
     pub layers: usize,
@@ -151,6 +152,9 @@ impl Embedder {
             pooling: match facts.head {
                 Head::FirstPooling => "cls",
                 Head::LastPooling => "lasttoken",
+                Head::MaxPooling => "max",
+                Head::SqrtPooling => "mean_sqrt_len_tokens",
+                Head::WeightedPooling => "weightedmean",
                 _ => "mean",
             },
             hidden: model.outputs(),
@@ -164,7 +168,8 @@ impl Embedder {
             vocab: facts.vocab,
             has_sparse: facts.token_heads.sparse,
             has_colbert: facts.token_heads.colbert > 0,
-            has_tokens: facts.backend == BackendKind::Engine,
+            // Where layers follow the pooling, hidden states are of another length, and means of them no vectors yet.
+            has_tokens: facts.backend == BackendKind::Engine && !facts.dense,
             precision: facts.precision,
             backend: facts.backend,
             kernel,

@@ -11,7 +11,7 @@ use defrost_engine::plan::{Naming, plan};
 use defrost_loader::Checkpoint;
 
 use crate::prompt::Prompt;
-use crate::spec::checkpoint::read;
+use crate::spec::checkpoint::{prepare, read};
 use crate::{ModelSpec, SpecOptions, TextTokenizer, Truncation};
 
 /// Words enough for every template.
@@ -89,6 +89,9 @@ pub fn config(input: &[u8]) {
     }
     let checkpoint = Checkpoint::open(dir.path()).expect("the weights are right");
     let options = SpecOptions { name: "m".to_owned(), ..SpecOptions::default() };
+    let Ok(checkpoint) = prepare(&checkpoint) else {
+        return;
+    };
     if let Ok(found) = read(&checkpoint, &options) {
         check_spec(&found.spec);
         let meta = found.spec.to_meta();

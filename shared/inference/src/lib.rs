@@ -44,7 +44,7 @@ pub use embedder::{
 pub use encode::Precision;
 pub use error::Error;
 pub use loaded::{LoadTimings, ModelOptions};
-pub use onnx::{OnnxSource, pack_onnx};
+pub use onnx::{OnnxSource, PackedOnnx, pack_onnx};
 #[cfg(feature = "ort")]
 pub use ort::OrtOptions;
 pub use pack::{PackOptions, Packed, pack};
@@ -57,8 +57,8 @@ pub use restore::{RestoreOptions, default_cache, restore};
 pub use runner::BackendKind;
 pub use schedule::{Cost, Schedule, Turn};
 pub use score::{Normalization, RerankerKind};
-pub use spec::checkpoint::SpecOptions;
+pub use spec::checkpoint::{AttentionMask, ModelKind, SpecOptions, Told, open_checkpoint};
 pub use spec::{EmbeddingSpec, Matryoshka, ModelSpec, Template};
 pub use synth::{Shape, synthesize};
 pub use text_tokens::TextToken;
-pub use tokenizer::{TextTokenizer, Tokens};
+pub use tokenizer::{TextRules, TextTokenizer, Tokens};

@@ -68,6 +68,8 @@ pub(crate) struct Facts {
     pub(crate) template: Template,
     pub(crate) head: Head,
     pub(crate) token_heads: TokenHeads,
+    /// Whether layers follow the pooling.
+    pub(crate) dense: bool,
     pub(crate) precision: String,
     pub(crate) hidden: usize,
     pub(crate) layers: usize,
@@ -123,11 +125,13 @@ impl Opened {
             return Self::open_onnx(snapshot, start);
         }
         let spec = ModelSpec::from_snapshot(snapshot)?;
+        let rules = spec.text_rules();
         let config = &spec.config;
         let facts = Facts {
             family: config.family.name().to_owned(),
             head: config.head,
             token_heads: config.token_heads,
+            dense: !config.dense.is_empty(),
             precision: snapshot.meta("precision").unwrap_or("unknown").to_owned(),
             hidden: config.hidden,
             layers: config.layers,
@@ -142,7 +146,7 @@ impl Opened {
         };
         let model =
             ToRun::Engine { config: Box::new(spec.config), stored_prefix: spec.stored_prefix };
-        let tokenizer = tokenizer(snapshot)?;
+        let tokenizer = tokenizer(snapshot)?.with_rules(rules);
         let rest = Rest { snapshot: snapshot.clone(), model, start };
         Ok(Self { facts, tokenizer, rest })
     }
@@ -150,13 +154,14 @@ impl Opened {
     #[cfg(feature = "ort")]
     fn open_onnx(snapshot: &Snapshot, start: Instant) -> Result<Self, Error> {
         let spec = crate::onnx::spec::OnnxSpec::from_snapshot(snapshot)?;
-        let tokenizer = tokenizer(snapshot)?;
+        let tokenizer = tokenizer(snapshot)?.with_rules(spec.text);
         let facts = Facts {
             name: spec.name.clone(),
             family: spec.family.clone(),
             template: spec.template.clone(),
             head: spec.head,
             token_heads: TokenHeads::default(),
+            dense: false,
             precision: spec.precision.clone(),
             hidden: spec.hidden,
             layers: spec.layers,

@@ -18,7 +18,7 @@ use defrost_loader::{
 };
 
 use crate::pack::{FILE, TokenizerFiles, total_bytes};
-use crate::spec::checkpoint::SpecOptions;
+use crate::spec::checkpoint::{SpecOptions, Told, refuse_adapters};
 use crate::{Error, isa};
 use spec::OnnxSpec;
 
@@ -68,25 +68,35 @@ pub(crate) fn holds_graph(snapshot: &Snapshot) -> bool {
     snapshot.meta(spec::BACKEND) == Some(spec::ORT)
 }
 
+/// What was packed of an ONNX model.
+#[derive(Debug)]
+pub struct PackedOnnx {
+    /// Hash that names the snapshot.
+    pub root: Root,
+    /// What was decided about the model, and which file says so.
+    pub told: Vec<Told>,
+}
+
 /// Packs an ONNX model into the file `out`, byte for byte the same each time. `progress` gets bytes done and in all.
 pub fn pack_onnx(
     source: &OnnxSource,
     options: &SpecOptions,
     out: &Path,
     progress: &mut dyn FnMut(u64, u64),
-) -> Result<Root, Error> {
+) -> Result<PackedOnnx, Error> {
     let file = OnnxModel::map(&source.model)?;
     let model = OnnxModel::open(&source.model)?;
     let checkpoint = Checkpoint::without_weights(&source.dir);
-    let tokenizer = checkpoint.file("tokenizer.json")?.ok_or_else(|| {
-        Error::Model(format!(
+    refuse_adapters(&source.dir)?;
+    if checkpoint.file("tokenizer.json")?.is_none() {
+        return Err(Error::Model(format!(
             "{} has no tokenizer.json (the fast tokenizer's file), which an ONNX model needs beside it",
             source.dir.display()
-        ))
-    })?;
+        )));
+    }
     let folder = source.model.parent().unwrap_or_else(|| Path::new(""));
     let (graph, weights) = weights::take_apart(&file, folder)?;
-    let spec = OnnxSpec::read(&checkpoint, &model, &weights, &tokenizer, options)?;
+    let (spec, tokenizer, told) = OnnxSpec::read(&checkpoint, &model, &weights, options)?;
     // What cannot be compiled is read from tokenizer.json at every start.
     let compiled = defrost_tokenizer::compile(&tokenizer).ok();
     let tokenizer = TokenizerFiles { json: &tokenizer, compiled: compiled.as_deref() };
@@ -101,7 +111,7 @@ pub fn pack_onnx(
         done += weight.bytes.len() as u64;
         progress(done, total);
     }
-    Ok(writer.finish()?)
+    Ok(PackedOnnx { root: writer.finish()?, told })
 }
 
 fn plan(

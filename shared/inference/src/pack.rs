@@ -21,7 +21,7 @@ use crate::isa;
 use crate::prefix::StoredPrefix;
 use crate::quality::{self, Outliers, Report, Treatment};
 use crate::spec::ModelSpec;
-use crate::spec::checkpoint::{SpecOptions, check_all_read, read, with_token_heads};
+use crate::spec::checkpoint::{SpecOptions, Told, check_all_read, prepare, read};
 
 /// Name of the tensor that holds the bytes of tokenizer.json.
 pub(crate) const TOKENIZER: &str = "tokenizer.json";
@@ -55,6 +55,8 @@ pub struct Packed {
     pub root: Root,
     /// What the snapshot says about the model.
     pub spec: ModelSpec,
+    /// What was decided about the model, and which file says so.
+    pub told: Vec<Told>,
     /// Why the tokenizer is not in the snapshot in compiled form, if it is not: every start reads tokenizer.json then,
     /// which takes up to a second.
     pub tokenizer_not_compiled: Option<String>,
@@ -75,7 +77,7 @@ pub fn pack(
             isa::PORTABLE
         )));
     }
-    let checkpoint = &*with_token_heads(checkpoint)?;
+    let checkpoint = &*prepare(checkpoint)?;
     let mut source = read(checkpoint, &options.spec)?;
     let groups = plan(&source.spec.config, &source.naming);
     check_all_read(checkpoint, &groups)?;
@@ -130,7 +132,8 @@ pub fn pack(
             progress(done, total);
         }
     }
-    Ok(Packed { root: writer.finish()?, spec: source.spec, tokenizer_not_compiled })
+    let (spec, told) = (source.spec, source.told);
+    Ok(Packed { root: writer.finish()?, spec, told, tokenizer_not_compiled })
 }
 
 /// A tensor and its bytes.
@@ -243,6 +246,28 @@ pub(crate) fn total_bytes(plan: &Plan) -> u64 {
     plan.segments.iter().flat_map(|segment| &segment.tensors).map(|tensor| tensor.len as u64).sum()
 }
 
+/// Refuses weights of which one is not a number: int8 would make a zero of it, and a score with it means nothing.
+pub(crate) fn check_finite(name: &str, shape: &[usize], values: &[f32]) -> Result<(), Error> {
+    // A sum is not finite if a value is not; most tensors are done after one fast pass.
+    let suspicious = !values.iter().map(|value| value * 0.0).sum::<f32>().is_finite();
+    let found = values.iter().position(|value| suspicious && !value.is_finite());
+    let Some(at) = found else {
+        return Ok(());
+    };
+    let mut place = Vec::new();
+    let mut rest = at;
+    for &dim in shape.iter().rev() {
+        place.push(rest % dim.max(1));
+        rest /= dim.max(1);
+    }
+    place.reverse();
+    Err(Error::Model(format!(
+        "tensor {name:?} of shape {shape:?} has {} at {place:?}: expected finite numbers. The file is damaged, or the \
+         training went wrong: get it again, or take an earlier checkpoint",
+        values[at]
+    )))
+}
+
 /// The row-major values of a part, put together from its checkpoint tensors.
 pub(crate) fn values(checkpoint: &Checkpoint, part: &Part) -> Result<Vec<f32>, Error> {
     let expected: usize = part.shape.iter().product();
@@ -264,6 +289,7 @@ pub(crate) fn values(checkpoint: &Checkpoint, part: &Part) -> Result<Vec<f32>, E
             )));
         }
         let values = to_f32(&tensor)?;
+        check_finite(source, &tensor.shape, &values)?;
         if part.rows.is_empty() {
             if all.is_empty() {
                 all = values;

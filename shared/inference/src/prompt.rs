@@ -26,7 +26,7 @@ const MXBAI_SUFFIX: &str = "<|im_end|>\n<|im_start|>assistant\n";
 
 const QWEN3_PREFIX: &str = "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct provided. Note that the answer can only be \"yes\" or \"no\".<|im_end|>\n<|im_start|>user\n";
 const QWEN3_SUFFIX: &str = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n";
-const QWEN3_INSTRUCTION: &str =
+pub(crate) const QWEN3_INSTRUCTION: &str =
     "Given a web search query, retrieve relevant passages that answer the query";
 
 /// Tokens that query and document must have together for a model to be of any use.

@@ -10,6 +10,7 @@ pub(crate) mod meta;
 use defrost_engine::{Head, ModelConfig};
 
 use crate::RerankerKind;
+use crate::tokenizer::TextRules;
 
 pub use embedding::{EmbeddingSpec, Matryoshka};
 
@@ -61,6 +62,8 @@ pub struct ModelSpec {
     pub config: ModelConfig,
     /// Ids of the stored prefix ([`ModelConfig::stored_prefix`]): what prompts begin with, as far as it is always the same.
     pub stored_prefix: Vec<u32>,
+    /// What is done to texts and tokens beside what tokenizer.json says.
+    pub text: TextRules,
     /// How pairs become token ids.
     pub template: Template,
     /// Most tokens of a pair (for mxbai-rerank-v2 without its template), unless configured otherwise.
@@ -73,6 +76,11 @@ pub struct ModelSpec {
 }
 
 impl ModelSpec {
+    /// What the tokenizer has to be told: a model of one token type is told none.
+    pub(crate) fn text_rules(&self) -> TextRules {
+        TextRules { token_types: self.text.token_types && self.config.type_vocab > 1, ..self.text }
+    }
+
     /// How pairs are scored.
     pub fn kind(&self) -> RerankerKind {
         kind_of(self.config.head)
@@ -84,8 +92,11 @@ pub(crate) fn kind_of(head: Head) -> RerankerKind {
     match head {
         Head::Classifier => RerankerKind::CrossEncoder,
         Head::YesNo => RerankerKind::YesNoLogit,
-        Head::MeanPooling | Head::FirstPooling | Head::LastPooling => {
-            RerankerKind::EmbeddingSimilarity
-        }
+        Head::MeanPooling
+        | Head::FirstPooling
+        | Head::LastPooling
+        | Head::MaxPooling
+        | Head::SqrtPooling
+        | Head::WeightedPooling => RerankerKind::EmbeddingSimilarity,
     }
 }

@@ -85,6 +85,8 @@ impl Shape {
                     sparse: name == "bge-m3",
                     colbert: if name == "bge-m3" { hidden } else { 0 },
                 },
+                bidirectional: false,
+                dense: Vec::new(),
                 hidden,
                 layers,
                 heads,
@@ -165,7 +167,7 @@ impl Shape {
             "vocab_size": config.vocab,
             "max_position_embeddings": config.max_positions + reserved,
         });
-        let more = if config.family.is_causal() {
+        let more = if config.family.is_decoder() {
             json!({
                 "num_key_value_heads": config.kv_heads,
                 "head_dim": config.head_dim,
@@ -250,6 +252,9 @@ fn pooling_flag(head: Head) -> Option<&'static str> {
         Head::MeanPooling => Some("pooling_mode_mean_tokens"),
         Head::FirstPooling => Some("pooling_mode_cls_token"),
         Head::LastPooling => Some("pooling_mode_lasttoken"),
+        Head::MaxPooling => Some("pooling_mode_max_tokens"),
+        Head::SqrtPooling => Some("pooling_mode_mean_sqrt_len_tokens"),
+        Head::WeightedPooling => Some("pooling_mode_weightedmean_tokens"),
         Head::Classifier | Head::YesNo => None,
     }
 }

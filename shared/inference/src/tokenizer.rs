@@ -9,6 +9,7 @@
 
 mod charsmap;
 mod file;
+mod lowercase;
 mod model;
 mod template;
 mod vocabulary;
@@ -20,6 +21,8 @@ use defrost_tokenizer::{Compiled, Encoded, FormatError, Sequence};
 use tokenizers::{Encoding, PostProcessor, Token, Tokenizer};
 
 use crate::Error;
+
+use lowercase::Lowered;
 
 pub(crate) use vocabulary::Vocabulary;
 
@@ -36,6 +39,23 @@ const BYTES_PER_TOKEN: usize = 12;
 #[derive(Debug)]
 pub struct TextTokenizer {
     form: Form,
+    rules: TextRules,
+}
+
+/// What a model's other files say about its texts and tokens, beside tokenizer.json.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TextRules {
+    /// Whether texts are put in lower case before all else.
+    pub lowercase: bool,
+    /// Whether the model is told the types of tokens. Tokenizers give the second text of a pair the type 1, also those of
+    /// models that know one type only, and those whose pipelines leave the types out.
+    pub token_types: bool,
+}
+
+impl Default for TextRules {
+    fn default() -> Self {
+        Self { lowercase: false, token_types: true }
+    }
 }
 
 /// Both give the same tokens; the crate knows components that are not compiled.
@@ -63,21 +83,43 @@ impl From<Sequence> for Tokens {
 impl TextTokenizer {
     /// Reads the bytes of a tokenizer.json. Takes up to a second.
     pub fn from_json(json: &[u8]) -> Result<Self, Error> {
-        Ok(Self { form: Form::Crate(Box::new(file::read(json)?)) })
+        let form = Form::Crate(Box::new(file::read(json)?));
+        Ok(Self { form, rules: TextRules::default() })
     }
 
     /// Opens a compiled tokenizer. Takes microseconds.
     pub fn from_image(image: Bytes) -> Result<Self, FormatError> {
-        Ok(Self { form: Form::Compiled(Box::new(Compiled::open(image)?)) })
+        let form = Form::Compiled(Box::new(Compiled::open(image)?));
+        Ok(Self { form, rules: TextRules::default() })
+    }
+
+    /// The same, by these rules.
+    #[must_use]
+    pub fn with_rules(self, rules: TextRules) -> Self {
+        Self { rules, ..self }
+    }
+
+    /// The text as it is tokenised.
+    fn lowered<'a>(&self, text: &'a str) -> Lowered<'a> {
+        if self.rules.lowercase { Lowered::of(text) } else { Lowered::unchanged(text) }
+    }
+
+    /// Tokens as the model takes them.
+    fn typed(&self, tokens: Tokens) -> Tokens {
+        let types = if self.rules.token_types { tokens.types } else { Vec::new() };
+        Tokens { types, ..tokens }
     }
 
     /// The ids of a text without special tokens, to be put together by [`TextTokenizer::single`] or
     /// [`TextTokenizer::pair`]: all of them, or more than `limit`.
     pub(crate) fn ids(&self, text: &str, limit: usize) -> Result<Vec<u32>, Error> {
-        bounded(text, limit, |prefix| match &self.form {
-            Form::Compiled(compiled) => Ok(compiled.ids(prefix)),
-            Form::Crate(tokenizer) => {
-                Ok(tokenizer.encode_fast(prefix, false).map_err(fault)?.get_ids().to_vec())
+        bounded(text, limit, |prefix| {
+            let prefix = &*self.lowered(prefix).text;
+            match &self.form {
+                Form::Compiled(compiled) => Ok(compiled.ids(prefix)),
+                Form::Crate(tokenizer) => {
+                    Ok(tokenizer.encode_fast(prefix, false).map_err(fault)?.get_ids().to_vec())
+                }
             }
         })
     }
@@ -105,17 +147,19 @@ impl TextTokenizer {
 
     /// The ids of a text without special tokens, and for each the bytes of the text that it stands for.
     pub(crate) fn spans(&self, text: &str) -> Result<Vec<(u32, Range<usize>)>, Error> {
+        let lowered = self.lowered(text);
         let (ids, offsets) = match &self.form {
             Form::Compiled(compiled) => {
-                let Encoded { ids, offsets } = compiled.encode(text);
+                let Encoded { ids, offsets } = compiled.encode(&lowered.text);
                 (ids, offsets)
             }
             Form::Crate(tokenizer) => {
-                let encoding = tokenizer.encode(text, false).map_err(fault)?;
+                let encoding = tokenizer.encode(&*lowered.text, false).map_err(fault)?;
                 (encoding.get_ids().to_vec(), encoding.get_offsets().to_vec())
             }
         };
         let range = |(start, end): (usize, usize)| {
+            let (start, end) = (lowered.origin(start), lowered.origin(end));
             let start = floor_char(text, start);
             start..floor_char(text, end.max(start))
         };
@@ -152,28 +196,36 @@ impl TextTokenizer {
 
     /// One text with the special tokens around it.
     pub(crate) fn single(&self, ids: &[u32]) -> Result<Tokens, Error> {
-        match &self.form {
-            Form::Compiled(compiled) => Ok(compiled.single(ids).into()),
-            Form::Crate(tokenizer) => finish(tokenizer, ids, None),
-        }
+        let whole = match &self.form {
+            Form::Compiled(compiled) => compiled.single(ids).into(),
+            Form::Crate(tokenizer) => finish(tokenizer, ids, None)?,
+        };
+        Ok(self.typed(whole))
     }
 
     /// Two texts with the special tokens around and between them.
     pub(crate) fn pair(&self, first: &[u32], second: &[u32]) -> Result<Tokens, Error> {
-        match &self.form {
-            Form::Compiled(compiled) => Ok(compiled.pair(first, second).into()),
-            Form::Crate(tokenizer) => finish(tokenizer, first, Some(second)),
-        }
+        let whole = match &self.form {
+            Form::Compiled(compiled) => compiled.pair(first, second).into(),
+            Form::Crate(tokenizer) => finish(tokenizer, first, Some(second))?,
+        };
+        Ok(self.typed(whole))
     }
 
     /// The longest prefix of `text` that is made of its first `limit` tokens, and whether that cut
     /// anything. Never cuts inside a character.
     pub(crate) fn cut<'a>(&self, text: &'a str, limit: usize) -> Result<(&'a str, bool), Error> {
-        let offsets = bounded(text, limit, |prefix| match &self.form {
-            Form::Compiled(compiled) => Ok(compiled.encode(prefix).offsets),
-            Form::Crate(tokenizer) => {
-                Ok(tokenizer.encode(prefix, false).map_err(fault)?.get_offsets().to_vec())
-            }
+        let offsets = bounded(text, limit, |prefix| {
+            let lowered = self.lowered(prefix);
+            let offsets = match &self.form {
+                Form::Compiled(compiled) => compiled.encode(&lowered.text).offsets,
+                Form::Crate(tokenizer) => {
+                    let encoding = tokenizer.encode(&*lowered.text, false).map_err(fault)?;
+                    encoding.get_offsets().to_vec()
+                }
+            };
+            let origin = |(start, end)| (lowered.origin(start), lowered.origin(end));
+            Ok(offsets.into_iter().map(origin).collect())
         })?;
         let Some(&(start, _)) = offsets.get(limit) else {
             return Ok((text, false));

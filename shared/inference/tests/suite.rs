@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 mod suite {
+    mod cases;
+    mod checkpoints;
     mod common;
     mod embedding_files;
     mod embedding_invariance;

@@ -46,6 +46,8 @@ const MOST_LISTED: usize = 10_000;
 #[derive(Debug, Clone)]
 pub struct Checkpoint {
     dir: PathBuf,
+    /// Of the weights, below `dir`; mostly `dir` itself.
+    weights: PathBuf,
     tensors: BTreeMap<String, CheckpointTensor>,
     metadata: BTreeMap<String, String>,
 }
@@ -72,14 +74,25 @@ impl Checkpoint {
     /// Fails with [`Kind::NotFound`] if there are no weights in safetensors format, and with [`Kind::Corrupt`] if a
     /// header or the index is wrong or they contradict each other.
     pub fn open(dir: &Path) -> Result<Self, Error> {
+        Self::open_in(dir, "")
+    }
+
+    /// As [`open`](Self::open) for a checkpoint whose weights lie in a folder of it, such as `0_Transformer`; an empty
+    /// name is the directory itself.
+    ///
+    /// Fails with [`Kind::Invalid`] if the name leads out of the directory.
+    pub fn open_in(dir: &Path, folder: &str) -> Result<Self, Error> {
         let mut checkpoint = Self::empty(dir);
-        let single = dir.join(SINGLE);
+        if !folder.is_empty() {
+            checkpoint.weights = checkpoint.within(folder)?;
+        }
+        let single = checkpoint.weights.join(SINGLE);
         if single.is_file() {
             checkpoint.add_file(&single)?;
-        } else if let Some(index) = read_small(&dir.join(INDEX))? {
+        } else if let Some(index) = read_small(&checkpoint.weights.join(INDEX))? {
             checkpoint.add_shards(&index)?;
         } else {
-            return Err(no_weights(dir));
+            return Err(no_weights(&checkpoint.weights));
         }
         Ok(checkpoint)
     }
@@ -99,17 +112,13 @@ impl Checkpoint {
     }
 
     /// This checkpoint with the tensors of one more file of its directory, `*.safetensors` or a state dict that
-    /// `torch.save` wrote; `prefix` goes before their names. `None` if there is no such file.
+    /// `torch.save` wrote; `prefix` goes before their names. `None` if there is no such file. The name may lead into a
+    /// folder, such as `2_Dense/model.safetensors`.
     ///
     /// Fails with [`Kind::Invalid`] if the name leads out of the directory, with [`Kind::Unsupported`] if the file holds
     /// anything but tensors, and with [`Kind::Corrupt`] if it is damaged or a tensor is there already.
     pub fn with_file(&self, name: &str, prefix: &str) -> Result<Option<Self>, Error> {
-        if !is_plain_name(name) {
-            return Err(Error::new(Kind::Invalid, "the name leads out of the checkpoint")
-                .in_file(&self.dir)
-                .mismatch("a plain file name", shown(name)));
-        }
-        let path = self.dir.join(name);
+        let path = self.within(name)?;
         if !path.is_file() {
             return Ok(None);
         }
@@ -129,8 +138,35 @@ impl Checkpoint {
         Ok(Some(all))
     }
 
+    /// This checkpoint with other names of its tensors.
+    ///
+    /// Fails with [`Kind::Corrupt`] if two tensors would get one name.
+    pub fn renamed(&self, rename: impl Fn(&str) -> String) -> Result<Self, Error> {
+        let mut all = Self { tensors: BTreeMap::new(), ..self.clone() };
+        let mut before: BTreeMap<String, &str> = BTreeMap::new();
+        for (old, tensor) in &self.tensors {
+            let new = rename(old);
+            if let Some(other) = before.insert(new.clone(), old) {
+                let (new, other, old) = (shown(&new), shown(other), shown(old));
+                let what = format!("tensors {other} and {old} both stand for {new}");
+                return Err(Error::new(Kind::Corrupt, what)
+                    .in_file(&self.weights)
+                    .mismatch("one of them", "two")
+                    .remedy("save the model again, so that each tensor is there once"));
+            }
+            all.tensors.insert(new, tensor.clone());
+        }
+        Ok(all)
+    }
+
     fn empty(dir: &Path) -> Self {
-        Self { dir: dir.to_path_buf(), tensors: BTreeMap::new(), metadata: BTreeMap::new() }
+        let weights = dir.to_path_buf();
+        Self {
+            dir: dir.to_path_buf(),
+            weights,
+            tensors: BTreeMap::new(),
+            metadata: BTreeMap::new(),
+        }
     }
 
     /// The directory.
@@ -158,22 +194,27 @@ impl Checkpoint {
     ///
     /// Fails with [`Kind::Invalid`] if the name leads out of the directory or the file exceeds 256 MiB.
     pub fn file(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
-        let path = Path::new(name);
-        let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
-        if name.is_empty() || !plain {
-            return Err(Error::new(Kind::Invalid, "the name leads out of the checkpoint")
-                .in_file(&self.dir)
-                .mismatch("a relative path without `..`", shown(name)));
-        }
-        read_small(&self.dir.join(path))
+        read_small(&self.within(name)?)
+    }
+
+    /// As [`file`](Self::file), of the folder that the weights lie in.
+    pub fn file_beside_weights(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        check_inside(&self.dir, name)?;
+        read_small(&self.weights.join(name))
+    }
+
+    /// The path of a name inside of the directory.
+    fn within(&self, name: &str) -> Result<PathBuf, Error> {
+        check_inside(&self.dir, name)?;
+        Ok(self.dir.join(name))
     }
 
     fn add_shards(&mut self, json: &[u8]) -> Result<(), Error> {
-        let path = self.dir.join(INDEX);
+        let path = self.weights.join(INDEX);
         let index = parse_index(json).map_err(|error| error.in_file(&path))?;
         let shards: BTreeSet<&str> = index.weight_map.values().map(String::as_str).collect();
         for shard in shards {
-            self.add_file(&self.dir.join(shard))?;
+            self.add_file(&self.weights.join(shard))?;
         }
         for (name, shard) in &index.weight_map {
             if !self.tensors.contains_key(name) {
@@ -287,6 +328,17 @@ fn parse_index(json: &[u8]) -> Result<Index, Error> {
         }
     }
     Ok(index)
+}
+
+/// Refuses a name that leads out of the directory it is joined to.
+fn check_inside(dir: &Path, name: &str) -> Result<(), Error> {
+    let plain = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+    if name.is_empty() || !plain || name.contains(['\\', '\0']) {
+        return Err(Error::new(Kind::Invalid, "the name leads out of the checkpoint")
+            .in_file(dir)
+            .mismatch("a relative path without `..`", shown(name)));
+    }
+    Ok(())
 }
 
 /// Whether a name from a file names another file in the same directory.

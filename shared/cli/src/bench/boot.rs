@@ -77,7 +77,7 @@ fn measure(args: &Args, scratch: &Path) -> Result<()> {
         (Some(model), _) => (model.clone(), None),
         (None, Some(checkpoint)) => {
             let start = Instant::now();
-            let (_, out) = pack::pack(&pack::Args {
+            let packed = pack::pack(&pack::Args {
                 source: checkpoint.clone(),
                 out: Some(scratch.join("bench.snap")),
                 precision: args.precision,
@@ -86,10 +86,11 @@ fn measure(args: &Args, scratch: &Path) -> Result<()> {
                 template: None,
                 max_length: None,
                 matryoshka: None,
+                decisions: pack::Decisions::default(),
                 outliers: pack::OutliersArg::default(),
                 no_stored_prefix: false,
             })?;
-            (out.as_path().into(), Some(start.elapsed().as_secs_f64()))
+            (packed.out.as_path().into(), Some(start.elapsed().as_secs_f64()))
         }
         (None, None) => bail!("give --model or --checkpoint"),
     };

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use defrost_testing::golden;
 
 use super::*;
-use crate::spec::checkpoint::with_token_heads;
+use crate::spec::checkpoint::prepare;
 
 type Target = (&'static str, fn(&[u8]));
 
@@ -85,7 +85,7 @@ fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
 
         let checkpoint = Checkpoint::open(&dir).unwrap();
         let options = SpecOptions { name: model.to_owned(), ..SpecOptions::default() };
-        let checkpoint = with_token_heads(&checkpoint).unwrap();
+        let checkpoint = prepare(&checkpoint).unwrap();
         let meta = read(&checkpoint, &options).unwrap().spec.to_meta();
         let lines: Vec<String> = meta.iter().map(|(key, value)| format!("{key}={value}")).collect();
         seeds.push(("snapshot_meta", model.to_owned(), lines.join("\n").into_bytes()));

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
-use defrost_engine::Head;
+use defrost_engine::{Family, Head};
 use defrost_loader::{Checkpoint, Dtype, OnnxModel, Snapshot};
 use serde::Deserialize;
 
@@ -14,17 +14,21 @@ use super::weights::Weight;
 use crate::Error;
 use crate::prompt::Prompt;
 use crate::spec::checkpoint::{
-    RawMatryoshka, SpecOptions, embedding, estimated_max, max_length, named_template, pooling,
-    required,
+    ModelKind, Modules, RawMatryoshka, SpecOptions, Told, embedding, estimated_max, length,
+    named_template, pooling_by_name, pooling_name, pooling_names, required, size, tokenizer_files,
+    transformer,
 };
-use crate::spec::meta::Meta;
+use crate::spec::meta::{LOWERCASE, Meta, NO_TYPES};
 use crate::spec::{EmbeddingSpec, Template};
-use crate::tokenizer::TextTokenizer;
+use crate::tokenizer::{TextRules, TextTokenizer};
 
 /// Metadata key of what runs the model; the engine's snapshots do not have it.
 pub(crate) const BACKEND: &str = "backend";
 /// Its value for ONNX models.
 pub(crate) const ORT: &str = "ort";
+
+/// The output that needs no pooling.
+const POOLED: &str = "sentence_embedding";
 
 /// Positions of a model that does not say: what BERT has.
 const USUAL_POSITIONS: usize = 512;
@@ -48,6 +52,8 @@ pub(crate) struct OnnxSpec {
     pub(crate) layers: usize,
     pub(crate) max_positions: usize,
     pub(crate) pad_id: u32,
+    /// What is done to texts and tokens beside what tokenizer.json says.
+    pub(crate) text: TextRules,
     pub(crate) template: Template,
     pub(crate) max_length: usize,
     pub(crate) estimated_max: f32,
@@ -66,13 +72,29 @@ struct RawConfig {
     model_type: Option<String>,
     #[serde(default)]
     architectures: Option<Vec<String>>,
-    #[serde(alias = "dim", alias = "d_model", alias = "n_embd")]
+    #[serde(
+        default,
+        deserialize_with = "size",
+        alias = "dim",
+        alias = "d_model",
+        alias = "n_embd"
+    )]
     hidden_size: Option<usize>,
-    #[serde(alias = "n_layers", alias = "num_layers", alias = "n_layer")]
+    #[serde(
+        default,
+        deserialize_with = "size",
+        alias = "n_layers",
+        alias = "num_layers",
+        alias = "n_layer"
+    )]
     num_hidden_layers: Option<usize>,
-    #[serde(alias = "n_positions")]
+    #[serde(default, deserialize_with = "size", alias = "n_positions")]
     max_position_embeddings: Option<usize>,
-    pad_token_id: Option<u32>,
+    #[serde(default, deserialize_with = "size")]
+    type_vocab_size: Option<usize>,
+    tokenizer_class: Option<String>,
+    /// Below 0 there is none.
+    pad_token_id: Option<i64>,
     #[serde(flatten)]
     matryoshka: RawMatryoshka,
 }
@@ -83,51 +105,49 @@ impl OnnxSpec {
         checkpoint: &Checkpoint,
         model: &OnnxModel,
         weights: &[Weight],
-        tokenizer: &[u8],
         options: &SpecOptions,
-    ) -> Result<Self, Error> {
+    ) -> Result<(Self, Vec<u8>, Vec<Told>), Error> {
         let raw: RawConfig = required(checkpoint, "config.json")?;
-        let family = raw.model_type.unwrap_or_default();
-        let pooling = pooling(checkpoint)?;
-        let has_logits = model.outputs().iter().any(|name| name == "logits");
-        let ends = |end: &str| raw.architectures.iter().flatten().any(|name| name.ends_with(end));
-        let template = match &options.template {
-            Some(name) => name.as_str(),
-            None if pooling.is_some() => "embedding",
-            None if ends("ForCausalLM") && has_logits => match family.as_str() {
-                "qwen2" => "mxbai-rerank-v2",
-                "qwen3" => "qwen3-reranker",
-                other => {
-                    return Err(Error::Model(format!(
-                        "the prompt of a decoder of model_type {other:?} is not known: give --template"
-                    )));
-                }
-            },
-            None if ends("ForSequenceClassification") || has_logits => "pair",
-            None => "embedding",
-        };
-        let template = named_template(checkpoint, template)?;
-        let head = match &template {
-            Template::Pair => Head::Classifier,
-            Template::MxbaiRerankV2 | Template::Qwen3Reranker => Head::YesNo,
-            Template::Embedding { .. } => pooling.unwrap_or(Head::MeanPooling),
-        };
-        let output = output(model.outputs(), &template)?;
-        let pad_id = raw.pad_token_id.unwrap_or_else(|| u32::from(SHIFTED.contains(&&*family)));
+        let family = raw.model_type.clone().unwrap_or_default();
+        let known = Family::by_name(&family);
+        let files = tokenizer_files(checkpoint, known, raw.tokenizer_class.as_deref())?;
+        let mut told = files.told;
+        let transformer = transformer(checkpoint)?;
+        let modules = Modules::read(checkpoint)?;
+        let modules = modules.as_ref();
+        if let Some(module) = modules.and_then(|modules| modules.dense.first()) {
+            return Err(Error::Model(format!(
+                "modules.json: the module Dense in {} is not supported for ONNX models: expected Transformer, Pooling, \
+                 Normalize. Pack the model's safetensors instead",
+                module.path
+            )));
+        }
+        let Decided { template, head, output } =
+            decide(checkpoint, model, &raw, modules, options, &mut told)?;
+        let pad_id = raw.pad_token_id.and_then(|id| u32::try_from(id).ok());
+        let pad_id = pad_id.unwrap_or_else(|| u32::from(SHIFTED.contains(&&*family)));
         let reserved = if SHIFTED.contains(&&*family) { pad_id as usize + 1 } else { 0 };
         let max_positions =
             raw.max_position_embeddings.unwrap_or(USUAL_POSITIONS).saturating_sub(reserved).max(1);
-        let max_length = max_length(checkpoint, max_positions, &template, options)?;
+        let (max_length, from) =
+            length(&transformer, files.max_length, &template, max_positions, options);
+        told.extend(from.map(|from| Told::new("length", format!("{max_length} tokens"), from)));
+        let text = TextRules {
+            lowercase: transformer.do_lower_case == Some(true),
+            // A graph without an input for them takes none either way.
+            token_types: files.token_types && raw.type_vocab_size != Some(1),
+        };
         // What no start would accept is refused here already.
-        Prompt::new(TextTokenizer::from_json(tokenizer)?, &template, max_length, max_positions)?;
+        let tokenizer = TextTokenizer::from_json(&files.json)?.with_rules(text);
+        Prompt::new(tokenizer, &template, max_length, max_positions)?;
         let hidden = raw.hidden_size.unwrap_or_default();
         let embedding = match &template {
             Template::Embedding { .. } => {
-                Some(embedding(checkpoint, raw.matryoshka.decide(options))?)
+                Some(embedding(checkpoint, modules, raw.matryoshka.decide(options))?)
             }
             _ => None,
         };
-        Ok(Self {
+        let spec = Self {
             name: options.name.clone(),
             family,
             head,
@@ -135,6 +155,7 @@ impl OnnxSpec {
             layers: raw.num_hidden_layers.unwrap_or_default(),
             max_positions,
             pad_id,
+            text,
             template,
             max_length,
             estimated_max: estimated_max(hidden),
@@ -142,7 +163,8 @@ impl OnnxSpec {
             precision: precision(weights).to_owned(),
             output,
             alone: WHOLE_BATCH.iter().any(|kind| model.operators().contains(*kind)),
-        })
+        };
+        Ok((spec, files.json, told))
     }
 
     /// The metadata strings.
@@ -155,6 +177,12 @@ impl OnnxSpec {
         put("model.name", &self.name);
         put("model.family", &self.family);
         put("model.head", &self.head.name());
+        if self.text.lowercase {
+            put(LOWERCASE, &true);
+        }
+        if !self.text.token_types {
+            put(NO_TYPES, &true);
+        }
         put("model.hidden", &self.hidden);
         put("model.layers", &self.layers);
         put("model.max_positions", &self.max_positions);
@@ -183,6 +211,10 @@ impl OnnxSpec {
             layers: meta.parse("model.layers")?,
             max_positions: meta.parse("model.max_positions")?,
             pad_id: meta.parse("model.pad_id")?,
+            text: TextRules {
+                lowercase: meta.parse_or(LOWERCASE, false)?,
+                token_types: !meta.parse_or(NO_TYPES, false)?,
+            },
             template: meta.template()?,
             max_length: meta.parse("reranker.max_length")?,
             estimated_max: meta.parse("reranker.estimated_max")?,
@@ -194,11 +226,83 @@ impl OnnxSpec {
     }
 }
 
+/// What kind of model it is.
+struct Decided {
+    template: Template,
+    head: Head,
+    output: String,
+}
+
+/// Decides it, and says by what.
+fn decide(
+    checkpoint: &Checkpoint,
+    model: &OnnxModel,
+    raw: &RawConfig,
+    modules: Option<&Modules>,
+    options: &SpecOptions,
+    told: &mut Vec<Told>,
+) -> Result<Decided, Error> {
+    let pooling = match &options.pooling {
+        None => modules.and_then(|modules| modules.pooling.clone()),
+        Some(name) => {
+            let head = pooling_by_name(name).ok_or_else(|| {
+                let known = pooling_names();
+                Error::Model(format!("--pooling {name:?} is not known, expected one of {known}"))
+            })?;
+            Some((head, "--pooling".to_owned()))
+        }
+    };
+    let has_logits = model.outputs().iter().any(|name| name == "logits");
+    let ends = |end: &str| raw.architectures.iter().flatten().any(|name| name.ends_with(end));
+    let reranker = || match raw.model_type.as_deref().unwrap_or_default() {
+        "qwen2" => Ok("mxbai-rerank-v2"),
+        "qwen3" => Ok("qwen3-reranker"),
+        other if ends("ForCausalLM") => Err(Error::Model(format!(
+            "the prompt of a decoder of model_type {other:?} is not known: give --template"
+        ))),
+        _ => Ok("pair"),
+    };
+    let (template, from) = match (&options.template, options.kind) {
+        (Some(name), _) => (name.as_str(), "--template"),
+        (None, Some(ModelKind::Embedder)) => ("embedding", "--kind"),
+        (None, Some(ModelKind::Reranker)) => (reranker()?, "--kind"),
+        (None, None) if options.pooling.is_some() => ("embedding", "--pooling"),
+        (None, None) if pooling.is_some() => ("embedding", "modules.json: Pooling"),
+        (None, None) if ends("ForCausalLM") && has_logits => (reranker()?, "config.json"),
+        (None, None) if ends("ForSequenceClassification") => ("pair", "config.json"),
+        (None, None) if has_logits => ("pair", "the model's output logits"),
+        (None, None) => ("embedding", "the model's outputs, none of which is called logits"),
+    };
+    let template = named_template(checkpoint, template)?;
+    let head = match &template {
+        Template::Pair => Head::Classifier,
+        Template::MxbaiRerankV2 | Template::Qwen3Reranker => Head::YesNo,
+        Template::Embedding { .. } => pooling.as_ref().map_or(Head::MeanPooling, |known| known.0),
+    };
+    let output = output(model.outputs(), &template)?;
+    let is_embedder = matches!(template, Template::Embedding { .. });
+    told.push(Told::new("kind", if is_embedder { "embedder" } else { "reranker" }, from));
+    match pooling {
+        Some((head, from)) if is_embedder => {
+            told.push(Told::new("pooling", pooling_name(head), from));
+        }
+        None if is_embedder && output != POOLED => {
+            return Err(Error::Model(format!(
+                "how the vectors of tokens in {output:?} become one cannot be told: there is no modules.json and no \
+                 1_Pooling/config.json. Get these files, or say --pooling {}",
+                pooling_names().replace(", ", "|")
+            )));
+        }
+        _ => {}
+    }
+    Ok(Decided { template, head, output })
+}
+
 /// The output to read: for scores `logits`, for embeddings those that exporters pool first, then hidden states.
 fn output(outputs: &[String], template: &Template) -> Result<String, Error> {
     let wanted: &[&str] = match template {
         Template::Embedding { .. } => {
-            &["sentence_embedding", "last_hidden_state", "token_embeddings", "hidden_states"]
+            &[POOLED, "last_hidden_state", "token_embeddings", "hidden_states"]
         }
         _ => &["logits", "scores", "output"],
     };

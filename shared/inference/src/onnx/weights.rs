@@ -45,6 +45,7 @@ pub(super) fn take_apart(file: &Bytes, folder: &Path) -> Result<(Vec<u8>, Vec<We
         else {
             return Ok(if is_external { Placement::Inline(bytes) } else { Placement::Keep });
         };
+        check_numbers(&tensor.name, dtype, &bytes)?;
         let shape = tensor
             .shape
             .iter()
@@ -63,6 +64,32 @@ pub(super) fn take_apart(file: &Bytes, folder: &Path) -> Result<(Vec<u8>, Vec<We
         Ok::<_, Error>(Placement::External { location: LOCATION.to_owned(), len: len as u64 })
     })?;
     Ok((graph, weights))
+}
+
+/// Refuses weights of which one is not a number. Infinities have their use in graphs, as masks.
+fn check_numbers(name: &str, dtype: Dtype, bytes: &[u8]) -> Result<(), Error> {
+    // NaN is whatever lies beyond infinity, the sign left out.
+    let nan16 = |infinity: u16| {
+        let mut values = bytes.as_chunks::<2>().0.iter().map(|value| u16::from_le_bytes(*value));
+        values.position(|value| value & 0x7fff > infinity)
+    };
+    let found = match dtype {
+        Dtype::F32 => {
+            let mut values =
+                bytes.as_chunks::<4>().0.iter().map(|value| f32::from_le_bytes(*value));
+            values.position(f32::is_nan)
+        }
+        Dtype::F16 => nan16(0x7c00),
+        Dtype::Bf16 => nan16(0x7f80),
+        _ => None,
+    };
+    match found {
+        None => Ok(()),
+        Some(at) => Err(Error::Model(format!(
+            "initializer {name:?} has NaN at {at}: expected numbers. The file is damaged, or the training went wrong: \
+             export the model again"
+        ))),
+    }
 }
 
 /// The snapshot's type for an ONNX type, where it has one and ONNX Runtime takes values of it from outside.

@@ -102,16 +102,32 @@ pub(super) fn answers(
         match head {
             Head::FirstPooling => pooled.extend_from_slice(&states[..width]),
             Head::LastPooling => pooled.extend_from_slice(&states[(len - 1) * width..][..width]),
+            Head::MaxPooling => {
+                let rows = states[..len * width].chunks_exact(width);
+                let mut largest = vec![f32::NEG_INFINITY; width];
+                for state in rows {
+                    for (largest, &value) in largest.iter_mut().zip(state) {
+                        if value > *largest || value.is_nan() {
+                            *largest = value;
+                        }
+                    }
+                }
+                pooled.extend(largest);
+            }
             _ => {
                 // In f64, so that the order of a long sum does not show.
                 let mut sums = vec![0.0_f64; width];
-                for state in states[..len * width].chunks_exact(width) {
+                let mut weights = 0.0;
+                for (at, state) in states[..len * width].chunks_exact(width).enumerate() {
+                    let weight = if head == Head::WeightedPooling { (at + 1) as f64 } else { 1.0 };
+                    weights += weight;
                     for (sum, &value) in sums.iter_mut().zip(state) {
-                        *sum += f64::from(value);
+                        *sum += f64::from(value) * weight;
                     }
                 }
+                let divisor = if head == Head::SqrtPooling { weights.sqrt() } else { weights };
                 #[allow(clippy::cast_possible_truncation, reason = "rounding to f32 is meant")]
-                pooled.extend(sums.iter().map(|sum| (sum / len as f64) as f32));
+                pooled.extend(sums.iter().map(|sum| (sum / divisor) as f32));
             }
         }
     }
@@ -139,6 +155,10 @@ mod tests {
         assert_eq!(pool(Head::MeanPooling), [2.0, 3.0, 5.0, 6.0]);
         assert_eq!(pool(Head::FirstPooling), [1.0, 2.0, 5.0, 6.0]);
         assert_eq!(pool(Head::LastPooling), [3.0, 4.0, 5.0, 6.0]);
+        assert_eq!(pool(Head::MaxPooling), [3.0, 4.0, 5.0, 6.0]);
+        assert_eq!(pool(Head::WeightedPooling), [7.0 / 3.0, 10.0 / 3.0, 5.0, 6.0]);
+        let root = 2f32.sqrt();
+        assert_eq!(pool(Head::SqrtPooling), [4.0 / root, 6.0 / root, 5.0, 6.0]);
         let error = answers(Head::Classifier, 1, &[2, 2, 2], &values, &[2, 1]).unwrap_err();
         assert!(error.to_string().contains("expected [2, 1]"), "{error}");
     }

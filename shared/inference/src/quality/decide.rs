@@ -54,7 +54,7 @@ pub(crate) fn decide(
             parts.insert(name.to_owned(), values);
         }
         let layer = Layer { at, parts };
-        if config.family.is_causal() {
+        if config.family.is_decoder() {
             walk.decoder_layer(&layer);
         } else {
             walk.encoder_layer(&layer);
@@ -315,7 +315,7 @@ impl<'a> Embedding<'a> {
         for tokens in sequences {
             for (at, &id) in tokens.ids.iter().enumerate() {
                 let mut hidden = self.row("words.weight", id as usize)?;
-                if !config.family.is_causal() {
+                if !config.family.is_decoder() {
                     let kind = tokens.types.get(at).copied().unwrap_or(0);
                     add(&mut hidden, &self.row("types.weight", kind as usize)?);
                     add(&mut hidden, &self.row("positions.weight", reserved + at)?);

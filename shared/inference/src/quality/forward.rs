@@ -118,7 +118,7 @@ pub(super) fn attention(config: &ModelConfig, qkv: &[f32], sequences: &[Range<us
     let attended: Vec<Vec<f32>> = rows
         .into_par_iter()
         .map(|(tokens, row)| {
-            let seen = if config.family.is_causal() { tokens.start..row + 1 } else { tokens };
+            let seen = if config.is_causal() { tokens.start..row + 1 } else { tokens };
             let mut out = vec![0.0; config.heads * width];
             for (head, out) in out.chunks_exact_mut(width).enumerate() {
                 let at =

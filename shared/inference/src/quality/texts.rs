@@ -81,7 +81,7 @@ const PAIRS: [[&str; 2]; 16] = [
 /// The token sequences of the built-in texts as this model reads them.
 pub(super) fn sequences(spec: &ModelSpec, tokenizer: &[u8]) -> Result<Vec<Tokens>, Error> {
     let ModelConfig { max_positions, .. } = spec.config;
-    let tokenizer = TextTokenizer::from_json(tokenizer)?;
+    let tokenizer = TextTokenizer::from_json(tokenizer)?.with_rules(spec.text_rules());
     let prompt = Prompt::new(tokenizer, &spec.template, spec.max_length, max_positions)?;
     let truncation = Truncation::default();
     let (mut sequences, mut room) = (Vec::new(), TOKENS);

@@ -1,33 +1,58 @@
-//! Reads a [`ModelSpec`] from the files of a Hugging Face checkpoint: config.json, and for embedding
-//! models the files of sentence-transformers (modules.json, `1_Pooling`, prompts).
+//! Reads a [`ModelSpec`] from the files of a Hugging Face checkpoint: config.json, `tokenizer_config.json`, and for models of
+//! sentence-transformers its files (modules.json, `1_Pooling`, prompts).
+//!
+//! ```text
+//! files            where the parts lie, what tensors are called       keys    which keys are known at all
+//! modules          the steps of modules.json                          mask    what a decoder's tokens see
+//! tokenizer_files  tokenizer.json as `transformers` would load it     kind    embedder or reranker, by which file
+//! ```
 //!
 //! What would change results and is not implemented (another activation, sliding windows, scaled
 //! rotary frequencies, several labels) is refused here, at pack time.
 
+mod files;
+mod keys;
+mod kind;
+mod mask;
 mod matryoshka;
+mod modules;
 mod sentence_transformers;
 mod token_heads;
+mod tokenizer_files;
+mod told;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use defrost_engine::plan::{Group, Naming};
 use defrost_engine::{Family, Head, ModelConfig, TokenHeads};
 use defrost_loader::Checkpoint;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
 
+pub use files::open_checkpoint;
+pub(crate) use files::{prepare, refuse_adapters};
+pub use kind::ModelKind;
+pub use mask::AttentionMask;
 pub(crate) use matryoshka::RawMatryoshka;
-pub(crate) use sentence_transformers::{embedding, named_template, pooling};
-pub(crate) use token_heads::with_token_heads;
+pub(crate) use modules::{Modules, pooling_by_name, pooling_name, pooling_names};
+pub(crate) use sentence_transformers::{embedding, named_template, transformer};
+pub(crate) use tokenizer_files::read as tokenizer_files;
+pub use told::Told;
 
+use self::keys::File;
+use self::sentence_transformers::{TransformerFile, check_reranker, similarity};
 use super::{Matryoshka, ModelSpec, Template};
 use crate::Error;
-use crate::prompt::Prompt;
-use crate::tokenizer::TextTokenizer;
+use crate::prompt::{Prompt, QWEN3_INSTRUCTION};
+use crate::tokenizer::{TextRules, TextTokenizer};
 
 /// Default length of cross-encoder pairs: what `FlagEmbedding` and sentence-transformers use.
 const PAIR_MAX_LENGTH: usize = 512;
 /// Default length of prompts of the Qwen rerankers and embedders, from their model cards.
 const PROMPT_MAX_LENGTH: usize = 8192;
+
+/// Width of a head of Qwen3 where config.json does not say: what `transformers` takes.
+const QWEN3_HEAD_DIM: usize = 128;
 
 /// The fields of config.json that matter; null is as good as absent.
 #[derive(Debug, Deserialize)]
@@ -35,40 +60,77 @@ struct RawConfig {
     model_type: Option<String>,
     #[serde(default)]
     architectures: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "size")]
     hidden_size: Option<usize>,
+    #[serde(default, deserialize_with = "size")]
     num_hidden_layers: Option<usize>,
+    #[serde(default, deserialize_with = "size")]
     num_attention_heads: Option<usize>,
+    #[serde(default, deserialize_with = "size")]
     num_key_value_heads: Option<usize>,
+    #[serde(default, deserialize_with = "size")]
     head_dim: Option<usize>,
+    #[serde(default, deserialize_with = "size")]
     intermediate_size: Option<usize>,
+    #[serde(default, deserialize_with = "size")]
     vocab_size: Option<usize>,
+    #[serde(default, deserialize_with = "size")]
     max_position_embeddings: Option<usize>,
+    #[serde(default, deserialize_with = "size")]
     type_vocab_size: Option<usize>,
     layer_norm_eps: Option<f32>,
     rms_norm_eps: Option<f32>,
     rope_theta: Option<f32>,
-    rope_parameters: Option<RopeParameters>,
-    rope_scaling: Option<serde_json::Value>,
-    use_sliding_window: Option<bool>,
-    position_embedding_type: Option<String>,
+    rope_parameters: Option<Map<String, Value>>,
+    rope_scaling: Option<Map<String, Value>>,
     hidden_act: Option<String>,
     attention_bias: Option<bool>,
-    is_decoder: Option<bool>,
-    pad_token_id: Option<u32>,
+    is_causal: Option<bool>,
+    use_bidirectional_attention: Option<bool>,
+    auto_map: Option<BTreeMap<String, Value>>,
+    layer_types: Option<Vec<String>>,
+    tie_word_embeddings: Option<bool>,
+    tokenizer_class: Option<String>,
+    /// Below 0 there is none.
+    pad_token_id: Option<f64>,
     #[serde(flatten)]
     matryoshka: RawMatryoshka,
 }
 
-#[derive(Debug, Deserialize)]
-struct RopeParameters {
-    rope_theta: Option<f32>,
-    rope_type: Option<String>,
+/// A size, which some libraries write as `384.0`.
+pub(crate) fn size<'de, D: Deserializer<'de>>(from: D) -> Result<Option<usize>, D::Error> {
+    let Some(number) = Option::<serde_json::Number>::deserialize(from)? else {
+        return Ok(None);
+    };
+    let whole = number.as_u64().and_then(|size| usize::try_from(size).ok());
+    let written =
+        || number.as_f64().filter(|size| size.fract() == 0.0 && (0.0..1e15).contains(size));
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "whole and below 10^15"
+    )]
+    let size = whole.or_else(|| written().map(|size| size as usize));
+    size.map(Some).ok_or_else(|| {
+        serde::de::Error::custom(format!("a size is {number}, expected a whole number from 0"))
+    })
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Lengths {
-    max_seq_length: Option<usize>,
+impl RawConfig {
+    /// The id of the padding token; `None` if there is none.
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "whole and in range"
+    )]
+    fn pad_id(&self) -> Result<Option<u32>, Error> {
+        match self.pad_token_id {
+            None => Ok(None),
+            Some(id) if id < 0.0 => Ok(None),
+            Some(id) if id.fract() == 0.0 && id <= f64::from(u32::MAX) => Ok(Some(id as u32)),
+            Some(id) => Err(refuse("pad_token_id", &id.to_string(), "a token id, or -1 for none")),
+        }
+    }
 }
 
 /// What the user may decide over what the files say.
@@ -76,8 +138,14 @@ struct Lengths {
 pub struct SpecOptions {
     /// Name shown to clients; required, because directories do not know their model's name.
     pub name: String,
-    /// `pair`, `mxbai-rerank-v2`, `qwen3-reranker` or `embedding`, where the files leave it open.
+    /// `pair`, `mxbai-rerank-v2`, `qwen3-reranker` or `embedding`, whatever the files say.
     pub template: Option<String>,
+    /// What the model is for, whatever the files say.
+    pub kind: Option<ModelKind>,
+    /// How an embedder pools (`mean`, `cls`, `lasttoken`, …), whatever the files say.
+    pub pooling: Option<String>,
+    /// What tokens see, whatever the files say.
+    pub attention: Option<AttentionMask>,
     /// Default length instead of the model's own.
     pub max_length: Option<usize>,
     /// To what embeddings may be cut, instead of what the files or the name say.
@@ -92,20 +160,18 @@ pub(crate) struct FromCheckpoint {
     /// What that may be.
     pub(crate) beginning: Vec<u32>,
     pub(crate) naming: Naming,
-    /// The bytes of tokenizer.json.
+    /// The bytes of tokenizer.json, changed where another file overrules it.
     pub(crate) tokenizer: Vec<u8>,
+    /// What was decided, and by which file.
+    pub(crate) told: Vec<Told>,
 }
 
-/// Reads everything; refuses what this version would compute wrongly.
+/// Reads everything; refuses what this version would compute wrongly. The checkpoint is a [`prepare`]d one.
 pub(crate) fn read(
     checkpoint: &Checkpoint,
     options: &SpecOptions,
 ) -> Result<FromCheckpoint, Error> {
-    let raw: RawConfig = required(checkpoint, "config.json")?;
-    let tokenizer = checkpoint.file("tokenizer.json")?.ok_or_else(|| {
-        Error::Model("the checkpoint has no tokenizer.json (the fast tokenizer's file); save it with `AutoTokenizer.from_pretrained(...).save_pretrained(...)`".into())
-    })?;
-    let text_tokenizer = TextTokenizer::from_json(&tokenizer)?;
+    let raw = raw_config(checkpoint)?;
     let model_type = raw.model_type.clone().unwrap_or_default();
     let family = Family::by_name(&model_type).ok_or_else(|| {
         let known: Vec<&str> = Family::ALL.iter().map(|family| family.name()).collect();
@@ -115,63 +181,198 @@ pub(crate) fn read(
         ))
     })?;
     check_variants(&raw, family)?;
-    let pooling = pooling(checkpoint)?;
-    let template = template(checkpoint, &raw, family, pooling, options)?;
+    let files = tokenizer_files(checkpoint, Some(family), raw.tokenizer_class.as_deref())?;
+    let transformer = transformer(checkpoint)?;
+    let modules = Modules::read(checkpoint)?;
+    let modules = modules.as_ref();
+    let (bidirectional, mask) = mask::decide(checkpoint, &raw, family, options)?;
+    let kind::Kind { template, head, told } =
+        kind::decide(checkpoint, &raw, family, modules, bidirectional, options)?;
+    let told: Vec<Told> = told.into_iter().chain(mask).chain(files.told).collect();
     let prefix = prefix(checkpoint, family)?;
-    let head = head(&template, pooling, family);
     let mut config = dimensions(&raw, family, head)?;
+    config.bidirectional = bidirectional;
     if head.is_pooling() {
         config.token_heads = token_heads::token_heads(checkpoint, config.hidden)?;
+        config.dense = modules.map_or(Ok(Vec::new()), |modules| dense(modules, config.hidden))?;
     }
     config.validate()?;
     check_labels(checkpoint, family, head)?;
-    let no_yes = match template.no_yes() {
-        None => [0, 0],
-        Some(words) => [
-            text_tokenizer.single_token(words[0])? as usize,
-            text_tokenizer.single_token(words[1])? as usize,
-        ],
+    let mut read = FromCheckpoint {
+        spec: ModelSpec {
+            name: options.name.clone(),
+            estimated_max: estimated_max(config.hidden),
+            config,
+            stored_prefix: Vec::new(),
+            text: TextRules::default(),
+            template,
+            max_length: 0,
+            embedding: None,
+        },
+        beginning: Vec::new(),
+        naming: Naming { prefix, ..Naming::default() },
+        tokenizer: files.json,
+        told,
     };
-    if no_yes.iter().any(|&id| id >= config.vocab) {
-        return Err(Error::Model(format!(
-            "the tokenizer's answer tokens {no_yes:?} lie outside of the {} words of config.json",
-            config.vocab
-        )));
+    let tokenizer = read.tokenizer()?;
+    let spec = &mut read.spec;
+    // Of a model with one type there is nothing to leave out, and snapshots stay as they were.
+    spec.text.token_types = files.token_types || spec.config.type_vocab <= 1;
+    spec.text.lowercase = transformer.do_lower_case == Some(true);
+    let tokenizer = tokenizer.with_rules(spec.text_rules());
+    let length = max_length(&transformer, files.max_length, spec, options);
+    spec.max_length = length.0;
+    if let Some(from) = length.1 {
+        read.told.push(Told::new("length", format!("{} tokens", length.0), from));
     }
-    let largest = text_tokenizer.largest_id() as usize;
-    if largest >= config.vocab {
-        return Err(Error::Model(format!(
-            "tokenizer.json gives ids up to {largest}, config.json has {} words: the files belong \
-             to different models",
-            config.vocab
-        )));
+    if spec.text.lowercase {
+        let from = format!("{}: do_lower_case", transformer.name);
+        read.told.push(Told::new("texts", "in lower case", from));
     }
-    let lm_head = if checkpoint.get("lm_head.weight").is_some() {
-        "lm_head.weight".to_owned()
+    if let Some(replaced) = modules.and_then(|modules| modules.replaced.clone()) {
+        read.told.push(Told::new("modules", replaced, "modules.json"));
+    }
+    check_types(&tokenizer, &spec.config, &spec.template)?;
+    if head == Head::YesNo {
+        read.naming.no_yes = no_yes(&tokenizer, spec, modules)?;
+        read.naming.lm_head = lm_head(checkpoint, &raw, &read.naming.prefix)?;
+    }
+    if let Template::Embedding { .. } = spec.template {
+        let mut embedding = embedding(checkpoint, modules, raw.matryoshka.decide(options))?;
+        if spec.config.token_heads.sparse {
+            embedding.weightless =
+                token_heads::weightless(&spec.config, &tokenizer, &read.tokenizer)?;
+        }
+        read.told.extend(similarity(checkpoint, embedding.normalizes)?);
+        spec.embedding = Some(embedding);
     } else {
-        format!("{prefix}embed_tokens.weight")
-    };
-    let max_length = max_length(checkpoint, config.max_positions, &template, options)?;
-    let mut spec = match &template {
-        Template::Embedding { .. } => Some(embedding(checkpoint, raw.matryoshka.decide(options))?),
-        _ => None,
-    };
-    if let Some(spec) = spec.as_mut().filter(|_| config.token_heads.sparse) {
-        spec.weightless = token_heads::weightless(&config, &text_tokenizer, &tokenizer)?;
+        let instruction = (spec.template == Template::Qwen3Reranker).then_some(QWEN3_INSTRUCTION);
+        check_reranker(checkpoint, instruction)?;
     }
     // What no start would accept is refused here already.
-    let prompt = Prompt::new(text_tokenizer, &template, max_length, config.max_positions)?;
-    let beginning = if config.shares_prefixes() { prompt.beginning()? } else { Vec::new() };
-    let spec = ModelSpec {
-        name: options.name.clone(),
-        estimated_max: estimated_max(config.hidden),
-        config,
-        stored_prefix: Vec::new(),
-        template,
-        max_length,
-        embedding: spec,
+    let (length, positions) = (spec.max_length, spec.config.max_positions);
+    let prompt = Prompt::new(tokenizer, &spec.template, length, positions)?;
+    if spec.config.shares_prefixes() {
+        read.beginning = prompt.beginning()?;
+    }
+    Ok(read)
+}
+
+/// config.json, whose keys are all known.
+fn raw_config(checkpoint: &Checkpoint) -> Result<RawConfig, Error> {
+    const FILE: &str = "config.json";
+    let keys: Map<String, Value> = optional_beside_weights(checkpoint, FILE)?
+        .ok_or_else(|| Error::Model(format!("the checkpoint has no {FILE}")))?;
+    let raw: RawConfig = serde_json::from_value(Value::Object(keys.clone()))
+        .map_err(|error| Error::Model(format!("{FILE}: {error}")))?;
+    // Another architecture has other keys; that it is another one is the better message.
+    if raw.model_type.as_deref().is_some_and(|name| Family::by_name(name).is_some()) {
+        keys::check(File::Config, FILE, &keys)?;
+    }
+    Ok(raw)
+}
+
+impl FromCheckpoint {
+    /// The tokenizer, all of whose tokens the model knows.
+    fn tokenizer(&mut self) -> Result<TextTokenizer, Error> {
+        let vocab = self.spec.config.vocab;
+        let mut tokenizer = TextTokenizer::from_json(&self.tokenizer)?;
+        if tokenizer.largest_id() as usize >= vocab
+            && let Some((json, told)) = tokenizer_files::within(&self.tokenizer, vocab)?
+        {
+            tokenizer = TextTokenizer::from_json(&json)?;
+            self.tokenizer = json;
+            self.told.push(told);
+        }
+        let largest = tokenizer.largest_id() as usize;
+        if largest < vocab {
+            return Ok(tokenizer);
+        }
+        Err(Error::Model(format!(
+            "tokenizer.json gives ids up to {largest}, config.json has {vocab} words: the files belong to different \
+             models"
+        )))
+    }
+}
+
+/// The layers after the pooling, each as wide as the one before it is long.
+fn dense(modules: &Modules, hidden: usize) -> Result<Vec<defrost_engine::DenseLayer>, Error> {
+    let mut inputs = hidden;
+    for module in &modules.dense {
+        if module.inputs != inputs {
+            return Err(Error::Model(format!(
+                "{}/config.json: in_features is {}, expected the {inputs} that come before it",
+                module.path, module.inputs
+            )));
+        }
+        inputs = module.layer.outputs;
+    }
+    Ok(modules.dense.iter().map(|module| module.layer).collect())
+}
+
+/// Refuses token types that the model has no row for.
+fn check_types(
+    tokenizer: &TextTokenizer,
+    config: &ModelConfig,
+    template: &Template,
+) -> Result<(), Error> {
+    let tokens = match template {
+        Template::Pair => tokenizer.pair(&[0], &[0])?,
+        _ => tokenizer.single(&[0])?,
     };
-    Ok(FromCheckpoint { spec, beginning, naming: Naming { prefix, lm_head, no_yes }, tokenizer })
+    match tokens.types.iter().find(|&&kind| kind as usize >= config.type_vocab.max(1)) {
+        None => Ok(()),
+        Some(kind) => Err(Error::Model(format!(
+            "tokenizer.json gives tokens the type {kind}, expected types below {} as config.json has: the files belong to \
+             different models",
+            config.type_vocab
+        ))),
+    }
+}
+
+/// The ids of the tokens that answer no and yes: what modules.json says, or the template's words.
+fn no_yes(
+    tokenizer: &TextTokenizer,
+    spec: &ModelSpec,
+    modules: Option<&Modules>,
+) -> Result<[usize; 2], Error> {
+    let ids = match (modules.and_then(|modules| modules.logit_score), spec.template.no_yes()) {
+        (Some(ids), _) => ids,
+        (None, Some([no, yes])) => {
+            [tokenizer.single_token(no)? as usize, tokenizer.single_token(yes)? as usize]
+        }
+        (None, None) => [0, 0],
+    };
+    if ids.iter().any(|&id| id >= spec.config.vocab) {
+        return Err(Error::Model(format!(
+            "the answer tokens {ids:?} lie outside of the {} words of config.json",
+            spec.config.vocab
+        )));
+    }
+    Ok(ids)
+}
+
+/// The matrix that logits come from.
+fn lm_head(checkpoint: &Checkpoint, raw: &RawConfig, prefix: &str) -> Result<String, Error> {
+    const HEAD: &str = "lm_head.weight";
+    let words = format!("{prefix}embed_tokens.weight");
+    // Not saying is saying no, as in `transformers`.
+    let tied = raw.tie_word_embeddings.unwrap_or(false);
+    match (tied, checkpoint.get(HEAD)) {
+        (false, Some(_)) => Ok(HEAD.to_owned()),
+        (false, None) => Err(Error::Model(format!(
+            "the checkpoint has no tensor {HEAD:?}, which the scores come from: expected it, as config.json does not say \
+             that tie_word_embeddings is true. Get all of the model's files; or, if its head is its table of words, say \
+             \"tie_word_embeddings\": true in config.json. An embedder needs no head: say --kind embedder"
+        ))),
+        (true, Some(head)) if checkpoint.get(&words).is_some_and(|words| words != head) => {
+            Err(Error::Model(format!(
+                "config.json: tie_word_embeddings is true, but {HEAD:?} is another matrix than {words:?}, so which one \
+                 scores come from cannot be told: expected one of them, or tie_word_embeddings false if the head counts"
+            )))
+        }
+        (true, _) => Ok(words),
+    }
 }
 
 pub(crate) fn optional<T: for<'de> Deserialize<'de>>(
@@ -180,6 +381,19 @@ pub(crate) fn optional<T: for<'de> Deserialize<'de>>(
 ) -> Result<Option<T>, Error> {
     checkpoint
         .file(name)?
+        .map(|bytes| {
+            serde_json::from_slice(&bytes).map_err(|err| Error::Model(format!("{name}: {err}")))
+        })
+        .transpose()
+}
+
+/// As [`optional`], of the folder that the weights lie in.
+pub(crate) fn optional_beside_weights<T: for<'de> Deserialize<'de>>(
+    checkpoint: &Checkpoint,
+    name: &str,
+) -> Result<Option<T>, Error> {
+    let bytes = checkpoint.file_beside_weights(name)?;
+    bytes
         .map(|bytes| {
             serde_json::from_slice(&bytes).map_err(|err| Error::Model(format!("{name}: {err}")))
         })
@@ -198,30 +412,60 @@ fn refuse(field: &str, found: &str, expected: &str) -> Error {
 }
 
 fn check_variants(raw: &RawConfig, family: Family) -> Result<(), Error> {
-    let expected = if family.is_causal() { "silu" } else { "gelu" };
-    if let Some(found) = raw.hidden_act.as_deref().filter(|&act| act != expected) {
-        return Err(refuse("hidden_act", found, expected));
+    // The first is what messages expect; the others are other names of the same function.
+    let names: &[&str] =
+        if family.is_decoder() { &["silu", "swish"] } else { &["gelu", "gelu_python"] };
+    if let Some(found) = raw.hidden_act.as_deref().filter(|act| !names.contains(act)) {
+        return Err(refuse("hidden_act", found, names[0]));
     }
-    if let Some(found) = raw.position_embedding_type.as_deref().filter(|&kind| kind != "absolute") {
-        return Err(refuse("position_embedding_type", found, "absolute"));
+    if raw.attention_bias == Some(true) && family == Family::Qwen3 {
+        return Err(refuse("attention_bias", "true", "false"));
     }
-    for (field, set) in [
-        ("use_sliding_window", raw.use_sliding_window),
-        ("is_decoder", raw.is_decoder),
-        ("attention_bias", raw.attention_bias.filter(|_| family == Family::Qwen3)),
-    ] {
-        if set == Some(true) {
-            return Err(refuse(field, "true", "false"));
+    if let Some(found) = raw.layer_types.iter().flatten().find(|kind| *kind != "full_attention") {
+        return Err(refuse("layer_types", found, "full_attention for every layer"));
+    }
+    for (field, rope) in
+        [("rope_scaling", &raw.rope_scaling), ("rope_parameters", &raw.rope_parameters)]
+    {
+        let Some(rope) = rope.as_ref().filter(|rope| !rope.is_empty()) else {
+            continue;
+        };
+        let kind = rope.get("rope_type").or_else(|| rope.get("type"));
+        let plain = kind.is_some_and(|kind| kind == "default")
+            || (kind.is_none() && rope.keys().all(|key| key == "rope_theta"));
+        if !plain {
+            let found = Value::Object(rope.clone()).to_string();
+            return Err(refuse(field, &found, "rope_type default: unscaled rotary frequencies"));
+        }
+        let known =
+            ["rope_type", "type", "rope_theta", "factor", "original_max_position_embeddings"];
+        if let Some(key) = rope.keys().find(|key| !known.contains(&key.as_str())) {
+            return Err(refuse(
+                field,
+                &format!("with {key}"),
+                "no such key beside rope_type default",
+            ));
         }
     }
-    let scaled = raw.rope_scaling.as_ref().is_some_and(|scaling| {
-        !scaling.is_null() && scaling.get("rope_type").is_none_or(|kind| kind != "default")
-    });
-    let kind = raw.rope_parameters.as_ref().and_then(|rope| rope.rope_type.as_deref());
-    if scaled || kind.is_some_and(|kind| kind != "default") {
-        return Err(refuse("rope_scaling", "set", "unscaled rotary frequencies"));
-    }
     Ok(())
+}
+
+/// The base of the rotary frequencies, wherever it is written. `transformers` reads the inner one from version 5 on and the
+/// outer one before, so two that differ are two models.
+fn rope_theta(raw: &RawConfig) -> Result<Option<f32>, Error> {
+    let inner = [&raw.rope_parameters, &raw.rope_scaling].into_iter().flatten();
+    #[allow(clippy::cast_possible_truncation, reason = "rounding to f32 is meant")]
+    let inner = inner.filter_map(|rope| Some(rope.get("rope_theta")?.as_f64()? as f32));
+    let mut all = inner.chain(raw.rope_theta);
+    let first = all.next();
+    match all.find(|&other| Some(other) != first) {
+        None => Ok(first),
+        Some(other) => Err(refuse(
+            "rope_theta",
+            &format!("{} in one place and {other} in another", first.unwrap_or_default()),
+            "one value: the one that the model was trained with",
+        )),
+    }
 }
 
 fn dimensions(raw: &RawConfig, family: Family, head: Head) -> Result<ModelConfig, Error> {
@@ -231,25 +475,38 @@ fn dimensions(raw: &RawConfig, family: Family, head: Head) -> Result<ModelConfig
     let hidden = need("hidden_size", raw.hidden_size)?;
     let heads = need("num_attention_heads", raw.num_attention_heads)?;
     let table = need("max_position_embeddings", raw.max_position_embeddings)?;
-    let pad_id = raw.pad_token_id.unwrap_or_else(|| u32::from(family == Family::XlmRoberta));
+    if family == Family::XlmRoberta && raw.pad_token_id.is_some_and(|id| id < 0.0) {
+        return Err(refuse("pad_token_id", "below 0", "the id that positions start after"));
+    }
+    let pad_id = raw.pad_id()?.unwrap_or_else(|| u32::from(family == Family::XlmRoberta));
     let reserved = if family == Family::XlmRoberta { pad_id as usize + 1 } else { 0 };
-    let rope = raw.rope_parameters.as_ref().and_then(|rope| rope.rope_theta).or(raw.rope_theta);
+    let rope = rope_theta(raw)?;
+    let usual_width = match family {
+        Family::Qwen3 => QWEN3_HEAD_DIM,
+        _ => hidden / heads.max(1),
+    };
     Ok(ModelConfig {
         family,
         head,
         token_heads: TokenHeads::default(),
+        bidirectional: false,
+        dense: Vec::new(),
         hidden,
         layers: need("num_hidden_layers", raw.num_hidden_layers)?,
         heads,
-        kv_heads: if family.is_causal() { raw.num_key_value_heads.unwrap_or(heads) } else { heads },
-        head_dim: raw.head_dim.unwrap_or_else(|| hidden / heads.max(1)),
+        kv_heads: if family.is_decoder() {
+            raw.num_key_value_heads.unwrap_or(heads)
+        } else {
+            heads
+        },
+        head_dim: raw.head_dim.unwrap_or(usual_width),
         intermediate: need("intermediate_size", raw.intermediate_size)?,
         vocab: need("vocab_size", raw.vocab_size)?,
         max_positions: table.checked_sub(reserved).ok_or_else(|| {
             refuse("max_position_embeddings", &table.to_string(), "more than the reserved ones")
         })?,
-        type_vocab: if family.is_causal() { 0 } else { raw.type_vocab_size.unwrap_or(2) },
-        norm_eps: if family.is_causal() {
+        type_vocab: if family.is_decoder() { 0 } else { raw.type_vocab_size.unwrap_or(2) },
+        norm_eps: if family.is_decoder() {
             raw.rms_norm_eps.unwrap_or(1e-6)
         } else {
             raw.layer_norm_eps.unwrap_or(1e-12)
@@ -260,57 +517,12 @@ fn dimensions(raw: &RawConfig, family: Family, head: Head) -> Result<ModelConfig
     })
 }
 
-fn template(
-    checkpoint: &Checkpoint,
-    raw: &RawConfig,
-    family: Family,
-    pooling: Option<Head>,
-    options: &SpecOptions,
-) -> Result<Template, Error> {
-    let classifies =
-        raw.architectures.iter().flatten().any(|name| name.ends_with("ForSequenceClassification"));
-    let name = match &options.template {
-        Some(name) => name.as_str(),
-        None if pooling.is_some() => "embedding",
-        None if classifies && !family.is_causal() => "pair",
-        None => match family {
-            Family::Bert | Family::XlmRoberta => "embedding",
-            Family::Qwen2 => "mxbai-rerank-v2",
-            Family::Qwen3 => "qwen3-reranker",
-        },
-    };
-    let template = named_template(checkpoint, name)?;
-    let fits = match template {
-        Template::Pair => !family.is_causal(),
-        Template::MxbaiRerankV2 | Template::Qwen3Reranker => family.is_causal(),
-        Template::Embedding { .. } => true,
-    };
-    if !fits {
-        return Err(Error::Model(format!(
-            "template {} does not fit a {} model",
-            template.name(),
-            family.name()
-        )));
-    }
-    Ok(template)
-}
-
-fn head(template: &Template, pooling: Option<Head>, family: Family) -> Head {
-    match template {
-        Template::Pair => Head::Classifier,
-        Template::MxbaiRerankV2 | Template::Qwen3Reranker => Head::YesNo,
-        Template::Embedding { .. } => pooling.unwrap_or_else(|| {
-            if family.is_causal() { Head::LastPooling } else { Head::MeanPooling }
-        }),
-    }
-}
-
 /// The prefix under which the transformer's tensors are stored.
 fn prefix(checkpoint: &Checkpoint, family: Family) -> Result<String, Error> {
-    let (probe, prefixes): (&str, &[&str]) = if family.is_causal() {
+    let (probe, prefixes): (&str, &[&str]) = if family.is_decoder() {
         ("embed_tokens.weight", &["model.", ""])
     } else {
-        ("embeddings.word_embeddings.weight", &["", "bert.", "roberta.", "0.auto_model."])
+        ("embeddings.word_embeddings.weight", &["", "bert.", "roberta."])
     };
     prefixes
         .iter()
@@ -372,21 +584,38 @@ pub(crate) fn estimated_max(hidden: usize) -> f32 {
     if hidden == 896 { 9.0 } else { 12.0 }
 }
 
-/// The length that the model's own files or package ask for, and no more than it has positions.
-pub(crate) fn max_length(
-    checkpoint: &Checkpoint,
-    max_positions: usize,
-    template: &Template,
+/// The length that the model's own files or package ask for, and no more than it has positions; and which key of which
+/// file says so, if one does.
+fn max_length(
+    transformer: &TransformerFile,
+    model_max_length: Option<usize>,
+    spec: &ModelSpec,
     options: &SpecOptions,
-) -> Result<usize, Error> {
-    let own = match template {
+) -> (usize, Option<String>) {
+    length(transformer, model_max_length, &spec.template, spec.config.max_positions, options)
+}
+
+/// As [`max_length`], of any model.
+pub(crate) fn length(
+    transformer: &TransformerFile,
+    model_max_length: Option<usize>,
+    template: &Template,
+    max_positions: usize,
+    options: &SpecOptions,
+) -> (usize, Option<String>) {
+    let usual = match template {
         Template::Pair => PAIR_MAX_LENGTH,
-        Template::MxbaiRerankV2 | Template::Qwen3Reranker => PROMPT_MAX_LENGTH,
-        Template::Embedding { .. } => {
-            let lengths: Lengths =
-                optional(checkpoint, "sentence_bert_config.json")?.unwrap_or_default();
-            lengths.max_seq_length.unwrap_or(PROMPT_MAX_LENGTH)
-        }
+        _ => PROMPT_MAX_LENGTH,
     };
-    Ok(options.max_length.unwrap_or(own).min(max_positions).max(1))
+    let bound = |length: usize| length.min(max_positions).max(1);
+    if let Some(length) = options.max_length {
+        return (bound(length), Some("--max-length".to_owned()));
+    }
+    if let Some(length) = transformer.max_seq_length {
+        return (bound(length), Some(format!("{}: max_seq_length", transformer.name)));
+    }
+    match model_max_length.filter(|&length| length < usual) {
+        Some(length) => (bound(length), Some("tokenizer_config.json: model_max_length".to_owned())),
+        None => (bound(usual), None),
+    }
 }

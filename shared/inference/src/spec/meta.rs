@@ -1,19 +1,34 @@
 //! [`ModelSpec`] as the snapshot's metadata strings, and back.
+//!
+//! `model.family` also names what a version that does not know it would overlook, and so compute something else without a
+//! word: `qwen3+bidirectional`, `bert+dense+lowercase`. Such a version takes that for a family it does not know and refuses
+//! it.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::Path;
 use std::str::FromStr;
 
-use defrost_engine::{Family, Head, ModelConfig, TokenHeads};
+use defrost_engine::{DenseActivation, DenseLayer, Family, Head, ModelConfig, TokenHeads};
 use defrost_loader::Snapshot;
 
 use super::{EmbeddingSpec, ModelSpec, Template};
 use crate::Error;
+use crate::tokenizer::TextRules;
 
 /// Metadata keys of the heads that answer for every token; absent where the model has none.
 const SPARSE: &str = "model.sparse";
 const COLBERT: &str = "model.colbert";
+/// Metadata key of the layers after the pooling: `768:tanh:bias 16:identity`. Absent where there are none.
+const DENSE: &str = "model.dense";
+/// Metadata key of the family and what else must not be overlooked.
+const FAMILY: &str = "model.family";
+/// Names of the latter.
+const BIDIRECTIONAL: &str = "bidirectional";
+const HAS_DENSE: &str = "dense";
+/// Also keys of ONNX models' metadata.
+pub(crate) const LOWERCASE: &str = "lowercase";
+pub(crate) const NO_TYPES: &str = "no-token-types";
 
 impl ModelSpec {
     /// The metadata strings of this model.
@@ -24,7 +39,7 @@ impl ModelSpec {
             meta.insert(key.to_owned(), value.to_string());
         };
         put("model.name", &self.name);
-        put("model.family", &config.family.name());
+        put(FAMILY, &self.family());
         put("model.head", &config.head.name());
         put("model.hidden", &config.hidden);
         put("model.layers", &config.layers);
@@ -51,11 +66,27 @@ impl ModelSpec {
         if config.token_heads.colbert > 0 {
             put(COLBERT, &config.token_heads.colbert);
         }
+        if !config.dense.is_empty() {
+            let layers: Vec<String> = config.dense.iter().map(dense_text).collect();
+            put(DENSE, &layers.join(" "));
+        }
         self.template.put_meta(&mut meta);
         if let Some(embedding) = &self.embedding {
             embedding.put_meta(&mut meta);
         }
         meta
+    }
+
+    /// The family's name and what must not be overlooked, joined by `+`.
+    fn family(&self) -> String {
+        let named = [
+            (BIDIRECTIONAL, self.config.bidirectional),
+            (HAS_DENSE, !self.config.dense.is_empty()),
+            (LOWERCASE, self.text.lowercase),
+            (NO_TYPES, !self.text.token_types),
+        ];
+        let named = named.into_iter().filter(|&(_, set)| set).map(|(name, _)| name);
+        std::iter::once(self.config.family.name()).chain(named).collect::<Vec<_>>().join("+")
     }
 
     /// Reads it back; the error names the key at fault.
@@ -67,13 +98,23 @@ impl ModelSpec {
     pub(crate) fn from_meta<'a>(path: &'a Path, get: &'a Lookup<'a>) -> Result<Self, Error> {
         let meta = Meta { path, get };
         let stored_prefix = meta.ids(STORED_PREFIX)?;
+        let (family, named) = meta.family()?;
+        let known = [BIDIRECTIONAL, HAS_DENSE, LOWERCASE, NO_TYPES];
+        let has = |name: &str| named.contains(&name);
+        let dense = meta.dense()?;
+        if named.iter().any(|name| !known.contains(name)) || has(HAS_DENSE) == dense.is_empty() {
+            return Err(meta.unknown(FAMILY, meta.text(FAMILY)?));
+        }
+        let text = TextRules { lowercase: has(LOWERCASE), token_types: !has(NO_TYPES) };
         let config = ModelConfig {
-            family: meta.named("model.family", Family::by_name)?,
+            family,
             head: meta.named("model.head", Head::by_name)?,
             token_heads: TokenHeads {
                 sparse: meta.parse_or(SPARSE, false)?,
                 colbert: meta.parse_or(COLBERT, 0)?,
             },
+            bidirectional: has(BIDIRECTIONAL),
+            dense,
             hidden: meta.parse("model.hidden")?,
             layers: meta.parse("model.layers")?,
             heads: meta.parse("model.heads")?,
@@ -94,6 +135,7 @@ impl ModelSpec {
             name: meta.text("model.name")?.to_owned(),
             config,
             stored_prefix,
+            text,
             template,
             max_length: meta.parse("reranker.max_length")?,
             estimated_max: meta.parse("reranker.estimated_max")?,
@@ -114,6 +156,24 @@ impl Template {
             meta.insert("reranker.document_prompt".to_owned(), document_prompt.clone());
         }
     }
+}
+
+/// Outputs, activation and perhaps the bias, with colons between them.
+fn dense_text(layer: &DenseLayer) -> String {
+    let bias = if layer.bias { ":bias" } else { "" };
+    format!("{}:{}{bias}", layer.outputs, layer.activation.name())
+}
+
+fn dense_layer(text: &str) -> Option<DenseLayer> {
+    let mut parts = text.split(':');
+    let outputs = parts.next()?.parse().ok()?;
+    let activation = DenseActivation::by_name(parts.next()?)?;
+    let bias = match (parts.next(), parts.next()) {
+        (None, _) => false,
+        (Some("bias"), None) => true,
+        _ => return None,
+    };
+    Some(DenseLayer { outputs, activation, bias })
 }
 
 pub(crate) type Lookup<'a> = dyn Fn(&str) -> Option<&'a str> + 'a;
@@ -166,6 +226,21 @@ impl<'a> Meta<'a> {
         let Some(text) = (self.get)(key) else { return Ok(Vec::new()) };
         let ids = text.split(',').map(str::parse).collect::<Result<_, _>>();
         ids.map_err(|_| self.unknown(key, text))
+    }
+
+    /// The family, and the names that come after it.
+    fn family(&self) -> Result<(Family, Vec<&'a str>), Error> {
+        let text = self.text(FAMILY)?;
+        let mut names = text.split('+');
+        let family = names.next().and_then(Family::by_name);
+        Ok((family.ok_or_else(|| self.unknown(FAMILY, text))?, names.collect()))
+    }
+
+    /// The layers after the pooling; none without the key.
+    fn dense(&self) -> Result<Vec<DenseLayer>, Error> {
+        let Some(text) = (self.get)(DENSE) else { return Ok(Vec::new()) };
+        let layers: Option<Vec<DenseLayer>> = text.split(' ').map(dense_layer).collect();
+        layers.ok_or_else(|| self.unknown(DENSE, text))
     }
 
     /// How pairs become token ids.

@@ -41,7 +41,7 @@ pub(super) fn byte_level(config: &ModelConfig) -> Result<Vec<u8>, Error> {
         })
         .collect();
     let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
-    let post_processor = if config.family.is_causal() {
+    let post_processor = if config.family.is_decoder() {
         Value::Null
     } else {
         let special = |id: &str| json!({"SpecialToken": {"id": id, "type_id": 0}});

@@ -46,7 +46,7 @@ fn load(snapshot: &Snapshot) -> Embedder {
 
 #[test]
 fn what_the_files_say_is_recorded() {
-    let modules = r#"[{"type":"x.Transformer"},{"type":"x.Pooling","path":"1_Pooling"}]"#;
+    let modules = r#"[{"type":"sentence_transformers.models.Transformer"},{"type":"sentence_transformers.models.Pooling","path":"1_Pooling"}]"#;
     let prompts = r#"{"prompts":{"query":"q: ","passage":"p: ","sts":"s: ","none":null},"default_prompt_name":"sts"}"#;
     let name = "Qwen/Qwen3-Embedding-0.6B".to_owned();
     let snapshot =

@@ -53,7 +53,12 @@ fn variants_that_would_be_computed_wrongly_are_refused() {
     let cases = [
         ("bert-classifier", "hidden_act", "relu".into(), "hidden_act is relu, expected gelu"),
         ("bert-classifier", "model_type", "t5".into(), "model_type is \"t5\", expected one of"),
-        ("bert-classifier", "position_embedding_type", "relative_key".into(), "expected absolute"),
+        (
+            "bert-classifier",
+            "position_embedding_type",
+            "relative_key".into(),
+            "expected \"absolute\"",
+        ),
         ("qwen2-mxbai", "use_sliding_window", true.into(), "use_sliding_window"),
         ("qwen3-reranker", "attention_bias", true.into(), "attention_bias is true"),
         ("bert-classifier", "is_decoder", true.into(), "is_decoder is true"),
@@ -104,22 +109,54 @@ fn with_file(file: &str, content: &str) -> Result<(), String> {
 #[test]
 fn embedders_of_another_make_are_refused() {
     let pooling = "1_Pooling/config.json";
-    assert_eq!(with_file(pooling, r#"{"pooling_mode_cls_token": true}"#), Ok(()));
-    let dense = r#"[{"type": "x.Transformer"}, {"type": "x.Pooling", "path": "1_Pooling"}, {"type": "x.Dense"}]"#;
+    for content in [
+        r#"{"pooling_mode_cls_token": true}"#,
+        r#"{"pooling_mode": "max"}"#,
+        r#"{"pooling_mode": ["weightedmean"]}"#,
+        r#"{"pooling_mode_lasttoken": true, "include_prompt": false}"#,
+        "{}",
+    ] {
+        assert_eq!(with_file(pooling, content), Ok(()), "{content}");
+    }
+    let steps = |named: &[&str]| {
+        let modules = named.iter().map(|name| {
+            let path = if *name == "Pooling" { "1_Pooling" } else { "" };
+            format!(r#"{{"type": "sentence_transformers.models.{name}", "path": "{path}"}}"#)
+        });
+        format!("[{}]", modules.collect::<Vec<_>>().join(","))
+    };
+    let all = ["Transformer", "Pooling", "Dropout", "Normalize"];
+    assert_eq!(with_file("modules.json", &steps(&all)), Ok(()));
+    for (named, message) in [
+        (&["Transformer", "Pooling", "LSTM"][..], "module 2, \"LSTM\", is not supported"),
+        (&["Transformer", "Pooling", "Normalize", "Dense"], "\"Dense\", comes after Normalize"),
+        (&["Transformer", "Dense", "Pooling"], "\"Dense\", comes before the pooling"),
+        (&["Transformer", "Pooling", "Pooling"], "\"Pooling\", is not supported there"),
+        (&["Pooling", "Normalize"], "\"Pooling\", is out of place"),
+        (&["StaticEmbedding", "Normalize"], "\"StaticEmbedding\", is out of place"),
+        (&["Transformer", "WeightedLayerPooling", "Pooling"], "\"WeightedLayerPooling\", is not"),
+        (&["Transformer", "SpladePooling"], "\"SpladePooling\", is not supported"),
+    ] {
+        let found = with_file("modules.json", &steps(named)).unwrap_err();
+        assert!(found.contains(message), "{named:?}: {found}");
+    }
+    let own = r#"[{"type": "custom_st.Transformer"}]"#;
     for (file, content, message) in [
-        ("modules.json", dense, "module \"Dense\" is not supported"),
-        (pooling, r#"{"pooling_mode_max_tokens": true}"#, "[\"max_tokens\"] are set"),
+        ("modules.json", own, "is code of its own (\"custom_st.Transformer\")"),
         (
             pooling,
             r#"{"pooling_mode_mean_tokens": true, "pooling_mode_max_tokens": true}"#,
-            "are set",
+            "[\"max_tokens\", \"mean_tokens\"] are set",
         ),
+        (pooling, r#"{"pooling_mode": ["mean", "cls"]}"#, "[\"mean\", \"cls\"] are set"),
+        (pooling, r#"{"pooling_mode": "median"}"#, "pooling mode \"median\" is not known"),
+        (pooling, r#"{"pooling_mode": 7}"#, "pooling mode \"7\" is not known"),
         (
             pooling,
             r#"{"pooling_mode_mean_tokens": true, "include_prompt": false}"#,
             "include_prompt",
         ),
-        (pooling, "{}", "[] are set"),
+        (pooling, r#"{"pooling_mode_mean_tokens": false}"#, "[] are set"),
         (pooling, "nonsense", "1_Pooling/config.json"),
     ] {
         let found = with_file(file, content).unwrap_err();
@@ -170,13 +207,14 @@ fn a_client_that_has_gone_stops_the_work() {
 }
 
 #[test]
-fn weights_that_are_not_finite_never_become_a_score() {
-    let dir = copy("bert-classifier");
+fn sums_that_are_not_finite_never_become_a_score() {
+    // Finite each, and their sums are not.
+    let dir = super::cases::copied("golden/bert-embedding");
     let path = dir.path().join("model.safetensors");
     let mut bytes = std::fs::read(&path).unwrap();
     let header = usize::try_from(u64::from_le_bytes(bytes[..8].try_into().unwrap())).unwrap();
     for value in bytes[8 + header..].chunks_exact_mut(4) {
-        value.copy_from_slice(&f32::NAN.to_le_bytes());
+        value.copy_from_slice(&3e38f32.to_le_bytes());
     }
     std::fs::write(&path, bytes).unwrap();
     for precision in Precision::ALL {

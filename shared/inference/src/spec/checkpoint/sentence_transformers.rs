@@ -1,86 +1,96 @@
-//! What sentence-transformers keeps beside a checkpoint: modules.json, the pooling's configuration, prompts.
+//! What sentence-transformers keeps beside a checkpoint and its modules: prompts, and how long texts may be.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use defrost_engine::Head;
 use defrost_loader::Checkpoint;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
-use super::{optional, required};
+use super::keys::{self, File};
+use super::modules::Modules;
+use super::told::Told;
+use super::{optional, optional_beside_weights};
 use crate::Error;
 use crate::spec::Template;
 use crate::spec::embedding::{EmbeddingSpec, MOST_PROMPTS, Matryoshka};
 
-#[derive(Debug, Deserialize)]
-struct Module {
-    #[serde(rename = "type")]
-    kind: String,
-    #[serde(default)]
-    path: String,
-}
+const FILE: &str = "config_sentence_transformers.json";
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Pooling {
-    include_prompt: Option<bool>,
-    /// The flags `pooling_mode_*`, of which exactly one is set.
-    #[serde(flatten)]
-    rest: BTreeMap<String, serde_json::Value>,
-}
+/// Names of the file about the transformer; those after the first are of old versions, one for each family.
+const TRANSFORMER: [&str; 4] = [
+    "sentence_bert_config.json",
+    "sentence_roberta_config.json",
+    "sentence_xlm-roberta_config.json",
+    "sentence_distilbert_config.json",
+];
+
+/// Tasks of a transformer whose outputs are read here.
+const TASKS: [&str; 3] = ["feature-extraction", "sequence-classification", "text-generation"];
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Prompts {
-    prompts: BTreeMap<String, Option<String>>,
+    #[serde(rename = "prompts")]
+    texts: Option<BTreeMap<String, Option<String>>>,
     default_prompt_name: Option<String>,
+    similarity_fn_name: Option<String>,
 }
 
-fn modules(checkpoint: &Checkpoint) -> Result<Option<Vec<Module>>, Error> {
-    optional(checkpoint, "modules.json")
+/// The transformer as sentence-transformers loads it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct TransformerFile {
+    pub(crate) max_seq_length: Option<usize>,
+    pub(crate) do_lower_case: Option<bool>,
+    transformer_task: Option<String>,
+    /// The file's own name.
+    #[serde(skip)]
+    pub(crate) name: &'static str,
 }
 
-fn name(module: &Module) -> String {
-    module.kind.rsplit('.').next().unwrap_or_default().to_owned()
+/// What the file about the transformer says, whatever it is called.
+pub(crate) fn transformer(checkpoint: &Checkpoint) -> Result<TransformerFile, Error> {
+    for name in TRANSFORMER {
+        let Some(keys) = optional_beside_weights::<Map<String, Value>>(checkpoint, name)? else {
+            continue;
+        };
+        keys::check(File::Transformer, name, &keys)?;
+        let file: TransformerFile = serde_json::from_value(Value::Object(keys))
+            .map_err(|error| Error::Model(format!("{name}: {error}")))?;
+        if let Some(task) =
+            file.transformer_task.as_ref().filter(|task| !TASKS.contains(&task.as_str()))
+        {
+            return Err(Error::Model(format!(
+                "{name}: transformer_task is {task:?}, which is not supported: expected one of {}",
+                TASKS.join(", ")
+            )));
+        }
+        return Ok(TransformerFile { name, ..file });
+    }
+    Ok(TransformerFile::default())
 }
 
 fn prompts(checkpoint: &Checkpoint) -> Result<Prompts, Error> {
-    Ok(optional(checkpoint, "config_sentence_transformers.json")?.unwrap_or_default())
+    let keys: Map<String, Value> = optional(checkpoint, FILE)?.unwrap_or_default();
+    keys::check(File::SentenceTransformers, FILE, &keys)?;
+    serde_json::from_value(Value::Object(keys))
+        .map_err(|error| Error::Model(format!("{FILE}: {error}")))
 }
 
-/// The pooling that sentence-transformers' files ask for; `None` if there are none.
-pub(crate) fn pooling(checkpoint: &Checkpoint) -> Result<Option<Head>, Error> {
-    let Some(modules) = modules(checkpoint)? else {
-        return Ok(None);
-    };
-    let known = ["Transformer", "Pooling", "Normalize"];
-    if let Some(other) = modules.iter().map(name).find(|name| !known.contains(&name.as_str())) {
-        return Err(Error::Model(format!(
-            "modules.json: module {other:?} is not supported, expected {}",
-            known.join(", ")
-        )));
-    }
-    let Some(module) = modules.iter().find(|module| name(module) == "Pooling") else {
-        return Ok(None);
-    };
-    let file = format!("{}/config.json", module.path);
-    let pooling: Pooling = required(checkpoint, &file)?;
-    let set: Vec<&str> = pooling
-        .rest
-        .iter()
-        .filter(|(_, value)| **value == serde_json::Value::Bool(true))
-        .filter_map(|(name, _)| name.strip_prefix("pooling_mode_"))
-        .collect();
-    // A prompt's tokens change a mean only; the first and the last token are what they are.
-    if pooling.include_prompt == Some(false) && set == ["mean_tokens"] {
-        return Err(Error::Model(format!("{file}: include_prompt is false, expected true")));
-    }
-    match set.as_slice() {
-        ["mean_tokens"] => Ok(Some(Head::MeanPooling)),
-        ["cls_token"] => Ok(Some(Head::FirstPooling)),
-        ["lasttoken"] => Ok(Some(Head::LastPooling)),
-        other => Err(Error::Model(format!(
-            "{file}: pooling modes {other:?} are set, expected exactly one of mean_tokens, \
-             cls_token, lasttoken"
+/// Refuses a prompt that every query of a reranker would get: prompts of rerankers are their templates'.
+pub(crate) fn check_reranker(
+    checkpoint: &Checkpoint,
+    instruction: Option<&str>,
+) -> Result<(), Error> {
+    let Prompts { texts: prompts, default_prompt_name, .. } = prompts(checkpoint)?;
+    let prompts = prompts.unwrap_or_default();
+    let default = default_prompt_name.and_then(|name| prompts.get(&name).cloned().flatten());
+    match default.filter(|text| !text.is_empty() && Some(text.as_str()) != instruction) {
+        None => Ok(()),
+        Some(text) => Err(Error::Model(format!(
+            "{FILE}: default_prompt_name puts {text:?} before every query of a reranker, which is not supported: expected \
+             null. Take it out in a copy of the folder, and send the text as `instruction` with each request, where the \
+             template has one"
         ))),
     }
 }
@@ -89,12 +99,12 @@ pub(crate) fn pooling(checkpoint: &Checkpoint) -> Result<Option<Head>, Error> {
 /// `FlagEmbedding` and every server.
 pub(crate) fn embedding(
     checkpoint: &Checkpoint,
+    modules: Option<&Modules>,
     matryoshka: Matryoshka,
 ) -> Result<EmbeddingSpec, Error> {
-    const FILE: &str = "config_sentence_transformers.json";
-    let Prompts { prompts, default_prompt_name } = prompts(checkpoint)?;
+    let Prompts { texts: prompts, default_prompt_name, .. } = prompts(checkpoint)?;
     let prompts: BTreeMap<String, String> =
-        prompts.into_iter().filter_map(|(name, text)| Some((name, text?))).collect();
+        prompts.into_iter().flatten().filter_map(|(name, text)| Some((name, text?))).collect();
     if prompts.len() > MOST_PROMPTS {
         let found = prompts.len();
         return Err(Error::Model(format!(
@@ -106,8 +116,7 @@ pub(crate) fn embedding(
             "{FILE}: default_prompt_name is {name:?}, which is none of the prompts"
         )));
     }
-    let normalizes = modules(checkpoint)?
-        .is_none_or(|modules| modules.iter().any(|module| name(module) == "Normalize"));
+    let normalizes = modules.is_none_or(|modules| modules.normalizes);
     Ok(EmbeddingSpec {
         prompts,
         default_prompt: default_prompt_name,
@@ -117,6 +126,16 @@ pub(crate) fn embedding(
     })
 }
 
+/// What else there is to know: how vectors are compared, where that is not by their cosine.
+pub(crate) fn similarity(checkpoint: &Checkpoint, normalizes: bool) -> Result<Option<Told>, Error> {
+    let named = prompts(checkpoint)?.similarity_fn_name;
+    let other = named.filter(|name| name != "cosine" && !(name == "dot" && normalizes));
+    Ok(other.map(|name| {
+        let value = format!("{name}, and cosine where this model is asked for rankings");
+        Told::new("similarity", value, format!("{FILE}: similarity_fn_name"))
+    }))
+}
+
 /// The template of this name, with the prompts of sentence-transformers' files where it has any.
 pub(crate) fn named_template(checkpoint: &Checkpoint, name: &str) -> Result<Template, Error> {
     match name {
@@ -124,7 +143,7 @@ pub(crate) fn named_template(checkpoint: &Checkpoint, name: &str) -> Result<Temp
         "mxbai-rerank-v2" => Ok(Template::MxbaiRerankV2),
         "qwen3-reranker" => Ok(Template::Qwen3Reranker),
         "embedding" => {
-            let spec = embedding(checkpoint, Matryoshka::No)?;
+            let spec = embedding(checkpoint, None, Matryoshka::No)?;
             Ok(Template::Embedding {
                 query_prompt: spec.query_prompt().to_owned(),
                 document_prompt: spec.document_prompt().to_owned(),

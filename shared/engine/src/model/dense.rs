@@ -1,0 +1,77 @@
+//! Layers that a pooled vector goes through, one after the other: `activation(W x + b)` each.
+//!
+//! They are the modules `Dense` that sentence-transformers puts after a pooling, and make vectors shorter or longer than
+//! hidden states. In f32, whatever the model's precision: they are small and decide the last digit.
+
+use crate::gate::Gate;
+use crate::gemm::{Activation, Context};
+use crate::math::{exp, silu};
+use crate::quantize::QuantizedRows;
+use crate::weights::{Linear, Weights};
+use crate::{DenseActivation, Error, ModelConfig};
+
+/// Their weights.
+#[derive(Debug)]
+pub(super) struct DenseWeights {
+    layers: Vec<(Linear, DenseActivation)>,
+}
+
+impl DenseWeights {
+    pub(super) fn load(config: &ModelConfig, weights: &dyn Weights) -> Result<Self, Error> {
+        let mut inputs = config.hidden;
+        let layers = config.dense.iter().enumerate().map(|(at, layer)| {
+            let linear = Linear::load(weights, &format!("head.dense.{at}"), layer.outputs, inputs)?;
+            inputs = layer.outputs;
+            Ok((linear, layer.activation))
+        });
+        Ok(Self { layers: layers.collect::<Result<_, Error>>()? })
+    }
+
+    /// What becomes of the pooled vectors, one a sequence.
+    pub(super) fn run(
+        &self,
+        cx: Context<'_>,
+        gate: &dyn Gate,
+        mut pooled: Vec<f32>,
+        quantized: &mut QuantizedRows,
+    ) -> Result<Vec<f32>, Error> {
+        for (linear, activation) in &self.layers {
+            linear.wait(gate)?;
+            let rows = pooled.len() / linear.inputs();
+            let mut out = vec![0.0; rows * linear.outputs()];
+            linear.run(cx, &pooled, fused(*activation), false, quantized, &mut out);
+            for value in &mut out {
+                *value = rest(*activation, *value);
+            }
+            pooled = out;
+        }
+        Ok(pooled)
+    }
+}
+
+/// The part of an activation that the product does.
+fn fused(activation: DenseActivation) -> Activation {
+    match activation {
+        DenseActivation::Tanh => Activation::Tanh,
+        DenseActivation::Gelu => Activation::Gelu,
+        DenseActivation::Identity
+        | DenseActivation::Relu
+        | DenseActivation::Silu
+        | DenseActivation::Sigmoid => Activation::Identity,
+    }
+}
+
+/// What is left of it after that.
+fn rest(activation: DenseActivation, x: f32) -> f32 {
+    match activation {
+        DenseActivation::Relu => relu(x),
+        DenseActivation::Silu => silu(x),
+        DenseActivation::Sigmoid => 1.0 / (1.0 + exp(-x)),
+        DenseActivation::Identity | DenseActivation::Tanh | DenseActivation::Gelu => x,
+    }
+}
+
+/// Not `max`, which would turn NaN into a zero.
+fn relu(x: f32) -> f32 {
+    if x < 0.0 { 0.0 } else { x }
+}

@@ -1,0 +1,363 @@
+//! Which keys of a checkpoint's configuration files are known, and what of them.
+//!
+//! Whoever trains a model may write any key into its files, and libraries add new ones; one that changes what the model
+//! computes, and is passed over here, would give other numbers without a word. So a key is either read, or known to change
+//! nothing, or accepted with such values only as change nothing; with any other key, or value, the checkpoint is refused by
+//! name. `null` is as good as absent everywhere. The table is the list of what is known; each row has a test.
+
+use serde_json::{Map, Value};
+
+use crate::Error;
+
+/// A configuration file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum File {
+    /// config.json of `transformers`.
+    Config,
+    /// `sentence_bert_config.json`: the transformer as sentence-transformers loads it.
+    Transformer,
+    /// `config_sentence_transformers.json`: prompts and the like.
+    SentenceTransformers,
+    /// An entry of modules.json.
+    Modules,
+    /// `1_Pooling/config.json`.
+    Pooling,
+    /// `2_Dense/config.json`.
+    Dense,
+    /// `3_Normalize/config.json`.
+    Normalize,
+    /// `1_LogitScore/config.json`.
+    LogitScore,
+    /// `tokenizer_config.json`.
+    Tokenizer,
+}
+
+/// What is known of a key.
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(
+    not(test),
+    allow(dead_code, reason = "the value of a key that is read is for the row's test")
+)]
+pub(crate) enum Rule {
+    /// It is read. With this value, which is JSON, some model becomes another or is refused.
+    Read(&'static str),
+    /// It changes nothing.
+    Harmless,
+    /// It changes nothing with these values, which are JSON.
+    Only(&'static [&'static str]),
+}
+
+use File::{
+    Config, Dense, LogitScore, Modules, Normalize, Pooling, SentenceTransformers, Tokenizer,
+    Transformer,
+};
+use Rule::{Harmless, Only, Read};
+
+/// `false`, or nothing said.
+const NOT: Rule = Only(&["false"]);
+/// Nothing said.
+const ABSENT: Rule = Only(&[]);
+
+/// All that is known, by file and then by key.
+pub(crate) const KEYS: &[(File, &str, Rule)] = &[
+    (Config, "_attn_implementation", Harmless),
+    (Config, "_attn_implementation_autoset", Harmless),
+    (Config, "_commit_hash", Harmless),
+    (Config, "_flash_attn_2_enabled", Harmless),
+    (Config, "_name_or_path", Harmless),
+    (Config, "_num_labels", Harmless),
+    (Config, "adapters", Only(&["{}", r#"{"adapters":{},"config_map":{},"hidden_size":0}"#])),
+    (Config, "add_cross_attention", NOT),
+    (Config, "architectures", Read(r#"["BertForTokenClassification"]"#)),
+    (Config, "attention_bias", Read("true")),
+    (Config, "attention_dropout", Harmless),
+    (Config, "attention_probs_dropout_prob", Harmless),
+    (Config, "attn_implementation", Harmless),
+    (
+        Config,
+        "auto_map",
+        Read(
+            r#"{"AutoModel":"modeling.Model","AutoModelForCausalLM":"modeling.Model","AutoModelForSequenceClassification":"modeling.Model"}"#,
+        ),
+    ),
+    (Config, "bad_words_ids", Harmless),
+    (Config, "begin_suppress_tokens", Harmless),
+    (Config, "bos_token_id", Harmless),
+    (Config, "chunk_size_feed_forward", Harmless),
+    (Config, "classifier_dropout", Harmless),
+    (Config, "cross_attention_hidden_size", ABSENT),
+    (Config, "decoder_start_token_id", Harmless),
+    (Config, "directionality", Only(&[r#""bidi""#])),
+    (Config, "diversity_penalty", Harmless),
+    (Config, "do_sample", Harmless),
+    (Config, "dtype", Harmless),
+    (Config, "early_stopping", Harmless),
+    (Config, "emb_size", Harmless),
+    (Config, "encoder_no_repeat_ngram_size", Harmless),
+    (Config, "eos_token_id", Harmless),
+    (Config, "exponential_decay_length_penalty", Harmless),
+    (Config, "finetuning_task", Harmless),
+    (Config, "forced_bos_token_id", Harmless),
+    (Config, "forced_eos_token_id", Harmless),
+    (Config, "gradient_checkpointing", Harmless),
+    (Config, "head_dim", Read("8")),
+    (Config, "hidden_act", Read(r#""relu""#)),
+    (Config, "hidden_dropout_prob", Harmless),
+    (Config, "hidden_size", Read("8")),
+    (Config, "id2label", Harmless),
+    (Config, "initializer_factor", Harmless),
+    (Config, "initializer_range", Harmless),
+    (Config, "intermediate_size", Read("8")),
+    (Config, "is_causal", Read("false")),
+    (Config, "is_decoder", NOT),
+    (Config, "is_encoder_decoder", NOT),
+    (Config, "is_matryoshka", Read("true")),
+    (Config, "keys_to_ignore_at_inference", Harmless),
+    (Config, "label2id", Harmless),
+    (Config, "language", Harmless),
+    (Config, "layer_norm_eps", Read("0.5")),
+    (Config, "layer_types", Read(r#"["sliding_attention"]"#)),
+    (Config, "length_penalty", Harmless),
+    (Config, "matryoshka_dimensions", Read("[8]")),
+    (Config, "matryoshka_dims", Read("[8]")),
+    (Config, "max_length", Harmless),
+    (Config, "max_position_embeddings", Read("64")),
+    (Config, "max_window_layers", Harmless),
+    (Config, "min_length", Harmless),
+    (Config, "model_max_length", Harmless),
+    (Config, "model_type", Read(r#""t5""#)),
+    (Config, "no_repeat_ngram_size", Harmless),
+    (Config, "num_attention_heads", Read("3")),
+    (Config, "num_beam_groups", Harmless),
+    (Config, "num_beams", Harmless),
+    (Config, "num_hidden_layers", Read("1")),
+    (Config, "num_key_value_heads", Read("3")),
+    (Config, "num_labels", Harmless),
+    (Config, "num_return_sequences", Harmless),
+    (Config, "output_attentions", Harmless),
+    (Config, "output_hidden_states", Harmless),
+    (Config, "output_past", Harmless),
+    (Config, "output_scores", Harmless),
+    (Config, "pad_token_id", Read("7")),
+    (Config, "pooler_fc_size", Harmless),
+    (Config, "pooler_num_attention_heads", Harmless),
+    (Config, "pooler_num_fc_layers", Harmless),
+    (Config, "pooler_size_per_head", Harmless),
+    (Config, "pooler_type", Harmless),
+    (Config, "position_embedding_type", Only(&[r#""absolute""#])),
+    (Config, "prefix", Harmless),
+    (Config, "problem_type", Harmless),
+    (Config, "pruned_heads", Only(&["{}"])),
+    (Config, "quantization_config", ABSENT),
+    (Config, "remove_invalid_values", Harmless),
+    (Config, "repetition_penalty", Harmless),
+    (Config, "return_dict", Harmless),
+    (Config, "return_dict_in_generate", Harmless),
+    (Config, "rms_norm_eps", Read("0.5")),
+    (Config, "rope_parameters", Read(r#"{"rope_type":"yarn"}"#)),
+    (Config, "rope_scaling", Read(r#"{"rope_type":"yarn"}"#)),
+    (Config, "rope_theta", Read("77.0")),
+    (Config, "sbert_ce_default_activation_function", Harmless),
+    (Config, "sentence_transformers", Harmless),
+    (Config, "sep_token_id", Harmless),
+    (Config, "sliding_window", Harmless),
+    (Config, "suppress_tokens", Harmless),
+    (Config, "task_specific_params", Harmless),
+    (Config, "temperature", Harmless),
+    (Config, "tf_legacy_loss", Harmless),
+    (Config, "tie_encoder_decoder", NOT),
+    (Config, "tie_word_embeddings", Read("false")),
+    (Config, "tokenizer_class", Read(r#""BertJapaneseTokenizer""#)),
+    (Config, "top_k", Harmless),
+    (Config, "top_p", Harmless),
+    (Config, "torch_dtype", Harmless),
+    (Config, "torchscript", Harmless),
+    (Config, "transformers_version", Harmless),
+    (Config, "type_vocab_size", Read("3")),
+    (Config, "typical_p", Harmless),
+    (Config, "unsloth_fixed", Harmless),
+    (Config, "unsloth_version", Harmless),
+    (Config, "use_bfloat16", Harmless),
+    (Config, "use_bidirectional_attention", Read("true")),
+    (Config, "use_cache", Harmless),
+    (Config, "use_flash_attn", Harmless),
+    (Config, "use_mrope", NOT),
+    (Config, "use_sliding_window", NOT),
+    (Config, "vocab_size", Read("8")),
+    (Transformer, "backend", Harmless),
+    (Transformer, "config_args", Only(&["{}"])),
+    (Transformer, "config_kwargs", Only(&["{}"])),
+    (Transformer, "do_lower_case", Read("true")),
+    (Transformer, "document_length", ABSENT),
+    (Transformer, "max_seq_length", Read("17")),
+    (
+        Transformer,
+        "modality_config",
+        Only(&[
+            "{}",
+            r#"{"text":{"method":"forward","method_output_name":"last_hidden_state"}}"#,
+            r#"{"text":{"method":"forward","method_output_name":"logits"}}"#,
+            r#"{"text":{"method":"forward","method_output_name":["logits"]}}"#,
+            r#"{"message":{"format":"flat","method":"forward","method_output_name":"logits"},"text":{"method":"forward","method_output_name":"logits"}}"#,
+            r#"{"message":{"format":"flat","method":"forward","method_output_name":"last_hidden_state"},"text":{"method":"forward","method_output_name":"last_hidden_state"}}"#,
+        ]),
+    ),
+    (
+        Transformer,
+        "model_args",
+        Only(&["{}", r#"{"trust_remote_code":true}"#, r#"{"trust_remote_code":false}"#]),
+    ),
+    (Transformer, "model_kwargs", Only(&["{}"])),
+    (Transformer, "model_name_or_path", Harmless),
+    (
+        Transformer,
+        "module_output_name",
+        Only(&[r#""token_embeddings""#, r#""scores""#, r#""causal_logits""#]),
+    ),
+    (
+        Transformer,
+        "processing_kwargs",
+        Only(&["{}", r#"{"chat_template":{"add_generation_prompt":true}}"#]),
+    ),
+    (Transformer, "processor_kwargs", Only(&["{}"])),
+    (Transformer, "query_expansion", ABSENT),
+    (Transformer, "query_length", ABSENT),
+    (Transformer, "tokenizer_args", Only(&["{}"])),
+    (Transformer, "tokenizer_name_or_path", ABSENT),
+    (Transformer, "transformer_task", Read(r#""fill-mask""#)),
+    (Transformer, "unpad_inputs", Harmless),
+    (SentenceTransformers, "__version__", Harmless),
+    (SentenceTransformers, "activation_fn", Harmless),
+    (SentenceTransformers, "default_prompt_name", Read(r#""none of them""#)),
+    (SentenceTransformers, "keep_in_fp32_modules", Harmless),
+    (SentenceTransformers, "model_type", Only(&[r#""SentenceTransformer""#, r#""CrossEncoder""#])),
+    (SentenceTransformers, "prompts", Read(r#"{"query":"another: "}"#)),
+    (SentenceTransformers, "similarity_fn_name", Read(r#""euclidean""#)),
+    (SentenceTransformers, "truncate_dim", ABSENT),
+    (Modules, "idx", Harmless),
+    (Modules, "kwargs", Read(r#"["task"]"#)),
+    (Modules, "name", Read(r#""0""#)),
+    (Modules, "path", Read(r#""elsewhere""#)),
+    (Modules, "type", Read(r#""own.Code""#)),
+    (Pooling, "embedding_dimension", Harmless),
+    (Pooling, "include_prompt", Read("false")),
+    (Pooling, "pooling_mode", Read(r#""max""#)),
+    (Pooling, "pooling_mode_cls_token", Read("true")),
+    (Pooling, "pooling_mode_lasttoken", Read("true")),
+    (Pooling, "pooling_mode_max_tokens", Read("true")),
+    (Pooling, "pooling_mode_mean_sqrt_len_tokens", Read("true")),
+    (Pooling, "pooling_mode_mean_tokens", Read("false")),
+    (Pooling, "pooling_mode_weightedmean_tokens", Read("true")),
+    (Pooling, "word_embedding_dimension", Harmless),
+    (Dense, "activation_function", Read(r#""torch.nn.modules.activation.Sigmoid""#)),
+    (Dense, "bias", Read("false")),
+    (Dense, "in_features", Read("9")),
+    (Dense, "module_input_name", Only(&[r#""sentence_embedding""#])),
+    (Dense, "module_output_name", Only(&[r#""sentence_embedding""#])),
+    (Dense, "out_features", Read("9")),
+    (Dense, "use_residual", NOT),
+    (Normalize, "module_input_name", Only(&[r#""sentence_embedding""#])),
+    (Normalize, "module_output_name", Only(&[r#""sentence_embedding""#])),
+    (LogitScore, "false_token_id", Read("9")),
+    (LogitScore, "module_input_name", Only(&[r#""causal_logits""#])),
+    (LogitScore, "true_token_id", Read("9")),
+    (Tokenizer, "_commit_hash", Harmless),
+    (Tokenizer, "add_bos_token", Read("true")),
+    (Tokenizer, "add_eos_token", Read("true")),
+    (Tokenizer, "add_prefix_space", Harmless),
+    (Tokenizer, "added_tokens_decoder", Harmless),
+    (Tokenizer, "additional_special_tokens", Harmless),
+    (Tokenizer, "auto_map", Read(r#"{"AutoTokenizer":["own.Tokenizer",null]}"#)),
+    (Tokenizer, "backend", Harmless),
+    (Tokenizer, "bos_token", Harmless),
+    (Tokenizer, "chat_template", Harmless),
+    (Tokenizer, "clean_up_tokenization_spaces", Harmless),
+    (Tokenizer, "cls_token", Harmless),
+    (Tokenizer, "do_basic_tokenize", Only(&["true"])),
+    (Tokenizer, "do_lower_case", Read("false")),
+    (Tokenizer, "eos_token", Harmless),
+    (Tokenizer, "errors", Harmless),
+    (Tokenizer, "extra_special_tokens", Harmless),
+    (Tokenizer, "from_slow", Harmless),
+    (Tokenizer, "is_local", Harmless),
+    (Tokenizer, "legacy", Harmless),
+    (Tokenizer, "local_files_only", Harmless),
+    (Tokenizer, "mask_token", Harmless),
+    (Tokenizer, "max_len", Harmless),
+    (Tokenizer, "max_length", Harmless),
+    (Tokenizer, "model_input_names", Read(r#"["input_ids","attention_mask"]"#)),
+    (Tokenizer, "model_max_length", Read("17")),
+    (Tokenizer, "model_specific_special_tokens", Harmless),
+    (Tokenizer, "name_or_path", Harmless),
+    (Tokenizer, "never_split", Only(&["[]"])),
+    (Tokenizer, "pad_to_multiple_of", Harmless),
+    (Tokenizer, "pad_token", Harmless),
+    (Tokenizer, "pad_token_type_id", Harmless),
+    (Tokenizer, "padding", Harmless),
+    (Tokenizer, "padding_side", Harmless),
+    (Tokenizer, "processor_class", Harmless),
+    (Tokenizer, "sep_token", Harmless),
+    (Tokenizer, "sp_model_kwargs", Only(&["{}"])),
+    (Tokenizer, "special_tokens_map_file", Harmless),
+    (Tokenizer, "split_special_tokens", NOT),
+    (Tokenizer, "stride", Harmless),
+    (Tokenizer, "strip_accents", Read("false")),
+    (Tokenizer, "tokenize_chinese_chars", Read("false")),
+    (Tokenizer, "tokenizer_class", Read(r#""BertJapaneseTokenizer""#)),
+    (Tokenizer, "tokenizer_file", Harmless),
+    (Tokenizer, "trim_offsets", Harmless),
+    (Tokenizer, "truncation", Harmless),
+    (Tokenizer, "truncation_side", Only(&[r#""right""#])),
+    (Tokenizer, "truncation_strategy", Harmless),
+    (Tokenizer, "unk_token", Harmless),
+    (Tokenizer, "use_default_system_prompt", Harmless),
+    (Tokenizer, "use_fast", Harmless),
+    (Tokenizer, "vocab_file", Harmless),
+    (Tokenizer, "wordpieces_prefix", Only(&[r###""##""###])),
+];
+
+/// Refuses keys that are not known, and values that change what is not honoured. `name` is the file's, for the message.
+pub(crate) fn check(file: File, name: &str, keys: &Map<String, Value>) -> Result<(), Error> {
+    for (key, value) in keys.iter().filter(|(_, value)| !value.is_null()) {
+        let row = KEYS.iter().find(|row| row.0 == file && row.1 == key);
+        match row.map(|row| row.2) {
+            Some(Read(_) | Harmless) => {}
+            Some(Only(values)) if values.iter().any(|known| is(value, known)) => {}
+            Some(Only(values)) => {
+                let expected: Vec<&str> = values.iter().copied().chain(["no such key"]).collect();
+                return Err(Error::Model(format!(
+                    "{name}: {key} is {}, which would change results and is not supported: expected {}",
+                    shortened(value),
+                    expected.join(" or ")
+                )));
+            }
+            None => {
+                return Err(Error::Model(format!(
+                    "{name}: {key} is {}, and this version does not know whether that key changes results: expected known \
+                     keys only. If it changes nothing, take it out of {name} in a copy of the folder and pack that",
+                    shortened(value)
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a value is that JSON, whatever the order of keys.
+fn is(value: &Value, json: &str) -> bool {
+    serde_json::from_str::<Value>(json).is_ok_and(|known| known == *value)
+}
+
+/// Longest value that a message repeats.
+const LONGEST: usize = 80;
+
+fn shortened(value: &Value) -> String {
+    let text = value.to_string();
+    if text.chars().count() <= LONGEST {
+        return text;
+    }
+    text.chars().take(LONGEST).chain("…".chars()).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,142 @@
+//! What a decoder's tokens see: what precedes them, or all of their sequence.
+//!
+//! Embedding models made of Qwen2 and Qwen3 often drop the causal mask. Some say so in config.json (`is_causal`,
+//! `use_bidirectional_attention`); older ones say it in Python that `auto_map` names, and `transformers` runs. That is not
+//! run here, but read for the words by which it drops the mask; where it has none, the user is asked.
+
+use std::collections::BTreeMap;
+
+use defrost_engine::Family;
+use defrost_loader::Checkpoint;
+use serde_json::Value;
+
+use super::told::Told;
+use super::{RawConfig, SpecOptions};
+use crate::Error;
+
+/// What tokens see, as a user says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttentionMask {
+    /// What precedes them.
+    Causal,
+    /// All of their sequence.
+    Bidirectional,
+}
+
+impl AttentionMask {
+    /// `causal` or `bidirectional`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Causal => "causal",
+            Self::Bidirectional => "bidirectional",
+        }
+    }
+}
+
+/// Classes that `auto_map` replaces and that matter here; the tokenizer's and the configuration's do not compute.
+const CLASSES: [&str; 3] =
+    ["AutoModel", "AutoModelForCausalLM", "AutoModelForSequenceClassification"];
+
+/// Code says one of these, blanks left out, where it drops the mask.
+const MARKS: [&str; 7] = [
+    "is_causal=False",
+    "is_causal:bool=False",
+    "is_causal:Optional[bool]=False",
+    "is_causal:bool|None=False",
+    "causal=False",
+    "create_bidirectional_mask(",
+    "bidirectional=True",
+];
+
+/// Whether the model is bidirectional, and what to tell.
+pub(crate) fn decide(
+    checkpoint: &Checkpoint,
+    raw: &RawConfig,
+    family: Family,
+    options: &SpecOptions,
+) -> Result<(bool, Vec<Told>), Error> {
+    let code = custom_code(raw);
+    if !family.is_decoder() {
+        return match (code, raw.is_causal, options.attention) {
+            (_, _, Some(AttentionMask::Causal)) | (_, Some(true), None) => {
+                Err(Error::Model(format!(
+                    "config.json: a {} model with causal attention is not supported: expected is_causal false or no such key",
+                    family.name()
+                )))
+            }
+            (Some((key, class)), _, None) => Err(Error::Model(format!(
+                "config.json: auto_map says that {key} is {class}, code that may compute anything and is not run: expected \
+                 the architecture {} as `transformers` has it. If the code computes just that, say --attention \
+                 bidirectional",
+                family.name()
+            ))),
+            _ => Ok((false, Vec::new())),
+        };
+    }
+    let told = |mask: AttentionMask, from: String| {
+        let told = Told::new("attention", mask.name(), from);
+        Ok((mask == AttentionMask::Bidirectional, vec![told]))
+    };
+    if let Some(mask) = options.attention {
+        return told(mask, "--attention".to_owned());
+    }
+    let mask = |bidirectional| {
+        if bidirectional { AttentionMask::Bidirectional } else { AttentionMask::Causal }
+    };
+    match (raw.is_causal.map(|causal| !causal), raw.use_bidirectional_attention) {
+        (Some(one), Some(other)) if one != other => Err(Error::Model(
+            "config.json: is_causal and use_bidirectional_attention contradict each other: expected one of them, or say \
+             --attention causal or --attention bidirectional"
+                .to_owned(),
+        )),
+        (Some(bidirectional), _) => told(mask(bidirectional), "config.json: is_causal".to_owned()),
+        (None, Some(bidirectional)) => {
+            told(mask(bidirectional), "config.json: use_bidirectional_attention".to_owned())
+        }
+        (None, None) => match code {
+            None => Ok((false, Vec::new())),
+            Some((key, class)) if drops_the_mask(checkpoint, &class)? => told(
+                AttentionMask::Bidirectional,
+                format!("config.json: auto_map, {key} is {class}"),
+            ),
+            Some((key, class)) => Err(Error::Model(format!(
+                "config.json: auto_map says that {key} is {class}, code that is not run and does not show whether it drops \
+                 the causal mask: say --attention causal or --attention bidirectional (the model's card or code knows), if \
+                 it computes the architecture {} otherwise",
+                family.name()
+            ))),
+        },
+    }
+}
+
+/// The first entry of `auto_map` that replaces the model.
+fn custom_code(raw: &RawConfig) -> Option<(&'static str, String)> {
+    let map: &BTreeMap<String, Value> = raw.auto_map.as_ref()?;
+    CLASSES.into_iter().find_map(|key| {
+        let class = map.get(key)?;
+        let text = class.as_str().map_or_else(|| class.to_string(), str::to_owned);
+        Some((key, text))
+    })
+}
+
+/// Whether a class that `auto_map` names drops the mask, by its name or by its code, if that is in the folder.
+fn drops_the_mask(checkpoint: &Checkpoint, class: &str) -> Result<bool, Error> {
+    // `org/name--module.Class` is code of another repository.
+    let local = class.rsplit("--").next().unwrap_or(class);
+    if local.to_lowercase().contains("bidirectional") {
+        return Ok(true);
+    }
+    let Some((module, _)) = local.rsplit_once('.').filter(|_| !class.contains("--")) else {
+        return Ok(false);
+    };
+    let file = format!("{}.py", module.replace('.', "/"));
+    let Some(code) = checkpoint.file_beside_weights(&file)? else {
+        return Ok(false);
+    };
+    let code: String = String::from_utf8_lossy(&code)
+        .lines()
+        .map(|line| line.split('#').next().unwrap_or(""))
+        .collect();
+    let code: String = code.chars().filter(|character| !character.is_whitespace()).collect();
+    Ok(MARKS.iter().any(|mark| code.contains(mark)))
+}

@@ -72,7 +72,7 @@ fn health_of_something_else_is_1() {
     let url = nowhere();
     let done = health(&url);
     assert!(done.failure().starts_with(&format!("no answer from {url}: ")), "{done:?}");
-    for url in ["https://localhost", "localhost:8000", "http://", "http://127.0.0.1:port"] {
+    for url in ["ftp://localhost", "localhost:8000", "http://", "http://127.0.0.1:port"] {
         let done = health(url);
         assert!(done.failure().contains("expected http://HOST:PORT"), "{done:?}");
     }
@@ -191,5 +191,9 @@ fn no_function_is_1_and_one_line() {
     let done = rerank(dir.path(), &url, &[]);
     assert!(done.failure().starts_with(&format!("no answer from {url}: ")), "{done:?}");
     let done = rerank(dir.path(), "https://localhost", &[]);
-    assert!(done.failure().contains("expected http://HOST:PORT"), "{done:?}");
+    assert!(done.failure().starts_with("no answer from https://localhost: "), "{done:?}");
+    for url in ["ftp://localhost", "localhost:8000", "http://", "http://a b"] {
+        let done = rerank(dir.path(), url, &[]);
+        assert!(done.failure().contains("expected http://HOST:PORT or https://HOST"), "{done:?}");
+    }
 }

@@ -34,8 +34,17 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 /// Phases in the order they happen; JSON objects have none.
-const ORDER: [&str; 7] =
-    ["exec", "config", "restore", "tokenizer", "engine", "warmup", "first_score"];
+const ORDER: [&str; 9] = [
+    "exec",
+    "config",
+    "restore",
+    "tokenizer",
+    "engine",
+    "warmup",
+    "other",
+    "restored",
+    "first_score",
+];
 
 /// The boot phases in an answer of /health, in milliseconds, and the two spans they add up to.
 pub(crate) fn phases(health: &Value) -> Vec<(String, f64)> {

@@ -29,8 +29,7 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
 
 quick: ## build the binaries, optimised, in a few minutes (target/quick)
-	cargo build --profile quick -p defrost-cli -p rerank-cpu-int8 -p embed \
-		--no-default-features --features rerank-cpu-int8/default,embed/default
+	cargo build --profile quick -p defrost-cli -p rerank-cpu-int8 -p embed
 
 release: ## build the binaries as they ship: fat LTO (target/release)
 	cargo build --release -p defrost-cli
@@ -69,7 +68,7 @@ test-ort: ## ONNX models under the real ONNX Runtime, fetched through pip
 
 test-lambda: ## the same binary behind cargo-lambda's emulator and on a port: identical bodies
 	$(TEST_BINARIES)
-	target/debug/defrost pack data/golden/qwen2-mxbai --name tiny/qwen2-mxbai --out target/lambda-check.snap
+	target/debug/defrost pack data/golden/qwen2-mxbai --name tiny/qwen2-mxbai --out target/lambda-check.snap --force
 	$(PYTHON) scripts/check_lambda --function target/debug/rerank-cpu-int8 --model target/lambda-check.snap
 
 test-clients: ## real client libraries, fetched through pip and npm, on loopback against the binaries
@@ -88,15 +87,15 @@ test-schema: ## requests made from the OpenAPI document, answers held to it (sch
 	$(TEST_BINARIES)
 	set -e; for pair in rerank-cpu-int8:bert-classifier rerank-cpu-int8:qwen2-mxbai embed:xlmr-m3 embed:qwen3-embedding; do \
 		function=$${pair%:*}; model=$${pair#*:}; \
-		target/debug/defrost pack data/golden/$$model --name tiny/$$model --out target/schema-$$model.snap; \
+		target/debug/defrost pack data/golden/$$model --name tiny/$$model --out target/schema-$$model.snap --force; \
 		$(PYTHON) scripts/test_schemathesis --function target/debug/$$function --model target/schema-$$model.snap \
 			--examples 300 --cases 5000; \
 	done
 
 test-browser: ## the pages in headless chromium, with the network cut (chromium on the PATH, playwright through pip)
 	$(TEST_BINARIES)
-	target/debug/defrost pack data/golden/bert-classifier --name tiny/bert-classifier --out target/browser-check.snap
-	target/debug/defrost pack data/golden/xlmr-m3 --name tiny/xlmr-m3 --out target/browser-embed.snap
+	target/debug/defrost pack data/golden/bert-classifier --name tiny/bert-classifier --out target/browser-check.snap --force
+	target/debug/defrost pack data/golden/xlmr-m3 --name tiny/xlmr-m3 --out target/browser-embed.snap --force
 	$(PYTHON) scripts/test_browser --function target/debug/rerank-cpu-int8 --model target/browser-check.snap \
 		--embed target/debug/embed --embed-model target/browser-embed.snap
 
@@ -129,7 +128,7 @@ test-images: $(MODEL) images ## the images run for real: IMAGE_MODEL=SNAPSHOT fo
 models/all-MiniLM-L6-v2-int8.snap:
 	$(MAKE) quick
 	scripts/fetch_default_model
-	target/quick/defrost pack models/all-MiniLM-L6-v2 --precision int8 --name sentence-transformers/all-MiniLM-L6-v2 --out $@
+	target/quick/defrost pack models/all-MiniLM-L6-v2 --precision int8 --name sentence-transformers/all-MiniLM-L6-v2 --out $@ --force
 
 check-budgets: $(MODEL) release ## binaries and starts of a release against data/budgets.toml
 	for function in rerank-cpu-int8 embed; do \

@@ -45,7 +45,7 @@ def prepare(binaries, venv):
         out = snapshot(precision)
         # A snapshot of an older tool may have a layout that this one does not read.
         if not out.is_file() or out.stat().st_mtime < defrost.stat().st_mtime:
-            run(f"packing {out.name}", defrost, "pack", CHECKPOINT, "--precision", precision, "--name", NAME, "--out", out)
+            run(f"packing {out.name}", defrost, "pack", CHECKPOINT, "--precision", precision, "--name", NAME, "--out", out, "--force")
     python = python_with(venv, requirements())
     if not (ONNX / "model.onnx").is_file():
         run("exporting to ONNX", python, "scripts/export_onnx.py", "--model-id", CHECKPOINT, "--out-dir", ONNX)

@@ -68,6 +68,11 @@ fn int8_ranks_and_reports_its_boot() {
         let seconds = &health["boot"]["phases"][phase];
         assert!(seconds.as_f64().is_some(), "{phase} is missing from {health}");
     }
+    let before = health["boot"]["phases"].as_object().unwrap().iter();
+    let before = before.filter(|(phase, _)| *phase != "first_score");
+    let sum: f64 = before.map(|(_, seconds)| seconds.as_f64().unwrap()).sum();
+    let ready = health["boot"]["ready_seconds"].as_f64().unwrap();
+    assert!((sum - ready).abs() < 1e-6, "phases add up to {sum}, ready after {ready}: {health}");
     let (_, models) = function.ask("GET", "/v1/models", "");
     assert_eq!(models["data"][0]["id"], "tiny/qwen2-mxbai");
 }

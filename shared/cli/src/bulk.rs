@@ -32,13 +32,16 @@ mod spool;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use defrost_inference::{Answers, Error, Prepared, Tokens, Wanted};
+use defrost_loader::Location;
 
-pub(crate) use input::{Record, kind, text};
+use crate::overwrite;
+
+pub(crate) use input::{Datum, Record, kind, not, text};
 pub(crate) use key::Settings;
 pub(crate) use output::{Cell, Column, Element, Kind, Numbers};
 
@@ -59,6 +62,10 @@ pub(crate) struct FileArgs {
     /// Write here; the name ends in .parquet or .jsonl. Finished work is kept in OUT.parts: a run that was killed goes on there.
     #[arg(long, value_name = "OUT", requires = "input")]
     pub(crate) out: Option<PathBuf>,
+    /// Replace OUT if it is there, and create folders on its way if they are not. What an earlier run wrote is replaced
+    /// without it, as long as OUT.parts is there.
+    #[arg(long, requires = "input")]
+    force: bool,
     /// The field with a row's name, a string or a number; default: _id, id, or else the row's number.
     #[arg(long, value_name = "FIELD", requires = "input")]
     id_field: Option<String>,
@@ -78,6 +85,33 @@ pub(crate) struct FileArgs {
     /// Remove OUT.parts once OUT is written; without it a later run computes only what is new.
     #[arg(long, requires = "input", conflicts_with = "shard")]
     remove_parts: bool,
+}
+
+impl FileArgs {
+    /// Whether the output may be written, with what `input` and `model` hold; asked before the model is loaded.
+    pub(crate) fn check(&self, input: &Path, model: &Location) -> Result<()> {
+        let Some(out) = &self.out else { bail!("give --out beside --in") };
+        Form::of(out)?;
+        let mut reads = vec![input];
+        if let Location::Path(path) = model {
+            reads.push(path);
+        }
+        let dir = Parts::dir_of(out);
+        if std::fs::symlink_metadata(&dir).is_ok() && !dir.is_dir() {
+            bail!("{} is no folder, in which finished work would be kept", dir.display());
+        }
+        for read in &reads {
+            if overwrite::lies_in(read, &dir) {
+                bail!(
+                    "{} lies in {}, where this run keeps and removes files: put it elsewhere, or give another --out",
+                    read.display(),
+                    dir.display()
+                );
+            }
+        }
+        overwrite::check(out, &reads, self.force || Parts::are_in(&dir))?;
+        overwrite::make_room(out)
+    }
 }
 
 /// An answer as it is stored.
@@ -128,7 +162,7 @@ pub(crate) trait Work: Sync {
 pub(crate) fn run<W: Work>(
     work: &W,
     settings: Settings,
-    input: &std::path::Path,
+    input: &Path,
     args: &FileArgs,
     json: bool,
 ) -> Result<String> {
@@ -140,6 +174,7 @@ pub(crate) fn run<W: Work>(
     let ids: Vec<&str> = args.id_field.as_deref().map_or_else(|| vec!["_id", "id"], |id| vec![id]);
     fields.extend(&ids);
     let input = Input::open(input, &fields, &needed)?;
+    let name = input.name().to_owned();
     let more = args.join.as_deref().unwrap_or_default();
     let (parts, found) = Parts::open(Parts::dir_of(out), more, shard, settings)?;
     for note in &found.notes {
@@ -166,6 +201,9 @@ pub(crate) fn run<W: Work>(
     progress.finish();
     refusals.into_inner().unwrap_or_else(PoisonError::into_inner).tell();
     let done = done?;
+    if done.rows == 0 {
+        eprintln!("defrost: {name} has no rows");
+    }
     let mut counts = Counts {
         refused: done.unread,
         reused: found.answers,
@@ -191,16 +229,16 @@ fn write<W: Work>(
     work: &W,
     spool: Spool,
     parts: &Parts,
-    out: &std::path::Path,
+    out: &Path,
     form: Form,
     args: &FileArgs,
     counts: &mut Counts,
 ) -> Result<()> {
     let mut rows = spool.read()?;
     let mut answers = parts.answers();
-    let temporary = parts.temporary();
+    let (file, temporary) = part::create_new(&parts.temporary())?;
     let named = || format!("cannot write {}", temporary.display());
-    let mut table = Table::create(&temporary, form, work.columns())?;
+    let mut table = Table::new(file, form, work.columns())?;
     let mut missing = 0;
     while let Some((key, id)) = rows.next().context("cannot read a temporary file (TMPDIR)")? {
         match answers.get(&key)? {
@@ -225,6 +263,6 @@ fn write<W: Work>(
         );
     }
     table.finish().with_context(named)?;
-    std::fs::rename(&temporary, out)
-        .with_context(|| format!("cannot rename {} to {}", temporary.display(), out.display()))
+    let named = format!("cannot rename {} to {}", temporary.display(), out.display());
+    temporary.persist(out).context(named)
 }

@@ -14,7 +14,7 @@ use defrost_inference::{
 use defrost_loader::Location;
 
 use crate::backend::BackendArgs;
-use crate::bulk::{self, Answer, Cell, Column, FileArgs, Record, Settings, Work, kind};
+use crate::bulk::{self, Answer, Cell, Column, Datum, FileArgs, Record, Settings, Work};
 use crate::place::RestoreArgs;
 use crate::print::say;
 
@@ -141,6 +141,7 @@ impl NumberType {
 
 /// Embeds a file.
 pub(crate) fn run(args: &Args) -> Result<()> {
+    args.files.check(&args.input, &args.model)?;
     let snapshot = args.restore.restore(&args.model, args.num_threads)?;
     let mut model = args.backend.options(&args.restore);
     model.max_length = args.max_length;
@@ -249,13 +250,11 @@ impl Work for Embed<'_> {
     fn item(&self, mut record: Record) -> Result<Input, String> {
         let text = bulk::text(&mut record, &self.args.text_field)?;
         match record.get(&self.args.title_field) {
-            None | Some(serde_json::Value::Null) => Ok(Input::Text(text)),
-            Some(serde_json::Value::String(title)) => {
+            None | Some(Datum::Null) => Ok(Input::Text(text)),
+            Some(Datum::Text(title)) => {
                 Ok(Input::Text(format!("{title} {text}").trim().to_owned()))
             }
-            Some(other) => {
-                Err(format!("{:?} must be a string, found {}", self.args.title_field, kind(other)))
-            }
+            Some(other) => Err(bulk::not(&self.args.title_field, "a string", other)),
         }
     }
 

@@ -1,8 +1,8 @@
 //! Just enough HTTP/1.1 to ask a function on this machine or network: one request a connection. No
-//! library lies between the benchmark's clock and the socket. No TLS: for that there is curl.
+//! library lies between the benchmark's clock and the socket. Everybody else asks through [`crate::function`].
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -35,26 +35,4 @@ pub(crate) fn request(
         .and_then(|status| status.parse().ok())
         .with_context(|| format!("no status in {:?}", head.lines().next()))?;
     Ok((status, body.to_owned()))
-}
-
-/// The body of an error on one line, cut to what a terminal shows of it.
-pub(crate) fn line(body: &str) -> String {
-    const LONGEST: usize = 300;
-    let words: Vec<&str> = body.split_whitespace().collect();
-    words.join(" ").chars().filter(|char| !char.is_control()).take(LONGEST).collect()
-}
-
-/// The address in `http://host:port`, with or without a trailing slash.
-pub(crate) fn address(url: &str) -> Result<SocketAddr> {
-    let Some(rest) = url.strip_prefix("http://") else {
-        bail!("{url:?}: expected http://HOST:PORT");
-    };
-    let place = rest.trim_end_matches('/');
-    let place = if place.contains(':') { place.to_owned() } else { format!("{place}:80") };
-    // Functions bind 127.0.0.1 by default, and `localhost` often means ::1 first.
-    place
-        .to_socket_addrs()
-        .with_context(|| format!("{url:?}: expected http://HOST:PORT"))?
-        .min_by_key(SocketAddr::is_ipv6)
-        .with_context(|| format!("{url:?} has no address"))
 }

@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::ValueEnum;
 use defrost_inference::{
     Matryoshka, OnnxSource, Outliers, PackOptions, Precision, SpecOptions, Told, isa,
@@ -14,6 +14,7 @@ use defrost_inference::{
 };
 use defrost_loader::Root;
 
+use crate::overwrite;
 use crate::print::say;
 use crate::progress;
 use crate::source;
@@ -28,6 +29,9 @@ pub(crate) struct Args {
     /// File to write; default: NAME-PRECISION.snap in the current directory.
     #[arg(long, short)]
     pub(crate) out: Option<PathBuf>,
+    /// Replace the output if it is there, and create folders on its way if they are not.
+    #[arg(long)]
+    pub(crate) force: bool,
     /// Precision of the large matrices; ONNX models keep theirs.
     #[arg(long, value_enum, default_value_t = PrecisionArg::Int8)]
     pub(crate) precision: PrecisionArg,
@@ -118,6 +122,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 /// Packs.
 pub(crate) fn pack(args: &Args) -> Result<Report> {
+    let check = |out: &Path| overwrite::check(out, &[Path::new(&args.source)], args.force);
+    // Before a download, where the name is known by then.
+    args.out.as_deref().map_or(Ok(()), check)?;
     let source = source::open(&args.source)?;
     let onnx = OnnxSource::find(&source.dir);
     let precision = Precision::from(args.precision);
@@ -131,6 +138,7 @@ pub(crate) fn pack(args: &Args) -> Result<Report> {
         let kind = if onnx.is_some() { "onnx" } else { precision.name() };
         PathBuf::from(format!("{short}-{kind}.snap"))
     });
+    check(&out)?;
     let spec = SpecOptions {
         name: args.name.clone().unwrap_or(name),
         template: args.template.clone(),
@@ -142,20 +150,13 @@ pub(crate) fn pack(args: &Args) -> Result<Report> {
     };
     let bar = progress::bytes("pack");
     let mut show = |done, total| progress::advance(&bar, done, total);
-    let make_room = || {
-        let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty());
-        parent.map_or(Ok(()), |parent| {
-            std::fs::create_dir_all(parent)
-                .with_context(|| format!("cannot create {}", parent.display()))
-        })
-    };
     let (root, told) = if let Some(onnx) = onnx {
-        make_room()?;
+        overwrite::make_room(&out)?;
         let packed = defrost_inference::pack_onnx(&onnx, &spec, &out, &mut show)?;
         (packed.root, packed.told)
     } else {
         let checkpoint = open_checkpoint(&source.dir)?;
-        make_room()?;
+        overwrite::make_room(&out)?;
         let isa = if args.isa == "native" { isa::NATIVE.to_owned() } else { args.isa.clone() };
         let outliers = match args.outliers {
             OutliersArg::Auto => Outliers::Auto,

@@ -72,6 +72,7 @@ impl RestoreArgs {
         let args = pack::Args {
             source: location.to_string(),
             out: Some(out.clone()),
+            force: true,
             precision: pack::PrecisionArg::Int8,
             isa: isa::NATIVE.to_owned(),
             name: None,

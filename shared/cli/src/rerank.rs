@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::backend::BackendArgs;
 use crate::bulk::FileArgs;
-use crate::http;
+use crate::function::{Function, KeyArgs};
 use crate::place::RestoreArgs;
 use crate::print::say;
 
@@ -24,9 +24,11 @@ pub(crate) struct Args {
     /// The snapshot: a path, s3://bucket/key, or hf://org/name.
     #[arg(long, env = "MODEL", required_unless_present = "url")]
     model: Option<Location>,
-    /// Ask a running function (http://HOST:PORT) instead of loading a snapshot.
+    /// Ask a running function (http://HOST:PORT or https://HOST) instead of loading a snapshot.
     #[arg(long)]
     url: Option<String>,
+    #[command(flatten)]
+    key: KeyArgs,
     /// The query; with --docs-file, taken from the file if that holds one.
     #[arg(long, conflicts_with = "cases_file")]
     query: Option<String>,
@@ -124,6 +126,7 @@ struct Entry<'a> {
 /// Scores and prints.
 pub(crate) fn run(args: &Args) -> Result<()> {
     if let (Some(input), Some(model)) = (&args.input, &args.model) {
+        args.files.check(input, model)?;
         let (reranker, batch_tokens) = args.load(model)?;
         return files::run(args, input, &reranker, batch_tokens);
     }
@@ -189,7 +192,7 @@ fn score<'a>(
 
 /// Has a running function score; its order is kept.
 fn ask<'a>(args: &Args, url: &str, requests: &'a [ScoreRequest]) -> Result<Vec<Ranked<'a>>> {
-    let address = http::address(url)?;
+    let function = Function::new(url, &args.key)?;
     requests
         .iter()
         .map(|request| {
@@ -201,18 +204,17 @@ fn ask<'a>(args: &Args, url: &str, requests: &'a [ScoreRequest]) -> Result<Vec<R
                 // All of them, whatever the function's default: --top-k cuts here.
                 "top_n": 0,
             });
-            let (status, text) = http::request(address, "POST", "/v1/rerank", &body.to_string())
-                .with_context(|| format!("no answer from {url}"))?;
-            if status != 200 {
-                bail!("{url} answered {status}: {}", http::line(&text));
+            let answered = function.post("/v1/rerank", body.to_string())?;
+            if answered.status != 200 {
+                bail!("{function} answered {}", answered.said());
             }
-            let answer: Answer = serde_json::from_str(&text)
-                .with_context(|| format!("{url} did not answer in the shape of /v1/rerank"))?;
+            let answer: Answer = serde_json::from_str(&answered.body)
+                .with_context(|| format!("{function} did not answer in the shape of /v1/rerank"))?;
             let mut indices: Vec<usize> = answer.results.iter().map(|one| one.index).collect();
             indices.sort_unstable();
             if !indices.iter().copied().eq(0..request.documents.len()) {
                 bail!(
-                    "{url} did not score each of {} documents once: it answered {} results",
+                    "{function} did not score each of {} documents once: it answered {} results",
                     request.documents.len(),
                     indices.len()
                 );

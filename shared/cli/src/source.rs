@@ -57,6 +57,9 @@ pub(crate) fn open(source: &str) -> Result<Source> {
         bail!("unknown source {source:?}: expected a directory or hf://org/name[@revision]");
     }
     let dir = PathBuf::from(source);
+    if let Some(name) = defrost_loader::hub_name(&dir) {
+        bail!("{name}: there is no such folder; a model of that name on the hub is hf://{name}");
+    }
     let name = dir
         .canonicalize()
         .ok()
@@ -150,16 +153,17 @@ mod hub_progress {
     use std::sync::{Mutex, PoisonError};
 
     use hf_hub::progress::{DownloadEvent, ProgressEvent, ProgressHandler};
-    use indicatif::ProgressBar;
+
+    use crate::progress;
 
     /// Sums the files' progress into one bar.
     pub(super) struct Bar {
-        bar: ProgressBar,
+        bar: progress::Bar,
         files: Mutex<HashMap<String, u64>>,
     }
 
     impl Bar {
-        pub(super) fn new(bar: ProgressBar) -> Self {
+        pub(super) fn new(bar: progress::Bar) -> Self {
             Self { bar, files: Mutex::default() }
         }
     }

@@ -1,12 +1,13 @@
 //! `defrost push`, `pull`, `ls`, `rm` and `gc`: snapshots between here, sources and the cache.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use defrost_loader::{Cache, Cached, Collected, Listed, Location, StoreOptions};
 use serde_json::json;
 
+use crate::overwrite;
 use crate::place::RestoreArgs;
 use crate::print::say;
 use crate::progress;
@@ -18,6 +19,9 @@ pub(crate) struct PushArgs {
     snapshot: PathBuf,
     /// s3://bucket/prefix or a directory (stored as ROOT.snap, which needs no request when a cache has it), or a name that ends in .snap.
     place: Location,
+    /// Replace another snapshot that has the name, without asking what is there; create the directory if it is missing.
+    #[arg(long)]
+    force: bool,
 }
 
 /// Arguments of `defrost pull`.
@@ -28,6 +32,9 @@ pub(crate) struct PullArgs {
     /// File to write; default: the cache, where every later start finds it.
     #[arg(long, short)]
     out: Option<PathBuf>,
+    /// Replace the file of --out if it is there, and create folders on its way if they are not.
+    #[arg(long, requires = "out")]
+    force: bool,
     #[command(flatten)]
     restore: RestoreArgs,
 }
@@ -48,8 +55,11 @@ pub(crate) struct ListArgs {
 /// Arguments of `defrost rm`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RemoveArgs {
-    /// The snapshot: s3://bucket/key.snap or a file.
+    /// The snapshot: s3://bucket/key.snap or a file, whose stamp goes with it.
     place: Location,
+    /// Where stamps of local snapshots are, beside those that lie beside them.
+    #[arg(long, env = "CACHE_DIR")]
+    cache_dir: Option<PathBuf>,
 }
 
 /// Arguments of `defrost gc`.
@@ -69,11 +79,21 @@ pub(crate) struct CollectArgs {
 /// Stores a snapshot.
 pub(crate) fn push(args: &PushArgs) -> Result<()> {
     let start = Instant::now();
+    if let Location::Path(path) = &args.place {
+        if args.place.is_snapshot() {
+            // The loader asks what is there: the same snapshot needs no --force.
+            overwrite::check(path, &[&args.snapshot], args.force || path.is_file())?;
+        } else {
+            overwrite::folder(path, args.force)?;
+        }
+    }
     let bar = progress::bytes("push");
     let store = StoreOptions::default();
-    let pushed = defrost_loader::push(&args.snapshot, &args.place, &store, &|done, total| {
-        progress::advance(&bar, done, total);
-    })?;
+    let replace = args.force;
+    let pushed =
+        defrost_loader::push(&args.snapshot, &args.place, replace, &store, &|done, total| {
+            progress::advance(&bar, done, total);
+        })?;
     bar.finish_and_clear();
     say!("{}", pushed.url)?;
     say!("  root  {}", pushed.root)?;
@@ -89,6 +109,13 @@ pub(crate) fn push(args: &PushArgs) -> Result<()> {
 /// Fetches a snapshot.
 pub(crate) fn pull(args: &PullArgs) -> Result<()> {
     let start = Instant::now();
+    if let Some(out) = &args.out {
+        let reads: Vec<&Path> = match &args.place {
+            Location::Path(path) => vec![path],
+            _ => Vec::new(),
+        };
+        overwrite::check(out, &reads, args.force)?;
+    }
     let bar = progress::bytes("pull");
     let mut show = |done, total| progress::advance(&bar, done, total);
     let options = args.restore.options(None).for_loader();
@@ -137,25 +164,34 @@ pub(crate) fn list(args: &ListArgs) -> Result<()> {
 
 /// Removes a snapshot from a source.
 pub(crate) fn remove(args: &RemoveArgs) -> Result<()> {
-    defrost_loader::remove(&args.place, &StoreOptions::default())?;
-    say!("{} removed", args.place)?;
+    let stamps = args.cache_dir.as_deref();
+    let was_seen = defrost_loader::remove(&args.place, stamps, &StoreOptions::default())?;
+    let note = if was_seen { "" } else { " (whether it was there could not be asked)" };
+    say!("{} removed{note}", args.place)?;
     Ok(())
 }
 
-/// Makes room in the cache.
+/// Makes room in the cache. What cannot be removed is told at the end, and does not keep it from the rest.
 pub(crate) fn collect(args: &CollectArgs) -> Result<()> {
-    let Collected { removed, freed, bytes, .. } =
-        cache(args.cache_dir.as_ref()).collect(args.max_bytes)?;
+    let cache = cache(args.cache_dir.as_ref());
+    let Collected { removed, freed, bytes, failed, .. } = cache.collect(args.max_bytes)?;
     if args.json {
-        let value = json!({"removed": removed, "freed_bytes": freed, "left_bytes": bytes});
+        let failed: Vec<String> = failed.iter().map(ToString::to_string).collect();
+        let value = json!({"removed": removed, "freed_bytes": freed, "left_bytes": bytes, "failed": failed});
         say!("{}", serde_json::to_string_pretty(&value)?)?;
-        return Ok(());
+    } else {
+        for path in &removed {
+            say!("{}", path.display())?;
+        }
+        say!("{} freed, {} left", progress::human(freed), progress::human(bytes))?;
     }
-    for path in &removed {
-        say!("{}", path.display())?;
+    for error in &failed {
+        eprintln!("defrost: {error}");
     }
-    say!("{} freed, {} left", progress::human(freed), progress::human(bytes))?;
-    Ok(())
+    match failed.len() {
+        0 => Ok(()),
+        count => bail!("{count} of the cache's files could not be removed, as told above"),
+    }
 }
 
 fn cache(dir: Option<&PathBuf>) -> Cache {

@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use defrost_inference::{Shape, synthesize};
 
+use crate::overwrite;
 use crate::print::say;
 
 /// Arguments of `defrost synth`.
@@ -16,6 +17,9 @@ pub(crate) struct Args {
     /// Directory to write the checkpoint into.
     #[arg(long, short)]
     out: PathBuf,
+    /// Write over the files of a directory that is not empty, and create directories on its way.
+    #[arg(long)]
+    force: bool,
     /// Other dimensions than the model's, such as layers=2,hidden=128 (hidden, layers, heads, kv_heads, head_dim, intermediate, vocab, max_positions).
     #[arg(long, value_delimiter = ',')]
     dims: Vec<String>,
@@ -70,8 +74,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         .as_ref()
         .map(|path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display())))
         .transpose()?;
+    overwrite::check_folder(&args.out, args.force)?;
+    let is_new = !args.out.exists();
     eprintln!("defrost: writing {} to {}", args.model, args.out.display());
-    synthesize(&shape, tokenizer.as_deref(), args.seed, &args.out)?;
+    let written = synthesize(&shape, tokenizer.as_deref(), args.seed, &args.out);
+    if written.is_err() && is_new {
+        // Half a checkpoint is none; what went wrong is told below.
+        let _ = std::fs::remove_dir_all(&args.out);
+    }
+    written?;
     say!("{}  {:.1} s", args.out.display(), start.elapsed().as_secs_f64())?;
     Ok(())
 }

@@ -4,6 +4,7 @@
 
 mod tool {
     mod boot;
+    mod cache;
     mod cases;
     #[cfg(feature = "parquet")]
     mod columns;
@@ -12,8 +13,12 @@ mod tool {
     mod deciding;
     mod embed;
     mod foreign;
+    mod full_disk;
+    mod https;
     #[cfg(feature = "hub")]
     mod hub;
+    mod lines;
+    mod overwrite;
     mod rerank;
     mod resume;
     mod server;

@@ -5,7 +5,11 @@
 //! <root>.ok         the stamp of one that was verified (verify/stamp.rs); its own time tells the last use
 //! <root>.partial    one that is being downloaded, or whose download was killed
 //! <root>.state      the board of that download (board.rs); whoever holds its lock downloads
+//! .<name>.<n>.tmp   a file that is being written, or whose process was killed (temporary.rs)
 //! ```
+//!
+//! Packed copies of portable snapshots and of models of the hub lie there too, as `*.snap` under names of their own; which
+//! stamp is theirs is told by the stamp.
 //!
 //! Every process that uses a snapshot holds a shared lock (`flock`) on its file; locks end with the process however it
 //! ends. [`Cache::collect`] removes, least recently used first, only files of which it gets the exclusive lock, so a
@@ -15,13 +19,16 @@ mod entry;
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FlockOperation, flock};
 
 use crate::error::{Error, Kind};
 use crate::root::Root;
+use crate::temporary;
+use crate::verify::stamp;
 
 pub(crate) use entry::{Download, Role, memory, recheck, write_frame};
 
@@ -68,6 +75,8 @@ pub struct Collected {
     pub freed: u64,
     /// Bytes that are left.
     pub bytes: u64,
+    /// Why files stayed that should have gone.
+    pub failed: Vec<Error>,
 }
 
 impl Cache {
@@ -122,7 +131,7 @@ impl Cache {
             found.push(Cached {
                 bytes: occupied(&stat),
                 last_used: used.map_or(written, |used| used.max(written)),
-                in_use: matches!(Lock::of(&lock), Lock::Busy),
+                in_use: matches!(Lock::of(&lock), Lock::Busy | Lock::Unknown(_)),
                 complete,
                 path,
             });
@@ -133,47 +142,78 @@ impl Cache {
 
     /// Removes least recently used files until all together take at most `max_bytes`; never one that is in use.
     ///
-    /// What killed downloads left goes first. Fails with [`Kind::Io`] or [`Kind::Denied`] if a file cannot be removed.
+    /// What killed processes left goes first: downloads, temporary files, stamps and boards without their snapshot. A file
+    /// that cannot be removed does not keep others from being removed; [`Collected::failed`] tells.
     pub fn collect(&self, max_bytes: u64) -> Result<Collected, Error> {
+        self.shrink(max_bytes, true)
+    }
+
+    fn shrink(&self, max_bytes: u64, with_stamps: bool) -> Result<Collected, Error> {
         let mut found = self.list()?;
+        let mut left_over = leftovers(&self.dir, &found, with_stamps);
         found.sort_by_key(|cached| (cached.complete, cached.last_used));
-        let mut done = Collected {
-            bytes: found.iter().map(|cached| cached.bytes).sum(),
-            ..Collected::default()
-        };
-        for cached in found {
+        let occupied = found.iter().chain(&left_over).map(|cached| cached.bytes).sum();
+        let mut done = Collected { bytes: occupied, ..Collected::default() };
+        left_over.extend(found);
+        for cached in left_over {
             if done.bytes <= max_bytes {
                 break;
             }
-            let other = cached.path.with_extension(if cached.complete { "ok" } else { "state" });
-            let lock = if cached.complete { &cached.path } else { &other };
-            let held = Lock::of(lock);
-            if matches!(held, Lock::Busy) {
-                continue;
-            }
-            for path in [&cached.path, &other] {
-                match fs::remove_file(path) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        return Err(Error::io("cannot remove it from the cache", path, error));
-                    }
-                    _ => {}
-                }
-            }
-            done.freed += cached.bytes;
-            done.bytes -= cached.bytes;
-            done.removed.push(cached.path);
+            self.discard(&cached, &mut done);
         }
         Ok(done)
+    }
+
+    /// Removes one file, with its stamp or board, if nobody uses it.
+    fn discard(&self, cached: &Cached, done: &mut Collected) {
+        let failed = |path: &Path, error| Error::io("cannot remove it from the cache", path, error);
+        let board = cached.path.with_extension("state");
+        let is_partial = cached.path.extension() == Some("partial".as_ref());
+        let held = Lock::of(if is_partial { &board } else { &cached.path });
+        match held {
+            Lock::Busy => return,
+            Lock::Unknown(error) => {
+                done.failed.push(failed(&cached.path, error));
+                return;
+            }
+            Lock::Held { .. } | Lock::Absent => {}
+        }
+        let stat = fs::symlink_metadata(&cached.path);
+        match fs::remove_file(&cached.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                done.failed.push(failed(&cached.path, error));
+                return;
+            }
+            _ => {}
+        }
+        done.freed += cached.bytes;
+        done.bytes -= cached.bytes;
+        done.removed.push(cached.path.clone());
+        if cached.complete
+            && let Ok(stat) = stat
+        {
+            stamp::forget(&cached.path, Some(&self.dir), &stat);
+        }
+        let beside = if is_partial { board } else { cached.path.with_extension("ok") };
+        if cached.complete || is_partial {
+            match fs::remove_file(&beside) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    done.failed.push(failed(&beside, error));
+                }
+                _ => {}
+            }
+        }
     }
 
     /// Makes room for a snapshot of so many bytes. Fails with [`Kind::Invalid`] if it can never fit, or does not
     /// because of what is in use.
     fn make_room(&self, bytes: u64) -> Result<(), Error> {
         let Some(max_bytes) = self.max_bytes else { return Ok(()) };
-        let left = max_bytes.checked_sub(bytes).map(|most| (most, self.collect(most)));
+        let left = max_bytes.checked_sub(bytes).map(|most| (most, self.shrink(most, false)));
         match left {
             Some((_, Err(error))) => Err(error),
             Some((most, Ok(done))) if done.bytes <= most => Ok(()),
+            Some((_, Ok(Collected { failed, .. }))) if !failed.is_empty() => Err(failed[0].clone()),
             _ => Err(Error::new(Kind::Invalid, "the cache is too small")
                 .in_file(&self.dir)
                 .mismatch(
@@ -185,9 +225,61 @@ impl Cache {
     }
 }
 
+/// A temporary file untouched for so long has no process: writing the largest snapshot takes minutes.
+const ABANDONED: Duration = Duration::from_hours(24);
+
+/// What is of no use to anybody: boards without a download, temporary files of killed processes, and stamps of files that
+/// are not in the cache. These may be about files elsewhere, which are then hashed once more; that is for `gc` to decide,
+/// which empties the cache, and not for a download that needs room.
+fn leftovers(dir: &Path, found: &[Cached], with_stamps: bool) -> Vec<Cached> {
+    let subjects: Vec<(u64, u64)> = found
+        .iter()
+        .filter_map(|cached| fs::metadata(&cached.path).ok())
+        .map(|stat| (stat.dev(), stat.ino()))
+        .collect();
+    let has = |path: &Path, extension| {
+        let path = path.with_extension(extension);
+        found.iter().any(|cached| cached.path == path)
+    };
+    let mut left = Vec::new();
+    for path in fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        let Ok(stat) = fs::symlink_metadata(&path) else { continue };
+        if !stat.is_file() {
+            continue;
+        }
+        let last_used = stat.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+        let is_left = match path.extension().and_then(|extension| extension.to_str()) {
+            Some("ok") => {
+                with_stamps
+                    && stamp::subject(&path).is_some_and(|subject| !subjects.contains(&subject))
+                    && !has(&path, "snap")
+            }
+            Some("state") => {
+                let name = path.file_stem().and_then(|name| name.to_str());
+                name.is_some_and(|name| name.parse::<Root>().is_ok()) && !has(&path, "partial")
+            }
+            Some("tmp") => {
+                let age = SystemTime::now().duration_since(last_used).unwrap_or_default();
+                temporary::is_own(&path) && age >= ABANDONED
+            }
+            _ => false,
+        };
+        if is_left && !matches!(Lock::of(&path), Lock::Busy) {
+            left.push(Cached {
+                bytes: occupied(&stat),
+                last_used,
+                in_use: false,
+                complete: false,
+                path,
+            });
+        }
+    }
+    left.sort_by_key(|cached| cached.last_used);
+    left
+}
+
 /// Blocks a file has on the disk; a partial is sparse where it has not been reserved.
 fn occupied(stat: &fs::Metadata) -> u64 {
-    use std::os::unix::fs::MetadataExt;
     stat.blocks() * 512
 }
 
@@ -199,13 +291,15 @@ enum Lock {
     Absent,
     /// Somebody uses it.
     Busy,
+    /// It cannot be opened, so that nobody can tell.
+    Unknown(io::Error),
 }
 
 impl Lock {
     fn of(path: &Path) -> Self {
         match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Self::Absent,
-            Err(_) => Self::Busy,
+            Err(error) => Self::Unknown(error),
             Ok(file) => match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Err(error) if error == rustix::io::Errno::WOULDBLOCK => Self::Busy,
                 // A file system without locks is no place for several processes anyway.

@@ -14,6 +14,7 @@ use crate::format::codec::data_offset;
 use crate::format::cursor::to_usize;
 use crate::format::manifest::Manifest;
 use crate::format::superblock::{self, Superblock};
+use crate::location::advice;
 use crate::map::Mapping;
 use crate::root::Root;
 
@@ -28,7 +29,13 @@ pub(crate) struct Image {
 
 impl Image {
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        Self::read(path, OpenOptions::new().read(true)).map_err(|error| error.in_file(path))
+        Self::read(path, OpenOptions::new().read(true)).map_err(|error| {
+            let error = error.in_file(path);
+            match advice(path) {
+                Some(advice) => error.remedy(advice),
+                None => error,
+            }
+        })
     }
 
     /// Of a download that may have to be continued.

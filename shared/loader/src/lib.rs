@@ -76,7 +76,7 @@ pub use error::{Error, Kind};
 pub use fetch::FetchOptions;
 pub use format::manifest::{Manifest, Segment, TensorEntry};
 pub use hash::ChunkHash;
-pub use location::Location;
+pub use location::{Location, hub_name};
 pub use map::release_freed_memory;
 pub use plan::{Plan, SegmentPlan, TensorPlan};
 pub use restore::{RestoreOptions, restore};

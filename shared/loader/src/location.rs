@@ -1,6 +1,7 @@
 //! What `MODEL` may say: a path, `s3://bucket/key`, or `hf://org/name@revision`.
 
 use std::fmt;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -47,6 +48,59 @@ impl Location {
             Self::S3 { key, .. } => is_snapshot_name(key),
             Self::Hub { .. } => false,
         }
+    }
+}
+
+/// The model of the hub that a path may have been meant for: `org/name`, where nothing lies on this machine.
+///
+/// ```
+/// # use std::path::Path;
+/// assert_eq!(defrost_loader::hub_name(Path::new("BAAI/bge-m3")), Some("BAAI/bge-m3"));
+/// assert_eq!(defrost_loader::hub_name(Path::new("models/bge-m3.snap")), None);
+/// ```
+pub fn hub_name(path: &Path) -> Option<&str> {
+    let text = path.to_str()?;
+    let (org, name) = text.split_once('/')?;
+    let plain = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with('.')
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+    };
+    let is_one = plain(org) && plain(name) && !is_snapshot_name(name);
+    (is_one && fs::symlink_metadata(path).is_err()).then_some(text)
+}
+
+/// What to do about a path at which there is no snapshot, where it can be told what there is instead.
+pub(crate) fn advice(path: &Path) -> Option<String> {
+    if let Some(name) = hub_name(path) {
+        return Some(format!(
+            "hf://{name} is the model of that name on the hub: `defrost pack hf://{name}` makes a snapshot of it"
+        ));
+    }
+    let ends = |path: &Path, endings: &[&str]| {
+        path.extension().and_then(|end| end.to_str()).is_some_and(|end| endings.contains(&end))
+    };
+    let pack = |source: &Path| {
+        format!("it is a checkpoint: `defrost pack {}` makes a snapshot of it", source.display())
+    };
+    let weights = ["safetensors", "bin", "pt", "onnx"];
+    if path.is_dir() {
+        let entries = fs::read_dir(path).ok()?.flatten().map(|entry| entry.path());
+        let is_checkpoint = |file: &PathBuf| {
+            file.file_name() == Some("config.json".as_ref()) || ends(file, &weights)
+        };
+        return entries.into_iter().any(|file| is_checkpoint(&file)).then(|| pack(path));
+    }
+    match path.parent() {
+        Some(_) if ends(path, &["onnx"]) => Some(pack(path)),
+        Some(dir) if ends(path, &weights) => {
+            Some(pack(if dir.as_os_str().is_empty() { Path::new(".") } else { dir }))
+        }
+        _ if ends(path, &["gguf"]) => Some(
+            "files of GGUF are only shown (`defrost inspect`): pack the checkpoint in safetensors that it was made from"
+                .to_owned(),
+        ),
+        _ => None,
     }
 }
 

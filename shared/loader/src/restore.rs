@@ -24,7 +24,7 @@ use tokio::runtime::Runtime;
 use crate::cache::Cache;
 use crate::error::{Error, Kind};
 use crate::fetch::FetchOptions;
-use crate::location::Location;
+use crate::location::{Location, advice};
 use crate::snapshot::{OpenOptions, Snapshot};
 use crate::source::StoreOptions;
 use crate::threads::{self, ThreadsWanted};
@@ -86,7 +86,13 @@ fn find(path: &Path) -> Result<PathBuf, Error> {
     found.sort();
     match found.as_slice() {
         [only] => Ok(only.clone()),
-        _ => Err(not_one(found.len()).in_file(path)),
+        found => {
+            let error = not_one(found.len()).in_file(path);
+            Err(match advice(path).filter(|_| found.is_empty()) {
+                Some(advice) => error.remedy(advice),
+                None => error,
+            })
+        }
     }
 }
 

@@ -44,7 +44,7 @@ pub(crate) trait Source: fmt::Debug + Send + Sync {
         progress: &'a (dyn Fn(u64) + Sync),
     ) -> Boxed<'a, Result<(), Fault>>;
 
-    /// Removes an object; one that does not exist is no failure.
+    /// Removes an object. One that does not exist may be a [`FaultKind::Missing`] or no failure, as the source has it.
     fn remove<'a>(&'a self, key: &'a str) -> Boxed<'a, Result<(), Fault>>;
 }
 

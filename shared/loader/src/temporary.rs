@@ -54,6 +54,21 @@ impl Temporary {
     }
 }
 
+/// Whether a file's name is one that [`Temporary::create`] gives: `.NAME.PID.NUMBER.tmp`.
+pub(crate) fn is_own(path: &Path) -> bool {
+    let digits = |part: Option<&str>| {
+        part.is_some_and(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let Some(rest) = name.strip_prefix('.').and_then(|name| name.strip_suffix(".tmp")) else {
+        return false;
+    };
+    let mut parts = rest.rsplit('.');
+    digits(parts.next())
+        && digits(parts.next())
+        && parts.next().is_some_and(|name| !name.is_empty())
+}
+
 /// Makes a new name in its directory durable.
 pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
     let dir =
@@ -66,6 +81,24 @@ impl Drop for Temporary {
         if !self.renamed {
             // Nothing can be done about a failure, and the leftover harms nobody.
             let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_known_again() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["a", "a.snap", "0.1"] {
+            let mut options = OpenOptions::new();
+            let made = Temporary::create(&dir.path().join(name), options.write(true)).unwrap().1;
+            assert!(is_own(&made.path), "{}", made.path.display());
+        }
+        for name in ["a.1.2.tmp", ".a.tmp", ".a.1.tmp", ".a.1.x.tmp", ".1.2.tmp", ".a.1.2"] {
+            assert!(!is_own(Path::new(name)), "{name}");
         }
     }
 }

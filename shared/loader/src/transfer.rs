@@ -1,17 +1,20 @@
 //! Snapshots between this machine and a source: what is there, store one, fetch one into a file.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::cache::Cache;
 use crate::error::{Error, Kind};
+use crate::fetch::{self, FetchOptions};
 use crate::location::Location;
 use crate::restore::{RestoreOptions, restore, runtime};
 use crate::root::Root;
 use crate::snapshot::{Snapshot, inspect};
-use crate::source::{self, Listed, StoreOptions};
+use crate::source::{self, Fault, FaultKind, Listed, Request, Source, StoreOptions};
 use crate::verify::full::verify;
+use crate::verify::stamp;
 
 /// What [`push`] did.
 #[derive(Debug, Clone)]
@@ -48,12 +51,15 @@ pub fn list(location: &Location, store: &StoreOptions) -> Result<Vec<Listed>, Er
 /// Stores a snapshot: under its root if `location` is a directory or prefix, else under that name.
 ///
 /// The file is verified first, all of it and with both hashes: what is stored is what was packed. A snapshot that is
-/// there under its root is not sent again. `progress` gets bytes sent and in all.
+/// there is not sent again. Another one under that name is replaced only with `replace`, which does not ask what is there.
+/// `progress` gets bytes sent and in all.
 ///
-/// Fails as [`verify`] does, and with [`Kind::NotFound`], [`Kind::Denied`] or [`Kind::Unavailable`] for the store.
+/// Fails as [`verify`] does, with [`Kind::NotFound`], [`Kind::Denied`] or [`Kind::Unavailable`] for the store, and with
+/// [`Kind::Invalid`] where another snapshot has the name.
 pub fn push(
     file: &Path,
     location: &Location,
+    replace: bool,
     store: &StoreOptions,
     progress: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<Pushed, Error> {
@@ -68,12 +74,15 @@ pub fn push(
             prefix => format!("{}/{root}.snap", prefix.trim_end_matches('/')),
         };
         let url = opened.source.url(&key);
-        if !own_name {
+        let already = if own_name {
+            !replace && is_there(&opened.source, &key, &url, root).await?
+        } else {
             let there = opened.source.list(&key).await;
             let there = there.map_err(|fault| fault.into_error("cannot be listed", &url))?;
-            if there.iter().any(|listed| listed.key == key && listed.len == len) {
-                return Ok(Pushed { url, root, len, already: true });
-            }
+            there.iter().any(|listed| listed.key == key && listed.len == len)
+        };
+        if already {
+            return Ok(Pushed { url, root, len, already });
         }
         let sent = AtomicU64::new(0);
         let count = |more: u64| progress(sent.fetch_add(more, Ordering::Relaxed) + more, len);
@@ -83,18 +92,71 @@ pub fn push(
     })
 }
 
-/// Removes one snapshot from a source. `location` must name it; one that is not there is no failure.
-pub fn remove(location: &Location, store: &StoreOptions) -> Result<(), Error> {
+/// Whether the object under a name of its own is this snapshot. Fails if it is something else.
+async fn is_there(
+    source: &Arc<dyn Source>,
+    key: &str,
+    url: &str,
+    root: Root,
+) -> Result<bool, Error> {
+    let stall = FetchOptions::default().stall;
+    let found = match fetch::head(Arc::clone(source), key.to_owned(), stall).await {
+        Ok((_, superblock)) if superblock.root == root => return Ok(true),
+        Ok((_, superblock)) => format!("that of root {}", superblock.root),
+        Err(error) => match error.kind() {
+            Kind::NotFound => return Ok(false),
+            Kind::Truncated | Kind::Corrupt | Kind::Unsupported | Kind::Denied => {
+                format!("what cannot be read ({error})")
+            }
+            _ => return Err(error),
+        },
+    };
+    Err(Error::new(Kind::Invalid, "the name is taken by another snapshot")
+        .in_file(Path::new(url))
+        .mismatch(format_args!("none, or that of root {root}"), found)
+        .remedy("give another name, or `push --force` to replace it"))
+}
+
+/// Removes one snapshot from a source; from a directory with its stamp, there and in `stamp_dir`.
+///
+/// Returns whether it was seen to be there: a store may allow to remove what it does not let read. Fails with
+/// [`Kind::Invalid`] if `location` does not name one, and with [`Kind::NotFound`] if it is not there.
+pub fn remove(
+    location: &Location,
+    stamp_dir: Option<&Path>,
+    store: &StoreOptions,
+) -> Result<bool, Error> {
     if !location.is_snapshot() {
         return Err(Error::new(Kind::Invalid, "not the name of one snapshot")
             .in_file(location.to_string())
             .mismatch("a name that ends in .snap", "a prefix or directory"));
     }
-    runtime()?.block_on(async {
+    let stat = match location {
+        Location::Path(path) => fs::symlink_metadata(path).ok(),
+        _ => None,
+    };
+    let was_seen = runtime()?.block_on(async {
         let opened = source::open(location, store).await?;
-        let removed = opened.source.remove(&opened.key).await;
-        removed.map_err(|fault| fault.into_error("cannot be removed", &location.to_string()))
-    })
+        let failed = |fault: Fault| match fault.kind {
+            FaultKind::Missing => Error::new(Kind::NotFound, "there is no such snapshot")
+                .in_file(location.to_string())
+                .remedy("`defrost ls` lists what is there"),
+            _ => fault.into_error("cannot be removed", &location.to_string()),
+        };
+        let first = Request { key: &opened.key, range: 0..1, version: None, fresh: false };
+        let was_seen = match opened.source.get(first).await {
+            Ok(_) => true,
+            Err(fault) if fault.kind == FaultKind::Missing => return Err(failed(fault)),
+            // One without bytes, or one that must not be read, may be removed all the same.
+            Err(_) => false,
+        };
+        opened.source.remove(&opened.key).await.map_err(failed)?;
+        Ok(was_seen)
+    })?;
+    if let (Location::Path(path), Some(stat)) = (location, &stat) {
+        stamp::forget(path, stamp_dir, stat);
+    }
+    Ok(was_seen || stat.is_some())
 }
 
 /// Fetches a snapshot into the file `out`; what an interrupted call brought is used by the next one.
@@ -109,13 +171,17 @@ pub fn pull(
     let dir =
         out.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     fs::create_dir_all(dir).map_err(|e| Error::io("cannot make the directory", dir, e))?;
+    let replaced = fs::symlink_metadata(out).ok();
     let beside = RestoreOptions { cache: Some(Cache::new(dir, None)), ..options.clone() };
+    let were_there: Vec<PathBuf> = snapshots(dir);
     let snapshot = fetch(location, &beside, progress)?;
     let root = snapshot.root();
     let from = snapshot.path().to_owned();
     drop(snapshot);
     let fetched = dir.join(format!("{root}.snap"));
-    if matches!(location, Location::Path(_)) {
+    if matches!(location, Location::Path(_)) || fetched != out && were_there.contains(&fetched) {
+        // One that lay there before is somebody's own.
+        let from = if from.is_file() { from } else { fetched };
         source::dir::copy(&from, out, &|_| {})
             .map_err(|e| Error::io("cannot write the snapshot", out, e))?;
     } else if fetched != out {
@@ -125,7 +191,16 @@ pub fn pull(
         }
         fs::rename(&fetched, out).map_err(|e| Error::io("cannot name the snapshot", out, e))?;
     }
+    if let Some(stat) = replaced {
+        stamp::forget(out, options.open.stamp_dir.as_deref(), &stat);
+    }
     inspect(out).map(|(root, _)| root)
+}
+
+/// The snapshots in a directory.
+fn snapshots(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.filter(|path| path.extension() == Some("snap".as_ref())).collect()
 }
 
 /// Restores a snapshot and returns once all of it is here.

@@ -110,11 +110,15 @@ impl SnapshotWriter {
         let _ = stamp::settle(&self.file);
 
         let Self { path, file, temporary, .. } = self;
+        let replaced = std::fs::symlink_metadata(&path).ok();
         temporary
             .rename()
             .map_err(|e| Error::io("cannot rename the finished snapshot", &path, e))?;
         sync_dir(&path)
             .map_err(|e| Error::io("cannot make the snapshot's name durable", &path, e))?;
+        if let Some(stat) = replaced {
+            stamp::forget(&path, None, &stat);
+        }
         if let Ok(stat) = file.metadata() {
             let _ =
                 stamp::write(&stamp::place(&path, None, &superblock.root), &superblock.root, &stat);

@@ -228,7 +228,7 @@ impl Worker {
     }
 
     fn announce(&self, backend: &Arc<dyn Backend>, queue: mpsc::UnboundedSender<Work>) {
-        let model = self.model(backend, queue);
+        let model = Model { ready_after: self.phases.ready(), ..self.model(backend, queue) };
         let Model { info, ready_after, .. } = &model;
         if !self.phases.is_on_demand() {
             self.metrics.ready(*ready_after, &self.phases.phases());

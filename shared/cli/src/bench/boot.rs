@@ -65,14 +65,11 @@ struct Run {
 
 /// Measures and prints.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let scratch = std::env::temp_dir().join(format!("defrost-bench-{}", std::process::id()));
-    let result = measure(args, &scratch);
-    let _ = std::fs::remove_dir_all(&scratch);
-    result
+    let scratch = tempfile::tempdir().context("cannot make a temporary folder (TMPDIR)")?;
+    measure(args, scratch.path())
 }
 
 fn measure(args: &Args, scratch: &Path) -> Result<()> {
-    std::fs::create_dir_all(scratch)?;
     let (model, pack_seconds) = match (&args.model, &args.checkpoint) {
         (Some(model), _) => (model.clone(), None),
         (None, Some(checkpoint)) => {
@@ -80,6 +77,7 @@ fn measure(args: &Args, scratch: &Path) -> Result<()> {
             let packed = pack::pack(&pack::Args {
                 source: checkpoint.clone(),
                 out: Some(scratch.join("bench.snap")),
+                force: false,
                 precision: args.precision,
                 isa: "native".into(),
                 name: None,

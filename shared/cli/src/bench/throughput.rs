@@ -13,7 +13,7 @@
 
 mod plot;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 
 use super::contestant::{Contestant, LoadArgs};
 use super::median;
+use crate::overwrite;
 use crate::print::say;
 
 /// Arguments of `defrost bench throughput`.
@@ -55,6 +56,9 @@ pub(crate) struct Args {
     /// Draw tokens a second over length into this SVG file.
     #[arg(long)]
     plot: Option<PathBuf>,
+    /// Replace the file of --plot if it is there, and create folders on its way if they are not.
+    #[arg(long, requires = "plot")]
+    force: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -84,6 +88,11 @@ impl Work {
 pub(crate) fn run(args: &Args) -> Result<()> {
     if args.lengths.is_empty() || args.lengths.contains(&0) || args.batch_tokens.is_empty() {
         bail!("--lengths and --batch-tokens need numbers from 1");
+    }
+    if let Some(path) = &args.plot {
+        let reads: Vec<&Path> = args.ids.as_deref().into_iter().collect();
+        overwrite::check(path, &reads, args.force)?;
+        overwrite::make_room(path)?;
     }
     let mut contestants = args.load.load(&args.model, &args.peer)?;
     let works = works(args, &contestants[0].reranker)?;

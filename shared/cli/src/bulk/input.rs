@@ -5,16 +5,17 @@
 
 #[cfg(feature = "parquet")]
 mod columns;
+mod datum;
+mod form;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use serde_json::{Map, Value};
+use serde::de::DeserializeSeed;
 
-/// The fields of a row by name.
-pub(crate) type Record = Map<String, Value>;
+pub(crate) use datum::{Datum, Record, kind, not, text};
 
 /// A row, or what is wrong with it.
 #[derive(Debug)]
@@ -37,23 +38,33 @@ enum Rows {
 }
 
 impl Input {
-    /// Opens a file; `-` is standard input, which holds JSON lines. Of Parquet files the columns in `fields` are read, of which
-    /// `needed` must be there.
+    /// Opens a file; `-` is standard input, which holds JSON lines. The fields in `fields` are kept, of which a Parquet file
+    /// must have those in `needed`.
     pub(super) fn open(path: &Path, fields: &[&str], needed: &[&str]) -> Result<Self> {
         if path.as_os_str() == "-" {
-            let lines = Lines::new(Box::new(std::io::stdin()), None);
-            return Ok(Self { name: "stdin".to_owned(), rows: Rows::Lines(lines) });
+            return Self::lines("stdin".to_owned(), Box::new(std::io::stdin()), None, fields);
         }
         let name = path.display().to_string();
         let named = || format!("cannot read {name}");
         let mut file = File::open(path).with_context(named)?;
         let mut magic = [0; 4];
         let begun = read_up_to(&mut file, &mut magic).with_context(named)?;
-        if magic[..begun].starts_with(&[0x1f, 0x8b]) {
-            bail!("{name} is compressed: give it as `gzip -dc {name} | defrost … --in -`");
-        }
         if magic == *b"PAR1" {
             return Self::columns(name, file, fields, needed);
+        }
+        if form::has_ending(path, "parquet") {
+            match &magic[..begun] {
+                [] => bail!(
+                    "{name} is empty: expected a Parquet file, which has some bytes even without rows; was its upload cut off?"
+                ),
+                b"PARE" => {
+                    bail!("{name} is encrypted, which is not read: expected a plain Parquet file")
+                }
+                found => bail!(
+                    "{name} is no Parquet file: expected \"PAR1\" at its start, found {:?}",
+                    String::from_utf8_lossy(found)
+                ),
+            }
         }
         let bytes = file.metadata().with_context(named)?;
         // What is no plain file cannot go back: it keeps the bytes that were looked at.
@@ -63,7 +74,24 @@ impl Input {
         } else {
             (Box::new(std::io::Cursor::new(magic[..begun].to_vec()).chain(file)), None)
         };
-        Ok(Self { name, rows: Rows::Lines(Lines::new(reader, total)) })
+        Self::lines(name, reader, total, fields)
+    }
+
+    fn lines(
+        name: String,
+        reader: Box<dyn Read + Send>,
+        total: Option<u64>,
+        fields: &[&str],
+    ) -> Result<Self> {
+        let mut lines = Lines::new(reader, total, fields);
+        let begins = lines.reader.fill_buf().with_context(|| format!("cannot read {name}"))?;
+        form::check(&name, begins)?;
+        Ok(Self { name, rows: Rows::Lines(lines) })
+    }
+
+    /// What it is called.
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     #[cfg(feature = "parquet")]
@@ -130,12 +158,15 @@ struct Lines {
     number: u64,
     read: u64,
     total: Option<u64>,
+    /// Fields that are kept.
+    fields: Vec<String>,
 }
 
 impl Lines {
-    fn new(reader: Box<dyn Read + Send>, total: Option<u64>) -> Self {
+    fn new(reader: Box<dyn Read + Send>, total: Option<u64>, fields: &[&str]) -> Self {
         let reader = BufReader::with_capacity(BUFFER, reader);
-        Self { reader, line: Vec::new(), number: 0, read: 0, total }
+        let fields = fields.iter().map(|&field| field.to_owned()).collect();
+        Self { reader, line: Vec::new(), number: 0, read: 0, total, fields }
     }
 
     fn next(&mut self) -> Result<Option<Row>> {
@@ -157,38 +188,50 @@ impl Lines {
                 self.line.drain(..3);
             }
             if !self.line.trim_ascii().is_empty() {
-                return Ok(Some(Row { number: self.number, record: parse(&self.line) }));
+                let record = parse(&self.line, &self.fields);
+                return Ok(Some(Row { number: self.number, record }));
             }
         }
     }
 }
 
-fn parse(line: &[u8]) -> Result<Record, String> {
-    match serde_json::from_slice(line) {
-        Ok(Value::Object(record)) => Ok(record),
-        Ok(other) => Err(format!("expected a JSON object, found {}", kind(&other))),
-        Err(error) => Err(format!("expected a JSON object: {error}")),
+fn parse(line: &[u8], fields: &[String]) -> Result<Record, String> {
+    let line = std::str::from_utf8(line).map_err(|error| {
+        let at = error.valid_up_to() + 1;
+        format!("byte {at} is not UTF-8, expected a JSON object in UTF-8: iconv converts files")
+    })?;
+    if line.trim_start().starts_with('{') {
+        let mut json = serde_json::Deserializer::from_str(line);
+        let record = datum::Fields(fields).deserialize(&mut json);
+        return record
+            .and_then(|record| json.end().map(|()| record))
+            .map_err(|error| format!("expected a JSON object: {}", no_json(&error, line)));
+    }
+    match (serde_json::from_str::<Datum>(line), form::csv(line)) {
+        (Ok(other), _) => Err(format!("expected a JSON object, found {}", kind(&other))),
+        (Err(_), Some(remedy)) => {
+            Err(format!("expected a JSON object, found what looks like CSV: {remedy}"))
+        }
+        (Err(error), None) => Err(format!("expected a JSON object: {}", no_json(&error, line))),
     }
 }
 
-/// What a value is, in words.
-pub(crate) fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
-}
-
-/// A field that must be a text.
-pub(crate) fn text(record: &mut Record, field: &str) -> Result<String, String> {
-    match record.get_mut(field) {
-        Some(Value::String(text)) => Ok(std::mem::take(text)),
-        Some(other) => Err(format!("{field:?} must be a string, found {}", kind(other))),
-        None => Err(format!("there is no {field:?}, expected a string")),
+/// What keeps a line from being JSON. Numbers that JSON does not have are named: much writes them all the same.
+fn no_json(error: &serde_json::Error, line: &str) -> String {
+    let near = error.column().saturating_sub(2)..=error.column();
+    let word =
+        near.filter_map(|at| line.get(at..).map(|rest| (at, rest))).find_map(|(at, rest)| {
+            let is_negative = line[..at].ends_with('-');
+            match (rest.starts_with("NaN"), rest.starts_with("Infinity")) {
+                (true, _) => Some("NaN"),
+                (_, true) if is_negative => Some("-Infinity"),
+                (_, true) => Some("Infinity"),
+                _ => None,
+            }
+        });
+    match word {
+        Some(word) => format!("found {word}, which is not JSON (write null, or a string)"),
+        None => error.to_string(),
     }
 }
 
@@ -197,7 +240,8 @@ mod tests {
     use super::*;
 
     fn all(text: &str) -> Vec<(u64, Result<Record, String>)> {
-        let mut lines = Lines::new(Box::new(std::io::Cursor::new(text.as_bytes().to_vec())), None);
+        let reader = Box::new(std::io::Cursor::new(text.as_bytes().to_vec()));
+        let mut lines = Lines::new(reader, None, &["a", "b"]);
         std::iter::from_fn(|| lines.next().unwrap()).map(|row| (row.number, row.record)).collect()
     }
 
@@ -206,7 +250,7 @@ mod tests {
         let rows = all("\u{feff}{\"a\": 1}\r\n\n  \n{\"b\": [2]}\n[1]\n{\"a\"\n{}");
         let numbers: Vec<u64> = rows.iter().map(|row| row.0).collect();
         assert_eq!(numbers, [1, 4, 5, 6, 7]);
-        assert_eq!(rows[0].1.as_ref().unwrap()["a"], 1);
+        assert_eq!(rows[0].1.as_ref().unwrap()["a"], Datum::Number("1".to_owned()));
         assert_eq!(rows[2].1, Err("expected a JSON object, found a list".to_owned()));
         assert!(rows[3].1.as_ref().unwrap_err().starts_with("expected a JSON object: EOF"));
         assert!(all("").is_empty() && all("\n \n").is_empty());

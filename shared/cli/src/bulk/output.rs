@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 
@@ -101,9 +101,7 @@ pub(super) enum Table {
 }
 
 impl Table {
-    pub(super) fn create(path: &Path, form: Form, columns: Vec<Column>) -> Result<Self> {
-        let file =
-            File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
+    pub(super) fn new(file: File, form: Form, columns: Vec<Column>) -> Result<Self> {
         match form {
             Form::JsonLines => Ok(Self::JsonLines { out: BufWriter::new(file), columns }),
             #[cfg(feature = "parquet")]

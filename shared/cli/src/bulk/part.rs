@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Numbers are little-endian. It is written under a name that ends in `.tmp`, synced, and renamed; a reader
-//! compares the hash before it believes a byte.
+//! compares the hash before it believes a byte. Where writing fails, the file goes with its writer.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -16,6 +16,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempPath;
 
 use super::Answer;
 use super::key::{Key, Settings};
@@ -34,7 +35,8 @@ const MOST_BYTES: u64 = u32::MAX as u64;
 pub(super) struct PartWriter {
     out: BufWriter<File>,
     hasher: blake3::Hasher,
-    temporary: PathBuf,
+    /// Removed when dropped; after `out`, which still has bytes to write then.
+    temporary: TempPath,
     path: PathBuf,
     bytes: u64,
     /// Where each answer is.
@@ -44,9 +46,7 @@ pub(super) struct PartWriter {
 impl PartWriter {
     /// A part that will be at `path`.
     pub(super) fn create(path: PathBuf, settings: &Settings) -> Result<Self> {
-        let temporary = path.with_extension("tmp");
-        let file = File::create(&temporary)
-            .with_context(|| format!("cannot create {}", temporary.display()))?;
+        let (file, temporary) = create_new(&path.with_extension("tmp"))?;
         let mut part = Self {
             out: BufWriter::new(file),
             hasher: blake3::Hasher::new(),
@@ -92,9 +92,17 @@ impl PartWriter {
         self.out.write_all(&hash).with_context(|| named("write"))?;
         self.out.flush().with_context(|| named("write"))?;
         self.out.get_ref().sync_data().with_context(|| named("sync"))?;
-        std::fs::rename(&self.temporary, &self.path).with_context(|| named("rename"))?;
+        let named = named("rename");
+        self.temporary.persist(&self.path).with_context(|| named)?;
         Ok((self.path, self.places))
     }
+}
+
+/// A new file that is removed again unless it gets another name. What has the name already, a link maybe, is not opened.
+pub(super) fn create_new(path: &Path) -> Result<(File, TempPath)> {
+    let named = || format!("cannot create {}", path.display());
+    let file = File::create_new(path).with_context(named)?;
+    Ok((file, TempPath::try_from_path(path).with_context(named)?))
 }
 
 /// What a scan of a part found.

@@ -1,7 +1,8 @@
 //! The folder of parts: `OUT.parts`, and others whose answers may be used as well.
 //!
 //! One run a shard writes there, which a lock ensures; whoever dies gives it up. Names count up:
-//! `0003-of-0008.000012.part`. What a killed run had not finished ends in `.tmp` and is removed by the next.
+//! `0003-of-0008.000012.part`. What a killed run had not finished ends in `.tmp` and is removed by the next. Files by
+//! other names are somebody else's: no run removes them.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -59,6 +60,11 @@ impl Parts {
         name.into()
     }
 
+    /// Whether a run was at work in this folder before.
+    pub(super) fn are_in(dir: &Path) -> bool {
+        list(dir).is_ok_and(|paths| paths.iter().any(|path| own(path).is_some()))
+    }
+
     /// Opens the folder, and reads all parts in it and in `more`.
     pub(super) fn open(
         dir: PathBuf,
@@ -66,8 +72,13 @@ impl Parts {
         shard: Shard,
         settings: Settings,
     ) -> Result<(Self, Found)> {
-        std::fs::create_dir_all(&dir)
-            .with_context(|| format!("cannot create the folder {}", dir.display()))?;
+        match std::fs::create_dir(&dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(error)
+                    .with_context(|| format!("cannot create the folder {}", dir.display()));
+            }
+            _ => {}
+        }
         let prefix = shard.prefix();
         let lock = lock(&dir.join(format!("{prefix}lock")))?;
         let mut known = Known { next: 0, paths: Vec::new(), index: Index::new()? };
@@ -75,7 +86,7 @@ impl Parts {
         for path in list(&dir)? {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let Some(rest) = name.strip_prefix(&prefix) else { continue };
-            if path.extension().is_some_and(|kind| kind == "tmp") {
+            if own(&path) == Some(Own::Temporary) {
                 std::fs::remove_file(&path)
                     .with_context(|| format!("cannot remove {}", path.display()))?;
             }
@@ -163,11 +174,15 @@ impl Parts {
 
     /// Removes all parts of the folder, the locks that nobody holds, and the folder if nothing else is in it.
     pub(super) fn remove(self) -> Result<()> {
-        let Self { dir, lock: own, .. } = self;
-        drop(own);
+        let Self { dir, lock: held, .. } = self;
+        drop(held);
         for path in list(&dir)? {
-            let ends = |end: &str| path.extension() == Some(end.as_ref());
-            if ends("part") || (ends("lock") && lock(&path).is_ok()) {
+            let goes = match own(&path) {
+                Some(Own::Part) => true,
+                Some(Own::Lock) => lock(&path).is_ok(),
+                Some(Own::Temporary) | None => false,
+            };
+            if goes {
                 std::fs::remove_file(&path)
                     .with_context(|| format!("cannot remove {}", path.display()))?;
             }
@@ -229,6 +244,31 @@ impl AnswerReader<'_> {
     }
 }
 
+/// A file that runs make in their folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Own {
+    Part,
+    Lock,
+    Temporary,
+}
+
+/// What a file is by its name: `0003-of-0008.000012.part`, `….000012.tmp`, `….joined.tmp` or `….lock`; nothing if it is
+/// not one of a run's.
+fn own(path: &Path) -> Option<Own> {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let (shard, rest) = path.file_name()?.to_str()?.split_once('.')?;
+    let (index, count) = shard.split_once("-of-")?;
+    if !digits(index) || !digits(count) {
+        return None;
+    }
+    match rest.split_once('.') {
+        None if rest == "lock" => Some(Own::Lock),
+        Some((number, "part")) if digits(number) => Some(Own::Part),
+        Some((number, "tmp")) if digits(number) || number == "joined" => Some(Own::Temporary),
+        _ => None,
+    }
+}
+
 /// The files of a folder, by name.
 fn list(dir: &Path) -> Result<Vec<PathBuf>> {
     let read = || -> std::io::Result<Vec<PathBuf>> {
@@ -241,7 +281,9 @@ fn list(dir: &Path) -> Result<Vec<PathBuf>> {
 
 fn lock(path: &Path) -> Result<File> {
     let named = || format!("cannot lock {}", path.display());
-    let file = File::create(path).with_context(named)?;
+    // Nothing is written into it: whatever has the name keeps its bytes.
+    let file = File::options().write(true).create(true).truncate(false).open(path);
+    let file = file.with_context(named)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {

@@ -9,9 +9,8 @@ use std::thread::{self, ScopedJoinHandle};
 
 use anyhow::{Result, anyhow, bail};
 use defrost_inference::{Answers, Error, Prepared, Schedule, Tokens, Turn};
-use serde_json::Value;
 
-use super::input::{Input, Record, kind};
+use super::input::{Datum, Input, Record, not};
 use super::key::Key;
 use super::part::PartWriter;
 use super::parts::Parts;
@@ -79,9 +78,18 @@ pub(super) struct Run<'a, W> {
 pub(super) struct Done {
     /// All rows, unless only a shard is computed.
     pub(super) spool: Option<Spool>,
+    /// Rows of the input.
+    pub(super) rows: u64,
     /// Rows that could not be read.
     pub(super) unread: u64,
     pub(super) computed: Computed,
+}
+
+/// What the reader has got.
+struct Read {
+    spool: Option<Spool>,
+    rows: u64,
+    unread: u64,
 }
 
 /// What the writer has got.
@@ -108,8 +116,8 @@ impl<W: Work> Run<'_, W> {
             model?;
             preparer?;
             let computed = writer?;
-            let (spool, unread) = reader?;
-            Ok(Done { spool, unread, computed })
+            let Read { spool, rows, unread } = reader?;
+            Ok(Done { spool, rows, unread, computed })
         })
     }
 
@@ -118,11 +126,12 @@ impl<W: Work> Run<'_, W> {
         mut input: Input,
         mut spool: Option<Spool>,
         to: &SyncSender<Chunk<W::Item>>,
-    ) -> Result<(Option<Spool>, u64)> {
-        let mut unread = 0;
+    ) -> Result<Read> {
+        let (mut rows, mut unread) = (0, 0);
         let mut chunk = Chunk::default();
         while let Some(row) = input.next()? {
             chunk.rows += 1;
+            rows += 1;
             let place = || input.place(row.number);
             let read = row.record.and_then(|mut record| {
                 let id = self.id(&mut record, row.number)?;
@@ -153,25 +162,23 @@ impl<W: Work> Run<'_, W> {
             if chunk.bytes >= CHUNK_BYTES || chunk.rows >= CHUNK_ROWS {
                 chunk.progress = input.progress();
                 if to.send(std::mem::take(&mut chunk)).is_err() {
-                    return Ok((spool, unread));
+                    return Ok(Read { spool, rows, unread });
                 }
             }
         }
         chunk.progress = input.progress();
         // Whoever does not take it has failed, and says so.
         let _ = to.send(chunk);
-        Ok((spool, unread))
+        Ok(Read { spool, rows, unread })
     }
 
     /// What a row is called.
     fn id(&self, record: &mut Record, number: u64) -> Result<Id, String> {
         let found = self.plan.ids.iter().find_map(|&name| Some((name, record.get(name)?)));
         match found {
-            Some((_, Value::String(text))) => Ok(Id::Text(text.clone())),
-            Some((_, Value::Number(number))) => Ok(Id::Number(number.to_string())),
-            Some((name, other)) => {
-                Err(format!("{name:?} must be a string or a number, found {}", kind(other)))
-            }
+            Some((_, Datum::Text(text))) => Ok(Id::Text(text.clone())),
+            Some((_, Datum::Number(number))) => Ok(Id::Number(number.clone())),
+            Some((name, other)) => Err(not(name, "a string or a number", other)),
             None if self.plan.id_needed => {
                 Err(format!("there is no {:?}, which --id-field names", self.plan.ids.join(" or ")))
             }

@@ -78,14 +78,19 @@ impl Counts {
         let Self { rows, refused, reused, computed, computed_tokens, tokens, cut, seconds } = self;
         let parts = Parts::dir_of(out);
         let rate = |count: &u64| *count as f64 / seconds.max(1e-9);
+        // Nobody reads more digits than these, and no clock has them.
+        let rounded = |number: f64, digits: i32| {
+            let scale = 10f64.powi(digits);
+            (number * scale).round() / scale
+        };
         if json {
             return Ok(serde_json::to_string_pretty(&json!({
                 "out": shard.is_none().then(|| out.display().to_string()),
                 "parts": (!remove_parts).then(|| parts.display().to_string()),
                 "shard": shard, "rows": rows, "left_out": refused, "reused": reused,
                 "computed": computed, "computed_tokens": computed_tokens, "tokens": tokens,
-                "truncated": cut, "seconds": seconds, "texts_per_s": rate(computed),
-                "tokens_per_s": rate(computed_tokens),
+                "truncated": cut, "seconds": rounded(*seconds, 3), "texts_per_s": rounded(rate(computed), 1),
+                "tokens_per_s": rounded(rate(computed_tokens), 1),
             }))?);
         }
         let mut lines = Vec::new();
@@ -111,5 +116,25 @@ impl Counts {
             None => format!("{done}; kept in {}: a later run computes what is new", parts.display()),
         });
         Ok(lines.join("\n"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_rounded() {
+        let counts = Counts {
+            computed: 1000,
+            computed_tokens: 12_345,
+            seconds: 3.123_456_789,
+            ..Counts::default()
+        };
+        let report = counts.report(Path::new("out"), None, false, true).unwrap();
+        let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+        assert_eq!(report["seconds"], 3.123);
+        assert_eq!(report["texts_per_s"], 320.2);
+        assert_eq!(report["tokens_per_s"], 3952.4);
     }
 }

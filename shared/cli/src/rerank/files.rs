@@ -9,11 +9,10 @@ use anyhow::{Context, Result, ensure};
 use defrost_inference::{
     Answers, Error, Normalization, Prepared, Reranker, Score, ScoreRequest, Tokens, Wanted,
 };
-use serde_json::Value;
 
 use super::Args;
 use crate::bulk::{
-    self, Answer, Cell, Column, Element, Kind, Numbers, Record, Settings, Work, kind,
+    self, Answer, Cell, Column, Datum, Element, Kind, Numbers, Record, Settings, Work, kind,
 };
 use crate::print::say;
 
@@ -84,14 +83,9 @@ impl Work for Cases<'_> {
             return Err(format!("{query_field:?} is empty"));
         }
         let documents = match record.remove(documents_field) {
-            Some(Value::Array(documents)) if !documents.is_empty() => documents,
-            Some(Value::Array(_)) => return Err(format!("{documents_field:?} is empty")),
-            Some(other) => {
-                return Err(format!(
-                    "{documents_field:?} must be a list of texts, found {}",
-                    kind(&other)
-                ));
-            }
+            Some(Datum::List(documents)) if !documents.is_empty() => documents,
+            Some(Datum::List(_)) => return Err(format!("{documents_field:?} is empty")),
+            Some(other) => return Err(bulk::not(documents_field, "a list of texts", &other)),
             None => {
                 return Err(format!("there is no {documents_field:?}, expected a list of texts"));
             }
@@ -156,15 +150,15 @@ impl Work for Cases<'_> {
     }
 }
 
-fn text(document: Value) -> Result<String, String> {
+fn text(document: Datum) -> Result<String, String> {
     match document {
-        Value::String(text) => Ok(text),
-        Value::Object(mut record) => {
+        Datum::Text(text) => Ok(text),
+        Datum::Object(mut record) => {
             let text = bulk::text(&mut record, "text")?;
             match record.get("title") {
-                None | Some(Value::Null) => Ok(text),
-                Some(Value::String(title)) => Ok(format!("{title} {text}").trim().to_owned()),
-                Some(other) => Err(format!("\"title\" must be a string, found {}", kind(other))),
+                None | Some(Datum::Null) => Ok(text),
+                Some(Datum::Text(title)) => Ok(format!("{title} {text}").trim().to_owned()),
+                Some(other) => Err(bulk::not("title", "a string", other)),
             }
         }
         other => {

@@ -15,7 +15,7 @@ fn health_body(status: &str) -> Value {
         "boot": {
             "phases": {
                 "first_score": 0.004, "restore": 0.002, "config": 0.0005, "tokenizer": 0.003,
-                "exec": 0.001, "engine": 0.00025,
+                "exec": 0.001, "engine": 0.00025, "other": 0.00005,
             },
             "ready_seconds": 0.0068, "first_score_seconds": 0.012,
         },
@@ -35,11 +35,11 @@ fn health_shows_phases_in_the_order_they_happen() {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "ok (200)  tiny/model");
         let names: Vec<&str> = lines[1..].iter().map(|line| line[2..22].trim_end()).collect();
-        let order = ["exec", "config", "restore", "tokenizer", "engine", "first_score"];
-        assert_eq!(names[..6], order, "{text}");
-        assert_eq!(names[6..], ["exec -> ready", "exec -> first score"], "{text}");
+        let order = ["exec", "config", "restore", "tokenizer", "engine", "other", "first_score"];
+        assert_eq!(names[..7], order, "{text}");
+        assert_eq!(names[7..], ["exec -> ready", "exec -> first score"], "{text}");
         assert_eq!(lines[3].split_whitespace().collect::<Vec<_>>(), ["restore", "2.00", "ms"]);
-        assert_eq!(lines[8].split_whitespace().nth(4), Some("12.00"), "{text}");
+        assert_eq!(lines[9].split_whitespace().nth(4), Some("12.00"), "{text}");
     }
     let seen = server.seen();
     assert_eq!(seen.len(), 2);
@@ -72,7 +72,7 @@ fn health_of_something_else_is_1() {
     let url = nowhere();
     let done = health(&url);
     assert!(done.failure().starts_with(&format!("no answer from {url}: ")), "{done:?}");
-    for url in ["https://localhost", "localhost:8000", "http://", "http://127.0.0.1:port"] {
+    for url in ["ftp://localhost", "localhost:8000", "http://", "http://127.0.0.1:port"] {
         let done = health(url);
         assert!(done.failure().contains("expected http://HOST:PORT"), "{done:?}");
     }
@@ -191,5 +191,9 @@ fn no_function_is_1_and_one_line() {
     let done = rerank(dir.path(), &url, &[]);
     assert!(done.failure().starts_with(&format!("no answer from {url}: ")), "{done:?}");
     let done = rerank(dir.path(), "https://localhost", &[]);
-    assert!(done.failure().contains("expected http://HOST:PORT"), "{done:?}");
+    assert!(done.failure().starts_with("no answer from https://localhost: "), "{done:?}");
+    for url in ["ftp://localhost", "localhost:8000", "http://", "http://a b"] {
+        let done = rerank(dir.path(), url, &[]);
+        assert!(done.failure().contains("expected http://HOST:PORT or https://HOST"), "{done:?}");
+    }
 }

@@ -51,15 +51,33 @@ fn int8_is_the_default_and_packing_is_reproducible() {
 }
 
 #[test]
-fn out_may_lie_in_a_directory_that_does_not_exist_yet() {
+fn out_may_lie_in_a_directory_that_is_created_for_it() {
     let dir = tempfile::tempdir().unwrap();
-    pack(dir.path(), "bert-classifier", "int8", "new/and/deeper/model.snap");
+    let source = golden::checkpoint("bert-classifier");
+    let pack = ["pack", source.to_str().unwrap(), "--force", "--out"];
+    run(dir.path(), &[&pack[..], &["new/and/deeper/model.snap"]].concat()).text();
     assert!(dir.path().join("new/and/deeper/model.snap").is_file());
 
     std::fs::write(dir.path().join("file"), "").unwrap();
+    let done = run(dir.path(), &[&pack[..], &["file/model.snap"]].concat());
+    assert!(done.failure().starts_with("file is no folder"), "{done:?}");
+}
+
+#[test]
+fn what_was_meant_otherwise_is_told() {
+    let dir = tempfile::tempdir().unwrap();
     let source = golden::checkpoint("bert-classifier");
-    let done = run(dir.path(), &["pack", source.to_str().unwrap(), "--out", "file/model.snap"]);
-    assert!(done.failure().starts_with("cannot create file: "), "{done:?}");
+    let source = source.to_str().unwrap();
+    std::fs::write(dir.path().join("docs"), "one\n").unwrap();
+    let done = run(dir.path(), &["pack", "org/name"]);
+    assert!(done.failure().ends_with("is hf://org/name"), "{done:?}");
+    let rerank = ["rerank", "--query", "q", "--docs-file", "docs", "--model"];
+    let done = run(dir.path(), &[&rerank[..], &["org/name"]].concat());
+    assert!(done.failure().contains("`defrost pack hf://org/name`"), "{done:?}");
+    for command in [&rerank[..], &["verify"], &["inspect"]] {
+        let done = run(dir.path(), &[command, &[source]].concat());
+        assert!(done.failure().contains(&format!("`defrost pack {source}`")), "{done:?}");
+    }
 }
 
 #[test]

@@ -73,9 +73,9 @@ fn hub() -> Server {
     Server::start(move |request| answer(&files, request))
 }
 
-/// `defrost pack SOURCE --out OUT`, with a cache of its own in `dir`.
+/// `defrost pack SOURCE --out OUT --force`, with a cache of its own in `dir`.
 fn pack(dir: &Path, hub: &str, source: &str, out: &str) -> Command {
-    let mut command = command(dir, &["pack", source, "--out", out]);
+    let mut command = command(dir, &["pack", source, "--out", out, "--force"]);
     command.env("HF_ENDPOINT", hub).env("HF_HOME", dir.join("hf")).env("HOME", dir);
     command
 }
@@ -83,7 +83,8 @@ fn pack(dir: &Path, hub: &str, source: &str, out: &str) -> Command {
 /// Packs the same files from disk.
 fn local(dir: &Path) -> PathBuf {
     let source = golden::checkpoint(MODEL);
-    let args = ["pack", source.to_str().unwrap(), "--name", "org/name", "--out", "local.snap"];
+    let args =
+        ["pack", source.to_str().unwrap(), "--name", "org/name", "--out", "local.snap", "--force"];
     run(dir, &args).text();
     dir.join("local.snap")
 }

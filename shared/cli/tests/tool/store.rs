@@ -57,14 +57,21 @@ fn a_snapshot_goes_to_a_bucket_and_comes_back() {
     let len = std::fs::metadata(shop.path().join("model.snap")).unwrap().len();
     assert_eq!(listed[0]["bytes"], len);
 
-    let pulled = shop.run(&["pull", &shop.url(), "--out", "back/again.snap"]).text();
+    let pulled = shop.run(&["pull", &shop.url(), "--out", "back/again.snap", "--force"]).text();
     assert!(pulled.contains(&format!("root  {}", shop.root)), "{pulled}");
     let read = |name: &str| std::fs::read(shop.path().join(name)).unwrap();
     assert!(read("model.snap") == read("back/again.snap"));
     let left: Vec<_> = std::fs::read_dir(shop.path().join("back")).unwrap().flatten().collect();
     assert_eq!(left.len(), 1, "{left:?}");
 
+    let beside = format!("back/{}.snap", shop.root);
+    std::fs::copy(shop.path().join("model.snap"), shop.path().join(&beside)).unwrap();
+    shop.run(&["pull", &shop.url(), "--out", "back/more.snap"]).text();
+    assert!(shop.path().join(&beside).is_file(), "one that lay there before stays");
+
     assert!(shop.run(&["rm", &shop.url()]).text().contains("removed"));
+    let again = shop.run(&["rm", &shop.url()]);
+    assert!(again.failure().contains("there is no such snapshot"), "{again:?}");
     assert_eq!(shop.run(&["ls", "s3://models/"]).text(), "");
     let gone = shop.run(&["pull", &shop.url()]);
     assert!(gone.failure().contains("404") && gone.failure().contains(&shop.url()), "{gone:?}");
@@ -145,6 +152,12 @@ fn missing_credentials_and_wrong_places_are_told() {
     assert!(wrong.usage().contains("s3:// with AWS_ENDPOINT_URL"), "{wrong:?}");
     let prefix = shop.run(&["rm", "s3://models/"]);
     assert!(prefix.failure().contains("ends in .snap"), "{prefix:?}");
+    let mut homeless = command(shop.path(), &["ls", "s3://models/"]);
+    homeless.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "secret");
+    // The platform's own address, which is asked for a region, is none of this machine's.
+    homeless.env("AWS_EC2_METADATA_DISABLED", "true");
+    let refused = finish(homeless);
+    assert!(refused.failure().contains("set AWS_REGION"), "{refused:?}");
     let nowhere = shop.run(&["ls", "s3://no-such-bucket/"]);
     assert!(nowhere.failure().contains("NoSuchBucket"), "{nowhere:?}");
 }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use super::{Body, Boxed, Fault, FaultKind, Listed, Reply, Request, Source};
 use crate::location::is_snapshot_name;
 use crate::temporary::Temporary;
+use crate::verify::stamp;
 
 /// Bytes read and written at a time.
 const PIECE: usize = 1024 * 1024;
@@ -93,12 +94,7 @@ impl Source for Dir {
     }
 
     fn remove<'a>(&'a self, key: &'a str) -> Boxed<'a, Result<(), Fault>> {
-        Box::pin(async move {
-            match fs::remove_file(self.dir.join(key)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(local(error)),
-                _ => Ok(()),
-            }
-        })
+        Box::pin(async move { fs::remove_file(self.dir.join(key)).map_err(local) })
     }
 }
 
@@ -140,7 +136,12 @@ pub(crate) fn copy(from: &Path, to: &Path, progress: &(dyn Fn(u64) + Sync)) -> i
         progress(read as u64);
     }
     target.sync_all()?;
-    temporary.rename()
+    let replaced = fs::symlink_metadata(to).ok();
+    temporary.rename()?;
+    if let Some(stat) = replaced {
+        stamp::forget(to, None, &stat);
+    }
+    Ok(())
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "the shape map_err wants")]

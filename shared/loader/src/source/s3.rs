@@ -16,8 +16,10 @@ use std::time::Duration;
 
 use aws_config::BehaviorVersion;
 use aws_config::environment::region::EnvironmentVariableRegionProvider;
+use aws_config::imds::region::ImdsRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::ProfileFileRegionProvider;
+use aws_config::provider_config::ProviderConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
@@ -58,7 +60,9 @@ impl S3 {
         let region = if endpoint.is_some() {
             region.or_else(Region::new("us-east-1"))
         } else {
-            region.or_default_provider()
+            // The platform's own address, asked through the one client that is built in.
+            let platform = ProviderConfig::without_region().with_http_client(connections());
+            region.or_else(ImdsRegionProvider::builder().configure(&platform).build())
         };
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .region(region)
@@ -230,6 +234,12 @@ where
         (None, "") => causes(error),
         (None, code) => shorten(code),
     };
+    // Without one, the SDK does not know where to ask.
+    let lower = said.to_ascii_lowercase();
+    if status == 0 && (lower.contains("missing region") || lower.contains("region must be set")) {
+        let remedy = "set AWS_REGION, or AWS_ENDPOINT_URL for a store of another address";
+        return Fault::new(FaultKind::Refused, format!("no region ({said}); {remedy}"));
+    }
     match error {
         SdkError::ServiceError(_) | SdkError::ResponseError(_) => {
             let kind = match (status, code) {

@@ -155,3 +155,33 @@ fn layouts_other_than_row_major_may_have_any_length() {
     sample.write(&path);
     sample.assert_equal(&Snapshot::open(&path, &options(VerifyMode::Eager)).unwrap());
 }
+
+/// What was given in its place, and what to do then.
+#[test]
+fn what_is_no_snapshot_is_told_with_what_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("model");
+    std::fs::create_dir(&model).unwrap();
+    for file in ["config.json", "model.safetensors", "model.gguf", "model.onnx"] {
+        std::fs::write(model.join(file), "x".repeat(10_000)).unwrap();
+    }
+    let options = crate::RestoreOptions::new(super::support::options(crate::VerifyMode::Eager));
+    let pack = format!("`defrost pack {}` makes a snapshot", model.display());
+    let onnx = format!("`defrost pack {}/model.onnx` makes a snapshot", model.display());
+    for (place, says) in [
+        ("no-such-org/no-such-name".to_owned(), "`defrost pack hf://no-such-org/no-such-name`"),
+        (model.display().to_string(), &pack),
+        (format!("{}/model.safetensors", model.display()), &pack),
+        (format!("{}/model.onnx", model.display()), &onnx),
+        (format!("{}/model.gguf", model.display()), "`defrost inspect`"),
+    ] {
+        let location: crate::Location = place.parse().unwrap();
+        let error = crate::restore(&location, &options).unwrap_err().to_string();
+        assert!(error.starts_with(&place) && error.contains(says), "{error}");
+    }
+    for place in ["no-such-file.snap", "no-such-folder/x.snap", "/no/such/folder", "a/b/c"] {
+        let location: crate::Location = place.parse().unwrap();
+        let error = crate::restore(&location, &options).unwrap_err().to_string();
+        assert!(!error.contains("pack"), "{error}");
+    }
+}

@@ -69,6 +69,34 @@ pub(crate) fn write(stamp: &Path, root: &Root, stat: &Metadata) -> io::Result<()
     temporary.rename()
 }
 
+/// Removes the stamp of a file that is gone: the one that is about this device and inode, beside it or in `dir`.
+///
+/// Its root is not needed for that, which could not be read from a damaged file, nor from one that was replaced.
+pub(crate) fn forget(snapshot: &Path, dir: Option<&Path>, stat: &Metadata) {
+    let beside = snapshot.parent().filter(|dir| !dir.as_os_str().is_empty());
+    for dir in [Some(beside.unwrap_or_else(|| Path::new("."))), dir].into_iter().flatten() {
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if subject(&path) == Some((stat.dev(), stat.ino())) {
+                // One that stays vouches for nothing: no other file matches it.
+                let _ = fs::remove_file(path);
+            }
+        }
+    }
+}
+
+/// Device and inode of the file that a stamp is about, if it is a stamp.
+pub(crate) fn subject(stamp: &Path) -> Option<(u64, u64)> {
+    if stamp.extension() != Some("ok".as_ref()) {
+        return None;
+    }
+    let mut text = String::new();
+    fs::File::open(stamp).ok()?.take(LONGEST).read_to_string(&mut text).ok()?;
+    let rest = text.strip_prefix("defrost stamp ")?;
+    let number = |name: &str| rest.lines().find_map(|line| line.strip_prefix(name)?.parse().ok());
+    Some((number("dev ")?, number("inode ")?))
+}
+
 fn render(root: &Root, stat: &Metadata) -> String {
     let text = format!(
         "defrost stamp 1\nroot {root}\ndev {}\ninode {}\nsize {}\nmtime_ns {}\nctime_ns {}\n",
@@ -104,6 +132,8 @@ mod tests {
         assert!(!matches(&stamp, &Root::of(b"y"), &stat));
         assert!(!matches(&stamp, &root, &fs::metadata(&b).unwrap()));
         let whole = fs::read(&stamp).unwrap();
+        assert_eq!(subject(&stamp), Some((stat.dev(), stat.ino())));
+        assert_eq!(subject(&a), None);
         for cut in 0..whole.len() {
             fs::write(&stamp, &whole[..cut]).unwrap();
             assert!(!matches(&stamp, &root, &stat), "cut at {cut}");

@@ -18,6 +18,8 @@ use crate::boot::Function;
 
 /// Variables with this prefix are ours alone, so an unknown one is a misspelt setting.
 const OWN_PREFIX: &str = "DEFROST_";
+/// The key that the tool sends, which may be set for both.
+const OF_THE_TOOL: &str = "DEFROST_API_KEY";
 
 impl Config {
     /// Reads these arguments and the process's environment.
@@ -129,6 +131,7 @@ impl Reader<'_> {
     fn refuse_unknown(&mut self, names: impl IntoIterator<Item = String>) {
         let mut unknown: Vec<String> = names
             .into_iter()
+            .filter(|name| name != OF_THE_TOOL)
             .filter(|name| {
                 name.strip_prefix(OWN_PREFIX).is_some_and(|own| {
                     !SETTINGS

@@ -4,13 +4,18 @@ use std::fs::File;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use parquet::basic::Compression;
+use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 use parquet::record::reader::RowIter;
 use parquet::schema::types::Type;
-use serde_json::{Map, Value};
 
 use super::Row;
+use super::datum::{Datum, Record, insert};
+
+/// How pages are compressed that this build reads.
+const CODECS: &str = "SNAPPY, GZIP, ZSTD, BROTLI, LZ4, LZ4_RAW or none";
 
 pub(super) struct Columns {
     rows: RowIter<'static>,
@@ -28,6 +33,23 @@ impl Columns {
         let columns: Vec<&str> = schema.get_fields().iter().map(|field| field.name()).collect();
         if let Some(missing) = needed.iter().find(|&field| !columns.contains(field)) {
             bail!("{name} has no column {missing:?}, it has: {}", columns.join(", "));
+        }
+        for field in fields {
+            let count = columns.iter().filter(|column| column == &field).count();
+            if count > 1 {
+                bail!(
+                    "{name} has {count} columns named {field:?}: rename all but the one that is meant"
+                );
+            }
+        }
+        let groups = reader.metadata().row_groups().iter();
+        for column in groups.flat_map(RowGroupMetaData::columns) {
+            let of = column.column_path().parts().first().map(String::as_str).unwrap_or_default();
+            if column.compression() == Compression::LZO && fields.contains(&of) {
+                bail!(
+                    "{name}: {of:?} is compressed with LZO, which is not read: expected {CODECS}"
+                );
+            }
         }
         let wanted: Vec<Arc<Type>> = schema
             .get_fields()
@@ -51,31 +73,44 @@ impl Columns {
     }
 }
 
-fn object(row: parquet::record::Row) -> Map<String, Value> {
-    row.into_columns().into_iter().map(|(name, field)| (name, value(field))).collect()
+fn object(row: parquet::record::Row) -> Record {
+    let mut record = Record::new();
+    for (name, field) in row.into_columns() {
+        insert(&mut record, name, value(field));
+    }
+    record
 }
 
-/// What has no counterpart in JSON counts as null.
-fn value(field: Field) -> Value {
+/// What has no counterpart in JSON is told in words.
+fn value(field: Field) -> Datum {
     match field {
-        Field::Bool(value) => value.into(),
-        Field::Byte(value) => value.into(),
-        Field::Short(value) => value.into(),
-        Field::Int(value) => value.into(),
-        Field::Long(value) => value.into(),
-        Field::UByte(value) => value.into(),
-        Field::UShort(value) => value.into(),
-        Field::UInt(value) => value.into(),
-        Field::ULong(value) => value.into(),
-        Field::Float(value) => value.into(),
-        Field::Double(value) => value.into(),
-        Field::Str(text) => text.into(),
+        Field::Null => Datum::Null,
+        Field::Bool(_) => Datum::Bool,
+        Field::Byte(value) => Datum::Number(value.to_string()),
+        Field::Short(value) => Datum::Number(value.to_string()),
+        Field::Int(value) => Datum::Number(value.to_string()),
+        Field::Long(value) => Datum::Number(value.to_string()),
+        Field::UByte(value) => Datum::Number(value.to_string()),
+        Field::UShort(value) => Datum::Number(value.to_string()),
+        Field::UInt(value) => Datum::Number(value.to_string()),
+        Field::ULong(value) => Datum::Number(value.to_string()),
+        Field::Float16(value) => Datum::number(value.into()),
+        Field::Float(value) => Datum::number(value.into()),
+        Field::Double(value) => Datum::number(value),
+        Field::Str(text) => Datum::Text(text),
         // Writers without logical types, such as old ones of Spark and Impala, leave texts as bytes.
-        Field::Bytes(bytes) => {
-            String::from_utf8(bytes.data().to_vec()).map_or(Value::Null, Value::from)
+        Field::Bytes(bytes) => String::from_utf8(bytes.data().to_vec())
+            .map_or_else(|_| Datum::Other("bytes that are not UTF-8".into()), Datum::Text),
+        Field::Group(row) => Datum::Object(object(row)),
+        Field::ListInternal(list) => {
+            Datum::List(list.elements().iter().cloned().map(value).collect())
         }
-        Field::Group(row) => Value::Object(object(row)),
-        Field::ListInternal(list) => list.elements().iter().cloned().map(value).collect(),
-        _ => Value::Null,
+        Field::MapInternal(_) => Datum::Other("a map".into()),
+        Field::Decimal(_) => Datum::Other("a decimal number".into()),
+        Field::Date(_) => Datum::Other("a date".into()),
+        Field::TimeMillis(_)
+        | Field::TimeMicros(_)
+        | Field::TimestampMillis(_)
+        | Field::TimestampMicros(_) => Datum::Other("a time".into()),
     }
 }

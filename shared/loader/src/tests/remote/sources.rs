@@ -56,18 +56,31 @@ fn conforms(place: &str, dir: &Path, options: &RestoreOptions) {
     assert_eq!(list(&at(""), store).unwrap(), []);
     let sent = std::sync::Mutex::new(Vec::new());
     let pushed =
-        push(&file, &at(""), store, &|done, all| sent.lock().unwrap().push((done, all))).unwrap();
+        push(&file, &at(""), false, store, &|done, all| sent.lock().unwrap().push((done, all)))
+            .unwrap();
     let len = std::fs::metadata(&file).unwrap().len();
     assert_eq!((pushed.root, pushed.len, pushed.already), (root, len, false));
     assert_eq!(sent.lock().unwrap().last(), Some(&(len, len)));
-    assert!(push(&file, &at(""), store, &|_, _| {}).unwrap().already);
+    assert!(push(&file, &at(""), false, store, &|_, _| {}).unwrap().already);
 
     // A prefix with one snapshot stands for it; with two it must be named.
     let by_prefix = restore(&at(""), options).unwrap();
     assert_eq!(by_prefix.root(), root);
     sample.assert_equal(&by_prefix);
     by_prefix.wait_complete().unwrap();
-    push(&file, &at("other.snap"), store, &|_, _| {}).unwrap();
+    push(&file, &at("other.snap"), false, store, &|_, _| {}).unwrap();
+
+    // Under a name of its own, a snapshot is replaced by the same one without a word, by another one only if that is said.
+    let second = dir.join("second.snap");
+    let other_root = another(&second);
+    assert!(push(&file, &at("other.snap"), false, store, &|_, _| {}).unwrap().already);
+    let taken = push(&second, &at("other.snap"), false, store, &|_, _| {}).unwrap_err();
+    assert_eq!(taken.kind(), Kind::Invalid, "{taken}");
+    assert!(taken.to_string().contains(&root.to_string()), "{taken}");
+    assert!(!push(&second, &at("other.snap"), true, store, &|_, _| {}).unwrap().already);
+    assert_eq!(restore(&at("other.snap"), options).unwrap().root(), other_root);
+    push(&file, &at("other.snap"), true, store, &|_, _| {}).unwrap();
+
     let listed = list(&at(""), store).unwrap();
     let keys: Vec<&str> = listed.iter().map(|one| one.key.rsplit('/').next().unwrap()).collect();
     let mut expected = [name.as_str(), "other.snap"];
@@ -84,13 +97,31 @@ fn conforms(place: &str, dir: &Path, options: &RestoreOptions) {
     assert_eq!(pulled.unwrap(), root);
     assert!(std::fs::read(&out).unwrap() == std::fs::read(&file).unwrap());
 
-    remove(&at("other.snap"), store).unwrap();
-    remove(&at("other.snap"), store).unwrap();
+    assert!(remove(&at("other.snap"), None, store).unwrap());
+    let gone = remove(&at("other.snap"), None, store).unwrap_err();
+    assert_eq!(gone.kind(), Kind::NotFound, "{gone}");
+    assert!(gone.to_string().contains("other.snap: there is no such snapshot"), "{gone}");
     assert_eq!(list(&at(""), store).unwrap().len(), 1);
-    assert_eq!(remove(&at(""), store).unwrap_err().kind(), Kind::Invalid);
+    assert_eq!(remove(&at(""), None, store).unwrap_err().kind(), Kind::Invalid);
+
+    // One that lies where another one is pulled to stays where it is.
+    let beside = dir.join("beside");
+    std::fs::create_dir(&beside).unwrap();
+    std::fs::copy(&file, beside.join(&name)).unwrap();
+    assert_eq!(pull(&at(&name), &beside.join("copy.snap"), options, &mut |_, _| {}).unwrap(), root);
+    assert!(beside.join(&name).is_file() && beside.join("copy.snap").is_file());
+
     let missing = restore(&at("other.snap"), options).unwrap_err();
     assert_eq!(missing.kind(), Kind::NotFound, "{missing}");
     assert!(missing.to_string().contains("other.snap"), "{missing}");
+}
+
+/// Another snapshot at `path`; its root.
+fn another(path: &Path) -> crate::Root {
+    let mut sample = Sample::empty();
+    sample.segment("other");
+    sample.tensor("w", crate::Dtype::U8, "packed", &[64]);
+    sample.write(path)
 }
 
 fn options(dir: &Path, endpoint: &str) -> RestoreOptions {
@@ -142,7 +173,7 @@ fn large_files_go_up_in_parts_and_come_back() {
     let root = writer.finish().unwrap();
     let options = options(dir.path(), &server.url());
     let place: Location = "s3://models/".parse().unwrap();
-    push(&file, &place, &options.store, &|_, _| {}).unwrap();
+    push(&file, &place, false, &options.store, &|_, _| {}).unwrap();
     assert_eq!(server.open_uploads(), 0);
     let stored = server.get("models", &format!("{root}.snap")).unwrap();
     assert!(stored == std::fs::read(&file).unwrap());

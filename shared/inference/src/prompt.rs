@@ -162,6 +162,14 @@ impl Prompt {
         self.max_length
     }
 
+    /// Most tokens of one sequence, those of the template included, which [`Prompt::max_length`] may leave out.
+    pub(crate) fn max_sequence(&self) -> usize {
+        match self.form {
+            Form::Mxbai { .. } => self.fixed_tokens() + self.max_length,
+            _ => self.max_length,
+        }
+    }
+
     /// Whether an instruction changes the prompt.
     pub(crate) fn takes_instruction(&self) -> bool {
         match &self.form {
@@ -284,7 +292,7 @@ impl Prompt {
             Form::Mxbai { .. } => (fixed, LEAST_ROOM),
             _ => (0, fixed + 1),
         };
-        let most = apart + self.max_length;
+        let most = self.max_sequence();
         if asked > most {
             let message = format!(
                 "truncate_prompt_tokens: found {asked}, the model reads {most} tokens. Please request a smaller truncation size."

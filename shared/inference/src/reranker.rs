@@ -47,6 +47,8 @@ pub struct ModelInfo {
     pub layers: usize,
     /// Most tokens of one pair.
     pub max_length: usize,
+    /// Most tokens of one pair, those of the template included.
+    pub max_sequence: usize,
     /// Token ids from this one on have no meaning.
     pub vocab: usize,
     /// Whether `instruction` changes anything for this model.
@@ -141,6 +143,7 @@ impl Reranker {
             hidden: facts.hidden,
             layers: facts.layers,
             max_length: prompt.max_length(),
+            max_sequence: prompt.max_sequence(),
             vocab: facts.vocab,
             takes_instruction: prompt.takes_instruction(),
             estimated_max: facts.estimated_max,

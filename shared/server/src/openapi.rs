@@ -16,11 +16,12 @@ mod tokens;
 
 use std::fmt;
 
-use defrost_api::{EmbedRules, RerankRules, SchemaBook};
+use defrost_api::{EmbedRoute, EmbedRules, PREDICT_FORMS, RERANK_FORMS, RerankRules, SchemaBook};
 use serde_json::{Map, Value, json};
 
 use crate::boot::Function;
 use parts::Parts;
+use tokens::Instances;
 
 /// The routes that a function has beside probes, with what decides how their bodies are read.
 ///
@@ -41,7 +42,13 @@ impl Api {
             about: "Order documents by how well they answer a query.",
             describe: Box::new(move |paths, parts, book| {
                 rerank::describe(paths, parts, book, &rules);
-                tokens::describe(paths, parts, book, &rules.of_tokens(), "rerank");
+                let forms = vec![
+                    // Text Embeddings Inference's.
+                    book.rerank_form(&RERANK_FORMS[1], &rules),
+                    book.predict_form(&PREDICT_FORMS[0], &rules),
+                ];
+                let instances = Instances { forms, most: rules.limits.max_documents };
+                tokens::describe(paths, parts, book, &rules.of_tokens(), "rerank", instances);
             }),
         }
     }
@@ -53,7 +60,10 @@ impl Api {
             about: "Texts as vectors.",
             describe: Box::new(move |paths, parts, book| {
                 embed::describe(paths, parts, book, &rules);
-                tokens::describe(paths, parts, book, &rules, "embed");
+                let forms = EmbedRoute::Embed.forms().iter();
+                let forms = forms.map(|form| book.embed_form(form, &rules)).collect();
+                let instances = Instances { forms, most: rules.limits.max_inputs };
+                tokens::describe(paths, parts, book, &rules, "embed", instances);
             }),
         }
     }

@@ -104,7 +104,8 @@ fn rerank_routes() -> Router<Arc<App>> {
 
 fn embed_routes() -> Router<Arc<App>> {
     EmbedRoute::PATHS.iter().fold(Router::new(), |router, &(path, route)| {
-        let handler = move |app, id, request| embed::handle(app, id, route, request);
+        let handler =
+            move |app, id, params, request| embed::handle(app, id, route, params, request);
         router.route(path, post(handler))
     })
 }

@@ -53,9 +53,13 @@ pub(crate) fn face(role: Role) -> Face {
 fn rerank(app: &App) -> Api {
     // Of several models each reads its own number of tokens.
     let model = app.ready_model().filter(|_| !app.fleet.has_several());
+    let max_sequence = |info: &Info| match info {
+        Info::Reranker(info) => info.max_sequence,
+        Info::Embedder(info) => info.max_length,
+    };
     Api::rerank(RerankRules {
         limits: routes::rerank::limits(app),
-        max_length: model.as_ref().map(|model| model.info.max_length()),
+        max_length: model.as_ref().map(|model| max_sequence(&model.info)),
         vocab: model.as_ref().map(|model| model.info.vocab()),
         max_inputs: app.config.embed.limits.max_inputs,
         takes_mxbai: app.ready_model().is_some_and(|model| match &model.info {

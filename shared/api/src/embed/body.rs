@@ -48,7 +48,7 @@ pub struct EmbedBody {
     /// vLLM's name of `normalize`.
     pub use_activation: Option<Flag>,
     /// llama.cpp: by what vectors are scaled; -1 nothing, 0 their largest number, 2 their length, others a power.
-    #[schemars(extend("minimum" = -1))]
+    #[schemars(extend("minimum" = -1, "maximum" = u32::MAX))]
     pub embd_normalize: Option<Count>,
 
     /// Cohere, Voyage, NVIDIA: what the inputs are, a query or documents.

@@ -127,6 +127,7 @@ impl Backend for Toy {
             hidden: 1,
             layers: 1,
             max_length: 8,
+            max_sequence: 1,
             vocab: 1,
             takes_instruction: false,
             estimated_max: 1.0,

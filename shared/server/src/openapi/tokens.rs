@@ -6,12 +6,20 @@ use defrost_api::{
 };
 use serde_json::{Map, Value, json};
 
-use super::parts::{Cut, OTHER_NAMES, Parts};
+use super::parts::{Cut, OTHER_NAMES, Parts, any_of};
 use super::rerank::operation_id;
 use crate::routes::vertex::PATH;
 
 const TOKENIZE: &str = "/tokenize";
 const DETOKENIZE: [&str; 2] = ["/detokenize", "/decode"];
+
+/// What Vertex AI's envelope may hold.
+pub(super) struct Instances {
+    /// The forms of one.
+    pub(super) forms: Vec<Value>,
+    /// How many there may be.
+    pub(super) most: usize,
+}
 
 pub(super) fn describe(
     paths: &mut Map<String, Value>,
@@ -19,8 +27,9 @@ pub(super) fn describe(
     book: &mut SchemaBook,
     rules: &EmbedRules,
     tag: &str,
+    instances: Instances,
 ) {
-    vertex(paths, parts, rules.limits.max_inputs);
+    vertex(paths, parts, instances);
     let mut insert = |path: &str, about: &str, body: &Value, answers: &Value| {
         let operation = json!({"post": {
             "tags": [tag],
@@ -53,7 +62,7 @@ pub(super) fn describe(
 }
 
 /// Its instances are the bodies of other routes, and its predictions their answers.
-fn vertex(paths: &mut Map<String, Value>, parts: &Parts, max_instances: usize) {
+fn vertex(paths: &mut Map<String, Value>, parts: &Parts, Instances { forms, most }: Instances) {
     let answer = json!({
         "type": "object",
         "properties": {"predictions": {"type": "array", "description": "The answers, in the order of the instances."}},
@@ -69,7 +78,7 @@ fn vertex(paths: &mut Map<String, Value>, parts: &Parts, max_instances: usize) {
             "requestBody": {"required": true, "content": {"application/json": {"schema": {
                 "type": "object",
                 "properties": {"instances": {
-                    "type": "array", "minItems": 1, "maxItems": max_instances, "items": {"type": "object"},
+                    "type": "array", "minItems": 1, "maxItems": most, "items": any_of(forms),
                     "description": "Bodies of TEI's form: `query` with `texts`, or `inputs`.",
                 }},
                 "required": ["instances"],

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Extension;
-use axum::extract::{Request, State};
+use axum::extract::rejection::RawPathParamsRejection;
+use axum::extract::{RawPathParams, Request, State};
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
@@ -38,12 +39,16 @@ pub(crate) async fn handle(
     State(app): State<Arc<App>>,
     Extension(id): Extension<RequestId>,
     route: EmbedRoute,
+    params: Result<RawPathParams, RawPathParamsRejection>,
     request: Request,
 ) -> Reply {
     let begun = Instant::now();
     let (parts, body) = request.into_parts();
     let (bytes, _held) = body::read(&app, &parts, body).await?;
-    let deployment = deployment(parts.uri.path());
+    // The model that an address of Azure's names.
+    let params = params.ok();
+    let deployment = params.iter().flatten().find(|(name, _)| *name == "deployment");
+    let deployment = deployment.map(|(_, model)| model);
     let answer = |bytes| answer_to(&app, &id, route, deployment, bytes, begun);
     super::cached(&app, &parts.uri, bytes, answer).await
 }
@@ -113,11 +118,6 @@ async fn embed(app: &App, id: &RequestId, mut request: EmbedRequest, begun: Inst
     }
     super::warn(&mut response, &embed_warnings(&request, &embedded));
     Ok(response)
-}
-
-/// The model that an address of Azure's names.
-fn deployment(path: &str) -> Option<&str> {
-    path.strip_prefix("/openai/deployments/")?.strip_suffix("/embeddings")
 }
 
 /// Makes token ids of inputs that are texts and token ids in turn.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::Uri;
 use defrost_api::Invalid;
@@ -56,8 +57,10 @@ pub(crate) async fn models(State(app): State<Arc<App>>) -> Result<Json<Value>, A
 /// `GET /v1/models/NAME`: one of them, under a name it was given or the model's own, which may hold slashes.
 pub(crate) async fn model(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, ApiError> {
+    // What is no text is no name.
+    let name = name.map_or_else(|_| String::new(), |Path(name)| name);
     let mut known = Vec::new();
     for slot in &app.fleet.slots {
         let told = Told::of(slot);

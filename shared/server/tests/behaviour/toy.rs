@@ -57,6 +57,7 @@ impl Toy {
             hidden: 16,
             layers: 2,
             max_length: MAX_WORDS,
+            max_sequence: MAX_WORDS,
             vocab: 1000,
             takes_instruction: false,
             estimated_max: 9.0,

@@ -184,6 +184,8 @@ async fn one_model_is_told_under_each_of_its_names() {
         assert_eq!((&model["id"], &model["object"]), (&json!(name), &json!("model")));
         assert_eq!(model["root"], "toy/words");
     }
+    // Bytes that are no text are no name.
+    assert_eq!(get(&router, "/v1/models/%FF").await.json()["error"]["code"], "model_not_found");
     let answer = get(&router, "/v1/models/three").await;
     assert_eq!(
         (answer.status.as_u16(), &answer.json()["error"]["code"]),

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use crate::app::{App, Model};
 use crate::backend::Inputs;
-use crate::batching::{Job, Outcome};
+use crate::batching::{Job, Outcome, Times};
 use crate::budget::{BYTES_OF_A_NUMBER, Budget, Held};
 use crate::config::Config;
 use crate::error::ApiError;
@@ -151,14 +151,21 @@ impl App {
         let tokenised = self.tokenising.tokenise(&model.model, &inputs).await;
         waiting.is_over();
         drop(inputs);
-        let Tokenised { prepared, took } = tokenised.map_err(|error| {
-            let answer = ApiError::from(&error);
-            if error.is_permanent() {
+        let Tokenised { prepared, took } = match tokenised {
+            Ok(tokenised) => tokenised,
+            Err(error) if error.is_permanent() => {
+                let answer = ApiError::from(&error);
                 // Gone already is as good.
                 let _ = model.queue.send(Work::Broken(Arc::new(error)));
+                return Err(answer);
             }
-            answer
-        })?;
+            // Who asked knows by which name the client finds the text at fault.
+            Err(error) => {
+                let times = Times { tokenize: queued.elapsed(), ..Times::default() };
+                let outcome = Outcome { result: Err(Arc::new(error)), times };
+                return Ok(Finished { outcome, held: self.budget.hold() });
+            }
+        };
         let mut held = self.budget.hold();
         held.resize(prepared.numbers() * BYTES_OF_A_NUMBER)?;
         let (reply, outcome) = oneshot::channel();

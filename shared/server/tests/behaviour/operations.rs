@@ -279,6 +279,7 @@ async fn every_metric_is_documented() {
     let router = ready(&[]).await;
     // Without one, there is nothing to tell of requests.
     post(&router, "/v1/rerank", &json!({"query": "a", "documents": ["a"]})).await;
+    post(&router, "/v1/rerank", &json!({"query": "a", "documents": []})).await;
     let text = get(&router, "/metrics").await.text;
     let mut found: Vec<(&str, &str)> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();

@@ -14,10 +14,11 @@ use serde_json::{Map, Value, json};
 const BERT: &str = "golden/bert-embedding";
 const QWEN3: &str = "golden/qwen3-embedding";
 
+#[allow(clippy::needless_pass_by_value, reason = "so that callers can write `json!` in place")]
 fn edit(dir: &Path, file: &str, keys: Value) {
     let path = dir.join(file);
-    let mut all: Value =
-        std::fs::read(&path).map_or(json!({}), |text| serde_json::from_slice(&text).unwrap());
+    let mut all: Value = std::fs::read(&path)
+        .map_or_else(|_| json!({}), |text| serde_json::from_slice(&text).unwrap());
     for (key, value) in keys.as_object().unwrap() {
         if value.is_null() {
             all.as_object_mut().unwrap().remove(key);

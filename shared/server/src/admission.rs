@@ -149,7 +149,7 @@ impl App {
         };
         let waiting = Waiting(Some(&self.metrics.cancelled));
         let tokenised = self.tokenising.tokenise(&model.model, &inputs).await;
-        waiting.is_over();
+        waiting.end();
         drop(inputs);
         let Tokenised { prepared, took } = match tokenised {
             Ok(tokenised) => tokenised,
@@ -205,7 +205,7 @@ pub(crate) fn bounds(config: &Config, budget: &Budget) -> Bounds {
 struct Waiting<'a>(Option<&'a Counter>);
 
 impl Waiting<'_> {
-    fn is_over(mut self) {
+    fn end(mut self) {
         self.0 = None;
     }
 }

@@ -56,8 +56,8 @@ impl Folder {
         }
         let path = dir.path().join(file);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        let before =
-            std::fs::read(&path).map_or(json!({}), |text| serde_json::from_slice(&text).unwrap());
+        let before = std::fs::read(&path)
+            .map_or_else(|_| json!({}), |text| serde_json::from_slice(&text).unwrap());
         Self { dir, path, before }
     }
 

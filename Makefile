@@ -1,7 +1,7 @@
 # `make help` lists the targets. Two commands matter: `make demo` and `make test`.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help demo quick release test lint test-rust test-model test-ort test-lambda test-clients test-schema test-browser test-modal bench-scifact bench-boot bench-loader golden clean check-checkpoints check-infra package-lambda test-scripts bench-cold bench-load benchmark benchmark-full benchmark-shapes benchmark-stress benchmark-extreme bench-build bench-cost bench-scale images image-run image-stop image-logs test-images check-budgets
+.PHONY: help demo quick release test lint test-rust test-model test-ort test-lambda test-clients test-schema test-browser test-modal bench-scifact bench-boot bench-loader golden clean check-checkpoints check-hostile check-infra package-lambda test-scripts bench-cold bench-load benchmark benchmark-full benchmark-shapes benchmark-stress benchmark-extreme bench-build bench-cost bench-scale images image-run image-stop image-logs test-images check-budgets
 
 PYTHON ?= python3
 BEIR ?= data/scifact-mini
@@ -74,6 +74,9 @@ test-lambda: ## the same binary behind cargo-lambda's emulator and on a port: id
 test-clients: ## real client libraries, fetched through pip and npm, on loopback against the binaries
 	$(TEST_BINARIES)
 	$(PYTHON) scripts/test_clients --bin target/debug --embed target/debug/embed
+
+check-hostile: quick $(MODEL) ## what once ended or blocked a function, replayed under 1 GiB of address space
+	$(PYTHON) scripts/check_hostile --bin target/quick --model $(MODEL)
 
 check-checkpoints: ## what each released line of sentence-transformers writes, packed and compared; fetches 6 GB through pip
 	cargo build --bin defrost

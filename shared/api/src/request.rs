@@ -8,8 +8,9 @@
 mod options;
 mod texts;
 
-pub(crate) use options::MAX_CHUNKS_PER_DOC;
-pub(crate) use texts::{MAX_RANK_FIELDS, grouped};
+pub use options::MAX_CHUNKS_PER_DOC;
+pub use texts::MAX_RANK_FIELDS;
+pub(crate) use texts::grouped;
 
 use serde_json::{Map, Value};
 

@@ -49,6 +49,10 @@ impl Tokenising {
         Self { places: Arc::new(Semaphore::new((processors / 2).max(1))), bounds }
     }
 
+    pub(crate) fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
     /// A place for work of about a piece on a thread of its own.
     pub(crate) async fn apart<T: Send + 'static>(
         &self,

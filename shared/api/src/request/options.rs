@@ -137,7 +137,7 @@ impl RerankBody {
 }
 
 /// Most pieces of a document: Cohere's is 10, and what a book has in pieces of a page is below this.
-pub(crate) const MAX_CHUNKS_PER_DOC: usize = 1000;
+pub const MAX_CHUNKS_PER_DOC: usize = 1000;
 
 fn chunks(asked: Option<Count>) -> Result<Option<usize>, Invalid> {
     match checks::natural("max_chunks_per_doc", asked)? {

@@ -11,7 +11,7 @@ use crate::error::Invalid;
 use crate::lenient::{Document, Documents, Text};
 
 /// Most names in `rank_fields`: several times the columns of a wide table of products.
-pub(crate) const MAX_RANK_FIELDS: usize = 100;
+pub const MAX_RANK_FIELDS: usize = 100;
 
 /// What is to be scored.
 pub(super) struct Texts {

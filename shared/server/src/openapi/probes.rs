@@ -421,6 +421,16 @@ fn info(api: &Api) -> Value {
         ("max_bytes_in_flight", count("Most bytes that requests and answers hold together.")),
         ("max_concurrent_requests", count("Most requests that wait.")),
         ("fast_boot", json!({"type": "boolean"})),
+        (
+            "limits",
+            json!({
+                "type": "object",
+                "description": "Most that one request may grow into: bytes that are tokenised, a prompt or query counted \
+                    with each text it goes before; sequences and tokens that are run; numbers and tokens of an answer; \
+                    fields and pieces of documents.",
+                "additionalProperties": {"type": "integer", "minimum": 1},
+            }),
+        ),
     ];
     if api.name == "rerank" {
         required.push(("takes_instruction", json!({"type": "boolean"})));

@@ -6,8 +6,8 @@ use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::Uri;
-use defrost_api::Invalid;
-use defrost_inference::{EmbedderInfo, ModelInfo, RerankerKind};
+use defrost_api::{Invalid, MAX_CHUNKS_PER_DOC, MAX_RANK_FIELDS};
+use defrost_inference::{Bounds, EmbedderInfo, ModelInfo, RerankerKind};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -17,6 +17,7 @@ use crate::error::ApiError;
 use crate::fleet::{Slot, Status};
 use crate::info::Info;
 use crate::routes::rerank::default_normalization;
+use crate::routes::tokenize::most_tokens;
 
 /// `OpenAI`'s list, with the keys that infinity's client and the Qwen3 embedding server's need beside. A model that is not
 /// loaded is in it under the names it was given; what only its snapshot knows is null where that is not on this machine.
@@ -210,6 +211,7 @@ pub(crate) async fn info(State(app): State<Arc<App>>, uri: Uri) -> Result<Json<V
         "max_bytes_in_flight": app.config.bytes_in_flight(),
         "max_concurrent_requests": app.config.max_queue,
         "fast_boot": app.config.fast_boot,
+        "limits": limits(&app),
     });
     let own = match info {
         Info::Reranker(info) => of_reranker(&app, info),
@@ -219,6 +221,20 @@ pub(crate) async fn info(State(app): State<Arc<App>>, uri: Uri) -> Result<Json<V
         body.extend(own);
     }
     Ok(Json(body))
+}
+
+/// What a request may grow into, whatever its bytes.
+fn limits(app: &App) -> Value {
+    let Bounds { text_bytes, sequences, tokens, numbers } = app.tokenising.bounds();
+    json!({
+        "tokenized_bytes": text_bytes,
+        "sequences": sequences,
+        "tokens": tokens,
+        "answer_numbers": numbers,
+        "answer_tokens": most_tokens(app),
+        "rank_fields": MAX_RANK_FIELDS,
+        "chunks_per_doc": MAX_CHUNKS_PER_DOC,
+    })
 }
 
 fn of_reranker(app: &App, info: &ModelInfo) -> Value {

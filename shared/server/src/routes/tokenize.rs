@@ -87,7 +87,7 @@ pub(crate) async fn detokenize(State(app): State<Arc<App>>, request: Request) ->
 const BYTES_OF_A_TOKEN: usize = 320;
 
 /// Most tokens whose texts and places are written down for one request.
-pub(super) fn most_tokens(app: &App) -> usize {
+pub(crate) fn most_tokens(app: &App) -> usize {
     app.budget.most() / BYTES_OF_A_TOKEN
 }
 

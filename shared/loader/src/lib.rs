@@ -39,6 +39,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on should say where"))]
 
+mod allocator;
 mod board;
 mod cache;
 mod checkpoint;
@@ -65,6 +66,7 @@ mod transfer;
 mod verify;
 mod writer;
 
+pub use allocator::share_memory_among_threads;
 pub use cache::{Cache, Cached, Collected};
 pub use checkpoint::gguf::{
     Gguf, GgufArray, GgufKind, GgufTensor, GgufType, GgufValue, GgufValues,

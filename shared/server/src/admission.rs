@@ -197,7 +197,8 @@ pub(crate) fn bounds(config: &Config, budget: &Budget) -> Bounds {
         text_bytes: config.max_body_bytes.saturating_mul(TEXT_OF_A_BODY).max(1 << 20),
         sequences: texts.saturating_mul(SEQUENCES_OF_A_TEXT),
         tokens: config.max_body_bytes.max(1 << 20),
-        numbers: budget.most() / BYTES_OF_A_NUMBER,
+        // Every token of the longest text of a model with 1,024 numbers each, by the usual setting.
+        numbers: config.max_body_bytes.max(1 << 20).min(budget.most() / BYTES_OF_A_NUMBER),
     }
 }
 

@@ -13,6 +13,9 @@ use defrost_inference::{
 
 use crate::info::Info;
 
+/// Bytes of a template or of a model's own prompt around each text, about.
+const WORDS_OF_A_TEMPLATE: usize = 64;
+
 /// What a request asks of the model.
 #[derive(Debug, Clone)]
 pub enum Inputs {
@@ -23,22 +26,25 @@ pub enum Inputs {
 }
 
 impl Inputs {
-    /// Bytes of text that tokenising them reads at most: what goes before each text counts with each.
+    /// Bytes of text that tokenising them reads, about and at most: what goes before each text counts with each.
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Score(requests) => requests
                 .iter()
                 .map(|one| {
-                    let before = one.query.len() + one.instruction.as_ref().map_or(0, String::len);
+                    let before = WORDS_OF_A_TEMPLATE
+                        + one.query.len()
+                        + one.instruction.as_ref().map_or(0, String::len);
                     let documents = one.documents.iter().map(String::len).sum::<usize>();
                     before.saturating_mul(one.documents.len() + 1).saturating_add(documents)
                 })
                 .fold(0, usize::saturating_add),
             Self::Embed(request) => {
-                let before = match &request.prompt {
+                let asked = match &request.prompt {
                     PromptChoice::Prefix(text) | PromptChoice::Instruction(text) => text.len(),
                     _ => 0,
                 };
+                let before = WORDS_OF_A_TEMPLATE + asked;
                 let length = |input: &Input| match input {
                     Input::Text(text) => text.len(),
                     // They are looked at once.

@@ -87,6 +87,7 @@ where
     L: Fn(&Config, &PhaseRecorder) -> Result<Box<dyn Backend>, BootError> + Send + Sync + 'static,
 {
     let phases = PhaseRecorder::start();
+    defrost_loader::share_memory_among_threads();
     let begun = Instant::now();
     let config = match Config::from_env(&function, args) {
         Ok(Action::Serve(config)) => *config,

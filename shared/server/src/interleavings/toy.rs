@@ -100,8 +100,10 @@ impl World {
     }
 }
 
+/// A question that is tokenised where it is, or one that is handed over for it.
 pub(super) fn question() -> Inputs {
-    let (query, documents) = ("q".into(), vec!["d".into(), "e".into()]);
+    let length = if thread_rng().gen_range(0..2) == 0 { 1 } else { 10_000 };
+    let (query, documents) = ("q".into(), vec!["d".repeat(length), "e".into()]);
     Inputs::Score(Arc::new(vec![ScoreRequest { query, documents, ..ScoreRequest::default() }]))
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use tokio::time::{timeout, timeout_at};
 
@@ -47,14 +47,15 @@ pub(super) async fn read(
         }
         return Err(ApiError::body_too_large(limit, Some(length)));
     }
-    let (mut bytes, mut held, mut pace) = (BytesMut::new(), app.budget.hold(), Pace::begin());
+    let most = announced.and_then(|length| usize::try_from(length).ok()).unwrap_or(limit);
+    let (mut bytes, mut held, mut pace) = (Vec::new(), app.budget.hold(), Pace::begin());
     while let Some(chunk) = next_chunk(&mut body, &mut pace).await? {
         if chunk.len() > limit - bytes.len() {
             drop((bytes, held));
             discard(body).await;
             return Err(ApiError::body_too_large(limit, None));
         }
-        if let Err(error) = held.resize(bytes.len() + chunk.len()) {
+        if let Err(error) = make_room(&mut bytes, chunk.len(), most, &mut held) {
             drop((bytes, held));
             discard(body).await;
             return Err(error);
@@ -62,9 +63,26 @@ pub(super) async fn read(
         bytes.extend_from_slice(&chunk);
     }
     if is_gzip(&encodings(&parts.headers)) {
-        return gzip::decompressed(bytes.freeze(), held, limit).await;
+        return gzip::decompressed(bytes.into(), held, limit).await;
     }
-    Ok((bytes.freeze(), held))
+    Ok((bytes.into(), held))
+}
+
+/// Room for so many bytes more, of which there will be `most` in all. What is held is what is allocated: a buffer that
+/// doubled by itself would take twice what has come.
+fn make_room(
+    bytes: &mut Vec<u8>,
+    more: usize,
+    most: usize,
+    held: &mut Held,
+) -> Result<(), ApiError> {
+    let needed = bytes.len() + more;
+    if needed > bytes.capacity() {
+        let capacity = bytes.capacity().saturating_mul(2).min(most).max(needed);
+        held.resize(capacity)?;
+        bytes.reserve_exact(capacity - bytes.len());
+    }
+    Ok(())
 }
 
 async fn next_chunk(body: &mut Body, pace: &mut Pace) -> Result<Option<Bytes>, ApiError> {

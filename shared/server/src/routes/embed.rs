@@ -61,9 +61,9 @@ pub(super) async fn answer_to(
     bytes: Bytes,
     begun: Instant,
 ) -> Reply {
-    let body = EmbedBody::parse_on(route, &bytes)?;
-    drop(bytes);
-    let mut request = body.into_request(route, &app.config.embed.limits)?;
+    let limits = app.config.embed.limits.clone();
+    let parse = move |bytes: &[u8]| EmbedBody::parse_on(route, bytes)?.into_request(route, &limits);
+    let mut request = super::parsed(app, bytes, parse).await?;
     request.model = request.model.or_else(|| deployment.map(str::to_owned));
     let style = request.shape.error_style();
     embed(app, id, request, begun).await.map_err(|error| error.styled(style))

@@ -64,9 +64,10 @@ async fn handle(app: &App, id: &RequestId, route: Route, request: Request) -> Re
 }
 
 pub(super) async fn answer_to(app: &App, id: &RequestId, route: Route, bytes: Bytes) -> Reply {
-    let body = RerankBody::parse_on(route, &bytes)?;
-    drop(bytes);
-    respond(app, id, body.into_request(route, &limits(app))?).await
+    let limits = limits(app);
+    let parse =
+        move |bytes: &[u8]| RerankBody::parse_on(route, bytes)?.into_request(route, &limits);
+    respond(app, id, super::parsed(app, bytes, parse).await?).await
 }
 
 pub(crate) fn limits(app: &App) -> Limits {

@@ -25,7 +25,7 @@ pub(crate) async fn score(
 }
 
 async fn answer_to(app: &App, id: &RequestId, bytes: Bytes) -> Reply {
-    let body = ScoreBody::parse(&bytes)?;
-    drop(bytes);
-    rerank::respond(app, id, body.into_request(&rerank::limits(app))?).await
+    let limits = rerank::limits(app);
+    let parse = move |bytes: &[u8]| ScoreBody::parse(bytes)?.into_request(&limits);
+    rerank::respond(app, id, super::parsed(app, bytes, parse).await?).await
 }

@@ -27,7 +27,9 @@ type Reply = Result<Response, ApiError>;
 pub(crate) async fn tokenize(State(app): State<Arc<App>>, request: Request) -> Reply {
     let (parts, body) = request.into_parts();
     let (bytes, _held) = body::read(&app, &parts, body).await?;
-    let request = TokenizeBody::parse(&bytes)?.into_request(&app.config.embed.limits)?;
+    let limits = app.config.embed.limits.clone();
+    let parse = move |bytes: &[u8]| TokenizeBody::parse(bytes)?.into_request(&limits);
+    let request = super::parsed(&app, bytes, parse).await?;
     let style = request.shape.error_style();
     tokens(&app, request).await.map_err(|error| error.styled(style))
 }
@@ -66,7 +68,9 @@ async fn tokens(app: &App, mut request: TokenizeRequest) -> Reply {
 pub(crate) async fn detokenize(State(app): State<Arc<App>>, request: Request) -> Reply {
     let (parts, body) = request.into_parts();
     let (bytes, _held) = body::read(&app, &parts, body).await?;
-    let mut request = DetokenizeBody::parse(&bytes)?.into_request(&app.config.embed.limits)?;
+    let limits = app.config.embed.limits.clone();
+    let parse = move |bytes: &[u8]| DetokenizeBody::parse(bytes)?.into_request(&limits);
+    let mut request = super::parsed(&app, bytes, parse).await?;
     let style = request.shape.error_style();
     let answer = async {
         let model = app.model(request.model.as_deref()).await?;
@@ -88,7 +92,8 @@ const BYTES_OF_A_TOKEN: usize = 320;
 
 /// Most tokens whose texts and places are written down for one request.
 pub(crate) fn most_tokens(app: &App) -> usize {
-    app.budget.most() / BYTES_OF_A_TOKEN
+    let of_a_body = app.config.max_body_bytes / TOKENS_OF_BYTES;
+    of_a_body.max(LEAST_TOKENS).min(app.budget.most() / BYTES_OF_A_TOKEN)
 }
 
 /// Refuses a text of more tokens than that.
@@ -103,6 +108,12 @@ pub(super) fn check_count(
     let message = format!("a text among token ids has more than {most} tokens; send a shorter one");
     Err(defrost_inference::Error::TooMuch { param: "input", message })
 }
+
+/// Bytes of the largest body for each token that is told of: an answer takes eight bodies at most.
+const TOKENS_OF_BYTES: usize = BYTES_OF_A_TOKEN / 8;
+
+/// Tokens that are told of however small bodies must be: those of a long text.
+const LEAST_TOKENS: usize = 32 << 10;
 
 /// The bytes that an answer about so many tokens takes, if there may be so many.
 fn held(app: &App, count: usize, most: usize) -> Result<Held, ApiError> {

@@ -93,6 +93,18 @@ impl ApiError {
         .retriable()
     }
 
+    /// A body of so many values that it would take many times its bytes.
+    pub(crate) fn too_many_values(found: usize, most: usize) -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "payload_too_large",
+            format!(
+                "the values of the body would take {found} bytes in memory, at most {most} are allowed (16 MAX_BODY_BYTES, and a share \
+                 of MAX_BYTES_IN_FLIGHT); send fewer values in a request"
+            ),
+        )
+    }
+
     /// A request for more tokens than an answer may tell of.
     pub(crate) fn too_many_tokens(most: usize) -> Self {
         Self::new(

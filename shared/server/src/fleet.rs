@@ -33,6 +33,7 @@ use std::sync::{Arc, OnceLock};
 use defrost_loader::Location;
 
 use crate::app::Model;
+use crate::boot::BootError;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::phases::PhaseRecorder;
@@ -73,6 +74,8 @@ pub(crate) struct Slot {
     bytes: AtomicU64,
     /// Whether it has been loaded at least once.
     was_loaded: AtomicBool,
+    /// The root of the snapshot that was loaded first.
+    snapshot: OnceLock<String>,
     /// The snapshot's own name for the model, once known.
     full_name: OnceLock<Option<String>>,
     /// The width that the snapshot gives, once known.
@@ -88,6 +91,7 @@ impl Slot {
             last_use: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             was_loaded: AtomicBool::new(false),
+            snapshot: OnceLock::new(),
             full_name: OnceLock::new(),
             hidden: OnceLock::new(),
         }
@@ -96,6 +100,18 @@ impl Slot {
     /// The names it was given, the first of which it goes by; none where only its snapshot knows.
     pub(crate) fn names(&self) -> &[String] {
         &self.config.served_model_name
+    }
+
+    /// Refuses another snapshot than the one that was loaded first: its numbers would go out under the first one's name.
+    pub(crate) fn expect_the_same(&self, snapshot: &str) -> Result<(), BootError> {
+        let first = self.snapshot.get_or_init(|| snapshot.to_owned());
+        if first == snapshot {
+            return Ok(());
+        }
+        Err(BootError::new(format!(
+            "{} is snapshot {snapshot} now and was {first} when it was first loaded; start the function again to serve the new one",
+            self.config.model
+        )))
     }
 
     /// Notes what only a loaded model tells.

@@ -11,6 +11,7 @@ pub(crate) mod rerank;
 pub(crate) mod score;
 pub(crate) mod tei;
 pub(crate) mod tokenize;
+mod values;
 pub(crate) mod vertex;
 
 use std::borrow::Cow;

@@ -118,6 +118,7 @@ impl Worker {
                 let _turn = self.turns.wait();
                 self.warm_up(&*backend, "FAST_BOOT=false")?;
             }
+            self.slot.expect_the_same(backend.info().snapshot())?;
             Ok(Arc::from(backend))
         });
         match loaded {

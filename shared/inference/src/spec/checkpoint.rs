@@ -454,9 +454,15 @@ fn check_variants(raw: &RawConfig, family: Family) -> Result<(), Error> {
 /// outer one before, so two that differ are two models.
 fn rope_theta(raw: &RawConfig) -> Result<Option<f32>, Error> {
     let inner = [&raw.rope_parameters, &raw.rope_scaling].into_iter().flatten();
-    #[allow(clippy::cast_possible_truncation, reason = "rounding to f32 is meant")]
-    let inner = inner.filter_map(|rope| Some(rope.get("rope_theta")?.as_f64()? as f32));
-    let mut all = inner.chain(raw.rope_theta);
+    let number = |value: &Value| {
+        let number = value.as_f64().filter(|number| *number > 0.0);
+        #[allow(clippy::cast_possible_truncation, reason = "rounding to f32 is meant")]
+        let number = number.map(|number| number as f32);
+        number.ok_or_else(|| refuse("rope_theta", &value.to_string(), "a number above 0"))
+    };
+    let inner = inner.filter_map(|rope| rope.get("rope_theta"));
+    let inner = inner.map(number).collect::<Result<Vec<_>, _>>()?;
+    let mut all = inner.into_iter().chain(raw.rope_theta);
     let first = all.next();
     match all.find(|&other| Some(other) != first) {
         None => Ok(first),

@@ -171,6 +171,13 @@ fn other_spellings_of_the_same_change_nothing() {
     assert!(refused(both.path(), none()).contains("rope_theta is 1000000 in one place and 10000"));
     edit(both.path(), "config.json", json!({"rope_theta": 1e6}));
     assert_eq!(root(both.path(), none()), root(copied(QWEN3).path(), none()));
+    for theta in [json!("1000000.0"), json!(true), json!([1]), Value::Null, json!(0)] {
+        let dir = copied(QWEN3);
+        let rope = json!({"rope_type": "default", "rope_theta": theta});
+        edit(dir.path(), "config.json", json!({"rope_parameters": rope}));
+        let error = refused(dir.path(), none());
+        assert!(error.contains("rope_theta") && error.contains("a number"), "{error}");
+    }
     let shifted = copied("golden/xlmr-embedding");
     edit(shifted.path(), "config.json", json!({"pad_token_id": -1}));
     assert!(refused(shifted.path(), none()).contains("pad_token_id is below 0"));

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use tokio::time::{timeout, timeout_at};
 
-use super::gzip;
+use super::{gzip, values};
 use crate::app::App;
 use crate::budget::Held;
 use crate::error::ApiError;
@@ -28,12 +28,24 @@ const MAX_DISCARD_BYTES: usize = 64 << 20;
 /// Longest time spent on throwing a refused body away.
 const MAX_DISCARD_TIME: Duration = Duration::from_secs(5);
 
-/// The whole body of a JSON request, and the bytes that the request holds until it is answered.
-pub(super) async fn read(
-    app: &App,
-    parts: &Parts,
-    mut body: Body,
-) -> Result<(Bytes, Held), ApiError> {
+/// The whole body of a JSON request, and the bytes that the request holds until it is answered: those of the body and of what is
+/// parsed of it.
+pub(super) async fn read(app: &App, parts: &Parts, body: Body) -> Result<(Bytes, Held), ApiError> {
+    let (bytes, mut held) = received(app, parts, body).await?;
+    let (limit, most) = (app.config.max_body_bytes, app.budget.most());
+    let parsed = if bytes.len() < super::LARGE_BODY {
+        values::held_for(&bytes, limit, most)?
+    } else {
+        let body = bytes.clone();
+        let count = move || values::held_for(&body, limit, most);
+        app.tokenising.apart(count).await.map_err(|error| ApiError::from(&error))??
+    };
+    held.resize(parsed)?;
+    Ok((bytes, held))
+}
+
+/// The whole body, and the bytes that it takes.
+async fn received(app: &App, parts: &Parts, mut body: Body) -> Result<(Bytes, Held), ApiError> {
     let limit = app.config.max_body_bytes;
     check_media_type(&parts.headers)?;
     let announced = parts

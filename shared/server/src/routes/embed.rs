@@ -46,6 +46,9 @@ pub(crate) async fn handle(
     let (parts, body) = request.into_parts();
     let (bytes, _held) = body::read(&app, &parts, body).await?;
     // The model that an address of Azure's names.
+    if let Err(RawPathParamsRejection::InvalidUtf8InPathParam(_)) = params {
+        return Err(ApiError::not_found(parts.uri.path()));
+    }
     let params = params.ok();
     let deployment = params.iter().flatten().find(|(name, _)| *name == "deployment");
     let deployment = deployment.map(|(_, model)| model);

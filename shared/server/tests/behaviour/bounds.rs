@@ -104,6 +104,22 @@ async fn answers_that_nobody_reads_hold_no_more_than_the_budget() {
     assert_eq!(again.status, 200, "what is gone is free again");
 }
 
+/// Objects of seven bytes take half a kilobyte each once they are parsed, wherever in a document they are.
+#[tokio::test]
+async fn bodies_of_very_many_values_are_refused_unparsed() {
+    let router = ready(&VARS).await;
+    let nested = format!(
+        r#"{{"query":"a","return_documents":true,"documents":[{{"text":"a","x":[{}1]}}]}}"#,
+        r#"{"a":0},"#.repeat(120_000)
+    );
+    let answer = send(&router, post_request("/v1/rerank", nested)).await;
+    assert_eq!(answer.status, 413, "{}", answer.text);
+    assert!(answer.text.contains("values of the body"), "{}", answer.text);
+    let instances = format!(r#"{{"instances":[{}1]}}"#, r#"{"inputs":"a"},"#.repeat(60_000));
+    let answer = send(&router, post_request("/vertex", instances)).await;
+    assert_eq!(answer.status, 413, "{}", answer.text);
+}
+
 /// A token takes a few bytes to ask about and hundreds to answer about.
 #[tokio::test]
 async fn tokens_are_counted_before_they_are_written_down() {

@@ -261,6 +261,28 @@ async fn one_that_fails_leaves_the_others_and_is_tried_again() {
     assert_eq!(seen(&journal), ["+a", "+b"]);
 }
 
+/// Its file was overwritten while it was unloaded: what is in it now is not what its name stands for.
+#[tokio::test]
+async fn another_snapshot_under_a_models_name_is_not_served() {
+    let loads = Mutex::new(0);
+    let vars = [THREE[0], ("MODELS_MEMORY", "100")];
+    let (app, _) = fleet(&vars, move |place| {
+        let mut loads = loads.lock().expect("no panic");
+        *loads += usize::from(place == "a");
+        let edited = place == "a" && *loads > 1;
+        Ok(if edited { Toy::new().of_snapshot("another") } else { Toy::new() })
+    });
+    app.booted().await;
+    let router = router(app);
+    assert_eq!(served_by(&router, None).await, "small");
+    assert_eq!(served_by(&router, Some("medium")).await, "medium");
+    for _ in 0..2 {
+        let answer = ask(&router, None).await;
+        assert_eq!(answer.status, 503, "{}", answer.text);
+    }
+    assert_eq!(served_by(&router, Some("large")).await, "large");
+}
+
 #[tokio::test]
 async fn a_default_that_fails_at_start_ends_the_process() {
     let (app, _) = fleet(&THREE, |_| Err(BootError::new("a is broken")));

@@ -77,6 +77,12 @@ impl Toy {
         self
     }
 
+    /// The same scorer, of another snapshot.
+    pub(crate) fn of_snapshot(mut self, root: &str) -> Self {
+        root.clone_into(&mut self.info.snapshot);
+        self
+    }
+
     /// The same scorer, which runs `hook` with the name of the one it is called by.
     pub(crate) fn with_snapshot_hook(
         self,

@@ -257,6 +257,14 @@ async fn who_asks_the_wrong_function_is_told_the_right_one() {
     assert!(other.text.contains("GET / lists the routes"), "{}", other.text);
 }
 
+/// What is no text is no model's name, and must not be taken for none.
+#[tokio::test]
+async fn an_address_that_names_no_text_has_no_model() {
+    let router = embedder().await;
+    let answer = post(&router, "/openai/deployments/%ff/embeddings", &json!({"input": "a"})).await;
+    assert_eq!(answer.status, 404, "{}", answer.text);
+}
+
 #[tokio::test]
 async fn llama_cpps_own_embeddings() {
     let router = embedder().await;

@@ -60,7 +60,10 @@ fn check_caller(app: &App, request: &Request) -> Result<(), ApiError> {
             "this route is for plain http; on lambda the hooks run by themselves (SnapStart)",
         ));
     };
-    if !app.config.api_keys.is_empty() || is_local(peer.ip(), request.headers()) {
+    // By HTTP the target's own host, where it has one, is the one that is meant.
+    let target = request.uri().authority().map(Authority::as_str);
+    let is_local = is_local(peer.ip(), request.headers()) && target.is_none_or(names_loopback);
+    if !app.config.api_keys.is_empty() || is_local {
         return Ok(());
     }
     Err(ApiError::forbidden(
@@ -89,7 +92,7 @@ impl Mark {
 
 /// The marks of proxies, content networks, gateways, platforms and browsers. Too many rather than too few: whoever calls
 /// these routes by hand sends none of them.
-const MARKS: [Mark; 46] = [
+const MARKS: [Mark; 55] = [
     // Whatever the vendor, a header that tells an address or a host of before.
     Mark::Holds("forwarded"),
     Mark::Holds("client-ip"),
@@ -140,10 +143,22 @@ const MARKS: [Mark; 46] = [
     Mark::Begins("x-request-start"),
     Mark::Begins("x-vercel-"),
     Mark::Is("x-varnish"),
+    Mark::Begins("x-accel-"),
+    Mark::Begins("x-litespeed-"),
+    // Further words of proxies, for what a client asked of them, and of what watches them.
+    Mark::Holds("-via"),
+    Mark::Holds("https"),
+    Mark::Holds("scheme"),
+    Mark::Holds("rewrite"),
+    Mark::Is("x-host"),
+    Mark::Begins("surrogate-"),
+    Mark::Begins("x-b3-"),
 ];
 
 fn is_local(peer: IpAddr, headers: &HeaderMap) -> bool {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let mut hosts = headers.get_all(header::HOST).iter();
+    // Two contradict each other, whichever is looked at.
+    let host = hosts.next().filter(|_| hosts.next().is_none()).and_then(|host| host.to_str().ok());
     let passed_on = headers
         .keys()
         .map(HeaderName::as_str)
@@ -188,6 +203,10 @@ mod tests {
         assert!(!local("10.0.0.1", &[("host", "localhost")]));
         assert!(!local("::ffff:10.0.0.1", &[("host", "localhost")]));
         assert!(!local("127.0.0.1", &[]));
+        let mut twice = HeaderMap::new();
+        twice.append("host", HeaderValue::from_static("localhost"));
+        twice.append("host", HeaderValue::from_static("example.com"));
+        assert!(!is_local("127.0.0.1".parse().expect("an address"), &twice));
     }
 
     /// A row each: the mark as it is sent.
@@ -240,6 +259,15 @@ mod tests {
             "x-request-start",
             "x-vercel-id",
             "x-varnish",
+            "x-accel-internal",
+            "x-litespeed-cache",
+            "x-bluecoat-via",
+            "front-end-https",
+            "x-scheme x-url-scheme",
+            "x-rewrite-url",
+            "x-host",
+            "surrogate-capability",
+            "x-b3-traceid",
         ];
         assert_eq!(sent.len(), MARKS.len());
         for (mark, names) in MARKS.into_iter().zip(sent) {

@@ -80,6 +80,8 @@ async fn strangers_are_refused() {
         call("/sleep", "127.0.0.1:9", &[("origin", "https://a.example")]),
         call("/sleep", "10.0.0.1:9", &[("authorization", "Bearer any")]),
         no_peer.expect("a request"),
+        // The target's host is the one that is meant, whatever the header says.
+        call("http://evil.example/sleep", "127.0.0.1:9", &[]),
     ] {
         let answer = send(&router, request).await;
         assert_eq!(answer.status, 403, "{}", answer.text);

@@ -130,6 +130,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let (reranker, batch_tokens) = args.load(model)?;
         return files::run(args, input, &reranker, batch_tokens);
     }
+    if args.url.is_some() && args.max_length.is_some() {
+        bail!(
+            "--max-length (or MAX_LENGTH) beside --url: the running function cuts at a length of its own; start it with MAX_LENGTH, and \
+             leave it out here"
+        );
+    }
     let requests = requests(args)?;
     let mut ranked = match (&args.url, &args.model) {
         (Some(url), _) => ask(args, url, &requests)?,

@@ -74,6 +74,9 @@ fn what_was_meant_otherwise_is_told() {
     let rerank = ["rerank", "--query", "q", "--docs-file", "docs", "--model"];
     let done = run(dir.path(), &[&rerank[..], &["org/name"]].concat());
     assert!(done.failure().contains("`defrost pack hf://org/name`"), "{done:?}");
+    let of_the_function = ["--url", "http://127.0.0.1:9", "--max-length", "8"];
+    let done = run(dir.path(), &[&rerank[..5], &of_the_function[..]].concat());
+    assert!(done.failure().contains("start it with MAX_LENGTH"), "{done:?}");
     for command in [&rerank[..], &["verify"], &["inspect"]] {
         let done = run(dir.path(), &[command, &[source]].concat());
         assert!(done.failure().contains(&format!("`defrost pack {source}`")), "{done:?}");

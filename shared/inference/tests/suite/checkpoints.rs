@@ -286,7 +286,15 @@ fn the_mask_comes_from_the_key_the_code_or_the_user() {
     let map =
         |class: &str| json!({"auto_map": {"AutoModel": class, "AutoConfig": "configuration.Own"}});
     let mark = "class Own(Qwen3Model):\n    def forward(self, is_causal: Optional[bool] = False):\n        pass";
+    let set = "class Own(Qwen3Model):\n    def __init__(self):\n        layer.self_attn.is_causal = False";
     let silent = "class Own(Qwen3Model):\n    pass  # is_causal=False";
+    let mentions = [
+        "out = scaled_dot_product_attention(q, k, v, attn_mask=causal_mask, is_causal=False)",
+        "\"\"\"sets is_causal=False? no.\"\"\"",
+        "MSG = \"set is_causal=False to drop\"",
+        "def forward(self, x, is_causal=False):",
+        "self.is_causal = False if config.both else True",
+    ];
     for (keys, code, expected) in [
         (json!({}), None, false),
         (json!({"is_causal": false}), None, true),
@@ -295,17 +303,20 @@ fn the_mask_comes_from_the_key_the_code_or_the_user() {
         (json!({"is_causal": true, "auto_map": {"AutoModel": "modeling.Own"}}), None, false),
         (json!({"auto_map": {"AutoConfig": "configuration.Own"}}), None, false),
         (map("modeling.Own"), Some(mark), true),
+        (map("modeling.Own"), Some(set), true),
         (map("modeling.BidirectionalQwen3Model"), None, true),
         (map("org/other--bidirectional.Own"), None, true),
     ] {
         assert_eq!(bidirectional(keys.clone(), code, None), Ok(expected), "{keys}");
     }
-    for (keys, code) in [
+    let asked = [
         (json!({"is_causal": true, "use_bidirectional_attention": true}), None),
         (map("modeling.Own"), Some(silent)),
         (map("modeling.Own"), None),
         (map("org/other--modeling.Own"), Some(mark)),
-    ] {
+    ];
+    let mentioned = mentions.map(|line| (map("modeling.Own"), Some(line)));
+    for (keys, code) in asked.into_iter().chain(mentioned) {
         let error = bidirectional(keys.clone(), code, None).unwrap_err();
         assert!(error.contains("--attention causal"), "{keys}: {error}");
         for (said, expected) in

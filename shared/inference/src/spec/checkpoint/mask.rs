@@ -37,16 +37,18 @@ impl AttentionMask {
 const CLASSES: [&str; 3] =
     ["AutoModel", "AutoModelForCausalLM", "AutoModelForSequenceClassification"];
 
-/// Code says one of these, blanks left out, where it drops the mask.
-const MARKS: [&str; 7] = [
-    "is_causal=False",
+/// A line of code with one of these, blanks left out, drops the mask: by a parameter of the model's own that later versions of
+/// `transformers` made a key, or by the function that makes the other mask. An argument `is_causal=False` does not: that is how
+/// a call that is given the causal mask as a tensor is written.
+const MARKS: [&str; 4] = [
     "is_causal:bool=False",
     "is_causal:Optional[bool]=False",
     "is_causal:bool|None=False",
-    "causal=False",
     "create_bidirectional_mask(",
-    "bidirectional=True",
 ];
+
+/// A line that ends so drops it for a layer.
+const ASSIGNED: &str = ".is_causal=False";
 
 /// Whether the model is bidirectional, and what to tell.
 pub(crate) fn decide(
@@ -133,10 +135,10 @@ fn drops_the_mask(checkpoint: &Checkpoint, class: &str) -> Result<bool, Error> {
     let Some(code) = checkpoint.file_beside_weights(&file)? else {
         return Ok(false);
     };
-    let code: String = String::from_utf8_lossy(&code)
-        .lines()
-        .map(|line| line.split('#').next().unwrap_or(""))
-        .collect();
-    let code: String = code.chars().filter(|character| !character.is_whitespace()).collect();
-    Ok(MARKS.iter().any(|mark| code.contains(mark)))
+    let drops = String::from_utf8_lossy(&code).lines().any(|line| {
+        let line = line.split('#').next().unwrap_or_default();
+        let line: String = line.chars().filter(|character| !character.is_whitespace()).collect();
+        line.ends_with(ASSIGNED) || MARKS.iter().any(|mark| line.contains(mark))
+    });
+    Ok(drops)
 }

@@ -8,10 +8,11 @@ mod running;
 use std::path::Path;
 
 use defrost_inference::Precision;
+use defrost_testing::cases::{Variant, Variants, copied};
 use defrost_testing::golden::{self, EMBEDDING_MODELS, EmbeddingCase, TOKEN_HEADS_MODEL};
 use serde_json::{Value, json};
 
-use running::{Running, fails, function, snapshot};
+use running::{Running, fails, function, packed, snapshot};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_embed");
 
@@ -86,6 +87,69 @@ fn vectors_over_http_are_those_of_transformers() {
                 }
             }
         }
+    }
+}
+
+/// Whatever the model's files say of pooling, dense layers, length and case: what is served is what sentence-transformers
+/// gives, normalised or not.
+#[test]
+fn vectors_over_http_are_those_of_sentence_transformers() {
+    let dir = tempfile::tempdir().unwrap();
+    let Variants { texts, cases } = Variants::of_sentence_transformers();
+    let snapshot = |(at, variant): (usize, &Variant)| {
+        let checkpoint = variant.checkpoint();
+        let name = format!("m{at}");
+        let path = packed(dir.path(), &name, checkpoint.path(), Precision::F32);
+        format!("{name}={}", path.display())
+    };
+    let models: Vec<String> = cases.iter().enumerate().map(snapshot).collect();
+    let mut command = function(BINARY, "");
+    command.env_remove("MODEL").env("MODELS", models.join(",")).env("LAZY_LOAD", "true");
+    let function = Running::start(command);
+    let mut lengths = Vec::new();
+    for (at, Variant { name, vectors, .. }) in cases.iter().enumerate() {
+        let body = json!({"model": format!("m{at}"), "input": texts, "truncation": true});
+        let answer = ask(&function, "/v1/embeddings", &body);
+        for (one, expected) in answer["data"].as_array().unwrap().iter().zip(vectors) {
+            near(&vector(&one["embedding"]), expected, name);
+            lengths.push(expected.iter().map(|number| number * number).sum::<f32>().sqrt());
+        }
+        // TEI's route scales all vectors unless told otherwise.
+        let tei = ask(&function, "/embed", &json!({"model": format!("m{at}"), "inputs": texts}));
+        let first = vector(&tei[0]);
+        let length = first.iter().map(|number| number * number).sum::<f32>().sqrt();
+        assert!((length - 1.0).abs() < 1e-5, "{name}: {length}");
+    }
+    let is_unit = |length: &f32| (length - 1.0).abs() < 1e-3;
+    assert!(lengths.iter().any(is_unit) && !lengths.iter().all(is_unit));
+}
+
+/// What nobody calls a query goes into a database; what is for something else gets the prompt for that, or none.
+#[test]
+fn prompts_are_those_of_what_inputs_are_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let checkpoint = copied("golden/bert-embedding");
+    let prompts = json!({"prompts": {"query": "query: ", "document": "passage: ", "clustering": "cluster: "}});
+    let file = checkpoint.path().join("config_sentence_transformers.json");
+    std::fs::write(file, prompts.to_string()).unwrap();
+    let snapshot = packed(dir.path(), "prompts", checkpoint.path(), Precision::F32);
+    let function = Running::start(function(BINARY, snapshot));
+    let of = |extra: Value| {
+        let mut body = json!({"input": "rain"});
+        body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        vector(&ask(&function, "/v1/embeddings", &body)["data"][0]["embedding"])
+    };
+    for (extra, prompt) in [
+        (json!({}), "passage: "),
+        (json!({"input_type": null}), "passage: "),
+        (json!({"input_type": "query"}), "query: "),
+        (json!({"input_type": "none"}), ""),
+        (json!({"task": "none"}), ""),
+        (json!({"input_type": "clustering"}), "cluster: "),
+        (json!({"input_type": "classification"}), ""),
+        (json!({"task": "text-matching"}), ""),
+    ] {
+        assert_eq!(of(extra.clone()), of(json!({"prompt": prompt})), "{extra}");
     }
 }
 
@@ -176,6 +240,7 @@ fn what_cannot_be_embedded_is_said() {
         (json!({"input": "a", "embedding_type": "sparse"}), "embedding_type"),
         (json!({"input": [[999_999]]}), "input"),
         (json!({"input": "a", "prompt_name": "poem"}), "prompt_name"),
+        (json!({"input": "a b c", "truncate_prompt_tokens": 2}), "truncate_prompt_tokens"),
     ] {
         let (status, answer) = refused("/v1/embeddings", &body);
         assert_eq!((status, &answer["error"]["param"]), (400, &json!(param)), "{body}: {answer}");

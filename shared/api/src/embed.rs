@@ -52,8 +52,8 @@ pub struct EmbedRequest {
     pub formats: Vec<Format>,
     /// Cut dense vectors to this many numbers; `None`: the model's full width.
     pub dimensions: Option<usize>,
-    /// Scale vectors to length 1.
-    pub normalize: bool,
+    /// Scale vectors to length 1; `None`: as the model's own files say. See [`Self::fit_scale`].
+    pub normalize: Option<bool>,
     /// What to divide vectors by instead.
     pub norm: Option<Norm>,
     /// Whether the inputs are chunks of one text, each to be read in the context of all.
@@ -94,7 +94,7 @@ impl EmbedRequest {
         }
     }
 
-    /// Fits the width asked for to a model of width `full`: one that the model does not have is not returned, and one for
+    /// Fits the width asked for to a model of width `full`: that width itself asks for nothing, one that the model does not have is not returned, and one for
     /// which it was not `trained` (Matryoshka) is, as the services do that these clients come from; both with a warning.
     pub fn fit_dimensions(&mut self, full: usize, trained: impl Fn(usize) -> bool) {
         match self.dimensions {
@@ -104,11 +104,25 @@ impl EmbedRequest {
                 ));
                 self.dimensions = None;
             }
-            Some(width) if width < full && !trained(width) => self.warnings.push(format!(
+            Some(width) if width == full => self.dimensions = None,
+            Some(width) if !trained(width) => self.warnings.push(format!(
                 "the model was not trained to be shortened to {width} dimensions (Matryoshka): vectors of all {full} tell \
                  texts apart better"
             )),
             _ => {}
+        }
+    }
+
+    /// Settles whether vectors get length 1 for a model whose own package `normalizes` them or not, and warns where the
+    /// numbers then do not fit the type asked for.
+    pub fn fit_scale(&mut self, normalizes: bool) {
+        // Vectors cut to fewer numbers are scaled anew, or widths would not compare.
+        let usual = normalizes || self.dimensions.is_some();
+        let scaled = *self.normalize.get_or_insert(usual);
+        let limited = |format: &Format| matches!(format.dtype, Dtype::Int8 | Dtype::Uint8);
+        if !scaled && self.formats.iter().any(limited) {
+            let warning = "int8 and uint8 hold [-1, 1]: numbers outside are clamped";
+            self.warnings.push(warning.to_owned());
         }
     }
 
@@ -192,13 +206,9 @@ impl EmbedBody {
         let prompt = self.prompt(&mut warnings)?;
         let outputs = self.outputs(shape)?;
         let formats = self.formats(shape)?;
-        let (normalize, norm) = self.scale(shape != EmbedShape::TeiAll)?;
+        let (normalize, norm) = self.scale(shape)?;
         let (truncation, max_tokens) = self.truncation(shape, &mut warnings)?;
         let dimensions = self.dimensions()?;
-        let limited = |format: &Format| matches!(format.dtype, Dtype::Int8 | Dtype::Uint8);
-        if !normalize && formats.iter().any(limited) {
-            warnings.push("int8 and uint8 hold [-1, 1]: numbers outside are clamped".to_owned());
-        }
         let model = self.model.take();
         let late_chunking = self.late_chunking.is_some_and(|Flag(asked)| asked);
         let (inputs, single) = self.take_inputs(shape, key, limits)?;

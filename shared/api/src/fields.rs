@@ -71,7 +71,9 @@ impl Names {
             unread.clone().take(MOST_TOLD).map(|(name, _)| tell(name, known)).collect();
         let more = unread.count().saturating_sub(MOST_TOLD);
         if more > 0 {
-            told.push(format!("{more} more fields are not read here and were ignored"));
+            // A scan that ended early has not seen all of them.
+            let least = if self.0.len() == MOST_FIELDS { "at least " } else { "" };
+            told.push(format!("{least}{more} more fields are not read here and were ignored"));
         }
         told
     }
@@ -221,7 +223,9 @@ mod tests {
         let many: Vec<String> = (0..1000).map(|at| format!("\"field{at}\":0")).collect();
         let told = told(&format!("{{{}}}", many.join(",")));
         assert_eq!(told.len(), MOST_TOLD + 1);
-        assert!(told[MOST_TOLD].starts_with("59 more fields"), "{}", told[MOST_TOLD]);
+        assert!(told[MOST_TOLD].starts_with("at least 59 more fields"), "{}", told[MOST_TOLD]);
+        let some = self::told(r#"{"a":0,"b":0,"c":0,"d":0,"e":0,"f":0,"g":0}"#);
+        assert!(some[MOST_TOLD].starts_with("2 more fields"), "{}", some[MOST_TOLD]);
         let long = self::told(&format!("{{\"{}\":0}}", "n".repeat(100_000)));
         assert!(long[0].len() < 100, "{}", long[0].len());
     }

@@ -132,7 +132,10 @@ impl App {
             Status::Ready(model) => {
                 Some(Ok(Admitted { model, _pass: pass, _hold: self.fleet.hold(slot) }))
             }
-            Status::Failed(_) => Some(Err(ApiError::unavailable())),
+            Status::Failed(_) => Some(Err(match slot.life.rests() {
+                Some(left) if self.fleet.has_several() => ApiError::resting(left),
+                _ => ApiError::unavailable(),
+            })),
         }
     }
 

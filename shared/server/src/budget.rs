@@ -99,7 +99,7 @@ impl Held {
     /// Holds so many bytes from now on, more or fewer than before.
     ///
     /// # Errors
-    /// 503 if there is no room for more; what was held before still is.
+    /// 503 if there is no room for more now, 413 if there never is; what was held before still is.
     pub(crate) fn resize(&mut self, bytes: usize) -> Result<(), ApiError> {
         // What has become smaller stays where it is: the other part may be full.
         let large = self.large || bytes > SMALL_BYTES;
@@ -113,6 +113,9 @@ impl Held {
             }
             fits
         };
+        if bytes > new.most {
+            return Err(ApiError::never_fits(bytes, new.most));
+        }
         if !fits {
             let held = new.held.load(Ordering::Relaxed);
             return Err(ApiError::too_many_bytes(held, new.most, !large));

@@ -1,19 +1,26 @@
 //! The open connections, and how to be rid of them: politely, never in the middle of an answer.
 //!
-//! Told to close, a connection that waits for a request is closed at once, and one with a request
-//! at hand after its answer, which says `connection: close`. Two counts follow: `kept`, the
-//! connections that may still lie idle, which is zero moments after they were told; and `open`,
-//! all of them. A connection accepted while others are told to close takes one request and was
-//! never kept.
+//! Told to close, a connection with a request at hand closes after its answer, which says
+//! `connection: close`. One that waits for a request gets [`LAST_CALL`]: what its client has sent
+//! already, or sends because it was just answered or has just connected, is answered like that too,
+//! and then the connection is closed. Two counts follow: `kept`, the connections that may still lie
+//! idle, which is zero a last call after they were told; and `open`, all of them. A connection
+//! accepted while others are told to close takes one request and was never kept.
 
 use std::fmt::Display;
 use std::pin::{Pin, pin};
+use std::time::Duration;
 
+use axum::http::{HeaderValue, Request, Response, header};
 use hyper::body::{Body, Incoming};
 use hyper::rt::{Read, Write};
 use hyper::server::conn::http1;
-use hyper::service::HttpService;
+use hyper::service::{Service, service_fn};
 use tokio::sync::watch;
+
+/// For a request that is on its way to a connection about to be closed: the time across a continent and back. HTTP lets a
+/// client find its idle connection closed, but most libraries do not send a POST again by themselves.
+const LAST_CALL: Duration = Duration::from_millis(100);
 
 /// See the module page.
 #[derive(Debug, Default)]
@@ -42,21 +49,39 @@ impl Drop for Counted {
 
 impl Connections {
     /// A connection's whole life, to be run on a task of its own.
-    pub(crate) fn serve<I, S>(
+    pub(crate) fn serve<I, S, B>(
         &self,
         builder: &http1::Builder,
         io: I,
         service: S,
-    ) -> impl Future<Output = ()> + use<I, S>
+    ) -> impl Future<Output = ()> + use<I, S, B>
     where
         I: Read + Write + Unpin,
-        S: HttpService<Incoming, ResBody: Body<Error: std::error::Error + Send + Sync> + 'static>,
-        S::Error: std::error::Error + Send + Sync,
+        S: Service<Request<Incoming>, Response = Response<B>>,
+        S::Error: std::error::Error + Send + Sync + 'static,
+        B: Body<Error: std::error::Error + Send + Sync> + 'static,
     {
         let open = Counted::enter(&self.open);
         let mut closing = self.closing.subscribe();
         let keep = !*closing.borrow_and_update();
         let mut kept = keep.then(|| Counted::enter(&self.kept));
+        let at_hand = watch::Sender::new(0);
+        let mut busy = at_hand.subscribe();
+        let is_closing = closing.clone();
+        let service = service_fn(move |request| {
+            let at_hand = Counted::enter(&at_hand);
+            let answer = service.call(request);
+            let is_closing = is_closing.clone();
+            async move {
+                let _at_hand = at_hand;
+                let mut answer = answer.await?;
+                if *is_closing.borrow() {
+                    let close = HeaderValue::from_static("close");
+                    answer.headers_mut().insert(header::CONNECTION, close);
+                }
+                Ok::<_, S::Error>(answer)
+            }
+        });
         let connection = builder.clone().keep_alive(keep).serve_connection(io, service);
         async move {
             let _open = open;
@@ -68,6 +93,12 @@ impl Connections {
                     ended = connection.as_mut() => break ended,
                     told = told, if kept.is_some() => {
                         if told {
+                            tokio::select! {
+                                biased;
+                                ended = connection.as_mut() => break ended,
+                                _ = busy.wait_for(|&requests| requests > 0) => {}
+                                () = tokio::time::sleep(LAST_CALL) => {}
+                            }
                             connection.as_mut().graceful_shutdown();
                         }
                         // The next poll closes an idle connection.

@@ -23,7 +23,8 @@ pub struct ApiError {
     param: Option<String>,
     message: String,
     style: ErrorStyle,
-    retry: bool,
+    /// Seconds after which the client may try again, if that may help.
+    retry: Option<u16>,
 }
 
 /// What a client was told, for the log: left with the answer.
@@ -37,11 +38,11 @@ pub(crate) struct Told {
 impl ApiError {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         let style = ErrorStyle::OpenAi;
-        Self { status, code, param: None, message: message.into(), style, retry: false }
+        Self { status, code, param: None, message: message.into(), style, retry: None }
     }
 
     fn retriable(mut self) -> Self {
-        self.retry = true;
+        self.retry = Some(RETRY_AFTER_SECONDS);
         self
     }
 
@@ -73,6 +74,19 @@ impl ApiError {
             "model_unavailable",
             "the model could not be restored; the server's log says why",
         )
+    }
+
+    /// A model that could not be loaded again and again, for the time that it rests.
+    pub(crate) fn resting(left: Duration) -> Self {
+        // A minute at most.
+        let seconds = u16::try_from(left.as_millis().div_ceil(1000)).unwrap_or(u16::MAX);
+        let message = format!(
+            "the model could not be restored several times in a row and is tried again in {seconds} s; the server's log says why"
+        );
+        Self {
+            retry: Some(seconds),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "model_unavailable", message)
+        }
     }
 
     pub(crate) fn shutting_down() -> Self {
@@ -129,6 +143,18 @@ impl ApiError {
             ),
         )
         .retriable()
+    }
+
+    /// More bytes than any request or answer may hold, with whatever others do.
+    pub(crate) fn never_fits(bytes: usize, most: usize) -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "payload_too_large",
+            format!(
+                "the request and its answer take {bytes} bytes, at most {most} are allowed (a share of MAX_BYTES_IN_FLIGHT); send \
+                 fewer or shorter texts in a request"
+            ),
+        )
     }
 
     pub(crate) fn unauthorized(message: &str) -> Self {
@@ -345,8 +371,8 @@ impl IntoResponse for ApiError {
             ErrorBody::new(self.style, status, self.code, self.param.as_deref(), &self.message);
         let mut response = (self.status, Json(body)).into_response();
         let headers = response.headers_mut();
-        if self.retry {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+        if let Some(seconds) = self.retry {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -21,6 +21,9 @@
 //! Which steps a model's state may take, and who may take them, is in [`life`]; that nobody waits for ever is checked in
 //! thousands of orders of who goes on ([`crate::interleavings`]).
 //!
+//! A model that could not be loaded twice in a row rests before it is tried again ([`life`]): else each request for it would
+//! throw a good one out.
+//!
 //! A process with one model ends when that cannot be loaded, so that whoever started it starts another. One with several
 //! goes on with the others, unless it is the default that cannot be loaded at start.
 
@@ -254,6 +257,7 @@ impl Fleet {
     async fn load(self: &Arc<Self>, slot: &Arc<Slot>, load: Load) {
         let _turn = self.loading.lock().await;
         slot.life.gone().await;
+        self.tell_of_a_large_one(slot);
         self.make_room(slot, slot.expected_bytes()).await;
         if let Err(error) = self.start(slot, load, Arc::new(PhaseRecorder::on_demand())) {
             tracing::error!(model = %slot.config.model, "not loaded: starting a thread for it: {error}");
@@ -309,6 +313,18 @@ impl Fleet {
                     None => return,
                 },
             }
+        }
+    }
+
+    fn tell_of_a_large_one(&self, slot: &Slot) {
+        let bytes = slot.expected_bytes();
+        if bytes > self.most_bytes {
+            tracing::warn!(
+                model = %slot.config.model,
+                "its snapshot has {bytes} bytes, more than the {} of MODELS_MEMORY: it is loaded alone, and unloaded when another \
+                 model is asked for",
+                self.most_bytes
+            );
         }
     }
 

@@ -25,6 +25,36 @@ type Seconds = Gauge<f64, AtomicU64>;
 /// Content type of [`Metrics::encode`].
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// Content type of [`plain`].
+pub(crate) const PLAIN_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// `OpenMetrics` in Prometheus's older text format, in which a counter's name ends with `_total` where it is declared too,
+/// and there are neither units nor an end.
+pub(crate) fn plain(open: &str) -> String {
+    let mut written = String::with_capacity(open.len() + open.len() / 32);
+    let mut help: Option<(&str, &str)> = None;
+    for line in open.lines().filter(|line| *line != "# EOF" && !line.starts_with("# UNIT ")) {
+        // The help of a metric comes before its type.
+        if let Some(declared) = line.strip_prefix("# HELP ") {
+            help = declared.split_once(' ');
+            continue;
+        }
+        let Some((name, kind)) =
+            line.strip_prefix("# TYPE ").and_then(|declared| declared.split_once(' '))
+        else {
+            written.push_str(line);
+            written.push('\n');
+            continue;
+        };
+        let name = if kind == "counter" { format!("{name}_total") } else { name.to_owned() };
+        if let Some((_, help)) = help.take() {
+            written.push_str(&format!("# HELP {name} {help}\n"));
+        }
+        written.push_str(&format!("# TYPE {name} {kind}\n"));
+    }
+    written
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
     route: String,

@@ -16,7 +16,12 @@ mod real {
     pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
     pub(crate) use std::thread::Builder;
     use tokio::sync::mpsc::UnboundedReceiver;
-    pub(crate) use tokio::time::{sleep, timeout};
+    pub(crate) use tokio::time::{Instant, sleep, timeout};
+
+    /// The time, which tests with a runtime can stop.
+    pub(crate) fn now() -> Instant {
+        Instant::now()
+    }
 
     /// Runs a task beside the others.
     pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
@@ -47,6 +52,20 @@ mod scheduled {
     pub(crate) use shuttle::sync::{Condvar, Mutex, MutexGuard};
     pub(crate) use shuttle::thread::Builder;
     use tokio::sync::mpsc::UnboundedReceiver;
+
+    /// No rest is ever over by waiting here, so none begins.
+    #[derive(Debug, Clone, Copy)]
+    pub(crate) struct Instant;
+
+    impl Instant {
+        pub(crate) fn saturating_duration_since(self, _: Self) -> Duration {
+            Duration::MAX
+        }
+    }
+
+    pub(crate) fn now() -> Instant {
+        Instant
+    }
 
     pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
         drop(shuttle::future::spawn(task));

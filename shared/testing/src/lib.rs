@@ -3,5 +3,6 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on should say where"))]
 
+pub mod cases;
 pub mod golden;
 pub mod s3;

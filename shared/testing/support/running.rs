@@ -14,6 +14,11 @@ use serde_json::Value;
 
 /// Packs a golden model into `dir`.
 pub(crate) fn snapshot(dir: &Path, model: &str, precision: Precision) -> PathBuf {
+    packed(dir, model, &golden::checkpoint(model), precision)
+}
+
+/// Packs a checkpoint into `dir` under this name.
+pub(crate) fn packed(dir: &Path, model: &str, checkpoint: &Path, precision: Precision) -> PathBuf {
     let out = dir.join(format!("{model}.snap"));
     let options = PackOptions {
         spec: SpecOptions { name: format!("tiny/{model}"), ..SpecOptions::default() },
@@ -22,7 +27,7 @@ pub(crate) fn snapshot(dir: &Path, model: &str, precision: Precision) -> PathBuf
         outliers: Outliers::Auto,
         store_prefix: true,
     };
-    let checkpoint = Checkpoint::open(&golden::checkpoint(model)).unwrap();
+    let checkpoint = Checkpoint::open(checkpoint).unwrap();
     pack(&checkpoint, &options, &out, &mut |_, _| {}).unwrap();
     out
 }

@@ -180,7 +180,7 @@ impl<'a> Draft<'_, 'a> {
             embedding: Dense::new(&first, self.format()),
             model: self.facts.model,
             dim: self.width(),
-            normalized: self.request.normalize,
+            normalized: self.request.normalize == Some(true),
             processing_time_ms: self.facts.processing_ms,
             warnings: self.warnings(),
         }
@@ -192,7 +192,7 @@ impl<'a> Draft<'_, 'a> {
             model: self.facts.model,
             dim: self.width(),
             count: self.embedded.len(),
-            normalized: self.request.normalize,
+            normalized: self.request.normalize == Some(true),
             processing_time_ms: self.facts.processing_ms,
             warnings: self.warnings(),
         }

@@ -1,6 +1,6 @@
 //! llama.cpp's `embd_normalize`: vectors scaled by another norm than the Euclidean.
 
-use super::EmbedBody;
+use super::{EmbedBody, EmbedShape};
 use crate::checks;
 use crate::error::Invalid;
 use crate::lenient::{Count, Flag};
@@ -39,9 +39,11 @@ impl Norm {
 }
 
 impl EmbedBody {
-    /// Whether vectors have length 1, which they have unless told otherwise but for TEI's `/embed_all`; or by what they are
-    /// scaled instead.
-    pub(super) fn scale(&self, by_default: bool) -> Result<(bool, Option<Norm>), Invalid> {
+    /// Whether vectors are to have length 1, or by what they are scaled instead.
+    ///
+    /// Where the request does not say, TEI, llama.cpp and the BAAI and MLX services scale them whatever the model, and
+    /// TEI's `/embed_all` never does. In the other shapes the model's own files decide, as in vLLM.
+    pub(super) fn scale(&self, shape: EmbedShape) -> Result<(Option<bool>, Option<Norm>), Invalid> {
         let (own, norm) = match self.embd_normalize {
             None => (None, None),
             Some(Count(-1)) => (Some(Flag(false)), None),
@@ -61,7 +63,22 @@ impl EmbedBody {
             ("use_activation", self.use_activation),
             ("embd_normalize", own),
         ])?;
-        Ok((asked.map_or(by_default, |Flag(normalize)| normalize), norm))
+        let by_default = match shape {
+            EmbedShape::TeiAll => Some(false),
+            EmbedShape::Tei
+            | EmbedShape::TeiSparse
+            | EmbedShape::TeiSimilarity
+            | EmbedShape::Llama
+            | EmbedShape::Baai
+            | EmbedShape::Mlx
+            | EmbedShape::MlxBatch => Some(true),
+            EmbedShape::OpenAi
+            | EmbedShape::Pooling
+            | EmbedShape::CohereV1Floats
+            | EmbedShape::CohereV1ByType
+            | EmbedShape::CohereV2 => None,
+        };
+        Ok((asked.map(|Flag(normalize)| normalize).or(by_default), norm))
     }
 }
 

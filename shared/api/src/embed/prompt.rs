@@ -11,16 +11,18 @@ use crate::error::Invalid;
 /// What to put before each input.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Prompt {
-    /// Nothing was asked for, or a use that is neither search nor storage: the model's default,
-    /// which is that of documents.
+    /// Nothing was asked for: the model's default, which is that of documents where its files name none.
     #[default]
-    None,
+    Default,
     /// The prompt of queries.
     Query,
     /// The prompt of documents.
     Document,
     /// The model's own prompt of this name.
     Named(String),
+    /// The model's own prompt of this name if it has one, else none at all: what the inputs are for is neither search nor
+    /// storage (`clustering`, `text-matching`).
+    Purpose(String),
     /// The prompt of queries with this task description.
     Instruction(String),
     /// This text itself; empty: none at all.
@@ -28,11 +30,12 @@ pub enum Prompt {
 }
 
 /// What the inputs are, as hosted APIs say it.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 enum Role {
     Query,
     Document,
-    Neutral,
+    /// Neither, by its own name.
+    Other(String),
 }
 
 impl Role {
@@ -43,7 +46,7 @@ impl Role {
             "document" | "passage" | "search_document" | "retrieval_document" => {
                 Some(Self::Document)
             }
-            "classification" | "clustering" | "none" => Some(Self::Neutral),
+            "classification" | "clustering" | "none" => Some(Self::Other(name.to_owned())),
             _ => None,
         }
     }
@@ -57,16 +60,26 @@ impl Role {
         }
         match name {
             "retrieval" | "text-matching" | "classification" | "clustering" | "separation"
-            | "embed" | "none" => Some(Self::Neutral),
+            | "embed" | "none" => Some(Self::Other(name.to_owned())),
             _ => None,
         }
     }
 
-    fn is_called(self, name: &str) -> bool {
+    fn is_called(&self, name: &str) -> bool {
         match self {
             Self::Query => name == "query",
             Self::Document => matches!(name, "document" | "passage"),
-            Self::Neutral => true,
+            Self::Other(_) => true,
+        }
+    }
+
+    /// The prompt of inputs of which no other field says anything.
+    fn prompt(self) -> Prompt {
+        match self {
+            Self::Query => Prompt::Query,
+            Self::Document => Prompt::Document,
+            Self::Other(name) if name == "none" => Prompt::Prefix(String::new()),
+            Self::Other(name) => Prompt::Purpose(name),
         }
     }
 }
@@ -94,9 +107,7 @@ impl EmbedBody {
             ("instruction", given(&self.instruction).map(Prompt::Instruction)),
         ])?;
         Ok(match (spelled, role) {
-            (None, None | Some(Role::Neutral)) => Prompt::None,
-            (None, Some(Role::Query)) => Prompt::Query,
-            (None, Some(Role::Document)) => Prompt::Document,
+            (None, role) => role.map_or(Prompt::Default, Role::prompt),
             (Some(Prompt::Instruction(_)), Some(Role::Document)) => {
                 warnings.push(format!(
                     "instruction is ignored: {field} says that the inputs are documents, which take none"

@@ -185,7 +185,7 @@ fn llamaindex_tei_embed() {
     assert_eq!((request.shape, request.truncation), (EmbedShape::Tei, Cut::End));
     assert_eq!(answered(&request, &[&[0.5], &[0.25]]), json!([[0.5], [0.25]]));
     let one = read(EmbedRoute::Embed, &json!({"inputs": "a", "normalize": false}));
-    assert!(one.single && !one.normalize);
+    assert!(one.single && one.normalize == Some(false));
     assert_eq!(answered(&one, &[&[0.5]]), json!([[0.5]]), "a list around one vector too");
     let invocation = read(EmbedRoute::Invocations, &json!({"inputs": "a"}));
     assert_eq!(invocation.shape, EmbedShape::Tei);
@@ -204,7 +204,7 @@ fn n1_tei_sparse_all_and_similarity() {
     );
 
     let request = read(EmbedRoute::EmbedAll, &json!({"inputs": ["a"]}));
-    assert!(request.outputs.hidden && !request.normalize);
+    assert!(request.outputs.hidden && request.normalize == Some(false));
     let rows = Rows { values: &[1.0, 2.0, 3.0, 4.0], width: 2 };
     let one = Embedded { hidden: Some(rows), ..Embedded::default() };
     assert_eq!(
@@ -298,7 +298,7 @@ fn cohere_v2_gives_every_type() {
         "truncate": "NONE", "max_tokens": 128, "priority": 0,
     });
     let request = read(EmbedRoute::CohereV2, &body);
-    assert_eq!(request.prompt, Prompt::None);
+    assert_eq!(request.prompt, Prompt::Purpose("classification".to_owned()));
     assert_eq!((request.truncation, request.max_tokens), (Cut::Refuse, Some(128)));
     assert_eq!((request.dimensions, request.param(0)), (Some(1), "inputs[0]".to_owned()));
     let answer = answered(&request, &[&[1.0]]);

@@ -143,7 +143,7 @@ fn llama_cpp() {
         (EmbedRoute::Embeddings, json!({"content": ["a", "b"]})),
     ] {
         let request = read(route, &body);
-        assert!(request.normalize && request.norm.is_none(), "{body}");
+        assert!(request.normalize == Some(true) && request.norm.is_none(), "{body}");
         assert_eq!(answered(&request, &[&[0.5, 1.0], &[2.0, 0.0]]), expected, "{body}");
     }
     for (embd_normalize, normalize, norm) in [
@@ -155,7 +155,7 @@ fn llama_cpp() {
     ] {
         let body = json!({"content": "a", "embd_normalize": embd_normalize});
         let request = read(EmbedRoute::Llama, &body);
-        assert_eq!((request.normalize, request.norm), (normalize, norm), "{body}");
+        assert_eq!((request.normalize, request.norm), (Some(normalize), norm), "{body}");
     }
     let mixed = read(EmbedRoute::Llama, &json!({"content": [12, 34, "a", 56]}));
     let pieces =

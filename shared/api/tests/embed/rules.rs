@@ -2,7 +2,7 @@
 
 use super::common::{dense, parse, read, refused, with};
 use defrost_api::{
-    Cut, Dtype, EmbedBody, EmbedLimits, EmbedRoute, Embedded, ErrorStyle, Outputs, Prompt, Rows,
+    Cut, EmbedBody, EmbedLimits, EmbedRoute, Embedded, ErrorStyle, Outputs, Prompt, Rows,
     first_non_finite,
 };
 use serde_json::{Value, json};
@@ -119,7 +119,7 @@ fn rule_3_dimensions() {
         (request.dimensions, request.warnings)
     };
     assert_eq!(fitted(256, 1024, true), (Some(256), Vec::new()));
-    assert_eq!(fitted(256, 256, false), (Some(256), Vec::new()));
+    assert_eq!(fitted(256, 256, false), (None, Vec::new()));
     let (width, warnings) = fitted(256, 1024, false);
     assert_eq!(
         width,
@@ -133,20 +133,60 @@ fn rule_3_dimensions() {
 }
 
 #[test]
+fn vectors_have_the_length_that_is_asked_for_or_that_the_service_or_the_model_gives() {
+    for (route, body, by_request) in [
+        (OPENAI, json!({"input": "a"}), None),
+        (OPENAI, json!({"input": "a", "normalized": false}), Some(false)),
+        (OPENAI, json!({"input": "a", "use_activation": true}), Some(true)),
+        (EmbedRoute::Pooling, json!({"input": "a"}), None),
+        (EmbedRoute::Invocations, json!({"input": "a"}), None),
+        (EmbedRoute::CohereV1, json!({"texts": ["a"]}), None),
+        (EmbedRoute::CohereV2, json!({"texts": ["a"], "embedding_types": ["float"]}), None),
+        (EmbedRoute::Embed, json!({"inputs": "a"}), Some(true)),
+        (EmbedRoute::Embed, json!({"inputs": "a", "normalize": false}), Some(false)),
+        (EmbedRoute::Embed, json!({"text": "a"}), Some(true)),
+        (EmbedRoute::Embed, json!({"texts": ["a"]}), Some(true)),
+        (EmbedRoute::EmbedBatch, json!({"texts": ["a"]}), Some(true)),
+        (EmbedRoute::EmbedAll, json!({"inputs": "a"}), Some(false)),
+        (EmbedRoute::Llama, json!({"content": "a"}), Some(true)),
+    ] {
+        let request = read(route, &body);
+        assert_eq!(request.normalize, by_request, "{body}");
+        for model in [true, false] {
+            let mut request = request.clone();
+            request.fit_scale(model);
+            assert_eq!(request.normalize, by_request.or(Some(model)), "{body}");
+        }
+    }
+    let mut cut = read(OPENAI, &json!({"input": "a", "dimensions": 2}));
+    cut.fit_dimensions(3, |_| true);
+    cut.fit_scale(false);
+    assert_eq!(cut.normalize, Some(true), "vectors that are cut are scaled anew");
+    let mut whole = read(OPENAI, &json!({"input": "a", "dimensions": 3}));
+    whole.fit_dimensions(3, |_| true);
+    whole.fit_scale(false);
+    assert_eq!(whole.normalize, Some(false), "the model's own width is no cut");
+}
+
+#[test]
 fn rule_4_prompts() {
     let named = |name: &str| Prompt::Named(name.to_owned());
+    let purpose = |name: &str| Prompt::Purpose(name.to_owned());
     let instruction = |text: &str| Prompt::Instruction(text.to_owned());
     for (extra, expected) in [
-        (json!({}), Prompt::None),
+        (json!({}), Prompt::Default),
+        (json!({"input_type": null}), Prompt::Default),
+        (json!({"input_type": "none"}), Prompt::Prefix(String::new())),
+        (json!({"task": "none"}), Prompt::Prefix(String::new())),
         (json!({"input_type": "query"}), Prompt::Query),
         (json!({"input_type": "SEARCH_QUERY"}), Prompt::Query),
         (json!({"input_type": "passage"}), Prompt::Document),
         (json!({"input_type": "search_document"}), Prompt::Document),
-        (json!({"input_type": "clustering"}), Prompt::None),
+        (json!({"input_type": "clustering"}), purpose("clustering")),
         (json!({"task": "retrieval.query"}), Prompt::Query),
         (json!({"task": "retrieval.passage"}), Prompt::Document),
         (json!({"task": "code.query"}), Prompt::Query),
-        (json!({"task": "text-matching"}), Prompt::None),
+        (json!({"task": "text-matching"}), purpose("text-matching")),
         (json!({"task": "retrieval.query", "input_type": "query"}), Prompt::Query),
         (json!({"prompt_name": "s2s"}), named("s2s")),
         (json!({"prompt_name": "query", "input_type": "query"}), named("query")),
@@ -154,7 +194,7 @@ fn rule_4_prompts() {
         (json!({"prompt": ""}), Prompt::Prefix(String::new())),
         (json!({"instruction": "find"}), instruction("find")),
         (json!({"instruction": "find", "input_type": "query"}), instruction("find")),
-        (json!({"instruction": " "}), Prompt::None),
+        (json!({"instruction": " "}), Prompt::Default),
     ] {
         let request = read(OPENAI, &plain(&extra));
         assert_eq!(request.prompt, expected, "{extra}");
@@ -332,11 +372,17 @@ fn errors_take_the_style_of_the_shape() {
 
 #[test]
 fn n12_small_numbers_want_normalised_vectors() {
-    let body = plain(&json!({"output_dtype": "int8", "normalize": false}));
-    assert_eq!(read(OPENAI, &body).warnings.len(), 1);
-    let body = plain(&json!({"output_dtype": "binary", "normalize": false}));
-    let request = read(OPENAI, &body);
-    assert_eq!((request.formats[0].dtype, request.warnings.len()), (Dtype::Binary, 0));
+    for (dtype, asked, model, warnings) in [
+        ("int8", json!(false), true, 1),
+        ("uint8", json!(null), false, 1),
+        ("int8", json!(null), true, 0),
+        ("int8", json!(true), false, 0),
+        ("binary", json!(false), true, 0),
+    ] {
+        let mut request = read(OPENAI, &plain(&json!({"output_dtype": dtype, "normalize": asked})));
+        request.fit_scale(model);
+        assert_eq!(request.warnings.len(), warnings, "{dtype} {asked} {model}");
+    }
 }
 
 #[test]

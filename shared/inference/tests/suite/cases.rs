@@ -10,8 +10,9 @@ use defrost_inference::{
     ScoreRequest, SpecOptions, isa, open_checkpoint, pack, restore,
 };
 use defrost_loader::Snapshot;
+use defrost_testing::cases::Variants;
+pub(crate) use defrost_testing::cases::copied;
 use defrost_testing::golden::repository;
-use serde::Deserialize;
 use serde_json::Value;
 
 /// The promise on f32 numbers; the expected ones are rounded to 5e-7.
@@ -23,25 +24,6 @@ fn case(name: &str) -> PathBuf {
 
 fn expected(name: &str) -> Value {
     serde_json::from_slice(&std::fs::read(case(name).join("expected.json")).unwrap()).unwrap()
-}
-
-/// A copy of a folder of `data` that may be changed.
-pub(crate) fn copied(folder: &str) -> tempfile::TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    copy(&repository("data").join(folder), dir.path());
-    dir
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }
 
 pub(crate) fn packed(
@@ -122,38 +104,15 @@ fn embedders_give_the_expected_vectors() {
     }
 }
 
-#[derive(Deserialize)]
-struct Variants {
-    texts: Vec<String>,
-    cases: Vec<Variant>,
-}
-
-#[derive(Deserialize)]
-struct Variant {
-    name: String,
-    base: String,
-    files: serde_json::Map<String, Value>,
-    vectors: Vec<Vec<f32>>,
-}
-
 #[test]
 fn variants_give_the_vectors_of_sentence_transformers() {
-    let file = std::fs::read(case("sentence_transformers.json")).unwrap();
-    let Variants { texts, cases } = serde_json::from_slice(&file).unwrap();
+    let Variants { texts, cases } = Variants::of_sentence_transformers();
     assert!(cases.len() > 50, "only {} variants", cases.len());
-    for Variant { name, base, files, vectors: expected } in cases {
-        let dir = copied(&base);
-        for (file, content) in &files {
-            let path = dir.path().join(file);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, content.to_string()).unwrap();
-        }
-        if files.contains_key("3_Dense/config.json") {
-            let to = dir.path().join("3_Dense/model.safetensors");
-            std::fs::copy(case("second-dense/model.safetensors"), to).unwrap();
-        }
+    for variant in cases {
+        let dir = variant.checkpoint();
         let (_, snapshot) = f32_of(dir.path(), SpecOptions::default());
-        compare(&vectors(&embedder(&snapshot, Kernel::detect()), &texts), &expected, &name);
+        let found = vectors(&embedder(&snapshot, Kernel::detect()), &texts);
+        compare(&found, &variant.vectors, &variant.name);
     }
 }
 

@@ -252,10 +252,11 @@ impl Reader<'_> {
             config.cors_origins.clear();
         }
         for origin in &config.cors_origins {
-            if axum::http::HeaderValue::from_str(origin).is_err() {
-                self.errors.push(
-                    "CORS_ORIGINS: an origin holds characters that no header can carry".to_owned(),
-                );
+            if !is_origin(origin) {
+                self.errors.push(format!(
+                    "CORS_ORIGINS: expected * or origins such as https://app.example:8443, without a path or an end in /, \
+                     found {origin:?}, which no browser sends"
+                ));
             }
         }
         if let Err(error) = crate::logging::filter(&config.log_level) {
@@ -407,5 +408,54 @@ impl Reader<'_> {
             self.errors.push(format!("{name}: expected {}, found {value:?}", names.join(" or ")));
         }
         found.map(|&(_, value)| value)
+    }
+}
+
+/// Whether a browser can send this as the origin of a page: a scheme, a host in small letters, and perhaps a port.
+fn is_origin(origin: &str) -> bool {
+    let Some((scheme, host)) = origin.split_once("://") else {
+        // `null` is the origin of pages from files and from sandboxes.
+        return matches!(origin, "*" | "null");
+    };
+    let is_scheme =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte);
+    let is_authority = host.parse::<axum::http::uri::Authority>();
+    scheme.bytes().next().is_some_and(|first| first.is_ascii_lowercase())
+        && scheme.bytes().all(is_scheme)
+        && is_authority.is_ok_and(|host| !host.as_str().contains('@'))
+        && !host.bytes().any(|byte| byte.is_ascii_uppercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_origin;
+
+    #[test]
+    fn origins_are_what_browsers_send() {
+        for origin in [
+            "*",
+            "null",
+            "https://app.example",
+            "http://localhost:5173",
+            "http://[::1]:3000",
+            "capacitor://localhost",
+            "chrome-extension://abcdefghijklmnop",
+        ] {
+            assert!(is_origin(origin), "{origin}");
+        }
+        for origin in [
+            "app.example",
+            "https://app.example/",
+            "https://app.example/path",
+            "https://App.example",
+            "HTTPS://app.example",
+            "https://user@app.example",
+            "https://*.example/*",
+            "https://",
+            "a\nb",
+            "",
+        ] {
+            assert!(!is_origin(origin), "{origin}");
+        }
     }
 }

@@ -19,6 +19,7 @@
 //! it is in the same place, so that no step sees the one without the other.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -51,11 +52,35 @@ struct State {
     load: Load,
     /// The load whose thread is there.
     thread: Option<Load>,
+    /// Loads that failed since the last good one.
+    failures: u32,
+    /// When a request first saw that the last of them failed.
+    failed_at: Option<sync::Instant>,
+}
+
+/// The rest of a model that failed twice, and of one that has failed many times, doubled from the one to the other. Once
+/// may be an accident, so the next request tries again at once. A model that can never be loaded would else throw a good
+/// one out of memory, and read its snapshot, at every request for it.
+const FIRST_REST: Duration = Duration::from_secs(1);
+const LONGEST_REST: Duration = Duration::from_secs(60);
+
+/// How long a model rests that has failed so many times in a row.
+fn rest(failures: u32) -> Duration {
+    match failures.checked_sub(2) {
+        None => Duration::ZERO,
+        Some(doubled) => FIRST_REST.saturating_mul(1 << doubled.min(16)).min(LONGEST_REST),
+    }
 }
 
 impl Default for Life {
     fn default() -> Self {
-        Self(watch::Sender::new(State { status: Status::Unloaded, load: Load(0), thread: None }))
+        Self(watch::Sender::new(State {
+            status: Status::Unloaded,
+            load: Load(0),
+            thread: None,
+            failures: 0,
+            failed_at: None,
+        }))
     }
 }
 
@@ -81,13 +106,23 @@ impl Life {
         self.0.borrow().thread.is_some()
     }
 
-    /// Begins a load of a model that is not there. One that has failed is tried `again` or stays as it is.
+    /// How long it is not tried again, because it could not be loaded several times in a row.
+    pub(crate) fn rests(&self) -> Option<Duration> {
+        let mut left = None;
+        self.0.send_if_modified(|state| {
+            left = state.rests();
+            false
+        });
+        left
+    }
+
+    /// Begins a load of a model that is not there. One that has failed is tried `again`, unless it rests, or stays as it is.
     pub(crate) fn begin(&self, again: bool) -> Option<Load> {
         let mut begun = None;
         self.change(|state| {
             let begins = match state.status {
                 Status::Unloaded => true,
-                Status::Failed(_) => again,
+                Status::Failed(_) => again && state.rests().is_none(),
                 Status::Loading | Status::Ready(_) => false,
             };
             if begins {
@@ -115,6 +150,7 @@ impl Life {
             let heard = state.load == load && matches!(state.status, Status::Loading);
             if heard {
                 state.status = Status::Ready(model);
+                state.failures = 0;
             }
             heard
         });
@@ -209,8 +245,29 @@ impl State {
     fn fail(&mut self, load: Load, reason: &str) -> bool {
         let heard = self.load == load && matches!(self.status, Status::Loading | Status::Ready(_));
         if heard {
+            // One that was ready and broke is tried again at once.
+            self.failures = self.failures.saturating_add(1);
+            self.failed_at = None;
             self.status = Status::Failed(reason.into());
         }
         heard
+    }
+
+    fn rests(&mut self) -> Option<Duration> {
+        let Status::Failed(_) = self.status else { return None };
+        let now = sync::now();
+        let since = now.saturating_duration_since(*self.failed_at.get_or_insert(now));
+        rest(self.failures).checked_sub(since).filter(|left| !left.is_zero())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rests_double_from_a_second_to_a_minute() {
+        let seconds = [0, 1, 2, 3, 4, 7, 8, 9, u32::MAX].map(|failures| rest(failures).as_secs());
+        assert_eq!(seconds, [0, 0, 1, 2, 4, 32, 60, 60, 60]);
     }
 }

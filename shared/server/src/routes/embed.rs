@@ -167,6 +167,7 @@ fn to_asked(app: &App, info: &EmbedderInfo, request: &mut EmbedRequest) -> Resul
     let allowed = app.config.embed.allow_non_mrl;
     let (full, matryoshka) = (info.hidden, &info.matryoshka);
     request.fit_dimensions(full, |width| allowed || matryoshka.allows(width, full));
+    request.fit_scale(info.normalizes);
     let limit = request.token_limit(info.max_length)?;
     let overflow = match request.truncation {
         Cut::ServerDefault if app.config.embed.auto_truncate => Overflow::CutEnd,
@@ -184,7 +185,11 @@ fn to_asked(app: &App, info: &EmbedderInfo, request: &mut EmbedRequest) -> Resul
     Ok(Asked {
         inputs: inputs.collect(),
         prompt: match &request.prompt {
-            Prompt::None => PromptChoice::Default,
+            Prompt::Default => PromptChoice::Default,
+            Prompt::Purpose(name) if info.prompts.contains_key(name) => {
+                PromptChoice::Named(name.clone())
+            }
+            Prompt::Purpose(_) => PromptChoice::None,
             Prompt::Query => PromptChoice::Query,
             Prompt::Document => PromptChoice::Document,
             Prompt::Named(name) => PromptChoice::Named(name.clone()),
@@ -193,8 +198,8 @@ fn to_asked(app: &App, info: &EmbedderInfo, request: &mut EmbedRequest) -> Resul
             Prompt::Prefix(text) => PromptChoice::Prefix(text.clone()),
         },
         outputs: Kinds { dense, sparse, colbert, tokens: hidden },
-        dimensions: request.dimensions.filter(|&dimensions| dimensions != info.hidden),
-        normalize: Some(request.normalize),
+        dimensions: request.dimensions,
+        normalize: request.normalize,
         truncation: EmbedTruncation { overflow, limit: Some(limit) },
         late_chunking: request.late_chunking,
     })

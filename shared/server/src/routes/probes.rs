@@ -141,6 +141,10 @@ pub(crate) async fn metrics(
         return Ok(Json(app.metrics.to_json().map_err(failed)?).into_response());
     }
     let text = app.metrics.encode().map_err(failed)?;
+    if accept::wants_plain(&headers) {
+        let plain = metrics::plain(&text);
+        return Ok(([(header::CONTENT_TYPE, metrics::PLAIN_CONTENT_TYPE)], plain).into_response());
+    }
     Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
 }
 

@@ -30,9 +30,18 @@ pub(crate) async fn vertex(
     Extension(id): Extension<RequestId>,
     request: Request,
 ) -> Result<Response, ApiError> {
+    // Whatever fails, and in whichever instance: the answer to the whole is TEI's.
+    predictions(&app, &id, request).await.map_err(|error| error.styled(ErrorStyle::Tei))
+}
+
+async fn predictions(
+    app: &Arc<App>,
+    id: &RequestId,
+    request: Request,
+) -> Result<Response, ApiError> {
     let begun = Instant::now();
     let (parts, body) = request.into_parts();
-    let (bytes, _held) = body::read(&app, &parts, body).await?;
+    let (bytes, _held) = body::read(app, &parts, body).await?;
     let most = match app.function.role {
         Role::Rerank => app.config.max_documents,
         Role::Embed => app.config.embed.limits.max_inputs,
@@ -46,9 +55,9 @@ pub(crate) async fn vertex(
         let has_inputs = instance.has_inputs;
         let bytes = Bytes::from(instance.body);
         let answer = match app.function.role {
-            Role::Rerank if has_inputs => predict::answer_to(&app, &id, bytes).await,
-            Role::Rerank => rerank::answer_to(&app, &id, Route::Rerank, bytes).await,
-            Role::Embed => embed::answer_to(&app, &id, EmbedRoute::Embed, None, bytes, begun).await,
+            Role::Rerank if has_inputs => predict::answer_to(app, id, bytes).await,
+            Role::Rerank => rerank::answer_to(app, id, Route::Rerank, bytes).await,
+            Role::Embed => embed::answer_to(app, id, EmbedRoute::Embed, None, bytes, begun).await,
         };
         let answer = answer.map_err(|error| error.within(&format!("instances[{index}]")))?;
         cost = sum(cost, answer.extensions().get().copied());
@@ -62,7 +71,7 @@ pub(crate) async fn vertex(
     written.extend_from_slice(b"]}");
     let mut answer = ([(header::CONTENT_TYPE, JSON)], held.answer(written)?).into_response();
     if let Some(cost) = cost {
-        super::timing(&app, answer.headers_mut(), &cost.times);
+        super::timing(app, answer.headers_mut(), &cost.times);
         answer.extensions_mut().insert(cost);
     }
     Ok(answer)

@@ -18,6 +18,12 @@ pub(crate) fn wants_json(headers: &HeaderMap) -> bool {
         && text.iter().all(|text| weight(headers, &ACCEPT, text).is_none_or(|text| json >= text))
 }
 
+/// Whether plain text is what the client wants where `OpenMetrics` is usual: it names it, and likes it better.
+pub(crate) fn wants_plain(headers: &HeaderMap) -> bool {
+    let plain = weight(headers, &ACCEPT, "text/plain").unwrap_or(0);
+    plain > weight(headers, &ACCEPT, "application/openmetrics-text").unwrap_or(0)
+}
+
 /// Whether the client takes gzip.
 pub(super) fn takes_gzip(headers: &HeaderMap) -> bool {
     let named = |name| weight(headers, &ACCEPT_ENCODING, name);

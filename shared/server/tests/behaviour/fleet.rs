@@ -3,6 +3,7 @@
 use std::pin::pin;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use defrost_inference::{Error, Prepared, Tokens, Wanted};
@@ -10,6 +11,7 @@ use defrost_server::{
     App, Backend, BootError, Config, Info, Inputs, Outputs, PhaseRecorder, router, start,
 };
 use serde_json::{Value, json};
+use tokio::task::spawn_blocking;
 
 use super::toy::{Answer, FUNCTION, Toy, get, park, parse, post, served};
 
@@ -259,6 +261,40 @@ async fn one_that_fails_leaves_the_others_and_is_tried_again() {
     assert_eq!(served_by(&router, None).await, "small");
     assert_eq!(served_by(&router, Some("medium")).await, "medium");
     assert_eq!(seen(&journal), ["+a", "+b"]);
+}
+
+/// A model that can never be loaded throws a good one out of memory at most once a rest.
+#[tokio::test(start_paused = true)]
+async fn one_that_fails_again_and_again_rests() {
+    // While such work runs, the stopped clock does not jump to the next timer.
+    let (stop, stopped) = channel::<()>();
+    let still = spawn_blocking(move || stopped.recv());
+    let vars = [THREE[0], ("MODELS_MEMORY", "100")];
+    let (app, journal) = fleet(&vars, |place| match place {
+        "b" => Err(BootError::new("b is broken")),
+        _ => Ok(Toy::new()),
+    });
+    app.booted().await;
+    let router = router(app);
+    let ask_both = async || {
+        let answer = ask(&router, Some("medium")).await;
+        assert_eq!(answer.status, 503);
+        assert_eq!(answer.json()["error"]["code"], "model_unavailable");
+        assert_eq!(served_by(&router, None).await, "small");
+        answer.headers.get("retry-after").map(|seconds| seconds.to_str().expect("text").to_owned())
+    };
+    assert_eq!(ask_both().await, None, "the first time may be an accident");
+    assert!(ask_both().await.is_some_and(|seconds| seconds == "1"));
+    let tried = seen(&journal);
+    for _ in 0..5 {
+        assert!(ask_both().await.is_some());
+    }
+    assert_eq!(seen(&journal), tried, "neither loaded nor unloaded while it rests");
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert!(ask_both().await.is_some_and(|seconds| seconds == "2"));
+    assert_ne!(seen(&journal), tried, "tried once more");
+    drop(stop);
+    assert!(still.await.is_ok());
 }
 
 /// Its file was overwritten while it was unloaded: what is in it now is not what its name stands for.

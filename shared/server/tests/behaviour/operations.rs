@@ -236,6 +236,51 @@ async fn browsers() {
 
 /// D19: what every Prometheus client library tells of its process, under the usual names.
 #[tokio::test]
+async fn metrics_come_in_the_older_format_for_who_takes_no_other() {
+    let router = ready(&[]).await;
+    let body = json!({"query": "a", "documents": ["a"]});
+    assert_eq!(post(&router, "/v1/rerank", &body).await.status, 200);
+    let accepting = async |accept: &str| {
+        let request = Request::get("/metrics").header("accept", accept);
+        send(&router, request.body(Body::empty()).expect("a request")).await
+    };
+    // What Prometheus 3 sends, and what older ones and curl do.
+    let both =
+        "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+    for (accept, kind) in [
+        (both, "application/openmetrics-text"),
+        ("*/*", "application/openmetrics-text"),
+        ("text/plain;version=0.0.4;q=1,*/*;q=0.1", "text/plain; version=0.0.4"),
+    ] {
+        let answer = accepting(accept).await;
+        assert!(answer.header("content-type").starts_with(kind), "{accept}");
+    }
+    let open = accepting("*/*").await.text;
+    let plain = accepting("text/plain").await.text;
+    assert!(open.contains("# TYPE defrost_requests counter") && open.ends_with("# EOF\n"));
+    assert!(
+        plain.contains("# TYPE defrost_requests_total counter\ndefrost_requests_total{"),
+        "{plain}"
+    );
+    assert!(plain.contains("# HELP defrost_requests_total ") && !plain.contains("# EOF"));
+    assert!(!plain.contains("# UNIT"));
+    // Every sample belongs to the declaration before it.
+    let mut declared = "";
+    for line in plain.lines() {
+        if let Some(name) = line.strip_prefix("# TYPE ") {
+            declared = name.split(' ').next().expect("a name");
+        } else if !line.starts_with('#') {
+            let name = line.split(['{', ' ']).next().expect("a name");
+            let rest = name.strip_prefix(declared);
+            assert!(
+                rest.is_some_and(|rest| ["", "_bucket", "_sum", "_count"].contains(&rest)),
+                "{line} after {declared}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn metrics_of_the_process() {
     let router = ready(&[]).await;
     let text = get(&router, "/metrics").await.text;

@@ -419,6 +419,12 @@ async fn vertex_instances_are_answered_one_by_one() {
     let answer = post(&router, "/vertex", &bad).await;
     assert_eq!(answer.status, 413);
     assert!(answer.text.contains("instances[1]: query"), "{}", answer.text);
+    assert_eq!(answer.json()["error_type"], "Validation");
+    // Whatever is wrong, and wherever.
+    for body in [json!({"instances": []}), json!({"instances": [{"inputs": 3}]}), json!([])] {
+        let answer = post(&router, "/vertex", &body).await;
+        assert!(answer.json()["error_type"].is_string(), "{}", answer.text);
+    }
 
     let router = embedder().await;
     let body = json!({"instances": [{"inputs": "a b", "normalize": false}, {"inputs": ["a"], "normalize": false}]});

@@ -151,3 +151,63 @@ fn log(ended: Result<(), impl Display>) {
         tracing::debug!("connection ended: {error}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Empty;
+    use hyper::body::Bytes;
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+    use tokio::time::sleep;
+
+    use super::*;
+
+    const REQUEST: &[u8] = b"GET /live HTTP/1.1\r\nhost: localhost\r\n\r\n";
+
+    /// A client's end of a connection that answers every request at once.
+    fn connected(connections: &Connections) -> DuplexStream {
+        let (client, server) = duplex(1 << 10);
+        let answer = service_fn(async |_: Request<Incoming>| {
+            Ok::<_, std::convert::Infallible>(Response::new(Empty::<Bytes>::new()))
+        });
+        let served = connections.serve(&http1::Builder::new(), TokioIo::new(server), answer);
+        drop(tokio::spawn(served));
+        client
+    }
+
+    async fn ask(client: &mut DuplexStream) -> String {
+        client.write_all(REQUEST).await.expect("the connection is open");
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(client.read_u8().await.expect("an answer"));
+        }
+        String::from_utf8(answer).expect("text")
+    }
+
+    async fn is_closed(client: &mut DuplexStream) -> bool {
+        client.read(&mut [0]).await.is_ok_and(|bytes| bytes == 0)
+    }
+
+    /// Closed under them, these clients would lose what they are sending at that moment.
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_on_its_way_is_answered() {
+        let connections = Connections::default();
+        let (mut fresh, mut used) = (connected(&connections), connected(&connections));
+        let mut silent = connected(&connections);
+        assert!(!ask(&mut used).await.contains("connection: close"));
+        let closed = connections.close_idle();
+        let clients = async {
+            sleep(LAST_CALL / 2).await;
+            for client in [&mut fresh, &mut used] {
+                assert!(ask(client).await.contains("connection: close"));
+                assert!(is_closed(client).await);
+            }
+            assert_eq!(*connections.open.borrow(), 1, "the one that says nothing");
+        };
+        tokio::join!(closed, clients);
+        assert!(is_closed(&mut silent).await);
+        connections.close_all().await;
+        connections.keep();
+        assert!(!ask(&mut connected(&connections)).await.contains("connection: close"));
+    }
+}

@@ -201,36 +201,3 @@ async fn connections_are_closed_and_requests_are_answered_after_waking() {
     server.stop.send(()).expect("the server runs");
     assert!(server.ended.await.expect("no panic"), "all connections are closed");
 }
-
-/// The requests of clients that connected, or were answered, just before: closing their connections under them would lose
-/// what they send at that moment.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_that_are_on_their_way_when_connections_are_closed_are_answered() {
-    for round in 0..20 {
-        let server = server(&[ON], || Ok(Toy::new())).await;
-        let address = server.address;
-        let [fresh, used] = spawn_blocking(move || {
-            let fresh = TcpStream::connect(address).expect("connected");
-            let mut used = TcpStream::connect(address).expect("connected");
-            used.write_all(head("GET", "/live").as_bytes()).expect("sent");
-            assert_eq!(read_answer(&mut BufReader::new(&mut used)).0, 200);
-            [fresh, used]
-        })
-        .await
-        .expect("no panic");
-        let asleep = tokio::spawn(exchange(address, head("POST", "/sleep")));
-        let clients = [fresh, used].map(|mut stream| {
-            spawn_blocking(move || {
-                stream.write_all(head("GET", "/live").as_bytes()).expect("sent");
-                read_answer(&mut BufReader::new(&mut stream)).0
-            })
-        });
-        for client in clients {
-            assert_eq!(client.await.expect("answered"), 200, "round {round}");
-        }
-        assert_eq!(asleep.await.expect("no panic").0, 200);
-        assert_eq!(exchange(address, head("POST", "/wake_up")).await.0, 200);
-        server.stop.send(()).expect("the server runs");
-        assert!(server.ended.await.expect("no panic"), "all connections are closed");
-    }
-}

@@ -124,6 +124,11 @@ impl Held {
         Ok(())
     }
 
+    /// How many are held.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// A buffer for the answer of so many numbers as bytes are held for: one that grows would be there twice while it does.
     pub(crate) fn buffer(&self) -> Vec<u8> {
         Vec::with_capacity(self.bytes / BYTES_OF_A_NUMBER * DECIMALS)

@@ -19,7 +19,7 @@
 //! | what | before the snapshot | after the restore |
 //! |---|---|---|
 //! | requests | boot is waited for, running ones are finished, new ones wait | those that wait go on |
-//! | connections (HTTP) | idle ones are closed, others with their answer (`connection: close`) | kept again |
+//! | connections (HTTP) | closed with their next answer (`connection: close`), idle ones after 100 ms | kept again |
 //! | first touch | one pair is scored | |
 //! | weights | [`Backend::before_snapshot`]: every byte verified, detached from the file | [`Backend::after_restore`] |
 //! | times | | counted from the restore: phase `restored`, `first_score`, `uptime_seconds`, `created` |

@@ -48,9 +48,9 @@ pub(crate) fn plain(open: &str) -> String {
         };
         let name = if kind == "counter" { format!("{name}_total") } else { name.to_owned() };
         if let Some((_, help)) = help.take() {
-            written.push_str(&format!("# HELP {name} {help}\n"));
+            written.extend(["# HELP ", &name, " ", help, "\n"]);
         }
-        written.push_str(&format!("# TYPE {name} {kind}\n"));
+        written.extend(["# TYPE ", &name, " ", kind, "\n"]);
     }
     written
 }

@@ -15,12 +15,19 @@ pub(crate) use self::scheduled::*;
 mod real {
     pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
     pub(crate) use std::thread::Builder;
+    use std::time::Duration;
+
     use tokio::sync::mpsc::UnboundedReceiver;
     pub(crate) use tokio::time::{Instant, sleep, timeout};
 
     /// The time, which tests with a runtime can stop.
     pub(crate) fn now() -> Instant {
         Instant::now()
+    }
+
+    /// Time since then.
+    pub(crate) fn since(then: Instant) -> Duration {
+        Instant::now().saturating_duration_since(then)
     }
 
     /// Runs a task beside the others.
@@ -53,18 +60,16 @@ mod scheduled {
     pub(crate) use shuttle::thread::Builder;
     use tokio::sync::mpsc::UnboundedReceiver;
 
-    /// No rest is ever over by waiting here, so none begins.
+    /// All time has passed: nothing can be waited for here.
     #[derive(Debug, Clone, Copy)]
     pub(crate) struct Instant;
 
-    impl Instant {
-        pub(crate) fn saturating_duration_since(self, _: Self) -> Duration {
-            Duration::MAX
-        }
-    }
-
     pub(crate) fn now() -> Instant {
         Instant
+    }
+
+    pub(crate) fn since(_: Instant) -> Duration {
+        Duration::MAX
     }
 
     pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) {

@@ -62,7 +62,7 @@ struct State {
 /// may be an accident, so the next request tries again at once. A model that can never be loaded would else throw a good
 /// one out of memory, and read its snapshot, at every request for it.
 const FIRST_REST: Duration = Duration::from_secs(1);
-const LONGEST_REST: Duration = Duration::from_secs(60);
+const LONGEST_REST: Duration = Duration::from_mins(1);
 
 /// How long a model rests that has failed so many times in a row.
 fn rest(failures: u32) -> Duration {
@@ -255,8 +255,7 @@ impl State {
 
     fn rests(&mut self) -> Option<Duration> {
         let Status::Failed(_) = self.status else { return None };
-        let now = sync::now();
-        let since = now.saturating_duration_since(*self.failed_at.get_or_insert(now));
+        let since = sync::since(*self.failed_at.get_or_insert_with(sync::now));
         rest(self.failures).checked_sub(since).filter(|left| !left.is_zero())
     }
 }

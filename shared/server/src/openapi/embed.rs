@@ -31,7 +31,13 @@ pub(super) fn describe(
         });
         let about = "The vectors, in the shape of the request.";
         let mut answers = parts.work_answers(about, Cut::Inputs, answers(route, book));
-        if matches!(route, EmbedRoute::Embeddings | EmbedRoute::Invocations) {
+        let takes_bytes = [
+            EmbedRoute::Embeddings,
+            EmbedRoute::Invocations,
+            EmbedRoute::Embed,
+            EmbedRoute::Pooling,
+        ];
+        if takes_bytes.contains(&route) {
             answers["200"]["content"]["application/octet-stream"] = json!({"schema": {
                 "type": "string", "format": "binary",
                 "description": "The vectors one after the other, little-endian, for `encoding_format: bytes`; \
@@ -95,13 +101,9 @@ fn answers(route: EmbedRoute, book: &mut SchemaBook) -> Vec<Value> {
             vec![json!({"type": "array", "items": book.answer::<LlamaEmbedding<'_>>()})]
         }
         EmbedRoute::Pooling => vec![book.answer::<PooledList<'_>>()],
-        EmbedRoute::Invocations => vec![
+        // A body with `input` is OpenAI's on both.
+        EmbedRoute::Invocations | EmbedRoute::Embed => vec![
             book.answer::<OpenAiEmbeddings<'_>>(),
-            book.answer::<DenseList<'_>>(),
-            book.answer::<BaaiEmbeddings<'_>>(),
-            book.answer::<MlxEmbedding<'_>>(),
-        ],
-        EmbedRoute::Embed => vec![
             book.answer::<DenseList<'_>>(),
             book.answer::<BaaiEmbeddings<'_>>(),
             book.answer::<MlxEmbedding<'_>>(),

@@ -1,38 +1,32 @@
 //! The embedding routes: read, check, embed, answer.
 
+mod answer;
+
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Extension;
 use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{RawPathParams, Request, State};
-use axum::http::{HeaderName, HeaderValue, header};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use bytes::Bytes;
-use defrost_api::{
-    Cut, EmbedBody, EmbedFacts, EmbedInput, EmbedRequest, EmbedRoute, Embedded, Piece, Prompt,
-    RawAnswer, Rows, embed_answer, embed_warnings, raw_answer,
-};
+use defrost_api::{Cut, EmbedBody, EmbedInput, EmbedRequest, EmbedRoute, Piece, Prompt};
 use defrost_inference::{
-    EmbedRequest as Asked, EmbedTruncation, EmbedderInfo, Embedding, Error, Input,
-    Outputs as Kinds, Overflow, PromptChoice,
+    EmbedRequest as Asked, EmbedTruncation, EmbedderInfo, Error, Input, Outputs as Kinds, Overflow,
+    PromptChoice,
 };
 
-use super::tei::{self, Took};
-use super::{X_TRUNCATED_INPUTS, body, tokenize};
+use self::answer::Answering;
+use super::{body, tokenize};
 use crate::admission::{Admitted, Finished};
 use crate::app::App;
 use crate::backend::{Inputs, Outputs};
 use crate::batching::Outcome;
-use crate::budget::Held;
 use crate::error::ApiError;
 use crate::info::Info;
-use crate::observe::Cost;
 use crate::request_id::RequestId;
 
 type Reply = Result<Response, ApiError>;
-
-const OCTETS: &str = "application/octet-stream";
 
 /// Answers on one of [`EmbedRoute::PATHS`].
 pub(crate) async fn handle(
@@ -87,40 +81,21 @@ async fn embed(app: &App, id: &RequestId, mut request: EmbedRequest, begun: Inst
         }
         ref other => other.into(),
     })?;
-    let Outputs::Embeddings(mut embeddings) = outputs else {
+    let Outputs::Embeddings(embeddings) = outputs else {
         return Err(ApiError::internal("the backend returned scores for embeddings"));
     };
-    if let Some(norm) = request.norm {
-        for one in &mut embeddings {
-            norm.apply(&mut one.dense);
-        }
-    }
-    let embedded: Vec<Embedded<'_>> =
-        embeddings.iter().map(|one| embedded(one, asked.outputs, info)).collect();
-    let texts: Vec<&str> = asked.inputs.iter().map(text).collect();
-    let facts = EmbedFacts {
-        id: &format!("embed-{}", id.0),
+    let answering = Answering {
+        model: model.shared(),
+        id: format!("embed-{}", id.0),
         created: app.phases.unix().as_secs(),
-        model: model.name_for(request.model.as_deref()),
-        processing_ms: begun.elapsed().as_secs_f64() * 1e3,
+        request,
+        asked,
+        embeddings,
+        begun,
+        times,
+        held,
     };
-    let raw = raw_answer(&request, &embedded, &facts);
-    let raw = raw.map_err(|error| ApiError::internal(&format!("writing the answer: {error}")))?;
-    let mut response = match raw {
-        Some(raw) => bytes(held, raw)?,
-        None => super::json(held, &embed_answer(&request, &embedded, &texts, &facts))?,
-    };
-    let (items, tokens) = (embedded.len(), embedded.iter().map(|one| one.tokens).sum());
-    response.extensions_mut().insert(Cost { items, tokens, times });
-    super::timing(app, response.headers_mut(), &times);
-    let characters = texts.iter().map(|text| text.chars().count()).sum();
-    tei::tell(response.headers_mut(), &Took { begun, characters, tokens, times });
-    let truncated = embedded.iter().filter(|one| one.truncated).count();
-    if truncated > 0 {
-        response.headers_mut().insert(X_TRUNCATED_INPUTS, HeaderValue::from(truncated));
-    }
-    super::warn(&mut response, &embed_warnings(&request, &embedded));
-    Ok(response)
+    answer::answer(app, answering).await
 }
 
 /// Makes token ids of inputs that are texts and token ids in turn.
@@ -203,37 +178,4 @@ fn to_asked(app: &App, info: &EmbedderInfo, request: &mut EmbedRequest) -> Resul
         truncation: EmbedTruncation { overflow, limit: Some(limit) },
         late_chunking: request.late_chunking,
     })
-}
-
-/// vLLM's clients look for what describes the bytes in a header of this name.
-const METADATA: HeaderName = HeaderName::from_static("metadata");
-
-fn bytes(held: Held, RawAnswer { body, metadata }: RawAnswer) -> Result<Response, ApiError> {
-    let mut response = ([(header::CONTENT_TYPE, OCTETS)], held.answer(body)?).into_response();
-    // A model's name may hold what no header can carry; the vectors are worth more than their description.
-    if let Some(value) = metadata.and_then(|text| HeaderValue::try_from(text).ok()) {
-        response.headers_mut().insert(METADATA, value);
-    }
-    Ok(response)
-}
-
-fn embedded<'a>(one: &'a Embedding, wanted: Kinds, info: &EmbedderInfo) -> Embedded<'a> {
-    Embedded {
-        dense: wanted.dense.then_some(&one.dense[..]),
-        sparse: wanted.sparse.then_some(&one.sparse[..]),
-        colbert: wanted
-            .colbert
-            .then_some(Rows { values: &one.colbert, width: one.colbert_width.max(1) }),
-        hidden: wanted.tokens.then_some(Rows { values: &one.tokens, width: info.hidden }),
-        tokens: one.token_count,
-        truncated: one.truncated,
-    }
-}
-
-/// Cohere's answers repeat the texts; ids have none.
-fn text(input: &Input) -> &str {
-    match input {
-        Input::Text(text) => text,
-        Input::Tokens(_) => "",
-    }
 }

@@ -56,13 +56,16 @@ async fn tokens(app: &App, mut request: TokenizeRequest) -> Reply {
     });
     let held = held(app, count.await?, most)?;
     let special = request.add_special_tokens;
-    let lists = apart(app, &model, move |backend| {
-        texts.iter().map(|text| backend.tokenize(text, special)).collect::<Result<Vec<_>, _>>()
-    })
-    .await?;
-    let lists: Vec<Vec<Token<'_>>> =
-        lists.iter().map(|list| list.iter().map(token).collect()).collect();
-    super::json(held, &tokenize_answer(&request, &lists, model.info.max_length()))
+    let most = model.info.max_length();
+    let written = apart(app, &model, move |backend| {
+        let lists: Result<Vec<_>, _> =
+            texts.iter().map(|text| backend.tokenize(text, special)).collect();
+        let lists = lists?;
+        let lists: Vec<Vec<Token<'_>>> =
+            lists.iter().map(|list| list.iter().map(token).collect()).collect();
+        Ok(super::json(held, &tokenize_answer(&request, &lists, most)))
+    });
+    written.await?
 }
 
 pub(crate) async fn detokenize(State(app): State<Arc<App>>, request: Request) -> Reply {
@@ -77,11 +80,12 @@ pub(crate) async fn detokenize(State(app): State<Arc<App>>, request: Request) ->
         let (ids, skip) = (std::mem::take(&mut request.ids), request.skip_special_tokens);
         let count = ids.iter().map(Vec::len).sum();
         let held = held(&app, count, most_tokens(&app))?;
-        let texts = apart(&app, &model, move |backend| {
-            ids.iter().map(|ids| backend.detokenize(ids, skip)).collect::<Result<Vec<_>, _>>()
-        })
-        .await?;
-        super::json(held, &detokenize_answer(&request, &texts))
+        let written = apart(&app, &model, move |backend| {
+            let texts: Result<Vec<_>, _> =
+                ids.iter().map(|ids| backend.detokenize(ids, skip)).collect();
+            Ok(super::json(held, &detokenize_answer(&request, &texts?)))
+        });
+        written.await?
     };
     answer.await.map_err(|error: ApiError| error.styled(style))
 }

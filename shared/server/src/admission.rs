@@ -16,17 +16,19 @@ use defrost_inference::Bounds;
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::oneshot;
 
-use crate::app::{App, Model};
+use crate::app::App;
 use crate::backend::Inputs;
 use crate::batching::{Job, Outcome, Times};
 use crate::budget::{BYTES_OF_A_NUMBER, Budget, Held};
 use crate::config::Config;
 use crate::error::ApiError;
-use crate::fleet::{Hold, Slot, Status};
 use crate::gate::Pass;
+use crate::life::Status;
+use crate::model::Model;
+use crate::slot::{Hold, Slot};
 use crate::sync;
 use crate::tokenise::Tokenised;
-use crate::worker::Work;
+use crate::work::Work;
 
 /// A model, in the hands of a request: while one lives, no snapshot is taken.
 pub(crate) struct Admitted<'a> {

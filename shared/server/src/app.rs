@@ -1,28 +1,24 @@
 //! What every request handler shares.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, watch};
 
-use crate::backend::Backend;
-use crate::boot::Function;
 use crate::budget::Budget;
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::connections::Connections;
-use crate::error::ApiError;
-use crate::fleet::{Fleet, Status};
+use crate::fleet::Fleet;
+use crate::function::Function;
 use crate::gate::Gate;
-use crate::hooks::{Hooks, Quiesced};
 use crate::idle::Activity;
-use crate::info::Info;
+use crate::life::Status;
 use crate::metrics::Metrics;
+use crate::model::Model;
 use crate::phases::PhaseRecorder;
+use crate::quiesce::{Hooks, Quiesced};
 use crate::tokenise::Tokenising;
-use crate::worker::Work;
 
 /// One running function: its settings, its state of boot, its models. Made by [`crate::start`].
 #[derive(Debug)]
@@ -49,45 +45,6 @@ pub struct App {
     pub(crate) activity: Activity,
     /// Answers to questions that may come again.
     pub(crate) cache: Option<Cache>,
-}
-
-/// The loaded model, as requests see it.
-pub(crate) struct Model {
-    pub(crate) info: Info,
-    /// For what does not need the inference thread.
-    pub(crate) backend: Arc<dyn Backend>,
-    /// Where its jobs go. While one of these is there, its thread is.
-    pub(crate) queue: mpsc::UnboundedSender<Work>,
-    /// Names it is served under, at least one.
-    pub(crate) names: Vec<String>,
-    /// Time from exec, or from the last restore of a memory snapshot, until it was ready.
-    pub(crate) ready_after: Duration,
-    /// Unix time at that moment.
-    pub(crate) created: u64,
-}
-
-impl fmt::Debug for Model {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Model({})", self.info.name())
-    }
-}
-
-impl Model {
-    /// Refuses a request that names another model.
-    pub(crate) fn refuse_others(&self, asked: Option<&str>) -> Result<(), ApiError> {
-        match asked {
-            Some(asked) if !self.names.iter().any(|name| name == asked) => {
-                Err(ApiError::model_not_found(asked, &self.names))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The name to answer with: the one asked for if it is served, else the first.
-    pub(crate) fn name_for<'a>(&'a self, asked: Option<&str>) -> &'a str {
-        let served = self.names.iter().find(|name| Some(name.as_str()) == asked);
-        served.or_else(|| self.names.first()).map_or("", String::as_str)
-    }
 }
 
 impl App {

@@ -15,9 +15,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::App;
 use crate::backend::Backend;
+use crate::boot_error::BootError;
 use crate::config::{Action, Config, ConfigError};
+use crate::function::Function;
 use crate::phases::PhaseRecorder;
-use crate::{healthcheck, http, lambda, logging, worker};
+use crate::{healthcheck, http, lambda, logging, start};
 
 /// Threads that read requests and write answers. Two, so that a large body being parsed does not
 /// hold up a probe; scoring has threads of its own.
@@ -26,47 +28,6 @@ const IO_THREADS: usize = 2;
 /// Threads for what may block: kept answers in files, texts that are tokenised to be shown, names that are looked up. All of
 /// it is short or bounded by the processors, and waits for a free one of these.
 const BLOCKING_THREADS: usize = 4;
-
-/// What a function is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Scores documents against queries.
-    Rerank,
-    /// Embeds texts.
-    Embed,
-}
-
-/// Which function this binary is.
-#[derive(Debug, Clone, Copy)]
-pub struct Function {
-    /// The binary's name.
-    pub name: &'static str,
-    /// The binary's version.
-    pub version: &'static str,
-    /// One phrase for `--help`.
-    pub about: &'static str,
-    /// Which routes it has.
-    pub role: Role,
-    /// What runs the model.
-    pub backend: &'static str,
-}
-
-/// Why a function could not start or go on, in one line for the operator.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct BootError(String);
-
-impl BootError {
-    /// With this message.
-    pub fn new(message: impl Into<String>) -> Self {
-        Self(message.into())
-    }
-
-    /// With an error's message and those of its causes.
-    pub fn from_error(error: &dyn std::error::Error) -> Self {
-        Self(crate::error::chain(error))
-    }
-}
 
 /// Runs a function from its command line to its exit code. `load` is called on the inference
 /// thread, after the port is bound.
@@ -146,14 +107,14 @@ where
 {
     let no_thread = |error| BootError::new(format!("starting the inference thread: {error}"));
     if lambda::is_lambda() {
-        let app = worker::start(function, config, phases, load).map_err(no_thread)?;
+        let app = start::start(function, config, phases, load).map_err(no_thread)?;
         return lambda::serve(app).await;
     }
     let no_signal = |error| BootError::new(format!("listening for signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signal)?;
     let listener = bind(&config).await?;
-    let app = worker::start(function, config, phases, load).map_err(no_thread)?;
+    let app = start::start(function, config, phases, load).map_err(no_thread)?;
     let mut failure = None;
     let shutdown = async {
         tokio::select! {

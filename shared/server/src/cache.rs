@@ -19,9 +19,9 @@ use lru::LruCache;
 use tokio::time::Instant;
 
 use self::disk::Disk;
-use crate::boot::Function;
 use crate::config::{Config, KeptAnswers};
 use crate::error::ApiError;
+use crate::function::Function;
 
 /// Largest answer that is kept: 1,000 of them and their files stay within a gigabyte.
 const MAX_ANSWER_BYTES: usize = 1 << 20;

@@ -7,8 +7,9 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use defrost_api::{ErrorBody, ErrorStyle, Invalid};
 
-use crate::hooks::HookError;
+use crate::boot_error::chain;
 use crate::pace::{GRACE, SLOWEST};
+use crate::quiesce::HookError;
 
 /// Seconds after which a refused client may try again: longer than a typical request takes (0.5 s)
 /// and than a 0.5-billion-parameter model takes to boot (0.15 s), so a place is free by then.
@@ -346,22 +347,6 @@ impl From<&defrost_inference::Error> for ApiError {
             other => Self::internal(&chain(other)),
         }
     }
-}
-
-/// An error with its causes, on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let text = cause.to_string();
-        // Transparent errors repeat their source.
-        if !line.ends_with(&text) {
-            line.push_str(": ");
-            line.push_str(&text);
-        }
-        source = cause.source();
-    }
-    line.replace('\n', " ")
 }
 
 impl IntoResponse for ApiError {

@@ -18,39 +18,26 @@
 //! its mapping is gone does the other one begin to load. So no request ever loses its model, and models that are always
 //! in use keep nobody out for ever. A model that is larger than the limit is loaded alone.
 //!
-//! Which steps a model's state may take, and who may take them, is in [`life`]; that nobody waits for ever is checked in
+//! Which steps a model's state may take, and who may take them, is in [`crate::life`]; that nobody waits for ever is checked in
 //! thousands of orders of who goes on ([`crate::interleavings`]).
 //!
-//! A model that could not be loaded twice in a row rests before it is tried again ([`life`]): else each request for it would
+//! A model that could not be loaded twice in a row rests before it is tried again ([`crate::life`]): else each request for it would
 //! throw a good one out.
 //!
 //! A process with one model ends when that cannot be loaded, so that whoever started it starts another. One with several
 //! goes on with the others, unless it is the default that cannot be loaded at start.
 
-mod life;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
-
-use defrost_loader::Location;
-
-use crate::app::Model;
-use crate::boot::BootError;
 use crate::config::Config;
+use crate::life::Load;
 use crate::metrics::Metrics;
 use crate::phases::PhaseRecorder;
+use crate::slot::{Hold, Slot};
 use crate::sync;
 use crate::turns::Turns;
 use crate::worker::{Loader, Worker};
-
-pub(crate) use life::{Life, Load, Status};
-
-/// Under which a snapshot keeps the model's name.
-const NAME: &str = "model.name";
-
-/// Under which it keeps the model's width.
-const HIDDEN: &str = "model.hidden";
 
 /// All models of a process; the first is the default.
 pub(crate) struct Fleet {
@@ -63,124 +50,6 @@ pub(crate) struct Fleet {
     most_bytes: u64,
     /// Counts uses, to tell which was last.
     uses: AtomicU64,
-}
-
-/// One model, loaded or not.
-pub(crate) struct Slot {
-    /// The process's settings, with this model's place and names.
-    pub(crate) config: Arc<Config>,
-    pub(crate) life: Life,
-    /// Requests that hold it.
-    holders: AtomicUsize,
-    last_use: AtomicU64,
-    /// Of its snapshot, once known.
-    bytes: AtomicU64,
-    /// Whether it has been loaded at least once.
-    was_loaded: AtomicBool,
-    /// The root of the snapshot that was loaded first.
-    snapshot: OnceLock<String>,
-    /// The snapshot's own name for the model, once known.
-    full_name: OnceLock<Option<String>>,
-    /// The width that the snapshot gives, once known.
-    hidden: OnceLock<Option<usize>>,
-}
-
-impl Slot {
-    fn new(config: Config) -> Self {
-        Self {
-            config: Arc::new(config),
-            life: Life::default(),
-            holders: AtomicUsize::new(0),
-            last_use: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
-            was_loaded: AtomicBool::new(false),
-            snapshot: OnceLock::new(),
-            full_name: OnceLock::new(),
-            hidden: OnceLock::new(),
-        }
-    }
-
-    /// The names it was given, the first of which it goes by; none where only its snapshot knows.
-    pub(crate) fn names(&self) -> &[String] {
-        &self.config.served_model_name
-    }
-
-    /// Refuses another snapshot than the one that was loaded first: its numbers would go out under the first one's name.
-    pub(crate) fn expect_the_same(&self, snapshot: &str) -> Result<(), BootError> {
-        let first = self.snapshot.get_or_init(|| snapshot.to_owned());
-        if first == snapshot {
-            return Ok(());
-        }
-        Err(BootError::new(format!(
-            "{} is snapshot {snapshot} now and was {first} when it was first loaded; start the function again to serve the new one",
-            self.config.model
-        )))
-    }
-
-    /// Notes what only a loaded model tells.
-    pub(crate) fn learn(&self, name: &str, bytes: u64) {
-        let _ = self.full_name.set(Some(name.to_owned()));
-        self.bytes.store(bytes, Ordering::Relaxed);
-        self.was_loaded.store(true, Ordering::Relaxed);
-    }
-
-    pub(crate) fn was_loaded(&self) -> bool {
-        self.was_loaded.load(Ordering::Relaxed)
-    }
-
-    /// What the snapshot calls the model, which a snapshot on this machine says before it is loaded.
-    pub(crate) fn full_name(&self) -> Option<&str> {
-        if let Some(known) = self.full_name.get() {
-            return known.as_deref();
-        }
-        let path = local(&self.config.model)?;
-        let (_, manifest) = defrost_loader::inspect(Path::new(&path)).ok()?;
-        let name = manifest.meta.get(NAME).map(ToString::to_string);
-        self.full_name.get_or_init(|| name).as_deref()
-    }
-
-    /// The model's width, which a snapshot on this machine says before it is loaded.
-    pub(crate) fn hidden(&self) -> Option<usize> {
-        *self.hidden.get_or_init(|| {
-            let path = local(&self.config.model)?;
-            let (_, manifest) = defrost_loader::inspect(Path::new(&path)).ok()?;
-            manifest.meta.get(HIDDEN)?.to_string().parse().ok()
-        })
-    }
-
-    pub(crate) fn ready(&self) -> Option<Arc<Model>> {
-        self.life.ready()
-    }
-
-    fn is_called(&self, name: &str) -> bool {
-        self.names().iter().any(|own| own == name)
-    }
-
-    /// What it takes once it is loaded, as far as that is known before.
-    fn expected_bytes(&self) -> u64 {
-        match self.bytes.load(Ordering::Relaxed) {
-            0 => local(&self.config.model)
-                .and_then(|path| std::fs::metadata(path).ok())
-                .map_or(0, |data| data.len()),
-            known => known,
-        }
-    }
-}
-
-fn local(place: &str) -> Option<std::path::PathBuf> {
-    match place.parse() {
-        Ok(Location::Path(path)) => Some(path),
-        _ => None,
-    }
-}
-
-/// A request's hold on a model.
-pub(crate) struct Hold(Arc<Slot>);
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        self.0.holders.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 impl Fleet {
@@ -221,9 +90,7 @@ impl Fleet {
 
     /// Marks a model as in use.
     pub(crate) fn hold(&self, slot: &Arc<Slot>) -> Hold {
-        slot.holders.fetch_add(1, Ordering::Relaxed);
-        slot.last_use.store(self.uses.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
-        Hold(Arc::clone(slot))
+        slot.hold(self.uses.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
     /// Resolves when the default is loaded, if it is not yet, and nothing else is being loaded or unloaded. For a memory
@@ -297,10 +164,8 @@ impl Fleet {
             if taken.saturating_add(bytes) <= self.most_bytes {
                 return;
             }
-            let oldest = others().filter(|other| other.ready().is_some()).min_by_key(|other| {
-                let held = other.holders.load(Ordering::Relaxed) > 0;
-                (held, other.last_use.load(Ordering::Relaxed))
-            });
+            let loaded = others().filter(|other| other.ready().is_some());
+            let oldest = loaded.min_by_key(|other| (other.is_held(), other.last_use()));
             match oldest {
                 // Before its mapping is gone, nothing is won.
                 Some(oldest) => {

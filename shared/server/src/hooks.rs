@@ -27,33 +27,15 @@
 use std::io::Write as _;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use tokio::sync::{Mutex, oneshot, watch};
+use tokio::sync::oneshot;
 
 use crate::app::App;
-use crate::boot::BootError;
-use crate::fleet::Status;
+use crate::life::Status;
+use crate::quiesce::{HookError, Quiesced};
 use crate::sync::timeout;
-use crate::worker::{Call, Task, Work};
-
-/// Why a hook failed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum HookError {
-    /// The process is going away.
-    #[error("the server is shutting down")]
-    ShuttingDown,
-    /// There is no model, for this reason.
-    #[error("{0}")]
-    NotLoaded(String),
-    /// Boot, or the requests at hand, took too long.
-    #[error("boot and the requests at hand were not done within {0:?} (BOOT_TIMEOUT)")]
-    Late(Duration),
-    /// The backend failed.
-    #[error(transparent)]
-    Backend(#[from] BootError),
-}
+use crate::work::{Call, Task, Work};
 
 type Step<'a> = Pin<Box<dyn Future<Output = Result<(), HookError>> + Send + 'a>>;
 
@@ -73,30 +55,6 @@ trait Hook: Sync {
 
 /// Foundations first.
 const HOOKS: [&dyn Hook; 6] = [&Log, &Clocks, &Backend, &WarmUp, &Connections, &Gate];
-
-/// Where the process stands between two snapshots.
-#[derive(Debug, Default)]
-pub(crate) struct Hooks {
-    /// One call at a time.
-    turn: Mutex<()>,
-    quiesced: watch::Sender<Quiesced>,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum Quiesced {
-    #[default]
-    No,
-    /// On the way there or back.
-    Partly,
-    Yes,
-}
-
-impl Hooks {
-    /// Whether the process serves, and nobody is changing that.
-    pub(crate) fn quiesced(&self) -> Quiesced {
-        *self.quiesced.borrow()
-    }
-}
 
 impl App {
     /// Makes the process ready for a snapshot of its memory, and returns when it is. Requests wait

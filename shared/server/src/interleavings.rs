@@ -18,7 +18,7 @@ use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use self::toy::{FILE_BYTES, World};
 use crate::app::App;
 use crate::error::ApiError;
-use crate::hooks::Quiesced;
+use crate::quiesce::Quiesced;
 use crate::routes::cached;
 
 /// Orders tried by each test and scheduler: a few seconds of a debug build. The deadlocks that this page was written after

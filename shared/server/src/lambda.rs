@@ -40,10 +40,10 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use crate::app::App;
-use crate::boot::BootError;
+use crate::boot_error::BootError;
 use crate::config::InvokeMode;
 use crate::error::ApiError;
-use crate::hooks::HookError;
+use crate::quiesce::HookError;
 use crate::router::router;
 use event::Event;
 

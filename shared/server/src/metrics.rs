@@ -17,7 +17,7 @@ use prometheus_client::registry::Registry;
 
 use crate::backend::{Amount, Outputs};
 use crate::batching::Times;
-use crate::boot::Function;
+use crate::function::Function;
 use crate::info::Info;
 
 type Seconds = Gauge<f64, AtomicU64>;

@@ -19,7 +19,7 @@ use std::fmt;
 use defrost_api::{EmbedRoute, EmbedRules, PREDICT_FORMS, RERANK_FORMS, RerankRules, SchemaBook};
 use serde_json::{Map, Value, json};
 
-use crate::boot::Function;
+use crate::function::Function;
 use parts::Parts;
 use tokens::Instances;
 

@@ -9,7 +9,7 @@ use defrost_inference::{
 use defrost_loader::{FetchOptions, Location, Snapshot};
 
 use crate::backend::Backend;
-use crate::boot::BootError;
+use crate::boot_error::BootError;
 use crate::config::Config;
 use crate::phases::PhaseRecorder;
 

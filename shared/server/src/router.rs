@@ -10,9 +10,9 @@ use defrost_api::EmbedRoute;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::app::App;
-use crate::boot::Role;
 use crate::deadline;
 use crate::error::ApiError;
+use crate::function::Role;
 use crate::observe::{authorize, observe};
 use crate::paths;
 use crate::routes::{admin, embed, models, predict, probes, rerank, score, tei, tokenize, vertex};

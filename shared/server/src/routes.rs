@@ -25,10 +25,11 @@ use bytes::Bytes;
 use defrost_api::Invalid;
 use serde::Deserialize;
 
-use crate::app::{App, Model};
+use crate::app::App;
 use crate::batching::Times;
 use crate::budget::Held;
 use crate::error::ApiError;
+use crate::model::Model;
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 pub(crate) const X_TRUNCATED_DOCUMENTS: HeaderName =

@@ -24,8 +24,8 @@ use defrost_api::{EmbedRules, Outputs, RerankRules};
 use defrost_inference::{EmbedderInfo, Normalization};
 
 use crate::app::App;
-use crate::boot::Role;
 use crate::error::ApiError;
+use crate::function::Role;
 use crate::info::Info;
 use crate::openapi::{Api, Description, openapi};
 use crate::routes;

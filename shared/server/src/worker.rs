@@ -8,98 +8,26 @@
 //! never meets a micro-batch.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use defrost_inference::{Error, Tokens};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::mpsc;
 
-use crate::admission::bounds;
-use crate::app::{App, Model};
 use crate::backend::Backend;
-use crate::batching::{Batching, Ended, Job, Round};
-use crate::boot::{BootError, Function};
-use crate::budget::Budget;
-use crate::cache::Cache;
+use crate::batching::{Batching, Ended, Round};
+use crate::boot_error::{BootError, chain};
 use crate::config::Config;
-use crate::connections::Connections;
-use crate::error::chain;
-use crate::fleet::{Fleet, Load, Slot};
-use crate::gate::Gate;
-use crate::hooks::Hooks;
-use crate::idle::Activity;
+use crate::life::Load;
 use crate::metrics::Metrics;
+use crate::model::Model;
 use crate::phases::PhaseRecorder;
+use crate::slot::Slot;
 use crate::sync;
-use crate::tokenise::Tokenising;
 use crate::turns::Turns;
+use crate::work::{Call, Task, Work};
 
 /// Makes a backend of the snapshot that the settings name; may record phases of its own.
 pub(crate) type Loader =
     dyn Fn(&Config, &PhaseRecorder) -> Result<Box<dyn Backend>, BootError> + Send + Sync;
-
-/// What the inference thread is asked to do.
-#[derive(Debug)]
-pub(crate) enum Work {
-    Run(Job),
-    Call(Call),
-    /// The model's bytes cannot be had any more, as a request has found.
-    Broken(Arc<Error>),
-}
-
-/// A part of a snapshot or a restore that only the thread with the backend can do.
-#[derive(Debug)]
-pub(crate) struct Call {
-    pub(crate) task: Task,
-    pub(crate) reply: oneshot::Sender<Result<(), BootError>>,
-}
-
-/// See [`crate::hooks`].
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Task {
-    WarmUp,
-    BeforeSnapshot,
-    AfterRestore,
-}
-
-/// Starts loading the backend on a thread of its own and returns at once; requests may come in.
-/// `load` is called for each model that is loaded, with its place as `MODEL`, and may record phases of its own.
-pub fn start<L>(
-    function: Function,
-    config: Config,
-    phases: Arc<PhaseRecorder>,
-    load: L,
-) -> std::io::Result<Arc<App>>
-where
-    L: Fn(&Config, &PhaseRecorder) -> Result<Box<dyn Backend>, BootError> + Send + Sync + 'static,
-{
-    let metrics = Arc::new(Metrics::new(&function));
-    let fleet = Arc::new(Fleet::new(&config, Box::new(load), Arc::clone(&metrics)));
-    if config.lazy_load {
-        metrics.lazy();
-    } else {
-        fleet.boot(&phases)?;
-    }
-    let config = Arc::new(config);
-    let budget = Budget::of(config.bytes_in_flight());
-    Ok(Arc::new(App {
-        function,
-        phases,
-        metrics,
-        fleet,
-        draining: watch::Sender::new(false),
-        tokenising: Tokenising::within(bounds(&config, &budget)),
-        budget,
-        places: Arc::new(Semaphore::new(config.max_queue)),
-        waiting_room: Semaphore::new(config.max_queue),
-        answered: AtomicBool::new(false),
-        gate: Gate::default(),
-        connections: Connections::default(),
-        hooks: Hooks::default(),
-        activity: Activity::default(),
-        cache: Cache::of(&function, &config),
-        config,
-    }))
-}
 
 /// A model's thread, as long as it runs.
 pub(crate) struct Worker {

@@ -14,7 +14,7 @@ use super::{
     Action, Config, ConfigError, EmbedSettings, InvokeMode, KeptAnswers, LogFormat, ReturnData,
     SETTINGS, Setting,
 };
-use crate::boot::Function;
+use crate::function::Function;
 
 /// Variables with this prefix are ours alone, so an unknown one is a misspelt setting.
 const OWN_PREFIX: &str = "DEFROST_";

@@ -11,8 +11,9 @@ use shuttle::rand::{Rng as _, thread_rng};
 
 use crate::app::App;
 use crate::backend::{Backend, Inputs, Outputs};
-use crate::boot::{BootError, Function, Role};
+use crate::boot_error::BootError;
 use crate::config::{Action, Config};
+use crate::function::{Function, Role};
 use crate::info::Info;
 use crate::phases::PhaseRecorder;
 
@@ -95,7 +96,7 @@ impl World {
             }
             Ok(Box::new(toy) as Box<dyn Backend>)
         };
-        crate::worker::start(FUNCTION, config, Arc::new(PhaseRecorder::start()), load)
+        crate::start::start(FUNCTION, config, Arc::new(PhaseRecorder::start()), load)
             .expect("threads start")
     }
 }

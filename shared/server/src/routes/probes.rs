@@ -11,8 +11,8 @@ use serde_json::{Map, Value, json};
 
 use super::{predict, rerank, score, vertex};
 use crate::app::App;
-use crate::boot::Role;
 use crate::error::ApiError;
+use crate::function::Role;
 use crate::info::Info;
 use crate::metrics;
 use crate::web::accept;

@@ -138,8 +138,9 @@ async fn score(app: &App, id: &RequestId, mut request: RerankRequest) -> Reply {
     let tokens = scored.iter().map(|one| one.tokens).sum();
     response.extensions_mut().insert(Cost { items: count, tokens, times });
     super::timing(app, response.headers_mut(), &times);
-    let queries = texts.iter().map(|one| one.query.chars().count()).sum::<usize>();
-    let characters = queries + documents.iter().map(|text| text.chars().count()).sum::<usize>();
+    let queries = texts.iter().map(|one| one.query.as_str());
+    let characters = queries.chain(documents.iter().map(|text| &**text));
+    let characters = characters.map(|text| text.chars().count() as u64).sum();
     tei::tell(response.headers_mut(), &Took { begun, characters, tokens, times });
     let truncated = scored.iter().filter(|one| one.truncated).count();
     if truncated > 0 {

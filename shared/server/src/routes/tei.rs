@@ -33,10 +33,16 @@ pub(super) struct Took {
     /// When its body had been read.
     pub(super) begun: Instant,
     /// Characters of its texts.
-    pub(super) characters: usize,
+    pub(super) characters: u64,
     /// Tokens as run.
     pub(super) tokens: usize,
     pub(super) times: Times,
+}
+
+/// How many characters an answer tells of.
+pub(super) fn characters(headers: &HeaderMap) -> u64 {
+    let told = headers.get(COMPUTE_CHARACTERS).and_then(|value| value.to_str().ok());
+    told.and_then(|characters| characters.parse().ok()).unwrap_or(0)
 }
 
 /// Tells it.
@@ -47,7 +53,7 @@ pub(super) fn tell(headers: &mut HeaderMap, took: &Took) {
     headers.insert(COMPUTE_TYPE, HeaderValue::from_static("cpu"));
     for (name, value) in [
         (COMPUTE_TIME, total),
-        (COMPUTE_CHARACTERS, characters as u64),
+        (COMPUTE_CHARACTERS, characters),
         (COMPUTE_TOKENS, tokens as u64),
         (TOTAL_TIME, total),
         (TOKENIZATION_TIME, millis(times.tokenize)),

@@ -14,10 +14,11 @@ use bytes::Bytes;
 use defrost_api::{EmbedRoute, ErrorStyle, Invalid, Route, read_instances};
 use http_body_util::BodyExt as _;
 
+use super::tei::{self, Took};
 use super::{body, embed, predict, rerank};
 use crate::app::App;
-use crate::boot::Role;
 use crate::error::ApiError;
+use crate::function::Role;
 use crate::observe::Cost;
 use crate::request_id::RequestId;
 
@@ -50,7 +51,7 @@ async fn predictions(
     // Answers are JSON already: as they are, they need no tree of values.
     let mut held = app.budget.hold();
     let mut written = b"{\"predictions\":[".to_vec();
-    let mut cost: Option<Cost> = None;
+    let (mut cost, mut characters): (Option<Cost>, u64) = (None, 0);
     for (index, instance) in instances.into_iter().enumerate() {
         let has_inputs = instance.has_inputs;
         let bytes = Bytes::from(instance.body);
@@ -61,6 +62,7 @@ async fn predictions(
         };
         let answer = answer.map_err(|error| error.within(&format!("instances[{index}]")))?;
         cost = sum(cost, answer.extensions().get().copied());
+        characters += tei::characters(answer.headers());
         if index > 0 {
             written.push(b',');
         }
@@ -71,6 +73,8 @@ async fn predictions(
     written.extend_from_slice(b"]}");
     let mut answer = ([(header::CONTENT_TYPE, JSON)], held.answer(written)?).into_response();
     if let Some(cost) = cost {
+        let Cost { tokens, times, .. } = cost;
+        tei::tell(answer.headers_mut(), &Took { begun, characters, tokens, times });
         super::timing(app, answer.headers_mut(), &cost.times);
         answer.extensions_mut().insert(cost);
     }

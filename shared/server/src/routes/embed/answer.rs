@@ -13,11 +13,12 @@ use defrost_api::{
 };
 use defrost_inference::{EmbedRequest as Asked, EmbedderInfo, Embedding, Input, Outputs as Kinds};
 
-use crate::app::{App, Model};
+use crate::app::App;
 use crate::batching::Times;
 use crate::budget::Held;
 use crate::error::ApiError;
 use crate::info::Info;
+use crate::model::Model;
 use crate::observe::Cost;
 use crate::routes::X_TRUNCATED_INPUTS;
 use crate::routes::tei::{self, Took};
@@ -89,7 +90,7 @@ impl Answering {
         };
         let (items, tokens) = (embedded.len(), embedded.iter().map(|one| one.tokens).sum());
         response.extensions_mut().insert(Cost { items, tokens, times: self.times });
-        let characters = texts.iter().map(|text| text.chars().count()).sum();
+        let characters = texts.iter().map(|text| text.chars().count() as u64).sum();
         let took = Took { begun: self.begun, characters, tokens, times: self.times };
         tei::tell(response.headers_mut(), &took);
         let truncated = embedded.iter().filter(|one| one.truncated).count();

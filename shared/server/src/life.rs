@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::app::Model;
+use crate::model::Model;
 use crate::sync;
 
 /// How far a model has come.

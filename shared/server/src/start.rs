@@ -1,0 +1,63 @@
+//! A process from its settings: everything that requests share, and its first model on the way.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use tokio::sync::{Semaphore, watch};
+
+use crate::admission::bounds;
+use crate::app::App;
+use crate::backend::Backend;
+use crate::boot_error::BootError;
+use crate::budget::Budget;
+use crate::cache::Cache;
+use crate::config::Config;
+use crate::connections::Connections;
+use crate::fleet::Fleet;
+use crate::function::Function;
+use crate::gate::Gate;
+use crate::idle::Activity;
+use crate::metrics::Metrics;
+use crate::phases::PhaseRecorder;
+use crate::quiesce::Hooks;
+use crate::tokenise::Tokenising;
+
+/// Starts loading the backend on a thread of its own and returns at once; requests may come in.
+/// `load` is called for each model that is loaded, with its place as `MODEL`, and may record phases of its own.
+pub fn start<L>(
+    function: Function,
+    config: Config,
+    phases: Arc<PhaseRecorder>,
+    load: L,
+) -> std::io::Result<Arc<App>>
+where
+    L: Fn(&Config, &PhaseRecorder) -> Result<Box<dyn Backend>, BootError> + Send + Sync + 'static,
+{
+    let metrics = Arc::new(Metrics::new(&function));
+    let fleet = Arc::new(Fleet::new(&config, Box::new(load), Arc::clone(&metrics)));
+    if config.lazy_load {
+        metrics.lazy();
+    } else {
+        fleet.boot(&phases)?;
+    }
+    let config = Arc::new(config);
+    let budget = Budget::of(config.bytes_in_flight());
+    Ok(Arc::new(App {
+        function,
+        phases,
+        metrics,
+        fleet,
+        draining: watch::Sender::new(false),
+        tokenising: Tokenising::within(bounds(&config, &budget)),
+        budget,
+        places: Arc::new(Semaphore::new(config.max_queue)),
+        waiting_room: Semaphore::new(config.max_queue),
+        answered: AtomicBool::new(false),
+        gate: Gate::default(),
+        connections: Connections::default(),
+        hooks: Hooks::default(),
+        activity: Activity::default(),
+        cache: Cache::of(&function, &config),
+        config,
+    }))
+}

@@ -28,6 +28,17 @@ pub(super) const GOVERNED: [&str; 14] = [
     "rank_fields",
 ];
 
+/// A rule as far as it speaks of fields that this `body` reads: what it says of others would refuse bodies that are answered,
+/// with a warning.
+pub(super) fn of(mut rule: Value, body: &Value) -> Value {
+    for branch in rule["anyOf"].as_array_mut().into_iter().flatten() {
+        if let Some(properties) = branch["properties"].as_object_mut() {
+            properties.retain(|field, _| body["properties"].get(field).is_some());
+        }
+    }
+    rule
+}
+
 /// `raw_scores`, `use_activation`, `normalize` and `normalization` ask for the same scores.
 pub(super) fn scores(takes_mxbai: bool) -> Value {
     let mapped =

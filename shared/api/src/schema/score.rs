@@ -92,9 +92,10 @@ impl SchemaBook {
     /// A reference to the schema of a form of the routes for classes.
     pub fn predict_form(&mut self, form: &Form, rules: &RerankRules) -> Value {
         let body = self.body::<PredictBody>();
+        let scores = || agree::of(agree::scores(rules.takes_mxbai), &body);
         let agree = [
-            self.insert("ScoresAgree", || agree::scores(rules.takes_mxbai)),
-            self.insert("CuttingAgrees", agree::cutting),
+            self.insert("ScoresOfClassesAgree", scores),
+            self.insert("CuttingOfPairsAgrees", || agree::of(agree::cutting(), &body)),
         ];
         self.insert(form.name, || {
             let mut schema = form.schema(&body, |field, schema| match field {

@@ -414,6 +414,7 @@ async fn vertex_instances_are_answered_one_by_one() {
         "{}",
         answer.text
     );
+    assert_eq!(answer.header("x-compute-characters"), "5", "a, x and a, and a pair of a and a");
     let bad =
         json!({"instances": [{"query": "a", "texts": ["a"]}, {"query": " ", "texts": ["a"]}]});
     let answer = post(&router, "/vertex", &bad).await;

@@ -7,6 +7,7 @@
 //! where a later process finds them; that folder is bounded by the same number.
 
 mod disk;
+mod entry;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -19,12 +20,10 @@ use lru::LruCache;
 use tokio::time::Instant;
 
 use self::disk::Disk;
+use self::entry::{Entry, Key, MAX_ANSWER_BYTES};
 use crate::config::{Config, KeptAnswers};
 use crate::error::ApiError;
 use crate::function::Function;
-
-/// Largest answer that is kept: 1,000 of them and their files stay within a gigabyte.
-const MAX_ANSWER_BYTES: usize = 1 << 20;
 
 /// Most bytes of answers in memory, whatever `CACHE_MAX_SIZE` says.
 const MAX_BYTES: usize = 256 << 20;
@@ -35,28 +34,6 @@ const JSON: &str = "application/json";
 
 /// Headers of an answer that are kept beside its body.
 const KEPT: [&str; 3] = ["x-truncated-documents", "x-truncated-inputs", "x-warnings"];
-
-/// What identifies a question.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Key(blake3::Hash);
-
-impl Key {
-    /// Each part is hashed with its length, so that no two splits of the same bytes are alike.
-    fn of(parts: [&[u8]; 4]) -> Self {
-        let mut hasher = blake3::Hasher::new();
-        for part in parts {
-            hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
-        }
-        Self(hasher.finalize())
-    }
-}
-
-/// An answer that was given.
-#[derive(Debug, Clone, PartialEq)]
-struct Entry {
-    headers: Vec<(HeaderName, HeaderValue)>,
-    body: Bytes,
-}
 
 impl Entry {
     fn response(self) -> Response {

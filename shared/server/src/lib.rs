@@ -52,6 +52,7 @@ mod cache;
 mod clock;
 mod config;
 mod connections;
+mod cost;
 mod deadline;
 mod error;
 mod files;

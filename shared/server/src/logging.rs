@@ -4,34 +4,7 @@ use std::borrow::Cow;
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
-
-use crate::config::{Config, LogFormat};
-
-/// Reads a level or a tracing filter.
-///
-/// A filter takes any word for the name of a module, all of whose lines it lets through: `wran` would silence everything
-/// else. So each of its parts must end in a level.
-pub(crate) fn filter(text: &str) -> Result<EnvFilter, String> {
-    let expected = |found: &str| {
-        format!(
-            "expected error, warn, info, debug, trace, off, or levels of modules such as warn,hyper=debug; found {found:?}"
-        )
-    };
-    let lower = text.to_ascii_lowercase();
-    // Fields of spans have commas and equal signs of their own.
-    if !lower.contains('[') {
-        let parts = lower.split(',').map(str::trim).filter(|part| !part.is_empty());
-        for part in parts {
-            let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
-            if level.parse::<LevelFilter>().is_err() {
-                return Err(expected(part));
-            }
-        }
-    }
-    EnvFilter::try_new(&lower).map_err(|_| expected(text))
-}
+use crate::config::{Config, LogFormat, log_filter};
 
 /// A time in milliseconds, as log lines and answers tell it: to the microsecond.
 pub(crate) fn ms(time: Duration) -> f64 {
@@ -51,7 +24,7 @@ pub(crate) fn without_quotes(message: &str) -> Cow<'_, str> {
 
 /// Starts logging; later calls in one process change nothing.
 pub(crate) fn start(config: &Config) {
-    let Ok(filter) = filter(&config.log_level) else {
+    let Ok(filter) = log_filter(&config.log_level) else {
         return;
     };
     let builder = tracing_subscriber::fmt()

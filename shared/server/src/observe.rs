@@ -13,8 +13,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use tracing::Instrument as _;
 
 use crate::app::App;
-use crate::batching::Times;
 use crate::cache::X_CACHE;
+use crate::cost::Cost;
 use crate::error::{ApiError, Told};
 use crate::request_id::RequestId;
 use crate::{logging, web};
@@ -27,14 +27,6 @@ const API_KEY: HeaderName = HeaderName::from_static("api-key");
 
 /// Answered without a key: probes and scrapers have none.
 const PUBLIC: [&str; 6] = ["/health", "/v1/health", "/ready", "/live", "/ping", "/metrics"];
-
-/// What a request took of the model, for the log: handlers leave it with their answer.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Cost {
-    pub(crate) items: usize,
-    pub(crate) tokens: usize,
-    pub(crate) times: Times,
-}
 
 /// Counts a request while it is handled, also when its client goes away midway.
 struct InFlight(Gauge);

@@ -8,31 +8,19 @@
 //!
 //! A new function brings its routes as an [`Api`]; everything else is the same for all.
 
+mod description;
 mod embed;
 mod parts;
 mod probes;
 mod rerank;
 mod tokens;
 
-use std::fmt;
-
 use defrost_api::{EmbedRoute, EmbedRules, PREDICT_FORMS, RERANK_FORMS, RerankRules, SchemaBook};
 use serde_json::{Map, Value, json};
 
-use crate::function::Function;
-use parts::Parts;
-use tokens::Instances;
-
-/// The routes that a function has beside probes, with what decides how their bodies are read.
-///
-/// Each kind brings its own describer, so that a binary holds those of its own routes only.
-pub struct Api {
-    name: &'static str,
-    about: &'static str,
-    describe: Box<Describe>,
-}
-
-type Describe = dyn Fn(&mut Map<String, Value>, &mut Parts, &mut SchemaBook) + Send + Sync;
+pub use self::description::{Api, Description};
+use self::parts::Parts;
+use self::tokens::Instances;
 
 impl Api {
     /// `/v1/rerank` and its kin, tokens included.
@@ -69,27 +57,6 @@ impl Api {
     }
 }
 
-impl fmt::Debug for Api {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Api").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-/// What a document is written from.
-#[derive(Debug)]
-pub struct Description {
-    /// The binary.
-    pub function: Function,
-    /// Its routes.
-    pub api: Api,
-    /// Whether clients must send a key (`API_KEYS`).
-    pub needs_key: bool,
-    /// Whether a request for another model is refused (`STRICT_MODEL`).
-    pub strict_model: bool,
-    /// Whether the routes around a memory snapshot exist (`SNAPSHOT_HOOKS`).
-    pub snapshot_hooks: bool,
-}
-
 const ABOUT: &str = "\
 Every path of a group is one handler under the names that the clients of several services use; the \
 keys of the body say whose request it is, and the answer comes back in that service's shape.
@@ -106,7 +73,7 @@ request's own if it had one.";
 /// Writes the document: OpenAPI 3.1.
 pub fn openapi(description: &Description) -> Value {
     let mut book = SchemaBook::new();
-    let mut parts = Parts::new(description);
+    let mut parts = Parts::new(description.needs_key, description.strict_model);
     let mut paths = Map::new();
     let Api { name, about, describe } = &description.api;
     describe(&mut paths, &mut parts, &mut book);

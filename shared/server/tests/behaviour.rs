@@ -6,6 +6,7 @@ mod behaviour {
     mod bad_input;
     mod bounds;
     mod child;
+    mod circles;
     mod config;
     mod fleet;
     mod lambda;

@@ -25,7 +25,7 @@ use std::time::{Duration, SystemTime};
 use axum::http::{HeaderName, HeaderValue};
 use bytes::Bytes;
 
-use super::{Entry, Key, MAX_ANSWER_BYTES};
+use super::entry::{Entry, Key, MAX_ANSWER_BYTES};
 
 /// What a file of ours begins with; the number is that of this format.
 const MAGIC: &str = "defrost answer 1 ";

@@ -1,16 +1,7 @@
 //! `MODELS` and `MODEL_ALIASES`: several models under names of their own.
 
-use super::Config;
 use super::parse::Reader;
-
-/// One model of several.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NamedModel {
-    /// The name given to it, then its aliases.
-    pub names: Vec<String>,
-    /// Where its snapshot is: a path or `s3://bucket/key`.
-    pub place: String,
-}
+use super::settings::{Config, NamedModel};
 
 impl Reader<'_> {
     pub(super) fn models(&mut self) -> Vec<NamedModel> {

@@ -10,10 +10,11 @@ use defrost_api::EmbedLimits;
 use defrost_inference::{BackendKind, Normalization, Precision};
 use defrost_loader::VerifyMode;
 
-use super::{
+use super::log_level;
+use super::settings::{
     Action, Config, ConfigError, EmbedSettings, InvokeMode, KeptAnswers, LogFormat, ReturnData,
-    SETTINGS, Setting,
 };
+use super::table::{SETTINGS, Setting};
 use crate::function::Function;
 
 /// Variables with this prefix are ours alone, so an unknown one is a misspelt setting.
@@ -259,7 +260,7 @@ impl Reader<'_> {
                 ));
             }
         }
-        if let Err(error) = crate::logging::filter(&config.log_level) {
+        if let Err(error) = log_level::filter(&config.log_level) {
             self.errors.push(format!("LOG_LEVEL: {error}"));
         }
         self.check_models(config);

@@ -3,8 +3,6 @@
 use defrost_api::{ErrorBody, ErrorStyle, Form, SchemaBook};
 use serde_json::{Map, Value, json};
 
-use super::Description;
-
 /// An error that an operation may answer with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Failure {
@@ -189,8 +187,7 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    pub(super) fn new(description: &Description) -> Self {
-        let Description { needs_key, strict_model, .. } = *description;
+    pub(super) fn new(needs_key: bool, strict_model: bool) -> Self {
         Self { needs_key, strict_model, bodies: Map::new() }
     }
 

@@ -3,9 +3,9 @@
 use defrost_api::SchemaBook;
 use serde_json::{Map, Value, json};
 
+use super::description::{Api, Description};
 use super::parts::{Failure, Parts};
 use super::rerank::operation_id;
-use super::{Api, Description};
 use crate::metrics;
 use crate::routes::admin::{AFTER_RESTORE, BEFORE_SNAPSHOT};
 

@@ -22,9 +22,9 @@ use crate::app::App;
 use crate::backend::{Inputs, Outputs};
 use crate::batching::Outcome;
 use crate::config::ReturnData;
+use crate::cost::Cost;
 use crate::error::ApiError;
 use crate::info::Info;
-use crate::observe::Cost;
 use crate::request_id::RequestId;
 
 /// One handler under every name that clients use.

@@ -16,10 +16,10 @@ use defrost_inference::{EmbedRequest as Asked, EmbedderInfo, Embedding, Input, O
 use crate::app::App;
 use crate::batching::Times;
 use crate::budget::Held;
+use crate::cost::Cost;
 use crate::error::ApiError;
 use crate::info::Info;
 use crate::model::Model;
-use crate::observe::Cost;
 use crate::routes::X_TRUNCATED_INPUTS;
 use crate::routes::tei::{self, Took};
 

@@ -1,0 +1,197 @@
+//! Every setting with its type.
+
+use std::fmt::Write as _;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use defrost_api::EmbedLimits;
+use defrost_inference::{BackendKind, Normalization, Precision};
+use defrost_loader::VerifyMode;
+
+/// What the command line asks for.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// Serve requests.
+    Serve(Box<Config>),
+    /// Ask a running server for its health, then exit.
+    Healthcheck {
+        /// The server's host, never a wildcard.
+        host: String,
+        /// The server's port.
+        port: u16,
+    },
+}
+
+/// Why there is nothing to run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// `--help` or `--version`: the text to print on stdout, exit 0.
+    #[error("{0}")]
+    Info(String),
+    /// Bad usage: every mistake found, exit 2.
+    #[error("{}", .0.join("; "))]
+    Usage(Vec<String>),
+}
+
+/// Every setting with its value. Meanings and defaults: [`SETTINGS`](super::SETTINGS).
+#[derive(Debug, Clone)]
+#[allow(missing_docs, reason = "each field is the setting of its name, described in SETTINGS")]
+#[allow(clippy::struct_excessive_bools, reason = "independent settings")]
+pub struct Config {
+    pub model: String,
+    pub host: String,
+    pub port: u16,
+    pub port_file: Option<PathBuf>,
+    pub fast_boot: bool,
+    pub backend: Option<BackendKind>,
+    pub dtype: Option<Precision>,
+    pub ort_dylib_path: Option<PathBuf>,
+    pub num_threads: Option<usize>,
+    pub max_length: Option<usize>,
+    pub max_batch_tokens: usize,
+    pub max_documents: usize,
+    pub max_pairs: usize,
+    /// For rerank functions 10,000 unless set, for embed functions 50,000.
+    pub max_text_chars: Option<usize>,
+    pub embed: EmbedSettings,
+    pub max_body_bytes: usize,
+    pub max_bytes_in_flight: Option<usize>,
+    pub max_queue: usize,
+    pub boot_timeout: Duration,
+    pub request_timeout: Duration,
+    pub shutdown_timeout: Duration,
+    pub shutdown_grace: Duration,
+    pub snapshot_hooks: bool,
+    pub invoke_mode: InvokeMode,
+    pub verify: VerifyMode,
+    pub cache_dir: Option<PathBuf>,
+    pub cache_max_bytes: Option<u64>,
+    pub restore_timeout: Duration,
+    pub restore_connections: usize,
+    pub served_model_name: Vec<String>,
+    /// Those of `MODELS` and their `MODEL_ALIASES`; empty with `MODEL`.
+    pub models: Vec<NamedModel>,
+    pub models_memory: Option<u64>,
+    pub lazy_load: bool,
+    pub strict_model: bool,
+    pub default_top_n: Option<usize>,
+    pub normalization: Option<Normalization>,
+    pub return_data: ReturnData,
+    pub legacy_results: bool,
+    /// Those of `API_KEYS` and `API_KEYS_FILE`.
+    pub api_keys: Vec<String>,
+    /// `ENABLE_CACHE` and the settings beside it.
+    pub answers: Option<KeptAnswers>,
+    pub cors_origins: Vec<String>,
+    pub log_level: String,
+    pub log_format: LogFormat,
+    /// The settings as given, for [`Config::summary`].
+    pub(super) effective: Vec<(&'static str, String)>,
+}
+
+/// What embed functions alone look at.
+#[derive(Debug, Clone)]
+pub struct EmbedSettings {
+    /// Bounds on one request.
+    pub limits: EmbedLimits,
+    /// `AUTO_TRUNCATE`.
+    pub auto_truncate: bool,
+    /// `ALLOW_NON_MRL`.
+    pub allow_non_mrl: bool,
+}
+
+/// How answers are kept for equal requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each field is the setting of its name, described in SETTINGS")]
+pub struct KeptAnswers {
+    pub max_size: NonZeroUsize,
+    pub ttl: Duration,
+    pub persist_to_disk: bool,
+}
+
+/// When canonical answers carry `data`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReturnData {
+    /// When the request has `top_k` or `truncation`.
+    Auto,
+    /// Always.
+    Always,
+}
+
+/// How answers are posted to Lambda, in the words of its function URLs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InvokeMode {
+    /// Whole.
+    Buffered,
+    /// As a stream.
+    ResponseStream,
+}
+
+impl InvokeMode {
+    pub(super) const NAMES: [(&str, Self); 2] =
+        [("buffered", Self::Buffered), ("response_stream", Self::ResponseStream)];
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For log collectors.
+    Json,
+}
+
+/// One model of several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedModel {
+    /// The name given to it, then its aliases.
+    pub names: Vec<String>,
+    /// Where its snapshot is: a path or `s3://bucket/key`.
+    pub place: String,
+}
+
+impl Config {
+    /// One line `NAME=value …` of the effective settings; secrets are counted, not shown.
+    pub fn summary(&self) -> String {
+        self.without(&[])
+    }
+
+    /// As [`Config::summary`], of the settings that may make an answer another one: all but where the function listens,
+    /// logs and finds its model, which its snapshot names better.
+    pub(crate) fn behaviour(&self) -> String {
+        self.without(&[
+            "MODEL",
+            "HOST",
+            "PORT",
+            "PORT_FILE",
+            "LOG_LEVEL",
+            "LOG_FORMAT",
+            "CACHE_DIR",
+        ])
+    }
+
+    /// `MAX_BYTES_IN_FLIGHT`, or a quarter of the memory there is: half of it stays for models and a quarter for what
+    /// computing takes. At least four bodies; at most 4 GiB, which are answers of 40,000 long texts.
+    pub(crate) fn bytes_in_flight(&self) -> usize {
+        self.max_bytes_in_flight.unwrap_or_else(|| {
+            let quarter = usize::try_from(crate::memory::available() / 4).unwrap_or(usize::MAX);
+            quarter.min(4 << 30).max(self.max_body_bytes.saturating_mul(4))
+        })
+    }
+
+    /// These settings for one model of several.
+    pub(crate) fn for_model(&self, NamedModel { names, place }: &NamedModel) -> Self {
+        Self { model: place.clone(), served_model_name: names.clone(), ..self.clone() }
+    }
+
+    fn without(&self, names: &[&str]) -> String {
+        let mut line = String::new();
+        for (name, value) in self.effective.iter().filter(|(name, _)| !names.contains(name)) {
+            let space = if line.is_empty() { "" } else { " " };
+            // Writing to a String does not fail.
+            let _ = write!(line, "{space}{name}={value}");
+        }
+        line
+    }
+}

@@ -1,0 +1,41 @@
+//! What a document is written from.
+
+use std::fmt;
+
+use defrost_api::SchemaBook;
+use serde_json::{Map, Value};
+
+use super::parts::Parts;
+use crate::function::Function;
+
+/// The routes that a function has beside probes, with what decides how their bodies are read.
+///
+/// Each kind brings its own describer, so that a binary holds those of its own routes only.
+pub struct Api {
+    pub(super) name: &'static str,
+    pub(super) about: &'static str,
+    pub(super) describe: Box<Describe>,
+}
+
+type Describe = dyn Fn(&mut Map<String, Value>, &mut Parts, &mut SchemaBook) + Send + Sync;
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Api").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// What a document is written from.
+#[derive(Debug)]
+pub struct Description {
+    /// The binary.
+    pub function: Function,
+    /// Its routes.
+    pub api: Api,
+    /// Whether clients must send a key (`API_KEYS`).
+    pub needs_key: bool,
+    /// Whether a request for another model is refused (`STRICT_MODEL`).
+    pub strict_model: bool,
+    /// Whether the routes around a memory snapshot exist (`SNAPSHOT_HOOKS`).
+    pub snapshot_hooks: bool,
+}

@@ -20,7 +20,7 @@ READ = (
     "scripts/deploy_azure",
     "scripts/elf.py",
     "scripts/package_lambda",
-    "shared/server/src/lambda.rs",
+    "shared/server/src/life/lambda.rs",
 )
 
 

@@ -5,20 +5,20 @@ use std::sync::atomic::AtomicBool;
 
 use tokio::sync::{Semaphore, watch};
 
-use crate::budget::Budget;
-use crate::cache::Cache;
 use crate::config::Config;
-use crate::connections::Connections;
-use crate::fleet::Fleet;
+use crate::edge::budget::Budget;
+use crate::edge::cache::Cache;
+use crate::edge::metrics::Metrics;
 use crate::function::Function;
-use crate::gate::Gate;
-use crate::idle::Activity;
-use crate::life::Status;
-use crate::metrics::Metrics;
-use crate::model::Model;
-use crate::phases::PhaseRecorder;
-use crate::quiesce::{Hooks, Quiesced};
-use crate::tokenise::Tokenising;
+use crate::life::connections::Connections;
+use crate::life::idle::Activity;
+use crate::life::phases::PhaseRecorder;
+use crate::life::quiesce::{Hooks, Quiesced};
+use crate::models::fleet::Fleet;
+use crate::models::gate::Gate;
+use crate::models::model::Model;
+use crate::models::state::Status;
+use crate::models::tokenise::Tokenising;
 
 /// One running function: its settings, its state of boot, its models. Made by [`crate::start`].
 #[derive(Debug)]

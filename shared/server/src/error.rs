@@ -8,8 +8,8 @@ use axum::response::{IntoResponse, Response};
 use defrost_api::{ErrorBody, ErrorStyle, Invalid};
 
 use crate::boot_error::chain;
-use crate::pace::{GRACE, SLOWEST};
-use crate::quiesce::HookError;
+use crate::edge::pace::{GRACE, SLOWEST};
+use crate::life::quiesce::HookError;
 
 /// Seconds after which a refused client may try again: longer than a typical request takes (0.5 s)
 /// and than a 0.5-billion-parameter model takes to boot (0.15 s), so a place is free by then.

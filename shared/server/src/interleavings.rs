@@ -18,7 +18,7 @@ use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use self::toy::{FILE_BYTES, World};
 use crate::app::App;
 use crate::error::ApiError;
-use crate::quiesce::Quiesced;
+use crate::life::quiesce::Quiesced;
 use crate::routes::cached;
 
 /// Orders tried by each test and scheduler: a few seconds of a debug build. The deadlocks that this page was written after
@@ -177,7 +177,7 @@ fn nothing_happens_between_a_snapshot_and_its_restore() {
 #[test]
 fn turns_are_taken_one_at_a_time_in_the_order_of_asking() {
     in_many_orders(|| {
-        let turns = Arc::new(crate::turns::Turns::default());
+        let turns = Arc::new(crate::models::turns::Turns::default());
         let (asked, inside) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         let threads: Vec<_> = (0..3)
             .map(|_| {

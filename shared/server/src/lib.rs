@@ -41,72 +41,38 @@
 //! early or late when the monotonic clock jumps; hash keys of in-memory maps; and the kernels chosen
 //! for the processor of the first boot, so a copy must wake up on one that has its instructions.
 
-mod admission;
 mod app;
-mod backend;
-mod batching;
-mod boot;
 mod boot_error;
-mod budget;
-mod cache;
-mod clock;
 mod config;
-mod connections;
-mod cost;
-mod deadline;
+mod edge;
 mod error;
-mod files;
-mod fleet;
 mod function;
-mod gate;
-mod healthcheck;
-mod hooks;
-mod http;
-mod idle;
-mod info;
 #[cfg(test)]
 mod interleavings;
-mod lambda;
 mod life;
-mod logging;
-mod memory;
-mod metrics;
-mod model;
-mod observe;
+mod models;
 mod openapi;
-mod pace;
-mod paths;
-mod phases;
-mod quiesce;
-mod request_id;
-mod restore;
 mod router;
 mod routes;
-mod slot;
-mod start;
 mod sync;
-mod tokenise;
-mod turns;
 mod web;
-mod work;
-mod worker;
 
 pub use app::App;
-pub use backend::{Backend, Inputs, Outputs};
-pub use boot::{run, run_with_args};
 pub use boot_error::BootError;
-pub use clock::Clock;
 pub use config::{
     Action, Config, ConfigError, LogFormat, NamedModel, ReturnData, SETTINGS, Setting,
 };
 pub use error::ApiError;
 pub use function::{Function, Role};
-pub use http::serve;
-pub use info::Info;
-pub use lambda::serve as serve_lambda;
+pub use life::boot::{run, run_with_args};
+pub use life::clock::Clock;
+pub use life::http::serve;
+pub use life::lambda::serve as serve_lambda;
+pub use life::phases::PhaseRecorder;
+pub use life::quiesce::HookError;
+pub use life::start::start;
+pub use models::backend::{Backend, Inputs, Outputs};
+pub use models::info::Info;
+pub use models::restore::{embedder as restore_embedder, reranker as restore_reranker};
 pub use openapi::{Api, Description, openapi};
-pub use phases::PhaseRecorder;
-pub use quiesce::HookError;
-pub use restore::{embedder as restore_embedder, reranker as restore_reranker};
 pub use router::router;
-pub use start::start;

@@ -10,11 +10,11 @@ use defrost_api::EmbedRoute;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::app::App;
-use crate::deadline;
+use crate::edge::deadline;
+use crate::edge::observe::{authorize, observe};
+use crate::edge::paths;
 use crate::error::ApiError;
 use crate::function::Role;
-use crate::observe::{authorize, observe};
-use crate::paths;
 use crate::routes::{admin, embed, models, predict, probes, rerank, score, tei, tokenize, vertex};
 use crate::web;
 

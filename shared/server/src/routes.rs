@@ -26,10 +26,10 @@ use defrost_api::Invalid;
 use serde::Deserialize;
 
 use crate::app::App;
-use crate::batching::Times;
-use crate::budget::Held;
+use crate::edge::budget::Held;
 use crate::error::ApiError;
-use crate::model::Model;
+use crate::models::batching::Times;
+use crate::models::model::Model;
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 pub(crate) const X_TRUNCATED_DOCUMENTS: HeaderName =

@@ -26,7 +26,7 @@ use defrost_inference::{EmbedderInfo, Normalization};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::function::Role;
-use crate::info::Info;
+use crate::models::info::Info;
 use crate::openapi::{Api, Description, openapi};
 use crate::routes;
 use content::Content;

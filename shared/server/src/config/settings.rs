@@ -175,7 +175,8 @@ impl Config {
     /// computing takes. At least four bodies; at most 4 GiB, which are answers of 40,000 long texts.
     pub(crate) fn bytes_in_flight(&self) -> usize {
         self.max_bytes_in_flight.unwrap_or_else(|| {
-            let quarter = usize::try_from(crate::memory::available() / 4).unwrap_or(usize::MAX);
+            let quarter =
+                usize::try_from(crate::models::memory::available() / 4).unwrap_or(usize::MAX);
             quarter.min(4 << 30).max(self.max_body_bytes.saturating_mul(4))
         })
     }

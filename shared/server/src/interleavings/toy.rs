@@ -10,12 +10,12 @@ use defrost_inference::{
 use shuttle::rand::{Rng as _, thread_rng};
 
 use crate::app::App;
-use crate::backend::{Backend, Inputs, Outputs};
 use crate::boot_error::BootError;
 use crate::config::{Action, Config};
 use crate::function::{Function, Role};
-use crate::info::Info;
-use crate::phases::PhaseRecorder;
+use crate::life::phases::PhaseRecorder;
+use crate::models::backend::{Backend, Inputs, Outputs};
+use crate::models::info::Info;
 
 /// Length of each snapshot, and room for one of them.
 pub(super) const FILE_BYTES: &str = "100";
@@ -96,7 +96,7 @@ impl World {
             }
             Ok(Box::new(toy) as Box<dyn Backend>)
         };
-        crate::start::start(FUNCTION, config, Arc::new(PhaseRecorder::start()), load)
+        crate::life::start::start(FUNCTION, config, Arc::new(PhaseRecorder::start()), load)
             .expect("threads start")
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::description::{Api, Description};
 use super::parts::{Failure, Parts};
 use super::rerank::operation_id;
-use crate::metrics;
+use crate::edge::metrics;
 use crate::routes::admin::{AFTER_RESTORE, BEFORE_SNAPSHOT};
 
 /// A route that takes no body.

@@ -21,7 +21,7 @@ use tokio::task::JoinError;
 
 use crate::app::App;
 use crate::error::ApiError;
-use crate::quiesce::HookError;
+use crate::life::quiesce::HookError;
 
 /// `sleep` and `wake_up` are vLLM's names, `quiesce` is what it is.
 pub(crate) const BEFORE_SNAPSHOT: [&str; 3] =

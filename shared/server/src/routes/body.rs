@@ -1,7 +1,7 @@
 //! Reading a request body within its limits.
 //!
 //! The bound holds for bodies with and without a Content-Length. What has come is held from the budget of all requests
-//! ([`crate::budget`]), and a body that comes too slowly is given up ([`crate::pace`]). A body that is refused is still
+//! ([`crate::edge::budget`]), and a body that comes too slowly is given up ([`crate::edge::pace`]). A body that is refused is still
 //! read, up to a bound, before the answer goes out: a connection closed on unread bytes is reset,
 //! and the client would see the reset instead of the 413. A client that asked first
 //! (`Expect: 100-continue`) has not sent its body and is answered at once.
@@ -18,9 +18,9 @@ use tokio::time::{timeout, timeout_at};
 
 use super::{gzip, values};
 use crate::app::App;
-use crate::budget::Held;
+use crate::edge::budget::Held;
+use crate::edge::pace::Pace;
 use crate::error::ApiError;
-use crate::pace::Pace;
 
 /// Most bytes of a refused body that are read and thrown away; more than this is cheaper to cut.
 const MAX_DISCARD_BYTES: usize = 64 << 20;

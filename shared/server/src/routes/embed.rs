@@ -18,13 +18,13 @@ use defrost_inference::{
 
 use self::answer::Answering;
 use super::{body, tokenize};
-use crate::admission::{Admitted, Finished};
 use crate::app::App;
-use crate::backend::{Inputs, Outputs};
-use crate::batching::Outcome;
+use crate::edge::request_id::RequestId;
 use crate::error::ApiError;
-use crate::info::Info;
-use crate::request_id::RequestId;
+use crate::models::admission::{Admitted, Finished};
+use crate::models::backend::{Inputs, Outputs};
+use crate::models::batching::Outcome;
+use crate::models::info::Info;
 
 type Reply = Result<Response, ApiError>;
 

@@ -8,7 +8,7 @@ use std::io::Read as _;
 use bytes::Bytes;
 use flate2::bufread::MultiGzDecoder;
 
-use crate::budget::Held;
+use crate::edge::budget::Held;
 use crate::error::ApiError;
 
 /// Compressed bytes from which on it is worth another thread: a hundred microseconds of work.
@@ -60,7 +60,7 @@ mod tests {
     use flate2::write::GzEncoder;
 
     use super::*;
-    use crate::budget::Budget;
+    use crate::edge::budget::Budget;
 
     async fn decompressed(bytes: Bytes, limit: usize) -> Result<Bytes, ApiError> {
         let held = Budget::of(1 << 30).hold();

@@ -14,12 +14,12 @@ use serde_json::{Map, Value, json};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::function::Role;
-use crate::info::Info;
-use crate::life::Status;
-use crate::model::Model;
+use crate::models::info::Info;
+use crate::models::model::Model;
+use crate::models::slot::Slot;
+use crate::models::state::Status;
 use crate::routes::rerank::default_normalization;
 use crate::routes::tokenize::most_tokens;
-use crate::slot::Slot;
 
 /// `OpenAI`'s list, with the keys that infinity's client and the Qwen3 embedding server's need beside. A model that is not
 /// loaded is in it under the names it was given; what only its snapshot knows is null where that is not on this machine.

@@ -10,7 +10,7 @@ use defrost_api::PredictBody;
 use super::rerank::Reply;
 use super::{body, cached, rerank};
 use crate::app::App;
-use crate::request_id::RequestId;
+use crate::edge::request_id::RequestId;
 
 pub(crate) const PATHS: [&str; 2] = ["/predict", "/classify"];
 

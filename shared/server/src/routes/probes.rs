@@ -11,10 +11,10 @@ use serde_json::{Map, Value, json};
 
 use super::{predict, rerank, score, vertex};
 use crate::app::App;
+use crate::edge::metrics;
 use crate::error::ApiError;
 use crate::function::Role;
-use crate::info::Info;
-use crate::metrics;
+use crate::models::info::Info;
 use crate::web::accept;
 
 /// Endpoints of every function.

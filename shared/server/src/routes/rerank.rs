@@ -17,15 +17,15 @@ use defrost_inference::{Error, ModelInfo, Normalization, Score, ScoreRequest, Tr
 
 use super::tei::{self, Took};
 use super::{X_TRUNCATED_DOCUMENTS, body};
-use crate::admission::Finished;
 use crate::app::App;
-use crate::backend::{Inputs, Outputs};
-use crate::batching::Outcome;
 use crate::config::ReturnData;
-use crate::cost::Cost;
+use crate::edge::cost::Cost;
+use crate::edge::request_id::RequestId;
 use crate::error::ApiError;
-use crate::info::Info;
-use crate::request_id::RequestId;
+use crate::models::admission::Finished;
+use crate::models::backend::{Inputs, Outputs};
+use crate::models::batching::Outcome;
+use crate::models::info::Info;
 
 /// One handler under every name that clients use.
 pub(crate) const PATHS: [&str; 6] =

@@ -1,6 +1,6 @@
 //! `/tokenize`, `/detokenize` and `/decode`: texts as the model's tokens and back.
 //!
-//! They do not meet the model's queue: a thread beside it looks the tokens up ([`crate::tokenise`]), the first time after
+//! They do not meet the model's queue: a thread beside it looks the tokens up ([`crate::models::tokenise`]), the first time after
 //! reading the vocabulary, which takes up to a second. Tokens are counted before their texts and places are written down,
 //! which take a hundred times the bytes of the text.
 
@@ -15,12 +15,12 @@ use defrost_api::{
 use defrost_inference::TextToken;
 
 use super::body;
-use crate::admission::Admitted;
 use crate::app::App;
-use crate::backend::Backend;
-use crate::budget::Held;
+use crate::edge::budget::Held;
 use crate::error::ApiError;
-use crate::info::Info;
+use crate::models::admission::Admitted;
+use crate::models::backend::Backend;
+use crate::models::info::Info;
 
 type Reply = Result<Response, ApiError>;
 

@@ -2,7 +2,7 @@
 //!
 //! `{"a":0}` is seven bytes and more than half a kilobyte as a map, `""` two and fifty as a string. So the values of a body are
 //! counted, which takes a millisecond a megabyte, and what they will take is held from the budget of all requests
-//! ([`crate::budget`]) or refused.
+//! ([`crate::edge::budget`]) or refused.
 
 use crate::error::ApiError;
 

@@ -17,10 +17,10 @@ use http_body_util::BodyExt as _;
 use super::tei::{self, Took};
 use super::{body, embed, predict, rerank};
 use crate::app::App;
-use crate::cost::Cost;
+use crate::edge::cost::Cost;
+use crate::edge::request_id::RequestId;
 use crate::error::ApiError;
 use crate::function::Role;
-use crate::request_id::RequestId;
 
 pub(crate) const PATH: &str = "/vertex";
 

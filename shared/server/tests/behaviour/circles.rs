@@ -118,7 +118,7 @@ fn modules_of_the_server_form_no_circle() {
     let mut modules = Modules::new();
     read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), "", &mut modules);
     let needs = needs(&modules);
-    assert!(modules.len() > 70 && needs["boot"].contains("http"), "{:?}", needs["boot"]);
+    assert!(modules.len() > 70 && needs["life::boot"].contains("life::http"), "{needs:?}");
     assert_eq!(any_circle(&needs), None);
 }
 

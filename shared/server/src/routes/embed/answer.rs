@@ -14,12 +14,12 @@ use defrost_api::{
 use defrost_inference::{EmbedRequest as Asked, EmbedderInfo, Embedding, Input, Outputs as Kinds};
 
 use crate::app::App;
-use crate::batching::Times;
-use crate::budget::Held;
-use crate::cost::Cost;
+use crate::edge::budget::Held;
+use crate::edge::cost::Cost;
 use crate::error::ApiError;
-use crate::info::Info;
-use crate::model::Model;
+use crate::models::batching::Times;
+use crate::models::info::Info;
+use crate::models::model::Model;
 use crate::routes::X_TRUNCATED_INPUTS;
 use crate::routes::tei::{self, Took};
 

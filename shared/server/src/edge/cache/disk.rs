@@ -134,7 +134,7 @@ fn age(modified: SystemTime) -> Duration {
 
 fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     std::fs::create_dir_all(path.parent().unwrap_or_else(|| Path::new(".")))?;
-    crate::files::write_whole(path, bytes)
+    crate::life::files::write_whole(path, bytes)
 }
 
 /// Removes answers that are too old, and the oldest of those that are too many.
@@ -157,11 +157,11 @@ fn remove_oldest(dir: &Path, ttl: Duration, most: usize) {
     }
 }
 
-/// `<key>.answer`, or what [`crate::files`] calls it until it is whole.
+/// `<key>.answer`, or what [`crate::life::files`] calls it until it is whole.
 fn has_our_name(name: &str) -> bool {
     let Some((key, rest)) = name.split_at_checked(64) else { return false };
     let is_key = key.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    is_key && (rest == ".answer" || crate::files::is_unfinished(rest, ".answer"))
+    is_key && (rest == ".answer" || crate::life::files::is_unfinished(rest, ".answer"))
 }
 
 /// Whether the file begins with our magic; of an unfinished one, whether it does as far as it goes.

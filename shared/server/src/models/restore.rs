@@ -8,10 +8,10 @@ use defrost_inference::{
 };
 use defrost_loader::{FetchOptions, Location, Snapshot};
 
-use crate::backend::Backend;
 use crate::boot_error::BootError;
 use crate::config::Config;
-use crate::phases::PhaseRecorder;
+use crate::life::phases::PhaseRecorder;
+use crate::models::backend::Backend;
 
 /// Restores the snapshot named by `MODEL` and builds a reranker over it.
 pub fn reranker(config: &Config, phases: &PhaseRecorder) -> Result<Box<dyn Backend>, BootError> {

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use defrost_inference::{Answers, Error, Prepared, Schedule, Tokens, Turn, Wanted};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use crate::backend::{Backend, Outputs};
+use crate::models::backend::{Backend, Outputs};
 
 /// What one request asks, on its way to the model.
 #[derive(Debug)]

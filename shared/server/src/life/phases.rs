@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::clock::{Clock, SystemClock};
+use crate::life::clock::{Clock, SystemClock};
 
 /// Length of the kernel's clock tick as user space sees it; 100 Hz on every Linux ABI.
 const TICK: Duration = Duration::from_millis(10);

@@ -17,18 +17,18 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::oneshot;
 
 use crate::app::App;
-use crate::backend::Inputs;
-use crate::batching::{Job, Outcome, Times};
-use crate::budget::{BYTES_OF_A_NUMBER, Budget, Held};
 use crate::config::Config;
+use crate::edge::budget::{BYTES_OF_A_NUMBER, Budget, Held};
 use crate::error::ApiError;
-use crate::gate::Pass;
-use crate::life::Status;
-use crate::model::Model;
-use crate::slot::{Hold, Slot};
+use crate::models::backend::Inputs;
+use crate::models::batching::{Job, Outcome, Times};
+use crate::models::gate::Pass;
+use crate::models::model::Model;
+use crate::models::slot::{Hold, Slot};
+use crate::models::state::Status;
+use crate::models::tokenise::Tokenised;
+use crate::models::work::Work;
 use crate::sync;
-use crate::tokenise::Tokenised;
-use crate::work::Work;
 
 /// A model, in the hands of a request: while one lives, no snapshot is taken.
 pub(crate) struct Admitted<'a> {

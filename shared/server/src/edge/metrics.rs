@@ -15,10 +15,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-use crate::backend::{Amount, Outputs};
-use crate::batching::Times;
 use crate::function::Function;
-use crate::info::Info;
+use crate::models::backend::{Amount, Outputs};
+use crate::models::batching::Times;
+use crate::models::info::Info;
 
 type Seconds = Gauge<f64, AtomicU64>;
 

@@ -9,7 +9,7 @@
 //! with nothing. So the budget has two parts. Bodies and answers of up to [`SMALL_BYTES`] draw on a quarter of it, larger
 //! ones on the rest: whatever is done with large ones, a search with a few short texts is answered. What does not fit is
 //! refused with 503 at once, nobody queues for bytes, and who holds them is cut off once it is too slow
-//! ([`crate::pace`]).
+//! ([`crate::edge::pace`]).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

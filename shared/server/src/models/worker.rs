@@ -1,8 +1,8 @@
 //! The thread that loads a model's backend and then runs it.
 //!
 //! Running a model is CPU work that fills the machine, so it has a thread of its own beside the runtime's, on which the
-//! jobs of all requests take turns (see [`crate::batching`]); with several models, micro-batches of their threads do (see
-//! [`crate::fleet`]). A thread ends when the model is not served any more and nobody holds it. How many wait is bounded by `MAX_QUEUE`; a full queue is an
+//! jobs of all requests take turns (see [`crate::models::batching`]); with several models, micro-batches of their threads do (see
+//! [`crate::models::fleet`]). A thread ends when the model is not served any more and nobody holds it. How many wait is bounded by `MAX_QUEUE`; a full queue is an
 //! answer (429), never a wait without end. A job whose client has gone is dropped before its next micro-batch: its
 //! oneshot channel is closed by then. What a memory snapshot needs done with the backend goes through the same queue: it
 //! never meets a micro-batch.
@@ -12,18 +12,18 @@ use std::sync::Arc;
 use defrost_inference::{Error, Tokens};
 use tokio::sync::mpsc;
 
-use crate::backend::Backend;
-use crate::batching::{Batching, Ended, Round};
 use crate::boot_error::{BootError, chain};
 use crate::config::Config;
-use crate::life::Load;
-use crate::metrics::Metrics;
-use crate::model::Model;
-use crate::phases::PhaseRecorder;
-use crate::slot::Slot;
+use crate::edge::metrics::Metrics;
+use crate::life::phases::PhaseRecorder;
+use crate::models::backend::Backend;
+use crate::models::batching::{Batching, Ended, Round};
+use crate::models::model::Model;
+use crate::models::slot::Slot;
+use crate::models::state::Load;
+use crate::models::turns::Turns;
+use crate::models::work::{Call, Task, Work};
 use crate::sync;
-use crate::turns::Turns;
-use crate::work::{Call, Task, Work};
 
 /// Makes a backend of the snapshot that the settings name; may record phases of its own.
 pub(crate) type Loader =

@@ -22,7 +22,7 @@
 //! serves on; one that fails after the restore leaves the gate closed, and may be tried again.
 //!
 //! Both calls may be repeated: a second one does nothing. The clients' randomness needs no hook
-//! because none is kept: see [`crate::request_id`].
+//! because none is kept: see [`crate::edge::request_id`].
 
 use std::io::Write as _;
 use std::pin::Pin;
@@ -32,10 +32,10 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use crate::app::App;
-use crate::life::Status;
-use crate::quiesce::{HookError, Quiesced};
+use crate::life::quiesce::{HookError, Quiesced};
+use crate::models::state::Status;
+use crate::models::work::{Call, Task, Work};
 use crate::sync::timeout;
-use crate::work::{Call, Task, Work};
 
 type Step<'a> = Pin<Box<dyn Future<Output = Result<(), HookError>> + Send + 'a>>;
 

@@ -8,8 +8,8 @@
 //!      └──────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Every model that is loaded has a thread of its own, with its own queue ([`crate::worker`]); micro-batches of all models
-//! take turns ([`crate::turns`]), since each fills the machine. The first model is the default and is loaded at start
+//! Every model that is loaded has a thread of its own, with its own queue ([`crate::models::worker`]); micro-batches of all models
+//! take turns ([`crate::models::turns`]), since each fills the machine. The first model is the default and is loaded at start
 //! unless `LAZY_LOAD` says otherwise, the others when a request first names them, one after the other.
 //!
 //! What is loaded takes at most `MODELS_MEMORY` bytes together, counted as the lengths of the snapshots. Who needs room
@@ -18,10 +18,10 @@
 //! its mapping is gone does the other one begin to load. So no request ever loses its model, and models that are always
 //! in use keep nobody out for ever. A model that is larger than the limit is loaded alone.
 //!
-//! Which steps a model's state may take, and who may take them, is in [`crate::life`]; that nobody waits for ever is checked in
+//! Which steps a model's state may take, and who may take them, is in [`crate::models::state`]; that nobody waits for ever is checked in
 //! thousands of orders of who goes on ([`crate::interleavings`]).
 //!
-//! A model that could not be loaded twice in a row rests before it is tried again ([`crate::life`]): else each request for it would
+//! A model that could not be loaded twice in a row rests before it is tried again ([`crate::models::state`]): else each request for it would
 //! throw a good one out.
 //!
 //! A process with one model ends when that cannot be loaded, so that whoever started it starts another. One with several
@@ -31,13 +31,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::config::Config;
-use crate::life::Load;
-use crate::metrics::Metrics;
-use crate::phases::PhaseRecorder;
-use crate::slot::{Hold, Slot};
+use crate::edge::metrics::Metrics;
+use crate::life::phases::PhaseRecorder;
+use crate::models::slot::{Hold, Slot};
+use crate::models::state::Load;
+use crate::models::turns::Turns;
+use crate::models::worker::{Loader, Worker};
 use crate::sync;
-use crate::turns::Turns;
-use crate::worker::{Loader, Worker};
 
 /// All models of a process; the first is the default.
 pub(crate) struct Fleet {
@@ -61,7 +61,7 @@ impl Fleet {
                 models.iter().map(slot).collect()
             }
         };
-        let most_bytes = config.models_memory.unwrap_or_else(crate::memory::most_bytes);
+        let most_bytes = config.models_memory.unwrap_or_else(crate::models::memory::most_bytes);
         let (turns, loading, uses) =
             (Arc::default(), tokio::sync::Mutex::new(()), AtomicU64::new(0));
         Self { slots, loader, metrics, turns, loading, most_bytes, uses }

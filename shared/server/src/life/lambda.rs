@@ -43,7 +43,7 @@ use crate::app::App;
 use crate::boot_error::BootError;
 use crate::config::InvokeMode;
 use crate::error::ApiError;
-use crate::quiesce::HookError;
+use crate::life::quiesce::HookError;
 use crate::router::router;
 use event::Event;
 

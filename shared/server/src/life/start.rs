@@ -5,22 +5,22 @@ use std::sync::atomic::AtomicBool;
 
 use tokio::sync::{Semaphore, watch};
 
-use crate::admission::bounds;
 use crate::app::App;
-use crate::backend::Backend;
 use crate::boot_error::BootError;
-use crate::budget::Budget;
-use crate::cache::Cache;
 use crate::config::Config;
-use crate::connections::Connections;
-use crate::fleet::Fleet;
+use crate::edge::budget::Budget;
+use crate::edge::cache::Cache;
+use crate::edge::metrics::Metrics;
 use crate::function::Function;
-use crate::gate::Gate;
-use crate::idle::Activity;
-use crate::metrics::Metrics;
-use crate::phases::PhaseRecorder;
-use crate::quiesce::Hooks;
-use crate::tokenise::Tokenising;
+use crate::life::connections::Connections;
+use crate::life::idle::Activity;
+use crate::life::phases::PhaseRecorder;
+use crate::life::quiesce::Hooks;
+use crate::models::admission::bounds;
+use crate::models::backend::Backend;
+use crate::models::fleet::Fleet;
+use crate::models::gate::Gate;
+use crate::models::tokenise::Tokenising;
 
 /// Starts loading the backend on a thread of its own and returns at once; requests may come in.
 /// `load` is called for each model that is loaded, with its place as `MODEL`, and may record phases of its own.

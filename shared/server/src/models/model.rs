@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::backend::Backend;
 use crate::error::ApiError;
-use crate::info::Info;
-use crate::work::Work;
+use crate::models::backend::Backend;
+use crate::models::info::Info;
+use crate::models::work::Work;
 
 /// The loaded model, as requests see it.
 pub(crate) struct Model {

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tower::ServiceExt as _;
 
 use crate::app::App;
-use crate::pace::Paced;
+use crate::edge::pace::Paced;
 use crate::router::router;
 
 /// Longest time for a request's headers to arrive; hyper's own default, stated because it only

@@ -11,7 +11,7 @@ use defrost_inference::{
     Wanted,
 };
 
-use crate::info::Info;
+use crate::models::info::Info;
 
 /// Bytes of a template or of a model's own prompt around each text, about.
 const WORDS_OF_A_TEMPLATE: usize = 64;

@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use defrost_inference::{Bounds, Error, Prepared};
 use tokio::sync::Semaphore;
 
-use crate::backend::{Inputs, Outputs};
-use crate::model::Model;
+use crate::models::backend::{Inputs, Outputs};
+use crate::models::model::Model;
 use crate::sync;
 
 /// Requests of up to so many bytes of text, repeated ones counted each time, are tokenised where they are: a fifth of a

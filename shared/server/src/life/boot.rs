@@ -14,12 +14,12 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::App;
-use crate::backend::Backend;
 use crate::boot_error::BootError;
 use crate::config::{Action, Config, ConfigError};
 use crate::function::Function;
-use crate::phases::PhaseRecorder;
-use crate::{healthcheck, http, lambda, logging, start};
+use crate::life::phases::PhaseRecorder;
+use crate::life::{healthcheck, http, lambda, logging, start};
+use crate::models::backend::Backend;
 
 /// Threads that read requests and write answers. Two, so that a large body being parsed does not
 /// hold up a probe; scoring has threads of its own.
@@ -148,7 +148,7 @@ async fn bind(config: &Config) -> Result<TcpListener, BootError> {
     if let Some(path) = &config.port_file {
         // Whoever waits for the file never reads half of it.
         let line = format!("{}\n", address.port());
-        crate::files::write_whole(path, line.as_bytes()).map_err(|error| {
+        crate::life::files::write_whole(path, line.as_bytes()).map_err(|error| {
             BootError::new(format!("writing {} (PORT_FILE): {error}", path.display()))
         })?;
     }

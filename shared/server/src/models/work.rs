@@ -5,8 +5,8 @@ use std::sync::Arc;
 use defrost_inference::Error;
 use tokio::sync::oneshot;
 
-use crate::batching::Job;
 use crate::boot_error::BootError;
+use crate::models::batching::Job;
 
 /// What the inference thread is asked to do.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(crate) struct Call {
     pub(crate) reply: oneshot::Sender<Result<(), BootError>>,
 }
 
-/// See [`crate::hooks`].
+/// See [`crate::life::hooks`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Task {
     WarmUp,

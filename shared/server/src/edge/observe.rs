@@ -13,11 +13,12 @@ use prometheus_client::metrics::gauge::Gauge;
 use tracing::Instrument as _;
 
 use crate::app::App;
-use crate::cache::X_CACHE;
-use crate::cost::Cost;
+use crate::edge::cache::X_CACHE;
+use crate::edge::cost::Cost;
+use crate::edge::request_id::RequestId;
 use crate::error::{ApiError, Told};
-use crate::request_id::RequestId;
-use crate::{logging, web};
+use crate::life::logging;
+use crate::web;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_PROCESS_TIME: HeaderName = HeaderName::from_static("x-process-time");

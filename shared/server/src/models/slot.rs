@@ -8,8 +8,8 @@ use defrost_loader::Location;
 
 use crate::boot_error::BootError;
 use crate::config::Config;
-use crate::life::Life;
-use crate::model::Model;
+use crate::models::model::Model;
+use crate::models::state::Life;
 
 /// Under which a snapshot keeps the model's name.
 const NAME: &str = "model.name";

@@ -118,7 +118,7 @@ def unknown_key(function: Function) -> None:
 @check("cohere", "cohere", "rerank")
 def unknown_route_is_an_error(function: Function) -> None:
     """A reranker does not embed."""
-    with raises(ApiError, "404", "no such route"):
+    with raises(ApiError, "404", "is not answered here"):
         v2(function).embed(model="m", texts=["a"], input_type="search_query", embedding_types=["float"])
 
 

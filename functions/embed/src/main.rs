@@ -2,16 +2,15 @@
 
 use std::process::ExitCode;
 
-use defrost_server::{Function, Role, restore_embedder, run};
+use defrost_server::{EMBED, Function, restore_embedder, run};
 
 const FUNCTION: Function = Function {
     name: env!("CARGO_PKG_NAME"),
     version: env!("CARGO_PKG_VERSION"),
     about: "embeds texts on a CPU with a model restored from a snapshot",
-    role: Role::Embed,
     backend: "engine",
 };
 
 fn main() -> ExitCode {
-    run(FUNCTION, restore_embedder)
+    run(FUNCTION, &EMBED, restore_embedder)
 }

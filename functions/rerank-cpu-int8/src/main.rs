@@ -2,16 +2,15 @@
 
 use std::process::ExitCode;
 
-use defrost_server::{Function, Role, restore_reranker, run};
+use defrost_server::{Function, RERANK, restore_reranker, run};
 
 const FUNCTION: Function = Function {
     name: env!("CARGO_PKG_NAME"),
     version: env!("CARGO_PKG_VERSION"),
     about: "reranks documents on a CPU with an int8 model restored from a snapshot",
-    role: Role::Rerank,
     backend: "engine",
 };
 
 fn main() -> ExitCode {
-    run(FUNCTION, restore_reranker)
+    run(FUNCTION, &RERANK, restore_reranker)
 }

@@ -7,6 +7,9 @@ use crate::checks;
 use crate::error::{ErrorStyle, Invalid};
 use crate::json;
 
+/// Where instances are sent.
+pub const VERTEX_PATH: &str = "/vertex";
+
 /// The body of a request to `/vertex`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]

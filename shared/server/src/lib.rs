@@ -54,6 +54,8 @@ mod models;
 mod openapi;
 mod router;
 mod routes;
+mod service;
+mod services;
 mod sync;
 mod web;
 
@@ -63,7 +65,7 @@ pub use config::{
     Action, Config, ConfigError, LogFormat, NamedModel, ReturnData, SETTINGS, Setting,
 };
 pub use error::ApiError;
-pub use function::{Function, Role};
+pub use function::Function;
 pub use life::boot::{run, run_with_args};
 pub use life::clock::Clock;
 pub use life::http::serve;
@@ -76,3 +78,6 @@ pub use models::info::Info;
 pub use models::restore::{embedder as restore_embedder, reranker as restore_reranker};
 pub use openapi::{Api, Description, openapi};
 pub use router::router;
+pub use service::Service;
+pub use services::embed::EMBED;
+pub use services::rerank::RERANK;

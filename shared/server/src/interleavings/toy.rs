@@ -12,7 +12,7 @@ use shuttle::rand::{Rng as _, thread_rng};
 use crate::app::App;
 use crate::boot_error::BootError;
 use crate::config::{Action, Config};
-use crate::function::{Function, Role};
+use crate::function::Function;
 use crate::life::phases::PhaseRecorder;
 use crate::models::backend::{Backend, Inputs, Outputs};
 use crate::models::info::Info;
@@ -21,7 +21,7 @@ use crate::models::info::Info;
 pub(super) const FILE_BYTES: &str = "100";
 
 const FUNCTION: Function =
-    Function { name: "toy", version: "1", about: "a toy", role: Role::Rerank, backend: "engine" };
+    Function { name: "toy", version: "1", about: "a toy", backend: "engine" };
 
 /// What all models of a process share.
 #[derive(Debug, Default)]

@@ -20,6 +20,7 @@ use crate::function::Function;
 use crate::life::phases::PhaseRecorder;
 use crate::life::{healthcheck, http, lambda, logging, start};
 use crate::models::backend::Backend;
+use crate::service::Service;
 
 /// Threads that read requests and write answers. Two, so that a large body being parsed does not
 /// hold up a probe; scoring has threads of its own.
@@ -31,16 +32,17 @@ const BLOCKING_THREADS: usize = 4;
 
 /// Runs a function from its command line to its exit code. `load` is called on the inference
 /// thread, after the port is bound.
-pub fn run<L>(function: Function, load: L) -> ExitCode
+pub fn run<L>(function: Function, service: &'static Service, load: L) -> ExitCode
 where
     L: Fn(&Config, &PhaseRecorder) -> Result<Box<dyn Backend>, BootError> + Send + Sync + 'static,
 {
-    run_with_args(function, std::env::args_os(), load)
+    run_with_args(function, service, std::env::args_os(), load)
 }
 
 /// As [`run`], with these arguments (the program's name first) instead of the process's own.
 pub fn run_with_args<L>(
     function: Function,
+    service: &'static Service,
     args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     load: L,
 ) -> ExitCode
@@ -77,7 +79,7 @@ where
     });
     let result = match runtime {
         Ok(runtime) => {
-            let result = runtime.block_on(live(function, config, Arc::new(phases), load));
+            let result = runtime.block_on(live(function, service, config, Arc::new(phases), load));
             // What is still running is past its grace.
             runtime.shutdown_background();
             result
@@ -98,6 +100,7 @@ fn fail(function: &Function, message: &str, code: u8) -> ExitCode {
 
 async fn live<L>(
     function: Function,
+    service: &'static Service,
     config: Config,
     phases: Arc<PhaseRecorder>,
     load: L,
@@ -108,7 +111,7 @@ where
     let no_thread = |error| BootError::new(format!("starting the inference thread: {error}"));
     if lambda::is_lambda() {
         let app = start::start(function, config, phases, load).map_err(no_thread)?;
-        return lambda::serve(app).await;
+        return lambda::serve(app, service).await;
     }
     let no_signal = |error| BootError::new(format!("listening for signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signal)?;
@@ -127,7 +130,7 @@ where
             ),
         }
     };
-    if !http::serve(listener, Arc::clone(&app), shutdown).await {
+    if !http::serve(listener, Arc::clone(&app), service, shutdown).await {
         tracing::warn!(
             "requests were cut off after {} s (SHUTDOWN_GRACE)",
             app.config.shutdown_grace.as_secs_f64()

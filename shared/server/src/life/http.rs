@@ -13,6 +13,7 @@ use tower::ServiceExt as _;
 use crate::app::App;
 use crate::edge::pace::Paced;
 use crate::router::router;
+use crate::service::Service;
 
 /// Longest time for a request's headers to arrive; hyper's own default, stated because it only
 /// holds with a timer set.
@@ -54,9 +55,10 @@ impl Refused {
 pub async fn serve(
     listener: TcpListener,
     app: Arc<App>,
+    service: &'static Service,
     shutdown: impl Future<Output = ()>,
 ) -> bool {
-    let router = router(Arc::clone(&app));
+    let router = router(Arc::clone(&app), service);
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())

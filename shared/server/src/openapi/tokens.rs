@@ -2,13 +2,12 @@
 
 use defrost_api::{
     DETOKENIZE_FORMS, DetokenizeAnswer, EmbedRules, LlamaTokens, SchemaBook, TOKENIZE_FORMS, Token,
-    VllmTokens,
+    VERTEX_PATH, VllmTokens,
 };
 use serde_json::{Map, Value, json};
 
 use super::parts::{Cut, OTHER_NAMES, Parts, any_of};
 use super::rerank::operation_id;
-use crate::routes::vertex::PATH;
 
 const TOKENIZE: &str = "/tokenize";
 const DETOKENIZE: [&str; 2] = ["/detokenize", "/decode"];
@@ -70,11 +69,11 @@ fn vertex(paths: &mut Map<String, Value>, parts: &Parts, Instances { forms, most
     });
     let about = "What TEI's own routes answer to each instance.";
     paths.insert(
-        PATH.to_owned(),
+        VERTEX_PATH.to_owned(),
         json!({"post": {
             "tags": [OTHER_NAMES],
             "summary": "Several requests of TEI's form in Vertex AI's envelope",
-            "operationId": operation_id(PATH),
+            "operationId": operation_id(VERTEX_PATH),
             "requestBody": {"required": true, "content": {"application/json": {"schema": {
                 "type": "object",
                 "properties": {"instances": {

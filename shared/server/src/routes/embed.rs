@@ -50,7 +50,7 @@ pub(crate) async fn handle(
     super::cached(&app, &parts.uri, bytes, answer).await
 }
 
-pub(super) async fn answer_to(
+pub(crate) async fn answer_to(
     app: &App,
     id: &RequestId,
     route: EmbedRoute,

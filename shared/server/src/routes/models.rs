@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::Uri;
+use axum::{Extension, Json};
 use defrost_api::{Invalid, MAX_CHUNKS_PER_DOC, MAX_RANK_FIELDS};
 use defrost_inference::{Bounds, EmbedderInfo, ModelInfo, RerankerKind};
 use serde::Deserialize;
@@ -13,17 +13,20 @@ use serde_json::{Map, Value, json};
 
 use crate::app::App;
 use crate::error::ApiError;
-use crate::function::Role;
 use crate::models::info::Info;
 use crate::models::model::Model;
 use crate::models::slot::Slot;
 use crate::models::state::Status;
 use crate::routes::rerank::default_normalization;
 use crate::routes::tokenize::most_tokens;
+use crate::service::Service;
 
 /// `OpenAI`'s list, with the keys that infinity's client and the Qwen3 embedding server's need beside. A model that is not
 /// loaded is in it under the names it was given; what only its snapshot knows is null where that is not on this machine.
-pub(crate) async fn models(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
+pub(crate) async fn models(
+    State(app): State<Arc<App>>,
+    Extension(service): Extension<&'static Service>,
+) -> Result<Json<Value>, ApiError> {
     let mut data = Vec::new();
     let mut by_name = Map::new();
     let mut loaded = Vec::new();
@@ -38,7 +41,7 @@ pub(crate) async fn models(State(app): State<Arc<App>>) -> Result<Json<Value>, A
             of_default = (told.names.first().cloned(), max_length);
         }
         for name in &told.names {
-            data.push(told.entry(&app, name));
+            data.push(told.entry(&app, service, name));
             by_name.insert(name.clone(), told.facts(&app, name));
             if told.model.is_some() {
                 loaded.push(name.clone());
@@ -51,7 +54,7 @@ pub(crate) async fn models(State(app): State<Arc<App>>) -> Result<Json<Value>, A
         "data": data,
         "loaded_models": loaded,
         "default_model": default_model,
-        "max_batch_size": most_items(&app),
+        "max_batch_size": (service.most_items)(&app.config),
         "max_text_length": max_text_length,
         "models": by_name,
     })))
@@ -60,6 +63,7 @@ pub(crate) async fn models(State(app): State<Arc<App>>) -> Result<Json<Value>, A
 /// `GET /v1/models/NAME`: one of them, under a name it was given or the model's own, which may hold slashes.
 pub(crate) async fn model(
     State(app): State<Arc<App>>,
+    Extension(service): Extension<&'static Service>,
     name: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, ApiError> {
     // What is no text is no name.
@@ -68,7 +72,7 @@ pub(crate) async fn model(
     for slot in &app.fleet.slots {
         let told = Told::of(slot);
         if told.names.contains(&name) || slot.full_name() == Some(name.as_str()) {
-            return Ok(Json(told.entry(&app, &name)));
+            return Ok(Json(told.entry(&app, service, &name)));
         }
         known.extend(told.names);
     }
@@ -111,7 +115,7 @@ impl<'a> Told<'a> {
     }
 
     /// As `OpenAI` and infinity list a model.
-    fn entry(&self, app: &App, name: &str) -> Value {
+    fn entry(&self, app: &App, service: &Service, name: &str) -> Value {
         let info = self.info();
         let mut entry = json!({
             "id": name,
@@ -123,7 +127,7 @@ impl<'a> Told<'a> {
             "parent": null,
             "permission": [],
             "backend": info.map_or(app.function.backend, |info| info.backend().name()),
-            "capabilities": [capability(app.function.role)],
+            "capabilities": [service.capability],
             "max_model_len": info.map(Info::max_length),
             "stats": {"queue_fraction": 0.0, "queue_absolute": 0, "results_pending": 0, "batch_size": app.config.max_batch_tokens},
         });
@@ -168,13 +172,6 @@ fn not_there(app: &App) -> ApiError {
     }
 }
 
-fn capability(role: Role) -> &'static str {
-    match role {
-        Role::Rerank => "rerank",
-        Role::Embed => "embed",
-    }
-}
-
 /// `GET /info?model=NAME`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Which {
@@ -182,7 +179,11 @@ pub(crate) struct Which {
 }
 
 /// About the default model, or the one that is asked for. One that is to be loaded when it is asked for is loaded.
-pub(crate) async fn info(State(app): State<Arc<App>>, uri: Uri) -> Result<Json<Value>, ApiError> {
+pub(crate) async fn info(
+    State(app): State<Arc<App>>,
+    Extension(service): Extension<&'static Service>,
+    uri: Uri,
+) -> Result<Json<Value>, ApiError> {
     let Query(Which { model }) = Query::try_from_uri(&uri).map_err(|_| {
         Invalid::new("model", "model: expected ?model=NAME, once, found something else")
     })?;
@@ -208,7 +209,7 @@ pub(crate) async fn info(State(app): State<Arc<App>>, uri: Uri) -> Result<Json<V
         "takes_instruction": info.takes_instruction(),
         "max_input_length": info.max_length(),
         "max_batch_tokens": app.config.max_batch_tokens,
-        "max_client_batch_size": most_items(&app),
+        "max_client_batch_size": (service.most_items)(&app.config),
         "max_body_bytes": app.config.max_body_bytes,
         "max_bytes_in_flight": app.config.bytes_in_flight(),
         "max_concurrent_requests": app.config.max_queue,
@@ -263,14 +264,6 @@ fn of_embedder(app: &App, info: &EmbedderInfo) -> Value {
         "auto_truncate": app.config.embed.auto_truncate,
         "max_inputs": app.config.embed.limits.max_inputs,
     })
-}
-
-/// Most documents or inputs of one request.
-fn most_items(app: &App) -> usize {
-    match app.function.role {
-        Role::Rerank => app.config.max_documents,
-        Role::Embed => app.config.embed.limits.max_inputs,
-    }
 }
 
 fn kind(kind: RerankerKind) -> &'static str {

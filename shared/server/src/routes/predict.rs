@@ -24,7 +24,7 @@ pub(crate) async fn predict(
     cached(&app, &parts.uri, bytes, |bytes| answer_to(&app, &id, bytes)).await
 }
 
-pub(super) async fn answer_to(app: &App, id: &RequestId, bytes: Bytes) -> Reply {
+pub(crate) async fn answer_to(app: &App, id: &RequestId, bytes: Bytes) -> Reply {
     let limits = rerank::limits(app);
     let parse = move |bytes: &[u8]| PredictBody::parse(bytes)?.into_request(&limits);
     rerank::respond(app, id, super::parsed(app, bytes, parse).await?).await

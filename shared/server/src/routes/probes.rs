@@ -6,15 +6,13 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use defrost_api::EmbedRoute;
 use serde_json::{Map, Value, json};
 
-use super::{predict, rerank, score, vertex};
 use crate::app::App;
 use crate::edge::metrics;
 use crate::error::ApiError;
-use crate::function::Role;
 use crate::models::info::Info;
+use crate::service::Service;
 use crate::web::accept;
 
 /// Endpoints of every function.
@@ -29,27 +27,10 @@ const PROBES: [(&str, &str); 7] = [
 ];
 
 /// For programs; browsers get the page of [`crate::web`].
-pub(crate) fn root(app: &App) -> Json<Value> {
+pub(crate) fn root(app: &App, service: &Service) -> Json<Value> {
     let model = app.ready_model();
     let backend = model.as_ref().map_or(app.function.backend, |model| model.info.backend().name());
-    let mut endpoints = match app.function.role {
-        Role::Rerank => json!({
-            "rerank": rerank::PATHS,
-            "rerank_batch": "/rerank/batch",
-            "rerank_query": "/rerank/query",
-            "score": score::PATHS,
-            "predict": predict::PATHS,
-            "vertex": vertex::PATH,
-            "tokenize": "/tokenize",
-            "detokenize": ["/detokenize", "/decode"],
-        }),
-        Role::Embed => json!({
-            "embed": EmbedRoute::PATHS.map(|(path, _)| path),
-            "vertex": vertex::PATH,
-            "tokenize": "/tokenize",
-            "detokenize": ["/detokenize", "/decode"],
-        }),
-    };
+    let mut endpoints = (service.endpoints)();
     if let Some(endpoints) = endpoints.as_object_mut() {
         for (name, path) in PROBES {
             endpoints.insert(name.to_owned(), path.into());

@@ -63,7 +63,7 @@ async fn handle(app: &App, id: &RequestId, route: Route, request: Request) -> Re
     super::cached(app, &parts.uri, bytes, |bytes| answer_to(app, id, route, bytes)).await
 }
 
-pub(super) async fn answer_to(app: &App, id: &RequestId, route: Route, bytes: Bytes) -> Reply {
+pub(crate) async fn answer_to(app: &App, id: &RequestId, route: Route, bytes: Bytes) -> Reply {
     let limits = limits(app);
     let parse =
         move |bytes: &[u8]| RerankBody::parse_on(route, bytes)?.into_request(route, &limits);

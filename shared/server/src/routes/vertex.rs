@@ -11,55 +11,45 @@ use axum::extract::{Request, State};
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use defrost_api::{EmbedRoute, ErrorStyle, Invalid, Route, read_instances};
+use defrost_api::{ErrorStyle, Invalid, read_instances};
 use http_body_util::BodyExt as _;
 
+use super::body;
 use super::tei::{self, Took};
-use super::{body, embed, predict, rerank};
 use crate::app::App;
 use crate::edge::cost::Cost;
 use crate::edge::request_id::RequestId;
 use crate::error::ApiError;
-use crate::function::Role;
-
-pub(crate) const PATH: &str = "/vertex";
+use crate::service::{Asked, Service};
 
 const JSON: &str = "application/json";
 
 pub(crate) async fn vertex(
     State(app): State<Arc<App>>,
     Extension(id): Extension<RequestId>,
+    Extension(service): Extension<&'static Service>,
     request: Request,
 ) -> Result<Response, ApiError> {
     // Whatever fails, and in whichever instance: the answer to the whole is TEI's.
-    predictions(&app, &id, request).await.map_err(|error| error.styled(ErrorStyle::Tei))
+    predictions(&app, &id, service, request).await.map_err(|error| error.styled(ErrorStyle::Tei))
 }
 
 async fn predictions(
     app: &Arc<App>,
     id: &RequestId,
+    service: &Service,
     request: Request,
 ) -> Result<Response, ApiError> {
     let begun = Instant::now();
     let (parts, body) = request.into_parts();
     let (bytes, _held) = body::read(app, &parts, body).await?;
-    let most = match app.function.role {
-        Role::Rerank => app.config.max_documents,
-        Role::Embed => app.config.embed.limits.max_inputs,
-    };
-    let instances = read_instances(&bytes, most)?;
+    let instances = read_instances(&bytes, (service.most_items)(&app.config))?;
     // Answers are JSON already: as they are, they need no tree of values.
     let mut held = app.budget.hold();
     let mut written = b"{\"predictions\":[".to_vec();
     let (mut cost, mut characters): (Option<Cost>, u64) = (None, 0);
     for (index, instance) in instances.into_iter().enumerate() {
-        let has_inputs = instance.has_inputs;
-        let bytes = Bytes::from(instance.body);
-        let answer = match app.function.role {
-            Role::Rerank if has_inputs => predict::answer_to(app, id, bytes).await,
-            Role::Rerank => rerank::answer_to(app, id, Route::Rerank, bytes).await,
-            Role::Embed => embed::answer_to(app, id, EmbedRoute::Embed, None, bytes, begun).await,
-        };
+        let answer = (service.instance)(Asked { app, id, instance, begun }).await;
         let answer = answer.map_err(|error| error.within(&format!("instances[{index}]")))?;
         cost = sum(cost, answer.extensions().get().copied());
         characters += tei::characters(answer.headers());

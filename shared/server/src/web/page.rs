@@ -11,6 +11,7 @@ use super::content::Content;
 use crate::app::App;
 use crate::error::ApiError;
 use crate::routes::probes;
+use crate::service::Service;
 
 const PAGE: &str = include_str!("../../assets/page.html");
 
@@ -23,15 +24,15 @@ const KIND: &str = "data-kind=\"rerank\"";
 const VIEWERS: &str = "data-docs=\"yes\"";
 
 pub(super) fn root(
-    kind: &str,
+    service: &Service,
     page: &OnceLock<Content>,
     app: &App,
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
     let mut response = if accept::wants_html(headers) {
-        page.get_or_init(|| content(kind)).answer(headers)?
+        page.get_or_init(|| content(service.capability)).answer(headers)?
     } else {
-        probes::root(app).into_response()
+        probes::root(app, service).into_response()
     };
     response.headers_mut().append(VARY, HeaderValue::from_name(ACCEPT));
     Ok(response)

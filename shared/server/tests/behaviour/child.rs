@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use std::process::{Child, ChildStderr, Command, ExitCode, Stdio};
 
 use defrost_inference::Error;
-use defrost_server::{Backend, BootError, run_with_args};
+use defrost_server::{Backend, BootError, RERANK, run_with_args};
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit};
 use serde_json::json;
 
@@ -24,7 +24,7 @@ fn process() {
         let limit = Rlimit { current: Some(limit), maximum: Some(limit) };
         setrlimit(Resource::Nproc, limit).expect("a lower limit");
     }
-    let code = run_with_args(FUNCTION, ["toy"], move |_, _| match kind.as_str() {
+    let code = run_with_args(FUNCTION, &RERANK, ["toy"], move |_, _| match kind.as_str() {
         "broken" => Err(BootError::new("segment 3 of m.snap is truncated")),
         "waits" => Ok(Box::new(Toy::with_hook(|| {
             eprintln!("scoring");

@@ -8,12 +8,12 @@ use std::time::Duration;
 use axum::Router;
 use defrost_inference::{Error, Prepared, Tokens, Wanted};
 use defrost_server::{
-    App, Backend, BootError, Config, Info, Inputs, Outputs, PhaseRecorder, router, start,
+    App, Backend, BootError, Config, Info, Inputs, Outputs, PhaseRecorder, start,
 };
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
-use super::toy::{Answer, FUNCTION, Toy, get, park, parse, post, served};
+use super::toy::{Answer, FUNCTION, Toy, get, park, parse, post, router, served};
 
 /// `@` is a folder with a file of 100 bytes for each model, which is what a toy takes.
 const THREE: [(&str, &str); 2] =

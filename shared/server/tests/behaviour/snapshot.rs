@@ -8,12 +8,10 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use defrost_inference::Error;
-use defrost_server::{
-    App, Backend, BootError, Clock, Config, HookError, PhaseRecorder, router, start,
-};
+use defrost_server::{App, Backend, BootError, Clock, Config, HookError, PhaseRecorder, start};
 use serde_json::json;
 
-use super::toy::{Answer, FUNCTION, Toy, config, get, park, post, start_with};
+use super::toy::{Answer, FUNCTION, Toy, config, get, park, post, router, start_with};
 
 async fn ask(router: &Router) -> Answer {
     post(router, "/v1/rerank", &json!({"query": "a", "documents": ["a"]})).await

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::channel;
 
 use axum::http::StatusCode;
-use defrost_server::{BootError, serve};
+use defrost_server::{BootError, RERANK, serve};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -30,7 +30,7 @@ pub(crate) async fn server(
     let address = listener.local_addr().expect("an address");
     let app = start_with(vars, load);
     let (stop, stopped) = oneshot::channel::<()>();
-    let ended = tokio::spawn(serve(listener, app, async {
+    let ended = tokio::spawn(serve(listener, app, &RERANK, async {
         let _ = stopped.await;
     }));
     Server { address, stop, ended }

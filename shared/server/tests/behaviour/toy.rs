@@ -13,19 +13,14 @@ use defrost_inference::{
 };
 use defrost_server::{
     Action, App, Backend, BootError, Config, ConfigError, Function, Info, Inputs, Outputs,
-    PhaseRecorder, Role, router, start,
+    PhaseRecorder, RERANK, start,
 };
 use http_body_util::BodyExt as _;
 use serde_json::Value;
 use tower::ServiceExt as _;
 
-pub(crate) const FUNCTION: Function = Function {
-    name: "toy",
-    version: "1.2.3",
-    about: "a toy",
-    role: Role::Rerank,
-    backend: "engine",
-};
+pub(crate) const FUNCTION: Function =
+    Function { name: "toy", version: "1.2.3", about: "a toy", backend: "engine" };
 
 /// Longest pair in words; longer ones count as truncated.
 const MAX_WORDS: usize = 8;
@@ -251,6 +246,11 @@ pub(crate) async fn ready(vars: &[(&str, &str)]) -> Router {
 }
 
 /// An answer, read to its end.
+/// The routes of a function that reranks.
+pub(crate) fn router(app: Arc<App>) -> Router {
+    defrost_server::router(app, &RERANK)
+}
+
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,

@@ -11,7 +11,7 @@ use defrost_inference::{
     TextToken, Tokens, Wanted,
 };
 use defrost_server::{
-    Backend, Config, Function, Info, Inputs, Outputs, PhaseRecorder, Role, router, start,
+    Backend, Config, EMBED, Function, Info, Inputs, Outputs, PhaseRecorder, router, start,
 };
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -111,12 +111,12 @@ impl Backend for Counter {
 }
 
 async fn embedder() -> Router {
-    let function = Function { name: "counter", role: Role::Embed, ..FUNCTION };
+    let function = Function { name: "counter", ..FUNCTION };
     let load = |_: &Config, _: &PhaseRecorder| Ok(Box::new(Counter) as Box<dyn Backend>);
     let app = start(function, config(&[]), Arc::new(PhaseRecorder::start()), load);
     let app = app.expect("a thread starts");
     app.booted().await;
-    router(app)
+    router(app, &EMBED)
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {

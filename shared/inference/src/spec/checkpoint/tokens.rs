@@ -292,3 +292,53 @@ fn check_class(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use defrost_testing::golden::repository;
+
+    use super::super::tokenizer_files;
+    use super::*;
+
+    /// Published tokenizers, with the files that their models have beside them, change nothing. They lie beside this
+    /// checkout, if at all.
+    #[test]
+    fn published_tokenizers_are_taken_as_they_are() {
+        for (tokenizer, config) in [
+            ("tokenizers/xlm-roberta", "configs/BAAI_bge-m3"),
+            ("tokenizers/qwen3-embedding", "configs/Qwen_Qwen3-Embedding-0.6B"),
+            (
+                "configs/cross-encoder_ms-marco-MiniLM-L-6-v2",
+                "configs/cross-encoder_ms-marco-MiniLM-L-6-v2",
+            ),
+            (
+                "configs/sentence-transformers_all-MiniLM-L6-v2",
+                "configs/sentence-transformers_all-MiniLM-L6-v2",
+            ),
+        ] {
+            let data = repository("../shared/data");
+            let Ok(json) = std::fs::read(data.join(tokenizer).join(JSON)) else {
+                continue;
+            };
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::write(dir.path().join(JSON), &json).unwrap();
+            for with_decoder in [true, false] {
+                for file in [CONFIG, SPECIAL] {
+                    let Ok(text) = std::fs::read_to_string(data.join(config).join(file)) else {
+                        continue;
+                    };
+                    let mut keys: Map<String, Value> = serde_json::from_str(&text).unwrap();
+                    if !with_decoder {
+                        keys.remove("added_tokens_decoder");
+                    }
+                    let text = serde_json::to_string(&keys).unwrap();
+                    std::fs::write(dir.path().join(file), text).unwrap();
+                }
+                let checkpoint = Checkpoint::without_weights(dir.path());
+                let read = tokenizer_files(&checkpoint, None, None).unwrap();
+                assert_eq!(read.told, [], "{config}");
+                assert!(read.json == json, "{config}");
+            }
+        }
+    }
+}

@@ -47,7 +47,7 @@ pub(crate) struct Args {
     #[arg(long, default_value = "native")]
     pub(crate) isa: String,
     /// Name shown to clients; default: the hub's name or the directory's.
-    #[arg(long)]
+    #[arg(long, value_parser = name)]
     pub(crate) name: Option<String>,
     /// Prompt, whatever the checkpoint's files say: pair, mxbai-rerank-v2, qwen3-reranker or embedding.
     #[arg(long)]
@@ -61,6 +61,14 @@ pub(crate) struct Args {
     pub(crate) matryoshka: Option<Matryoshka>,
     #[command(flatten)]
     pub(crate) decisions: Decisions,
+}
+
+/// A name that clients can ask for.
+fn name(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("expected a name such as org/model, or leave the option out".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 /// `--precision`.

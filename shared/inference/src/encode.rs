@@ -74,7 +74,8 @@ pub(crate) struct Encoding<'a> {
 }
 
 impl Encoding<'_> {
-    fn precision(self, part: &Part) -> Precision {
+    /// That of a part.
+    pub(crate) fn precision(self, part: &Part) -> Precision {
         let int8 = self.precision == Precision::Int8;
         match part.storage {
             Storage::FineTable if int8 => Precision::Bf16,

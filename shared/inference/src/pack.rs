@@ -11,7 +11,8 @@ use std::path::Path;
 use bytes::Bytes;
 use defrost_engine::plan::{Group, Part, Storage, plan};
 use defrost_loader::{
-    Checkpoint, Dtype, Plan, Root, SegmentPlan, SnapshotWriter, TensorPlan, to_f32,
+    Checkpoint, CheckpointTensor, Dtype, Plan, Root, SegmentPlan, SnapshotWriter, TensorPlan,
+    first_not_finite, to_f32,
 };
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
@@ -80,7 +81,7 @@ pub fn pack(
     let checkpoint = &*prepare(checkpoint)?;
     let mut source = read(checkpoint, &options.spec)?;
     let groups = plan(&source.spec.config, &source.naming);
-    check_all_read(checkpoint, &groups)?;
+    source.told.extend(check_all_read(checkpoint, &groups)?);
     let (compiled, tokenizer_not_compiled) = match defrost_tokenizer::compile(&source.tokenizer) {
         Ok(image) => (Some(image), None),
         Err(reason) => (None, Some(reason.to_string())),
@@ -150,7 +151,10 @@ pub(crate) fn encode(
     let parts: Vec<Result<Vec<Encoded>, Error>> = stored
         .map(|part| {
             let mut values = values(checkpoint, part)?;
+            let precision = encoding.precision(part);
+            check_range(checkpoint, part, &values, precision)?;
             treatment.apply(part, &mut values);
+            check_range(checkpoint, part, &values, precision)?;
             let bytes = encoding.fill(part, values).into_iter().map(Bytes::from);
             Ok(encoding.plan(part).into_iter().zip(bytes).collect())
         })
@@ -247,13 +251,30 @@ pub(crate) fn total_bytes(plan: &Plan) -> u64 {
 }
 
 /// Refuses weights of which one is not a number: int8 would make a zero of it, and a score with it means nothing.
-pub(crate) fn check_finite(name: &str, shape: &[usize], values: &[f32]) -> Result<(), Error> {
+fn check_finite(name: &str, tensor: &CheckpointTensor, values: &[f32]) -> Result<(), Error> {
     // A sum is not finite if a value is not; most tensors are done after one fast pass.
     let suspicious = !values.iter().map(|value| value * 0.0).sum::<f32>().is_finite();
     let found = values.iter().position(|value| suspicious && !value.is_finite());
     let Some(at) = found else {
         return Ok(());
     };
+    let shape = &tensor.shape;
+    // Of f64 it may be the conversion that made it infinite.
+    let written = first_not_finite(tensor).filter(|&(first, _)| first == at);
+    let expected = match written {
+        Some(_) => "expected finite numbers",
+        None => "and its value in f64 is more than f32 holds: expected numbers up to 3.4e38",
+    };
+    Err(Error::Model(format!(
+        "tensor {name:?} of shape {shape:?} has {} at {:?}: {expected}. The file is damaged, or the training went wrong: \
+         get it again, or take an earlier checkpoint",
+        values[at],
+        place(shape, at)
+    )))
+}
+
+/// The index of the `at`th element of a row-major tensor.
+pub(crate) fn place(shape: &[usize], at: usize) -> Vec<usize> {
     let mut place = Vec::new();
     let mut rest = at;
     for &dim in shape.iter().rev() {
@@ -261,10 +282,51 @@ pub(crate) fn check_finite(name: &str, shape: &[usize], values: &[f32]) -> Resul
         rest /= dim.max(1);
     }
     place.reverse();
+    place
+}
+
+/// The largest number that bf16 does not round to infinity; int8 rows with a larger one could not be scaled back either.
+const MOST_IN_BF16: f32 = f32::from_bits(0x7f7f_7fff);
+
+/// Refuses values of a part that its precision would make infinite.
+fn check_range(
+    checkpoint: &Checkpoint,
+    part: &Part,
+    values: &[f32],
+    precision: Precision,
+) -> Result<(), Error> {
+    let fits = |value: &f32| precision == Precision::F32 || value.abs() <= MOST_IN_BF16;
+    let Some(at) = values.iter().position(|value| !fits(value)) else {
+        return Ok(());
+    };
+    let columns = if part.shape.len() > 1 { part.shape[1] } else { 1 };
+    let mut row = at / columns.max(1);
+    for source in &part.sources {
+        let Some(tensor) = checkpoint.get(source) else { continue };
+        let rows = match part.rows.len() {
+            0 => tensor.shape.first().copied().unwrap_or_default(),
+            some => some,
+        };
+        if row < rows {
+            let row = part.rows.get(row).copied().unwrap_or(row);
+            return Err(Error::Model(format!(
+                "tensor {source:?} of shape {:?} has {:e} at {:?}, which {} makes infinite: expected numbers up to \
+                 {MOST_IN_BF16:e}. The file is damaged, or the training went wrong: get it again, or pack with --precision \
+                 f32",
+                tensor.shape,
+                values[at],
+                place(&tensor.shape, row * columns + at % columns.max(1)),
+                precision.name()
+            )));
+        }
+        row -= rows;
+    }
     Err(Error::Model(format!(
-        "tensor {name:?} of shape {shape:?} has {} at {place:?}: expected finite numbers. The file is damaged, or the \
-         training went wrong: get it again, or take an earlier checkpoint",
-        values[at]
+        "{} has {:e} at {:?}, which {} makes infinite: pack with --precision f32",
+        part.name,
+        values[at],
+        place(&part.shape, at),
+        precision.name()
     )))
 }
 
@@ -289,7 +351,7 @@ pub(crate) fn values(checkpoint: &Checkpoint, part: &Part) -> Result<Vec<f32>, E
             )));
         }
         let values = to_f32(&tensor)?;
-        check_finite(source, &tensor.shape, &values)?;
+        check_finite(source, &tensor, &values)?;
         if part.rows.is_empty() {
             if all.is_empty() {
                 all = values;
@@ -315,4 +377,26 @@ pub(crate) fn values(checkpoint: &Checkpoint, part: &Part) -> Result<Vec<f32>, E
         )));
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use defrost_loader::CheckpointDtype;
+
+    use super::*;
+
+    /// The file's number is none that f32 has; the message does not blame a number that it does not hold.
+    #[test]
+    fn a_number_that_only_f64_holds_is_told_from_an_infinite_one() {
+        for (value, part) in [(1e300, "is more than f32 holds"), (f64::INFINITY, "expected finite")]
+        {
+            let bytes: Vec<u8> = [0.5, value].into_iter().flat_map(f64::to_le_bytes).collect();
+            let shape = vec![1, 2];
+            let tensor =
+                CheckpointTensor { dtype: CheckpointDtype::F64, shape, bytes: bytes.into() };
+            let values = to_f32(&tensor).unwrap();
+            let error = check_finite("a", &tensor, &values).unwrap_err().to_string();
+            assert!(error.contains("inf at [0, 1]") && error.contains(part), "{error}");
+        }
+    }
 }

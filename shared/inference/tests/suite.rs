@@ -7,12 +7,14 @@ mod suite {
     mod cases;
     mod checkpoints;
     mod common;
+    mod contradictions;
     mod embedding_files;
     mod embedding_invariance;
     mod embedding_rules;
     mod embeddings;
     mod golden;
     mod invariance;
+    mod named_tokens;
     mod onnx;
     mod outliers;
     mod pieces;

@@ -10,6 +10,7 @@
 //! Shard names come out of a JSON file and are joined to the directory, so only plain file names are followed.
 //! Symbolic links are followed, because the hub's cache consists of them.
 
+mod finite;
 pub(crate) mod gguf;
 pub(crate) mod onnx;
 mod reader;
@@ -29,6 +30,7 @@ use serde::Deserialize;
 use crate::error::{Error, Kind, shown};
 use crate::map::Mapping;
 
+pub use finite::first_not_finite;
 pub use safetensors::Dtype as CheckpointDtype;
 
 const SINGLE: &str = "model.safetensors";

@@ -72,7 +72,7 @@ pub use checkpoint::gguf::{
     Gguf, GgufArray, GgufKind, GgufTensor, GgufType, GgufValue, GgufValues,
 };
 pub use checkpoint::onnx::{OnnxData, OnnxModel, OnnxTensor, OnnxType, Placement};
-pub use checkpoint::{Checkpoint, CheckpointDtype, CheckpointTensor, to_f32};
+pub use checkpoint::{Checkpoint, CheckpointDtype, CheckpointTensor, first_not_finite, to_f32};
 pub use dtype::Dtype;
 pub use error::{Error, Kind};
 pub use fetch::FetchOptions;

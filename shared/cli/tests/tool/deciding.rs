@@ -87,6 +87,32 @@ fn options_decide_what_no_file_says() {
     }
 }
 
+/// A slip of the hand is not taken for a wish.
+#[test]
+fn options_that_no_model_can_follow_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = golden::checkpoint("bert-embedding");
+    for (options, part) in [
+        (&["--name", ""][..], "expected a name"),
+        (&["--name", "  "], "expected a name"),
+        (&["--max-length", "0"], "--max-length"),
+        (&["--matryoshka", "0"], "from 1"),
+        (&["--matryoshka", "8,16,8"], "twice"),
+    ] {
+        let done = pack(dir.path(), &source, options);
+        assert!(done.usage().contains(part), "{options:?}: {done:?}");
+    }
+    for (options, part) in [
+        (&["--matryoshka", "999"][..], "expected at most the 32 dimensions"),
+        (&["--max-length", "9999"], "expected 1 to the 256 positions"),
+    ] {
+        let done = pack(dir.path(), &source, options);
+        assert!(done.failure().contains(part), "{options:?}: {done:?}");
+    }
+    let report = pack(dir.path(), &source, &["--name", "org/model"]).text();
+    assert!(report.contains("kind  embedder"), "{report}");
+}
+
 /// Old checkpoints of sentence-transformers keep the transformer in a folder; an adapter is no model.
 #[test]
 fn folders_are_looked_into_and_adapters_refused() {

@@ -12,11 +12,12 @@ use serde::Deserialize;
 
 use super::weights::Weight;
 use crate::Error;
-use crate::prompt::Prompt;
+use crate::prompt::{Prompt, QWEN3_INSTRUCTION};
 use crate::spec::checkpoint::{
-    ModelKind, Modules, RawMatryoshka, SpecOptions, Told, embedding, estimated_max, length,
-    named_template, pooling_by_name, pooling_name, pooling_names, required, size, tokenizer_files,
-    transformer,
+    ModelKind, Modules, RawActivation, RawMatryoshka, SpecOptions, Told, check_matryoshka,
+    check_pooling, check_reranker, decide_activation, embedding, estimated_max, length,
+    named_template, not_normalized, pooling_by_name, pooling_name, pooling_names, required, size,
+    tokenizer_files, transformer,
 };
 use crate::spec::meta::{LOWERCASE, Meta, NO_TYPES};
 use crate::spec::{EmbeddingSpec, Template};
@@ -34,6 +35,8 @@ const POOLED: &str = "sentence_embedding";
 const USUAL_POSITIONS: usize = 512;
 /// Families whose positions start after the padding id.
 const SHIFTED: [&str; 3] = ["xlm-roberta", "roberta", "camembert"];
+/// Families whose tokenizers `transformers` repairs on request.
+const MISTRAL: [&str; 5] = ["mistral", "mistral3", "voxtral", "ministral", "pixtral"];
 /// Operators that take one scale for all activations of a run. With them a pair's score would depend on its neighbours.
 const WHOLE_BATCH: [&str; 4] = [
     "DynamicQuantizeLinear",
@@ -97,6 +100,8 @@ struct RawConfig {
     pad_token_id: Option<i64>,
     #[serde(flatten)]
     matryoshka: RawMatryoshka,
+    #[serde(flatten)]
+    activation: RawActivation,
 }
 
 impl OnnxSpec {
@@ -111,6 +116,13 @@ impl OnnxSpec {
         let family = raw.model_type.clone().unwrap_or_default();
         let known = Family::by_name(&family);
         let files = tokenizer_files(checkpoint, known, raw.tokenizer_class.as_deref())?;
+        if files.fixes_mistral && MISTRAL.contains(&&*family) {
+            return Err(Error::Model(
+                "tokenizer_config.json: fix_mistral_regex is true, which cuts texts otherwise than tokenizer.json does: \
+                 expected false. Load the tokenizer with it and save it again, so that tokenizer.json has it"
+                    .to_owned(),
+            ));
+        }
         let mut told = files.told;
         let transformer = transformer(checkpoint)?;
         let modules = Modules::read(checkpoint)?;
@@ -130,7 +142,7 @@ impl OnnxSpec {
         let max_positions =
             raw.max_position_embeddings.unwrap_or(USUAL_POSITIONS).saturating_sub(reserved).max(1);
         let (max_length, from) =
-            length(&transformer, files.max_length, &template, max_positions, options);
+            length(&transformer, files.max_length.as_ref(), &template, max_positions, options)?;
         told.extend(from.map(|from| Told::new("length", format!("{max_length} tokens"), from)));
         let text = TextRules {
             lowercase: transformer.do_lower_case == Some(true),
@@ -141,11 +153,20 @@ impl OnnxSpec {
         let tokenizer = TextTokenizer::from_json(&files.json)?.with_rules(text);
         Prompt::new(tokenizer, &template, max_length, max_positions)?;
         let hidden = raw.hidden_size.unwrap_or_default();
-        let embedding = match &template {
-            Template::Embedding { .. } => {
-                Some(embedding(checkpoint, modules, raw.matryoshka.decide(options))?)
+        let embedding = if let Template::Embedding { .. } = &template {
+            let matryoshka = raw.matryoshka.decide(options)?;
+            // Of a graph that pools by itself the width is not known here.
+            if hidden > 0 && output != POOLED {
+                check_matryoshka(&matryoshka, hidden, options.matryoshka.is_some())?;
+                check_pooling(modules, hidden)?;
             }
-            _ => None,
+            told.extend(not_normalized(modules));
+            Some(embedding(checkpoint, modules, matryoshka)?)
+        } else {
+            let instruction = (template == Template::Qwen3Reranker).then_some(QWEN3_INSTRUCTION);
+            let in_file = check_reranker(checkpoint, instruction)?;
+            told.extend(decide_activation(&raw.activation, in_file.as_ref())?);
+            None
         };
         let spec = Self {
             name: options.name.clone(),
@@ -267,7 +288,12 @@ fn decide(
         (None, Some(ModelKind::Embedder)) => ("embedding", "--kind"),
         (None, Some(ModelKind::Reranker)) => (reranker()?, "--kind"),
         (None, None) if options.pooling.is_some() => ("embedding", "--pooling"),
-        (None, None) if pooling.is_some() => ("embedding", "modules.json: Pooling"),
+        (None, None)
+            if modules.is_some_and(|modules| modules.pooling.is_some() && modules.listed) =>
+        {
+            ("embedding", "modules.json: Pooling")
+        }
+        (None, None) if pooling.is_some() => ("embedding", "1_Pooling/config.json"),
         (None, None) if ends("ForCausalLM") && has_logits => (reranker()?, "config.json"),
         (None, None) if ends("ForSequenceClassification") => ("pair", "config.json"),
         (None, None) if has_logits => ("pair", "the model's output logits"),

@@ -10,37 +10,48 @@
 //! What would change results and is not implemented (another activation, sliding windows, scaled
 //! rotary frequencies, several labels) is refused here, at pack time.
 
+mod activation;
+mod contradictions;
 mod files;
 mod keys;
 mod kind;
 mod mask;
 mod matryoshka;
 mod modules;
+mod python;
 mod sentence_transformers;
 mod token_heads;
 mod tokenizer_files;
+mod tokens;
 mod told;
+mod unused;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use defrost_engine::plan::{Group, Naming};
+use defrost_engine::plan::Naming;
 use defrost_engine::{Family, Head, ModelConfig, TokenHeads};
 use defrost_loader::Checkpoint;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
+pub(crate) use activation::{RawActivation, decide as decide_activation};
+pub(crate) use contradictions::{check_matryoshka, check_pooling};
 pub use files::open_checkpoint;
 pub(crate) use files::{prepare, refuse_adapters};
 pub use kind::ModelKind;
 pub use mask::AttentionMask;
 pub(crate) use matryoshka::RawMatryoshka;
 pub(crate) use modules::{Modules, pooling_by_name, pooling_name, pooling_names};
-pub(crate) use sentence_transformers::{embedding, named_template, transformer};
+pub(crate) use sentence_transformers::{
+    check_reranker, embedding, named_template, not_normalized, transformer,
+};
 pub(crate) use tokenizer_files::read as tokenizer_files;
 pub use told::Told;
+pub(crate) use unused::check_all_read;
 
+use self::contradictions::{check_labels, check_sizes};
 use self::keys::File;
-use self::sentence_transformers::{TransformerFile, check_reranker, similarity};
+use self::sentence_transformers::{TransformerFile, similarity};
 use super::{Matryoshka, ModelSpec, Template};
 use crate::Error;
 use crate::prompt::{Prompt, QWEN3_INSTRUCTION};
@@ -89,6 +100,12 @@ struct RawConfig {
     use_bidirectional_attention: Option<bool>,
     auto_map: Option<BTreeMap<String, Value>>,
     layer_types: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "size")]
+    embedding_size: Option<usize>,
+    num_labels: Option<Value>,
+    id2label: Option<Value>,
+    #[serde(flatten)]
+    activation: RawActivation,
     tie_word_embeddings: Option<bool>,
     tokenizer_class: Option<String>,
     /// Below 0 there is none.
@@ -181,6 +198,7 @@ pub(crate) fn read(
         ))
     })?;
     check_variants(&raw, family)?;
+    check_sizes(&raw)?;
     let files = tokenizer_files(checkpoint, Some(family), raw.tokenizer_class.as_deref())?;
     let transformer = transformer(checkpoint)?;
     let modules = Modules::read(checkpoint)?;
@@ -197,7 +215,8 @@ pub(crate) fn read(
         config.dense = modules.map_or(Ok(Vec::new()), |modules| dense(modules, config.hidden))?;
     }
     config.validate()?;
-    check_labels(checkpoint, family, head)?;
+    check_labels(checkpoint, &raw, family, head)?;
+    check_pooling(modules, config.hidden)?;
     let mut read = FromCheckpoint {
         spec: ModelSpec {
             name: options.name.clone(),
@@ -220,7 +239,7 @@ pub(crate) fn read(
     spec.text.token_types = files.token_types || spec.config.type_vocab <= 1;
     spec.text.lowercase = transformer.do_lower_case == Some(true);
     let tokenizer = tokenizer.with_rules(spec.text_rules());
-    let length = max_length(&transformer, files.max_length, spec, options);
+    let length = max_length(&transformer, files.max_length.as_ref(), spec, options)?;
     spec.max_length = length.0;
     if let Some(from) = length.1 {
         read.told.push(Told::new("length", format!("{} tokens", length.0), from));
@@ -238,7 +257,10 @@ pub(crate) fn read(
         read.naming.lm_head = lm_head(checkpoint, &raw, &read.naming.prefix)?;
     }
     if let Template::Embedding { .. } = spec.template {
-        let mut embedding = embedding(checkpoint, modules, raw.matryoshka.decide(options))?;
+        let matryoshka = raw.matryoshka.decide(options)?;
+        check_matryoshka(&matryoshka, spec.config.outputs(), options.matryoshka.is_some())?;
+        let mut embedding = embedding(checkpoint, modules, matryoshka)?;
+        read.told.extend(not_normalized(modules));
         if spec.config.token_heads.sparse {
             embedding.weightless =
                 token_heads::weightless(&spec.config, &tokenizer, &read.tokenizer)?;
@@ -247,7 +269,8 @@ pub(crate) fn read(
         spec.embedding = Some(embedding);
     } else {
         let instruction = (spec.template == Template::Qwen3Reranker).then_some(QWEN3_INSTRUCTION);
-        check_reranker(checkpoint, instruction)?;
+        let in_file = check_reranker(checkpoint, instruction)?;
+        read.told.extend(decide_activation(&raw.activation, in_file.as_ref())?);
     }
     // What no start would accept is refused here already.
     let (length, positions) = (spec.max_length, spec.config.max_positions);
@@ -541,50 +564,6 @@ fn prefix(checkpoint: &Checkpoint, family: Family) -> Result<String, Error> {
         })
 }
 
-/// Tensors that checkpoints carry beside the model that is run: buffers that are computed, poolers
-/// and language-model heads that this head does not read.
-const UNUSED: [&str; 4] =
-    ["position_ids", "rotary_emb.inv_freq", "pooler.dense.weight", "pooler.dense.bias"];
-
-/// Refuses tensors that nothing reads: a model with them computes something else than this one.
-pub(crate) fn check_all_read(checkpoint: &Checkpoint, groups: &[Group]) -> Result<(), Error> {
-    let read: BTreeSet<&str> = groups
-        .iter()
-        .flat_map(|group| &group.parts)
-        .flat_map(|part| &part.sources)
-        .map(String::as_str)
-        .collect();
-    let ignored = |name: &str| {
-        name.starts_with("cls.")
-            || name.starts_with("lm_head.")
-            || UNUSED.iter().any(|end| name.ends_with(end))
-    };
-    match checkpoint.names().find(|name| !read.contains(name) && !ignored(name)) {
-        None => Ok(()),
-        Some(name) => Err(Error::Model(format!(
-            "the checkpoint has a tensor {name:?} that this version does not use: the model \
-             differs from what its config.json says, or is not supported"
-        ))),
-    }
-}
-
-fn check_labels(checkpoint: &Checkpoint, family: Family, head: Head) -> Result<(), Error> {
-    let name = match family {
-        Family::Bert => "classifier.weight",
-        _ => "classifier.out_proj.weight",
-    };
-    if head != Head::Classifier {
-        return Ok(());
-    }
-    match checkpoint.get(name).map(|tensor| tensor.shape) {
-        Some(shape) if shape.first() == Some(&1) => Ok(()),
-        Some(shape) => Err(Error::Model(format!(
-            "{name} has shape {shape:?}: expected one label, as rerankers have"
-        ))),
-        None => Err(Error::Model(format!("the checkpoint has no tensor {name:?}"))),
-    }
-}
-
 /// The constants of `mxbai_rerank`: 9.0 for base-v2 (hidden size 896), 12.0 for all others.
 pub(crate) fn estimated_max(hidden: usize) -> f32 {
     if hidden == 896 { 9.0 } else { 12.0 }
@@ -594,34 +573,48 @@ pub(crate) fn estimated_max(hidden: usize) -> f32 {
 /// file says so, if one does.
 fn max_length(
     transformer: &TransformerFile,
-    model_max_length: Option<usize>,
+    tokenizer: Option<&(usize, &'static str)>,
     spec: &ModelSpec,
     options: &SpecOptions,
-) -> (usize, Option<String>) {
-    length(transformer, model_max_length, &spec.template, spec.config.max_positions, options)
+) -> Result<(usize, Option<String>), Error> {
+    length(transformer, tokenizer, &spec.template, spec.config.max_positions, options)
 }
 
-/// As [`max_length`], of any model.
+/// As [`max_length`], of any model. `tokenizer` is what the tokenizer's file says, and in which key.
 pub(crate) fn length(
     transformer: &TransformerFile,
-    model_max_length: Option<usize>,
+    tokenizer: Option<&(usize, &'static str)>,
     template: &Template,
     max_positions: usize,
     options: &SpecOptions,
-) -> (usize, Option<String>) {
+) -> Result<(usize, Option<String>), Error> {
     let usual = match template {
         Template::Pair => PAIR_MAX_LENGTH,
         _ => PROMPT_MAX_LENGTH,
     };
-    let bound = |length: usize| length.min(max_positions).max(1);
+    let in_file = match (transformer.max_seq_length, tokenizer) {
+        (Some(length), _) => Some((length, format!("{}: max_seq_length", transformer.name))),
+        (None, Some(&(length, key))) if length < usual => {
+            Some((length, format!("tokenizer_config.json: {key}")))
+        }
+        _ => None,
+    };
     if let Some(length) = options.max_length {
-        return (bound(length), Some("--max-length".to_owned()));
+        if !(1..=max_positions).contains(&length) {
+            return Err(Error::Model(format!(
+                "--max-length is {length}, expected 1 to the {max_positions} positions of the model"
+            )));
+        }
+        let over = in_file.filter(|&(own, _)| own < length);
+        let over = over.map(|(own, from)| format!(", over the {own} of {from}"));
+        return Ok((length, Some(format!("--max-length{}", over.unwrap_or_default()))));
     }
-    if let Some(length) = transformer.max_seq_length {
-        return (bound(length), Some(format!("{}: max_seq_length", transformer.name)));
-    }
-    match model_max_length.filter(|&length| length < usual) {
-        Some(length) => (bound(length), Some("tokenizer_config.json: model_max_length".to_owned())),
+    let bound = |length: usize| length.min(max_positions).max(1);
+    Ok(match in_file {
+        Some((length, from)) if length > max_positions => {
+            (max_positions, Some(format!("the model's positions, as {from} is {length}")))
+        }
+        Some((length, from)) => (bound(length), Some(from)),
         None => (bound(usual), None),
-    }
+    })
 }

@@ -93,13 +93,23 @@ impl FromStr for Matryoshka {
         let parsed = match text.strip_suffix("..") {
             Some(least) => number(least).map(Self::From),
             None if text == "none" => Some(Self::No),
-            None => text
-                .split(',')
-                .map(number)
-                .collect::<Option<BTreeSet<usize>>>()
-                .map(|few| Self::Only(few.into_iter().collect())),
+            None => {
+                let few = text.split(',').map(number).collect::<Option<Vec<usize>>>();
+                few.map(|mut few| {
+                    few.sort_unstable();
+                    Self::Only(few)
+                })
+            }
         };
-        parsed.ok_or_else(|| format!("{text:?} is not `none`, `32..` or `64,128,256`"))
+        let parsed = parsed.ok_or_else(|| {
+            format!("{text:?} is not `none`, `32..` or `64,128,256`, numbers of dimensions from 1")
+        })?;
+        match &parsed {
+            Self::Only(few) if few.windows(2).any(|pair| pair[0] == pair[1]) => {
+                Err(format!("{text:?} names a number of dimensions twice: expected each once"))
+            }
+            _ => Ok(parsed),
+        }
     }
 }
 
@@ -183,7 +193,9 @@ mod tests {
         for text in ["none", "32..", "64,128,256", "5"] {
             assert_eq!(text.parse::<Matryoshka>().unwrap().to_string(), text);
         }
-        assert_eq!("256,64,64".parse(), Ok(Matryoshka::Only(vec![64, 256])));
+        assert_eq!("256,64".parse(), Ok(Matryoshka::Only(vec![64, 256])));
+        let twice = "256,64,64".parse::<Matryoshka>().unwrap_err();
+        assert!(twice.contains("twice"), "{twice}");
         for text in ["", "32...", "..", "0..", "64,", "0", "yes", "-1.."] {
             assert!(text.parse::<Matryoshka>().is_err(), "{text}");
         }

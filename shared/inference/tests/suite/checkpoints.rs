@@ -15,7 +15,7 @@ const BERT: &str = "golden/bert-embedding";
 const QWEN3: &str = "golden/qwen3-embedding";
 
 #[allow(clippy::needless_pass_by_value, reason = "so that callers can write `json!` in place")]
-fn edit(dir: &Path, file: &str, keys: Value) {
+pub(crate) fn edit(dir: &Path, file: &str, keys: Value) {
     let path = dir.join(file);
     let mut all: Value = std::fs::read(&path)
         .map_or_else(|_| json!({}), |text| serde_json::from_slice(&text).unwrap());
@@ -285,9 +285,14 @@ fn the_mask_comes_from_the_key_the_code_or_the_user() {
     };
     let map =
         |class: &str| json!({"auto_map": {"AutoModel": class, "AutoConfig": "configuration.Own"}});
+    let both = |one: &str, other: &str| json!({"auto_map": {"AutoModel": one, "AutoModelForCausalLM": other}});
     let mark = "class Own(Qwen3Model):\n    def forward(self, is_causal: Optional[bool] = False):\n        pass";
     let set = "class Own(Qwen3Model):\n    def __init__(self):\n        layer.self_attn.is_causal = False";
     let silent = "class Own(Qwen3Model):\n    pass  # is_causal=False";
+    let inherits = "class Own(Mixin, Base): pass\nclass Base(Qwen3Model):\n  def f(s):\n    s.is_causal = False\n";
+    let builds = "LAYERS = {'x': Built}\nclass Built(Layer):\n  def f(s):\n    s.is_causal = False\nclass Own(M):\n  layer = LAYERS['x']\nclass Other(M): pass";
+    let anothers = "class Other(Qwen3Model):\n  def f(s):\n    s.is_causal = False\n\nclass Own(Qwen3Model):\n  \'\'\'Not as\nOther does\'\'\'\n";
+    let loose = "class Own(Qwen3Model): pass\nif True:\n  Qwen3Attention.is_causal = False\n";
     let mentions = [
         "out = scaled_dot_product_attention(q, k, v, attn_mask=causal_mask, is_causal=False)",
         "\"\"\"sets is_causal=False? no.\"\"\"",
@@ -305,7 +310,10 @@ fn the_mask_comes_from_the_key_the_code_or_the_user() {
         (map("modeling.Own"), Some(mark), true),
         (map("modeling.Own"), Some(set), true),
         (map("modeling.BidirectionalQwen3Model"), None, true),
-        (map("org/other--bidirectional.Own"), None, true),
+        (map("org/other--modeling.BidirectionalOwn"), None, true),
+        (map("modeling.Own"), Some(inherits), true),
+        (map("modeling.Own"), Some(builds), true),
+        (both("modeling.Own", "modeling.Built"), Some(builds), true),
     ] {
         assert_eq!(bidirectional(keys.clone(), code, None), Ok(expected), "{keys}");
     }
@@ -314,8 +322,14 @@ fn the_mask_comes_from_the_key_the_code_or_the_user() {
         (map("modeling.Own"), Some(silent)),
         (map("modeling.Own"), None),
         (map("org/other--modeling.Own"), Some(mark)),
+        (map("org/other--bidirectional.Own"), None),
+        (map("modeling.Own"), Some(anothers)),
+        (map("modeling.Own"), Some(loose)),
+        (map("modeling.Elsewhere"), Some(mark)),
+        (both("modeling.Own", "modeling.Other"), Some(builds)),
     ];
-    let mentioned = mentions.map(|line| (map("modeling.Own"), Some(line)));
+    let lines = mentions.map(|line| format!("class Own(Qwen3Model):\n    {line}\n"));
+    let mentioned = lines.iter().map(|code| (map("modeling.Own"), Some(&code[..])));
     for (keys, code) in asked.into_iter().chain(mentioned) {
         let error = bidirectional(keys.clone(), code, None).unwrap_err();
         assert!(error.contains("--attention causal"), "{keys}: {error}");

@@ -8,6 +8,9 @@ use defrost_inference::{
 };
 use defrost_loader::{OnnxData, OnnxModel, Placement, Root};
 use defrost_testing::golden::repository;
+use serde_json::json;
+
+use super::checkpoints::edit;
 
 /// A folder with the tiny cross-encoder's files, but its safetensors.
 fn folder() -> tempfile::TempDir {
@@ -98,5 +101,52 @@ fn a_build_without_ort_says_what_it_lacks() {
     if cfg!(not(feature = "ort")) {
         let error = Reranker::load(&snapshot, &RerankerOptions::default()).unwrap_err();
         assert!(error.to_string().contains("cargo build --features ort"), "{error}");
+    }
+}
+
+/// The files beside an ONNX model are read as those beside any other.
+#[test]
+fn what_its_files_say_and_cannot_be_done_is_refused() {
+    let tanh = json!("torch.nn.modules.activation.Tanh");
+    let ours = SpecOptions { max_length: Some(100_000), ..SpecOptions::default() };
+    for (file, keys, options, part) in [
+        (
+            "config.json",
+            json!({"sbert_ce_default_activation_function": tanh}),
+            SpecOptions::default(),
+            "sbert_ce_default_activation_function is",
+        ),
+        (
+            "config_sentence_transformers.json",
+            json!({"activation_fn": tanh}),
+            SpecOptions::default(),
+            "activation_fn is",
+        ),
+        ("tokenizer_config.json", json!({"max_len": 64}), ours, "--max-length is 100000"),
+        (
+            "tokenizer_config.json",
+            json!({"pad_token": "no such token"}),
+            SpecOptions::default(),
+            "tokenizer_config.json: pad_token",
+        ),
+        (
+            "tokenizer_config.json",
+            json!({"fix_mistral_regex": true, "tokenizer_class": "PreTrainedTokenizerFast"}),
+            SpecOptions::default(),
+            "fix_mistral_regex is true",
+        ),
+    ] {
+        let dir = folder();
+        edit(dir.path(), file, keys);
+        if part.starts_with("fix") {
+            // Of BERT's family it changes nothing.
+            let source = OnnxSource::find(dir.path()).unwrap();
+            pack(&source, &dir.path().join("out.snap")).unwrap();
+            edit(dir.path(), "config.json", json!({"model_type": "mistral"}));
+        }
+        let source = OnnxSource::find(dir.path()).unwrap();
+        let out = dir.path().join("refused.snap");
+        let error = pack_onnx(&source, &options, &out, &mut |_, _| {}).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
     }
 }

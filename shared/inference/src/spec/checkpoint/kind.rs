@@ -127,7 +127,7 @@ impl Asked<'_> {
         }
         if let Some(modules) = self.modules {
             match (&modules.pooling, modules.logit_score) {
-                (Some((_, file)), _) if file.starts_with("1_") => {
+                (Some(_), _) if modules.listed => {
                     return said("embedding", "modules.json: Pooling");
                 }
                 (Some((_, file)), _) => return said("embedding", file),

@@ -2,7 +2,8 @@
 //!
 //! Embedding models made of Qwen2 and Qwen3 often drop the causal mask. Some say so in config.json (`is_causal`,
 //! `use_bidirectional_attention`); older ones say it in Python that `auto_map` names, and `transformers` runs. That is not
-//! run here, but read for the words by which it drops the mask; where it has none, the user is asked.
+//! run here, but read for the words by which it drops the mask: the class that is named, with what it inherits and builds
+//! in that file ([`super::python`]), and no other. Where it has none, or the named classes differ, the user is asked.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +11,7 @@ use defrost_engine::Family;
 use defrost_loader::Checkpoint;
 use serde_json::Value;
 
+use super::python;
 use super::told::Told;
 use super::{RawConfig, SpecOptions};
 use crate::Error;
@@ -57,7 +59,8 @@ pub(crate) fn decide(
     family: Family,
     options: &SpecOptions,
 ) -> Result<(bool, Vec<Told>), Error> {
-    let code = custom_code(raw);
+    let classes = custom_code(raw);
+    let code = classes.first().cloned();
     if !family.is_decoder() {
         return match (code, raw.is_causal, options.attention) {
             (_, _, Some(AttentionMask::Causal)) | (_, Some(true), None) => {
@@ -95,50 +98,56 @@ pub(crate) fn decide(
         (None, Some(bidirectional)) => {
             told(mask(bidirectional), "config.json: use_bidirectional_attention".to_owned())
         }
-        (None, None) => match code {
-            None => Ok((false, Vec::new())),
-            Some((key, class)) if drops_the_mask(checkpoint, &class)? => told(
-                AttentionMask::Bidirectional,
-                format!("config.json: auto_map, {key} is {class}"),
-            ),
-            Some((key, class)) => Err(Error::Model(format!(
-                "config.json: auto_map says that {key} is {class}, code that is not run and does not show whether it drops \
-                 the causal mask: say --attention causal or --attention bidirectional (the model's card or code knows), if \
-                 it computes the architecture {} otherwise",
-                family.name()
-            ))),
-        },
+        (None, None) => {
+            let mut bidirectional = None;
+            for (key, class) in &classes {
+                if !drops_the_mask(checkpoint, class)? {
+                    return Err(Error::Model(format!(
+                        "config.json: auto_map says that {key} is {class}, code that is not run and does not show whether \
+                         that class drops the causal mask: say --attention causal or --attention bidirectional (the model's \
+                         card or code knows), if it computes the architecture {} otherwise",
+                        family.name()
+                    )));
+                }
+                bidirectional.get_or_insert_with(|| format!("config.json: auto_map, {key} is {class}"));
+            }
+            bidirectional
+                .map_or(Ok((false, Vec::new())), |from| told(AttentionMask::Bidirectional, from))
+        }
     }
 }
 
-/// The first entry of `auto_map` that replaces the model.
-fn custom_code(raw: &RawConfig) -> Option<(&'static str, String)> {
-    let map: &BTreeMap<String, Value> = raw.auto_map.as_ref()?;
-    CLASSES.into_iter().find_map(|key| {
-        let class = map.get(key)?;
+/// The entries of `auto_map` that replace the model: which of them is loaded depends on what for.
+fn custom_code(raw: &RawConfig) -> Vec<(&'static str, String)> {
+    let Some(map): Option<&BTreeMap<String, Value>> = raw.auto_map.as_ref() else {
+        return Vec::new();
+    };
+    let named = CLASSES.into_iter().filter_map(|key| {
+        let class = map.get(key).filter(|class| !class.is_null())?;
         let text = class.as_str().map_or_else(|| class.to_string(), str::to_owned);
         Some((key, text))
-    })
+    });
+    named.collect()
 }
 
 /// Whether a class that `auto_map` names drops the mask, by its name or by its code, if that is in the folder.
 fn drops_the_mask(checkpoint: &Checkpoint, class: &str) -> Result<bool, Error> {
     // `org/name--module.Class` is code of another repository.
     let local = class.rsplit("--").next().unwrap_or(class);
-    if local.to_lowercase().contains("bidirectional") {
+    let (module, name) = local.rsplit_once('.').unwrap_or(("", local));
+    if name.to_lowercase().contains("bidirectional") {
         return Ok(true);
     }
-    let Some((module, _)) = local.rsplit_once('.').filter(|_| !class.contains("--")) else {
+    if module.is_empty() || class.contains("--") {
         return Ok(false);
-    };
+    }
     let file = format!("{}.py", module.replace('.', "/"));
     let Some(code) = checkpoint.file_beside_weights(&file)? else {
         return Ok(false);
     };
-    let drops = String::from_utf8_lossy(&code).lines().any(|line| {
-        let line = line.split('#').next().unwrap_or_default();
+    let lines = python::reachable(&String::from_utf8_lossy(&code), name).unwrap_or_default();
+    Ok(lines.iter().any(|line| {
         let line: String = line.chars().filter(|character| !character.is_whitespace()).collect();
         line.ends_with(ASSIGNED) || MARKS.iter().any(|mark| line.contains(mark))
-    });
-    Ok(drops)
+    }))
 }

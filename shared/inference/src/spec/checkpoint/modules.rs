@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::keys::{self, File};
+use super::sentence_transformers::has_prompts;
 use super::{optional, required};
 use crate::Error;
 
@@ -36,6 +37,10 @@ pub(crate) struct Modules {
     pub(crate) logit_score: Option<[usize; 2]>,
     /// Whether two modules have one name, and which.
     pub(crate) replaced: Option<String>,
+    /// Widths of the model's vectors as the pooling's file has them, and their keys.
+    pub(crate) widths: Vec<(String, Value)>,
+    /// Whether there is a modules.json, and not the pooling's file alone.
+    pub(crate) listed: bool,
 }
 
 /// A module `Dense`.
@@ -87,11 +92,12 @@ impl Modules {
             return Self::pooling_alone(checkpoint);
         };
         let mut kept: Vec<(Value, Entry)> = Vec::new();
-        let mut modules = Self::default();
+        let mut modules = Self { listed: true, ..Self::default() };
         for (at, entry) in entries.into_iter().enumerate() {
             keys::check(File::Modules, FILE, &entry)?;
-            let entry: Entry = serde_json::from_value(Value::Object(entry))
+            let mut entry: Entry = serde_json::from_value(Value::Object(entry))
                 .map_err(|error| Error::Model(format!("{FILE}: module {at}: {error}")))?;
+            entry.path = plain(&entry.path);
             let name = entry.name.clone().unwrap_or_else(|| at.into());
             match kept.iter_mut().find(|(known, _)| *known == name) {
                 None => kept.push((name, entry)),
@@ -117,10 +123,25 @@ impl Modules {
             return Ok(None);
         };
         keys::check(File::Pooling, POOLING, &config)?;
-        let head = pooling(&config, POOLING)?;
-        // As without any such files: vectors are normalised, as they are by every server.
-        let pooling = Some((head, POOLING.to_owned()));
-        Ok(Some(Self { pooling, normalizes: true, ..Self::default() }))
+        let mut alone = Self::default();
+        alone.add_pooling(checkpoint, &config, POOLING.to_owned())?;
+        Ok(Some(alone))
+    }
+
+    fn add_pooling(
+        &mut self,
+        checkpoint: &Checkpoint,
+        config: &Map<String, Value>,
+        file: String,
+    ) -> Result<(), Error> {
+        let head = pooling(config, &file)?;
+        check_prompts_count(checkpoint, config, head, &file)?;
+        for key in ["embedding_dimension", "word_embedding_dimension"] {
+            let width = config.get(key).filter(|width| !width.is_null());
+            self.widths.extend(width.map(|width| (format!("{file}: {key}"), width.clone())));
+        }
+        self.pooling = Some((head, file));
+        Ok(())
     }
 
     fn add(&mut self, checkpoint: &Checkpoint, at: usize, entry: &Entry) -> Result<(), Error> {
@@ -148,7 +169,7 @@ impl Modules {
             "Transformer" => self.transformer.clone_from(&entry.path),
             "Pooling" if self.pooling.is_none() => {
                 let (config, file) = entry.config(checkpoint, File::Pooling)?;
-                self.pooling = Some((pooling(&config, &file)?, file));
+                self.add_pooling(checkpoint, &config, file)?;
             }
             "Dense" if self.pooling.is_none() => {
                 return refuse(
@@ -156,7 +177,10 @@ impl Modules {
                 );
             }
             "Dense" if self.normalizes => {
-                return refuse("comes after Normalize, which is not supported: expected it before");
+                return refuse(
+                    "comes after Normalize: vectors are scaled to length 1 once and last here, so this model's would be \
+                     others: expected Dense before Normalize. If it was trained in this order, it cannot be packed",
+                );
             }
             "Dense" => {
                 let (config, file) = entry.config(checkpoint, File::Dense)?;
@@ -243,14 +267,34 @@ fn pooling(config: &Map<String, Value>, file: &str) -> Result<Head, Error> {
             pooling_names()
         ))
     })?;
-    // The last token is what it is, with or without the prompt's.
-    if config.get("include_prompt") == Some(&Value::Bool(false)) && head != Head::LastPooling {
-        return Err(Error::Model(format!(
-            "{file}: include_prompt is false, which leaves the prompt's tokens out of the {mode} pooling and is not \
-             supported: expected true"
-        )));
-    }
     Ok(head)
+}
+
+/// Refuses a pooling that leaves the prompt's tokens out, if there is a prompt whose tokens count otherwise. The last token
+/// is what it is, with or without the prompt's.
+fn check_prompts_count(
+    checkpoint: &Checkpoint,
+    config: &Map<String, Value>,
+    head: Head,
+    file: &str,
+) -> Result<(), Error> {
+    let included = config.get("include_prompt") != Some(&Value::Bool(false));
+    if included || head == Head::LastPooling || !has_prompts(checkpoint)? {
+        return Ok(());
+    }
+    Err(Error::Model(format!(
+        "{file}: include_prompt is false, which leaves the prompt's tokens out of the {} pooling and is not supported: \
+         expected true, or no prompts in config_sentence_transformers.json",
+        pooling_name(head)
+    )))
+}
+
+/// A module's folder as it is joined to the checkpoint's: `./1_Pooling/` is `1_Pooling`. What leads out stays as it is.
+fn plain(path: &str) -> String {
+    if path.starts_with('/') {
+        return path.to_owned();
+    }
+    path.split('/').filter(|part| !part.is_empty() && *part != ".").collect::<Vec<_>>().join("/")
 }
 
 #[derive(Debug, Deserialize)]
@@ -262,6 +306,12 @@ struct RawDense {
 }
 
 fn dense(path: String, config: Map<String, Value>, file: &str) -> Result<DenseModule, Error> {
+    if config.get("activation_function") == Some(&Value::Null) {
+        return Err(Error::Model(format!(
+            "{file}: activation_function is null, which may mean none or the usual one: expected its name, such as \
+             torch.nn.modules.linear.Identity or torch.nn.modules.activation.Tanh"
+        )));
+    }
     let raw: RawDense = serde_json::from_value(Value::Object(config))
         .map_err(|error| Error::Model(format!("{file}: {error}")))?;
     // What sentence-transformers takes where the file does not say.
@@ -295,5 +345,11 @@ fn logit_score(config: Map<String, Value>, file: &str) -> Result<[usize; 2], Err
              the ids of two tokens, true_token_id and false_token_id"
         ))
     })?;
+    if no == raw.true_token_id {
+        return Err(Error::Model(format!(
+            "{file}: true_token_id and false_token_id are both {no}, so every score would be 0: expected the ids of the two \
+             tokens that answer yes and no"
+        )));
+    }
     Ok([no, raw.true_token_id])
 }

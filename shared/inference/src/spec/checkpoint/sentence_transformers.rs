@@ -16,12 +16,16 @@ use crate::spec::embedding::{EmbeddingSpec, MOST_PROMPTS, Matryoshka};
 
 const FILE: &str = "config_sentence_transformers.json";
 
-/// Names of the file about the transformer; those after the first are of old versions, one for each family.
-const TRANSFORMER: [&str; 4] = [
+/// Names of the file about the transformer, in the order in which sentence-transformers tries them; those after the first
+/// are of old versions, one for each family.
+const TRANSFORMER: [&str; 7] = [
     "sentence_bert_config.json",
     "sentence_roberta_config.json",
-    "sentence_xlm-roberta_config.json",
     "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_albert_config.json",
+    "sentence_xlm-roberta_config.json",
+    "sentence_xlnet_config.json",
 ];
 
 /// Tasks of a transformer whose outputs are read here.
@@ -34,6 +38,7 @@ struct Prompts {
     texts: Option<BTreeMap<String, Option<String>>>,
     default_prompt_name: Option<String>,
     similarity_fn_name: Option<String>,
+    activation_fn: Option<Value>,
 }
 
 /// The transformer as sentence-transformers loads it.
@@ -54,6 +59,10 @@ pub(crate) fn transformer(checkpoint: &Checkpoint) -> Result<TransformerFile, Er
         let Some(keys) = optional_beside_weights::<Map<String, Value>>(checkpoint, name)? else {
             continue;
         };
+        // One that says nothing is as good as absent, as there.
+        if keys.is_empty() {
+            continue;
+        }
         keys::check(File::Transformer, name, &keys)?;
         let file: TransformerFile = serde_json::from_value(Value::Object(keys))
             .map_err(|error| Error::Model(format!("{name}: {error}")))?;
@@ -77,16 +86,23 @@ fn prompts(checkpoint: &Checkpoint) -> Result<Prompts, Error> {
         .map_err(|error| Error::Model(format!("{FILE}: {error}")))
 }
 
-/// Refuses a prompt that every query of a reranker would get: prompts of rerankers are their templates'.
+/// Whether a text gets anything before it by a prompt of the file.
+pub(crate) fn has_prompts(checkpoint: &Checkpoint) -> Result<bool, Error> {
+    let texts = prompts(checkpoint)?.texts.unwrap_or_default();
+    Ok(texts.into_values().flatten().any(|text| !text.is_empty()))
+}
+
+/// Refuses a prompt that every query of a reranker would get: prompts of rerankers are their templates'. Gives the
+/// activation that the file names.
 pub(crate) fn check_reranker(
     checkpoint: &Checkpoint,
     instruction: Option<&str>,
-) -> Result<(), Error> {
-    let Prompts { texts: prompts, default_prompt_name, .. } = prompts(checkpoint)?;
+) -> Result<Option<Value>, Error> {
+    let Prompts { texts: prompts, default_prompt_name, activation_fn, .. } = prompts(checkpoint)?;
     let prompts = prompts.unwrap_or_default();
     let default = default_prompt_name.and_then(|name| prompts.get(&name).cloned().flatten());
     match default.filter(|text| !text.is_empty() && Some(text.as_str()) != instruction) {
-        None => Ok(()),
+        None => Ok(activation_fn),
         Some(text) => Err(Error::Model(format!(
             "{FILE}: default_prompt_name puts {text:?} before every query of a reranker, which is not supported: expected \
              null. Take it out in a copy of the folder, and send the text as `instruction` with each request, where the \
@@ -95,8 +111,8 @@ pub(crate) fn check_reranker(
     }
 }
 
-/// Prompts and normalisation; without such files there are no prompts, and vectors are normalised, as they are by
-/// `FlagEmbedding` and every server.
+/// Prompts and normalisation; without such files there are no prompts, and vectors are left as they are, which is what
+/// sentence-transformers does with a folder that has no modules.json.
 pub(crate) fn embedding(
     checkpoint: &Checkpoint,
     modules: Option<&Modules>,
@@ -116,13 +132,22 @@ pub(crate) fn embedding(
             "{FILE}: default_prompt_name is {name:?}, which is none of the prompts"
         )));
     }
-    let normalizes = modules.is_none_or(|modules| modules.normalizes);
+    let normalizes = modules.is_some_and(|modules| modules.normalizes);
     Ok(EmbeddingSpec {
         prompts,
         default_prompt: default_prompt_name,
         normalizes,
         matryoshka,
         weightless: BTreeSet::new(),
+    })
+}
+
+/// That vectors are not normalised, where no file says whether they are.
+pub(crate) fn not_normalized(modules: Option<&Modules>) -> Option<Told> {
+    let unsaid = modules.is_none_or(|modules| !modules.listed);
+    unsaid.then(|| {
+        let from = "no modules.json: as sentence-transformers takes such a folder; requests may ask for `normalize`";
+        Told::new("vectors", "not normalised", from)
     })
 }
 

@@ -2,7 +2,8 @@
 //!
 //! - BERT's tokenizer classes take lower case, accents and Chinese characters from `tokenizer_config.json` (or their own
 //!   defaults: lower case), whatever the normalizer in tokenizer.json says.
-//! - `model_max_length` bounds texts; 10^30 stands for no bound.
+//! - `model_max_length` bounds texts, or `max_len`, its older name; 10^30 stands for no bound.
+//! - Tokens that it and files beside it name are added ([`super::tokens`]).
 //! - `model_input_names` without `token_type_ids`, or a class that has none, leaves token types out.
 //! - A padding token that was added after the model had its vocabulary has an id that the model has no row for. No text
 //!   needs it: it is left out.
@@ -13,8 +14,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::keys::{self, File};
-use super::optional_beside_weights;
 use super::told::Told;
+use super::{optional_beside_weights, tokens};
 use crate::Error;
 use crate::tokenizer::TextTokenizer;
 
@@ -56,7 +57,9 @@ pub(crate) struct TokenizerFiles {
     /// tokenizer.json, as it is to be used.
     pub(crate) json: Vec<u8>,
     /// The most tokens, and which key says so.
-    pub(crate) max_length: Option<usize>,
+    pub(crate) max_length: Option<(usize, &'static str)>,
+    /// Whether `transformers` is told to cut the texts of Mistral's models otherwise than tokenizer.json does.
+    pub(crate) fixes_mistral: bool,
     /// Whether the model is told token types.
     pub(crate) token_types: bool,
     pub(crate) told: Vec<Told>,
@@ -69,10 +72,12 @@ struct Raw {
     strip_accents: Option<bool>,
     tokenize_chinese_chars: Option<bool>,
     model_max_length: Option<f64>,
+    max_len: Option<f64>,
     model_input_names: Option<Vec<String>>,
     auto_map: Option<Value>,
     add_bos_token: Option<bool>,
     add_eos_token: Option<bool>,
+    fix_mistral_regex: Option<bool>,
 }
 
 /// Reads both files. `class` is what config.json says of the tokenizer's class.
@@ -86,7 +91,7 @@ pub(crate) fn read(
     })?;
     let config: Map<String, Value> = optional_beside_weights(checkpoint, FILE)?.unwrap_or_default();
     keys::check(File::Tokenizer, FILE, &config)?;
-    let raw: Raw = serde_json::from_value(Value::Object(config))
+    let raw: Raw = serde_json::from_value(Value::Object(config.clone()))
         .map_err(|error| Error::Model(format!("{FILE}: {error}")))?;
     if let Some(code) = raw.auto_map.as_ref().filter(|map| map.get("AutoTokenizer").is_some()) {
         return Err(Error::Model(format!(
@@ -98,20 +103,26 @@ pub(crate) fn read(
     let mut told = Vec::new();
     let mut edited: Option<Value> = None;
     if BERT_LIKE.contains(&class) {
-        lower_case(&json, &raw, &mut edited, &mut told)?;
+        lower_case(&json, &config, &raw, &mut edited, &mut told)?;
     }
+    tokens::apply(checkpoint, &config, class, &json, &mut edited, &mut told)?;
     let json = match edited {
         None => json,
         Some(edited) => serde_json::to_vec(&edited)
             .map_err(|error| Error::Tokenizer(format!("{JSON}: {error}")))?,
     };
-    let max_length = max_length(raw.model_max_length)?;
+    // The older name counts where the newer one is not there at all.
+    let max_length = match (config.contains_key("model_max_length"), raw.max_len) {
+        (false, Some(length)) => max_length("max_len", Some(length))?,
+        _ => max_length("model_max_length", raw.model_max_length)?,
+    };
     let token_types = match &raw.model_input_names {
         Some(names) => names.iter().any(|name| name == "token_type_ids"),
         None => !TYPELESS.contains(&class),
     };
     check_ends(&json, &raw)?;
-    Ok(TokenizerFiles { json, max_length, token_types, told })
+    let fixes_mistral = raw.fix_mistral_regex == Some(true);
+    Ok(TokenizerFiles { json, max_length, fixes_mistral, token_types, told })
 }
 
 /// The class without `Tokenizer` and `Fast`; of the family where no file names one.
@@ -144,6 +155,7 @@ fn parse(json: &[u8]) -> Result<Value, Error> {
 /// Sets BERT's normalizer as the tokenizer's class does.
 fn lower_case(
     json: &[u8],
+    config: &Map<String, Value>,
     raw: &Raw,
     edited: &mut Option<Value>,
     told: &mut Vec<Told>,
@@ -153,15 +165,24 @@ fn lower_case(
     if normalizer["type"] != "BertNormalizer" {
         return Ok(());
     }
-    let lower = raw.do_lower_case.unwrap_or(true);
+    // No version of `transformers` loads a fast tokenizer with these: neither true nor false.
+    for (key, own) in
+        [("do_lower_case", "lowercase"), ("tokenize_chinese_chars", "handle_chinese_chars")]
+    {
+        if config.get(key) == Some(&Value::Null) && normalizer[own] == true {
+            return Err(Error::Model(format!(
+                "{FILE}: {key} is null, and the normalizer in {JSON} has {own} true, so what the model was trained with \
+                 cannot be told: expected true or false. Set it in a copy of the folder"
+            )));
+        }
+    }
+    let set = |key: &str, value: Option<bool>| value.unwrap_or_else(|| !config.contains_key(key));
+    let lower = set("do_lower_case", raw.do_lower_case);
+    let chinese = set("tokenize_chinese_chars", raw.tokenize_chinese_chars);
     let wanted: [(&str, Value, &str); 3] = [
         ("lowercase", lower.into(), "do_lower_case"),
         ("strip_accents", raw.strip_accents.map_or(Value::Null, Value::from), "strip_accents"),
-        (
-            "handle_chinese_chars",
-            raw.tokenize_chinese_chars.unwrap_or(true).into(),
-            "tokenize_chinese_chars",
-        ),
+        ("handle_chinese_chars", chinese.into(), "tokenize_chinese_chars"),
     ];
     let mut changed = false;
     for (key, value, name) in wanted {
@@ -222,7 +243,10 @@ pub(crate) fn within(json: &[u8], vocab: usize) -> Result<Option<(Vec<u8>, Told)
     Ok(Some((json, told)))
 }
 
-fn max_length(given: Option<f64>) -> Result<Option<usize>, Error> {
+fn max_length(
+    key: &'static str,
+    given: Option<f64>,
+) -> Result<Option<(usize, &'static str)>, Error> {
     match given {
         None => Ok(None),
         Some(length) if length >= NO_BOUND => Ok(None),
@@ -233,10 +257,10 @@ fn max_length(given: Option<f64>) -> Result<Option<usize>, Error> {
                 reason = "from 1 to 10^9"
             )]
             let length = length as usize;
-            Ok(Some(length))
+            Ok(Some((length, key)))
         }
         Some(length) => Err(Error::Model(format!(
-            "{FILE}: model_max_length is {length}, expected a number of tokens from 1"
+            "{FILE}: {key} is {length}, expected a number of tokens from 1"
         ))),
     }
 }

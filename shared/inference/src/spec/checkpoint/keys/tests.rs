@@ -23,9 +23,10 @@ fn folders(file: File) -> (&'static [&'static str], &'static str) {
             "config.json",
         ),
         File::Transformer => (&["golden/bert-embedding"], "sentence_bert_config.json"),
-        File::SentenceTransformers => {
-            (&["golden/qwen3-embedding"], "config_sentence_transformers.json")
-        }
+        File::SentenceTransformers => (
+            &["golden/qwen3-embedding", "golden/qwen3-reranker"],
+            "config_sentence_transformers.json",
+        ),
         File::Modules => (&["golden/bert-embedding"], "modules.json"),
         File::Pooling => (&["golden/bert-embedding"], "1_Pooling/config.json"),
         File::Dense => (&["cases/G1-dense-module"], "2_Dense/config.json"),
@@ -35,6 +36,7 @@ fn folders(file: File) -> (&'static [&'static str], &'static str) {
             &["golden/bert-embedding", "golden/qwen3-embedding", "golden/qwen2-mxbai"],
             "tokenizer_config.json",
         ),
+        File::SpecialTokens => (&["golden/bert-embedding"], "special_tokens_map.json"),
     }
 }
 
@@ -53,6 +55,10 @@ impl Folder {
         let modules = dir.path().join("modules.json");
         if let Ok(text) = std::fs::read_to_string(&modules) {
             std::fs::write(&modules, text.replace(r#""name": "2""#, r#""name": null"#)).unwrap();
+        }
+        if file.starts_with("1_Pooling") {
+            let prompts = r#"{"prompts":{"query":"query: "}}"#;
+            std::fs::write(dir.path().join("config_sentence_transformers.json"), prompts).unwrap();
         }
         let path = dir.path().join(file);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -161,6 +167,7 @@ fn rows_of_modules_and_their_files() {
 #[test]
 fn rows_of_tokenizer_config_json() {
     rows_hold(File::Tokenizer);
+    rows_hold(File::SpecialTokens);
 }
 
 #[test]

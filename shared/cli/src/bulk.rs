@@ -40,8 +40,9 @@ use defrost_inference::{Answers, Error, Prepared, Tokens, Wanted};
 use defrost_loader::Location;
 
 use crate::overwrite;
+use crate::print::note;
 
-pub(crate) use input::{Datum, Record, kind, not, text};
+pub(crate) use input::{Datum, Record, Unread, json, kind, not, text};
 pub(crate) use key::Settings;
 pub(crate) use output::{Cell, Column, Element, Kind, Numbers};
 
@@ -60,30 +61,30 @@ const PART_TOKENS: u32 = 1 << 18;
 #[derive(Debug, clap::Args)]
 pub(crate) struct FileArgs {
     /// Write here; the name ends in .parquet or .jsonl. Finished work is kept in OUT.parts: a run that was killed goes on there.
-    #[arg(long, value_name = "OUT", requires = "input")]
+    #[arg(long, value_name = "OUT")]
     pub(crate) out: Option<PathBuf>,
     /// Replace OUT if it is there, and create folders on its way if they are not. What an earlier run wrote is replaced
     /// without it, as long as OUT.parts is there.
-    #[arg(long, requires = "input")]
+    #[arg(long)]
     force: bool,
     /// The field with a row's name, a string or a number; default: _id, id, or else the row's number.
-    #[arg(long, value_name = "FIELD", requires = "input")]
+    #[arg(long, value_name = "FIELD")]
     id_field: Option<String>,
     /// Leave out rows that cannot be read, list and count them; without this the first one ends the run.
-    #[arg(long, requires = "input")]
+    #[arg(long)]
     skip_bad: bool,
     /// Compute only the texts of shard I of N (I from 0), into OUT.parts. Once all shards are done, a run without --shard
     /// writes OUT.
-    #[arg(long, value_name = "I/N", requires = "input", conflicts_with = "join")]
+    #[arg(long, value_name = "I/N", conflicts_with = "join")]
     shard: Option<Shard>,
     /// Only write OUT, from the answers in OUT.parts and in these folders; fail if any is missing.
-    #[arg(long, value_name = "PARTS", num_args = 0.., requires = "input")]
+    #[arg(long, value_name = "PARTS", num_args = 0..)]
     join: Option<Vec<PathBuf>>,
     /// Tokens of work in one part, which is what a killed run loses at most.
     #[arg(long, value_name = "TOKENS", default_value_t = PART_TOKENS, value_parser = clap::value_parser!(u32).range(1..))]
     part_tokens: u32,
     /// Remove OUT.parts once OUT is written; without it a later run computes only what is new.
-    #[arg(long, requires = "input", conflicts_with = "shard")]
+    #[arg(long, conflicts_with = "shard")]
     remove_parts: bool,
 }
 
@@ -142,8 +143,18 @@ pub(crate) trait Work: Sync {
     /// Tokenises items. They are as they were, afterwards.
     fn prepare(&self, items: &mut Vec<Self::Item>) -> Result<Prepared<Vec<Answer>>, Error>;
 
-    /// Which item is at fault, if one is.
-    fn at_fault(error: &Error) -> Option<usize>;
+    /// Settings that an item has of its own, on which its answer depends.
+    fn own(&self, _: &Self::Item) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
+    /// What an item says about how its answer is written, in at most 255 bytes.
+    fn note(&self, _: &Self::Item) -> Vec<u8> {
+        Vec::new()
+    }
+
+    /// Which item is at fault, if one is; of those that were to be prepared, where they are still there.
+    fn at_fault(&self, error: &Error, items: &[Self::Item]) -> Option<usize>;
 
     /// Tokens of a micro-batch.
     fn batch_tokens(&self) -> usize;
@@ -154,8 +165,8 @@ pub(crate) trait Work: Sync {
     /// The columns of the output, beside id and key.
     fn columns(&self) -> Vec<Column>;
 
-    /// An answer in these columns.
-    fn cells(&self, answer: &Answer) -> Result<Vec<Cell>>;
+    /// An answer in these columns, for an item that left this note.
+    fn cells(&self, answer: &Answer, note: &[u8]) -> Result<Vec<Cell>>;
 }
 
 /// Works through a file; returns what there is to say about it.
@@ -178,7 +189,7 @@ pub(crate) fn run<W: Work>(
     let more = args.join.as_deref().unwrap_or_default();
     let (parts, found) = Parts::open(Parts::dir_of(out), more, shard, settings)?;
     for note in &found.notes {
-        eprintln!("defrost: {note}");
+        note!("{note}");
     }
     let progress = Progress::new();
     let refusals = Mutex::new(Refusals::default());
@@ -201,8 +212,11 @@ pub(crate) fn run<W: Work>(
     progress.finish();
     refusals.into_inner().unwrap_or_else(PoisonError::into_inner).tell();
     let done = done?;
+    if let Some(text) = done.fields.text() {
+        note!("{name}: {text}");
+    }
     if done.rows == 0 {
-        eprintln!("defrost: {name} has no rows");
+        note!("{name} has no rows");
     }
     let mut counts = Counts {
         refused: done.unread,
@@ -240,12 +254,14 @@ fn write<W: Work>(
     let named = || format!("cannot write {}", temporary.display());
     let mut table = Table::new(file, form, work.columns())?;
     let mut missing = 0;
-    while let Some((key, id)) = rows.next().context("cannot read a temporary file (TMPDIR)")? {
+    while let Some((key, id, note)) =
+        rows.next().context("cannot read a temporary file (TMPDIR)")?
+    {
         match answers.get(&key)? {
             Lookup::Answer(answer) => {
                 counts.row(&answer);
                 if missing == 0 {
-                    table.push(&id, &key, work.cells(&answer)?).with_context(named)?;
+                    table.push(&id, &key, work.cells(&answer, &note)?).with_context(named)?;
                 }
             }
             Lookup::Refused => counts.refused += 1,

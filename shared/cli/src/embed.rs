@@ -3,6 +3,7 @@
 mod answer;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
@@ -16,7 +17,7 @@ use defrost_loader::Location;
 use crate::backend::BackendArgs;
 use crate::bulk::{self, Answer, Cell, Column, Datum, FileArgs, Record, Settings, Work};
 use crate::place::RestoreArgs;
-use crate::print::say;
+use crate::print::{note, say};
 
 /// Changes with everything that makes other vectors of the same model, settings and text.
 const VERSION: &str = "1";
@@ -41,7 +42,8 @@ pub(crate) struct Args {
     /// Vectors to write.
     #[arg(long, value_name = "KINDS", value_delimiter = ',', default_value = "dense")]
     kind: Vec<VectorKind>,
-    /// Number type of dense vectors. Stored answers are floats, so that another type costs no computing.
+    /// Number type of dense vectors; int8 and uint8 hold [-1, 1], and what lies outside is clamped and counted. Stored
+    /// answers are floats, so that another type costs no computing.
     #[arg(long, default_value = "float")]
     output_dtype: NumberType,
     /// Shorten dense vectors to this many numbers.
@@ -160,8 +162,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     // What is wrong with the request is wrong before the first row is read.
     embedder.prepare(&EmbedRequest { inputs: vec!["".into()], ..request.clone() })?;
     let settings = args.settings(&embedder)?;
-    let work = Embed { args, embedder: &embedder, request };
-    say!("{}", bulk::run(&work, settings, &args.input, &args.files, args.json)?)
+    let work = Embed { args, embedder: &embedder, request, clamped: AtomicU64::new(0) };
+    let report = bulk::run(&work, settings, &args.input, &args.files, args.json)?;
+    let clamped = work.clamped.into_inner();
+    if clamped > 0 {
+        note!(
+            "{clamped} vectors have numbers outside of [-1, 1], which are clamped in int8 and uint8: --normalize true scales \
+             vectors to length 1, --output-dtype float writes them as they are"
+        );
+    }
+    say!("{report}")
 }
 
 impl Args {
@@ -238,6 +248,8 @@ struct Embed<'a> {
     embedder: &'a Embedder,
     /// Without inputs.
     request: EmbedRequest,
+    /// Vectors that the type of numbers does not hold.
+    clamped: AtomicU64,
 }
 
 impl Work for Embed<'_> {
@@ -272,7 +284,7 @@ impl Work for Embed<'_> {
         Ok(prepared?.map(|all| all.iter().map(answer::encode).collect()))
     }
 
-    fn at_fault(error: &Error) -> Option<usize> {
+    fn at_fault(&self, error: &Error, _: &[Input]) -> Option<usize> {
         match error {
             Error::InputTooLong { index, .. } | Error::NonFinite { index, .. } => Some(*index),
             _ => None,
@@ -291,7 +303,10 @@ impl Work for Embed<'_> {
         answer::columns(self.request.outputs, self.args.output_dtype.dtype())
     }
 
-    fn cells(&self, answer: &Answer) -> Result<Vec<Cell>> {
-        answer::cells(answer, self.request.outputs, self.args.output_dtype.dtype())
+    fn cells(&self, answer: &Answer, _: &[u8]) -> Result<Vec<Cell>> {
+        let dtype = self.args.output_dtype.dtype();
+        let (cells, is_clamped) = answer::cells(answer, self.request.outputs, dtype)?;
+        self.clamped.fetch_add(u64::from(is_clamped), Ordering::Relaxed);
+        Ok(cells)
     }
 }

@@ -16,7 +16,8 @@ use ureq::Agent;
 use ureq::http::{HeaderValue, Request, Uri};
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 
-/// A model of half a billion parameters scores a large request in minutes.
+/// How long an answer may take to begin, and to arrive. A model of half a billion parameters scores a large request in
+/// minutes.
 const PATIENCE: Duration = Duration::from_mins(5);
 /// Longer takes no connection to a host that is there.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -91,7 +92,12 @@ impl Function {
             .max_redirects(0)
             .max_redirects_will_error(false)
             .timeout_connect(Some(CONNECT))
-            .timeout_global(Some(PATIENCE))
+            // Not one limit for all of it: names would be looked up on a thread, which the system may not give, and the
+            // library does not take a refusal.
+            .timeout_send_request(Some(CONNECT))
+            .timeout_send_body(Some(PATIENCE))
+            .timeout_recv_response(Some(PATIENCE))
+            .timeout_recv_body(Some(PATIENCE))
             .user_agent(concat!("defrost/", env!("CARGO_PKG_VERSION")));
         if uri.scheme_str() == Some("https") {
             config = config.tls_config(tls()?);

@@ -3,11 +3,11 @@
 //! Exit codes: 0 done, 1 the work failed (one line on stderr says why), 2 wrong usage.
 
 #![allow(clippy::doc_markdown, reason = "these comments are the text of --help")]
-#![allow(clippy::print_stderr, reason = "errors and notes of a command-line tool go to stderr")]
 
 mod backend;
 mod bench;
 mod bulk;
+mod elsewhere;
 mod embed;
 mod function;
 mod health;
@@ -25,7 +25,10 @@ mod synth;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use print::{note, written};
 
 /// Snapshots of models that are awake before the client notices.
 #[derive(Debug, Parser)]
@@ -66,7 +69,36 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    match parse() {
+        Ok(cli) => ended(run(cli)),
+        Err(error) if error.use_stderr() => {
+            // Where stderr cannot be written there is nobody left to tell.
+            let _ = error.print();
+            ExitCode::from(2)
+        }
+        // Help and version are answers as others are.
+        Err(error) => ended(written(error.print())),
+    }
+}
+
+/// What the command line says, if all of it has a meaning.
+fn parse() -> Result<Cli, clap::Error> {
+    let mut command = Cli::command();
+    let matches = command.try_get_matches_from_mut(std::env::args_os())?;
+    if let Some((name, matches)) = matches.subcommand()
+        && let Some(what) = elsewhere::meaningless(matches)
+    {
+        let of = command.find_subcommand_mut(name);
+        return Err(match of {
+            Some(of) => of.error(ErrorKind::ArgumentConflict, what),
+            None => command.error(ErrorKind::ArgumentConflict, what),
+        });
+    }
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
         Command::Pack(args) => pack::run(&args),
         Command::Push(args) => store::push(&args),
         Command::Pull(args) => store::pull(&args),
@@ -80,12 +112,15 @@ fn main() -> ExitCode {
         Command::Synth(args) => synth::run(&args),
         Command::Health(args) => health::run(&args),
         Command::Bench(args) => bench::run(&args),
-    };
+    }
+}
+
+fn ended(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) if err.is::<print::Closed>() => ExitCode::SUCCESS,
         Err(err) => {
-            eprintln!("defrost: {err:#}");
+            note!("{err:#}");
             ExitCode::FAILURE
         }
     }

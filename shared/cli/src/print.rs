@@ -1,5 +1,6 @@
-//! Answers on stdout. `println!` panics where it cannot write: at a full disk, and at a reader that
-//! has seen enough, as in `defrost inspect ... | head -1`.
+//! Answers on stdout, notes on stderr. `println!` and `eprintln!` panic where they cannot write: at a full disk, and at a
+//! reader that has seen enough, as in `defrost inspect ... | head -1`. An answer that cannot be written is the end of the
+//! command; a note that cannot be written is not.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
@@ -20,10 +21,21 @@ impl std::error::Error for Closed {}
 
 /// Writes a line; use [`say!`].
 pub(crate) fn line(text: fmt::Arguments<'_>) -> Result<()> {
-    match writeln!(io::stdout(), "{text}") {
+    written(writeln!(io::stdout(), "{text}"))
+}
+
+/// What became of writing to stdout.
+pub(crate) fn written(result: io::Result<()>) -> Result<()> {
+    match result.and_then(|()| io::stdout().flush()) {
         Err(err) if err.kind() == ErrorKind::BrokenPipe => Err(Closed.into()),
         result => result.context("cannot write to stdout"),
     }
+}
+
+/// Writes a line to stderr; use [`note!`].
+pub(crate) fn note_line(text: fmt::Arguments<'_>) {
+    // Whoever closed stderr does not want to know, and where it is full there is nobody left to tell.
+    let _ = writeln!(io::stderr(), "defrost: {text}");
 }
 
 /// `println!` that returns what went wrong.
@@ -33,3 +45,11 @@ macro_rules! say {
     };
 }
 pub(crate) use say;
+
+/// `eprintln!` that never ends the command.
+macro_rules! note {
+    ($($text:tt)*) => {
+        $crate::print::note_line(format_args!($($text)*))
+    };
+}
+pub(crate) use note;

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::overwrite;
 use crate::place::RestoreArgs;
-use crate::print::say;
+use crate::print::{note, say};
 use crate::progress;
 
 /// Arguments of `defrost push`.
@@ -42,7 +42,7 @@ pub(crate) struct PullArgs {
 /// Arguments of `defrost ls`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ListArgs {
-    /// s3://bucket/prefix or a directory; default: the cache.
+    /// s3://bucket/prefix or a directory; default: the cache, of which only its own files are shown.
     place: Option<Location>,
     /// The cache's directory.
     #[arg(long, env = "CACHE_DIR")]
@@ -55,7 +55,7 @@ pub(crate) struct ListArgs {
 /// Arguments of `defrost rm`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RemoveArgs {
-    /// The snapshot: s3://bucket/key.snap or a file, whose stamp goes with it.
+    /// The snapshot: s3://bucket/key.snap or a file, whose stamp goes with it; nothing else is removed.
     place: Location,
     /// Where stamps of local snapshots are, beside those that lie beside them.
     #[arg(long, env = "CACHE_DIR")]
@@ -65,7 +65,8 @@ pub(crate) struct RemoveArgs {
 /// Arguments of `defrost gc`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CollectArgs {
-    /// Bytes that may stay: unfinished downloads go first, then the least recently used; none that is in use.
+    /// Bytes that may stay: unfinished downloads go first, then the least recently used; none that is in use, and no file by
+    /// a name that the cache does not give.
     #[arg(long, env = "CACHE_MAX_BYTES", default_value_t = 0)]
     max_bytes: u64,
     /// The cache's directory.
@@ -154,12 +155,24 @@ pub(crate) fn pull(args: &PullArgs) -> Result<()> {
 
 /// Shows what is at a place, or in the cache.
 pub(crate) fn list(args: &ListArgs) -> Result<()> {
-    match &args.place {
-        Some(place) => {
-            show_listed(&defrost_loader::list(place, &StoreOptions::default())?, args.json)
+    let Some(place) = &args.place else {
+        let cache = cache(args.cache_dir.as_ref())?;
+        let cached = cache.list()?;
+        if cached.is_empty() {
+            tell_empty(&cache);
         }
-        None => show_cached(&cache(args.cache_dir.as_ref()).list()?, args.json),
+        return show_cached(&cached, args.json);
+    };
+    if let Location::Path(path) = place
+        && let Err(error) = std::fs::symlink_metadata(path)
+    {
+        bail!("{}: {}", path.display(), missing(&error));
     }
+    let listed = defrost_loader::list(place, &StoreOptions::default())?;
+    if listed.is_empty() {
+        note!("there are no snapshots at {place}");
+    }
+    show_listed(&listed, args.json)
 }
 
 /// Removes a snapshot from a source.
@@ -173,8 +186,11 @@ pub(crate) fn remove(args: &RemoveArgs) -> Result<()> {
 
 /// Makes room in the cache. What cannot be removed is told at the end, and does not keep it from the rest.
 pub(crate) fn collect(args: &CollectArgs) -> Result<()> {
-    let cache = cache(args.cache_dir.as_ref());
+    let cache = cache(args.cache_dir.as_ref())?;
     let Collected { removed, freed, bytes, failed, .. } = cache.collect(args.max_bytes)?;
+    if removed.is_empty() && bytes == 0 && failed.is_empty() {
+        tell_empty(&cache);
+    }
     if args.json {
         let failed: Vec<String> = failed.iter().map(ToString::to_string).collect();
         let value = json!({"removed": removed, "freed_bytes": freed, "left_bytes": bytes, "failed": failed});
@@ -186,7 +202,7 @@ pub(crate) fn collect(args: &CollectArgs) -> Result<()> {
         say!("{} freed, {} left", progress::human(freed), progress::human(bytes))?;
     }
     for error in &failed {
-        eprintln!("defrost: {error}");
+        note!("{error}");
     }
     match failed.len() {
         0 => Ok(()),
@@ -194,8 +210,32 @@ pub(crate) fn collect(args: &CollectArgs) -> Result<()> {
     }
 }
 
-fn cache(dir: Option<&PathBuf>) -> Cache {
-    Cache::new(dir.cloned().unwrap_or_else(defrost_inference::default_cache), None)
+/// The cache. One that somebody names is there; the usual one may not be yet.
+fn cache(dir: Option<&PathBuf>) -> Result<Cache> {
+    if let Some(dir) = dir {
+        match std::fs::metadata(dir) {
+            Err(error) => {
+                bail!("{}: {} (--cache-dir, CACHE_DIR)", dir.display(), missing(&error));
+            }
+            Ok(found) if !found.is_dir() => {
+                bail!("{}: expected a folder, found a file (--cache-dir, CACHE_DIR)", dir.display())
+            }
+            Ok(_) => {}
+        }
+    }
+    Ok(Cache::new(dir.cloned().unwrap_or_else(defrost_inference::default_cache), None))
+}
+
+/// Why a folder cannot be looked into.
+fn missing(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such folder".to_owned(),
+        _ => format!("cannot be looked into: {error}"),
+    }
+}
+
+fn tell_empty(cache: &Cache) {
+    note!("the cache is empty: {} holds nothing of its own", cache.dir().display());
 }
 
 fn show_listed(listed: &[Listed], as_json: bool) -> Result<()> {

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use defrost_inference::{Shape, synthesize};
 
 use crate::overwrite;
-use crate::print::say;
+use crate::print::{note, say};
 
 /// Arguments of `defrost synth`.
 #[derive(Debug, clap::Args)]
@@ -76,7 +76,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         .transpose()?;
     overwrite::check_folder(&args.out, args.force)?;
     let is_new = !args.out.exists();
-    eprintln!("defrost: writing {} to {}", args.model, args.out.display());
+    note!("writing {} to {}", args.model, args.out.display());
     let written = synthesize(&shape, tokenizer.as_deref(), args.seed, &args.out);
     if written.is_err() && is_new {
         // Half a checkpoint is none; what went wrong is told below.

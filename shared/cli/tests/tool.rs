@@ -11,7 +11,9 @@ mod tool {
     mod commands;
     mod compare;
     mod deciding;
+    mod elsewhere;
     mod embed;
+    mod few_threads;
     mod foreign;
     mod full_disk;
     mod https;
@@ -19,8 +21,10 @@ mod tool {
     mod hub;
     mod lines;
     mod overwrite;
+    mod printing;
     mod rerank;
     mod resume;
+    mod said;
     mod server;
     #[cfg(feature = "s3")]
     mod store;

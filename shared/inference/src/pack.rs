@@ -6,6 +6,8 @@
 //! first ([`crate::quality`]); what that decides is written into the metadata. What prompts begin with runs through the
 //! layers as they are written ([`crate::prefix`]).
 
+mod pool;
+
 use std::path::Path;
 
 use bytes::Bytes;
@@ -78,6 +80,7 @@ pub fn pack(
             isa::PORTABLE
         )));
     }
+    pool::start()?;
     let checkpoint = &*prepare(checkpoint)?;
     let mut source = read(checkpoint, &options.spec)?;
     let groups = plan(&source.spec.config, &source.naming);

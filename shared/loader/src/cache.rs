@@ -9,13 +9,14 @@
 //! ```
 //!
 //! Packed copies of portable snapshots and of models of the hub lie there too, as `*.snap` under names of their own; which
-//! stamp is theirs is told by the stamp.
+//! stamp is theirs is told by the stamp. What has another name is somebody else's, and left alone (own.rs).
 //!
 //! Every process that uses a snapshot holds a shared lock (`flock`) on its file; locks end with the process however it
 //! ends. [`Cache::collect`] removes, least recently used first, only files of which it gets the exclusive lock, so a
 //! snapshot in use is never removed, and a partial only if nobody is at it.
 
 mod entry;
+mod own;
 
 use std::fs::{self, File};
 use std::io;
@@ -29,6 +30,9 @@ use crate::error::{Error, Kind};
 use crate::root::Root;
 use crate::temporary;
 use crate::verify::stamp;
+
+pub(crate) use own::names_a_root;
+use own::{Own, own};
 
 pub(crate) use entry::{Download, Role, memory, recheck, write_frame};
 
@@ -107,7 +111,8 @@ impl Cache {
         let _ = stamp.and_then(|stamp| stamp.set_modified(SystemTime::now()));
     }
 
-    /// All snapshots and unfinished downloads, least recently used first. A directory that does not exist is empty.
+    /// All snapshots and unfinished downloads of the cache's own, least recently used first. Other files are no part of it. A
+    /// directory that does not exist is empty.
     pub fn list(&self) -> Result<Vec<Cached>, Error> {
         let failed = |error| Error::io("cannot list the cache", &self.dir, error);
         let entries = match fs::read_dir(&self.dir) {
@@ -117,12 +122,8 @@ impl Cache {
         let mut found = Vec::new();
         for entry in entries {
             let path = entry.map_err(failed)?.path();
-            let extension = path.extension().and_then(|extension| extension.to_str());
-            let complete = match extension {
-                Some("snap") => true,
-                Some("partial") => false,
-                _ => continue,
-            };
+            let Some(own) = own(&path) else { continue };
+            let complete = own == Own::Snapshot;
             // Gone since it was listed.
             let Ok(stat) = fs::metadata(&path) else { continue };
             let written = stat.modified().unwrap_or(SystemTime::UNIX_EPOCH);
@@ -232,9 +233,11 @@ const ABANDONED: Duration = Duration::from_hours(24);
 /// are not in the cache. These may be about files elsewhere, which are then hashed once more; that is for `gc` to decide,
 /// which empties the cache, and not for a download that needs room.
 fn leftovers(dir: &Path, found: &[Cached], with_stamps: bool) -> Vec<Cached> {
-    let subjects: Vec<(u64, u64)> = found
-        .iter()
-        .filter_map(|cached| fs::metadata(&cached.path).ok())
+    let paths = || fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    // Also of snapshots that are somebody else's: their stamps stay with them.
+    let subjects: Vec<(u64, u64)> = paths()
+        .filter(|path| path.extension() == Some("snap".as_ref()))
+        .filter_map(|path| fs::metadata(path).ok())
         .map(|stat| (stat.dev(), stat.ino()))
         .collect();
     let has = |path: &Path, extension| {
@@ -242,7 +245,7 @@ fn leftovers(dir: &Path, found: &[Cached], with_stamps: bool) -> Vec<Cached> {
         found.iter().any(|cached| cached.path == path)
     };
     let mut left = Vec::new();
-    for path in fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()) {
+    for path in paths() {
         let Ok(stat) = fs::symlink_metadata(&path) else { continue };
         if !stat.is_file() {
             continue;

@@ -85,7 +85,7 @@ pub use restore::{RestoreOptions, restore};
 pub use root::Root;
 pub use snapshot::{OpenOptions, Reading, Snapshot, Tensor, inspect};
 pub use source::{Listed, StoreOptions};
-pub use threads::{ThreadsWanted, runtime};
+pub use threads::{ThreadsWanted, given as given_threads, runtime};
 pub use transfer::{Pushed, fetch, list, pull, push, remove};
 pub use verify::full::verify;
 pub use verify::{Verification, VerifyMode};

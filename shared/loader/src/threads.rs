@@ -86,7 +86,7 @@ fn share(given: usize, wanted: ThreadsWanted<'_>) -> io::Result<(usize, usize)> 
 }
 
 /// How many threads the system gives at once, `most` at most.
-fn given(most: usize) -> usize {
+pub fn given(most: usize) -> usize {
     let before = own_threads();
     let hold = Mutex::new(());
     let count = scope(|scope| {

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::cache::Cache;
+use crate::cache::{Cache, names_a_root};
 use crate::error::{Error, Kind};
 use crate::fetch::{self, FetchOptions};
+use crate::format::superblock::MAGIC;
 use crate::location::Location;
 use crate::restore::{RestoreOptions, restore, runtime};
 use crate::root::Root;
@@ -119,8 +120,9 @@ async fn is_there(
 
 /// Removes one snapshot from a source; from a directory with its stamp, there and in `stamp_dir`.
 ///
-/// Returns whether it was seen to be there: a store may allow to remove what it does not let read. Fails with
-/// [`Kind::Invalid`] if `location` does not name one, and with [`Kind::NotFound`] if it is not there.
+/// What is removed begins as snapshots do, or has a root for its name, which a damaged one keeps. Returns whether it was
+/// seen to be there: a store may allow to remove what it does not let read. Fails with [`Kind::Invalid`] if `location` does
+/// not name a snapshot or holds something else, and with [`Kind::NotFound`] if it is not there.
 pub fn remove(
     location: &Location,
     stamp_dir: Option<&Path>,
@@ -143,11 +145,36 @@ pub fn remove(
                 .remedy("`defrost ls` lists what is there"),
             _ => fault.into_error("cannot be removed", &location.to_string()),
         };
-        let first = Request { key: &opened.key, range: 0..1, version: None, fresh: false };
+        let range = 0..MAGIC.len() as u64;
+        let first = Request { key: &opened.key, range, version: None, fresh: false };
+        let name = opened.key.rsplit('/').next().unwrap_or_default();
+        let is_named = name.strip_suffix(".snap").is_some_and(names_a_root);
+        let not_one = |found: String| {
+            Error::new(Kind::Invalid, "not a snapshot")
+                .in_file(location.to_string())
+                .mismatch("the first bytes of one, or a root for its name", found)
+                .remedy("`rm`, or the store's own tool, removes files of any kind")
+        };
         let was_seen = match opened.source.get(first).await {
-            Ok(_) => true,
+            Ok(_) if is_named => true,
+            Ok(mut reply) => {
+                let mut begins = Vec::new();
+                while begins.len() < MAGIC.len()
+                    && let Some(more) = reply.body.next().await.map_err(failed)?
+                {
+                    begins.extend_from_slice(&more);
+                }
+                if !begins.starts_with(&MAGIC) {
+                    return Err(not_one(begins.escape_ascii().to_string()));
+                }
+                true
+            }
             Err(fault) if fault.kind == FaultKind::Missing => return Err(failed(fault)),
-            // One without bytes, or one that must not be read, may be removed all the same.
+            // One without bytes.
+            Err(fault) if fault.kind == FaultKind::Wrong && !is_named => {
+                return Err(not_one("none".to_owned()));
+            }
+            // One that must not be read may be removed all the same.
             Err(_) => false,
         };
         opened.source.remove(&opened.key).await.map_err(failed)?;

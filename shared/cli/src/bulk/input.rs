@@ -7,6 +7,7 @@
 mod columns;
 mod datum;
 mod form;
+mod unread;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek};
@@ -15,7 +16,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde::de::DeserializeSeed;
 
-pub(crate) use datum::{Datum, Record, kind, not, text};
+pub(crate) use datum::{Datum, Record, json, kind, not, text};
+pub(crate) use unread::Unread;
 
 /// A row, or what is wrong with it.
 #[derive(Debug)]
@@ -126,6 +128,15 @@ impl Input {
         row.with_context(|| format!("cannot read {}", self.name))
     }
 
+    /// The fields that nobody asked for.
+    pub(super) fn unread(&self) -> Unread {
+        match &self.rows {
+            Rows::Lines(lines) => lines.unread.clone(),
+            #[cfg(feature = "parquet")]
+            Rows::Columns(columns) => columns.unread(),
+        }
+    }
+
     /// How far it is read, and how far that goes where it is known: bytes of lines, rows of columns.
     pub(super) fn progress(&self) -> (u64, Option<u64>) {
         match &self.rows {
@@ -160,13 +171,22 @@ struct Lines {
     total: Option<u64>,
     /// Fields that are kept.
     fields: Vec<String>,
+    unread: Unread,
 }
 
 impl Lines {
     fn new(reader: Box<dyn Read + Send>, total: Option<u64>, fields: &[&str]) -> Self {
         let reader = BufReader::with_capacity(BUFFER, reader);
         let fields = fields.iter().map(|&field| field.to_owned()).collect();
-        Self { reader, line: Vec::new(), number: 0, read: 0, total, fields }
+        Self {
+            reader,
+            line: Vec::new(),
+            number: 0,
+            read: 0,
+            total,
+            fields,
+            unread: Unread::default(),
+        }
     }
 
     fn next(&mut self) -> Result<Option<Row>> {
@@ -188,21 +208,21 @@ impl Lines {
                 self.line.drain(..3);
             }
             if !self.line.trim_ascii().is_empty() {
-                let record = parse(&self.line, &self.fields);
+                let record = parse(&self.line, &self.fields, &mut self.unread);
                 return Ok(Some(Row { number: self.number, record }));
             }
         }
     }
 }
 
-fn parse(line: &[u8], fields: &[String]) -> Result<Record, String> {
+fn parse(line: &[u8], fields: &[String], unread: &mut Unread) -> Result<Record, String> {
     let line = std::str::from_utf8(line).map_err(|error| {
         let at = error.valid_up_to() + 1;
         format!("byte {at} is not UTF-8, expected a JSON object in UTF-8: iconv converts files")
     })?;
     if line.trim_start().starts_with('{') {
         let mut json = serde_json::Deserializer::from_str(line);
-        let record = datum::Fields(fields).deserialize(&mut json);
+        let record = datum::Fields(fields, unread).deserialize(&mut json);
         return record
             .and_then(|record| json.end().map(|()| record))
             .map_err(|error| format!("expected a JSON object: {}", no_json(&error, line)));

@@ -42,6 +42,13 @@ impl Settings {
         Ok(Self { by_name, digest: *blake3::hash(&json).as_bytes() })
     }
 
+    /// These with some more, or others in their place.
+    pub(super) fn with(&self, own: Vec<(&'static str, String)>) -> Result<Self> {
+        let mut by_name = self.by_name.clone();
+        by_name.extend(own.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        Self::of(by_name)
+    }
+
     /// The form in which a part carries them.
     pub(super) fn to_json(&self) -> Result<Vec<u8>> {
         Ok(serde_json::to_vec(&self.by_name)?)

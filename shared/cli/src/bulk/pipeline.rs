@@ -1,16 +1,17 @@
 //! From rows to parts, on four threads: one reads ahead, one tokenises, one runs the model (with the model's own threads),
 //! one writes. Queues hold so few chunks that a slow stage stops the ones before it.
 //!
-//! A stage that fails drops its ends of the queues, so that all others come to an end; its error is the run's.
+//! A stage that fails drops its ends of the queues, so that all others come to an end; its error is the run's. So does one
+//! whose thread the system does not give.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
-use std::thread::{self, ScopedJoinHandle};
+use std::thread::{self, Builder, Scope, ScopedJoinHandle};
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use defrost_inference::{Answers, Error, Prepared, Schedule, Tokens, Turn};
 
-use super::input::{Datum, Input, Record, not};
+use super::input::{Datum, Input, Record, Unread, not};
 use super::key::Key;
 use super::part::PartWriter;
 use super::parts::Parts;
@@ -82,6 +83,8 @@ pub(super) struct Done {
     pub(super) rows: u64,
     /// Rows that could not be read.
     pub(super) unread: u64,
+    /// Fields that nothing reads, with the number of rows that have them.
+    pub(super) fields: Unread,
     pub(super) computed: Computed,
 }
 
@@ -90,6 +93,7 @@ struct Read {
     spool: Option<Spool>,
     rows: u64,
     unread: u64,
+    fields: Unread,
 }
 
 /// What the writer has got.
@@ -107,17 +111,17 @@ impl<W: Work> Run<'_, W> {
         let (to_run, prepared) = sync_channel(WAITING);
         let (to_write, answered) = sync_channel(WAITING);
         thread::scope(|scope| {
-            let reader = scope.spawn(move || self.read(input, spool, &to_prepare));
-            let preparer = scope.spawn(move || self.prepare(&read, &to_run));
-            let writer = scope.spawn(move || self.write(&answered));
+            let reader = start(scope, "read", move || self.read(input, spool, &to_prepare))?;
+            let preparer = start(scope, "prepare", move || self.prepare(&read, &to_run))?;
+            let writer = start(scope, "write", move || self.write(&answered))?;
             let model = self.model(prepared, to_write);
             let (reader, preparer, writer) = (ended(reader), ended(preparer), ended(writer));
             // A stage that merely finds another one gone is no failure, so there is one error.
             model?;
             preparer?;
             let computed = writer?;
-            let Read { spool, rows, unread } = reader?;
-            Ok(Done { spool, rows, unread, computed })
+            let Read { spool, rows, unread, fields } = reader?;
+            Ok(Done { spool, rows, unread, fields, computed })
         })
     }
 
@@ -144,12 +148,12 @@ impl<W: Work> Run<'_, W> {
                 }
                 Ok((id, item)) => {
                     let texts = self.work.texts(&item);
-                    let key = self.parts.settings().key(texts.iter().copied());
+                    let key = self.key(&item, &texts)?;
                     if !self.plan.shard.has(key) {
                         continue;
                     }
                     if let Some(spool) = &mut spool {
-                        spool.push(&key, &id)?;
+                        spool.push(&key, &id, &self.work.note(&item))?;
                     }
                     if self.plan.compute && self.parts.claim(&key)? {
                         chunk.bytes += texts.iter().map(|text| text.len()).sum::<usize>();
@@ -162,14 +166,24 @@ impl<W: Work> Run<'_, W> {
             if chunk.bytes >= CHUNK_BYTES || chunk.rows >= CHUNK_ROWS {
                 chunk.progress = input.progress();
                 if to.send(std::mem::take(&mut chunk)).is_err() {
-                    return Ok(Read { spool, rows, unread });
+                    return Ok(Read { spool, rows, unread, fields: input.unread() });
                 }
             }
         }
         chunk.progress = input.progress();
         // Whoever does not take it has failed, and says so.
         let _ = to.send(chunk);
-        Ok(Read { spool, rows, unread })
+        Ok(Read { spool, rows, unread, fields: input.unread() })
+    }
+
+    /// What names the answer to a row.
+    fn key(&self, item: &W::Item, texts: &[&str]) -> Result<Key> {
+        let settings = self.parts.settings();
+        let own = self.work.own(item);
+        if own.is_empty() {
+            return Ok(settings.key(texts.iter().copied()));
+        }
+        Ok(settings.with(own)?.key(texts.iter().copied()))
     }
 
     /// What a row is called.
@@ -204,7 +218,9 @@ impl<W: Work> Run<'_, W> {
                 match self.work.prepare(&mut items) {
                     Ok(prepared) => break Some(prepared),
                     Err(error) => {
-                        let Some(at) = W::at_fault(&error) else { return Err(error.into()) };
+                        let Some(at) = self.work.at_fault(&error, &items) else {
+                            return Err(error.into());
+                        };
                         self.refuse(&places[at], &error.to_string())?;
                         self.parts.refuse(&keys[at])?;
                         items.remove(at);
@@ -246,7 +262,7 @@ impl<W: Work> Run<'_, W> {
         for (Asked { keys, places, rows, progress, prepared }, answers) in from {
             let finished = prepared.map(|prepared| prepared.finish(&answers)).transpose();
             let finished: Vec<Answer> =
-                finished.map_err(|error| named::<W>(error, &places))?.unwrap_or_default();
+                finished.map_err(|error| self.named(error, &places))?.unwrap_or_default();
             let mut tokens = 0;
             for (key, answer) in keys.iter().zip(&finished) {
                 let (writer, in_part) = match &mut part {
@@ -273,16 +289,30 @@ impl<W: Work> Run<'_, W> {
         }
         Ok(computed)
     }
+
+    /// The error with the place of the row that it is about.
+    fn named(&self, error: Error, places: &[String]) -> anyhow::Error {
+        let place = self.work.at_fault(&error, &[]).and_then(|at| places.get(at)).cloned();
+        let error = anyhow::Error::from(error);
+        match place {
+            Some(place) => error.context(place),
+            None => error,
+        }
+    }
 }
 
-/// The error with the place of the row that it is about.
-fn named<W: Work>(error: Error, places: &[String]) -> anyhow::Error {
-    let place = W::at_fault(&error).and_then(|at| places.get(at)).cloned();
-    let error = anyhow::Error::from(error);
-    match place {
-        Some(place) => error.context(place),
-        None => error,
-    }
+fn start<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    name: &str,
+    stage: impl FnOnce() -> T + Send + 'scope,
+) -> Result<ScopedJoinHandle<'scope, T>> {
+    let started = Builder::new().name(format!("defrost-{name}")).spawn_scoped(scope, stage);
+    started.with_context(|| {
+        format!(
+            "cannot start the thread of `{name}`: a file is worked through on 3 threads beside the model's (--num-threads); \
+             see `ulimit -u` and the container's limit of processes"
+        )
+    })
 }
 
 fn ended<T>(thread: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::Answer;
 use super::parts::Parts;
+use crate::print::note;
 
 /// Rows left out that are listed; more are counted.
 const LISTED: usize = 100;
@@ -30,10 +31,10 @@ impl Refusals {
     /// Prints them.
     pub(super) fn tell(&self) {
         for line in &self.listed {
-            eprintln!("defrost: left out {line}");
+            note!("left out {line}");
         }
         if self.all > self.listed.len() as u64 {
-            eprintln!("defrost: left out {} more", self.all - self.listed.len() as u64);
+            note!("left out {} more", self.all - self.listed.len() as u64);
         }
     }
 }

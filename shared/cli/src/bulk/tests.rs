@@ -66,7 +66,7 @@ impl Work for Echo {
         Ok(Prepared::new(sequences, Grouping::AsTheyCome, Wanted::default(), finish))
     }
 
-    fn at_fault(error: &Error) -> Option<usize> {
+    fn at_fault(&self, error: &Error, _: &[String]) -> Option<usize> {
         match error {
             Error::InputTooLong { index, .. } => Some(*index),
             _ => None,
@@ -95,7 +95,7 @@ impl Work for Echo {
         vec![Column { name: "bytes", kind: Kind::List(Element::F32) }]
     }
 
-    fn cells(&self, answer: &Answer) -> Result<Vec<Cell>> {
+    fn cells(&self, answer: &Answer, _: &[u8]) -> Result<Vec<Cell>> {
         let four = |four: &[u8]| f32::from_le_bytes(four.try_into().unwrap());
         Ok(vec![Cell::List(Numbers::F32(answer.bytes.chunks_exact(4).map(four).collect()))])
     }

@@ -56,8 +56,17 @@ pub(super) fn columns(outputs: Outputs, dtype: Dtype) -> Vec<Column> {
     wanted.map(|(_, name, kind)| Column { name, kind }).collect()
 }
 
-/// A stored embedding in these columns.
-pub(super) fn cells(answer: &Answer, outputs: Outputs, dtype: Dtype) -> Result<Vec<Cell>> {
+/// Whether a number becomes another one, and not just the nearest, in this type.
+fn is_outside(dtype: Dtype, number: f32) -> bool {
+    match dtype {
+        Dtype::Int8 => (number * 127.0).round().abs() > 127.0,
+        Dtype::Uint8 => !(0.0..=255.0).contains(&((number + 1.0) * 127.5).round()),
+        Dtype::Float | Dtype::Binary | Dtype::Ubinary => false,
+    }
+}
+
+/// A stored embedding in these columns, and whether the type of numbers does not hold it.
+pub(super) fn cells(answer: &Answer, outputs: Outputs, dtype: Dtype) -> Result<(Vec<Cell>, bool)> {
     let mut rest = &answer.bytes[..];
     let count = take_count(&mut rest)?;
     let dense = take_floats(&mut rest, count)?;
@@ -68,6 +77,7 @@ pub(super) fn cells(answer: &Answer, outputs: Outputs, dtype: Dtype) -> Result<V
     ensure!(rest.is_empty(), "an answer is longer than it says");
 
     let mut cells = Vec::new();
+    let is_clamped = dense.iter().any(|&number| is_outside(dtype, number));
     if outputs.dense {
         let numbers = match dtype {
             Dtype::Float => Numbers::F32(dense),
@@ -92,7 +102,7 @@ pub(super) fn cells(answer: &Answer, outputs: Outputs, dtype: Dtype) -> Result<V
     }
     cells.push(Cell::Number(answer.tokens));
     cells.push(Cell::Bool(answer.cut > 0));
-    Ok(cells)
+    Ok((cells, is_clamped))
 }
 
 fn take<'a>(rest: &mut &'a [u8], count: usize) -> Result<&'a [u8]> {
@@ -138,7 +148,7 @@ mod tests {
             };
             let outputs = Outputs { dense: true, sparse: true, colbert: true, tokens: false };
             let answer = encode(&embedding);
-            let found = cells(&answer, outputs, Dtype::Float).unwrap();
+            let (found, _) = cells(&answer, outputs, Dtype::Float).unwrap();
             let (ids, weights) = sparse.into_iter().unzip();
             prop_assert_eq!(found, vec![
                 Cell::List(Numbers::F32(dense)),

@@ -1,16 +1,21 @@
 //! `defrost rerank --in`: the cases of a file, a query and its documents a row. How files are worked through: [`crate::bulk`].
 //!
 //! An answer holds the model's own number for every document, in the order of the case (little-endian: f32, and 1 if the
-//! document was cut, else 0). Order, normalisation and `--top-k` belong to the output and cost no computing.
+//! document was cut, else 0). Order, normalisation and number of results belong to the output and cost no computing: what a
+//! row says of them waits in the list of rows. What a row says of its instruction and of cutting texts is in its key.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use defrost_inference::{
-    Answers, Error, Normalization, Prepared, Reranker, Score, ScoreRequest, Tokens, Wanted,
+    Answers, Error, Normalization, Prepared, Reranker, Score, ScoreRequest, Tokens, Truncation,
+    Wanted,
 };
+use serde_json::Map;
 
-use super::Args;
+use super::options::{self, Options};
+use super::{Args, tell_ignored};
 use crate::bulk::{
     self, Answer, Cell, Column, Datum, Element, Kind, Numbers, Record, Settings, Work, kind,
 };
@@ -45,38 +50,99 @@ pub(super) fn run(
         ("max_length", info.max_length.to_string()),
         ("instruction", args.instruction.clone().unwrap_or_default()),
     ])?;
-    let cases = Cases { args, reranker, batch_tokens };
-    say!("{}", bulk::run(&cases, settings, input, &args.files, args.json)?)
+    // What is wrong with the command line is wrong before the first row is read.
+    let usual = Options::read(&Map::new(), args).map_err(anyhow::Error::msg)?;
+    usual.check(info).map_err(anyhow::Error::msg)?;
+    let cases = Cases { args, reranker, batch_tokens, ignored: AtomicU64::new(0) };
+    let report = bulk::run(&cases, settings, input, &args.files, args.json);
+    tell_ignored(info, cases.ignored.into_inner());
+    say!("{}", report?)
 }
 
 struct Cases<'a> {
     args: &'a Args,
     reranker: &'a Reranker,
     batch_tokens: usize,
+    /// Cases whose instruction the model does not take.
+    ignored: AtomicU64,
+}
+
+/// A case that is to be scored.
+pub(super) struct Item {
+    request: ScoreRequest,
+    /// What it says itself.
+    own: Vec<(&'static str, String)>,
+    note: Note,
+}
+
+/// How the scores of a case are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Note {
+    /// 0: all.
+    top_n: u32,
+    normalization: Normalization,
+}
+
+const NORMALIZATIONS: [Normalization; 3] =
+    [Normalization::Sigmoid, Normalization::Raw, Normalization::Mxbai];
+
+impl Note {
+    fn encode(self) -> Vec<u8> {
+        let at = NORMALIZATIONS.iter().position(|one| *one == self.normalization).unwrap_or(0);
+        let [a, b, c, d] = self.top_n.to_le_bytes();
+        vec![a, b, c, d, u8::try_from(at).unwrap_or(0)]
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self> {
+        let &[a, b, c, d, at] = bytes else { bail!("a temporary file changed (TMPDIR)") };
+        let normalization = NORMALIZATIONS.get(usize::from(at)).copied();
+        let normalization = normalization.context("a temporary file changed (TMPDIR)")?;
+        Ok(Self { top_n: u32::from_le_bytes([a, b, c, d]), normalization })
+    }
 }
 
 impl Cases<'_> {
+    /// The options among the fields that are left of a row.
+    fn options(&self, record: Record) -> Result<Options, String> {
+        let mut said = Map::new();
+        for (name, datum) in record {
+            let is_read = options::FIELDS.iter().chain(&options::REFUSED).any(|one| *one == name);
+            if is_read {
+                let what = bulk::not(&name, "a value of JSON", &datum);
+                said.insert(name, bulk::json(datum).ok_or(what)?);
+            }
+        }
+        let mut options = Options::read(&said, self.args)?;
+        options.check(self.reranker.info())?;
+        if !self.reranker.info().takes_instruction && options.instruction.take().is_some() {
+            self.ignored.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(options)
+    }
+
     /// Best first; of equals the earlier one.
-    fn ranked(&self, raw: &[f32]) -> (Normalization, Vec<(u32, f64)>) {
-        let (info, normalization) = (self.reranker.info(), self.args.normalization());
+    fn ranked(&self, raw: &[f32], note: Note) -> Vec<(u32, f64)> {
+        let (info, normalization) = (self.reranker.info(), note.normalization);
         let score = |raw: f32| normalization.apply(info.kind, raw, info.estimated_max);
         let mut ranked: Vec<(u32, f64)> = (0..).zip(raw.iter().map(|&raw| score(raw))).collect();
         ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        if self.args.top_k > 0 {
-            ranked.truncate(self.args.top_k);
+        if note.top_n > 0 {
+            ranked.truncate(note.top_n as usize);
         }
-        (normalization, ranked)
+        ranked
     }
 }
 
 impl Work for Cases<'_> {
-    type Item = ScoreRequest;
+    type Item = Item;
 
     fn fields(&self) -> (Vec<&str>, usize) {
-        (vec![&self.args.cases.query_field, &self.args.cases.documents_field], 2)
+        let own: [&str; 2] = [&self.args.cases.query_field, &self.args.cases.documents_field];
+        let options = options::FIELDS.into_iter().chain(options::REFUSED);
+        (own.into_iter().chain(options).collect(), 2)
     }
 
-    fn item(&self, mut record: Record) -> Result<ScoreRequest, String> {
+    fn item(&self, mut record: Record) -> Result<Item, String> {
         let CaseArgs { query_field, documents_field } = &self.args.cases;
         let query = bulk::text(&mut record, query_field)?;
         if query.trim().is_empty() {
@@ -93,25 +159,46 @@ impl Work for Cases<'_> {
         let texts = documents.into_iter().enumerate().map(|(at, document)| {
             text(document).map_err(|what| format!("{documents_field:?} number {at}: {what}"))
         });
-        Ok(ScoreRequest {
-            query,
-            documents: texts.collect::<Result<_, String>>()?,
-            instruction: self.args.instruction.clone(),
-            ..ScoreRequest::default()
-        })
+        let documents = texts.collect::<Result<_, String>>()?;
+        let Options { top_n, normalization, instruction, truncation } = self.options(record)?;
+        let mut own = cuts(&truncation);
+        if instruction != self.args.instruction {
+            own.push(("instruction", instruction.clone().unwrap_or_default()));
+        }
+        let note = Note { top_n: u32::try_from(top_n).unwrap_or(u32::MAX), normalization };
+        let request = ScoreRequest { query, documents, instruction, truncation };
+        Ok(Item { request, own, note })
     }
 
-    fn texts<'a>(&self, item: &'a ScoreRequest) -> Vec<&'a str> {
-        std::iter::once(&item.query).chain(&item.documents).map(String::as_str).collect()
+    fn texts<'a>(&self, Item { request, .. }: &'a Item) -> Vec<&'a str> {
+        std::iter::once(&request.query).chain(&request.documents).map(String::as_str).collect()
     }
 
-    fn prepare(&self, items: &mut Vec<ScoreRequest>) -> Result<Prepared<Vec<Answer>>, Error> {
-        Ok(self.reranker.prepare(items)?.map(|all| all.iter().map(|case| encode(case)).collect()))
+    fn own(&self, item: &Item) -> Vec<(&'static str, String)> {
+        item.own.clone()
     }
 
-    fn at_fault(error: &Error) -> Option<usize> {
+    fn note(&self, item: &Item) -> Vec<u8> {
+        item.note.encode()
+    }
+
+    fn prepare(&self, items: &mut Vec<Item>) -> Result<Prepared<Vec<Answer>>, Error> {
+        let requests: Vec<ScoreRequest> =
+            items.iter_mut().map(|item| std::mem::take(&mut item.request)).collect();
+        let prepared = self.reranker.prepare(&requests);
+        for (item, request) in items.iter_mut().zip(requests) {
+            item.request = request;
+        }
+        Ok(prepared?.map(|all| all.iter().map(|case| encode(case)).collect()))
+    }
+
+    fn at_fault(&self, error: &Error, items: &[Item]) -> Option<usize> {
         match error {
             Error::NonFinite { request, .. } => Some(*request),
+            Error::TooLong { .. } => items.iter().position(|Item { request, .. }| {
+                request.truncation.forbidden
+                    && self.reranker.prepare(std::slice::from_ref(request)).is_err()
+            }),
             _ => None,
         }
     }
@@ -136,18 +223,33 @@ impl Work for Cases<'_> {
         .into()
     }
 
-    fn cells(&self, answer: &Answer) -> Result<Vec<Cell>> {
+    fn cells(&self, answer: &Answer, note: &[u8]) -> Result<Vec<Cell>> {
         let (raw, cut) = decode(&answer.bytes)?;
-        let (normalization, ranked) = self.ranked(&raw);
-        let (indices, scores) = ranked.into_iter().unzip();
+        let note = Note::decode(note)?;
+        let (indices, scores) = self.ranked(&raw, note).into_iter().unzip();
         Ok(vec![
-            Cell::Text(normalization.score_type(self.reranker.info().kind)),
+            Cell::Text(note.normalization.score_type(self.reranker.info().kind)),
             Cell::List(Numbers::U32(indices)),
             Cell::List(Numbers::F64(scores)),
             Cell::List(Numbers::U32(cut)),
             Cell::Number(answer.tokens),
         ])
     }
+}
+
+/// How a row wants its texts cut, where it says so, as settings.
+fn cuts(truncation: &Truncation) -> Vec<(&'static str, String)> {
+    let numbers = [
+        ("max_tokens_per_query", truncation.max_tokens_per_query),
+        ("max_tokens_per_doc", truncation.max_tokens_per_doc),
+        ("max_chunks_per_doc", truncation.max_chunks_per_doc),
+        ("max_tokens", truncation.max_tokens),
+    ];
+    let flags = [("cut_start", truncation.from_start), ("cut_refused", truncation.forbidden)];
+    let numbers =
+        numbers.into_iter().filter_map(|(name, number)| Some((name, number?.to_string())));
+    let flags = flags.into_iter().filter(|(_, is_set)| *is_set);
+    numbers.chain(flags.map(|(name, _)| (name, "true".to_owned()))).collect()
 }
 
 fn text(document: Datum) -> Result<String, String> {

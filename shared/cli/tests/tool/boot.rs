@@ -123,9 +123,9 @@ fn rerank_asks_the_function_and_keeps_its_order() {
     assert_eq!(answer[0]["query"], "wer?");
     assert_eq!(answer[0]["score_type"], "sigmoid", "what the function said, not what was asked");
     let expected = json!([
-        {"index": 2, "score": 0.75, "truncated": false, "document": "three"},
-        {"index": 1, "score": 0.5, "truncated": false, "document": "two"},
-        {"index": 0, "score": 0.25, "truncated": false, "document": "ä \"b\"\nc"},
+        {"index": 2, "score": 0.75, "document": "three"},
+        {"index": 1, "score": 0.5, "document": "two"},
+        {"index": 0, "score": 0.25, "document": "ä \"b\"\nc"},
     ]);
     assert_eq!(answer[0]["results"], expected);
     assert_eq!(answer[1]["results"].as_array().unwrap().len(), 1);

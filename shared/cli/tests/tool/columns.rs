@@ -366,3 +366,52 @@ fn values_without_a_counterpart_are_called_what_they_are() {
         assert!(line.contains(says), "{says}: {line}");
     }
 }
+
+/// Files of another writer, which leaves a checksum with each page: pyarrow's `write_table` with `write_page_checksum=True`,
+/// `compression="none"`, `use_dictionary=False`, `write_statistics=False`, `store_schema=False`, in both versions of pages.
+const WITH_CHECKSUMS: [&[u8]; 2] =
+    [include_bytes!("../data/checksums.parquet"), include_bytes!("../data/checksums_v2.parquet")];
+
+#[test]
+fn a_page_that_is_not_what_its_checksum_says_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    pack(dir.path(), "bert-embedding", "int8", "model.snap");
+    for whole in WITH_CHECKSUMS {
+        std::fs::write(dir.path().join("in.parquet"), whole).unwrap();
+        embed(dir.path(), "in.parquet").text();
+        std::fs::remove_file(dir.path().join("v.jsonl")).unwrap();
+        let at = whole.windows(5).position(|at| at == b"river").unwrap();
+        for bit in 0..8 {
+            let mut damaged = whole.to_vec();
+            damaged[at] ^= 1 << bit;
+            std::fs::write(dir.path().join("in.parquet"), damaged).unwrap();
+            let done = embed(dir.path(), "in.parquet");
+            let line = done.failure();
+            assert!(line.starts_with("cannot read in.parquet"), "{line}");
+            assert!(line.contains("checksum"), "{line}");
+            assert!(!dir.path().join("v.jsonl").exists());
+        }
+    }
+}
+
+/// Where a writer leaves none there is nothing to compare: what is still UTF-8 is read as it is.
+#[test]
+fn a_file_without_checksums_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    pack(dir.path(), "bert-embedding", "int8", "model.snap");
+    let path = dir.path().join("in.parquet");
+    let schema = "message m { required binary text (UTF8); }";
+    write_one(&path, schema, Compression::UNCOMPRESSED, &[Physical::Bytes(b"the river")]);
+    let embed_to = |out: &str| {
+        let args = ["embed", "--model", "model.snap", "--in", "in.parquet", "--out", out];
+        run(dir.path(), &args).text();
+        lines(&dir.path().join(out))
+    };
+    let before = embed_to("a.jsonl");
+    let mut bytes = std::fs::read(&path).unwrap();
+    // In the page, not in the statistics, which lie behind it.
+    let at = bytes.windows(5).position(|at| at == b"river").unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    assert_ne!(embed_to("b.jsonl")[0]["vector"], before[0]["vector"]);
+}

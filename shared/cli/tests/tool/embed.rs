@@ -168,6 +168,35 @@ fn number_types_are_made_from_the_same_answers() {
     assert_eq!(first, bits.fold(0, |bits, bit| bits << 1 | bit));
 }
 
+/// As a function says it in its warnings.
+#[test]
+fn numbers_that_a_type_does_not_hold_are_told() {
+    let dir = with_snapshot("bert-embedding", "f32");
+    let input = corpus(["one".to_owned(), "two words".to_owned()]);
+    let embed = |more: &[&str]| {
+        let args = [&args(&["--in", "-", "--out", "v.jsonl"])[..], more].concat();
+        let done = run_with_input(dir.path(), &args, &input);
+        assert_eq!(done.code, Some(0), "{done:?}");
+        (done.err, rows(dir.path(), "v.jsonl"))
+    };
+    let (_, whole) = embed(&["--normalize", "false"]);
+    let outside = |row: &Value| floats(&row["vector"]).iter().any(|number| number.abs() > 1.01);
+    let expected = whole.iter().filter(|row| outside(row)).count();
+    assert!(expected > 0, "{whole:?}");
+    let says = format!("{expected} vectors have numbers outside of [-1, 1], which are clamped");
+    for dtype in ["int8", "uint8"] {
+        let (err, _) = embed(&["--normalize", "false", "--output-dtype", dtype]);
+        assert!(err.contains(&says), "{dtype}: {err}");
+        let (err, _) = embed(&["--normalize", "true", "--output-dtype", dtype]);
+        assert!(!err.contains("outside of"), "{dtype}: {err}");
+    }
+    // Only signs are looked at.
+    for dtype in ["binary", "ubinary", "float"] {
+        let (err, _) = embed(&["--normalize", "false", "--output-dtype", dtype]);
+        assert!(!err.contains("outside of"), "{dtype}: {err}");
+    }
+}
+
 #[test]
 fn fields_ids_and_titles_as_beir_has_them() {
     let dir = with_snapshot("bert-embedding", "int8");

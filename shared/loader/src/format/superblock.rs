@@ -9,7 +9,7 @@ use crate::root::Root;
 pub(crate) const LEN: usize = 4096;
 
 /// A byte that is no UTF-8, a name, and a line end: a file that went through a text-mode transfer no longer matches.
-const MAGIC: [u8; 8] = *b"\x89DFRST\r\n";
+pub(crate) const MAGIC: [u8; 8] = *b"\x89DFRST\r\n";
 
 const VERSION: u32 = 2;
 

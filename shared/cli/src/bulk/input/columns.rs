@@ -11,8 +11,8 @@ use parquet::record::Field;
 use parquet::record::reader::RowIter;
 use parquet::schema::types::Type;
 
-use super::Row;
 use super::datum::{Datum, Record, insert};
+use super::{Row, Unread};
 
 /// How pages are compressed that this build reads.
 const CODECS: &str = "SNAPPY, GZIP, ZSTD, BROTLI, LZ4, LZ4_RAW or none";
@@ -21,6 +21,8 @@ pub(super) struct Columns {
     rows: RowIter<'static>,
     number: u64,
     total: u64,
+    /// Columns that nobody asked for.
+    others: Vec<String>,
 }
 
 impl Columns {
@@ -57,15 +59,25 @@ impl Columns {
             .filter(|field| fields.contains(&field.name()))
             .cloned()
             .collect();
+        let others = columns.iter().filter(|column| !fields.contains(column));
+        let others = others.map(|&column| column.to_owned()).collect();
         let projection = Type::group_type_builder(schema.name()).with_fields(wanted).build()?;
         let rows = RowIter::from_file_into(Box::new(reader)).project(Some(projection))?;
-        Ok(Self { rows, number: 0, total })
+        Ok(Self { rows, number: 0, total, others })
     }
 
     pub(super) fn next(&mut self) -> Result<Option<Row>> {
         let Some(row) = self.rows.next() else { return Ok(None) };
         self.number += 1;
         Ok(Some(Row { number: self.number, record: Ok(object(row?)) }))
+    }
+
+    pub(super) fn unread(&self) -> Unread {
+        let mut unread = Unread::default();
+        for name in &self.others {
+            unread.add(name.clone(), self.number);
+        }
+        unread
     }
 
     pub(super) fn progress(&self) -> (u64, Option<u64>) {
@@ -85,7 +97,7 @@ fn object(row: parquet::record::Row) -> Record {
 fn value(field: Field) -> Datum {
     match field {
         Field::Null => Datum::Null,
-        Field::Bool(_) => Datum::Bool,
+        Field::Bool(value) => Datum::Bool(value),
         Field::Byte(value) => Datum::Number(value.to_string()),
         Field::Short(value) => Datum::Number(value.to_string()),
         Field::Int(value) => Datum::Number(value.to_string()),

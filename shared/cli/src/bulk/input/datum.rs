@@ -10,6 +10,9 @@ use std::fmt;
 use serde::de::{
     Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
+use serde_json::Value;
+
+use super::Unread;
 
 /// The fields of a row by name.
 pub(crate) type Record = BTreeMap<String, Datum>;
@@ -21,7 +24,7 @@ const INEXACT: f64 = 1e15;
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Datum {
     Null,
-    Bool,
+    Bool(bool),
     /// As it is printed.
     Number(String),
     Text(String),
@@ -52,7 +55,7 @@ impl Datum {
 pub(crate) fn kind(value: &Datum) -> &str {
     match value {
         Datum::Null => "null",
-        Datum::Bool => "a boolean",
+        Datum::Bool(_) => "a boolean",
         Datum::Number(_) => "a number",
         Datum::Text(_) => "a string",
         Datum::List(_) => "a list",
@@ -79,13 +82,29 @@ pub(crate) fn not(field: &str, expected: &str, found: &Datum) -> String {
     }
 }
 
+/// A value as JSON has it; nothing, where it has no such value.
+pub(crate) fn json(value: Datum) -> Option<Value> {
+    Some(match value {
+        Datum::Null => Value::Null,
+        Datum::Bool(value) => Value::Bool(value),
+        Datum::Number(number) => Value::Number(number.parse().ok()?),
+        Datum::Text(text) => Value::String(text),
+        Datum::List(all) => Value::Array(all.into_iter().map(json).collect::<Option<_>>()?),
+        Datum::Object(record) => {
+            let fields = record.into_iter().map(|(name, value)| Some((name, json(value)?)));
+            Value::Object(fields.collect::<Option<_>>()?)
+        }
+        Datum::Twice | Datum::Other(_) => return None,
+    })
+}
+
 /// Adds a field; a second one of a name makes both of no use.
 pub(super) fn insert(record: &mut Record, name: String, value: Datum) {
     record.entry(name).and_modify(|known| *known = Datum::Twice).or_insert(value);
 }
 
-/// Reads an object, of whose fields only these are kept.
-pub(super) struct Fields<'a>(pub(super) &'a [String]);
+/// Reads an object, of whose fields only these are kept, and the others counted.
+pub(super) struct Fields<'a>(pub(super) &'a [String], pub(super) &'a mut Unread);
 
 impl<'de> DeserializeSeed<'de> for Fields<'_> {
     type Value = Record;
@@ -107,8 +126,8 @@ impl<'de> Visitor<'de> for Fields<'_> {
         while let Some(name) = map.next_key::<String>()? {
             if self.0.contains(&name) {
                 insert(&mut record, name, map.next_value()?);
-            } else {
-                map.next_value::<IgnoredAny>()?;
+            } else if map.next_value::<Option<IgnoredAny>>()?.is_some() {
+                self.1.add(name, 1);
             }
         }
         Ok(record)
@@ -134,8 +153,8 @@ impl<'de> Visitor<'de> for Any {
         Ok(Datum::Null)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Datum, E> {
-        Ok(Datum::Bool)
+    fn visit_bool<E>(self, value: bool) -> Result<Datum, E> {
+        Ok(Datum::Bool(value))
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<Datum, E> {

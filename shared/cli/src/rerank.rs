@@ -151,7 +151,7 @@ struct Entry<'a> {
 /// Scores and prints.
 pub(crate) fn run(args: &Args) -> Result<()> {
     if let (Some(input), Some(model)) = (&args.input, &args.model) {
-        args.files.check(input, model)?;
+        args.files.check(input, Some(model))?;
         let (reranker, batch_tokens) = args.load(model)?;
         return files::run(args, input, &reranker, batch_tokens);
     }

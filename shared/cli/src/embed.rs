@@ -15,7 +15,7 @@ use defrost_inference::{
 };
 use defrost_loader::Location;
 
-use crate::backend::BackendArgs;
+use crate::backend::{self, BackendArgs};
 use crate::bulk::{self, Answer, Cell, Column, Datum, FileArgs, Record, Settings, Work};
 use crate::function::KeyArgs;
 use crate::place::RestoreArgs;
@@ -86,7 +86,7 @@ pub(crate) struct Args {
     #[arg(long, env = "MAX_BATCH_TOKENS", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..))]
     batch_tokens: u32,
     /// Worker threads; default: physical cores within the cgroup's quota.
-    #[arg(long, env = "NUM_THREADS")]
+    #[arg(long, env = "NUM_THREADS", value_parser = backend::threads)]
     num_threads: Option<usize>,
     /// Precision that the snapshot must have: int8, bf16 or f32; default: whichever it has.
     #[arg(long, env = "DTYPE", value_parser = ["int8", "bf16", "f32"])]

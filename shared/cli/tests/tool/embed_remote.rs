@@ -209,7 +209,9 @@ fn a_text_that_is_refused_is_a_row_that_is() {
     let dir = with_snapshot("bert-embedding", "f32");
     let server = function(dir.path());
     let mut all = texts()[..70].to_vec();
-    all.iter_mut().for_each(|text| text.truncate(10));
+    for text in &mut all {
+        text.truncate(10);
+    }
     all[66] = "word ".repeat(100);
     std::fs::write(dir.path().join("in.jsonl"), corpus(all)).unwrap();
     let more = ["--out", "v.jsonl", "--truncate", "refuse"];

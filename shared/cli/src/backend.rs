@@ -43,3 +43,14 @@ fn parse(name: &str) -> Result<BackendKind, String> {
         .find(|kind| kind.name() == name)
         .ok_or_else(|| format!("expected engine, ort or candle, found {name:?}"))
 }
+
+/// More threads than any machine has cores that this runs on; a system that is asked for 100,000 ends the process.
+const MOST_THREADS: usize = 1024;
+
+/// A number of worker threads.
+pub(crate) fn threads(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count @ 1..=MOST_THREADS) => Ok(count),
+        _ => Err(format!("expected a whole number from 1 to {MOST_THREADS}")),
+    }
+}

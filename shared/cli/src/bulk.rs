@@ -36,7 +36,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
-use defrost_inference::{Answers, Error, Prepared, Tokens, Wanted};
+use defrost_inference::{Answers, Error, Prepared, Schedule, Tokens, Turn, Wanted};
 use defrost_loader::Location;
 
 use crate::overwrite;
@@ -90,11 +90,11 @@ pub(crate) struct FileArgs {
 
 impl FileArgs {
     /// Whether the output may be written, with what `input` and `model` hold; asked before the model is loaded.
-    pub(crate) fn check(&self, input: &Path, model: &Location) -> Result<()> {
+    pub(crate) fn check(&self, input: &Path, model: Option<&Location>) -> Result<()> {
         let Some(out) = &self.out else { bail!("give --out beside --in") };
         Form::of(out)?;
         let mut reads = vec![input];
-        if let Location::Path(path) = model {
+        if let Some(Location::Path(path)) = model {
             reads.push(path);
         }
         let dir = Parts::dir_of(out);
@@ -131,6 +131,9 @@ pub(crate) trait Work: Sync {
     /// What a row asks.
     type Item: Send;
 
+    /// What some items ask of the model, without their texts.
+    type Asked: Send;
+
     /// The fields that it reads, of which the first so many must be there.
     fn fields(&self) -> (Vec<&str>, usize);
 
@@ -140,8 +143,8 @@ pub(crate) trait Work: Sync {
     /// All the texts of an item, in an order that says which is which.
     fn texts<'a>(&self, item: &'a Self::Item) -> Vec<&'a str>;
 
-    /// Tokenises items. They are as they were, afterwards.
-    fn prepare(&self, items: &mut Vec<Self::Item>) -> Result<Prepared<Vec<Answer>>, Error>;
+    /// Tokenises items, or whatever else there is to do before the model runs. They are as they were, afterwards.
+    fn prepare(&self, items: &mut Vec<Self::Item>) -> Result<Self::Asked>;
 
     /// Settings that an item has of its own, on which its answer depends.
     fn own(&self, _: &Self::Item) -> Vec<(&'static str, String)> {
@@ -154,19 +157,35 @@ pub(crate) trait Work: Sync {
     }
 
     /// Which item is at fault, if one is; of those that were to be prepared, where they are still there.
-    fn at_fault(&self, error: &Error, items: &[Self::Item]) -> Option<usize>;
+    fn at_fault(&self, error: &anyhow::Error, items: &[Self::Item]) -> Option<usize>;
 
-    /// Tokens of a micro-batch.
-    fn batch_tokens(&self) -> usize;
+    /// Runs the model, on the thread that loaded it.
+    fn run(&self, asked: &Self::Asked) -> Result<Vec<Answers>>;
 
-    /// Runs a micro-batch.
-    fn run(&self, sequences: &[&Tokens], wanted: Wanted) -> Result<Vec<Answers>, Error>;
+    /// What the model's answers come to, one for each item.
+    fn finish(&self, asked: Self::Asked, answers: &[Answers]) -> Result<Vec<Answer>>;
 
     /// The columns of the output, beside id and key.
     fn columns(&self) -> Vec<Column>;
 
     /// An answer in these columns, for an item that left this note.
     fn cells(&self, answer: &Answer, note: &[u8]) -> Result<Vec<Cell>>;
+}
+
+/// Runs what was prepared in micro-batches of so many tokens.
+pub(crate) fn in_batches(
+    prepared: &Prepared<Vec<Answer>>,
+    batch_tokens: usize,
+    run: impl Fn(&[&Tokens], Wanted) -> Result<Vec<Answers>, Error>,
+) -> Result<Vec<Answers>> {
+    let mut answers = Vec::new();
+    let mut schedule = Schedule::new(batch_tokens);
+    schedule.push(0, 0, prepared.costs());
+    while let Some(Turn { sequences, .. }) = schedule.next_batch().pop() {
+        let batch: Vec<&Tokens> = prepared.sequences()[sequences].iter().collect();
+        answers.extend(run(&batch, prepared.wanted())?);
+    }
+    Ok(answers)
 }
 
 /// Works through a file; returns what there is to say about it.

@@ -1,6 +1,7 @@
 //! `defrost embed`: the vectors of all texts of a file. How files are worked through: [`crate::bulk`].
 
 mod answer;
+mod remote;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,14 +11,16 @@ use clap::ValueEnum;
 use defrost_api::Dtype;
 use defrost_inference::{
     Answers, EmbedRequest, EmbedTruncation, Embedder, EmbedderOptions, Error, Input, Outputs,
-    Overflow, Prepared, PromptChoice, Tokens, Wanted,
+    Overflow, Prepared, PromptChoice,
 };
 use defrost_loader::Location;
 
-use crate::backend::BackendArgs;
+use crate::backend::{self, BackendArgs};
 use crate::bulk::{self, Answer, Cell, Column, Datum, FileArgs, Record, Settings, Work};
+use crate::function::KeyArgs;
 use crate::place::RestoreArgs;
 use crate::print::{note, say};
+use remote::{Refused, Remote};
 
 /// Changes with everything that makes other vectors of the same model, settings and text.
 const VERSION: &str = "1";
@@ -26,8 +29,14 @@ const VERSION: &str = "1";
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The snapshot of an embedding model: a path, s3://bucket/key, or hf://org/name.
-    #[arg(long, env = "MODEL")]
-    model: Location,
+    #[arg(long, env = "MODEL", required_unless_present = "url")]
+    model: Option<Location>,
+    /// Ask a running function (http://HOST:PORT or https://HOST) instead of loading a snapshot. It tells neither the tokens of
+    /// a text nor whether that was cut, so that the output has no columns for them.
+    #[arg(long)]
+    url: Option<String>,
+    #[command(flatten)]
+    key: KeyArgs,
     /// Rows to embed: JSON lines, such as BEIR's corpus.jsonl, or Parquet; - reads JSON lines from stdin.
     #[arg(long = "in", value_name = "IN", requires = "out")]
     input: PathBuf,
@@ -77,7 +86,7 @@ pub(crate) struct Args {
     #[arg(long, env = "MAX_BATCH_TOKENS", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..))]
     batch_tokens: u32,
     /// Worker threads; default: physical cores within the cgroup's quota.
-    #[arg(long, env = "NUM_THREADS")]
+    #[arg(long, env = "NUM_THREADS", value_parser = backend::threads)]
     num_threads: Option<usize>,
     /// Precision that the snapshot must have: int8, bf16 or f32; default: whichever it has.
     #[arg(long, env = "DTYPE", value_parser = ["int8", "bf16", "f32"])]
@@ -143,8 +152,21 @@ impl NumberType {
 
 /// Embeds a file.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    args.files.check(&args.input, &args.model)?;
-    let snapshot = args.restore.restore(&args.model, args.num_threads)?;
+    if let Some(url) = &args.url {
+        if args.max_length.is_some() {
+            bail!(
+                "--max-length (or MAX_LENGTH) beside --url: the running function cuts at a length of its own; start it with \
+                 MAX_LENGTH, and leave it out here"
+            );
+        }
+        args.files.check(&args.input, None)?;
+        let remote = Remote::new(args, url)?;
+        let settings = remote.settings(VERSION)?;
+        return finish(args, Model::Remote(Box::new(remote)), settings);
+    }
+    let Some(model) = &args.model else { bail!("give --model or --url") };
+    args.files.check(&args.input, Some(model))?;
+    let snapshot = args.restore.restore(model, args.num_threads)?;
     let mut model = args.backend.options(&args.restore);
     model.max_length = args.max_length;
     model.num_threads = args.num_threads;
@@ -162,7 +184,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     // What is wrong with the request is wrong before the first row is read.
     embedder.prepare(&EmbedRequest { inputs: vec!["".into()], ..request.clone() })?;
     let settings = args.settings(&embedder)?;
-    let work = Embed { args, embedder: &embedder, request, clamped: AtomicU64::new(0) };
+    finish(args, Model::Here { embedder: Box::new(embedder), request }, settings)
+}
+
+fn finish(args: &Args, model: Model, settings: Settings) -> Result<()> {
+    let work = Embed { args, model, clamped: AtomicU64::new(0) };
     let report = bulk::run(&work, settings, &args.input, &args.files, args.json)?;
     let clamped = work.clamped.into_inner();
     if clamped > 0 {
@@ -179,6 +205,15 @@ impl Args {
         self.kind.contains(&kind)
     }
 
+    fn outputs(&self) -> Outputs {
+        Outputs {
+            dense: self.has(VectorKind::Dense),
+            sparse: self.has(VectorKind::Sparse),
+            colbert: self.has(VectorKind::Colbert),
+            tokens: false,
+        }
+    }
+
     fn request(&self) -> EmbedRequest {
         let prompt = match (&self.input_type, &self.prompt_name, &self.prompt, &self.instruction) {
             (Some(InputType::Query), ..) => PromptChoice::Query,
@@ -192,12 +227,7 @@ impl Args {
         EmbedRequest {
             inputs: Vec::new(),
             prompt,
-            outputs: Outputs {
-                dense: self.has(VectorKind::Dense),
-                sparse: self.has(VectorKind::Sparse),
-                colbert: self.has(VectorKind::Colbert),
-                tokens: false,
-            },
+            outputs: self.outputs(),
             dimensions: self.dimensions,
             normalize: self.normalize,
             truncation: EmbedTruncation {
@@ -243,17 +273,33 @@ impl Args {
     }
 }
 
+/// What embeds.
+enum Model {
+    Here {
+        embedder: Box<Embedder>,
+        /// Without inputs.
+        request: EmbedRequest,
+    },
+    Remote(Box<Remote>),
+}
+
+/// What was asked.
+enum Asked {
+    Here(Prepared<Vec<Answer>>),
+    /// It is answered.
+    Remote(Vec<Answer>),
+}
+
 struct Embed<'a> {
     args: &'a Args,
-    embedder: &'a Embedder,
-    /// Without inputs.
-    request: EmbedRequest,
+    model: Model,
     /// Vectors that the type of numbers does not hold.
     clamped: AtomicU64,
 }
 
 impl Work for Embed<'_> {
     type Item = Input;
+    type Asked = Asked;
 
     fn fields(&self) -> (Vec<&str>, usize) {
         (vec![&self.args.text_field, &self.args.title_field], 1)
@@ -277,36 +323,63 @@ impl Work for Embed<'_> {
         }
     }
 
-    fn prepare(&self, items: &mut Vec<Input>) -> Result<Prepared<Vec<Answer>>, Error> {
-        let mut request = EmbedRequest { inputs: std::mem::take(items), ..self.request.clone() };
-        let prepared = self.embedder.prepare(&request);
-        *items = std::mem::take(&mut request.inputs);
-        Ok(prepared?.map(|all| all.iter().map(answer::encode).collect()))
+    fn prepare(&self, items: &mut Vec<Input>) -> Result<Asked> {
+        match &self.model {
+            Model::Remote(remote) => Ok(Asked::Remote(remote.embed(items)?)),
+            Model::Here { embedder, request } => {
+                let mut request = EmbedRequest { inputs: std::mem::take(items), ..request.clone() };
+                let prepared = embedder.prepare(&request);
+                *items = std::mem::take(&mut request.inputs);
+                Ok(Asked::Here(prepared?.map(|all| all.iter().map(answer::encode).collect())))
+            }
+        }
     }
 
-    fn at_fault(&self, error: &Error, _: &[Input]) -> Option<usize> {
-        match error {
+    fn at_fault(&self, error: &anyhow::Error, _: &[Input]) -> Option<usize> {
+        if let Some(Refused { index, .. }) = error.downcast_ref() {
+            return Some(*index);
+        }
+        match error.downcast_ref()? {
             Error::InputTooLong { index, .. } | Error::NonFinite { index, .. } => Some(*index),
             _ => None,
         }
     }
 
-    fn batch_tokens(&self) -> usize {
-        self.args.batch_tokens as usize
+    fn run(&self, asked: &Asked) -> Result<Vec<Answers>> {
+        match (asked, &self.model) {
+            (Asked::Here(prepared), Model::Here { embedder, .. }) => {
+                let tokens = self.args.batch_tokens as usize;
+                bulk::in_batches(prepared, tokens, |all, wanted| embedder.run(all, wanted))
+            }
+            _ => Ok(Vec::new()),
+        }
     }
 
-    fn run(&self, sequences: &[&Tokens], wanted: Wanted) -> Result<Vec<Answers>, Error> {
-        self.embedder.run(sequences, wanted)
+    fn finish(&self, asked: Asked, answers: &[Answers]) -> Result<Vec<Answer>> {
+        match asked {
+            Asked::Here(prepared) => Ok(prepared.finish(answers)?),
+            Asked::Remote(answers) => Ok(answers),
+        }
     }
 
     fn columns(&self) -> Vec<Column> {
-        answer::columns(self.request.outputs, self.args.output_dtype.dtype())
+        let mut columns = answer::columns(self.args.outputs(), self.args.output_dtype.dtype());
+        columns.truncate(columns.len() - self.untold());
+        columns
     }
 
     fn cells(&self, answer: &Answer, _: &[u8]) -> Result<Vec<Cell>> {
         let dtype = self.args.output_dtype.dtype();
-        let (cells, is_clamped) = answer::cells(answer, self.request.outputs, dtype)?;
+        let (mut cells, is_clamped) = answer::cells(answer, self.args.outputs(), dtype)?;
         self.clamped.fetch_add(u64::from(is_clamped), Ordering::Relaxed);
+        cells.truncate(cells.len() - self.untold());
         Ok(cells)
+    }
+}
+
+impl Embed<'_> {
+    /// The last columns, tokens and truncated, which a function does not tell.
+    fn untold(&self) -> usize {
+        if matches!(self.model, Model::Remote(_)) { 2 } else { 0 }
     }
 }

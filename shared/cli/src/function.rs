@@ -52,6 +52,8 @@ pub(crate) struct Function {
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) body: String,
+    /// Texts that were cut to fit, where it says so.
+    pub(crate) truncated: u32,
     /// Where a redirection leads.
     location: Option<String>,
     had_key: bool,
@@ -132,14 +134,16 @@ impl Function {
             Ok(answer) => answer,
             Err(error) => bail!("no answer from {}: {}", self.url, causes(&error)),
         };
-        let location = answer.headers().get("location").and_then(|place| place.to_str().ok());
-        let location = location.map(str::to_owned);
+        let header = |name: &str| answer.headers().get(name)?.to_str().ok().map(str::to_owned);
+        let location = header("location");
+        let truncated = header("x-truncated-inputs").and_then(|count| count.parse().ok());
+        let truncated = truncated.unwrap_or(0);
         let status = answer.status().as_u16();
         let body = answer.body_mut().with_config().limit(MOST_ANSWER).read_to_vec();
         let body = body.with_context(|| format!("no complete answer from {}", self.url))?;
         let body = String::from_utf8(body)
             .with_context(|| format!("the answer of {} is not UTF-8", self.url))?;
-        Ok(Answer { status, body, location, had_key: self.key.is_some() })
+        Ok(Answer { status, body, truncated, location, had_key: self.key.is_some() })
     }
 }
 

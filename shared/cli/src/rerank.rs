@@ -14,7 +14,7 @@ use defrost_loader::Location;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::backend::BackendArgs;
+use crate::backend::{self, BackendArgs};
 use crate::bulk::{FileArgs, Unread};
 use crate::function::{Function, KeyArgs};
 use crate::place::RestoreArgs;
@@ -63,7 +63,7 @@ pub(crate) struct Args {
     #[arg(long, env = "MAX_LENGTH")]
     max_length: Option<usize>,
     /// Worker threads; default: physical cores within the cgroup's quota.
-    #[arg(long, env = "NUM_THREADS")]
+    #[arg(long, env = "NUM_THREADS", value_parser = backend::threads)]
     num_threads: Option<usize>,
     #[command(flatten)]
     restore: RestoreArgs,
@@ -98,6 +98,9 @@ impl Args {
         Ok((reranker, options.max_batch_tokens))
     }
 }
+
+/// What a case is called, which nothing has to read.
+const LABELS: [&str; 3] = ["_id", "id", "name"];
 
 /// A case as it is in a file.
 #[derive(Debug, Deserialize)]
@@ -151,7 +154,7 @@ struct Entry<'a> {
 /// Scores and prints.
 pub(crate) fn run(args: &Args) -> Result<()> {
     if let (Some(input), Some(model)) = (&args.input, &args.model) {
-        args.files.check(input, model)?;
+        args.files.check(input, Some(model))?;
         let (reranker, batch_tokens) = args.load(model)?;
         return files::run(args, input, &reranker, batch_tokens);
     }
@@ -346,7 +349,7 @@ fn cases(args: &Args) -> Result<Vec<Case>> {
         let options = Options::read(&said, args).map_err(|what| anyhow!("case {index}: {what}"))?;
         said.retain(|name, value| {
             let is_read = options::FIELDS.contains(&name.as_str());
-            if !is_read && !value.is_null() {
+            if !is_read && !LABELS.contains(&name.as_str()) && !value.is_null() {
                 unread.add(name.clone(), 1);
             }
             is_read

@@ -13,6 +13,7 @@ mod tool {
     mod deciding;
     mod elsewhere;
     mod embed;
+    mod embed_remote;
     mod few_threads;
     mod foreign;
     mod full_disk;

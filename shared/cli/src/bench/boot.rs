@@ -41,7 +41,7 @@ pub(crate) struct Args {
     #[arg(long, default_value = "stamped")]
     verify: String,
     /// `NUM_THREADS` of the function.
-    #[arg(long)]
+    #[arg(long, value_parser = crate::backend::threads)]
     num_threads: Option<usize>,
     /// Start every run with an empty cache, so that a snapshot in an object store is fetched each time.
     #[arg(long)]

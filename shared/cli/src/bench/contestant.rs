@@ -20,7 +20,7 @@ pub(super) struct Contestant {
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct LoadArgs {
     /// Worker threads of each; default: physical cores within the cgroup's quota.
-    #[arg(long, env = "NUM_THREADS")]
+    #[arg(long, env = "NUM_THREADS", value_parser = crate::backend::threads)]
     num_threads: Option<usize>,
     #[command(flatten)]
     restore: RestoreArgs,

@@ -30,7 +30,7 @@ pub(crate) struct Args {
     #[arg(long)]
     beir: PathBuf,
     /// Worker threads.
-    #[arg(long, env = "NUM_THREADS")]
+    #[arg(long, env = "NUM_THREADS", value_parser = crate::backend::threads)]
     num_threads: Option<usize>,
     /// Print JSON.
     #[arg(long)]

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::{self, Builder, Scope, ScopedJoinHandle};
 
 use anyhow::{Context, Result, anyhow, bail};
-use defrost_inference::{Answers, Error, Prepared, Schedule, Tokens, Turn};
+use defrost_inference::Answers;
 
 use super::input::{Datum, Input, Record, Unread, not};
 use super::key::Key;
@@ -57,13 +57,13 @@ struct Chunk<I> {
 }
 
 /// What a chunk asks without its texts.
-struct Asked {
+struct Asked<A> {
     keys: Vec<Key>,
     places: Vec<String>,
     rows: u64,
     progress: (u64, Option<u64>),
     /// Nothing, if no text is left.
-    prepared: Option<Prepared<Vec<Answer>>>,
+    prepared: Option<A>,
 }
 
 /// What a run has one of.
@@ -209,7 +209,11 @@ impl<W: Work> Run<'_, W> {
         Ok(())
     }
 
-    fn prepare(&self, from: &Receiver<Chunk<W::Item>>, to: &SyncSender<Asked>) -> Result<()> {
+    fn prepare(
+        &self,
+        from: &Receiver<Chunk<W::Item>>,
+        to: &SyncSender<Asked<W::Asked>>,
+    ) -> Result<()> {
         for Chunk { mut items, mut keys, mut places, rows, progress, .. } in from {
             let prepared = loop {
                 if items.is_empty() {
@@ -219,7 +223,7 @@ impl<W: Work> Run<'_, W> {
                     Ok(prepared) => break Some(prepared),
                     Err(error) => {
                         let Some(at) = self.work.at_fault(&error, &items) else {
-                            return Err(error.into());
+                            return Err(error);
                         };
                         self.refuse(&places[at], &error.to_string())?;
                         self.parts.refuse(&keys[at])?;
@@ -237,17 +241,14 @@ impl<W: Work> Run<'_, W> {
     }
 
     /// On the thread that loaded the model, which is one of the model's own.
-    fn model(&self, from: Receiver<Asked>, to: SyncSender<(Asked, Vec<Answers>)>) -> Result<()> {
+    fn model(
+        &self,
+        from: Receiver<Asked<W::Asked>>,
+        to: SyncSender<(Asked<W::Asked>, Vec<Answers>)>,
+    ) -> Result<()> {
         for asked in from {
-            let mut answers = Vec::new();
-            if let Some(prepared) = &asked.prepared {
-                let mut schedule = Schedule::new(self.work.batch_tokens());
-                schedule.push(0, 0, prepared.costs());
-                while let Some(Turn { sequences, .. }) = schedule.next_batch().pop() {
-                    let batch: Vec<&Tokens> = prepared.sequences()[sequences].iter().collect();
-                    answers.extend(self.work.run(&batch, prepared.wanted())?);
-                }
-            }
+            let answers = asked.prepared.as_ref().map(|prepared| self.work.run(prepared));
+            let answers = answers.transpose()?.unwrap_or_default();
             if to.send((asked, answers)).is_err() {
                 break;
             }
@@ -256,11 +257,12 @@ impl<W: Work> Run<'_, W> {
         Ok(())
     }
 
-    fn write(&self, from: &Receiver<(Asked, Vec<Answers>)>) -> Result<Computed> {
+    fn write(&self, from: &Receiver<(Asked<W::Asked>, Vec<Answers>)>) -> Result<Computed> {
         let mut computed = Computed::default();
         let mut part: Option<(PartWriter, u64)> = None;
         for (Asked { keys, places, rows, progress, prepared }, answers) in from {
-            let finished = prepared.map(|prepared| prepared.finish(&answers)).transpose();
+            let finished =
+                prepared.map(|prepared| self.work.finish(prepared, &answers)).transpose();
             let finished: Vec<Answer> =
                 finished.map_err(|error| self.named(error, &places))?.unwrap_or_default();
             let mut tokens = 0;
@@ -291,9 +293,8 @@ impl<W: Work> Run<'_, W> {
     }
 
     /// The error with the place of the row that it is about.
-    fn named(&self, error: Error, places: &[String]) -> anyhow::Error {
+    fn named(&self, error: anyhow::Error, places: &[String]) -> anyhow::Error {
         let place = self.work.at_fault(&error, &[]).and_then(|at| places.get(at)).cloned();
-        let error = anyhow::Error::from(error);
         match place {
             Some(place) => error.context(place),
             None => error,

@@ -31,6 +31,7 @@ impl Echo {
 
 impl Work for Echo {
     type Item = String;
+    type Asked = Prepared<Vec<Answer>>;
 
     fn fields(&self) -> (Vec<&str>, usize) {
         (vec!["text"], 1)
@@ -44,11 +45,11 @@ impl Work for Echo {
         vec![item]
     }
 
-    fn prepare(&self, items: &mut Vec<String>) -> Result<Prepared<Vec<Answer>>, Error> {
+    fn prepare(&self, items: &mut Vec<String>) -> Result<Prepared<Vec<Answer>>> {
         let long = items.iter().position(|text| text.len() > LONGEST);
         if let Some(index) = long {
             let found = items[index].len();
-            return Err(Error::InputTooLong { limit: LONGEST, found, request: 0, index });
+            return Err(Error::InputTooLong { limit: LONGEST, found, request: 0, index }.into());
         }
         let sequence = |text: &String| Tokens {
             ids: text.bytes().map(u32::from).collect(),
@@ -66,18 +67,33 @@ impl Work for Echo {
         Ok(Prepared::new(sequences, Grouping::AsTheyCome, Wanted::default(), finish))
     }
 
-    fn at_fault(&self, error: &Error, _: &[String]) -> Option<usize> {
-        match error {
+    fn at_fault(&self, error: &anyhow::Error, _: &[String]) -> Option<usize> {
+        match error.downcast_ref()? {
             Error::InputTooLong { index, .. } => Some(*index),
             _ => None,
         }
     }
 
-    fn batch_tokens(&self) -> usize {
-        16
+    fn run(&self, asked: &Prepared<Vec<Answer>>) -> Result<Vec<Answers>> {
+        in_batches(asked, 16, |sequences, _| self.batch(sequences))
     }
 
-    fn run(&self, sequences: &[&Tokens], _: Wanted) -> Result<Vec<Answers>, Error> {
+    fn finish(&self, asked: Prepared<Vec<Answer>>, answers: &[Answers]) -> Result<Vec<Answer>> {
+        Ok(asked.finish(answers)?)
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        vec![Column { name: "bytes", kind: Kind::List(Element::F32) }]
+    }
+
+    fn cells(&self, answer: &Answer, _: &[u8]) -> Result<Vec<Cell>> {
+        let four = |four: &[u8]| f32::from_le_bytes(four.try_into().unwrap());
+        Ok(vec![Cell::List(Numbers::F32(answer.bytes.chunks_exact(4).map(four).collect()))])
+    }
+}
+
+impl Echo {
+    fn batch(&self, sequences: &[&Tokens]) -> Result<Vec<Answers>, Error> {
         let all = sequences.len();
         let left = self
             .left
@@ -89,15 +105,6 @@ impl Work for Echo {
         let pooled = |tokens: &&Tokens| tokens.ids.iter().map(|&id| id as f32).collect();
         let answer = |tokens| Answers { pooled: pooled(tokens), ..Answers::default() };
         Ok(sequences.iter().map(answer).collect())
-    }
-
-    fn columns(&self) -> Vec<Column> {
-        vec![Column { name: "bytes", kind: Kind::List(Element::F32) }]
-    }
-
-    fn cells(&self, answer: &Answer, _: &[u8]) -> Result<Vec<Cell>> {
-        let four = |four: &[u8]| f32::from_le_bytes(four.try_into().unwrap());
-        Ok(vec![Cell::List(Numbers::F32(answer.bytes.chunks_exact(4).map(four).collect()))])
     }
 }
 

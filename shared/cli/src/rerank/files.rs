@@ -9,8 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
 use defrost_inference::{
-    Answers, Error, Normalization, Prepared, Reranker, Score, ScoreRequest, Tokens, Truncation,
-    Wanted,
+    Answers, Error, Normalization, Prepared, Reranker, Score, ScoreRequest, Truncation,
 };
 use serde_json::Map;
 
@@ -135,6 +134,7 @@ impl Cases<'_> {
 
 impl Work for Cases<'_> {
     type Item = Item;
+    type Asked = Prepared<Vec<Answer>>;
 
     fn fields(&self) -> (Vec<&str>, usize) {
         let own: [&str; 2] = [&self.args.cases.query_field, &self.args.cases.documents_field];
@@ -182,7 +182,7 @@ impl Work for Cases<'_> {
         item.note.encode()
     }
 
-    fn prepare(&self, items: &mut Vec<Item>) -> Result<Prepared<Vec<Answer>>, Error> {
+    fn prepare(&self, items: &mut Vec<Item>) -> Result<Prepared<Vec<Answer>>> {
         let requests: Vec<ScoreRequest> =
             items.iter_mut().map(|item| std::mem::take(&mut item.request)).collect();
         let prepared = self.reranker.prepare(&requests);
@@ -192,8 +192,8 @@ impl Work for Cases<'_> {
         Ok(prepared?.map(|all| all.iter().map(|case| encode(case)).collect()))
     }
 
-    fn at_fault(&self, error: &Error, items: &[Item]) -> Option<usize> {
-        match error {
+    fn at_fault(&self, error: &anyhow::Error, items: &[Item]) -> Option<usize> {
+        match error.downcast_ref()? {
             Error::NonFinite { request, .. } => Some(*request),
             Error::TooLong { .. } => items.iter().position(|Item { request, .. }| {
                 request.truncation.forbidden
@@ -203,12 +203,12 @@ impl Work for Cases<'_> {
         }
     }
 
-    fn batch_tokens(&self) -> usize {
-        self.batch_tokens
+    fn run(&self, asked: &Prepared<Vec<Answer>>) -> Result<Vec<Answers>> {
+        bulk::in_batches(asked, self.batch_tokens, |all, wanted| self.reranker.run(all, wanted))
     }
 
-    fn run(&self, sequences: &[&Tokens], wanted: Wanted) -> Result<Vec<Answers>, Error> {
-        self.reranker.run(sequences, wanted)
+    fn finish(&self, asked: Prepared<Vec<Answer>>, answers: &[Answers]) -> Result<Vec<Answer>> {
+        Ok(asked.finish(answers)?)
     }
 
     fn columns(&self) -> Vec<Column> {

@@ -29,6 +29,20 @@ fn what_is_about_a_model_here_is_refused_beside_a_url() {
     }
     let done = run(dir.path(), &[&rerank[..], &["--max-length", "9"]].concat());
     assert!(done.usage().contains("start it with MAX_LENGTH"), "{done:?}");
+    let embed = ["embed", "--url", &url, "--in", "docs.json", "--out", "o.jsonl"];
+    for (flag, value) in
+        OF_A_MODEL.into_iter().chain([("--batch-tokens", "9"), ("--dtype", "int8")])
+    {
+        let done = run(dir.path(), &[&embed[..], &[flag, value]].concat());
+        let expected = format!("{flag} is about a model that this process loads");
+        assert!(done.usage().contains(&expected), "{flag}: {done:?}");
+    }
+    for (more, setting) in
+        [(&["--max-length", "9"][..], "MAX_LENGTH"), (&["--allow-non-mrl"], "ALLOW_NON_MRL")]
+    {
+        let done = run(dir.path(), &[&embed[..], more].concat());
+        assert!(done.usage().contains(&format!("start it with {setting}")), "{done:?}");
+    }
     assert!(server.seen().is_empty(), "nothing was asked");
 }
 

@@ -266,6 +266,9 @@ fn wrong_usage_is_2() {
         &["rerank", "--model", "m", "--docs-file", "d", "--normalization", "softmax"],
         &["rerank", "--model", "m", "--docs-file", "d", "--verify", "never"],
         &["rerank", "--model", "m", "--docs-file", "d", "--top-k", "-1"],
+        &["rerank", "--model", "m", "--docs-file", "d", "--num-threads", "0"],
+        &["rerank", "--model", "m", "--docs-file", "d", "--num-threads", "100000"],
+        &["embed", "--model", "m", "--in", "i", "--out", "o.jsonl", "--num-threads", "100000"],
         &["rerank", "--model", "m", "--docs-file", "d", "--top-k", "many"],
     ] {
         assert!(!run(dir.path(), args).usage().is_empty(), "{args:?}");

@@ -300,6 +300,10 @@ enum Lock {
 
 impl Lock {
     fn of(path: &Path) -> Self {
+        if fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+            // To open a pipe is to wait for its writer.
+            return Self::Unknown(io::Error::other("it is a pipe, a socket or a device"));
+        }
         match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Self::Absent,
             Err(error) => Self::Unknown(error),

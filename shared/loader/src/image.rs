@@ -44,6 +44,12 @@ impl Image {
     }
 
     fn read(path: &Path, options: &OpenOptions) -> Result<Self, Error> {
+        if std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+            // To open a pipe is to wait for its writer.
+            return Err(Error::new(Kind::Invalid, "cannot open the snapshot")
+                .in_file(path)
+                .mismatch("a regular file", "a pipe, a socket or a device"));
+        }
         let file =
             options.open(path).map_err(|e| Error::io("cannot open the snapshot", path, e))?;
         let stat = file.metadata().map_err(|e| Error::io("cannot stat the snapshot", path, e))?;

@@ -174,6 +174,8 @@ pub fn remove(
             Err(fault) if fault.kind == FaultKind::Wrong && !is_named => {
                 return Err(not_one("none".to_owned()));
             }
+            // A folder, or a pipe.
+            Err(fault) if fault.kind == FaultKind::Local => return Err(failed(fault)),
             // One that must not be read may be removed all the same.
             Err(_) => false,
         };

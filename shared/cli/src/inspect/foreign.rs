@@ -30,6 +30,10 @@ pub(super) enum Format {
 /// What a file is by its first bytes, else by its name; `None` for everything else, a snapshot perhaps.
 pub(super) fn recognise(path: &Path) -> Option<Format> {
     let mut head = Vec::new();
+    // To open a pipe is to wait for its writer.
+    if !std::fs::metadata(path).ok()?.is_file() {
+        return None;
+    }
     File::open(path).ok()?.take(9).read_to_end(&mut head).ok()?;
     // Safetensors start with the length of a JSON object; it has less than 2^32 bytes.
     let has_header = matches!(head.as_slice(), [.., 0, 0, 0, 0, b'{'] if head.len() == 9);

@@ -168,3 +168,31 @@ fn only_snapshots_are_removed() {
         assert!(!dir.path().join(name).exists(), "{name}");
     }
 }
+
+/// To open a pipe is to wait for its writer, who never comes.
+#[test]
+fn nothing_waits_for_a_pipe() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("cache")).unwrap();
+    fs::write(dir.path().join("docs"), "one\n").unwrap();
+    let cached = format!("cache/{}.snap", "a".repeat(64));
+    for name in ["p.snap", &cached] {
+        let made = std::process::Command::new("mkfifo").arg(dir.path().join(name)).status();
+        assert!(made.unwrap().success());
+    }
+    for args in [
+        &["rm", "p.snap"][..],
+        &["inspect", "p.snap"],
+        &["verify", "p.snap"],
+        &["push", "p.snap", "cache"],
+        &["pull", "p.snap", "--out", "q.snap"],
+        &["rerank", "--model", "p.snap", "--docs-file", "docs", "--query", "q"],
+    ] {
+        let done = run(dir.path(), args);
+        assert!(!done.failure().is_empty(), "{args:?}: {done:?}");
+    }
+    let listed = run(dir.path(), &["ls", "--cache-dir", "cache", "--json"]).json();
+    assert_eq!(listed.as_array().unwrap().len(), 1);
+    let done = gc(dir.path(), &["--max-bytes", "0"]);
+    assert!(dir.path().join(&cached).exists() && dir.path().join("p.snap").exists(), "{done:?}");
+}

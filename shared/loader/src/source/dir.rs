@@ -64,7 +64,12 @@ impl Source for Dir {
 
     fn get<'a>(&'a self, request: Request<'a>) -> Boxed<'a, Result<Reply, Fault>> {
         Box::pin(async move {
-            let file = File::open(self.dir.join(request.key)).map_err(local)?;
+            let path = self.dir.join(request.key);
+            if fs::metadata(&path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+                // To open a pipe is to wait for its writer.
+                return Err(Fault::new(FaultKind::Local, "it is a pipe, a socket or a device"));
+            }
+            let file = File::open(path).map_err(local)?;
             let stat = file.metadata().map_err(local)?;
             let age = stat.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
             let version = format!("{}-{}-{:?}", stat.ino(), stat.len(), age.unwrap_or_default());

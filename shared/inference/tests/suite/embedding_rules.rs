@@ -159,7 +159,10 @@ fn inputs_that_are_too_long_are_counted() {
         let least = least.parse().unwrap();
         refusal(&embedder, "a longer text".into(), &limited(least - 1));
         let cut = embed_one(&embedder, "a longer text".into(), &limited(least));
-        assert!(cut.truncated && cut.token_count == least, "{model}: one token of the text is left");
+        assert!(
+            cut.truncated && cut.token_count == least,
+            "{model}: one token of the text is left"
+        );
         let prompt = PromptChoice::Prefix("rain ".repeat(50));
         let overflow = EmbedTruncation { overflow: Overflow::CutStart, limit: None };
         let request = EmbedRequest { prompt, truncation: overflow, ..EmbedRequest::default() };

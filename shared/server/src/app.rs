@@ -42,7 +42,7 @@ pub struct App {
     pub(crate) gate: Gate,
     pub(crate) connections: Connections,
     pub(crate) hooks: Hooks,
-    pub(crate) activity: Activity,
+    pub(crate) activity: Arc<Activity>,
     /// Answers to questions that may come again.
     pub(crate) cache: Option<Cache>,
 }

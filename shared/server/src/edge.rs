@@ -10,3 +10,4 @@ pub(crate) mod observe;
 pub(crate) mod pace;
 pub(crate) mod paths;
 pub(crate) mod request_id;
+pub(crate) mod ticket;

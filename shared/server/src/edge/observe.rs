@@ -9,13 +9,13 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use prometheus_client::metrics::gauge::Gauge;
 use tracing::Instrument as _;
 
 use crate::app::App;
 use crate::edge::cache::X_CACHE;
 use crate::edge::cost::Cost;
 use crate::edge::request_id::RequestId;
+use crate::edge::ticket::Ticket;
 use crate::error::{ApiError, Told};
 use crate::life::logging;
 use crate::web;
@@ -29,31 +29,13 @@ const API_KEY: HeaderName = HeaderName::from_static("api-key");
 /// Answered without a key: probes and scrapers have none.
 const PUBLIC: [&str; 6] = ["/health", "/v1/health", "/ready", "/live", "/ping", "/metrics"];
 
-/// Counts a request while it is handled, also when its client goes away midway.
-struct InFlight(Gauge);
-
-impl InFlight {
-    fn enter(gauge: &Gauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
 pub(crate) async fn observe(
     State(app): State<Arc<App>>,
     mut request: Request,
     next: Next,
 ) -> Response {
     let begun = Instant::now();
-    let _in_flight = InFlight::enter(&app.metrics.inflight);
-    let is_probe = PUBLIC.contains(&request.uri().path());
-    let _busy = (!is_probe).then(|| app.activity.enter());
+    let ticket = Ticket::new(&app, PUBLIC.contains(&request.uri().path()));
     let id = RequestId::of(request.headers().get(X_REQUEST_ID));
     let method = request.method().clone();
     // The pattern, not the path: a label per path would let clients grow the metrics without end.
@@ -113,7 +95,7 @@ pub(crate) async fn observe(
             );
         }
     }
-    response
+    ticket.move_into(response)
 }
 
 pub(crate) async fn authorize(

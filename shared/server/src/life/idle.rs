@@ -3,7 +3,7 @@
 //! For platforms that pay by the hour or wake a process by socket activation: it goes away by itself and exits with 0.
 //! Probes and scrapers are no reason to stay.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -32,9 +32,9 @@ impl Default for Activity {
 
 /// A request at hand.
 #[derive(Debug)]
-pub(crate) struct Busy<'a>(&'a Activity);
+pub(crate) struct Busy(Arc<Activity>);
 
-impl Drop for Busy<'_> {
+impl Drop for Busy {
     fn drop(&mut self) {
         self.0.change(|state| state.running -= 1);
         self.0.idle.notify_one();
@@ -43,9 +43,9 @@ impl Drop for Busy<'_> {
 
 impl Activity {
     /// Until the guard is dropped there is something to do.
-    pub(crate) fn enter(&self) -> Busy<'_> {
+    pub(crate) fn enter(self: &Arc<Self>) -> Busy {
         self.change(|state| state.running += 1);
-        Busy(self)
+        Busy(Arc::clone(self))
     }
 
     /// Counts idleness from now on.
@@ -94,7 +94,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn idleness_is_counted_from_the_end_of_the_last_request() {
-        let activity = Activity::default();
+        let activity = Arc::new(Activity::default());
         assert!(!ends_within(&activity, SECOND * 9).await);
         let busy = activity.enter();
         assert!(!ends_within(&activity, SECOND * 100).await, "while a request runs");

@@ -13,7 +13,6 @@ use crate::edge::cache::Cache;
 use crate::edge::metrics::Metrics;
 use crate::function::Function;
 use crate::life::connections::Connections;
-use crate::life::idle::Activity;
 use crate::life::phases::PhaseRecorder;
 use crate::life::quiesce::Hooks;
 use crate::models::admission::bounds;
@@ -56,7 +55,7 @@ where
         gate: Gate::default(),
         connections: Connections::default(),
         hooks: Hooks::default(),
-        activity: Activity::default(),
+        activity: Arc::default(),
         cache: Cache::of(&function, &config),
         config,
     }))

@@ -31,20 +31,20 @@ use crate::models::work::Work;
 use crate::sync;
 
 /// A model, in the hands of a request: while one lives, no snapshot is taken.
-pub(crate) struct Admitted<'a> {
+pub(crate) struct Admitted {
     model: Arc<Model>,
-    _pass: Pass<'a>,
+    _pass: Pass,
     _hold: Hold,
 }
 
-impl Admitted<'_> {
+impl Admitted {
     /// The model for as long as it takes to tell about it.
     pub(crate) fn shared(&self) -> Arc<Model> {
         Arc::clone(&self.model)
     }
 }
 
-impl Deref for Admitted<'_> {
+impl Deref for Admitted {
     type Target = Model;
 
     fn deref(&self) -> &Model {
@@ -55,7 +55,7 @@ impl Deref for Admitted<'_> {
 impl App {
     /// The model that a request names, as soon as it is loaded and the gate is open. Unless `STRICT_MODEL` or several
     /// models make the name matter, one without a place here means the only model.
-    pub(crate) async fn model(&self, asked: Option<&str>) -> Result<Admitted<'_>, ApiError> {
+    pub(crate) async fn model(&self, asked: Option<&str>) -> Result<Admitted, ApiError> {
         let Some(slot) = self.fleet.find(asked) else {
             return Err(ApiError::model_not_found(asked.unwrap_or_default(), &self.fleet.names()));
         };
@@ -66,7 +66,7 @@ impl App {
         Ok(admitted)
     }
 
-    async fn admitted(&self, slot: &Arc<Slot>) -> Result<Admitted<'_>, ApiError> {
+    async fn admitted(&self, slot: &Arc<Slot>) -> Result<Admitted, ApiError> {
         let pass = self.gate.try_pass();
         let is_open = pass.is_some();
         if let Some(pass) = pass {
@@ -101,11 +101,7 @@ impl App {
 
     /// The model once it is loaded, which this request has seen to if it is `awake` already. A load is begun with a pass in
     /// hand, so none begins around a snapshot; it goes on without one, so a snapshot can wait for it.
-    async fn model_later(
-        &self,
-        slot: &Arc<Slot>,
-        mut awake: bool,
-    ) -> Result<Admitted<'_>, ApiError> {
+    async fn model_later(&self, slot: &Arc<Slot>, mut awake: bool) -> Result<Admitted, ApiError> {
         loop {
             slot.life.settled().await;
             // Now the pass: the model is another one after a restore.
@@ -124,11 +120,7 @@ impl App {
         }
     }
 
-    fn settled<'a>(
-        &'a self,
-        slot: &Arc<Slot>,
-        pass: Pass<'a>,
-    ) -> Option<Result<Admitted<'a>, ApiError>> {
+    fn settled(&self, slot: &Arc<Slot>, pass: Pass) -> Option<Result<Admitted, ApiError>> {
         match slot.life.status() {
             Status::Unloaded | Status::Loading => None,
             Status::Ready(model) => {
@@ -143,11 +135,7 @@ impl App {
 
     /// Tokenises what a request asks of a model, queues it, and waits for what comes of it. Dropping the future cancels the
     /// work.
-    pub(crate) async fn run(
-        &self,
-        model: &Admitted<'_>,
-        inputs: Inputs,
-    ) -> Result<Finished, ApiError> {
+    pub(crate) async fn run(&self, model: &Admitted, inputs: Inputs) -> Result<Finished, ApiError> {
         let queued = Instant::now();
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             return Err(ApiError::queue_full(self.config.max_queue));

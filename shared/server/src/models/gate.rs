@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{OwnedRwLockWriteGuard, RwLock, RwLockReadGuard};
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 /// See the module page.
 #[derive(Debug, Default)]
@@ -15,18 +15,18 @@ pub(crate) struct Gate {
     closed: Mutex<Option<OwnedRwLockWriteGuard<()>>>,
 }
 
-/// Leave to use the model.
-pub(crate) type Pass<'a> = RwLockReadGuard<'a, ()>;
+/// While one is there, the gate is not closed.
+pub(crate) type Pass = OwnedRwLockReadGuard<()>;
 
 impl Gate {
     /// A pass, if the gate is open and nobody is closing it.
-    pub(crate) fn try_pass(&self) -> Option<Pass<'_>> {
-        self.passes.try_read().ok()
+    pub(crate) fn try_pass(&self) -> Option<Pass> {
+        Arc::clone(&self.passes).try_read_owned().ok()
     }
 
     /// A pass, as soon as the gate is open.
-    pub(crate) async fn pass(&self) -> Pass<'_> {
-        self.passes.read().await
+    pub(crate) async fn pass(&self) -> Pass {
+        Arc::clone(&self.passes).read_owned().await
     }
 
     /// Lets nobody in any more and returns when everybody is out. Dropped before that, it was

@@ -101,7 +101,7 @@ async fn embed(app: &App, id: &RequestId, mut request: EmbedRequest, begun: Inst
 /// Makes token ids of inputs that are texts and token ids in turn.
 async fn join_pieces(
     app: &App,
-    model: &Admitted<'_>,
+    model: &Admitted,
     request: &mut EmbedRequest,
 ) -> Result<(), ApiError> {
     let most = tokenize::most_tokens(app);

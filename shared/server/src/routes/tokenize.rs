@@ -157,7 +157,7 @@ fn token(token: &TextToken) -> Token<'_> {
 
 pub(super) async fn apart<T: Send + 'static>(
     app: &App,
-    model: &Admitted<'_>,
+    model: &Admitted,
     work: impl FnOnce(&dyn Backend) -> Result<T, defrost_inference::Error> + Send + 'static,
 ) -> Result<T, ApiError> {
     let model = model.shared();

@@ -5,7 +5,9 @@ use std::sync::mpsc;
 use axum::body::Body;
 use axum::http::Request;
 use defrost_server::BootError;
+use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
+use tower::ServiceExt as _;
 
 use super::toy::{
     Answer, Toy, config, get, parse, post, post_request, ready, router, send, start_with,
@@ -237,6 +239,29 @@ async fn browsers() {
 }
 
 /// D19: what every Prometheus client library tells of its process, under the usual names.
+/// A request is not over while its client takes the answer.
+#[tokio::test]
+async fn a_request_is_at_hand_until_its_answer_is_taken_or_left() {
+    let router = ready(&[]).await;
+    let at_hand = async || {
+        let text = get(&router, "/metrics").await.text;
+        let line = text.lines().find_map(|line| line.strip_prefix("defrost_inflight "));
+        line.expect("a gauge").parse::<usize>().expect("a number") - 1
+    };
+    let body = json!({"query": "a", "documents": ["a"]}).to_string();
+    let ask = async || {
+        let request = post_request("/v1/rerank", body.clone());
+        router.clone().oneshot(request).await.expect("an answer")
+    };
+    let (taken, left) = (ask().await, ask().await);
+    assert!(taken.headers().contains_key("x-request-id"));
+    assert_eq!(at_hand().await, 2);
+    taken.into_body().collect().await.expect("the whole answer");
+    assert_eq!(at_hand().await, 1);
+    drop(left);
+    assert_eq!(at_hand().await, 0);
+}
+
 #[tokio::test]
 async fn metrics_come_in_the_older_format_for_who_takes_no_other() {
     let router = ready(&[]).await;

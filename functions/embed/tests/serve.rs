@@ -148,8 +148,51 @@ fn prompts_are_those_of_what_inputs_are_for() {
         (json!({"input_type": "clustering"}), "cluster: "),
         (json!({"input_type": "classification"}), ""),
         (json!({"task": "text-matching"}), ""),
+        (json!({"input_type": "search_query"}), "query: "),
     ] {
         assert_eq!(of(extra.clone()), of(json!({"prompt": prompt})), "{extra}");
+    }
+}
+
+/// Models name their prompts in the words of many services.
+#[test]
+fn prompts_are_found_under_the_requests_own_word_or_one_that_means_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows = [
+        (
+            json!({"search_query": "q: ", "search_document": "d: "}),
+            json!({"input_type": "search_query"}),
+            "q: ",
+        ),
+        (
+            json!({"search_query": "q: ", "search_document": "d: "}),
+            json!({"input_type": "query"}),
+            "q: ",
+        ),
+        (json!({"search_query": "q: ", "search_document": "d: "}), json!({}), "d: "),
+        (json!({"retrieval.query": "q: "}), json!({"task": "retrieval.query"}), "q: "),
+        (
+            json!({"retrieval.query": "q: ", "retrieval.passage": "d: "}),
+            json!({"input_type": "passage"}),
+            "d: ",
+        ),
+        (json!({"nl2code_query": "q: ", "query": "x: "}), json!({"task": "nl2code.query"}), "q: "),
+        (json!({"document": "d: ", "passage": "p: "}), json!({"input_type": "passage"}), "p: "),
+        (json!({"Query": "q: ", "Document": "d: "}), json!({"input_type": "query"}), "q: "),
+        (json!({"s2p_query": "q: "}), json!({"input_type": "query"}), "q: "),
+    ];
+    for (at, (prompts, extra, prompt)) in rows.into_iter().enumerate() {
+        let checkpoint = copied("golden/bert-embedding");
+        let file = checkpoint.path().join("config_sentence_transformers.json");
+        std::fs::write(file, json!({"prompts": prompts}).to_string()).unwrap();
+        let snapshot = packed(dir.path(), &format!("m{at}"), checkpoint.path(), Precision::F32);
+        let function = Running::start(function(BINARY, &snapshot));
+        let of = |extra: &Value| {
+            let mut body = json!({"input": "rain"});
+            body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+            vector(&ask(&function, "/v1/embeddings", &body)["data"][0]["embedding"])
+        };
+        assert_eq!(of(&extra), of(&json!({"prompt": prompt})), "{prompts} {extra}");
     }
 }
 

@@ -46,6 +46,8 @@ pub struct EmbedRequest {
     pub single: bool,
     /// The prompt to put before each input.
     pub prompt: Prompt,
+    /// The request's own word for what the inputs are.
+    pub role_word: Option<String>,
     /// Which kinds of vectors to return.
     pub outputs: Outputs,
     /// In what form to return dense vectors. Exactly one, except in Cohere's shapes.
@@ -204,6 +206,7 @@ impl EmbedBody {
         self.refuse_unsupported()?;
         let mut warnings = std::mem::take(&mut self.unread);
         let prompt = self.prompt(&mut warnings)?;
+        let role_word = self.role_word();
         let outputs = self.outputs(shape)?;
         let formats = self.formats(shape)?;
         let (normalize, norm) = self.scale(shape)?;
@@ -219,6 +222,7 @@ impl EmbedBody {
             inputs,
             single,
             prompt,
+            role_word,
             outputs,
             formats,
             dimensions,

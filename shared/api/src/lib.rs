@@ -88,4 +88,4 @@ pub use tokenize::{
     TokenizeRequest,
 };
 pub use truncate::Cut;
-pub use vertex::{Instance, VERTEX_PATH, read_instances};
+pub use vertex::{Instance, Instances, VERTEX_PATH, read_instances};

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::checks;
 use crate::error::{ErrorStyle, Invalid};
+use crate::fields;
 use crate::json;
 
 /// Where instances are sent.
@@ -27,8 +28,17 @@ pub struct Instance {
     pub has_inputs: bool,
 }
 
+/// All of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instances {
+    /// In order.
+    pub instances: Vec<Instance>,
+    /// Fields beside them that nothing reads, in words for the client.
+    pub warnings: Vec<String>,
+}
+
 /// The instances of a body, of which there may be `most`.
-pub fn read_instances(bytes: &[u8], most: usize) -> Result<Vec<Instance>, Invalid> {
+pub fn read_instances(bytes: &[u8], most: usize) -> Result<Instances, Invalid> {
     let read = |bytes| {
         let body: VertexBody = json::read(bytes, r#"{"instances":[{"inputs":…}]}"#)?;
         checks::counted("instances", body.instances, most, "MAX_DOCUMENTS or MAX_INPUTS")
@@ -38,7 +48,8 @@ pub fn read_instances(bytes: &[u8], most: usize) -> Result<Vec<Instance>, Invali
         has_inputs: fields.contains_key("inputs"),
         body: Value::Object(fields).to_string(),
     };
-    Ok(instances.into_iter().map(instance).collect())
+    let warnings = fields::Names::of(bytes).unread::<VertexBody>();
+    Ok(Instances { instances: instances.into_iter().map(instance).collect(), warnings })
 }
 
 #[cfg(test)]
@@ -48,7 +59,12 @@ mod tests {
     #[test]
     fn instances_are_bodies_of_their_own() {
         let body = br#"{"instances":[{"inputs": "a" },{"query":"q","texts":["a"]}]}"#;
-        let instances = read_instances(body, 2).expect("instances");
+        let Instances { instances, warnings } = read_instances(body, 2).expect("instances");
+        assert!(warnings.is_empty());
+        let more =
+            br#"{"instances":[{"inputs":"a"}],"parameters":{"normalize":false},"labels":null}"#;
+        let warnings = read_instances(more, 2).expect("instances").warnings;
+        assert_eq!(warnings, ["parameters is not read here and was ignored"]);
         let found: Vec<_> =
             instances.iter().map(|one| (one.body.as_str(), one.has_inputs)).collect();
         assert_eq!(found, [(r#"{"inputs":"a"}"#, true), (r#"{"query":"q","texts":["a"]}"#, false)]);

@@ -85,18 +85,23 @@ impl Role {
 }
 
 impl EmbedBody {
+    /// The word by which a request says that its inputs are queries or documents; a model may have a prompt of that name.
+    pub(super) fn role_word(&self) -> Option<String> {
+        [&self.input_type, &self.task].into_iter().flatten().find(|word| !word.is_empty()).cloned()
+    }
+
     pub(super) fn prompt(&self, warnings: &mut Vec<String>) -> Result<Prompt, Invalid> {
         let input_type = role(
             "input_type",
             self.input_type.as_deref(),
             Role::of_input_type,
-            "query, document, search_query, search_document, passage, classification or clustering",
+            "query, document, search_query, search_document, passage, classification, clustering or none",
         )?;
         let task = role(
             "task",
             self.task.as_deref(),
             Role::of_task,
-            "retrieval.query, retrieval.passage, text-matching, classification or separation",
+            "retrieval.query, retrieval.passage, text-matching, classification, separation or none",
         )?;
         let field = if input_type.is_some() { "input_type" } else { "task" };
         let role = checks::agreed([("input_type", input_type), ("task", task)])?;

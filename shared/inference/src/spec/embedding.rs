@@ -29,8 +29,22 @@ const WEIGHTLESS: &str = "embedding.weightless";
 /// Most prompts of a model; the richest on the hub have some dozens.
 pub(crate) const MOST_PROMPTS: usize = 1024;
 
-/// Names that documents' prompts go by; sentence-transformers tries them in this order.
-const DOCUMENT_NAMES: [&str; 3] = ["document", "passage", "corpus"];
+/// Names that queries' prompts go by: sentence-transformers', then those of models that name theirs in the words of hosted
+/// services or of benchmarks.
+const QUERY_NAMES: [&str; 5] =
+    ["query", "search_query", "retrieval.query", "retrieval_query", "s2p_query"];
+
+/// Names that documents' prompts go by: sentence-transformers' in its order, then others as for queries.
+const DOCUMENT_NAMES: [&str; 8] = [
+    "document",
+    "passage",
+    "corpus",
+    "search_document",
+    "retrieval.passage",
+    "retrieval_passage",
+    "retrieval.document",
+    "retrieval_document",
+];
 
 /// How an embedding model's texts become vectors.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -116,13 +130,21 @@ impl FromStr for Matryoshka {
 impl EmbeddingSpec {
     /// The prompt for queries; empty if the model has none.
     pub fn query_prompt(&self) -> &str {
-        self.prompts.get("query").map_or("", String::as_str)
+        self.prompt_named(&QUERY_NAMES)
     }
 
     /// The prompt for documents; empty if the model has none.
     pub fn document_prompt(&self) -> &str {
-        let mut named = DOCUMENT_NAMES.iter().filter_map(|&name| self.prompts.get(name));
-        named.next().map_or("", String::as_str)
+        self.prompt_named(&DOCUMENT_NAMES)
+    }
+
+    /// The first of these, in any case; empty if the model has none of them.
+    fn prompt_named(&self, names: &[&str]) -> &str {
+        let named = |name: &&str| {
+            let mut prompts = self.prompts.iter();
+            prompts.find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, text)| text.as_str())
+        };
+        names.iter().find_map(named).unwrap_or_default()
     }
 
     /// Adds the metadata strings that [`EmbeddingSpec::from_meta`] reads.

@@ -255,8 +255,8 @@ impl Reader<'_> {
         for origin in &config.cors_origins {
             if !is_origin(origin) {
                 self.errors.push(format!(
-                    "CORS_ORIGINS: expected * or origins such as https://app.example:8443, without a path or an end in /, \
-                     found {origin:?}, which no browser sends"
+                    "CORS_ORIGINS: expected * or whole origins such as https://app.example:8443, without a path, an end in /, \
+                     the scheme's own port or a pattern; found {origin:?}, which no browser sends"
                 ));
             }
         }
@@ -331,6 +331,12 @@ impl Reader<'_> {
     /// The keys that clients may send. A file without any would leave the door open that it was to close.
     fn keys(&mut self) -> Vec<String> {
         let mut keys = self.list("API_KEYS");
+        if keys.is_empty() && self.value("API_KEYS").is_some() {
+            self.errors.push(
+                "API_KEYS: expected keys between commas, found none; leave it out for no keys"
+                    .to_owned(),
+            );
+        }
         let Some(path) = self.path("API_KEYS_FILE") else { return keys };
         match std::fs::read_to_string(&path) {
             Ok(text) => {
@@ -412,19 +418,49 @@ impl Reader<'_> {
     }
 }
 
-/// Whether a browser can send this as the origin of a page: a scheme, a host in small letters, and perhaps a port.
+/// Whether a browser can send this as the origin of a page: a scheme, a host in small letters, and a port that is not the
+/// scheme's own.
 fn is_origin(origin: &str) -> bool {
-    let Some((scheme, host)) = origin.split_once("://") else {
+    let Some((scheme, authority)) = origin.split_once("://") else {
         // `null` is the origin of pages from files and from sandboxes.
         return matches!(origin, "*" | "null");
     };
-    let is_scheme =
-        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte);
-    let is_authority = host.parse::<axum::http::uri::Authority>();
-    scheme.bytes().next().is_some_and(|first| first.is_ascii_lowercase())
-        && scheme.bytes().all(is_scheme)
-        && is_authority.is_ok_and(|host| !host.as_str().contains('@'))
-        && !host.bytes().any(|byte| byte.is_ascii_uppercase())
+    let of_scheme = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'+' | b'-' | b'.');
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    let is_port = |port: &str| {
+        let own = match scheme {
+            "http" => "80",
+            "https" => "443",
+            _ => "",
+        };
+        port != own && port.parse::<u16>().is_ok_and(|number| number.to_string() == port)
+    };
+    scheme.starts_with(|first: char| first.is_ascii_lowercase())
+        && scheme.bytes().all(of_scheme)
+        && is_host(host)
+        && port.is_none_or(is_port)
+}
+
+/// Whether it is a host as browsers write it: a name in small letters, or an address in its usual form.
+fn is_host(host: &str) -> bool {
+    if let Some(address) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        return address
+            .parse::<std::net::Ipv6Addr>()
+            .is_ok_and(|found| found.to_string() == address);
+    }
+    // Whatever ends in a number is read as an address by browsers, in any of its forms.
+    let last = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+    let is_number = !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit())
+        || last.starts_with("0x");
+    if is_number {
+        return host.parse::<std::net::Ipv4Addr>().is_ok();
+    }
+    let of_label = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
+    let mut labels = host.split('.');
+    labels.all(|label| !label.is_empty() && label.bytes().all(of_label))
 }
 
 #[cfg(test)]
@@ -441,6 +477,9 @@ mod tests {
             "http://[::1]:3000",
             "capacitor://localhost",
             "chrome-extension://abcdefghijklmnop",
+            "http://127.0.0.1:5173",
+            "http://localhost:443",
+            "https://a.example:80",
         ] {
             assert!(is_origin(origin), "{origin}");
         }
@@ -452,6 +491,16 @@ mod tests {
             "HTTPS://app.example",
             "https://user@app.example",
             "https://*.example/*",
+            "https://*.example.com",
+            "https://a.example:443",
+            "http://a.example:80",
+            "https://a.example:99999",
+            "https://a.example:0443",
+            "https://a.example:",
+            "http://127.1",
+            "http://0x7f.1",
+            "https://a..b",
+            "http://[::0001]",
             "https://",
             "a\nb",
             "",

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 /// For a request that is on its way to a connection about to be closed: the time across a continent and back. HTTP lets a
 /// client find its idle connection closed, but most libraries do not send a POST again by themselves.
-const LAST_CALL: Duration = Duration::from_millis(100);
+pub(crate) const LAST_CALL: Duration = Duration::from_millis(100);
 
 /// See the module page.
 #[derive(Debug, Default)]
@@ -119,6 +119,11 @@ impl Connections {
         none(&self.kept).await;
     }
 
+    /// Tells every connection to close, those that are yet to come too.
+    pub(crate) fn close(&self) {
+        self.closing.send_replace(true);
+    }
+
     /// Tells every connection to close, and returns when all are closed.
     pub(crate) async fn close_all(&self) {
         self.closing.send_replace(true);
@@ -136,7 +141,7 @@ async fn none(count: &watch::Sender<usize>) {
     let _ = count.subscribe().wait_for(|count| *count == 0).await;
 }
 
-async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
+pub(crate) async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
     std::future::poll_fn(|cx| {
         std::task::Poll::Ready(match future.as_mut().poll(cx) {
             std::task::Poll::Ready(output) => Some(output),

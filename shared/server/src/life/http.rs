@@ -1,5 +1,6 @@
 //! Plain HTTP/1.1: an accept loop that ends by finishing what it has begun.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,11 +8,13 @@ use axum::extract::{ConnectInfo, Request};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout_at;
 use tower::ServiceExt as _;
 
 use crate::app::App;
 use crate::edge::pace::Paced;
+use crate::life::connections::{LAST_CALL, poll_once};
 use crate::router::router;
 use crate::service::Service;
 
@@ -64,7 +67,17 @@ pub async fn serve(
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(CONNECTION_BUFFER);
-    let mut shutdown = std::pin::pin!(shutdown);
+    let serve = |stream: TcpStream, peer| {
+        // An answer is one write; waiting to fill a packet would only delay it.
+        let _ = stream.set_nodelay(true);
+        let service = router.clone().map_request(move |mut request: Request<_>| {
+            request.extensions_mut().insert(ConnectInfo(peer));
+            request
+        });
+        let service = TowerToHyperService::new(service);
+        tokio::spawn(app.connections.serve(&builder, Paced::new(TokioIo::new(stream)), service));
+    };
+    let mut shutdown = pin!(shutdown);
     let mut refused = Refused::default();
     loop {
         let (stream, peer) = tokio::select! {
@@ -80,17 +93,20 @@ pub async fn serve(
                 }
             },
         };
-        // An answer is one write; waiting to fill a packet would only delay it.
-        let _ = stream.set_nodelay(true);
-        let service = router.clone().map_request(move |mut request: Request<_>| {
-            request.extensions_mut().insert(ConnectInfo(peer));
-            request
-        });
-        let service = TowerToHyperService::new(service);
-        tokio::spawn(app.connections.serve(&builder, Paced::new(TokioIo::new(stream)), service));
+        serve(stream, peer);
+    }
+    app.drain();
+    app.connections.close();
+    // The kernel has accepted connections that this process has not, and closing the listener would reset them. What comes
+    // within a last call is served, and then what is there.
+    let last_call = tokio::time::Instant::now() + LAST_CALL;
+    while let Ok(Ok((stream, peer))) = timeout_at(last_call, listener.accept()).await {
+        serve(stream, peer);
+    }
+    while let Some(Ok((stream, peer))) = poll_once(pin!(listener.accept())).await {
+        serve(stream, peer);
     }
     drop(listener);
-    app.drain();
     tokio::time::timeout(app.config.shutdown_grace, app.connections.close_all()).await.is_ok()
 }
 

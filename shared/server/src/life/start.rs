@@ -34,6 +34,13 @@ where
 {
     let metrics = Arc::new(Metrics::new(&function));
     let fleet = Arc::new(Fleet::new(&config, Box::new(load), Arc::clone(&metrics)));
+    for slot in fleet.slots.iter().filter(|slot| fleet.has_several() && slot.is_missing()) {
+        tracing::warn!(
+            "MODELS: {} is not there; requests for {} fail until it is",
+            slot.config.model,
+            slot.names().join(", ")
+        );
+    }
     if config.lazy_load {
         metrics.lazy();
     } else {

@@ -6,8 +6,8 @@
 //!
 //! Between two micro-batches everything is looked at anew: jobs that have come in, clients that have gone, whose turn it
 //! is. So a small request waits for one micro-batch, however much work large ones have left, and it runs together with
-//! whatever else is there. Nothing waits for company. As many jobs may run as may wait (`MAX_QUEUE`): each holds its tokens,
-//! which must not grow with the number of clients.
+//! whatever else is there. Nothing waits for company. As many jobs may run as may wait (`MAX_QUEUE`), counted apart for those
+//! of one micro-batch and for larger ones: each holds its tokens, which must not grow with the number of clients.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -96,15 +96,17 @@ pub(crate) struct Batching {
     running: Vec<Running>,
     schedule: Schedule,
     next_id: u64,
-    /// Most jobs that run at once.
+    /// Most jobs that run at once, of small ones and of large ones each.
     most: usize,
+    /// Tokens of a micro-batch.
+    budget: usize,
 }
 
 impl Batching {
     /// Micro-batches of at most `budget` tokens, of at most so many jobs at once.
     pub(crate) fn new(budget: usize, most: usize) -> Self {
         let schedule = Schedule::new(budget);
-        Self { waiting: VecDeque::new(), running: Vec::new(), schedule, next_id: 0, most }
+        Self { waiting: VecDeque::new(), running: Vec::new(), schedule, next_id: 0, most, budget }
     }
 
     pub(crate) fn push(&mut self, job: Job) {
@@ -148,25 +150,44 @@ impl Batching {
         before - self.waiting.len() - self.running.len()
     }
 
-    /// Puts jobs that wait into the schedule, as many as may run.
+    /// Puts jobs that wait into the schedule, as many as may run: of small ones and of large ones each, so that a small one
+    /// never waits for a large one to end.
     fn admit(&mut self, ended: &mut Vec<Ended>) {
-        while self.running.len() < self.most {
-            let Some(Job { prepared, tokenize, reply, queued, place }) = self.waiting.pop_front()
-            else {
-                return;
-            };
-            let id = self.next_id;
-            self.next_id += 1;
-            self.schedule.push(id, kind(prepared.wanted()), prepared.costs());
-            let nothing_to_run = prepared.sequences().is_empty();
-            let (answers, started, place) = (Vec::new(), None, Some(place));
-            let running =
-                Running { id, prepared, answers, started, place, queued, tokenize, reply };
-            if nothing_to_run {
-                ended.push(running.end(None));
-            } else {
-                self.running.push(running);
+        for large in [false, true] {
+            let running = self.running.iter().filter(|job| self.is_large(&job.prepared) == large);
+            let mut free = self.most.saturating_sub(running.count());
+            let mut at = 0;
+            while free > 0 && at < self.waiting.len() {
+                if self.is_large(&self.waiting[at].prepared) == large
+                    && let Some(job) = self.waiting.remove(at)
+                {
+                    free -= 1;
+                    self.begin(job, ended);
+                } else {
+                    at += 1;
+                }
             }
+        }
+    }
+
+    /// Whether it takes more than one micro-batch.
+    fn is_large(&self, prepared: &Prepared<Outputs>) -> bool {
+        let tokens = prepared.sequences().iter().map(|tokens| tokens.ids.len());
+        tokens.sum::<usize>() > self.budget
+    }
+
+    fn begin(&mut self, job: Job, ended: &mut Vec<Ended>) {
+        let Job { prepared, tokenize, reply, queued, place } = job;
+        let id = self.next_id;
+        self.next_id += 1;
+        self.schedule.push(id, kind(prepared.wanted()), prepared.costs());
+        let nothing_to_run = prepared.sequences().is_empty();
+        let (answers, started, place) = (Vec::new(), None, Some(place));
+        let running = Running { id, prepared, answers, started, place, queued, tokenize, reply };
+        if nothing_to_run {
+            ended.push(running.end(None));
+        } else {
+            self.running.push(running);
         }
     }
 

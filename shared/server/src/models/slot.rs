@@ -124,6 +124,11 @@ impl Slot {
         self.names().iter().any(|own| own == name)
     }
 
+    /// Whether it is a file of this machine that is not there.
+    pub(crate) fn is_missing(&self) -> bool {
+        local(&self.config.model).is_some_and(|path| !path.exists())
+    }
+
     /// What it takes once it is loaded, as far as that is known before.
     pub(crate) fn expected_bytes(&self) -> u64 {
         match self.bytes.load(Ordering::Relaxed) {

@@ -174,6 +174,14 @@ impl Worker {
             self.phases.origin(),
             self.phases.summary(),
         );
+        if let Some(asked) = self.slot.config.max_length
+            && asked > info.max_length()
+        {
+            tracing::warn!(
+                "MAX_LENGTH={asked}: the model reads {} tokens at most",
+                info.max_length()
+            );
+        }
         self.slot.life.serves(self.load, Arc::new(model));
     }
 

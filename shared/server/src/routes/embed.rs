@@ -108,6 +108,11 @@ async fn join_pieces(
     for input in &mut request.inputs {
         let EmbedInput::Mixed(pieces) = input else { continue };
         let pieces = std::mem::take(pieces);
+        let lengths = pieces.iter().map(|piece| match piece {
+            Piece::Token(_) => 0,
+            Piece::Text(text) => text.len(),
+        });
+        let _reading = tokenize::held_to_read(app, lengths)?;
         let joined = tokenize::apart(app, model, move |backend| {
             let mut ids = Vec::new();
             for piece in pieces {
@@ -136,7 +141,9 @@ fn to_asked(app: &App, info: &EmbedderInfo, request: &mut EmbedRequest) -> Resul
         hidden: info.has_tokens,
     })?;
     if matches!(request.prompt, Prompt::Instruction(_)) && !info.takes_instruction {
-        request.warnings.push("instruction is ignored: this model takes none".to_owned());
+        let warning =
+            "instruction is ignored: this model takes none; the inputs are taken for queries";
+        request.warnings.push(warning.to_owned());
         request.prompt = Prompt::Query;
     }
     let allowed = app.config.embed.allow_non_mrl;
@@ -150,6 +157,11 @@ fn to_asked(app: &App, info: &EmbedderInfo, request: &mut EmbedRequest) -> Resul
         Cut::End => Overflow::CutEnd,
         Cut::Start => Overflow::CutStart,
     };
+    // A model's prompt by the request's own word is nearer than what that word means.
+    let own = request.role_word.as_ref().and_then(|word| {
+        let plain = |name: &str| name.to_ascii_lowercase().replace(['.', '-'], "_");
+        info.prompts.keys().find(|name| plain(name) == plain(word)).cloned()
+    });
     let inputs = std::mem::take(&mut request.inputs).into_iter().map(|input| match input {
         EmbedInput::Text(text) => Input::Text(text),
         EmbedInput::Tokens(tokens) => Input::Tokens(tokens),
@@ -165,6 +177,9 @@ fn to_asked(app: &App, info: &EmbedderInfo, request: &mut EmbedRequest) -> Resul
                 PromptChoice::Named(name.clone())
             }
             Prompt::Purpose(_) => PromptChoice::None,
+            Prompt::Query | Prompt::Document if own.is_some() => {
+                PromptChoice::Named(own.unwrap_or_default())
+            }
             Prompt::Query => PromptChoice::Query,
             Prompt::Document => PromptChoice::Document,
             Prompt::Named(name) => PromptChoice::Named(name.clone()),

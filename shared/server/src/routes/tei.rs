@@ -8,7 +8,7 @@ use crate::models::batching::Times;
 
 const COMPUTE_TYPE: HeaderName = HeaderName::from_static("x-compute-type");
 const COMPUTE_TIME: HeaderName = HeaderName::from_static("x-compute-time");
-const COMPUTE_CHARACTERS: HeaderName = HeaderName::from_static("x-compute-characters");
+pub(super) const COMPUTE_CHARACTERS: HeaderName = HeaderName::from_static("x-compute-characters");
 const COMPUTE_TOKENS: HeaderName = HeaderName::from_static("x-compute-tokens");
 const TOTAL_TIME: HeaderName = HeaderName::from_static("x-total-time");
 const TOKENIZATION_TIME: HeaderName = HeaderName::from_static("x-tokenization-time");
@@ -39,10 +39,10 @@ pub(super) struct Took {
     pub(super) times: Times,
 }
 
-/// How many characters an answer tells of.
-pub(super) fn characters(headers: &HeaderMap) -> u64 {
-    let told = headers.get(COMPUTE_CHARACTERS).and_then(|value| value.to_str().ok());
-    told.and_then(|characters| characters.parse().ok()).unwrap_or(0)
+/// A count that an answer tells in a header; 0 if it does not.
+pub(super) fn count_in(headers: &HeaderMap, name: &HeaderName) -> u64 {
+    let told = headers.get(name).and_then(|value| value.to_str().ok());
+    told.and_then(|count| count.parse().ok()).unwrap_or(0)
 }
 
 /// Tells it.

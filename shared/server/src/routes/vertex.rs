@@ -8,15 +8,17 @@ use std::time::Instant;
 
 use axum::Extension;
 use axum::extract::{Request, State};
-use axum::http::header;
+use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use defrost_api::{ErrorStyle, Invalid, read_instances};
+use defrost_api::{ErrorStyle, Instances, Invalid, read_instances};
 use http_body_util::BodyExt as _;
 
 use super::body;
-use super::tei::{self, Took};
+use super::tei::{self, COMPUTE_CHARACTERS, Took};
+use super::{X_TRUNCATED_DOCUMENTS, X_TRUNCATED_INPUTS, X_WARNINGS};
 use crate::app::App;
+use crate::edge::budget::Held;
 use crate::edge::cost::Cost;
 use crate::edge::request_id::RequestId;
 use crate::error::ApiError;
@@ -43,32 +45,87 @@ async fn predictions(
     let begun = Instant::now();
     let (parts, body) = request.into_parts();
     let (bytes, _held) = body::read(app, &parts, body).await?;
-    let instances = read_instances(&bytes, (service.most_items)(&app.config))?;
-    // Answers are JSON already: as they are, they need no tree of values.
+    let Instances { instances, warnings } =
+        read_instances(&bytes, (service.most_items)(&app.config))?;
+    // Instances before it hold half at most, so that the answer to one has room.
+    let most = app.budget.most() / 2;
     let mut held = app.budget.hold();
-    let mut written = b"{\"predictions\":[".to_vec();
-    let (mut cost, mut characters): (Option<Cost>, u64) = (None, 0);
+    let mut all = Predictions { warnings, ..Predictions::default() };
     for (index, instance) in instances.into_iter().enumerate() {
         let answer = (service.instance)(Asked { app, id, instance, begun }).await;
         let answer = answer.map_err(|error| error.within(&format!("instances[{index}]")))?;
-        cost = sum(cost, answer.extensions().get().copied());
-        characters += tei::characters(answer.headers());
-        if index > 0 {
-            written.push(b',');
+        all.add(index, answer).await?;
+        if all.written.len() > most {
+            return Err(ApiError::never_fits(all.written.len(), most)
+                .within(&format!("instances[{index}]")));
         }
+        held.resize(all.written.len())?;
+    }
+    all.answer(app, held, begun)
+}
+
+/// What there is to tell of all instances so far.
+#[derive(Default)]
+struct Predictions {
+    /// Their answers, a comma between two. They are JSON already: as they are, they need no tree of values.
+    written: Vec<u8>,
+    cost: Option<Cost>,
+    characters: u64,
+    /// Texts that were cut, as the two headers count them.
+    truncated: [u64; 2],
+    warnings: Vec<String>,
+}
+
+/// The headers that count cut texts.
+const TRUNCATED: [HeaderName; 2] = [X_TRUNCATED_DOCUMENTS, X_TRUNCATED_INPUTS];
+
+/// Most warnings that are told; a header must not grow with the number of instances.
+const MOST_WARNINGS: usize = 16;
+
+impl Predictions {
+    async fn add(&mut self, index: usize, answer: Response) -> Result<(), ApiError> {
+        let headers = answer.headers();
+        self.characters += tei::count_in(headers, &COMPUTE_CHARACTERS);
+        for (sum, name) in self.truncated.iter_mut().zip(&TRUNCATED) {
+            *sum += tei::count_in(headers, name);
+        }
+        if let Some(warning) = headers.get(X_WARNINGS).and_then(|value| value.to_str().ok()) {
+            self.warnings.push(format!("instances[{index}]: {warning}"));
+        }
+        self.cost = sum(self.cost, answer.extensions().get().copied());
         let answer = json_of(answer).await?;
-        held.resize(written.len() + answer.len())?;
-        written.extend_from_slice(&answer);
+        if !self.written.is_empty() {
+            self.written.push(b',');
+        }
+        self.written.extend_from_slice(&answer);
+        Ok(())
     }
-    written.extend_from_slice(b"]}");
-    let mut answer = ([(header::CONTENT_TYPE, JSON)], held.answer(written)?).into_response();
-    if let Some(cost) = cost {
-        let Cost { tokens, times, .. } = cost;
-        tei::tell(answer.headers_mut(), &Took { begun, characters, tokens, times });
-        super::timing(app, answer.headers_mut(), &cost.times);
-        answer.extensions_mut().insert(cost);
+
+    fn answer(mut self, app: &App, held: Held, begun: Instant) -> Result<Response, ApiError> {
+        let written = [b"{\"predictions\":[", &*self.written, b"]}"].concat();
+        let mut answer = ([(header::CONTENT_TYPE, JSON)], held.answer(written)?).into_response();
+        let headers = answer.headers_mut();
+        for (count, name) in self.truncated.into_iter().zip(TRUNCATED) {
+            if count > 0 {
+                headers.insert(name, HeaderValue::from(count));
+            }
+        }
+        if let Some(Cost { tokens, times, .. }) = self.cost {
+            let characters = self.characters;
+            tei::tell(headers, &Took { begun, characters, tokens, times });
+            super::timing(app, headers, &times);
+        }
+        let more = self.warnings.len().saturating_sub(MOST_WARNINGS);
+        self.warnings.truncate(MOST_WARNINGS);
+        if more > 0 {
+            self.warnings.push(format!("{more} more instances have warnings"));
+        }
+        super::warn(&mut answer, &self.warnings);
+        if let Some(cost) = self.cost {
+            answer.extensions_mut().insert(cost);
+        }
+        Ok(answer)
     }
-    Ok(answer)
 }
 
 fn sum(sum: Option<Cost>, one: Option<Cost>) -> Option<Cost> {

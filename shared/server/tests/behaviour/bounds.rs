@@ -134,6 +134,18 @@ async fn tokens_are_counted_before_they_are_written_down() {
     assert_eq!(answer.status, 413, "{}", answer.text);
 }
 
+/// One word of many letters is few tokens, and reading it to its end takes a hundred times its bytes.
+#[tokio::test]
+async fn a_long_text_is_held_while_it_is_read() {
+    let router = ready(&VARS).await;
+    let ask = |letters: usize| json!({"inputs": "x".repeat(letters)});
+    let answer = post(&router, "/tokenize", &ask(80_000)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let answer = post(&router, "/tokenize", &ask(100_000)).await;
+    assert_eq!(answer.status, 413, "{}", answer.text);
+    assert!(answer.text.contains("MAX_BYTES_IN_FLIGHT"), "{}", answer.text);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_body_that_drips_is_given_up() {
     let router = ready(&[]).await;

@@ -178,6 +178,44 @@ async fn a_small_request_does_not_wait_for_a_large_one() {
     assert_eq!(answer.json()["results"].as_array().map(Vec::len), Some(20));
 }
 
+/// As many large requests as may run at once do, and more wait: the small one has its turn among those that run.
+#[tokio::test]
+async fn a_small_request_does_not_wait_for_many_large_ones() {
+    let (toy, starts, release) = gated();
+    let app = start_with(&[("MAX_BATCH_TOKENS", "4"), ("MAX_QUEUE", "3")], move || Ok(toy));
+    app.booted().await;
+    let router = router(app);
+    let documents: Vec<String> = (0..20).map(|number| format!("text {number}")).collect();
+    let body = json!({"query": "a", "documents": documents});
+    let mut large = Vec::new();
+    for at in 0..5 {
+        let mut one = Box::pin(post(&router, "/v1/rerank", &body));
+        park(one.as_mut()).await;
+        large.push(one);
+        if at == 0 {
+            starts.recv().expect("the first micro-batch starts");
+        } else if at < 4 {
+            // The model takes up those that have come; places are free again.
+            for _ in 0..4 {
+                release.send(()).expect("the model waits");
+                starts.recv().expect("another micro-batch starts");
+            }
+        }
+    }
+    let mut small = pin!(ask(&router));
+    park(small.as_mut()).await;
+    // One that runs already, and a turn of each large one.
+    for _ in 0..5 {
+        release.send(()).expect("the model waits");
+        starts.recv().expect("another micro-batch starts");
+    }
+    assert_eq!(small.await.status, 200, "while three large ones run and two wait");
+    drop(release);
+    for one in large {
+        assert_eq!(one.await.json()["results"].as_array().map(Vec::len), Some(20));
+    }
+}
+
 /// Jobs without anything in common run together, and each gets its own answers.
 #[tokio::test]
 async fn requests_share_micro_batches() {

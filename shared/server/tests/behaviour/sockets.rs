@@ -207,3 +207,27 @@ async fn garbage_is_not_http() {
         .await
         .expect("no panic");
 }
+
+/// The kernel accepts connections before the process does; closing the listener then would reset them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_wait_to_be_accepted_at_the_end_are_served() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let clients: Vec<_> = (0..16)
+        .map(|_| {
+            let mut stream = std::net::TcpStream::connect(address).expect("the kernel accepts");
+            stream
+                .write_all(b"GET /live HTTP/1.1\r\nhost: localhost\r\n\r\n")
+                .expect("the kernel takes it");
+            stream
+        })
+        .collect();
+    let app = start_with(&[], || Ok(Toy::new()));
+    app.booted().await;
+    assert!(serve(listener, app, &RERANK, std::future::ready(())).await, "all are closed");
+    for mut stream in clients {
+        let (status, head, _) = read_answer(&mut BufReader::new(&mut stream));
+        assert_eq!(status, 200);
+        assert!(head.contains("connection: close"), "{head}");
+    }
+}

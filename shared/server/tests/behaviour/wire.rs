@@ -427,6 +427,24 @@ async fn vertex_instances_are_answered_one_by_one() {
         assert!(answer.json()["error_type"].is_string(), "{}", answer.text);
     }
 
+    let long = "w ".repeat(MAX_WORDS + 1);
+    let answer = post(
+        &embedder().await,
+        "/vertex",
+        &json!({"instances": [{"inputs": [long, "a"]}, {"inputs": "a", "foo": 1}, {"inputs": long}], "parameters": 1}),
+    )
+    .await;
+    assert_eq!(answer.header("x-truncated-inputs"), "2");
+    let warnings = answer.header("x-warnings");
+    for part in [
+        "parameters is not read",
+        "instances[0]: 1 of 2 inputs",
+        "instances[1]: foo is",
+        "instances[2]: 1 of 1",
+    ] {
+        assert!(warnings.contains(part), "{warnings}");
+    }
+
     let router = embedder().await;
     let body = json!({"instances": [{"inputs": "a b", "normalize": false}, {"inputs": ["a"], "normalize": false}]});
     let answer = post(&router, "/vertex", &body).await.json();

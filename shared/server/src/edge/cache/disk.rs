@@ -19,7 +19,8 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use axum::http::{HeaderName, HeaderValue};
@@ -43,11 +44,13 @@ pub(super) struct Disk {
     ttl: Duration,
     most: usize,
     written: AtomicUsize,
+    /// Whether a write has failed.
+    failed: Arc<AtomicBool>,
 }
 
 impl Disk {
     pub(super) fn new(dir: PathBuf, ttl: Duration, most: usize) -> Self {
-        Self { dir, ttl, most, written: AtomicUsize::new(0) }
+        Self { dir, ttl, most, written: AtomicUsize::new(0), failed: Arc::default() }
     }
 
     pub(super) async fn get(&self, key: Key) -> Option<Entry> {
@@ -61,9 +64,18 @@ impl Disk {
         // Looking through the folder costs little when it is done once for a tenth of what it may hold.
         let prune = self.written.fetch_add(1, Ordering::Relaxed).is_multiple_of(self.most / 10 + 1);
         let (dir, ttl, most) = (self.dir.clone(), self.ttl, self.most);
+        let failed = Arc::clone(&self.failed);
         tokio::task::spawn_blocking(move || {
             if let Err(error) = write(&path, &bytes) {
-                tracing::debug!("an answer is not kept in {}: {error}", dir.display());
+                // A full disk fails every answer: the first is told.
+                if failed.swap(true, Ordering::Relaxed) {
+                    tracing::debug!("an answer is not kept in {}: {error}", dir.display());
+                } else {
+                    tracing::warn!(
+                        "CACHE_PERSIST_TO_DISK: an answer is not kept in {}: {error}; further ones are told at LOG_LEVEL=debug",
+                        dir.display()
+                    );
+                }
             }
             if prune {
                 remove_oldest(&dir, ttl, most);

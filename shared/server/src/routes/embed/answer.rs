@@ -28,6 +28,10 @@ const OCTETS: &str = "application/octet-stream";
 /// vLLM's clients look for what describes the bytes in a header of this name.
 const METADATA: HeaderName = HeaderName::from_static("metadata");
 
+/// Python's `http.client` ends the request at a header line of 64 KiB, other clients and proxies at less.
+const LONGEST_METADATA: usize = 32 << 10;
+const NO_METADATA: &str = "the header metadata is left out: it would be longer than clients read; send encoding_format: bytes_only";
+
 /// Bytes set aside for an answer from which on it is written beside the threads that read requests: 12,000 numbers, half a
 /// millisecond.
 const LARGE_ANSWER: usize = 256 << 10;
@@ -82,7 +86,12 @@ impl Answering {
         let raw = raw_answer(&self.request, &embedded, &facts);
         let raw =
             raw.map_err(|error| ApiError::internal(&format!("writing the answer: {error}")))?;
-        let mut response = if let Some(raw) = raw {
+        let mut warnings = embed_warnings(&self.request, &embedded);
+        let mut response = if let Some(mut raw) = raw {
+            if raw.metadata.as_ref().is_some_and(|text| text.len() > LONGEST_METADATA) {
+                raw.metadata = None;
+                warnings.push(NO_METADATA.to_owned());
+            }
             bytes(self.held, raw)?
         } else {
             let answer = embed_answer(&self.request, &embedded, &texts, &facts);
@@ -97,7 +106,7 @@ impl Answering {
         if truncated > 0 {
             response.headers_mut().insert(X_TRUNCATED_INPUTS, HeaderValue::from(truncated));
         }
-        crate::routes::warn(&mut response, &embed_warnings(&self.request, &embedded));
+        crate::routes::warn(&mut response, &warnings);
         Ok(response)
     }
 }

@@ -36,7 +36,10 @@ fn the_report_says_what_was_decided_and_by_which_file() {
         ),
         (
             case("F1b-logit-score"),
-            &["  kind  reranker (modules.json: LogitScore, of a qwen3 model)"],
+            &[
+                "  kind  reranker (modules.json: LogitScore, of a qwen3 model without a chat template, whose prompt is taken to be \
+                 that of qwen3-reranker; --template names another)",
+            ],
         ),
         (case("F2-is-causal-false"), &["  attention  bidirectional (config.json: is_causal)"]),
         (

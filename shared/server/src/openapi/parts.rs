@@ -18,10 +18,11 @@ pub(super) enum Failure {
     QueueFull,
     Internal,
     Unavailable,
+    Late,
 }
 
 impl Failure {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Invalid,
         Self::Unauthorized,
         Self::Forbidden,
@@ -34,6 +35,7 @@ impl Failure {
         Self::QueueFull,
         Self::Internal,
         Self::Unavailable,
+        Self::Late,
     ];
 
     /// Component name, status, code, an example's message, and what it means.
@@ -129,6 +131,14 @@ impl Failure {
                 "The model is not loaded yet, or the server is going away; with `retry-after` \
                  unless the model cannot be loaded at all.",
             ),
+            Self::Late => (
+                "Late",
+                504,
+                "deadline_exceeded",
+                "no answer within 2 s, the time that the request or REQUEST_TIMEOUT gives; send fewer documents or give it \
+                 more time",
+                "The time is over that the header `x-request-timeout` (in seconds), Envoy's, or `REQUEST_TIMEOUT` gives.",
+            ),
         }
     }
 
@@ -219,8 +229,8 @@ impl Parts {
     /// The answers of a route that works on a body: `schemas` of the good ones, then every error.
     pub(super) fn work_answers(&self, about: &str, cut: Cut, schemas: Vec<Value>) -> Value {
         use Failure::{
-            Internal, Invalid, MediaType, ModelNotFound, QueueFull, Timeout, TooLarge, Unavailable,
-            Unprocessable,
+            Internal, Invalid, Late, MediaType, ModelNotFound, QueueFull, Timeout, TooLarge,
+            Unavailable, Unprocessable,
         };
         let mut headers = json!({
             "x-request-id": header("RequestId"),
@@ -252,6 +262,7 @@ impl Parts {
             QueueFull,
             Internal,
             Unavailable,
+            Late,
         ];
         if self.strict_model {
             failures.push(ModelNotFound);

@@ -158,8 +158,12 @@ impl Asked<'_> {
             .filter(|template| !template.is_null())
             .map(|template| template.to_string());
         let Some(template) = in_file.or(in_config) else {
-            let from = format!("modules.json: LogitScore, of a {} model", self.family.name());
-            return Ok((self.usual_prompt().to_owned(), from));
+            let (family, prompt) = (self.family.name(), self.usual_prompt());
+            let from = format!(
+                "modules.json: LogitScore, of a {family} model without a chat template, whose prompt is taken to be that of \
+                 {prompt}; --template names another"
+            );
+            return Ok((prompt.to_owned(), from));
         };
         let known = PROMPTS.iter().find(|(_, words)| template.contains(words));
         known.map_or_else(

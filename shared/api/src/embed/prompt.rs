@@ -30,12 +30,11 @@ pub enum Prompt {
 }
 
 /// What the inputs are, as hosted APIs say it.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Role {
     Query,
     Document,
-    /// Neither, by its own name.
-    Other(String),
+    Other,
 }
 
 impl Role {
@@ -46,7 +45,7 @@ impl Role {
             "document" | "passage" | "search_document" | "retrieval_document" => {
                 Some(Self::Document)
             }
-            "classification" | "clustering" | "none" => Some(Self::Other(name.to_owned())),
+            "classification" | "clustering" | "none" => Some(Self::Other),
             _ => None,
         }
     }
@@ -60,26 +59,26 @@ impl Role {
         }
         match name {
             "retrieval" | "text-matching" | "classification" | "clustering" | "separation"
-            | "embed" | "none" => Some(Self::Other(name.to_owned())),
+            | "embed" | "none" => Some(Self::Other),
             _ => None,
         }
     }
 
-    fn is_called(&self, name: &str) -> bool {
+    fn is_called(self, name: &str) -> bool {
         match self {
             Self::Query => name == "query",
             Self::Document => matches!(name, "document" | "passage"),
-            Self::Other(_) => true,
+            Self::Other => true,
         }
     }
 
-    /// The prompt of inputs of which no other field says anything.
-    fn prompt(self) -> Prompt {
+    /// The prompt of inputs of which this `word` alone says something.
+    fn prompt(self, word: &str) -> Prompt {
         match self {
             Self::Query => Prompt::Query,
             Self::Document => Prompt::Document,
-            Self::Other(name) if name == "none" => Prompt::Prefix(String::new()),
-            Self::Other(name) => Prompt::Purpose(name),
+            Self::Other if word.eq_ignore_ascii_case("none") => Prompt::Prefix(String::new()),
+            Self::Other => Prompt::Purpose(word.to_ascii_lowercase()),
         }
     }
 }
@@ -112,7 +111,8 @@ impl EmbedBody {
             ("instruction", given(&self.instruction).map(Prompt::Instruction)),
         ])?;
         Ok(match (spelled, role) {
-            (None, role) => role.map_or(Prompt::Default, Role::prompt),
+            (None, None) => Prompt::Default,
+            (None, Some(role)) => role.prompt(&self.role_word().unwrap_or_default()),
             (Some(Prompt::Instruction(_)), Some(Role::Document)) => {
                 warnings.push(format!(
                     "instruction is ignored: {field} says that the inputs are documents, which take none"

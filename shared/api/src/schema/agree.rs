@@ -77,7 +77,9 @@ pub(super) fn lengths() -> Value {
             all(json!({"enum": [true, "true", null]}), json!({"enum": [2, null]})),
             all(
                 json!({"enum": [false, "false", null]}),
-                json!({"anyOf": [{"type": "integer", "not": {"const": 2}}, {"type": "null"}]}),
+                json!({"anyOf": [
+                    {"type": "integer", "not": {"const": 2}, "minimum": -1, "maximum": u32::MAX}, {"type": "null"},
+                ]}),
             ),
         ],
     })

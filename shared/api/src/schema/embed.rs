@@ -248,7 +248,7 @@ impl SchemaBook {
         };
         let cutting = match form.name {
             name if name == SIMILARITY.name => self.insert("SidesAgree", agree::sides),
-            _ => self.insert("CuttingAgrees", agree::cutting),
+            _ => self.insert("CuttingOfInputsAgrees", || agree::of(agree::cutting(), &body)),
         };
         self.insert(form.name, || {
             let mut schema = form.schema(&body, |field, schema| bound(form, field, schema, rules));
@@ -330,6 +330,10 @@ fn bound(form: &Form, field: &str, schema: &mut Value, rules: &EmbedRules) {
             }
         }
         "parameters" => prompt_names(&mut schema["properties"]["prompt_name"], rules),
+        // Bytes are for the vectors of `OpenAI`'s form.
+        "encoding_format" if form.name == POOLING.name => {
+            schema["enum"] = json!(["float", "base64", null]);
+        }
         "late_chunking" => available(schema, rules.late_chunking),
         // Said by the rule of roles.
         "prompt_name" if rules.prompts.is_some() => {
@@ -345,11 +349,11 @@ fn bound(form: &Form, field: &str, schema: &mut Value, rules: &EmbedRules) {
     }
 }
 
-/// The model's own, and null, where they are known.
+/// The model's own, null and none, where they are known.
 pub(super) fn prompt_names(schema: &mut Value, rules: &EmbedRules) {
     if let Some(prompts) = &rules.prompts {
         let names = prompts.iter().map(String::as_str).map(Value::from);
-        schema["enum"] = names.chain([Value::Null]).collect();
+        schema["enum"] = names.chain([Value::Null, "".into()]).collect();
     }
 }
 

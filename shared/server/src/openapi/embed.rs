@@ -31,12 +31,7 @@ pub(super) fn describe(
         });
         let about = "The vectors, in the shape of the request.";
         let mut answers = parts.work_answers(about, Cut::Inputs, answers(route, book));
-        let takes_bytes = [
-            EmbedRoute::Embeddings,
-            EmbedRoute::Invocations,
-            EmbedRoute::Embed,
-            EmbedRoute::Pooling,
-        ];
+        let takes_bytes = [EmbedRoute::Embeddings, EmbedRoute::Invocations, EmbedRoute::Embed];
         if takes_bytes.contains(&route) {
             answers["200"]["content"]["application/octet-stream"] = json!({"schema": {
                 "type": "string", "format": "binary",

@@ -23,25 +23,27 @@ const OWN_PREFIX: &str = "DEFROST_";
 const OF_THE_TOOL: &str = "DEFROST_API_KEY";
 
 impl Config {
-    /// Reads these arguments and the process's environment.
+    /// Reads these arguments and the process's environment, for a function of this kind.
     pub fn from_env(
         function: &Function,
+        kind: &str,
         args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     ) -> Result<Action, ConfigError> {
         let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-        Self::from_lookup(function, args, |name| std::env::var(name).ok(), names)
+        Self::from_lookup(function, kind, args, |name| std::env::var(name).ok(), names)
     }
 
     /// Reads arguments (the program's name first) and variables. `names` are all variables that
     /// are set, to find misspelt ones. Every name may carry the prefix `DEFROST_`.
     pub fn from_lookup(
         function: &Function,
+        kind: &str,
         args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
         lookup: impl Fn(&str) -> Option<String>,
         names: impl IntoIterator<Item = String>,
     ) -> Result<Action, ConfigError> {
         let matches =
-            command(function).try_get_matches_from(args).map_err(|error| usage(&error))?;
+            command(function, kind).try_get_matches_from(args).map_err(|error| usage(&error))?;
         let healthcheck = matches.subcommand_matches("healthcheck");
         let mut reader = Reader {
             matches: &matches,
@@ -64,7 +66,8 @@ impl Config {
     }
 }
 
-fn command(function: &Function) -> Command {
+/// Every setting is taken by every function; `--help` leaves out those of other kinds.
+fn command(function: &Function, kind: &str) -> Command {
     let args = || {
         SETTINGS.iter().map(|setting| {
             let default = match setting.default {
@@ -79,6 +82,7 @@ fn command(function: &Function) -> Command {
                 .long(setting.flag())
                 .value_name(setting.value)
                 .help(format!("{}{default} [env: {}{aliases}]", setting.help, setting.name))
+                .hide(setting.of.is_some_and(|of| of != kind))
         })
     };
     Command::new(function.name)

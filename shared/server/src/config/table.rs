@@ -16,6 +16,8 @@ pub struct Setting {
     pub help: &'static str,
     /// Never printed.
     pub secret: bool,
+    /// The one kind of function that lists it; `None`: all do.
+    pub of: Option<&'static str>,
 }
 
 impl Setting {
@@ -28,7 +30,8 @@ impl Setting {
     pub fn markdown_row(&self) -> String {
         let default =
             if self.default.is_empty() { String::new() } else { format!("`{}`", self.default) };
-        format!("| `{}` | {default} | {} |", self.name, self.help)
+        let of = self.of.map_or_else(String::new, |kind| format!("{kind}: "));
+        format!("| `{}` | {default} | {of}{} |", self.name, self.help)
     }
 }
 
@@ -38,7 +41,17 @@ const fn setting(
     default: &'static str,
     help: &'static str,
 ) -> Setting {
-    Setting { name, aliases: &[], default, value, help, secret: false }
+    Setting { name, aliases: &[], default, value, help, secret: false, of: None }
+}
+
+/// A setting that functions which embed list.
+const fn of_embed(
+    name: &'static str,
+    value: &'static str,
+    default: &'static str,
+    help: &'static str,
+) -> Setting {
+    Setting { of: Some("embed"), ..setting(name, value, default, help) }
 }
 
 /// Every setting of a function binary.
@@ -139,30 +152,30 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "most characters of a text in the BAAI shapes; default: 10000 to rerank, 50000 to embed",
     ),
-    setting("MAX_INPUTS", "NUMBER", "2048", "embed: most inputs of one request"),
-    setting("MAX_TEXTS", "NUMBER", "100", "embed: most texts in the BAAI shape"),
+    of_embed("MAX_INPUTS", "NUMBER", "2048", "most inputs of one request"),
+    of_embed("MAX_TEXTS", "NUMBER", "100", "most texts in the BAAI shape"),
     Setting {
         aliases: &["MAX_BATCH_SIZE"],
-        ..setting("MAX_BATCH", "NUMBER", "1024", "embed: most texts on /embed_batch")
+        ..of_embed("MAX_BATCH", "NUMBER", "1024", "most texts on /embed_batch")
     },
-    setting(
+    of_embed(
         "MAX_TEXT_LENGTH",
         "TOKENS",
         "8192",
-        "embed: most tokens of a text in the MLX shapes, let through as ten times as many characters",
+        "most tokens of a text in the MLX shapes, let through as ten times as many characters",
     ),
-    setting(
+    of_embed(
         "AUTO_TRUNCATE",
         "BOOL",
         "false",
-        "embed: cut over-long inputs of OpenAI's form when a request does not say; false: refuse them",
+        "cut over-long inputs of OpenAI's form when a request does not say; false: refuse them",
     ),
-    setting("ALLOW_EMPTY_INPUT", "BOOL", "false", "embed: empty texts have a vector too"),
-    setting(
+    of_embed("ALLOW_EMPTY_INPUT", "BOOL", "false", "empty texts have a vector too"),
+    of_embed(
         "ALLOW_NON_MRL",
         "BOOL",
         "false",
-        "embed: shorten vectors of models that are not trained for it without a warning",
+        "shorten vectors of models that are not trained for it without a warning",
     ),
     setting("MAX_BODY_BYTES", "BYTES", "10485760", "most bytes of a request body"),
     setting(

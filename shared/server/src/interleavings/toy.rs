@@ -77,7 +77,7 @@ impl World {
             known.map(|(_, value)| (*value).to_owned())
         };
         let names = vars.iter().map(|(name, _)| (*name).to_owned());
-        let config = match Config::from_lookup(&FUNCTION, ["toy"], lookup, names) {
+        let config = match Config::from_lookup(&FUNCTION, "rerank", ["toy"], lookup, names) {
             Ok(Action::Serve(config)) => *config,
             other => panic!("not a configuration to serve: {other:?}"),
         };

@@ -52,7 +52,7 @@ where
     let phases = PhaseRecorder::start();
     defrost_loader::share_memory_among_threads();
     let begun = Instant::now();
-    let config = match Config::from_env(&function, args) {
+    let config = match Config::from_env(&function, service.capability, args) {
         Ok(Action::Serve(config)) => *config,
         Ok(Action::Healthcheck { host, port }) => {
             return match healthcheck::check(&host, port) {

@@ -6,7 +6,7 @@ use defrost_inference::Normalization;
 use defrost_loader::VerifyMode;
 use defrost_server::{Action, ConfigError, ReturnData, SETTINGS};
 
-use super::toy::{config, parse};
+use super::toy::{config, parse, parse_as};
 
 fn errors(args: &[&str], vars: &[(&str, &str)]) -> Vec<String> {
     match parse(args, vars) {
@@ -123,13 +123,19 @@ fn unknown_flags_are_one_line() {
 }
 
 #[test]
-fn help_lists_every_setting() {
-    let Err(ConfigError::Info(help)) = parse(&["--help"], &[]) else { panic!("help expected") };
-    for setting in SETTINGS {
-        assert!(help.contains(&format!("--{}", setting.flag())), "{}", setting.name);
-        assert!(help.contains(setting.help), "{}", setting.name);
+fn help_lists_every_setting_of_the_function() {
+    for kind in ["rerank", "embed"] {
+        let Err(ConfigError::Info(help)) = parse_as(kind, &["--help"], &[]) else {
+            panic!("help expected")
+        };
+        for setting in SETTINGS {
+            let is_listed = setting.of.is_none_or(|of| of == kind);
+            let flag = format!("--{} <", setting.flag());
+            assert_eq!(help.contains(&flag), is_listed, "{kind}: {}", setting.name);
+            assert_eq!(help.contains(setting.help), is_listed, "{kind}: {}", setting.name);
+        }
+        assert!(help.contains("healthcheck"));
     }
-    assert!(help.contains("healthcheck"));
     let Err(ConfigError::Info(version)) = parse(&["--version"], &[]) else {
         panic!("version expected")
     };

@@ -206,11 +206,20 @@ fn read(request: &ScoreRequest, index: usize, document: &str) -> Result<Score, E
 }
 
 pub(crate) fn parse(args: &[&str], vars: &[(&str, &str)]) -> Result<Action, ConfigError> {
+    parse_as("rerank", args, vars)
+}
+
+/// As a function of this kind.
+pub(crate) fn parse_as(
+    kind: &str,
+    args: &[&str],
+    vars: &[(&str, &str)],
+) -> Result<Action, ConfigError> {
     let lookup = |name: &str| {
         vars.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
     };
     let names = vars.iter().map(|(name, _)| (*name).to_owned());
-    Config::from_lookup(&FUNCTION, ["toy"].iter().chain(args).copied(), lookup, names)
+    Config::from_lookup(&FUNCTION, kind, ["toy"].iter().chain(args).copied(), lookup, names)
 }
 
 pub(crate) fn config(vars: &[(&str, &str)]) -> Config {

@@ -1,5 +1,7 @@
 //! Every error a client can get, as status, stable code and body.
 
+mod failure;
+
 use std::time::Duration;
 
 use axum::Json;
@@ -7,6 +9,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use defrost_api::{ErrorBody, ErrorStyle, Invalid};
 
+pub(crate) use self::failure::{Facts, Failure};
 use crate::boot_error::chain;
 use crate::edge::pace::{GRACE, SLOWEST};
 use crate::life::quiesce::HookError;
@@ -37,9 +40,16 @@ pub(crate) struct Told {
 }
 
 impl ApiError {
-    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+    fn new(failure: Failure, code: &'static str, message: impl Into<String>) -> Self {
         let style = ErrorStyle::OpenAi;
-        Self { status, code, param: None, message: message.into(), style, retry: None }
+        Self {
+            status: failure.status(),
+            code,
+            param: None,
+            message: message.into(),
+            style,
+            retry: None,
+        }
     }
 
     fn retriable(mut self) -> Self {
@@ -66,12 +76,12 @@ impl ApiError {
     }
 
     pub(crate) fn loading(message: String) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "loading", message).retriable()
+        Self::new(Failure::Unavailable, "loading", message).retriable()
     }
 
     pub(crate) fn unavailable() -> Self {
         Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
+            Failure::Unavailable,
             "model_unavailable",
             "the model could not be restored; the server's log says why",
         )
@@ -86,13 +96,13 @@ impl ApiError {
         );
         Self {
             retry: Some(seconds),
-            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "model_unavailable", message)
+            ..Self::new(Failure::Unavailable, "model_unavailable", message)
         }
     }
 
     pub(crate) fn shutting_down() -> Self {
         Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
+            Failure::Unavailable,
             "shutting_down",
             "the server is shutting down; send the request again",
         )
@@ -101,7 +111,7 @@ impl ApiError {
 
     pub(crate) fn queue_full(limit: usize) -> Self {
         Self::new(
-            StatusCode::TOO_MANY_REQUESTS,
+            Failure::QueueFull,
             "queue_full",
             format!("{limit} requests are queued already (MAX_QUEUE); retry later"),
         )
@@ -111,7 +121,7 @@ impl ApiError {
     /// A body of so many values that it would take many times its bytes.
     pub(crate) fn too_many_values(found: usize, most: usize) -> Self {
         Self::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
+            Failure::TooLarge,
             "payload_too_large",
             format!(
                 "the values of the body would take {found} bytes in memory, at most {most} are allowed (16 MAX_BODY_BYTES, and a share \
@@ -123,7 +133,7 @@ impl ApiError {
     /// A request for more tokens than an answer may tell of.
     pub(crate) fn too_many_tokens(most: usize) -> Self {
         Self::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
+            Failure::TooLarge,
             "payload_too_large",
             format!(
                 "the texts have more than {most} tokens, which is the most of one answer (a share of MAX_BYTES_IN_FLIGHT); send \
@@ -136,7 +146,7 @@ impl ApiError {
     pub(crate) fn too_many_bytes(held: usize, most: usize, small: bool) -> Self {
         let which = if small { "small" } else { "large" };
         Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
+            Failure::Unavailable,
             "too_many_bytes",
             format!(
                 "{which} requests and answers hold {held} bytes already, of {most} that they may (MAX_BYTES_IN_FLIGHT); \
@@ -149,7 +159,7 @@ impl ApiError {
     /// More bytes than any request or answer may hold, with whatever others do.
     pub(crate) fn never_fits(bytes: usize, most: usize) -> Self {
         Self::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
+            Failure::TooLarge,
             "payload_too_large",
             format!(
                 "the request and its answer take {bytes} bytes, at most {most} are allowed (a share of MAX_BYTES_IN_FLIGHT); send \
@@ -159,17 +169,17 @@ impl ApiError {
     }
 
     pub(crate) fn unauthorized(message: &str) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message)
+        Self::new(Failure::Unauthorized, "invalid_api_key", message)
     }
 
     pub(crate) fn forbidden(message: &str) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "forbidden", message)
+        Self::new(Failure::Forbidden, "forbidden", message)
     }
 
     pub(crate) fn not_found(path: &str) -> Self {
         let shown: String = path.chars().take(100).collect();
         Self::new(
-            StatusCode::NOT_FOUND,
+            Failure::ModelNotFound,
             "not_found",
             format!("no such route: {shown}; GET / lists the routes"),
         )
@@ -178,7 +188,7 @@ impl ApiError {
     /// The route of another function, of which `elsewhere` says which.
     pub(crate) fn of_another_function(path: &str, elsewhere: &str) -> Self {
         Self::new(
-            StatusCode::NOT_FOUND,
+            Failure::ModelNotFound,
             "not_found",
             format!("{path} is not answered here: {elsewhere}"),
         )
@@ -186,7 +196,7 @@ impl ApiError {
 
     pub(crate) fn method_not_allowed(method: &str) -> Self {
         Self::new(
-            StatusCode::METHOD_NOT_ALLOWED,
+            Failure::MethodNotAllowed,
             "method_not_allowed",
             format!("this route does not take {method}; the allow header lists what it takes"),
         )
@@ -195,7 +205,7 @@ impl ApiError {
     pub(crate) fn model_not_found(asked: &str, served: &[String]) -> Self {
         let shown: String = asked.chars().take(100).collect();
         let mut error = Self::new(
-            StatusCode::NOT_FOUND,
+            Failure::ModelNotFound,
             "model_not_found",
             format!("model {shown:?} is not served here; served: {}", served.join(", ")),
         );
@@ -206,7 +216,7 @@ impl ApiError {
     pub(crate) fn body_too_large(limit: usize, found: Option<u64>) -> Self {
         let found = found.map_or_else(|| "more".to_owned(), |bytes| format!("{bytes} bytes"));
         Self::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
+            Failure::TooLarge,
             "payload_too_large",
             format!(
                 "the body may have at most {limit} bytes (MAX_BODY_BYTES), found {found}; send fewer documents"
@@ -215,12 +225,12 @@ impl ApiError {
     }
 
     pub(crate) fn media_type(message: &str) -> Self {
-        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
+        Self::new(Failure::MediaType, "unsupported_media_type", message)
     }
 
     pub(crate) fn chunks_malformed(cause: &std::io::Error) -> Self {
         Self::new(
-            StatusCode::BAD_REQUEST,
+            Failure::Invalid,
             "invalid_request",
             format!(
                 "the body's chunks are malformed ({cause}); send each as its length in hexadecimal, a line end, its bytes and \
@@ -232,7 +242,7 @@ impl ApiError {
     /// An event of a WebSocket, where requests are answered.
     pub(crate) fn websocket() -> Self {
         Self::new(
-            StatusCode::BAD_REQUEST,
+            Failure::Invalid,
             "unsupported_event",
             "WebSocket APIs are not answered; send requests through a function URL, an HTTP or REST API or a load balancer",
         )
@@ -240,23 +250,19 @@ impl ApiError {
 
     pub(crate) fn not_gzip(error: &std::io::Error) -> Self {
         Self::new(
-            StatusCode::BAD_REQUEST,
+            Failure::Invalid,
             "invalid_request",
             format!("the body is not the gzip that content-encoding announces: {error}"),
         )
     }
 
     pub(crate) fn body_incomplete() -> Self {
-        Self::new(
-            StatusCode::BAD_REQUEST,
-            "invalid_request",
-            "the body ended before it was complete",
-        )
+        Self::new(Failure::Invalid, "invalid_request", "the body ended before it was complete")
     }
 
     pub(crate) fn body_too_slow(found: usize) -> Self {
         Self::new(
-            StatusCode::REQUEST_TIMEOUT,
+            Failure::Timeout,
             "timeout",
             format!(
                 "of the body {found} bytes came, expected {SLOWEST} a second after the first {} s; send it again, faster",
@@ -267,7 +273,7 @@ impl ApiError {
 
     pub(crate) fn deadline(limit: Duration) -> Self {
         Self::new(
-            StatusCode::GATEWAY_TIMEOUT,
+            Failure::Late,
             "deadline_exceeded",
             format!(
                 "no answer within {} s, the time that the request or REQUEST_TIMEOUT gives; send fewer documents or \
@@ -279,7 +285,7 @@ impl ApiError {
 
     pub(crate) fn non_finite(index: usize) -> Self {
         Self::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
+            Failure::Internal,
             "non_finite_score",
             format!("the model's score for document {index} is not a finite number"),
         )
@@ -289,7 +295,7 @@ impl ApiError {
     pub(crate) fn internal(cause: &str) -> Self {
         tracing::error!("{cause}");
         Self::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
+            Failure::Internal,
             "internal_error",
             "the server failed on this request; its log has the reason under this x-request-id",
         )
@@ -299,7 +305,8 @@ impl ApiError {
 impl From<Invalid> for ApiError {
     fn from(invalid: Invalid) -> Self {
         let status = StatusCode::from_u16(invalid.status()).unwrap_or(StatusCode::BAD_REQUEST);
-        let error = Self::new(status, invalid.code, invalid.message).styled(invalid.style);
+        let error = Self::new(Failure::Invalid, invalid.code, invalid.message);
+        let error = Self { status, ..error }.styled(invalid.style);
         Self { param: invalid.param, ..error }
     }
 }
@@ -320,27 +327,21 @@ impl From<&defrost_inference::Error> for ApiError {
         use defrost_inference::Error;
         match error {
             Error::InvalidInput { param, message } => {
-                let error = Self::new(StatusCode::BAD_REQUEST, "invalid_request", message);
+                let error = Self::new(Failure::Invalid, "invalid_request", message);
                 Self { param: Some((*param).into()), ..error }
             }
             Error::TooMuch { param, message } => {
-                let error = Self::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", message);
+                let error = Self::new(Failure::TooLarge, "payload_too_large", message);
                 Self { param: Some((*param).into()), ..error }
             }
             Error::TooLong { param, .. } => {
-                let error = Self::new(
-                    StatusCode::BAD_REQUEST,
-                    "context_length_exceeded",
-                    error.to_string(),
-                );
+                let error =
+                    Self::new(Failure::Invalid, "context_length_exceeded", error.to_string());
                 Self { param: Some((*param).into()), ..error }
             }
             Error::InputTooLong { .. } => {
-                let error = Self::new(
-                    StatusCode::BAD_REQUEST,
-                    "context_length_exceeded",
-                    error.to_string(),
-                );
+                let error =
+                    Self::new(Failure::Invalid, "context_length_exceeded", error.to_string());
                 Self { param: Some("input".into()), ..error }
             }
             Error::NonFinite { index, .. } => Self::non_finite(*index),

@@ -3,145 +3,9 @@
 use defrost_api::{ErrorBody, ErrorStyle, Form, SchemaBook};
 use serde_json::{Map, Value, json};
 
-/// An error that an operation may answer with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Failure {
-    Invalid,
-    Unauthorized,
-    Forbidden,
-    ModelNotFound,
-    MethodNotAllowed,
-    Timeout,
-    TooLarge,
-    MediaType,
-    Unprocessable,
-    QueueFull,
-    Internal,
-    Unavailable,
-    Late,
-}
+use crate::error::{Facts, Failure};
 
 impl Failure {
-    const ALL: [Self; 13] = [
-        Self::Invalid,
-        Self::Unauthorized,
-        Self::Forbidden,
-        Self::ModelNotFound,
-        Self::MethodNotAllowed,
-        Self::Timeout,
-        Self::TooLarge,
-        Self::MediaType,
-        Self::Unprocessable,
-        Self::QueueFull,
-        Self::Internal,
-        Self::Unavailable,
-        Self::Late,
-    ];
-
-    /// Component name, status, code, an example's message, and what it means.
-    fn facts(self) -> (&'static str, u16, &'static str, &'static str, &'static str) {
-        match self {
-            Self::Invalid => (
-                "Invalid",
-                400,
-                "invalid_request",
-                "query is missing; send the text to rank by",
-                "The body is not JSON or breaks a rule; `param` names the field. The code \
-                 `context_length_exceeded` is a text longer than the model reads, where cutting is \
-                 not allowed.",
-            ),
-            Self::Unauthorized => (
-                "Unauthorized",
-                401,
-                "invalid_api_key",
-                "the api key is not known here; check it",
-                "The key is missing or not known.",
-            ),
-            Self::Forbidden => (
-                "Forbidden",
-                403,
-                "forbidden",
-                "without API_KEYS this route is for requests from this machine, made directly and \
-                 to a loopback host",
-                "The route is not for this caller.",
-            ),
-            Self::ModelNotFound => (
-                "ModelNotFound",
-                404,
-                "model_not_found",
-                "model \"x\" is not served here; served: y",
-                "The request names another model than the served ones.",
-            ),
-            Self::MethodNotAllowed => (
-                "MethodNotAllowed",
-                405,
-                "method_not_allowed",
-                "this route does not take PUT; the allow header lists what it takes",
-                "The path does not take this method.",
-            ),
-            Self::Timeout => (
-                "Timeout",
-                408,
-                "timeout",
-                "of the body 100 bytes came, expected 65536 a second after the first 30 s; send it again, faster",
-                "The body stopped coming, or comes too slowly.",
-            ),
-            Self::TooLarge => (
-                "TooLarge",
-                413,
-                "payload_too_large",
-                "the body may have at most 10485760 bytes (MAX_BODY_BYTES), found more; send fewer \
-                 documents",
-                "The body is larger than `MAX_BODY_BYTES`; for clients of TEI, any rule that is broken.",
-            ),
-            Self::MediaType => (
-                "MediaType",
-                415,
-                "unsupported_media_type",
-                "expected content-type: application/json, found another one",
-                "The body is not declared as JSON, or is compressed.",
-            ),
-            Self::Unprocessable => (
-                "Unprocessable",
-                422,
-                "invalid_request",
-                "passage is missing",
-                "As 400, for clients of FastAPI services; for clients of TEI a body that is not JSON, or whose fields hold \
-                 something of another type.",
-            ),
-            Self::QueueFull => (
-                "QueueFull",
-                429,
-                "queue_full",
-                "128 requests are queued already (MAX_QUEUE); retry later",
-                "Too many requests wait; try again after `retry-after` seconds.",
-            ),
-            Self::Internal => (
-                "Internal",
-                500,
-                "internal_error",
-                "the server failed on this request; its log has the reason under this x-request-id",
-                "A fault of the server.",
-            ),
-            Self::Unavailable => (
-                "Unavailable",
-                503,
-                "loading",
-                "the model is loading; retry later",
-                "The model is not loaded yet, or the server is going away; with `retry-after` \
-                 unless the model cannot be loaded at all.",
-            ),
-            Self::Late => (
-                "Late",
-                504,
-                "deadline_exceeded",
-                "no answer within 2 s, the time that the request or REQUEST_TIMEOUT gives; send fewer documents or give it \
-                 more time",
-                "The time is over that the header `x-request-timeout` (in seconds), Envoy's, or `REQUEST_TIMEOUT` gives.",
-            ),
-        }
-    }
-
     /// Which forms of the error body this status comes in. The third form differs from the first
     /// for 422 only.
     fn styles(self) -> &'static [ErrorStyle] {
@@ -157,7 +21,7 @@ impl Failure {
     }
 
     fn response(self, book: &mut SchemaBook) -> Value {
-        let (_, status, code, message, about) = self.facts();
+        let Facts { status, code, example, about, .. } = self.facts();
         let style = self.styles().first().copied().unwrap_or_default();
         let schemas: Vec<Value> = self.styles().iter().map(|&style| book.error(style)).collect();
         let mut headers = json!({"x-request-id": header("RequestId")});
@@ -173,7 +37,7 @@ impl Failure {
             "headers": headers,
             "content": {"application/json": {
                 "schema": any_of(schemas),
-                "example": ErrorBody::new(style, status, code, None, message),
+                "example": ErrorBody::new(style, status, code, None, example),
             }},
         })
     }
@@ -275,7 +139,7 @@ impl Parts {
     pub(super) fn fail(&self, answers: &mut Value, is_public: bool, failures: &[Failure]) {
         let key = (self.needs_key && !is_public).then_some(Failure::Unauthorized);
         for failure in failures.iter().copied().chain(key) {
-            let (name, status, ..) = failure.facts();
+            let Facts { component: name, status, .. } = failure.facts();
             answers[status.to_string()] = json!({"$ref": format!("#/components/responses/{name}")});
         }
     }
@@ -284,7 +148,7 @@ impl Parts {
     pub(super) fn components(self, book: &mut SchemaBook) -> Map<String, Value> {
         let responses: Map<String, Value> = Failure::ALL
             .into_iter()
-            .map(|failure| (failure.facts().0.to_owned(), failure.response(book)))
+            .map(|failure| (failure.facts().component.to_owned(), failure.response(book)))
             .collect();
         let mut components = Map::new();
         components.insert("responses".to_owned(), responses.into());

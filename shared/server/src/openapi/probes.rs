@@ -4,9 +4,10 @@ use defrost_api::SchemaBook;
 use serde_json::{Map, Value, json};
 
 use super::description::{Api, Description};
-use super::parts::{Failure, Parts};
+use super::parts::Parts;
 use super::rerank::operation_id;
 use crate::edge::metrics;
+use crate::error::Failure;
 use crate::routes::admin::{AFTER_RESTORE, BEFORE_SNAPSHOT};
 
 /// A route that takes no body.

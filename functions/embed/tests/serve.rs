@@ -277,13 +277,16 @@ fn what_cannot_be_embedded_is_said() {
         let answer = ask(&function, "/v1/embeddings", &body);
         assert!(answer["warnings"][0].as_str().unwrap().contains("truncated"), "{answer}");
     }
+    let few =
+        ask(&function, "/v1/embeddings", &json!({"input": "a b c", "truncate_prompt_tokens": 1}));
+    let warnings = few["warnings"].to_string();
+    assert!(warnings.contains("1 token was asked for and 3 are read"), "{warnings}");
     for (body, param) in [
         (json!({"input": ""}), "input"),
         (json!({"input": []}), "input"),
         (json!({"input": "a", "embedding_type": "sparse"}), "embedding_type"),
         (json!({"input": [[999_999]]}), "input"),
         (json!({"input": "a", "prompt_name": "poem"}), "prompt_name"),
-        (json!({"input": "a b c", "truncate_prompt_tokens": 2}), "truncate_prompt_tokens"),
     ] {
         let (status, answer) = refused("/v1/embeddings", &body);
         assert_eq!((status, &answer["error"]["param"]), (400, &json!(param)), "{body}: {answer}");

@@ -2,6 +2,7 @@
 
 mod shapes;
 
+use crate::embed::answer::fewer_than_least;
 use crate::predict;
 use crate::rank::rank;
 use crate::request::{RerankRequest, Shape};
@@ -248,6 +249,12 @@ pub fn rerank_warnings(request: &RerankRequest, scored: &[Scored]) -> Vec<String
     if truncated > 0 {
         let all = scored.len();
         warnings.push(format!("{truncated} of {all} documents were truncated to fit"));
+    }
+    // Of a document in pieces the tokens of all of them are counted.
+    if request.truncation.max_chunks_per_doc.is_none() {
+        let most = scored.iter().map(|one| one.tokens).max().unwrap_or(0);
+        let asked = request.truncation.max_tokens.filter(|&asked| asked < most);
+        warnings.extend(asked.map(|asked| fewer_than_least(asked, most)));
     }
     warnings
 }

@@ -92,7 +92,19 @@ pub fn embed_warnings(request: &EmbedRequest, embedded: &[Embedded<'_>]) -> Vec<
         let all = embedded.len();
         warnings.push(format!("{truncated} of {all} inputs were truncated to fit"));
     }
+    let most = embedded.iter().map(|one| one.tokens).max().unwrap_or(0);
+    warnings.extend(
+        request.max_tokens.filter(|&asked| asked < most).map(|a| fewer_than_least(a, most)),
+    );
     warnings
+}
+
+/// What to tell of a limit that leaves no room for a text: the special tokens and one of the text are read all the same.
+pub(crate) fn fewer_than_least(asked: usize, read: usize) -> String {
+    let were = if asked == 1 { "token was" } else { "tokens were" };
+    format!(
+        "{asked} {were} asked for and {read} are read: special tokens, the prompt and one of the text at least"
+    )
 }
 
 /// The first input with a number that is not finite; JSON has no notation for it, so the answer

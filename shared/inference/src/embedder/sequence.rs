@@ -94,17 +94,7 @@ impl Common {
         // Beside what stays whatever is cut there must be room for something.
         let kept = if truncation.overflow == Overflow::CutStart { prompt_ids.len() } else { 0 };
         let least = special.count() + kept + 1;
-        let limit = truncation.limit.unwrap_or(max_length).min(max_length);
-        if limit < least {
-            return Err(Error::InvalidInput {
-                param: "truncate_prompt_tokens",
-                message: format!(
-                    "the request has {limit} tokens of each input read, expected {least} or more: the special tokens{} and one of \
-                     the text",
-                    if kept > 0 { ", those of the prompt" } else { "" }
-                ),
-            });
-        }
+        let limit = truncation.limit.unwrap_or(max_length).clamp(least, max_length);
         let overflow = truncation.overflow;
         Ok(Self { prompt, prompt_ids, overflow, limit, vocab })
     }

@@ -12,7 +12,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Instant;
 
-use defrost_inference::Bounds;
+use defrost_inference::{Bounds, Error};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::oneshot;
 
@@ -38,6 +38,16 @@ pub(crate) struct Admitted {
 }
 
 impl Admitted {
+    /// The error as an answer. One after which the model's bytes cannot be had any more ends it.
+    pub(crate) fn failed(&self, error: Error) -> ApiError {
+        let answer = ApiError::from(&error);
+        if error.is_permanent() {
+            // Gone already is as good.
+            let _ = self.queue.send(Work::Broken(Arc::new(error)));
+        }
+        answer
+    }
+
     /// The model for as long as it takes to tell about it.
     pub(crate) fn shared(&self) -> Arc<Model> {
         Arc::clone(&self.model)
@@ -146,12 +156,7 @@ impl App {
         drop(inputs);
         let Tokenised { prepared, took } = match tokenised {
             Ok(tokenised) => tokenised,
-            Err(error) if error.is_permanent() => {
-                let answer = ApiError::from(&error);
-                // Gone already is as good.
-                let _ = model.queue.send(Work::Broken(Arc::new(error)));
-                return Err(answer);
-            }
+            Err(error) if error.is_permanent() => return Err(model.failed(error)),
             // Who asked knows by which name the client finds the text at fault.
             Err(error) => {
                 let times = Times { tokenize: queued.elapsed(), ..Times::default() };

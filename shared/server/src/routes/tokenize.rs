@@ -180,7 +180,7 @@ pub(super) async fn apart<T: Send + 'static>(
     model: &Admitted,
     work: impl FnOnce(&dyn Backend) -> Result<T, defrost_inference::Error> + Send + 'static,
 ) -> Result<T, ApiError> {
-    let model = model.shared();
-    let done = app.tokenising.apart(move || work(&*model.backend)).await;
-    done.and_then(|result| result).map_err(|error| ApiError::from(&error))
+    let shared = model.shared();
+    let done = app.tokenising.apart(move || work(&*shared.backend)).await;
+    done.and_then(|result| result).map_err(|error| model.failed(error))
 }

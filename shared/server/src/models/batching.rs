@@ -48,9 +48,17 @@ pub(crate) struct Times {
     pub(crate) inference: Duration,
 }
 
+/// A job that has not begun.
+struct Waiting {
+    job: Job,
+    /// Whether it takes more than one micro-batch.
+    large: bool,
+}
+
 /// A job that the schedule knows.
 struct Running {
     id: u64,
+    large: bool,
     prepared: Prepared<Outputs>,
     /// Of its first sequences.
     answers: Vec<Answers>,
@@ -92,7 +100,7 @@ pub(crate) struct Round {
 
 /// All jobs that have been taken from the queue and are not done.
 pub(crate) struct Batching {
-    waiting: VecDeque<Job>,
+    waiting: VecDeque<Waiting>,
     running: Vec<Running>,
     schedule: Schedule,
     next_id: u64,
@@ -110,7 +118,9 @@ impl Batching {
     }
 
     pub(crate) fn push(&mut self, job: Job) {
-        self.waiting.push_back(job);
+        let tokens = job.prepared.sequences().iter().map(|tokens| tokens.ids.len());
+        let large = tokens.sum::<usize>() > self.budget;
+        self.waiting.push_back(Waiting { job, large });
     }
 
     /// Whether there is nothing to do.
@@ -138,7 +148,7 @@ impl Batching {
     /// Drops jobs whose clients have gone; returns how many.
     fn forget_the_gone(&mut self) -> usize {
         let before = self.waiting.len() + self.running.len();
-        self.waiting.retain(|job| !job.reply.is_closed());
+        self.waiting.retain(|waiting| !waiting.job.reply.is_closed());
         let Self { running, schedule, .. } = self;
         running.retain(|job| {
             let gone = job.reply.is_closed();
@@ -154,15 +164,15 @@ impl Batching {
     /// never waits for a large one to end.
     fn admit(&mut self, ended: &mut Vec<Ended>) {
         for large in [false, true] {
-            let running = self.running.iter().filter(|job| self.is_large(&job.prepared) == large);
-            let mut free = self.most.saturating_sub(running.count());
+            let running = self.running.iter().filter(|job| job.large == large).count();
+            let mut free = self.most.saturating_sub(running);
             let mut at = 0;
             while free > 0 && at < self.waiting.len() {
-                if self.is_large(&self.waiting[at].prepared) == large
-                    && let Some(job) = self.waiting.remove(at)
+                if self.waiting[at].large == large
+                    && let Some(waiting) = self.waiting.remove(at)
                 {
                     free -= 1;
-                    self.begin(job, ended);
+                    self.begin(waiting, ended);
                 } else {
                     at += 1;
                 }
@@ -170,20 +180,15 @@ impl Batching {
         }
     }
 
-    /// Whether it takes more than one micro-batch.
-    fn is_large(&self, prepared: &Prepared<Outputs>) -> bool {
-        let tokens = prepared.sequences().iter().map(|tokens| tokens.ids.len());
-        tokens.sum::<usize>() > self.budget
-    }
-
-    fn begin(&mut self, job: Job, ended: &mut Vec<Ended>) {
+    fn begin(&mut self, Waiting { job, large }: Waiting, ended: &mut Vec<Ended>) {
         let Job { prepared, tokenize, reply, queued, place } = job;
         let id = self.next_id;
         self.next_id += 1;
         self.schedule.push(id, kind(prepared.wanted()), prepared.costs());
         let nothing_to_run = prepared.sequences().is_empty();
         let (answers, started, place) = (Vec::new(), None, Some(place));
-        let running = Running { id, prepared, answers, started, place, queued, tokenize, reply };
+        let running =
+            Running { id, large, prepared, answers, started, place, queued, tokenize, reply };
         if nothing_to_run {
             ended.push(running.end(None));
         } else {

@@ -29,6 +29,18 @@ const QWEN3_SUFFIX: &str = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</thin
 pub(crate) const QWEN3_INSTRUCTION: &str =
     "Given a web search query, retrieve relevant passages that answer the query";
 
+/// What the prompt has before the query, between it and the document, and after that, with the usual instruction.
+pub(crate) fn qwen3_pieces() -> [String; 3] {
+    let before = format!("{QWEN3_PREFIX}<Instruct>: {QWEN3_INSTRUCTION}\n<Query>: ");
+    [before, "\n<Document>: ".to_owned(), QWEN3_SUFFIX.to_owned()]
+}
+
+/// As [`qwen3_pieces`], of mxbai-rerank-v2 without an instruction.
+pub(crate) fn mxbai_pieces() -> [String; 3] {
+    let after = format!("\n{MXBAI_TASK}{MXBAI_SUFFIX}");
+    [format!("{MXBAI_PREFIX}query: "), "\ndocument: ".to_owned(), after]
+}
+
 /// Tokens that query and document must have together for a model to be of any use.
 const LEAST_ROOM: usize = 4;
 

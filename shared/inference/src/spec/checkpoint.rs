@@ -5,12 +5,14 @@
 //! files            where the parts lie, what tensors are called       keys    which keys are known at all
 //! modules          the steps of modules.json                          mask    what a decoder's tokens see
 //! tokenizer_files  tokenizer.json as `transformers` would load it     kind    embedder or reranker, by which file
+//! chat_template    which known prompt a chat template is, if any
 //! ```
 //!
 //! What would change results and is not implemented (another activation, sliding windows, scaled
 //! rotary frequencies, several labels) is refused here, at pack time.
 
 mod activation;
+mod chat_template;
 mod contradictions;
 mod files;
 mod keys;
@@ -203,7 +205,7 @@ pub(crate) fn read(
     let transformer = transformer(checkpoint)?;
     let modules = Modules::read(checkpoint)?;
     let modules = modules.as_ref();
-    let (bidirectional, mask) = mask::decide(checkpoint, &raw, family, options)?;
+    let (bidirectional, mask) = mask::decide(checkpoint, &raw, family, modules, options)?;
     let kind::Kind { template, head, told } =
         kind::decide(checkpoint, &raw, family, modules, bidirectional, options)?;
     let told: Vec<Told> = told.into_iter().chain(mask).chain(files.told).collect();
@@ -444,7 +446,9 @@ fn check_variants(raw: &RawConfig, family: Family) -> Result<(), Error> {
     if raw.attention_bias == Some(true) && family == Family::Qwen3 {
         return Err(refuse("attention_bias", "true", "false"));
     }
-    if let Some(found) = raw.layer_types.iter().flatten().find(|kind| *kind != "full_attention") {
+    // An encoder's layers all see all of the text, whatever their types are called.
+    let mut kinds = raw.layer_types.iter().flatten().filter(|_| family.is_decoder());
+    if let Some(found) = kinds.find(|kind| *kind != "full_attention") {
         return Err(refuse("layer_types", found, "full_attention for every layer"));
     }
     for (field, rope) in
@@ -473,9 +477,13 @@ fn check_variants(raw: &RawConfig, family: Family) -> Result<(), Error> {
     Ok(())
 }
 
+/// The base of the rotary frequencies where no file has one.
+const ROPE_THETA: f32 = 10_000.0;
+
 /// The base of the rotary frequencies, wherever it is written. `transformers` reads the inner one from version 5 on and the
-/// outer one before, so two that differ are two models.
-fn rope_theta(raw: &RawConfig) -> Result<Option<f32>, Error> {
+/// outer one before, so two that differ are two models. Of two inner ones it reads `rope_scaling` alone, which without a
+/// base of its own has the outer or the usual one.
+fn rope_theta(raw: &RawConfig, family: Family) -> Result<Option<f32>, Error> {
     let inner = [&raw.rope_parameters, &raw.rope_scaling].into_iter().flatten();
     let number = |value: &Value| {
         let number = value.as_f64().filter(|number| *number > 0.0);
@@ -485,6 +493,26 @@ fn rope_theta(raw: &RawConfig) -> Result<Option<f32>, Error> {
     };
     let inner = inner.filter_map(|rope| rope.get("rope_theta"));
     let inner = inner.map(number).collect::<Result<Vec<_>, _>>()?;
+    let own = |rope: &Option<Map<String, Value>>| {
+        let rope = rope.as_ref().filter(|rope| !rope.is_empty())?;
+        Some(rope.contains_key("rope_theta"))
+    };
+    if let (Some(false), Some(true), None) =
+        (own(&raw.rope_scaling), own(&raw.rope_parameters), raw.rope_theta)
+        && let Some(&theta) =
+            inner.first().filter(|&&theta| theta.to_bits() != ROPE_THETA.to_bits())
+        && family.is_decoder()
+    {
+        return Err(refuse(
+            "rope_scaling",
+            &format!("without a rope_theta beside rope_parameters with {theta}"),
+            &format!(
+                "one of the two: `transformers` reads rope_scaling in place of rope_parameters, and so computes with a \
+                 rope_theta of {ROPE_THETA}. Take out rope_scaling in a copy of the folder, or give it the rope_theta that \
+                 the model was trained with"
+            ),
+        ));
+    }
     let mut all = inner.into_iter().chain(raw.rope_theta);
     let first = all.next();
     match all.find(|&other| Some(other) != first) {
@@ -509,7 +537,7 @@ fn dimensions(raw: &RawConfig, family: Family, head: Head) -> Result<ModelConfig
     }
     let pad_id = raw.pad_id()?.unwrap_or_else(|| u32::from(family == Family::XlmRoberta));
     let reserved = if family == Family::XlmRoberta { pad_id as usize + 1 } else { 0 };
-    let rope = rope_theta(raw)?;
+    let rope = rope_theta(raw, family)?;
     let usual_width = match family {
         Family::Qwen3 => QWEN3_HEAD_DIM,
         _ => hidden / heads.max(1),
@@ -540,7 +568,7 @@ fn dimensions(raw: &RawConfig, family: Family, head: Head) -> Result<ModelConfig
         } else {
             raw.layer_norm_eps.unwrap_or(1e-12)
         },
-        rope_theta: rope.unwrap_or(10_000.0),
+        rope_theta: rope.unwrap_or(ROPE_THETA),
         pad_id,
         stored_prefix: 0,
     })

@@ -139,8 +139,16 @@ fn other_spellings_of_the_same_change_nothing() {
         (BERT, json!({"pad_token_id": -1})),
         (BERT, json!({"hidden_size": 32.0, "num_hidden_layers": 3.0, "vocab_size": 480.0})),
         (BERT, json!({"is_causal": false})),
-        (QWEN3, json!({"rope_scaling": {"type": "default"}})),
-        (QWEN3, json!({"rope_scaling": {"rope_type": "default", "factor": 1.0}})),
+        (QWEN3, json!({"rope_scaling": {"type": "default"}, "rope_theta": 1e6})),
+        (QWEN3, json!({"rope_scaling": {"rope_type": "default", "rope_theta": 1e6}})),
+        (
+            QWEN3,
+            json!({
+                "rope_parameters": null, "rope_theta": 1e6, "rope_scaling": {"rope_type": "default", "factor": 1.0}
+            }),
+        ),
+        (BERT, json!({"rope_scaling": {"type": "default"}})),
+        (BERT, json!({"layer_types": ["sliding_attention", "a", "b"]})),
         (QWEN3, json!({"rope_parameters": null, "rope_theta": 1e6})),
         (
             QWEN3,
@@ -171,6 +179,17 @@ fn other_spellings_of_the_same_change_nothing() {
     assert!(refused(both.path(), none()).contains("rope_theta is 1000000 in one place and 10000"));
     edit(both.path(), "config.json", json!({"rope_theta": 1e6}));
     assert_eq!(root(both.path(), none()), root(copied(QWEN3).path(), none()));
+    // Of the two `transformers` reads the one without a base, and takes the usual one.
+    for scaling in [json!({"rope_type": "default"}), json!({"type": "default", "factor": 1.0})] {
+        let dir = copied(QWEN3);
+        edit(dir.path(), "config.json", json!({"rope_scaling": scaling}));
+        let error = refused(dir.path(), none());
+        assert!(error.contains("rope_scaling is without a rope_theta"), "{error}");
+        assert!(error.contains("rope_parameters with 1000000"), "{error}");
+        let usual = json!({"rope_type": "default", "rope_theta": 10_000.0});
+        edit(dir.path(), "config.json", json!({"rope_parameters": usual}));
+        root(dir.path(), none());
+    }
     for theta in [json!("1000000.0"), json!(true), json!([1]), Value::Null, json!(0)] {
         let dir = copied(QWEN3);
         let rope = json!({"rope_type": "default", "rope_theta": theta});
@@ -328,6 +347,28 @@ fn the_mask_comes_from_the_key_the_code_or_the_user() {
         (map("modeling.Elsewhere"), Some(mark)),
         (both("modeling.Own", "modeling.Other"), Some(builds)),
     ];
+    let conditional = "class Own(Qwen3Model):\n  def __init__(s):\n    if False:\n      for l in s.layers:\n        l.is_causal = False\n";
+    let set_back = "class Own(Qwen3Model):\n  def __init__(s):\n    for l in s.layers: l.is_causal = False\n    for l in s.layers: l.is_causal = True\n";
+    for code in [conditional, set_back] {
+        let error = bidirectional(map("modeling.Own"), Some(code), None).unwrap_err();
+        assert!(error.contains("does not show"), "{error}");
+    }
+    // An embedder is loaded as AutoModel.
+    let causal_only = json!({"auto_map": {"AutoModelForCausalLM": "modeling.Own"}});
+    let error = bidirectional(causal_only, Some(set), None).unwrap_err();
+    assert!(error.contains("names no AutoModel") && error.contains("--attention"), "{error}");
+    for key in [json!({"is_causal": true}), json!({"use_bidirectional_attention": false})] {
+        let mut keys = map("modeling.Own");
+        keys.as_object_mut().unwrap().extend(key.as_object().unwrap().clone());
+        let error = bidirectional(keys.clone(), Some(set), None).unwrap_err();
+        assert!(error.contains("expected both to say the same"), "{error}");
+        assert_eq!(bidirectional(keys.clone(), Some(silent), None), Ok(false));
+        assert_eq!(bidirectional(keys, Some(set), Some(AttentionMask::Bidirectional)), Ok(true));
+    }
+    let dir = copied(QWEN3);
+    edit(dir.path(), "config.json", json!({"use_bidirectional_attention": true}));
+    let unread = told(dir.path(), none());
+    assert!(unread.contains("which `transformers` does not read of qwen3 models"), "{unread}");
     let lines = mentions.map(|line| format!("class Own(Qwen3Model):\n    {line}\n"));
     let mentioned = lines.iter().map(|code| (map("modeling.Own"), Some(&code[..])));
     for (keys, code) in asked.into_iter().chain(mentioned) {
@@ -478,8 +519,8 @@ fn a_folder_that_does_not_say_what_it_is_for_is_asked() {
         // With modules.json the architecture's own head does not matter.
         packed(dir.path(), Precision::F32, none()).unwrap();
         std::fs::remove_file(dir.path().join("modules.json")).unwrap();
-        let from_pooling = told(dir.path(), none());
-        assert!(from_pooling.contains("(1_Pooling/config.json)"), "{from_pooling}");
+        let with_pooling = refused(dir.path(), none());
+        assert!(with_pooling.contains("1_Pooling/config.json"), "{with_pooling}");
         std::fs::remove_file(dir.path().join("1_Pooling/config.json")).unwrap();
         let error = refused(dir.path(), none());
         for part in parts {
@@ -572,5 +613,129 @@ fn a_prompt_that_a_reranker_would_not_get_is_refused() {
                 assert!(error.contains(part), "{error}");
             }
         }
+    }
+}
+
+const QUERY: &str =
+    r#"{{ messages | selectattr("role", "eq", "query") | map(attribute="content") | first }}"#;
+const INSTRUCTION: &str =
+    "Given a web search query, retrieve relevant passages that answer the query";
+
+/// The chat template of Qwen3-Reranker.
+fn qwen3_template() -> String {
+    let document = QUERY.replace("\"query\"", "\"document\"");
+    format!(
+        "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct \
+         provided. Note that the answer can only be \"yes\" or \"no\".<|im_end|>\n<|im_start|>user\n\
+         <Instruct>: {INSTRUCTION}\n<Query>: {QUERY}\n<Document>: {document}<|im_end|>\n<|im_start|>assistant\n\
+         <think>\n\n</think>\n\n\n"
+    )
+}
+
+/// Puts a chat template where it may lie.
+fn with_template(folder: &str, template: &str, in_config: bool) -> tempfile::TempDir {
+    let dir = copied(folder);
+    if in_config {
+        edit(dir.path(), "tokenizer_config.json", json!({"chat_template": template}));
+    } else {
+        std::fs::write(dir.path().join("chat_template.jinja"), template).unwrap();
+    }
+    dir
+}
+
+#[test]
+fn a_chat_template_decides_if_it_is_known_to_the_letter() {
+    const LOGITS: &str = "cases/F1b-logit-score";
+    let own = qwen3_template();
+    let chat = "{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>\n{% endfor %}";
+    let others = [
+        own.replace("retrieve", "find"),
+        own.replace("<think>\n\n</think>\n\n", ""),
+        own.strip_suffix('\n').unwrap().to_owned(),
+        own.replace("\"query\"", "\"x\"")
+            .replace("\"document\"", "\"query\"")
+            .replace("\"x\"", "\"document\""),
+        own.replace("<Query>", "Hello\n<Query>"),
+        own.replace("first }}", "first | upper }}"),
+        chat.to_owned(),
+    ];
+    let said = || SpecOptions { template: Some("qwen3-reranker".into()), ..none() };
+    for in_config in [false, true] {
+        for folder in [LOGITS, "golden/qwen3-reranker"] {
+            let expected = root(copied(folder).path(), none());
+            let dir = with_template(folder, &own, in_config);
+            assert_eq!(root(dir.path(), none()), expected);
+            assert!(told(dir.path(), none()).contains("qwen3-reranker (the chat template)"));
+            for other in &others {
+                let dir = with_template(folder, other, in_config);
+                let error = refused(dir.path(), none());
+                for part in ["chat template", "cannot be told", "--template"] {
+                    assert!(error.contains(part), "{error}");
+                }
+                assert_eq!(root(dir.path(), said()), expected);
+            }
+        }
+        // Several of them by name.
+        let several =
+            json!([{"name": "tools", "template": chat}, {"name": "default", "template": own}]);
+        let dir = copied(LOGITS);
+        edit(dir.path(), "tokenizer_config.json", json!({"chat_template": several}));
+        root(dir.path(), none());
+        // sentence-transformers puts pairs into it.
+        for folder in ["golden/bert-classifier", "golden/xlm-roberta-classifier"] {
+            let dir = with_template(folder, &own, in_config);
+            let error = refused(dir.path(), none());
+            assert!(
+                error.contains("chat template") && error.contains("--template pair"),
+                "{error}"
+            );
+            let pair = SpecOptions { template: Some("pair".into()), ..none() };
+            assert_eq!(root(dir.path(), pair), root(copied(folder).path(), none()));
+        }
+        // Texts that are embedded go into none.
+        let dir = with_template(QWEN3, chat, in_config);
+        assert_eq!(root(dir.path(), none()), root(copied(QWEN3).path(), none()));
+        // mxbai-rerank-v2 keeps that of the model it was made from.
+        let dir = with_template("golden/qwen2-mxbai", chat, in_config);
+        assert!(told(dir.path(), none()).contains("although the chat template is another"));
+    }
+}
+
+#[test]
+fn a_causal_model_that_may_be_anything_is_asked() {
+    let chat = with_template("golden/qwen3-reranker", "{{ messages[0].content }}", false);
+    let embedder = copied(QWEN3);
+    std::fs::remove_file(embedder.path().join("modules.json")).unwrap();
+    std::fs::remove_dir_all(embedder.path().join("1_Pooling")).unwrap();
+    for (dir, part) in [(&chat, "the chat template is not"), (&embedder, "prompt called")] {
+        let error = refused(dir.path(), none());
+        for part in [part, "--kind embedder", "--kind reranker"] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+    let kind = |kind| SpecOptions { kind: Some(kind), ..none() };
+    assert!(told(chat.path(), kind(ModelKind::Reranker)).contains("prompt qwen3-reranker"));
+    let pooling = SpecOptions { pooling: Some("lasttoken".into()), ..kind(ModelKind::Embedder) };
+    assert!(told(embedder.path(), pooling).contains("pooling lasttoken"));
+}
+
+#[test]
+fn how_a_model_is_loaded_changes_nothing_where_numbers_stay() {
+    for keys in [
+        json!({"attn_implementation": "eager"}),
+        json!({"attn_implementation": "sdpa", "torch_dtype": "float32"}),
+        json!({"dtype": "float32", "trust_remote_code": true}),
+    ] {
+        for key in ["model_args", "model_kwargs"] {
+            let dir = copied(BERT);
+            edit(dir.path(), "sentence_bert_config.json", json!({ key: keys }));
+            assert_eq!(root(dir.path(), none()), root(copied(BERT).path(), none()), "{keys}");
+        }
+    }
+    for keys in [json!({"torch_dtype": "bfloat16"}), json!({"own": 1}), json!([])] {
+        let dir = copied(BERT);
+        edit(dir.path(), "sentence_bert_config.json", json!({"model_args": keys}));
+        let error = refused(dir.path(), none());
+        assert!(error.contains("model_args") && error.contains("dtype"), "{error}");
     }
 }

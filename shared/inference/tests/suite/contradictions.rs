@@ -206,21 +206,80 @@ fn without_modules_vectors_are_not_normalised_and_it_is_said() {
     for alone in [false, true] {
         let dir = copied(BERT);
         std::fs::remove_file(dir.path().join("modules.json")).unwrap();
-        let mut spec = none();
         if alone {
             std::fs::remove_dir_all(dir.path().join("1_Pooling")).unwrap();
-            spec = SpecOptions {
-                kind: Some(ModelKind::Embedder),
-                pooling: Some("mean".into()),
-                ..none()
-            };
         }
+        let spec = SpecOptions { pooling: Some("mean".into()), ..none() };
         let (packed, _) = packed(dir.path(), Precision::F32, spec).unwrap();
         assert_eq!(packed.root.to_string(), root(listed.path()), "alone: {alone}");
         let told: Vec<String> = packed.told.iter().map(ToString::to_string).collect();
         let told = told.join("\n");
         assert!(told.contains("not normalised (no modules.json"), "{told}");
         assert!(!told.contains("(modules.json: Pooling)"), "{told}");
+    }
+}
+
+/// sentence-transformers reads none of these without modules.json, so whether they count is asked.
+#[test]
+fn files_that_are_not_read_without_modules_are_asked_for() {
+    let lower = json!({"do_lower_case": true, "max_seq_length": null});
+    let prompts = json!({"prompts": {"query": "query: "}});
+    let pooling = || SpecOptions { pooling: Some("mean".into()), ..none() };
+    let kind = SpecOptions { kind: Some(ModelKind::Embedder), ..none() };
+    for (keep, file, keys, part) in [
+        (true, "config.json", json!({}), "1_Pooling/config.json"),
+        (false, "sentence_bert_config.json", json!({"max_seq_length": 16}), "max_seq_length"),
+        (false, "sentence_bert_config.json", lower, "sentence_bert_config.json: do_lower_case"),
+        (false, "config_sentence_transformers.json", prompts, ": prompts"),
+    ] {
+        let dir = copied(BERT);
+        std::fs::remove_file(dir.path().join("modules.json")).unwrap();
+        std::fs::remove_file(dir.path().join("sentence_bert_config.json")).unwrap();
+        if !keep {
+            std::fs::remove_dir_all(dir.path().join("1_Pooling")).unwrap();
+        }
+        edit(dir.path(), file, keys);
+        for spec in [none(), kind.clone()] {
+            let error = refused(dir.path(), spec);
+            for part in [part, "no modules.json", "--pooling", "take that out"] {
+                assert!(error.contains(part), "{part}: {error}");
+            }
+        }
+        let told = told(dir.path(), pooling());
+        assert_eq!(told.contains("files read, though"), !keep, "{told}");
+    }
+    // Of a cross-encoder the length is said by the user, or taken out.
+    let dir = copied(CROSS);
+    edit(dir.path(), "sentence_bert_config.json", json!({"max_seq_length": 64}));
+    let error = refused(dir.path(), none());
+    assert!(error.contains("sentence_bert_config.json: max_seq_length"), "{error}");
+    let length = SpecOptions { max_length: Some(64), ..none() };
+    assert_eq!(packed(dir.path(), Precision::F32, length).unwrap().0.spec.max_length, 64);
+}
+
+/// The other kind than that of the other files; the user's word settles it.
+#[test]
+fn a_model_type_of_the_other_kind_is_refused() {
+    const FILE: &str = "config_sentence_transformers.json";
+    for (folder, kind, own, other) in [
+        (BERT, ModelKind::Embedder, "SentenceTransformer", "CrossEncoder"),
+        (QWEN3, ModelKind::Embedder, "SentenceTransformer", "CrossEncoder"),
+        (CROSS, ModelKind::Reranker, "CrossEncoder", "SentenceTransformer"),
+        ("golden/qwen3-reranker", ModelKind::Reranker, "CrossEncoder", "SentenceTransformer"),
+        ("golden/qwen2-mxbai", ModelKind::Reranker, "CrossEncoder", "SentenceTransformer"),
+        ("cases/F1b-logit-score", ModelKind::Reranker, "CrossEncoder", "SentenceTransformer"),
+    ] {
+        let dir = copied(folder);
+        let expected = root(dir.path());
+        edit(dir.path(), FILE, json!({"model_type": own}));
+        assert_eq!(root(dir.path()), expected, "{folder}");
+        edit(dir.path(), FILE, json!({"model_type": other}));
+        let error = refused(dir.path(), none());
+        for part in [FILE, "model_type", "--kind embedder", "--kind reranker"] {
+            assert!(error.contains(part), "{folder}: {error}");
+        }
+        let said = SpecOptions { kind: Some(kind), ..none() };
+        assert_eq!(packed(dir.path(), Precision::F32, said).unwrap().0.root.to_string(), expected);
     }
 }
 

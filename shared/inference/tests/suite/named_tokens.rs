@@ -313,3 +313,111 @@ fn a_length_goes_by_two_names_and_null_is_no_yes() {
         assert_ne!(found, lowered, "{value}");
     }
 }
+
+/// Each way of changing BERT's normalizer, with tokens that are listed and change nothing, with none, and with one that
+/// changes something: what is told is what is done.
+#[test]
+fn the_normalizer_follows_the_class_whatever_tokens_are_listed() {
+    let odd = json!({"added_tokens_decoder": {"4": odd()}});
+    let texts = ["THE caf\u{e9}", "\u{4e2d}\u{6587}", "a [MASK] b", "a [mask] b"];
+    for (folder, overrides) in [
+        (BERT, json!({"do_lower_case": false})),
+        (BERT, json!({"strip_accents": false})),
+        (BERT, json!({"strip_accents": true, "do_lower_case": false})),
+        (BERT, json!({"tokenize_chinese_chars": false})),
+        ("cases/F3-do-lower-case", json!({"do_lower_case": true})),
+        ("cases/F3-do-lower-case", json!({})),
+    ] {
+        let base = || {
+            let dir = copied(folder);
+            edit(dir.path(), "sentence_bert_config.json", json!({"do_lower_case": false}));
+            edit(dir.path(), CONFIG, json!({"tokenizer_class": "BertTokenizer"}));
+            edit(dir.path(), CONFIG, overrides.clone());
+            dir
+        };
+        let plain = base();
+        let (expected, told) = ids(plain.path(), &texts);
+        assert!(told.contains("tokenizer_config.json: "), "{overrides}: {told}");
+        for (file, keys) in [
+            (CONFIG, json!({"cls_token": "[CLS]"})),
+            (CONFIG, json!({"sep_token": "[SEP]", "pad_token": "[PAD]", "mask_token": "[MASK]"})),
+            (CONFIG, json!({"unk_token": "[UNK]"})),
+            (CONFIG, json!({"additional_special_tokens": ["[MASK]"]})),
+            (CONFIG, json!({"added_tokens_decoder": {"4": token("[MASK]", &json!({}))}})),
+            ("special_tokens_map.json", json!({"cls_token": "[CLS]"})),
+        ] {
+            let dir = base();
+            edit(dir.path(), file, keys.clone());
+            let found = ids(dir.path(), &texts);
+            assert_eq!(found, (expected.clone(), told.clone()), "{overrides} {keys}");
+        }
+        // A token that changes something comes on top.
+        let dir = base();
+        edit(dir.path(), CONFIG, odd.clone());
+        let (found, both) = ids(dir.path(), &texts);
+        assert_eq!(found[..2], expected[..2], "{overrides}");
+        assert!(both.contains(&told) && both.contains("\"[MASK]\" is a token, lstrip"), "{both}");
+        if folder == BERT && overrides.get("do_lower_case").is_none() {
+            assert_eq!((&*found[3], &*expected[3]), (FOLDED, PLAIN[1]), "{overrides}");
+        }
+    }
+    // And each changes the ids of some text.
+    let before = ids(copied(BERT).path(), &texts).0;
+    for (key, at) in [("do_lower_case", 0), ("strip_accents", 0), ("tokenize_chinese_chars", 1)] {
+        let dir = copied(BERT);
+        edit(dir.path(), CONFIG, json!({key: false, "cls_token": "[CLS]"}));
+        assert_ne!(ids(dir.path(), &texts).0[at], before[at], "{key}");
+    }
+}
+
+#[test]
+fn a_blank_before_texts_is_as_tokenizer_json_has_it() {
+    const XLMR: &str = "golden/xlmr-embedding";
+    const QWEN3: &str = "golden/qwen3-embedding";
+    let both: [Value; 2] = [true.into(), false.into()];
+    for (folder, class, fits) in [
+        (QWEN3, json!(null), &both[1..]),
+        (QWEN3, json!("Qwen2Tokenizer"), &both[1..]),
+        (QWEN3, json!("PreTrainedTokenizerFast"), &both[..]),
+        (XLMR, json!(null), &both[..1]),
+        (XLMR, json!("XLMRobertaTokenizerFast"), &both[..1]),
+        (XLMR, json!("PreTrainedTokenizerFast"), &both[..]),
+        (BERT, json!("BertTokenizer"), &both[..]),
+    ] {
+        let base = || {
+            let dir = copied(folder);
+            edit(dir.path(), CONFIG, json!({"tokenizer_class": class}));
+            dir
+        };
+        let root = |dir: &Path| packed(dir, Precision::F32, none()).unwrap().0.root;
+        let expected = root(base().path());
+        for said in &both {
+            let dir = base();
+            edit(dir.path(), CONFIG, json!({"add_prefix_space": said}));
+            if fits.contains(said) {
+                assert_eq!(root(dir.path()), expected, "{class} {said}");
+            } else {
+                let error = refused(dir.path(), none());
+                for part in [&format!("add_prefix_space is {said}"), "Save the tokenizer again"] {
+                    assert!(error.contains(part), "{class}: {error}");
+                }
+            }
+        }
+        // Null is false to the classes that read it.
+        let dir = base();
+        let null = json!({"tokenizer_class": class, "add_prefix_space": null});
+        std::fs::write(dir.path().join(CONFIG), null.to_string()).unwrap();
+        let found = packed(dir.path(), Precision::F32, none());
+        assert_eq!(found.is_ok(), fits.contains(&both[1]), "{class}");
+    }
+    // A blank before the first part alone is not one before every part.
+    let dir = copied(XLMR);
+    let path = dir.path().join("tokenizer.json");
+    let mut json: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    json["pre_tokenizer"]["prepend_scheme"] = "first".into();
+    std::fs::write(&path, json.to_string()).unwrap();
+    for said in both {
+        edit(dir.path(), CONFIG, json!({"add_prefix_space": said}));
+        assert!(refused(dir.path(), none()).contains("the first part of a text alone"));
+    }
+}

@@ -4,7 +4,9 @@ use defrost_engine::{Family, Head};
 use defrost_loader::Checkpoint;
 use serde_json::Value;
 
+use super::kind::ModelKind;
 use super::modules::Modules;
+use super::sentence_transformers::said_kind;
 use super::{RawConfig, refuse};
 use crate::Error;
 use crate::spec::Matryoshka;
@@ -69,6 +71,22 @@ pub(crate) fn check_labels(
         }
         _ => Ok(()),
     }
+}
+
+/// Refuses a model of the other kind than `config_sentence_transformers.json` says.
+pub(crate) fn check_model_type(checkpoint: &Checkpoint, kind: ModelKind) -> Result<(), Error> {
+    let Some(said) = said_kind(checkpoint)?.filter(|&said| said != kind) else {
+        return Ok(());
+    };
+    Err(Error::Model(format!(
+        "config_sentence_transformers.json: model_type is that of the kind {}, and the other files are of the kind {}: \
+         expected both to say the same. Say --kind {} or --kind {}, as the model's \
+         card has it",
+        said.name(),
+        kind.name(),
+        said.name(),
+        kind.name()
+    )))
 }
 
 /// Refuses a pooling that was made for vectors of another width than the model's.

@@ -47,13 +47,15 @@ pub(crate) enum Rule {
     Harmless,
     /// It changes nothing with these values, which are JSON.
     Only(&'static [&'static str]),
+    /// It is an object and changes nothing with these keys and values, which are JSON.
+    Parts(&'static [(&'static str, &'static [&'static str])]),
 }
 
 use File::{
     Config, Dense, LogitScore, Modules, Normalize, Pooling, SentenceTransformers, SpecialTokens,
     Tokenizer, Transformer,
 };
-use Rule::{Harmless, Only, Read};
+use Rule::{Harmless, Only, Parts, Read};
 
 /// `false`, or nothing said.
 const NOT: Rule = Only(&["false"]);
@@ -66,6 +68,13 @@ const NO_SHARE: Rule = Only(&["0", "0.0"]);
 /// Nothing asked for but leave to run code, which sentence-transformers takes from no file.
 const ONLY_TRUST: Rule =
     Only(&["{}", r#"{"trust_remote_code":true}"#, r#"{"trust_remote_code":false}"#]);
+/// What only makes the same numbers in another way, or in the way they are made anyway.
+const LOADING: Rule = Parts(&[
+    ("attn_implementation", &[r#""eager""#, r#""sdpa""#, r#""flash_attention_2""#]),
+    ("dtype", &[r#""float32""#, r#""torch.float32""#]),
+    ("torch_dtype", &[r#""float32""#, r#""torch.float32""#]),
+    ("trust_remote_code", &["true", "false"]),
+]);
 /// Either, since only who loads a model decides it.
 const EITHER: Rule = Only(&["false", "true"]);
 /// A token that no tokenizer has.
@@ -236,8 +245,8 @@ pub(crate) const KEYS: &[(File, &str, Rule)] = &[
             r#"{"message":{"format":"flat","method":"forward","method_output_name":"last_hidden_state"},"text":{"method":"forward","method_output_name":"last_hidden_state"}}"#,
         ]),
     ),
-    (Transformer, "model_args", ONLY_TRUST),
-    (Transformer, "model_kwargs", ONLY_TRUST),
+    (Transformer, "model_args", LOADING),
+    (Transformer, "model_kwargs", LOADING),
     (Transformer, "model_name_or_path", Harmless),
     (
         Transformer,
@@ -264,7 +273,7 @@ pub(crate) const KEYS: &[(File, &str, Rule)] = &[
     (SentenceTransformers, "activation_fn", Read(r#""torch.nn.modules.activation.Tanh""#)),
     (SentenceTransformers, "default_prompt_name", Read(r#""none of them""#)),
     (SentenceTransformers, "keep_in_fp32_modules", Harmless),
-    (SentenceTransformers, "model_type", Only(&[r#""SentenceTransformer""#, r#""CrossEncoder""#])),
+    (SentenceTransformers, "model_type", Read(r#""SparseEncoder""#)),
     (SentenceTransformers, "prompts", Read(r#"{"query":"another: "}"#)),
     (SentenceTransformers, "similarity_fn_name", Read(r#""euclidean""#)),
     (SentenceTransformers, "truncate_dim", ABSENT),
@@ -298,7 +307,7 @@ pub(crate) const KEYS: &[(File, &str, Rule)] = &[
     (Tokenizer, "_commit_hash", Harmless),
     (Tokenizer, "add_bos_token", Read("true")),
     (Tokenizer, "add_eos_token", Read("true")),
-    (Tokenizer, "add_prefix_space", Harmless),
+    (Tokenizer, "add_prefix_space", Read("true")),
     (Tokenizer, "added_tokens_decoder", Read(r#"{"7":{"content":"no such token"}}"#)),
     (Tokenizer, "additional_special_tokens", NO_TOKENS),
     (Tokenizer, "auto_map", Read(r#"{"AutoTokenizer":["own.Tokenizer",null]}"#)),
@@ -372,6 +381,7 @@ pub(crate) fn check(file: File, name: &str, keys: &Map<String, Value>) -> Result
         let row = KEYS.iter().find(|row| row.0 == file && row.1 == key);
         match row.map(|row| row.2) {
             Some(Read(_) | Harmless) => {}
+            Some(Parts(parts)) => check_parts(name, key, value, parts)?,
             Some(Only(values)) if values.iter().any(|known| is(value, known)) => {}
             Some(Only(values)) => {
                 let expected: Vec<&str> = values.iter().copied().chain(["no such key"]).collect();
@@ -391,6 +401,29 @@ pub(crate) fn check(file: File, name: &str, keys: &Map<String, Value>) -> Result
         }
     }
     Ok(())
+}
+
+/// Refuses what is no object of such keys and values.
+fn check_parts(
+    name: &str,
+    key: &str,
+    value: &Value,
+    parts: &[(&str, &[&str])],
+) -> Result<(), Error> {
+    let known = |inner: &str, value: &Value| {
+        let part = parts.iter().find(|part| part.0 == inner);
+        value.is_null() || part.is_some_and(|part| part.1.iter().any(|known| is(value, known)))
+    };
+    let object = value.as_object();
+    if object.is_some_and(|object| object.iter().all(|(inner, value)| known(inner, value))) {
+        return Ok(());
+    }
+    let expected = parts.iter().map(|(inner, values)| format!("{inner} {}", values.join(" or ")));
+    Err(Error::Model(format!(
+        "{name}: {key} is {}, which would change results and is not supported: expected at most {}",
+        shortened(value),
+        expected.collect::<Vec<_>>().join(", ")
+    )))
 }
 
 /// Whether a value is that JSON, whatever the order of keys.

@@ -1,16 +1,20 @@
 //! What a checkpoint is: an embedder or a reranker, of which prompt and which pooling, and which file says so.
 //!
 //! The user's word counts most, then modules.json, then the architecture in config.json. That leaves folders that say half
-//! of it: a bare `Qwen3Model` or `BertModel` is an embedder whose pooling no file tells, and a `BertForMaskedLM` may be
-//! anything. These are asked for; a guess would give vectors that look like any others.
+//! of it: a bare `Qwen3Model` or `BertModel` is an embedder whose pooling no file tells, a `BertForMaskedLM` may be
+//! anything, a `Qwen3ForCausalLM` with a chat template that no reranker has is most likely for chat, and files of
+//! sentence-transformers without its modules.json are not read there. These are asked for; a guess would give vectors that
+//! look like any others.
 
 use defrost_engine::{Family, Head};
 use defrost_loader::Checkpoint;
-use serde_json::Value;
 
+use super::chat_template::{self, ChatTemplate};
+use super::contradictions::check_model_type;
 use super::modules::{Modules, pooling_by_name, pooling_name, pooling_names};
+use super::sentence_transformers::{prompts_of_embedder, unread_without_modules};
 use super::told::Told;
-use super::{RawConfig, SpecOptions, named_template, optional_beside_weights};
+use super::{RawConfig, SpecOptions, named_template};
 use crate::Error;
 use crate::spec::Template;
 
@@ -39,12 +43,6 @@ impl ModelKind {
         }
     }
 }
-
-/// Words that only the prompt of that template has.
-const PROMPTS: [(&str, &str); 2] = [
-    ("qwen3-reranker", "Judge whether the Document meets the requirements"),
-    ("mxbai-rerank-v2", "You are a search relevance expert"),
-];
 
 /// What was decided.
 #[derive(Debug)]
@@ -84,7 +82,11 @@ pub(crate) fn decide(
             family.name()
         )));
     }
+    if options.template.is_none() && options.kind.is_none() && options.pooling.is_none() {
+        check_model_type(checkpoint, kind)?;
+    }
     let mut told = vec![Told::new("kind", kind.name(), from.clone())];
+    told.extend(asked.unread(kind, options)?);
     let head = match &template {
         Template::Embedding { .. } => {
             let (head, from) = asked.pooling(options)?;
@@ -97,7 +99,10 @@ pub(crate) fn decide(
                     .to_owned(),
             ));
         }
-        Template::Pair => Head::Classifier,
+        Template::Pair => {
+            asked.check_pair(options)?;
+            Head::Classifier
+        }
         Template::MxbaiRerankV2 | Template::Qwen3Reranker => {
             told.push(Told::new("prompt", name, from));
             Head::YesNo
@@ -147,36 +152,116 @@ impl Asked<'_> {
         }
     }
 
-    /// Of a reranker that reads logits: the prompt whose words its chat template has, or the family's where it has none.
+    /// Of a reranker that reads logits: the prompt that its chat template is, or the family's where it has none.
     fn by_chat_template(&self) -> Result<(String, String), Error> {
-        let in_file = self.checkpoint.file_beside_weights("chat_template.jinja")?;
-        let in_file = in_file.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-        let config: Option<Value> =
-            optional_beside_weights(self.checkpoint, "tokenizer_config.json")?;
-        let in_config = config
-            .map(|config| config["chat_template"].clone())
-            .filter(|template| !template.is_null())
-            .map(|template| template.to_string());
-        let Some(template) = in_file.or(in_config) else {
-            let (family, prompt) = (self.family.name(), self.usual_prompt());
-            let from = format!(
-                "modules.json: LogitScore, of a {family} model without a chat template, whose prompt is taken to be that of \
-                 {prompt}; --template names another"
-            );
-            return Ok((prompt.to_owned(), from));
+        match chat_template::read(self.checkpoint)? {
+            ChatTemplate::Known(name) => Ok((name.to_owned(), "the chat template".to_owned())),
+            ChatTemplate::Absent => {
+                let (family, prompt) = (self.family.name(), self.usual_prompt());
+                let from = format!(
+                    "modules.json: LogitScore, of a {family} model without a chat template, whose prompt is taken to be that \
+                     of {prompt}; --template names another"
+                );
+                Ok((prompt.to_owned(), from))
+            }
+            ChatTemplate::Other => Err(Error::Model(
+                "modules.json: LogitScore: the chat template is none of the known prompts to the letter, so how query and \
+                 document are put together cannot be told: say --template mxbai-rerank-v2 or --template qwen3-reranker if \
+                 the model was trained with one of these after all"
+                    .to_owned(),
+            )),
+        }
+    }
+
+    /// Of a causal model without modules, which may as well be for chat, or an embedder.
+    fn causal(&self, from: String) -> Result<(String, String), Error> {
+        let prompt = self.usual_prompt();
+        let ask = |found: &str| {
+            Err(Error::Model(format!(
+                "what the model is for cannot be told: {from}, and {found}. Say --kind embedder --pooling {} for vectors, or \
+                 --kind reranker (or --template {prompt}) for scores by the prompt of {prompt}",
+                pooling_names().replace(", ", "|")
+            )))
         };
-        let known = PROMPTS.iter().find(|(_, words)| template.contains(words));
-        known.map_or_else(
-            || {
-                Err(Error::Model(
-                    "modules.json: LogitScore: the chat template is none of the known prompts, so how query and document \
-                     are put together cannot be told: say --template mxbai-rerank-v2 or --template qwen3-reranker if it \
-                     is one of these after all"
-                        .to_owned(),
-                ))
-            },
-            |(name, _)| Ok(((*name).to_owned(), "the chat template".to_owned())),
-        )
+        if let Some(name) = prompts_of_embedder(self.checkpoint)? {
+            return ask(&format!(
+                "config_sentence_transformers.json has a prompt called {name:?}, as embedders have"
+            ));
+        }
+        match chat_template::read(self.checkpoint)? {
+            ChatTemplate::Known(name) => Ok((name.to_owned(), "the chat template".to_owned())),
+            ChatTemplate::Absent => Ok((prompt.to_owned(), from)),
+            // Published rerankers of this family keep the template of the model for chat that they were made from.
+            ChatTemplate::Other if self.family == Family::Qwen2 => {
+                let from = format!(
+                    "{from}, whose prompt is taken to be that of {prompt} although the chat template is another; --template \
+                     names another"
+                );
+                Ok((prompt.to_owned(), from))
+            }
+            ChatTemplate::Other => ask("the chat template is not that of a known reranker"),
+        }
+    }
+
+    /// Refuses a chat template of a cross-encoder: sentence-transformers puts query and document into it.
+    fn check_pair(&self, options: &SpecOptions) -> Result<(), Error> {
+        let said = options.template.is_some();
+        if said || chat_template::read(self.checkpoint)? == ChatTemplate::Absent {
+            return Ok(());
+        }
+        Err(Error::Model(format!(
+            "the folder of this {} cross-encoder has a chat template (chat_template.jinja, or in tokenizer_config.json), which \
+             sentence-transformers puts query and document into and this version does not: expected none. If the model was \
+             trained with plain pairs, say --template pair",
+            self.family.name()
+        )))
+    }
+
+    /// Files of sentence-transformers that it does not read, as there is no modules.json: asked for, or told where the user
+    /// has decided.
+    fn unread(&self, kind: ModelKind, options: &SpecOptions) -> Result<Vec<Told>, Error> {
+        if self.modules.is_some_and(|modules| modules.listed) {
+            return Ok(Vec::new());
+        }
+        let mut files = unread_without_modules(self.checkpoint)?;
+        let (decided, remedy) = match kind {
+            ModelKind::Embedder => {
+                let pooling = self.modules.and_then(|modules| modules.pooling.clone());
+                let said = options.pooling.is_some();
+                let own = pooling.as_ref().map_or("", |(head, _)| pooling_name(*head));
+                if let Some((_, file)) = pooling.filter(|_| !said) {
+                    files.push(file);
+                }
+                let names = pooling_names().replace(", ", "|");
+                let own = if own.is_empty() {
+                    String::new()
+                } else {
+                    format!(" (1_Pooling/config.json has {own})")
+                };
+                (said, format!("say --pooling {names}{own} to have the files read all the same"))
+            }
+            ModelKind::Reranker => {
+                // Prompts that a reranker would get are refused elsewhere.
+                files.retain(|file| !file.starts_with("config_sentence_transformers.json"));
+                if options.max_length.is_some() {
+                    files.retain(|file| !file.ends_with("max_seq_length"));
+                }
+                (false, "say --max-length where that is what the file is about".to_owned())
+            }
+        };
+        if files.is_empty() {
+            return Ok(Vec::new());
+        }
+        let files = files.join(" and ");
+        if decided {
+            let value = "read, though there is no modules.json and sentence-transformers does not \
+                         read them without it";
+            return Ok(vec![Told::new("files", value, files)]);
+        }
+        Err(Error::Model(format!(
+            "there is no modules.json, and without it sentence-transformers does not read {files}: whether the model was \
+             trained with that cannot be told. Get modules.json; or {remedy}; or take that out of a copy of the folder"
+        )))
     }
 
     fn by_architecture(&self) -> Result<(String, String), Error> {
@@ -189,7 +274,7 @@ impl Asked<'_> {
             return said("pair");
         }
         if name.ends_with("ForCausalLM") && decoder && !self.bidirectional {
-            return said(self.usual_prompt());
+            return self.causal(from);
         }
         if name.ends_with("Model") || (name.ends_with("ForCausalLM") && decoder) {
             return said("embedding");

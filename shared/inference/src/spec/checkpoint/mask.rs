@@ -3,7 +3,8 @@
 //! Embedding models made of Qwen2 and Qwen3 often drop the causal mask. Some say so in config.json (`is_causal`,
 //! `use_bidirectional_attention`); older ones say it in Python that `auto_map` names, and `transformers` runs. That is not
 //! run here, but read for the words by which it drops the mask: the class that is named, with what it inherits and builds
-//! in that file ([`super::python`]), and no other. Where it has none, or the named classes differ, the user is asked.
+//! in that file ([`super::python`]), and no other. Where it has none, or the named classes differ, or such a line stands under
+//! a condition, or another sets the mask again, or a key says otherwise, the user is asked.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +12,8 @@ use defrost_engine::Family;
 use defrost_loader::Checkpoint;
 use serde_json::Value;
 
+use super::kind::ModelKind;
+use super::modules::Modules;
 use super::python;
 use super::told::Told;
 use super::{RawConfig, SpecOptions};
@@ -57,6 +60,7 @@ pub(crate) fn decide(
     checkpoint: &Checkpoint,
     raw: &RawConfig,
     family: Family,
+    modules: Option<&Modules>,
     options: &SpecOptions,
 ) -> Result<(bool, Vec<Told>), Error> {
     let classes = custom_code(raw);
@@ -88,6 +92,17 @@ pub(crate) fn decide(
     let mask = |bidirectional| {
         if bidirectional { AttentionMask::Bidirectional } else { AttentionMask::Causal }
     };
+    if raw.is_causal == Some(true) || raw.use_bidirectional_attention == Some(false) {
+        for (key, class) in &classes {
+            if drops_the_mask(checkpoint, class)? {
+                return Err(Error::Model(format!(
+                    "config.json: a key says that the attention is causal (is_causal or use_bidirectional_attention), and \
+                     auto_map that {key} is {class}, code that drops the causal mask: expected both to say the same. Say \
+                     --attention causal or --attention bidirectional (the model's card knows)"
+                )));
+            }
+        }
+    }
     match (raw.is_causal.map(|causal| !causal), raw.use_bidirectional_attention) {
         (Some(one), Some(other)) if one != other => Err(Error::Model(
             "config.json: is_causal and use_bidirectional_attention contradict each other: expected one of them, or say \
@@ -95,10 +110,28 @@ pub(crate) fn decide(
                 .to_owned(),
         )),
         (Some(bidirectional), _) => told(mask(bidirectional), "config.json: is_causal".to_owned()),
-        (None, Some(bidirectional)) => {
-            told(mask(bidirectional), "config.json: use_bidirectional_attention".to_owned())
+        (None, Some(false)) => {
+            told(AttentionMask::Causal, "config.json: use_bidirectional_attention".to_owned())
         }
+        (None, Some(true)) => told(
+            AttentionMask::Bidirectional,
+            format!(
+                "config.json: use_bidirectional_attention, which `transformers` does not read of {} models: it computes \
+                 with the causal mask, as --attention causal does here",
+                family.name()
+            ),
+        ),
         (None, None) => {
+            let of_embedder = classes.iter().any(|(key, _)| *key == "AutoModel");
+            if let Some((key, class)) = classes.first().filter(|_| !of_embedder)
+                && is_embedder(modules, options)
+            {
+                return Err(Error::Model(format!(
+                    "config.json: auto_map says that {key} is {class}, and names no AutoModel, which is what an embedder is \
+                     loaded as: whether it has the causal mask cannot be told. Say --attention causal (what \
+                     sentence-transformers computes) or --attention bidirectional (the model's card knows)"
+                )));
+            }
             let mut bidirectional = None;
             for (key, class) in &classes {
                 if !drops_the_mask(checkpoint, class)? {
@@ -113,6 +146,17 @@ pub(crate) fn decide(
             }
             bidirectional
                 .map_or(Ok((false, Vec::new())), |from| told(AttentionMask::Bidirectional, from))
+        }
+    }
+}
+
+/// Whether the user or the modules say that the model gives vectors.
+fn is_embedder(modules: Option<&Modules>, options: &SpecOptions) -> bool {
+    match (&options.template, options.kind) {
+        (Some(template), _) => template == "embedding",
+        (None, Some(kind)) => kind == ModelKind::Embedder,
+        (None, None) => {
+            options.pooling.is_some() || modules.is_some_and(|modules| modules.pooling.is_some())
         }
     }
 }
@@ -146,8 +190,24 @@ fn drops_the_mask(checkpoint: &Checkpoint, class: &str) -> Result<bool, Error> {
         return Ok(false);
     };
     let lines = python::reachable(&String::from_utf8_lossy(&code), name).unwrap_or_default();
-    Ok(lines.iter().any(|line| {
-        let line: String = line.chars().filter(|character| !character.is_whitespace()).collect();
-        line.ends_with(ASSIGNED) || MARKS.iter().any(|mark| line.contains(mark))
-    }))
+    Ok(shows_no_mask(&lines))
+}
+
+/// Whether lines of code drop the mask for certain: by a line that no condition stands before, with none that sets it
+/// again.
+fn shows_no_mask(lines: &[String]) -> bool {
+    let bare = |line: &String| -> String {
+        line.chars().filter(|character| !character.is_whitespace()).collect()
+    };
+    let all: Vec<String> = lines.iter().map(bare).collect();
+    let sets_again = |line: &String| {
+        line.contains(".is_causal=") && !line.contains(".is_causal==") && !line.ends_with(ASSIGNED)
+    };
+    if all.iter().any(sets_again) {
+        return false;
+    }
+    all.iter().enumerate().any(|(at, line)| {
+        (line.ends_with(ASSIGNED) || MARKS.iter().any(|mark| line.contains(mark)))
+            && !python::is_conditional(lines, at)
+    })
 }

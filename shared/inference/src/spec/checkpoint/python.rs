@@ -45,6 +45,34 @@ pub(crate) fn reachable(code: &str, class: &str) -> Option<Vec<String>> {
     Some(kept)
 }
 
+/// Words that a line begins with whose block may not be run.
+const CONDITIONS: [&str; 9] =
+    ["if", "elif", "else", "try", "except", "finally", "while", "match", "case"];
+
+/// Whether a line is under a condition, other than one on the type of a mask that is passed in.
+pub(crate) fn is_conditional(lines: &[String], at: usize) -> bool {
+    let depth = |line: &str| line.len() - line.trim_start().len();
+    let condition = |line: &str| {
+        let first = words(line.trim_start()).next().unwrap_or_default();
+        let on_type = line.contains("isinstance(") && line.contains("attention_mask");
+        CONDITIONS.contains(&first) && !on_type
+    };
+    let Some(line) = lines.get(at) else { return false };
+    let (mut within, mut found) = (depth(line), condition(line));
+    for line in lines[..at].iter().rev().filter(|line| !line.trim().is_empty()) {
+        if found || within == 0 {
+            break;
+        }
+        // The last line of a header of several lines: its first is as far to the left.
+        if depth(line) < within {
+            let ends = line.trim_start().starts_with([')', ']', '}']);
+            within = depth(line) + usize::from(ends);
+            found = condition(line);
+        }
+    }
+    found
+}
+
 fn words(line: &str) -> impl Iterator<Item = &str> {
     line.split(|character: char| !(character.is_alphanumeric() || character == '_'))
 }
@@ -184,6 +212,29 @@ class Other(Base):
         for absent in ["Base", "helper", "TABLE", "Absent", ""] {
             assert_eq!(kept(absent), None, "{absent}");
         }
+    }
+
+    #[test]
+    fn a_line_under_a_condition_is_known() {
+        for (code, expected) in [
+            ("class A:\n  def f(s):\n    HERE", false),
+            ("class A:\n  def f(s):\n    for l in s:\n      HERE", false),
+            ("class A:\n  def f(\n    s, HERE\n  ): pass", false),
+            ("class A:\n  def f(s):\n    if False:\n      pass\n    HERE", false),
+            ("if x:\n  pass\nclass A:\n  HERE", false),
+            ("  if not isinstance(m := attention_mask, dict):\n    HERE", false),
+            ("class A:\n  def f(s):\n    if False:\n      for l in s:\n\n        HERE", true),
+            ("class A:\n  def f(s):\n    if (\n      x\n    ):\n      HERE", true),
+            ("class A:\n  def f(s):\n    if False: HERE", true),
+            ("try:\n  HERE", true),
+            ("  else:\n    HERE", true),
+            ("  iffy()\n    HERE", false),
+        ] {
+            let lines: Vec<String> = code.lines().map(str::to_owned).collect();
+            let at = lines.iter().position(|line| line.contains("HERE")).unwrap();
+            assert_eq!(is_conditional(&lines, at), expected, "{code}");
+        }
+        assert!(!is_conditional(&[], 0));
     }
 
     /// Anything may stand in a folder under that name.

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::keys::{self, File};
+use super::kind::ModelKind;
 use super::modules::Modules;
 use super::told::Told;
 use super::{optional, optional_beside_weights};
@@ -15,6 +16,13 @@ use crate::spec::Template;
 use crate::spec::embedding::{EmbeddingSpec, MOST_PROMPTS, Matryoshka};
 
 const FILE: &str = "config_sentence_transformers.json";
+
+/// What the file calls models that give vectors, and models that score pairs.
+const EMBEDDER: &str = "SentenceTransformer";
+const RERANKER: &str = "CrossEncoder";
+
+/// Prompts that sentence-transformers looks for when it embeds queries or documents.
+const OF_EMBEDDERS: [&str; 4] = ["query", "document", "passage", "corpus"];
 
 /// Names of the file about the transformer, in the order in which sentence-transformers tries them; those after the first
 /// are of old versions, one for each family.
@@ -39,6 +47,7 @@ struct Prompts {
     default_prompt_name: Option<String>,
     similarity_fn_name: Option<String>,
     activation_fn: Option<Value>,
+    model_type: Option<String>,
 }
 
 /// The transformer as sentence-transformers loads it.
@@ -82,8 +91,43 @@ pub(crate) fn transformer(checkpoint: &Checkpoint) -> Result<TransformerFile, Er
 fn prompts(checkpoint: &Checkpoint) -> Result<Prompts, Error> {
     let keys: Map<String, Value> = optional(checkpoint, FILE)?.unwrap_or_default();
     keys::check(File::SentenceTransformers, FILE, &keys)?;
-    serde_json::from_value(Value::Object(keys))
-        .map_err(|error| Error::Model(format!("{FILE}: {error}")))
+    let read: Prompts = serde_json::from_value(Value::Object(keys))
+        .map_err(|error| Error::Model(format!("{FILE}: {error}")))?;
+    match read.model_type.as_deref() {
+        None | Some(EMBEDDER | RERANKER) => Ok(read),
+        Some(other) => Err(Error::Model(format!(
+            "{FILE}: model_type is {other:?}, which is not supported: expected {EMBEDDER:?} or {RERANKER:?} or no such key"
+        ))),
+    }
+}
+
+/// What the file says that the model is, if it does.
+pub(crate) fn said_kind(checkpoint: &Checkpoint) -> Result<Option<ModelKind>, Error> {
+    Ok(prompts(checkpoint)?
+        .model_type
+        .map(|name| if name == EMBEDDER { ModelKind::Embedder } else { ModelKind::Reranker }))
+}
+
+/// The name of a prompt that embedders have, if the file has one and does not say that the model is a reranker.
+pub(crate) fn prompts_of_embedder(checkpoint: &Checkpoint) -> Result<Option<String>, Error> {
+    let read = prompts(checkpoint)?;
+    if read.model_type.as_deref() == Some(RERANKER) {
+        return Ok(None);
+    }
+    let mut names = read.texts.unwrap_or_default().into_keys();
+    Ok(names.find(|name| OF_EMBEDDERS.contains(&name.as_str())))
+}
+
+/// What files of sentence-transformers say that would change results and that it reads with a modules.json alone, other than
+/// the pooling's.
+pub(crate) fn unread_without_modules(checkpoint: &Checkpoint) -> Result<Vec<String>, Error> {
+    let file = transformer(checkpoint)?;
+    let name = file.name;
+    let length = file.max_seq_length.map(|_| format!("{name}: max_seq_length"));
+    let lower = file.do_lower_case.filter(|&lower| lower);
+    let lower = lower.map(|_| format!("{name}: do_lower_case"));
+    let prompts = has_prompts(checkpoint)?.then(|| format!("{FILE}: prompts"));
+    Ok([length, lower, prompts].into_iter().flatten().collect())
 }
 
 /// Whether a text gets anything before it by a prompt of the file.
@@ -146,7 +190,7 @@ pub(crate) fn embedding(
 pub(crate) fn not_normalized(modules: Option<&Modules>) -> Option<Told> {
     let unsaid = modules.is_none_or(|modules| !modules.listed);
     unsaid.then(|| {
-        let from = "no modules.json: as sentence-transformers takes such a folder; requests may ask for `normalize`";
+        let from = "no modules.json, without which sentence-transformers does not either; requests may ask for `normalize`";
         Told::new("vectors", "not normalised", from)
     })
 }

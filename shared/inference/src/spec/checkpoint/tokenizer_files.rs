@@ -2,6 +2,7 @@
 //!
 //! - BERT's tokenizer classes take lower case, accents and Chinese characters from `tokenizer_config.json` (or their own
 //!   defaults: lower case), whatever the normalizer in tokenizer.json says.
+//! - `add_prefix_space` that says otherwise than tokenizer.json is refused where the class would follow it.
 //! - `model_max_length` bounds texts, or `max_len`, its older name; 10^30 stands for no bound.
 //! - Tokens that it and files beside it name are added ([`super::tokens`]).
 //! - `model_input_names` without `token_type_ids`, or a class that has none, leaves token types out.
@@ -50,6 +51,12 @@ const PLAIN: [&str; 12] = [
     "T5",
     "XLNet",
 ];
+
+/// Of these, the classes that stand for whatever tokenizer.json is.
+const AS_IT_IS: [&str; 2] = ["PreTrained", "TokenizersBackend"];
+
+/// Classes that put a blank before every part of a text, if before any.
+const ALWAYS: [&str; 3] = ["XLMRoberta", "Camembert", "Albert"];
 
 /// What the files make of texts.
 #[derive(Debug)]
@@ -101,15 +108,17 @@ pub(crate) fn read(
     }
     let class = class_of(raw.tokenizer_class.as_deref().or(class), family)?;
     let mut told = Vec::new();
-    let mut edited: Option<Value> = None;
+    let mut whole = parse(&json)?;
+    check_prefix_space(&config, class, &whole)?;
     if BERT_LIKE.contains(&class) {
-        lower_case(&json, &config, &raw, &mut edited, &mut told)?;
+        lower_case(&config, &raw, &mut whole, &mut told)?;
     }
-    tokens::apply(checkpoint, &config, class, &json, &mut edited, &mut told)?;
-    let json = match edited {
-        None => json,
-        Some(edited) => serde_json::to_vec(&edited)
-            .map_err(|error| Error::Tokenizer(format!("{JSON}: {error}")))?,
+    tokens::apply(checkpoint, &config, class, &json, &mut whole, &mut told)?;
+    // Each step changes the one value and tells every change, so where nothing is told the file is as it was.
+    let json = if told.is_empty() {
+        json
+    } else {
+        serde_json::to_vec(&whole).map_err(|error| Error::Tokenizer(format!("{JSON}: {error}")))?
     };
     // The older name counts where the newer one is not there at all.
     let max_length = match (config.contains_key("model_max_length"), raw.max_len) {
@@ -154,13 +163,11 @@ fn parse(json: &[u8]) -> Result<Value, Error> {
 
 /// Sets BERT's normalizer as the tokenizer's class does.
 fn lower_case(
-    json: &[u8],
     config: &Map<String, Value>,
     raw: &Raw,
-    edited: &mut Option<Value>,
+    whole: &mut Value,
     told: &mut Vec<Told>,
 ) -> Result<(), Error> {
-    let mut whole = parse(json)?;
     let normalizer = &mut whole["normalizer"];
     if normalizer["type"] != "BertNormalizer" {
         return Ok(());
@@ -184,19 +191,83 @@ fn lower_case(
         ("strip_accents", raw.strip_accents.map_or(Value::Null, Value::from), "strip_accents"),
         ("handle_chinese_chars", chinese.into(), "tokenize_chinese_chars"),
     ];
-    let mut changed = false;
     for (key, value, name) in wanted {
         if normalizer[key] != value {
             let from = format!("{FILE}: {name}, over {JSON}");
             told.push(Told::new("tokenizer", format!("{key} {value}"), from));
             normalizer[key] = value;
-            changed = true;
         }
     }
-    if changed {
-        *edited = Some(whole);
-    }
     Ok(())
+}
+
+/// Refuses an `add_prefix_space` by which the class would make another pre-tokenizer than tokenizer.json has. Classes of
+/// `transformers` 5 build their own from that key and take the vocabulary alone from the file; BERT's have no such blank,
+/// and the classes for any tokenizer take the file's. To those that build one null is as false.
+fn check_prefix_space(
+    config: &Map<String, Value>,
+    class: &str,
+    whole: &Value,
+) -> Result<(), Error> {
+    const KEY: &str = "add_prefix_space";
+    let reads = !BERT_LIKE.contains(&class) && !AS_IT_IS.contains(&class);
+    let Some(said) = config.get(KEY).filter(|_| reads) else {
+        return Ok(());
+    };
+    let wanted = match said {
+        Value::Null => Some(false),
+        said => said.as_bool(),
+    };
+    let own = prefix_space(whole);
+    let same = match own {
+        PrefixSpace::Never => wanted == Some(false),
+        PrefixSpace::First => wanted == Some(true) && !ALWAYS.contains(&class),
+        PrefixSpace::Always => wanted == Some(true),
+    };
+    if same {
+        return Ok(());
+    }
+    let found = match own {
+        PrefixSpace::Never => "no text",
+        PrefixSpace::First => "the first part of a text alone",
+        PrefixSpace::Always => "every text",
+    };
+    Err(Error::Model(format!(
+        "{FILE}: {KEY} is {said}, and {JSON} puts a blank before {found}, so `transformers` would make other tokens than \
+         {JSON}: expected both to say the same. Save the tokenizer again \
+         (`AutoTokenizer.from_pretrained(...).save_pretrained(...)`), or take {KEY} out in a copy of the folder if the \
+         model was trained with {JSON} as it is"
+    )))
+}
+
+/// Before what a tokenizer puts a blank.
+#[derive(Debug, Clone, Copy)]
+enum PrefixSpace {
+    Never,
+    /// A text, and not what follows an added token in it.
+    First,
+    Always,
+}
+
+fn prefix_space(whole: &Value) -> PrefixSpace {
+    let parts = |value: &Value, several: &str| match value[several].as_array() {
+        Some(parts) => parts.clone(),
+        None => vec![value.clone()],
+    };
+    let adds = |part: &Value| part["add_prefix_space"] != Value::Bool(false);
+    for part in parts(&whole["pre_tokenizer"], "pretokenizers") {
+        match (part["type"].as_str(), part["prepend_scheme"].as_str()) {
+            (Some("Metaspace"), Some("first")) => return PrefixSpace::First,
+            (Some("Metaspace"), Some("never")) => {}
+            (Some("Metaspace"), Some(_)) => return PrefixSpace::Always,
+            (Some("Metaspace" | "ByteLevel"), None) if adds(&part) => return PrefixSpace::Always,
+            _ => {}
+        }
+    }
+    if parts(&whole["normalizer"], "normalizers").iter().any(|part| part["type"] == "Prepend") {
+        return PrefixSpace::Always;
+    }
+    PrefixSpace::Never
 }
 
 /// tokenizer.json without the tokens whose ids the model has no row for, if they are few and no merge makes them; `None`

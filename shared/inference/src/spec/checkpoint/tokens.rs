@@ -78,14 +78,14 @@ impl Token {
     }
 }
 
-/// What tokenizer.json becomes by the other files' tokens. `config` is `tokenizer_config.json`, `json` tokenizer.json, of
-/// which `edited` is what has changed already.
+/// What tokenizer.json becomes by the other files' tokens. `config` is `tokenizer_config.json`, `json` tokenizer.json, and
+/// `whole` what has become of it already.
 pub(crate) fn apply(
     checkpoint: &Checkpoint,
     config: &Map<String, Value>,
     class: &str,
     json: &[u8],
-    edited: &mut Option<Value>,
+    whole: &mut Value,
     told: &mut Vec<Told>,
 ) -> Result<(), Error> {
     let special: Map<String, Value> =
@@ -129,23 +129,14 @@ pub(crate) fn apply(
     if decoded.is_empty() && names.is_empty() && several.is_empty() {
         return Ok(());
     }
-    let mut whole = match edited.take() {
-        Some(whole) => whole,
-        None => serde_json::from_slice(json)
-            .map_err(|error| Error::Tokenizer(format!("{JSON}: {error}")))?,
-    };
-    check_class(class, &names, json, &whole)?;
-    let before = told.len();
+    check_class(class, &names, json, whole)?;
     for token in decoded {
-        replace(&mut whole, token, told)?;
+        replace(whole, token, told)?;
     }
     for token in names.into_iter().map(|(_, token)| token).chain(several) {
-        if entry(&mut whole, &token.content).is_none() {
-            replace(&mut whole, token, told)?;
+        if entry(whole, &token.content).is_none() {
+            replace(whole, token, told)?;
         }
-    }
-    if told.len() > before {
-        *edited = Some(whole);
     }
     Ok(())
 }

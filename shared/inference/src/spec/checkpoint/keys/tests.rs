@@ -130,6 +130,27 @@ fn rows_hold(file: File) {
                     assert!(error.contains(name) && error.contains(key), "{key}: {error}");
                 }
             }
+            Parts(parts) => {
+                let (folder, before) = each().next().unwrap();
+                let part = |(inner, values): &(&str, &[&str])| {
+                    let all = values.iter().map(|value| serde_json::from_str(value).unwrap());
+                    all.map(|value: Value| json!({ *inner: value })).collect::<Vec<_>>()
+                };
+                let mut all = parts.iter().flat_map(part).collect::<Vec<_>>();
+                let first = |(inner, values): &(&str, &[&str])| {
+                    ((*inner).to_owned(), serde_json::from_str(values[0]).unwrap())
+                };
+                all.push(Value::Object(parts.iter().map(first).collect()));
+                all.extend([json!({}), Value::Null]);
+                for value in all {
+                    let found = folder.with(key, &value);
+                    assert_eq!(found.as_ref(), Ok(before), "{name} {key} {value}");
+                }
+                for odd in [json!("odd"), json!({"odd": true}), json!({ parts[0].0: "odd" })] {
+                    let error = folder.with(key, &odd).unwrap_err();
+                    assert!(error.contains(name) && error.contains(key), "{key}: {error}");
+                }
+            }
             Read(value) => {
                 let value: Value = serde_json::from_str(value).unwrap();
                 let changes =

@@ -713,6 +713,8 @@ fn a_causal_model_that_may_be_anything_is_asked() {
             assert!(error.contains(part), "{error}");
         }
     }
+    let named = SpecOptions { name: "Qwen/Qwen3-Reranker-0.6B".into(), ..none() };
+    assert!(told(chat.path(), named).contains("called Qwen/Qwen3-Reranker-0.6B"));
     let kind = |kind| SpecOptions { kind: Some(kind), ..none() };
     assert!(told(chat.path(), kind(ModelKind::Reranker)).contains("prompt qwen3-reranker"));
     let pooling = SpecOptions { pooling: Some("lasttoken".into()), ..kind(ModelKind::Embedder) };

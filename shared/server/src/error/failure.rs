@@ -146,8 +146,7 @@ impl Failure {
                 "Late",
                 504,
                 "deadline_exceeded",
-                "no answer within 2 s, the time that the request or REQUEST_TIMEOUT gives; send fewer documents or give it \
-                 more time",
+                "no answer within 2 s, the time that the request or REQUEST_TIMEOUT gives; send fewer documents",
                 "The time is over that the header `x-request-timeout` (in seconds), Envoy's, or `REQUEST_TIMEOUT` gives.",
             ),
         };

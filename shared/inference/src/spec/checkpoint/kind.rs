@@ -61,7 +61,7 @@ pub(crate) fn decide(
     bidirectional: bool,
     options: &SpecOptions,
 ) -> Result<Kind, Error> {
-    let asked = Asked { checkpoint, raw, family, modules, bidirectional };
+    let asked = Asked { checkpoint, raw, family, modules, bidirectional, name: &options.name };
     let (name, from) = asked.template(options)?;
     let template = named_template(checkpoint, &name)?;
     let kind = ModelKind::of(&template);
@@ -117,6 +117,8 @@ struct Asked<'a> {
     family: Family,
     modules: Option<&'a Modules>,
     bidirectional: bool,
+    /// What the model is called, by its publisher as a rule.
+    name: &'a str,
 }
 
 impl Asked<'_> {
@@ -197,6 +199,11 @@ impl Asked<'_> {
                     "{from}, whose prompt is taken to be that of {prompt} although the chat template is another; --template \
                      names another"
                 );
+                Ok((prompt.to_owned(), from))
+            }
+            // So do some downloads of Qwen3-Reranker, whose name is all that tells them from the model for chat.
+            ChatTemplate::Other if self.name.to_ascii_lowercase().contains("rerank") => {
+                let from = format!("{from}, called {}, whose chat template is another", self.name);
                 Ok((prompt.to_owned(), from))
             }
             ChatTemplate::Other => ask("the chat template is not that of a known reranker"),

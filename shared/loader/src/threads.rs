@@ -2,7 +2,7 @@
 //!
 //! The number of threads is limited by user (`ulimit -u`) and by container (`pids.max`). A runtime does not take a refusal:
 //! it panics, and with `panic = "abort"` takes the process along, when it starts and also later, at the first task that
-//! may block. So the threads are counted first: as many as are wanted are started at once and end again. What the system
+//! may block. So where a limit is near, the threads are counted first: as many as are wanted are started at once and end again. What the system
 //! gave decides how many the runtime gets, and too few are an error before anything has begun. Those for tasks that may
 //! block are started with the runtime and stay, so that none is asked for later.
 
@@ -12,6 +12,7 @@ use std::sync::mpsc::channel;
 use std::thread::{Builder, scope};
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit};
 use tokio::runtime::{Builder as RuntimeBuilder, Runtime};
 
 /// Looks at the process's threads until those that were counted are gone. The kernel takes them off its count a moment
@@ -41,8 +42,13 @@ pub struct ThreadsWanted<'a> {
 ///
 /// Fails if it does not give the least that is needed: one worker, one blocking thread and the others.
 pub fn runtime(wanted: ThreadsWanted<'_>) -> io::Result<Runtime> {
+    runtime_where(is_near_a_limit(), wanted)
+}
+
+fn runtime_where(is_near: bool, wanted: ThreadsWanted<'_>) -> io::Result<Runtime> {
     let ThreadsWanted { name, workers, blocking, others } = wanted;
-    let (workers, blocking) = share(given(workers + blocking + others), wanted)?;
+    let all = workers + blocking + others;
+    let (workers, blocking) = share(if is_near { given(all) } else { all }, wanted)?;
     let runtime = RuntimeBuilder::new_multi_thread()
         .worker_threads(workers)
         .max_blocking_threads(blocking)
@@ -50,6 +56,9 @@ pub fn runtime(wanted: ThreadsWanted<'_>) -> io::Result<Runtime> {
         .thread_name(name)
         .enable_all()
         .build()?;
+    if !is_near {
+        return Ok(runtime);
+    }
     // Each holds its thread until all are there, so that none does two of these tasks.
     let (here, arrived) = channel();
     let releases: Vec<_> = (0..blocking)
@@ -69,6 +78,30 @@ pub fn runtime(wanted: ThreadsWanted<'_>) -> io::Result<Runtime> {
     }
     drop(releases);
     Ok(runtime)
+}
+
+/// A limit of the user's threads from which on a process is not held up by trying whether it gets its own few: a
+/// millisecond, which is a tenth of a small model's start. Where limits are set at all they are hundreds, the system's own are
+/// tens of thousands.
+const FAR: u64 = 16 << 10;
+
+/// Threads that must be left in the process's control group.
+const SPARE: u64 = 64;
+
+/// Whether a limit of threads is so near that the process might not get what it wants.
+fn is_near_a_limit() -> bool {
+    let of_user = getrlimit(Resource::Nproc).current.is_some_and(|most| most < FAR);
+    let number = |file: &str| -> Option<u64> {
+        let text = std::fs::read_to_string(format!("/sys/fs/cgroup/{file}")).ok()?;
+        text.trim().parse().ok()
+    };
+    // "max" is no number, and no limit.
+    let of_group = ["", "pids/"].into_iter().any(|folder| {
+        let most = number(&format!("{folder}pids.max"));
+        let taken = number(&format!("{folder}pids.current")).unwrap_or(0);
+        most.is_some_and(|most| most.saturating_sub(taken) < SPARE)
+    });
+    of_user || of_group
 }
 
 /// Workers and blocking threads when `given` threads are given.
@@ -157,7 +190,7 @@ mod tests {
                 tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
             names.filter(|name| name.trim_end() == NAME).count()
         };
-        let runtime = runtime(ThreadsWanted { name: NAME, ..WANTED }).unwrap();
+        let runtime = runtime_where(true, ThreadsWanted { name: NAME, ..WANTED }).unwrap();
         assert_eq!(count(), 5);
         // With fewer than three, these would wait for each other for ever.
         let meet = Arc::new(Barrier::new(4));

@@ -42,6 +42,14 @@ def settings(root: Path) -> dict[str, str]:
     return {name: default for name, default, _ in ROW.findall(table)}
 
 
+def settings_of(root: Path, kind: str) -> set[str]:
+    """Names of the settings that functions of `kind` list: those whose row names no other kind."""
+    text = (root / "README.md").read_text(encoding="utf-8")
+    table = text[text.index("<!-- settings -->") : text.index("<!-- /settings -->")]
+    kinds = {name: re.match(r"(\w+): ", meaning) for name, _, meaning in ROW.findall(table)}
+    return {name for name, of in kinds.items() if of is None or of[1] == kind}
+
+
 @cache
 def probes(root: Path) -> set[str]:
     """Paths that answer GET without a key: the row of the README that says 503 while loading."""

@@ -44,7 +44,7 @@ const fn setting(
     Setting { name, aliases: &[], default, value, help, secret: false, of: None }
 }
 
-/// A setting that functions which embed list.
+/// A setting that only functions which embed list.
 const fn of_embed(
     name: &'static str,
     value: &'static str,
@@ -52,6 +52,16 @@ const fn of_embed(
     help: &'static str,
 ) -> Setting {
     Setting { of: Some("embed"), ..setting(name, value, default, help) }
+}
+
+/// A setting that only functions which rerank list.
+const fn of_rerank(
+    name: &'static str,
+    value: &'static str,
+    default: &'static str,
+    help: &'static str,
+) -> Setting {
+    Setting { of: Some("rerank"), ..setting(name, value, default, help) }
 }
 
 /// Every setting of a function binary.
@@ -139,8 +149,8 @@ pub const SETTINGS: &[Setting] = &[
         "2048",
         "token budget of one forward pass; bounds memory, never changes scores",
     ),
-    setting("MAX_DOCUMENTS", "NUMBER", "1000", "most documents of one request"),
-    setting(
+    of_rerank("MAX_DOCUMENTS", "NUMBER", "1000", "most documents of one request"),
+    of_rerank(
         "MAX_PAIRS",
         "NUMBER",
         "100",
@@ -236,25 +246,25 @@ pub const SETTINGS: &[Setting] = &[
         "names to serve the model of MODEL under; default: the snapshot's",
     ),
     setting("STRICT_MODEL", "BOOL", "false", "refuse requests that name another model"),
-    setting(
+    of_rerank(
         "DEFAULT_TOP_N",
         "NUMBER",
         "",
         "results returned when a request does not say; default: all",
     ),
-    setting(
+    of_rerank(
         "NORMALIZATION",
         "NAME",
         "",
         "scores when a request does not say: sigmoid, raw or mxbai; default: the model's own",
     ),
-    setting(
+    of_rerank(
         "RETURN_DATA",
         "NAME",
         "auto",
         "add the data array: auto (when the request may be Voyage's) or always",
     ),
-    setting(
+    of_rerank(
         "LEGACY_RESULTS",
         "BOOL",
         "false",

@@ -1,6 +1,6 @@
 //! What runs a model: the arguments that every command which loads one shares.
 
-use defrost_inference::{BackendKind, RerankerOptions};
+use defrost_tasks::{BackendKind, RerankerOptions};
 
 use crate::place::RestoreArgs;
 
@@ -27,7 +27,7 @@ impl BackendArgs {
         RerankerOptions {
             backend: self.backend,
             #[cfg(feature = "ort")]
-            ort: defrost_inference::OrtOptions {
+            ort: defrost_tasks::OrtOptions {
                 library: self.ort_dylib_path.clone(),
                 compile: !self.fast_boot,
                 cache_dir: restore.cache_dir.clone(),

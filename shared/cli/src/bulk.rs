@@ -36,8 +36,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
-use defrost_inference::{Answers, Error, Prepared, Schedule, Tokens, Turn, Wanted};
 use defrost_loader::Location;
+use defrost_tasks::{Answers, Error, Prepared, Schedule, Tokens, Turn, Wanted};
 
 use crate::overwrite;
 use crate::print::note;

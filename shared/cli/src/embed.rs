@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 use defrost_api::Dtype;
-use defrost_inference::{
+use defrost_loader::Location;
+use defrost_tasks::{
     Answers, EmbedRequest, EmbedTruncation, Embedder, EmbedderOptions, Error, Input, Outputs,
     Overflow, Prepared, PromptChoice,
 };
-use defrost_loader::Location;
 
 use crate::backend::{self, BackendArgs};
 use crate::bulk::{self, Answer, Cell, Column, Datum, FileArgs, Record, Settings, Work};

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use defrost_inference::{Precision, RestoreOptions, default_cache, isa, restore};
 use defrost_loader::{FetchOptions, Location, Snapshot, VerifyMode};
+use defrost_tasks::{Precision, RestoreOptions, default_cache, isa, restore};
 
 use crate::pack;
 

@@ -9,8 +9,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
-use defrost_inference::{ModelInfo, Normalization, Reranker, RerankerOptions, Score, ScoreRequest};
 use defrost_loader::Location;
+use defrost_tasks::{ModelInfo, Normalization, Reranker, RerankerOptions, Score, ScoreRequest};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 

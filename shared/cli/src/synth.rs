@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use defrost_inference::{Shape, synthesize};
+use defrost_tasks::{Shape, synthesize};
 
 use crate::overwrite;
 use crate::print::{note, say};

@@ -8,11 +8,11 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use defrost_inference::{
+use defrost_loader::Checkpoint;
+use defrost_tasks::{
     Outliers, PackOptions, Precision, Reranker, RerankerOptions, RestoreOptions, ScoreRequest,
     SpecOptions, isa, pack, restore,
 };
-use defrost_loader::Checkpoint;
 use defrost_testing::golden::repository;
 use serde_json::Value;
 

@@ -322,9 +322,9 @@ impl From<HookError> for ApiError {
     }
 }
 
-impl From<&defrost_inference::Error> for ApiError {
-    fn from(error: &defrost_inference::Error) -> Self {
-        use defrost_inference::Error;
+impl From<&defrost_tasks::Error> for ApiError {
+    fn from(error: &defrost_tasks::Error) -> Self {
+        use defrost_tasks::Error;
         match error {
             Error::InvalidInput { param, message } => {
                 let error = Self::new(Failure::Invalid, "invalid_request", message);

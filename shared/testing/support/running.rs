@@ -7,8 +7,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-use defrost_inference::{Outliers, PackOptions, Precision, SpecOptions, isa, pack};
 use defrost_loader::Checkpoint;
+use defrost_tasks::{Outliers, PackOptions, Precision, SpecOptions, isa, pack};
 use defrost_testing::golden;
 use serde_json::Value;
 

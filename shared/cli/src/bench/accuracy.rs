@@ -8,8 +8,8 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use defrost_inference::ScoreRequest;
 use defrost_loader::Location;
+use defrost_tasks::ScoreRequest;
 use indicatif::ProgressBar;
 use serde_json::json;
 

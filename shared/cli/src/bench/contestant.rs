@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use defrost_inference::{OnnxSource, Reranker, RerankerOptions, SpecOptions, pack_onnx};
 use defrost_loader::Location;
+use defrost_tasks::{OnnxSource, Reranker, RerankerOptions, SpecOptions, pack_onnx};
 
 use crate::backend::BackendArgs;
 use crate::place::RestoreArgs;

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use defrost_inference::{
+use defrost_loader::Location;
+use defrost_tasks::{
     EmbedRequest, EmbedTruncation, Embedder, EmbedderOptions, Input, ModelOptions, Overflow,
     PromptChoice, RestoreOptions, restore,
 };
-use defrost_loader::Location;
 use indicatif::ProgressBar;
 use serde::Deserialize;
 use serde_json::json;

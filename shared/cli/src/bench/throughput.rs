@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use defrost_inference::{Reranker, ScoreRequest, Tokens};
 use defrost_loader::Location;
+use defrost_tasks::{Reranker, ScoreRequest, Tokens};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Result;
 use clap::Parser;
-use defrost_inference::{Answers, Error, Grouping, Prepared, Said, Tokens, Wanted};
+use defrost_tasks::{Answers, Error, Grouping, Prepared, Said, Tokens, Wanted};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

@@ -10,7 +10,7 @@
 
 use anyhow::{Context, Result, ensure};
 use defrost_api::Dtype;
-use defrost_inference::{Embedding, Outputs};
+use defrost_tasks::{Embedding, Outputs};
 
 use crate::bulk::{Answer, Cell, Column, Element, Kind, Numbers};
 

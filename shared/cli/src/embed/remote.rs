@@ -11,7 +11,7 @@
 use anyhow::{Context, Result, anyhow, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use defrost_inference::{Embedding, Input};
+use defrost_tasks::{Embedding, Input};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 

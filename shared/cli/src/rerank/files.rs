@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
-use defrost_inference::{
+use defrost_tasks::{
     Answers, Error, Normalization, Prepared, Reranker, Score, ScoreRequest, Truncation,
 };
 use serde_json::Map;

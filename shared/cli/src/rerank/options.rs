@@ -6,7 +6,7 @@
 use std::fmt::Display;
 
 use defrost_api::{Limits, RerankBody, RerankRequest, Route};
-use defrost_inference::{ModelInfo, Normalization, Truncation};
+use defrost_tasks::{ModelInfo, Normalization, Truncation};
 use serde_json::{Map, Value, json};
 
 use super::Args;

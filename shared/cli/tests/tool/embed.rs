@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use defrost_inference::{
+use defrost_tasks::{
     EmbedRequest, EmbedTruncation, Embedder, EmbedderOptions, Embedding, Input, ModelOptions,
     Outputs, Overflow, PromptChoice, RestoreOptions, restore,
 };

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use defrost_inference::{
+use defrost_tasks::{
     EmbedRequest, EmbedTruncation, Embedder, EmbedderOptions, Error, Input, ModelOptions, Outputs,
     Overflow, PromptChoice, RestoreOptions, restore,
 };
@@ -89,7 +89,7 @@ fn embeddings(embedder: &Embedder, request: &Request) -> Answer {
             return Answer::new(400, json!({ "error": error }).to_string());
         }
     };
-    let entry = |(index, one): (usize, &defrost_inference::Embedding)| {
+    let entry = |(index, one): (usize, &defrost_tasks::Embedding)| {
         let bytes: Vec<u8> = one.dense.iter().flat_map(|number| number.to_le_bytes()).collect();
         let mut entry = json!({"object": "embedding", "index": index});
         if has("dense") {

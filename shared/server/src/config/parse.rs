@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Command};
 use defrost_api::EmbedLimits;
-use defrost_inference::{BackendKind, Normalization, Precision};
 use defrost_loader::VerifyMode;
+use defrost_tasks::{BackendKind, Normalization, Precision};
 
 use super::log_level;
 use super::settings::{

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use defrost_api::EmbedLimits;
-use defrost_inference::{BackendKind, Normalization, Precision};
 use defrost_loader::VerifyMode;
+use defrost_tasks::{BackendKind, Normalization, Precision};
 
 /// What the command line asks for.
 #[derive(Debug, Clone)]

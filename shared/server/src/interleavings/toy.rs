@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use defrost_inference::{
+use defrost_tasks::{
     Answers, BackendKind, Error, Grouping, ModelInfo, Normalization, Prepared, RerankerKind, Score,
     ScoreRequest, Tokens, Wanted,
 };

@@ -12,7 +12,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Instant;
 
-use defrost_inference::{Bounds, Error};
+use defrost_tasks::{Bounds, Error};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::oneshot;
 

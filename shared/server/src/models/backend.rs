@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use defrost_inference::{
+use defrost_tasks::{
     Answers, Bounds, EmbedPreparing, EmbedRequest, Embedder, Embedding, Error, Input, Prepared,
     Preparing, PromptChoice, Reranker, Score, ScorePreparing, ScoreRequest, TextToken, Tokens,
     Wanted,

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use defrost_inference::{Answers, Error, Prepared, Schedule, Tokens, Turn, Wanted};
+use defrost_tasks::{Answers, Error, Prepared, Schedule, Tokens, Turn, Wanted};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::models::backend::{Backend, Outputs};

@@ -1,6 +1,6 @@
 //! What is known about the loaded model, whatever it is for.
 
-use defrost_inference::{BackendKind, EmbedderInfo, ModelInfo};
+use defrost_tasks::{BackendKind, EmbedderInfo, ModelInfo};
 
 /// Facts about the loaded model.
 #[derive(Debug, Clone)]

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use defrost_inference::{
+use defrost_loader::{FetchOptions, Location, Snapshot};
+use defrost_tasks::{
     Embedder, EmbedderOptions, LoadTimings, ModelOptions, Normalization, Precision, Reranker,
     RestoreOptions, restore,
 };
-use defrost_loader::{FetchOptions, Location, Snapshot};
 
 use crate::boot_error::BootError;
 use crate::config::Config;
@@ -77,7 +77,7 @@ fn options(config: &Config) -> ModelOptions {
         kernel: None,
         backend: config.backend,
         #[cfg(feature = "ort")]
-        ort: defrost_inference::OrtOptions {
+        ort: defrost_tasks::OrtOptions {
             library: config.ort_dylib_path.clone(),
             compile: !config.fast_boot,
             cache_dir: config.cache_dir.clone(),

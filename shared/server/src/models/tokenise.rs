@@ -14,7 +14,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use defrost_inference::{Bounds, Error, Prepared};
+use defrost_tasks::{Bounds, Error, Prepared};
 use tokio::sync::Semaphore;
 
 use crate::models::backend::{Inputs, Outputs};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use defrost_inference::Error;
+use defrost_tasks::Error;
 use tokio::sync::oneshot;
 
 use crate::boot_error::BootError;

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use defrost_inference::{Error, Tokens};
+use defrost_tasks::{Error, Tokens};
 use tokio::sync::mpsc;
 
 use crate::boot_error::{BootError, chain};

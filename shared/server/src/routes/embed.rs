@@ -11,7 +11,7 @@ use axum::extract::{RawPathParams, Request, State};
 use axum::response::Response;
 use bytes::Bytes;
 use defrost_api::{Cut, EmbedBody, EmbedInput, EmbedRequest, EmbedRoute, Piece, Prompt};
-use defrost_inference::{
+use defrost_tasks::{
     EmbedRequest as Asked, EmbedTruncation, EmbedderInfo, Error, Input, Outputs as Kinds, Overflow,
     PromptChoice,
 };

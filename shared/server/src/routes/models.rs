@@ -7,7 +7,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::Uri;
 use axum::{Extension, Json};
 use defrost_api::{Invalid, MAX_CHUNKS_PER_DOC, MAX_RANK_FIELDS};
-use defrost_inference::{Bounds, EmbedderInfo, ModelInfo, RerankerKind};
+use defrost_tasks::{Bounds, EmbedderInfo, ModelInfo, RerankerKind};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 

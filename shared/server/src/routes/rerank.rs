@@ -13,7 +13,7 @@ use defrost_api::{
     Facts, Invalid, Limits, RerankBody, RerankRequest, Route, Scored, Shape, Work, answer,
     rerank_warnings,
 };
-use defrost_inference::{Error, ModelInfo, Normalization, Score, ScoreRequest, Truncation};
+use defrost_tasks::{Error, ModelInfo, Normalization, Score, ScoreRequest, Truncation};
 
 use super::tei::{self, Took};
 use super::{X_TRUNCATED_DOCUMENTS, body};

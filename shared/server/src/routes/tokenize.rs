@@ -12,7 +12,7 @@ use defrost_api::{
     DetokenizeBody, Invalid, ToTokenize, Token, TokenizeBody, TokenizeRequest, detokenize_answer,
     tokenize_answer,
 };
-use defrost_inference::TextToken;
+use defrost_tasks::TextToken;
 
 use super::body;
 use crate::app::App;
@@ -125,12 +125,12 @@ pub(super) fn check_count(
     backend: &dyn Backend,
     text: &str,
     most: usize,
-) -> Result<(), defrost_inference::Error> {
+) -> Result<(), defrost_tasks::Error> {
     if backend.count_tokens(text, most)? <= most {
         return Ok(());
     }
     let message = format!("a text among token ids has more than {most} tokens; send a shorter one");
-    Err(defrost_inference::Error::TooMuch { param: "input", message })
+    Err(defrost_tasks::Error::TooMuch { param: "input", message })
 }
 
 /// Bytes of the largest body for each token that is told of: an answer takes eight bodies at most.
@@ -178,7 +178,7 @@ fn token(token: &TextToken) -> Token<'_> {
 pub(super) async fn apart<T: Send + 'static>(
     app: &App,
     model: &Admitted,
-    work: impl FnOnce(&dyn Backend) -> Result<T, defrost_inference::Error> + Send + 'static,
+    work: impl FnOnce(&dyn Backend) -> Result<T, defrost_tasks::Error> + Send + 'static,
 ) -> Result<T, ApiError> {
     let shared = model.shared();
     let done = app.tokenising.apart(move || work(&*shared.backend)).await;

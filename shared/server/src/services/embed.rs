@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::post;
 use defrost_api::{EmbedRoute, EmbedRules, Outputs, VERTEX_PATH};
-use defrost_inference::EmbedderInfo;
+use defrost_tasks::EmbedderInfo;
 use serde_json::{Value, json};
 
 use crate::app::App;

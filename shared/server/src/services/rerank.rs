@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::post;
 use defrost_api::{EmbedRoute, RerankRules, Route, VERTEX_PATH};
-use defrost_inference::Normalization;
+use defrost_tasks::Normalization;
 use serde_json::{Value, json};
 
 use crate::app::App;

@@ -9,7 +9,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::Request;
-use defrost_inference::Error;
+use defrost_tasks::Error;
 
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;

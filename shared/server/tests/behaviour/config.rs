@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use defrost_inference::Normalization;
 use defrost_loader::VerifyMode;
 use defrost_server::{Action, ConfigError, ReturnData, SETTINGS};
+use defrost_tasks::Normalization;
 
 use super::toy::{config, parse, parse_as};
 

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use defrost_inference::Error;
 use defrost_server::{App, Backend, BootError, Clock, Config, HookError, PhaseRecorder, start};
+use defrost_tasks::Error;
 use serde_json::json;
 
 use super::toy::{Answer, FUNCTION, Toy, config, get, park, post, router, start_with};

@@ -7,13 +7,13 @@ use std::task::Poll;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
-use defrost_inference::{
-    Answers, BackendKind, Error, Grouping, ModelInfo, Normalization, Prepared, RerankerKind, Score,
-    ScoreRequest, TextToken, Tokens, Wanted,
-};
 use defrost_server::{
     Action, App, Backend, BootError, Config, ConfigError, Function, Info, Inputs, Outputs,
     PhaseRecorder, RERANK, start,
+};
+use defrost_tasks::{
+    Answers, BackendKind, Error, Grouping, ModelInfo, Normalization, Prepared, RerankerKind, Score,
+    ScoreRequest, TextToken, Tokens, Wanted,
 };
 use http_body_util::BodyExt as _;
 use serde_json::Value;

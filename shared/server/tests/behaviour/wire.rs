@@ -6,12 +6,12 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
-use defrost_inference::{
-    Answers, BackendKind, EmbedderInfo, Embedding, Error, Grouping, Input, Matryoshka, Prepared,
-    TextToken, Tokens, Wanted,
-};
 use defrost_server::{
     Backend, Config, EMBED, Function, Info, Inputs, Outputs, PhaseRecorder, router, start,
+};
+use defrost_tasks::{
+    Answers, BackendKind, EmbedderInfo, Embedding, Error, Grouping, Input, Matryoshka, Prepared,
+    TextToken, Tokens, Wanted,
 };
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -69,7 +69,7 @@ impl Backend for Counter {
         });
         let sequences = sequences.collect();
         Ok(Prepared::new(sequences, Grouping::AsTheyCome, Wanted::default(), move |said| {
-            let embedding = |(one, &found): (&defrost_inference::Said<'_>, &usize)| {
+            let embedding = |(one, &found): (&defrost_tasks::Said<'_>, &usize)| {
                 let mut dense = one.map_or(Vec::new(), |(_, answer)| answer.pooled.clone());
                 dense.truncate(request.dimensions.unwrap_or(3));
                 if request.normalize == Some(true) {
@@ -97,9 +97,9 @@ impl Backend for Counter {
 
     fn sample(&self) -> Inputs {
         let inputs = vec!["a".into()];
-        Inputs::Embed(Arc::new(defrost_inference::EmbedRequest {
+        Inputs::Embed(Arc::new(defrost_tasks::EmbedRequest {
             inputs,
-            ..defrost_inference::EmbedRequest::default()
+            ..defrost_tasks::EmbedRequest::default()
         }))
     }
 

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use defrost_api::{
     EmbedFacts, EmbedRequest, Embedded, RawAnswer, Rows, embed_answer, embed_warnings, raw_answer,
 };
-use defrost_inference::{EmbedRequest as Asked, EmbedderInfo, Embedding, Input, Outputs as Kinds};
+use defrost_tasks::{EmbedRequest as Asked, EmbedderInfo, Embedding, Input, Outputs as Kinds};
 
 use crate::app::App;
 use crate::edge::budget::Held;

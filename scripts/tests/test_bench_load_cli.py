@@ -41,7 +41,7 @@ def test_counts_rates_and_ndcg_of_a_real_function(tmp_path, function, cases_file
         scores.append(cases.ndcg(case["relevance"], [by_index[place] for place in range(6)]))
     assert line["ndcg_at_10"] == pytest.approx(sum(scores) / 4, abs=1e-4)
     # The cold start's request came before the first look.
-    assert found["metrics"]["counters"]["defrost_tasks_duration_seconds_count"] >= 1
+    assert found["metrics"]["counters"]["defrost_inference_duration_seconds_count"] >= 1
     assert found["metrics"]["samples"] == 2 and found["metrics"]["gauges"]["defrost_ready"]["max"] == 1
     assert found["cold_start"]["error"] == "" and "boot_exec" in found["cold_start"]["server_timing"]
 

@@ -8,7 +8,11 @@ const FUNCTION: Function = Function {
     name: env!("CARGO_PKG_NAME"),
     version: env!("CARGO_PKG_VERSION"),
     about: "embeds texts on a CPU with a model restored from a snapshot",
-    backend: "engine",
+    runtimes: &[
+        &defrost_engine::RUNTIME,
+        #[cfg(feature = "ort")]
+        &defrost_ort::RUNTIME,
+    ],
 };
 
 fn main() -> ExitCode {

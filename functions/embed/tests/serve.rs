@@ -7,7 +7,7 @@ mod running;
 
 use std::path::Path;
 
-use defrost_tasks::Precision;
+use defrost_model::Precision;
 use defrost_testing::cases::{Variant, Variants, copied};
 use defrost_testing::golden::{self, EMBEDDING_MODELS, EmbeddingCase, TOKEN_HEADS_MODEL};
 use serde_json::{Value, json};
@@ -254,7 +254,7 @@ fn answers_are_kept_on_request() {
         "id included"
     );
     let (_, metrics) = function.ask("GET", "/metrics?format=json", "");
-    assert_eq!(metrics["defrost_tasks_duration_seconds_count"][0]["value"], 2.0);
+    assert_eq!(metrics["defrost_inference_duration_seconds_count"][0]["value"], 2.0);
 }
 
 /// N6, N10 and api.md 4.3: what does not fit or is not there is refused in words, or cut and said.

@@ -8,7 +8,11 @@ const FUNCTION: Function = Function {
     name: env!("CARGO_PKG_NAME"),
     version: env!("CARGO_PKG_VERSION"),
     about: "reranks documents on a CPU with an int8 model restored from a snapshot",
-    backend: "engine",
+    runtimes: &[
+        &defrost_engine::RUNTIME,
+        #[cfg(feature = "ort")]
+        &defrost_ort::RUNTIME,
+    ],
 };
 
 fn main() -> ExitCode {

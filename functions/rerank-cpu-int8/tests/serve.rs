@@ -9,7 +9,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use defrost_tasks::Precision;
+use defrost_model::Precision;
 use defrost_testing::golden::{self, PAIR_MODELS};
 use serde_json::{Value, json};
 

@@ -10,7 +10,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
 
-use defrost_tasks::Precision;
+use defrost_model::Precision;
 use defrost_testing::s3::{Fault, Options, Rule, S3Server, When, Which};
 use serde_json::Value;
 

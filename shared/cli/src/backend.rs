@@ -1,15 +1,23 @@
-//! What runs a model: the arguments that every command which loads one shares.
+//! What runs a model: the runtimes of this tool, and the arguments that every command which loads a model shares.
 
-use defrost_tasks::{BackendKind, RerankerOptions};
+use defrost_model::{Runtime, runtime};
+use defrost_tasks::RerankerOptions;
 
 use crate::place::RestoreArgs;
+
+/// The runtimes that are built in.
+pub(crate) const LINKED: &[&dyn Runtime] = &[
+    &defrost_engine::RUNTIME,
+    #[cfg(feature = "ort")]
+    &defrost_ort::RUNTIME,
+];
 
 /// How models are run.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct BackendArgs {
     /// What must run the model: engine, or ort where it is built in; default: what the snapshot is made for.
     #[arg(long, env = "BACKEND", value_parser = parse)]
-    backend: Option<BackendKind>,
+    backend: Option<&'static str>,
     /// ONNX Runtime's library or its folder; default: beside the binary, or the system's.
     #[cfg(feature = "ort")]
     #[arg(long, env = "ORT_DYLIB_PATH")]
@@ -22,26 +30,21 @@ pub(crate) struct BackendArgs {
 
 impl BackendArgs {
     /// As the options of a reranker, the rest of them usual.
-    #[cfg_attr(not(feature = "ort"), allow(unused_variables, reason = "only ort caches anything"))]
     pub(crate) fn options(&self, restore: &RestoreArgs) -> RerankerOptions {
         RerankerOptions {
             backend: self.backend,
             #[cfg(feature = "ort")]
-            ort: defrost_tasks::OrtOptions {
-                library: self.ort_dylib_path.clone(),
-                compile: !self.fast_boot,
-                cache_dir: restore.cache_dir.clone(),
-            },
+            library: self.ort_dylib_path.clone(),
+            #[cfg(feature = "ort")]
+            compile: !self.fast_boot,
+            cache_dir: restore.cache_dir.clone(),
             ..RerankerOptions::default()
         }
     }
 }
 
-fn parse(name: &str) -> Result<BackendKind, String> {
-    [BackendKind::Engine, BackendKind::Ort, BackendKind::Candle]
-        .into_iter()
-        .find(|kind| kind.name() == name)
-        .ok_or_else(|| format!("expected engine, ort or candle, found {name:?}"))
+fn parse(name: &str) -> Result<&'static str, String> {
+    runtime::by_name(name).ok_or_else(|| format!("expected engine, ort or candle, found {name:?}"))
 }
 
 /// More threads than any machine has cores that this runs on; a system that is asked for 100,000 ends the process.

@@ -37,7 +37,8 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use defrost_loader::Location;
-use defrost_tasks::{Answers, Error, Prepared, Schedule, Tokens, Turn, Wanted};
+use defrost_model::{Answers, Tokens, Wanted};
+use defrost_tasks::{Error, Prepared, Schedule, Turn};
 
 use crate::overwrite;
 use crate::print::note;

@@ -10,12 +10,13 @@ use anyhow::{Result, bail};
 use clap::ValueEnum;
 use defrost_api::Dtype;
 use defrost_loader::Location;
+use defrost_model::Answers;
 use defrost_tasks::{
-    Answers, EmbedRequest, EmbedTruncation, Embedder, EmbedderOptions, Error, Input, Outputs,
-    Overflow, Prepared, PromptChoice,
+    EmbedRequest, EmbedTruncation, Embedder, EmbedderOptions, Error, Input, Outputs, Overflow,
+    Prepared, PromptChoice,
 };
 
-use crate::backend::{self, BackendArgs};
+use crate::backend::{self, BackendArgs, LINKED};
 use crate::bulk::{self, Answer, Cell, Column, Datum, FileArgs, Record, Settings, Work};
 use crate::function::KeyArgs;
 use crate::place::RestoreArgs;
@@ -172,7 +173,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     model.num_threads = args.num_threads;
     model.max_batch_tokens = args.batch_tokens as usize;
     let options = EmbedderOptions { model, any_dimensions: args.allow_non_mrl };
-    let embedder = Embedder::load(&snapshot, &options)?;
+    let embedder = Embedder::load(LINKED, &snapshot, &options)?;
     let info = embedder.info();
     if let Some(dtype) = args.dtype.as_ref().filter(|dtype| **dtype != info.precision) {
         bail!(
@@ -262,7 +263,7 @@ impl Args {
         Settings::new([
             ("work", format!("embed {VERSION}")),
             ("model", info.snapshot.clone()),
-            ("backend", info.backend.name().to_owned()),
+            ("backend", info.backend.to_owned()),
             ("kind", kinds.join(",")),
             ("dimensions", self.dimensions.unwrap_or(info.hidden).to_string()),
             ("normalize", normalize.to_string()),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
-use defrost_tasks::quality_summary;
+use defrost_pack::quality_summary;
 use serde_json::json;
 
 use crate::print::say;

@@ -9,10 +9,8 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::ValueEnum;
 use defrost_loader::Root;
-use defrost_tasks::{
-    Matryoshka, OnnxSource, Outliers, PackOptions, Precision, SpecOptions, Told, isa,
-    open_checkpoint,
-};
+use defrost_model::{Matryoshka, Precision, isa};
+use defrost_pack::{OnnxSource, Outliers, PackOptions, SpecOptions, Told, open_checkpoint};
 
 use crate::overwrite;
 use crate::print::say;
@@ -160,7 +158,7 @@ pub(crate) fn pack(args: &Args) -> Result<Report> {
     let mut show = |done, total| progress::advance(&bar, done, total);
     let (root, told) = if let Some(onnx) = onnx {
         overwrite::make_room(&out)?;
-        let packed = defrost_tasks::pack_onnx(&onnx, &spec, &out, &mut show)?;
+        let packed = defrost_pack::pack_onnx(&onnx, &spec, &out, &mut show)?;
         (packed.root, packed.told)
     } else {
         let checkpoint = open_checkpoint(&source.dir)?;
@@ -172,7 +170,7 @@ pub(crate) fn pack(args: &Args) -> Result<Report> {
         };
         let store_prefix = !args.no_stored_prefix;
         let options = PackOptions { spec, precision, isa, outliers, store_prefix };
-        let packed = defrost_tasks::pack(&checkpoint, &options, &out, &mut show)?;
+        let packed = defrost_pack::pack(&checkpoint, &options, &out, &mut show)?;
         (packed.root, packed.told)
     };
     bar.finish_and_clear();

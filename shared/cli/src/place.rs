@@ -4,9 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use defrost_loader::default_cache;
 use defrost_loader::{FetchOptions, Location, Snapshot, VerifyMode};
-use defrost_tasks::{Precision, RestoreOptions, default_cache, isa, restore};
+use defrost_model::{Precision, isa};
+use defrost_tasks::{RestoreOptions, restore};
 
+use crate::backend::LINKED;
 use crate::pack;
 
 /// How snapshots are restored.
@@ -35,6 +38,7 @@ impl RestoreArgs {
         let usual = FetchOptions::default();
         let most = usize::try_from(self.restore_connections).unwrap_or(1);
         RestoreOptions {
+            backend: None,
             verify: self.verify,
             cache_dir: self.cache_dir.clone(),
             cache_max_bytes: self.cache_max_bytes,
@@ -63,7 +67,7 @@ impl RestoreArgs {
             }
             other => other.clone(),
         };
-        Ok(restore(&location, &self.options(threads))?)
+        Ok(restore(LINKED, &location, &self.options(threads))?)
     }
 
     /// Downloads a model from the hub and packs it into the cache, in int8 for this machine.

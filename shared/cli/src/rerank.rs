@@ -14,7 +14,7 @@ use defrost_tasks::{ModelInfo, Normalization, Reranker, RerankerOptions, Score, 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::backend::{self, BackendArgs};
+use crate::backend::{self, BackendArgs, LINKED};
 use crate::bulk::{FileArgs, Unread};
 use crate::function::{Function, KeyArgs};
 use crate::place::RestoreArgs;
@@ -90,7 +90,7 @@ impl Args {
             num_threads: self.num_threads,
             ..self.backend.options(&self.restore)
         };
-        let reranker = Reranker::load(&snapshot, &options)?;
+        let reranker = Reranker::load(LINKED, &snapshot, &options)?;
         let info = reranker.info();
         if self.instruction.is_some() && !info.takes_instruction {
             bail!("--instruction: {} takes no instruction, leave it out", info.name);

@@ -223,7 +223,7 @@ fn cache(dir: Option<&PathBuf>) -> Result<Cache> {
             Ok(_) => {}
         }
     }
-    Ok(Cache::new(dir.cloned().unwrap_or_else(defrost_tasks::default_cache), None))
+    Ok(Cache::new(dir.cloned().unwrap_or_else(defrost_loader::default_cache), None))
 }
 
 /// Why a folder cannot be looked into.

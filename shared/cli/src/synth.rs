@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use defrost_tasks::{Shape, synthesize};
+use defrost_pack::{Shape, synthesize};
 
 use crate::overwrite;
 use crate::print::{note, say};
@@ -38,21 +38,10 @@ pub(crate) struct Args {
     ranking: bool,
 }
 
-/// The model that stands for a family.
-fn preset(model: &str) -> &str {
-    match model {
-        "bert" => "ms-marco-minilm-l6-v2",
-        "xlm-roberta" => "bge-reranker-v2-m3",
-        "qwen2" => "mxbai-rerank-base-v2",
-        "qwen3" => "qwen3-reranker-0.6b",
-        other => other,
-    }
-}
-
 /// Writes the checkpoint.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let start = Instant::now();
-    let Some(mut shape) = Shape::preset(preset(&args.model)) else {
+    let Some(mut shape) = Shape::preset(&args.model) else {
         let known: Vec<&str> = Shape::presets().collect();
         bail!(
             "unknown model {:?}, expected one of {}, or a family: bert, xlm-roberta, qwen2, qwen3",

@@ -9,10 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use defrost_loader::Checkpoint;
-use defrost_tasks::{
-    Outliers, PackOptions, Precision, Reranker, RerankerOptions, RestoreOptions, ScoreRequest,
-    SpecOptions, isa, pack, restore,
-};
+use defrost_model::{Precision, isa};
+use defrost_pack::{Outliers, PackOptions, SpecOptions, pack};
+use defrost_tasks::{Reranker, RerankerOptions, RestoreOptions, ScoreRequest, restore};
 use defrost_testing::golden::repository;
 use serde_json::Value;
 
@@ -63,8 +62,15 @@ fn real_weights_score_and_retrieve_as_published() {
         [(Precision::F32, 1e-5, 1e-6), (Precision::Int8, 0.03, INT8_NDCG_TOLERANCE)]
     {
         let path = snapshot(&checkpoint, dir.path(), precision);
-        let loaded = restore(&path.as_path().into(), &RestoreOptions::default()).unwrap();
-        let reranker = Reranker::load(&loaded, &RerankerOptions::default()).unwrap();
+        let loaded = restore(
+            &[&defrost_engine::RUNTIME],
+            &path.as_path().into(),
+            &RestoreOptions::default(),
+        )
+        .unwrap();
+        let reranker =
+            Reranker::load(&[&defrost_engine::RUNTIME], &loaded, &RerankerOptions::default())
+                .unwrap();
         let cases = reference["cases"].as_array().unwrap();
         assert!(cases.len() >= 12);
         let mut worst = 0f64;

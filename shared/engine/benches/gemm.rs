@@ -7,7 +7,8 @@
 #![allow(clippy::print_stdout, reason = "a benchmark answers on stdout")]
 
 use defrost_engine::measure::{Kind, Layer, peak};
-use defrost_engine::{Error, Kernel, Threads};
+use defrost_engine::{Kernel, Threads};
+use defrost_model::Error;
 
 /// Layer, channels, inputs: the feed-forward layers of a 0.5B Qwen2, of XLM-RoBERTa large and of MiniLM.
 const LAYERS: [(&str, Kind, usize, usize); 8] = [

@@ -12,24 +12,23 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use defrost_engine::layout::{INT8_GROUP, PANEL, PANEL64, ROW_MAJOR, panel_len};
-use defrost_engine::plan::{Naming, Storage, plan};
-use defrost_engine::{
-    Batch, Element, Error, Family, Head, Kernel, Model, ModelConfig, Threads, TokenHeads,
-    WeightView, Weights,
-};
+use defrost_engine::{Kernel, Model, Threads, Weights};
+use defrost_loader::{Dtype, Tensor};
+use defrost_model::parts::{Naming, Storage, plan};
+use defrost_model::{Batch, Error, Family, Head, ModelConfig, TokenHeads};
 
 /// Odd, for the median; a short pass needs many to warm a profile up.
 const RUNS: usize = 101;
 
-struct Random(HashMap<String, WeightView>);
+struct Random(HashMap<String, Tensor>);
 
 impl Weights for Random {
-    fn get(&self, name: &str) -> Result<Option<WeightView>, Error> {
+    fn get(&self, name: &str) -> Result<Option<Tensor>, Error> {
         Ok(self.0.get(name).cloned())
     }
 }
 
-/// Owned memory aligned for every element type.
+/// Owned memory aligned for every dtype type.
 struct Aligned(Vec<u64>);
 
 impl AsRef<[u8]> for Aligned {
@@ -38,23 +37,19 @@ impl AsRef<[u8]> for Aligned {
     }
 }
 
-fn view(element: Element, layout: &str, shape: &[usize], len: usize, small: bool) -> WeightView {
-    let width = match element {
-        Element::I8 => 1,
-        Element::Bf16 => 2,
-        Element::F32 | Element::I32 => 4,
-    };
+fn view(dtype: Dtype, layout: &str, shape: &[usize], len: usize, small: bool) -> Tensor {
+    let width = dtype.size();
     let mut state = 1u64;
     let words = (0..(len * width).div_ceil(8)).map(|_| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        match (element, small) {
-            (Element::I8, _) => state,
+        match (dtype, small) {
+            (Dtype::I8, _) => state,
             (_, true) => 0x3a83_126f_3a83_126f,
             (_, false) => 0,
         }
     });
     let bytes = Bytes::from_owner(Aligned(words.collect())).slice(..len * width);
-    WeightView { element, layout: layout.to_owned(), shape: shape.to_vec(), bytes }
+    Tensor::in_memory("", dtype, layout, shape.to_vec(), bytes)
 }
 
 fn random(config: &ModelConfig) -> Random {
@@ -66,37 +61,29 @@ fn random(config: &ModelConfig) -> Random {
         match part.storage {
             Storage::Linear => {
                 let size = panel_len(n, part.shape[1], INT8_GROUP);
-                views.insert(
-                    part.name.clone(),
-                    view(Element::I8, PANEL64, &part.shape, size, false),
-                );
+                views.insert(part.name.clone(), view(Dtype::I8, PANEL64, &part.shape, size, false));
                 views.insert(
                     format!("{stem}.scale"),
-                    view(Element::F32, ROW_MAJOR, &[padded], padded, true),
+                    view(Dtype::F32, ROW_MAJOR, &[padded], padded, true),
                 );
                 views.insert(
                     format!("{stem}.offset"),
-                    view(Element::I32, ROW_MAJOR, &[padded], padded, false),
+                    view(Dtype::I32, ROW_MAJOR, &[padded], padded, false),
                 );
             }
             Storage::LinearF32 => {
                 let size = panel_len(n, part.shape[1], 1);
-                views.insert(
-                    part.name.clone(),
-                    view(Element::F32, PANEL64, &part.shape, size, true),
-                );
+                views.insert(part.name.clone(), view(Dtype::F32, PANEL64, &part.shape, size, true));
             }
             Storage::Bias => {
                 views.insert(
                     part.name.clone(),
-                    view(Element::F32, ROW_MAJOR, &[padded], padded, true),
+                    view(Dtype::F32, ROW_MAJOR, &[padded], padded, true),
                 );
             }
             Storage::Table | Storage::FineTable | Storage::Vector | Storage::Prefix => {
-                views.insert(
-                    part.name.clone(),
-                    view(Element::F32, ROW_MAJOR, &part.shape, len, true),
-                );
+                views
+                    .insert(part.name.clone(), view(Dtype::F32, ROW_MAJOR, &part.shape, len, true));
             }
         }
     }
@@ -105,10 +92,11 @@ fn random(config: &ModelConfig) -> Random {
 
 fn config(model: &str, layers: usize) -> ModelConfig {
     let (family, head, [hidden, heads, kv_heads, head_dim, intermediate]) = match model {
-        "bge" => (Family::XlmRoberta, Head::Classifier, [1024, 16, 16, 64, 4096]),
-        "minilm" => (Family::Bert, Head::MeanPooling, [384, 12, 12, 32, 1536]),
-        _ => (Family::Qwen2, Head::YesNo, [896, 14, 2, 64, 4864]),
+        "bge" => ("xlm-roberta", Head::Classifier, [1024, 16, 16, 64, 4096]),
+        "minilm" => ("bert", Head::MeanPooling, [384, 12, 12, 32, 1536]),
+        _ => ("qwen2", Head::YesNo, [896, 14, 2, 64, 4864]),
     };
+    let family = Family::by_name(family).expect("a known family");
     ModelConfig {
         family,
         head,
@@ -123,7 +111,7 @@ fn config(model: &str, layers: usize) -> ModelConfig {
         intermediate,
         vocab: 1000,
         max_positions: 8192,
-        type_vocab: usize::from(!family.is_decoder()),
+        type_vocab: usize::from(family.blueprint.token_types),
         norm_eps: 1e-5,
         rope_theta: 1e6,
         pad_id: 1,

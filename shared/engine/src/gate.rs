@@ -6,15 +6,17 @@
 
 use std::fmt;
 
+use defrost_loader::Place;
+
 use crate::Error;
 
 /// Holds a reader back until bytes of weights may be read.
 pub trait Gate: fmt::Debug + Send + Sync {
-    /// Returns when `bytes`, a view or part of a view of the weights, may be read. Fails if they never can.
-    fn wait(&self, bytes: &[u8]) -> Result<(), Error>;
+    /// Returns when the bytes at this place of the weights may be read. Fails if they never can.
+    fn wait(&self, place: Place) -> Result<(), Error>;
 
-    /// Says that these bytes will be waited for next, so that they may come before others.
-    fn want(&self, bytes: &[u8]);
+    /// Says that the bytes at this place will be waited for next, so that they may come before others.
+    fn want(&self, place: Place);
 
     /// Asked at the end of a pass: fails if bytes that were read may not have been the right ones.
     fn intact(&self) -> Result<(), Error>;
@@ -25,11 +27,11 @@ pub trait Gate: fmt::Debug + Send + Sync {
 pub struct Open;
 
 impl Gate for Open {
-    fn wait(&self, _: &[u8]) -> Result<(), Error> {
+    fn wait(&self, _: Place) -> Result<(), Error> {
         Ok(())
     }
 
-    fn want(&self, _: &[u8]) {}
+    fn want(&self, _: Place) {}
 
     fn intact(&self) -> Result<(), Error> {
         Ok(())

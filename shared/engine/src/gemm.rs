@@ -41,16 +41,17 @@ mod tile;
 
 use std::ops::Range;
 
-pub(crate) use epilogue::{Activation, Epilogue};
 use half::bf16;
-pub(crate) use shared_out::SharedOut;
-pub(crate) use tile::{TILE_ROWS, Tile, float_tile, int16_tile, peak};
 use tile::{bf16_tile, int8_tile};
 
 use crate::kernel::Kernel;
 use crate::layout::{INT8_GROUP, PANEL};
 use crate::quantize::QuantizedRows;
 use crate::threads::Threads;
+
+pub(crate) use epilogue::{Activation, Epilogue};
+pub(crate) use shared_out::SharedOut;
+pub(crate) use tile::{TILE_ROWS, Tile, float_tile, int16_tile, peak};
 
 /// Bytes of activations that a task reads again for every panel: they stay in the second-level cache (1 to 2 MB on
 /// servers with AVX-512), with room for a panel that streams past.

@@ -123,6 +123,7 @@ macro_rules! per_kernel {
         }
     };
 }
+
 pub(crate) use per_kernel;
 
 #[cfg(test)]

@@ -15,7 +15,8 @@
 //! panel and the last group are filled with zeros, which add nothing to any sum.
 //!
 //! The *portable* layout is plain row-major `n x k`. It is what other machines exchange and what
-//! `pack --isa portable` writes; [`panels`] turns it into the layout above.
+//! `pack --isa portable` writes; [`panels`] turns it into the layout above. A change of this page is a
+//! new [`defrost_model::isa::LAYOUT_ABI`].
 
 use half::bf16;
 
@@ -27,9 +28,6 @@ pub const PANEL: usize = 64;
 
 /// Inputs that one int8 multiply instruction sums (`VPDPBUSD`: four u8 x i8 products per lane).
 pub const INT8_GROUP: usize = 4;
-
-/// Version of everything this page says. A snapshot packed under another one is refused.
-pub const LAYOUT_ABI: u32 = 1;
 
 /// The layout tag of row-major tensors.
 pub const ROW_MAJOR: &str = "row-major";

@@ -1,5 +1,4 @@
-//! CPU engine: int8, bf16 and f32 kernels, and the forward passes of BERT, XLM-RoBERTa, Qwen2 and
-//! Qwen3 over weights that somebody else maps.
+//! The CPU runtime: int8, bf16 and f32 kernels, and the forward pass over mapped weights.
 //!
 //! ```text
 //! token ids -> Batch (packed, no padding) -> Model::forward -> one logit or vector a sequence,
@@ -10,8 +9,8 @@
 //! ```
 //!
 //! Two promises hold everywhere: a sequence's answer is the same to the last bit whatever else is in
-//! the batch, in whatever order and with however many threads; and nothing here reads a file, knows
-//! a tokenizer or speaks HTTP.
+//! the batch, in whatever order and with however many threads; and nothing here knows a tokenizer or
+//! speaks HTTP.
 
 // Numeric code converts between widths on purpose, within ranges its comments state.
 #![allow(
@@ -26,10 +25,8 @@
 )]
 
 mod attention;
-mod batch;
 mod buffer;
-mod config;
-mod error;
+mod encode;
 mod gate;
 mod gemm;
 mod kernel;
@@ -38,20 +35,22 @@ mod math;
 #[doc(hidden)]
 pub mod measure;
 mod model;
+mod native;
 mod norm;
-pub mod plan;
 mod product;
 mod quantize;
 mod rope;
+mod runner;
+mod snapshot_weights;
 mod threads;
 mod weights;
 
-pub use batch::{Batch, Prefix};
-pub use config::{DenseActivation, DenseLayer, Family, Head, ModelConfig, TokenHeads};
-pub use error::Error;
+pub(crate) use defrost_model::{Answers, Batch, DenseActivation, Error, Head, ModelConfig, Wanted};
+pub use encode::Encoding;
 pub use gate::{Gate, Open};
 pub use kernel::Kernel;
-pub use model::{Answers, Model, PrefixPass, Wanted};
+pub use model::{LayerPass, Model, Probe, ProbedProduct};
 pub use product::Int8Matrix;
+pub use runner::{Engine, RUNTIME};
 pub use threads::Threads;
-pub use weights::{Element, WeightView, Weights};
+pub use weights::Weights;

@@ -5,13 +5,14 @@
 use std::time::Instant;
 
 use bytes::Bytes;
+use defrost_loader::{Dtype, Tensor};
 
 use crate::buffer::Buffer;
 use crate::gemm::{Activation, Context};
 use crate::layout::{INT8_GROUP, PANEL64, ROW_MAJOR, int8_offsets, pad_to_panel, panels};
 use crate::quantize::QuantizedRows;
-use crate::weights::{Linear, WeightView, Weights};
-use crate::{Element, Error, Kernel, Threads};
+use crate::weights::{Linear, Weights};
+use crate::{Error, Kernel, Threads};
 
 /// The processor's limit in multiply-adds of eight bits a second, all of `threads` busy at once; `None` where the
 /// kernel set has no such instruction.
@@ -43,11 +44,11 @@ pub struct Layer {
 }
 
 struct One {
-    views: [(&'static str, WeightView); 4],
+    views: [(&'static str, Tensor); 4],
 }
 
 impl Weights for One {
-    fn get(&self, name: &str) -> Result<Option<WeightView>, Error> {
+    fn get(&self, name: &str) -> Result<Option<Tensor>, Error> {
         Ok(self.views.iter().find(|(known, _)| *known == name).map(|(_, view)| view.clone()))
     }
 }
@@ -80,11 +81,8 @@ impl Layer {
             (state >> 33) as u32
         };
         let codes: Vec<i8> = (0..channels * k).map(|_| (next() % 255) as u8 as i8).collect();
-        let view = |element, layout: &str, shape: Vec<usize>, bytes| WeightView {
-            element,
-            layout: layout.to_owned(),
-            shape,
-            bytes,
+        let view = |dtype, layout: &str, shape: Vec<usize>, bytes| {
+            Tensor::in_memory("", dtype, layout, shape, bytes)
         };
         let packed = panels(&codes, channels, k, INT8_GROUP);
         let scales = pad_to_panel(vec![1e-3f32 / (k as f32).sqrt(); channels]);
@@ -92,13 +90,10 @@ impl Layer {
         let bias = pad_to_panel(vec![0.1f32; channels]);
         let one = One {
             views: [
-                ("layer.weight", view(Element::I8, PANEL64, vec![channels, k], bytes(&packed))),
-                ("layer.scale", view(Element::F32, ROW_MAJOR, vec![scales.len()], bytes(&scales))),
-                (
-                    "layer.offset",
-                    view(Element::I32, ROW_MAJOR, vec![offsets.len()], bytes(&offsets)),
-                ),
-                ("layer.bias", view(Element::F32, ROW_MAJOR, vec![bias.len()], bytes(&bias))),
+                ("layer.weight", view(Dtype::I8, PANEL64, vec![channels, k], bytes(&packed))),
+                ("layer.scale", view(Dtype::F32, ROW_MAJOR, vec![scales.len()], bytes(&scales))),
+                ("layer.offset", view(Dtype::I32, ROW_MAJOR, vec![offsets.len()], bytes(&offsets))),
+                ("layer.bias", view(Dtype::F32, ROW_MAJOR, vec![bias.len()], bytes(&bias))),
             ],
         };
         let linear = Linear::load(&one, "layer", channels, k)?;

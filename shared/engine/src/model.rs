@@ -1,30 +1,37 @@
 //! A model: configuration, weights, and the way from token ids to one answer per sequence.
 //!
-//! Encoders and decoders share the buffers, the layer products and the head; they differ in the
-//! order of norms and in what a layer adds (see [`encoder`] and [`decoder`]). In the last layer only
-//! the positions the head reads go through the output projection and the feed-forward layer, unless
-//! something is wanted of every token (see [`tokens`]).
+//! ```text
+//! embedding    rows of the tables, added and perhaps normalised
+//! layer        attention and feed-forward, as the family's blueprint says, once a layer
+//! dense        layers after a pooling                tokens    heads that answer for every token
+//! layer_pass   the same layers, one at a time, for what packs a model
+//! ```
+//!
+//! In the last layer only the positions the head reads go through the output projection and the
+//! feed-forward layer, unless something is wanted of every token.
 
-mod decoder;
 mod dense;
-mod encoder;
-mod prefix;
+mod embedding;
+mod layer;
+mod layer_pass;
+mod norms;
 mod tokens;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use defrost_model::Sequence;
+
 use crate::attention::{Heads, Span};
-use crate::batch::Sequence;
 use crate::buffer::Buffer;
 use crate::gemm::{Activation, Context};
 use crate::kernel::Kernel;
 use crate::quantize::QuantizedRows;
 use crate::threads::Threads;
 use crate::weights::{Linear, Values, Weights, vector};
-use crate::{Batch, Error, Gate, Head, ModelConfig};
+use crate::{Answers, Batch, DenseActivation, Error, Gate, Head, ModelConfig, Wanted};
 
-pub use prefix::PrefixPass;
-pub use tokens::{Answers, Wanted};
+pub use layer::{Probe, ProbedProduct};
+pub use layer_pass::LayerPass;
 
 /// Rows that go through a feed-forward layer at a time. Its inner width is the largest buffer of
 /// the pass; 512 rows of 9,728 are 20 MB, and weights are read again only every 512 tokens.
@@ -44,10 +51,61 @@ pub struct Model {
     buffers: Mutex<Buffers>,
 }
 
+/// Tables, layers and the norm after them.
 #[derive(Debug)]
-enum Body {
-    Encoder(Box<encoder::Encoder>),
-    Decoder(Box<decoder::Decoder>),
+struct Body {
+    tables: embedding::Tables,
+    layers: Vec<layer::Layer>,
+    norm: Option<norms::NormWeights>,
+}
+
+impl Body {
+    fn load(config: &ModelConfig, weights: &dyn Weights) -> Result<Self, Error> {
+        let blueprint = &config.family.blueprint;
+        let layers = 0..config.layers;
+        let norm = || norms::NormWeights::load(weights, "norm", config.hidden, blueprint.norm);
+        Ok(Self {
+            tables: embedding::Tables::load(config, weights)?,
+            layers: layers
+                .map(|at| layer::Layer::load(config, weights, at))
+                .collect::<Result<_, _>>()?,
+            norm: blueprint.final_norm.then(norm).transpose()?,
+        })
+    }
+
+    /// Leaves the final hidden states in `buffers.x`, those that the head reads or every row; returns how many rows they are.
+    fn run(
+        &self,
+        cx: Context<'_>,
+        gate: &dyn Gate,
+        config: &ModelConfig,
+        batch: &Batch,
+        every_row: bool,
+        buffers: &mut Buffers,
+    ) -> Result<usize, Error> {
+        let blueprint = &config.family.blueprint;
+        self.tables.run(cx, gate, config, batch, buffers)?;
+        let sequences = batch.sequences().iter();
+        let places: Vec<usize> =
+            sequences.flat_map(|sequence| sequence.start()..sequence.len()).collect();
+        if !blueprint.positions.are_learned() {
+            buffers.rotations.extend_to(batch.longest(), config.head_dim, config.rope_theta);
+        }
+        let mut rows = batch.tokens();
+        for (at, layer) in self.layers.iter().enumerate() {
+            layer.wait(blueprint.placed, gate)?;
+            let narrow = !every_row && at + 1 == self.layers.len();
+            let spans = spans(batch, config.head, narrow);
+            let computed = layer::Rows { places: &places, spans: &spans };
+            rows = layer.run(cx, config, &computed, buffers, None);
+        }
+        if let Some(norm) = &self.norm {
+            norm.wait(gate)?;
+            let x = &mut buffers.x[..rows * config.hidden];
+            norm.run_in_place(cx, x, config.norm_eps, &mut buffers.normed);
+        }
+        Ok(rows)
+    }
 }
 
 #[derive(Debug)]
@@ -81,20 +139,21 @@ impl HeadWeights {
 struct Buffers {
     /// Hidden states, one row a token.
     x: Buffer<f32>,
-    /// Normed hidden states (decoders).
+    /// Normed hidden states.
     normed: Buffer<f32>,
     qkv: Buffer<f32>,
     attended: Buffer<f32>,
     /// Inner rows of the feed-forward layer.
     inner: Buffer<f32>,
-    gated: Buffer<f32>,
+    /// The gate beside them, where both are computed apart.
+    both: Buffer<f32>,
     quantized: QuantizedRows,
     rotations: crate::rope::Rotations,
 }
 
 impl Model {
     /// Builds the model over `weights`; nothing is copied, or read before a pass needs it. Names and
-    /// shapes are listed in [`crate::plan`].
+    /// shapes are listed in [`defrost_model::parts`].
     pub fn load(
         config: ModelConfig,
         weights: &dyn Weights,
@@ -102,11 +161,7 @@ impl Model {
         threads: Arc<Threads>,
     ) -> Result<Self, Error> {
         config.validate()?;
-        let body = if config.family.is_decoder() {
-            Body::Decoder(Box::new(decoder::Decoder::load(&config, weights)?))
-        } else {
-            Body::Encoder(Box::new(encoder::Encoder::load(&config, weights)?))
-        };
+        let body = Body::load(&config, weights)?;
         let hidden = config.hidden;
         let head = match config.head {
             Head::Classifier => HeadWeights::Classifier(Box::new(ClassifierWeights {
@@ -116,12 +171,7 @@ impl Model {
             Head::YesNo => {
                 HeadWeights::YesNo { rows: vector(weights, "head.tokens.weight", 2 * hidden)? }
             }
-            Head::MeanPooling
-            | Head::FirstPooling
-            | Head::LastPooling
-            | Head::MaxPooling
-            | Head::SqrtPooling
-            | Head::WeightedPooling => HeadWeights::Pooling,
+            _ => HeadWeights::Pooling,
         };
         let token_heads = tokens::TokenHeadWeights::load(&config, weights)?;
         let dense = dense::DenseWeights::load(&config, weights)?;
@@ -171,10 +221,7 @@ impl Model {
         let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
         let (cx, gate) = (Context { kernel: self.kernel, threads: &self.threads }, &*self.gate);
         let (config, every_row) = (&self.config, wanted != Wanted::default());
-        let mut rows = match &self.body {
-            Body::Encoder(body) => body.run(cx, gate, config, batch, every_row, &mut buffers),
-            Body::Decoder(body) => body.run(cx, gate, config, batch, every_row, &mut buffers),
-        }?;
+        let mut rows = self.body.run(cx, gate, config, batch, every_row, &mut buffers)?;
         let mut answers = Answers::default();
         if every_row {
             answers = self.token_heads.run(cx, gate, config.hidden, rows, wanted, &mut buffers)?;
@@ -203,7 +250,9 @@ impl Model {
                 let ClassifierWeights { dense, out } = &**classifier;
                 let mut inner = vec![0.0; rows * hidden];
                 let quantized = &mut buffers.quantized;
-                dense.run(cx, x, Activation::Tanh, false, quantized, &mut inner);
+                let activation =
+                    self.config.family.blueprint.classifier.unwrap_or(DenseActivation::Tanh);
+                dense::run(cx, dense, activation, x, quantized, &mut inner);
                 let mut logits = vec![0.0; rows];
                 out.run(cx, &inner, Activation::Identity, false, quantized, &mut logits);
                 logits

@@ -1,6 +1,6 @@
-//! Weights as the engine sees them: named, typed views of memory that somebody else owns.
+//! Weights as the engine sees them: named, typed views of memory that it does not own.
 //!
-//! A view is a [`Bytes`], so whoever maps the snapshot keeps ownership and nothing is copied. Names
+//! A view is a [`Bytes`] of a mapped snapshot or of an allocation, so nothing is copied. Names
 //! of a linear layer `L`: `L.weight`, for int8 also `L.scale` and `L.offset` (one per channel,
 //! padded to whole panels, see [`crate::layout`]), and `L.bias` where the layer has one.
 
@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytemuck::AnyBitPattern;
 use bytes::Bytes;
+use defrost_loader::{Dtype, Place, Tensor};
 use half::bf16;
 
 use crate::Error;
@@ -17,39 +18,14 @@ use crate::buffer::Buffer;
 use crate::gate::{Gate, Open};
 use crate::gemm::{self, Activation, Context, Epilogue, FloatPanels, Int8Product};
 use crate::layout::{INT8_GROUP, PANEL, PANEL64, ROW_MAJOR, panel_len};
+use crate::math::gelu;
 use crate::norm::swiglu_row;
 use crate::quantize::QuantizedRows;
-
-/// Element types the engine reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Element {
-    /// 8-bit signed integer.
-    I8,
-    /// 32-bit signed integer.
-    I32,
-    /// bfloat16.
-    Bf16,
-    /// 32-bit float.
-    F32,
-}
-
-/// One tensor: bytes, and what they mean.
-#[derive(Debug, Clone)]
-pub struct WeightView {
-    /// Element type.
-    pub element: Element,
-    /// [`ROW_MAJOR`] or [`PANEL64`].
-    pub layout: String,
-    /// Logical shape, without padding.
-    pub shape: Vec<usize>,
-    /// The elements, little endian, aligned to their size.
-    pub bytes: Bytes,
-}
 
 /// Where weights come from.
 pub trait Weights {
     /// The tensor of that name, or `None` when there is none. Its bytes are read only once [`Weights::gate`] says so.
-    fn get(&self, name: &str) -> Result<Option<WeightView>, Error>;
+    fn get(&self, name: &str) -> Result<Option<Tensor>, Error>;
 
     /// Says when bytes of the views may be read.
     fn gate(&self) -> Arc<dyn Gate> {
@@ -61,21 +37,18 @@ pub trait Weights {
 #[derive(Debug, Clone)]
 pub(crate) struct Values<T> {
     bytes: Bytes,
+    place: Place,
     element: PhantomData<T>,
 }
 
 impl<T: AnyBitPattern> Values<T> {
-    fn new(name: &str, view: &WeightView, element: Element, len: usize) -> Result<Self, Error> {
-        if view.element != element {
-            return Err(Error::mismatch(
-                name,
-                format!("{element:?}"),
-                format!("{:?}", view.element),
-            ));
+    fn new(name: &str, view: &Tensor, element: Dtype, len: usize) -> Result<Self, Error> {
+        if view.dtype != element {
+            return Err(Error::mismatch(name, format!("{element:?}"), format!("{:?}", view.dtype)));
         }
         match bytemuck::try_cast_slice::<u8, T>(&view.bytes) {
             Ok(values) if values.len() == len => {
-                Ok(Self { bytes: view.bytes.clone(), element: PhantomData })
+                Ok(Self { bytes: view.bytes.clone(), place: view.place, element: PhantomData })
             }
             Ok(values) => {
                 Err(Error::mismatch(name, format!("{len} values"), values.len().to_string()))
@@ -94,23 +67,23 @@ impl<T: AnyBitPattern> Values<T> {
 
     /// Returns when the values may be read.
     pub(crate) fn wait(&self, gate: &dyn Gate) -> Result<(), Error> {
-        gate.wait(&self.bytes)
+        gate.wait(self.place)
     }
 
-    /// The bytes of `width` values from the `index`th row on.
-    fn row_bytes(&self, index: usize, width: usize) -> &[u8] {
+    /// Where the `index`th row of `width` values lies.
+    fn row_place(&self, index: usize, width: usize) -> Place {
         let size = size_of::<T>() * width;
-        &self.bytes[index * size..(index + 1) * size]
+        self.place.part(index * size..(index + 1) * size)
     }
 }
 
-fn require(weights: &dyn Weights, name: &str) -> Result<WeightView, Error> {
+fn require(weights: &dyn Weights, name: &str) -> Result<Tensor, Error> {
     weights.get(name)?.ok_or_else(|| Error::Missing { name: name.to_owned() })
 }
 
 /// A vector of f32, such as a norm's weight.
 pub(crate) fn vector(weights: &dyn Weights, name: &str, len: usize) -> Result<Values<f32>, Error> {
-    Values::new(name, &require(weights, name)?, Element::F32, len)
+    Values::new(name, &require(weights, name)?, Dtype::F32, len)
 }
 
 /// `y = activation(x W^T + b)`.
@@ -147,39 +120,35 @@ impl Linear {
             return Err(Error::mismatch(&weight_name, format!("shape [{n}, {k}]"), found));
         }
         let padded = n.next_multiple_of(PANEL);
-        let panels = match view.element {
-            Element::I8 => {
+        let panels = match view.dtype {
+            Dtype::I8 => {
                 let (scale, offset) = (format!("{name}.scale"), format!("{name}.offset"));
                 Panels::Int8 {
                     weights: Values::new(
                         &weight_name,
                         &view,
-                        Element::I8,
+                        Dtype::I8,
                         panel_len(n, k, INT8_GROUP),
                     )?,
                     scales: vector(weights, &scale, padded)?,
-                    offsets: Values::new(
-                        &offset,
-                        &require(weights, &offset)?,
-                        Element::I32,
-                        padded,
-                    )?,
+                    offsets: Values::new(&offset, &require(weights, &offset)?, Dtype::I32, padded)?,
                 }
             }
-            Element::Bf16 => {
-                Panels::Bf16(Values::new(&weight_name, &view, Element::Bf16, panel_len(n, k, 1))?)
+            Dtype::Bf16 => {
+                Panels::Bf16(Values::new(&weight_name, &view, Dtype::Bf16, panel_len(n, k, 1))?)
             }
-            Element::F32 => {
-                Panels::F32(Values::new(&weight_name, &view, Element::F32, panel_len(n, k, 1))?)
+            Dtype::F32 => {
+                Panels::F32(Values::new(&weight_name, &view, Dtype::F32, panel_len(n, k, 1))?)
             }
-            Element::I32 => {
-                return Err(Error::mismatch(&weight_name, "int8, bf16 or f32 elements", "i32"));
+            other => {
+                let found = other.to_string();
+                return Err(Error::mismatch(&weight_name, "int8, bf16 or f32 elements", found));
             }
         };
         let bias_name = format!("{name}.bias");
         let bias = weights
             .get(&bias_name)?
-            .map(|view| Values::new(&bias_name, &view, Element::F32, padded))
+            .map(|view| Values::new(&bias_name, &view, Dtype::F32, padded))
             .transpose()?;
         Ok(Self { n, k, panels, bias })
     }
@@ -253,6 +222,38 @@ impl Linear {
 }
 
 impl Linear {
+    /// Adds the bias to a product that was computed elsewhere, and goes on as [`Linear::run`] does.
+    pub(crate) fn finish(
+        &self,
+        product: &[f32],
+        activation: Activation,
+        accumulate: bool,
+        out: &mut [f32],
+    ) {
+        for (out, row) in out.chunks_exact_mut(self.n).zip(product.chunks_exact(self.n)) {
+            for (at, (out, &value)) in out.iter_mut().zip(row).enumerate() {
+                let value = value + self.bias.as_ref().map_or(0.0, |bias| bias.as_slice()[at]);
+                let value = match activation {
+                    Activation::Gelu => gelu(value),
+                    Activation::Tanh => libm::tanhf(value),
+                    Activation::Identity | Activation::SwiGlu => value,
+                };
+                *out = if accumulate { *out + value } else { value };
+            }
+        }
+    }
+
+    /// As [`Linear::finish`], of a layer whose first half of channels is the gate.
+    pub(crate) fn finish_gated(&self, cx: Context<'_>, both: &mut [f32], out: &mut [f32]) {
+        let half = self.n / 2;
+        for (out, both) in out.chunks_exact_mut(half).zip(both.chunks_exact_mut(self.n)) {
+            if let Some(bias) = &self.bias {
+                both.iter_mut().zip(bias.as_slice()).for_each(|(value, bias)| *value += bias);
+            }
+            swiglu_row(cx.kernel, both, out);
+        }
+    }
+
     /// `silu(gate) * up` of a layer whose first half of channels is the gate. Where that half does not end with a
     /// panel, which is so in toy models only, by way of `both`.
     pub(crate) fn run_gated(
@@ -305,15 +306,16 @@ impl Embedding {
             return Err(Error::mismatch(&weight_name, ROW_MAJOR, view.layout));
         }
         let len = rows * width;
-        let table = match view.element {
-            Element::I8 => Table::Int8 {
-                rows: Values::new(&weight_name, &view, Element::I8, len)?,
+        let table = match view.dtype {
+            Dtype::I8 => Table::Int8 {
+                rows: Values::new(&weight_name, &view, Dtype::I8, len)?,
                 scales: vector(weights, &format!("{name}.scale"), rows)?,
             },
-            Element::Bf16 => Table::Bf16(Values::new(&weight_name, &view, Element::Bf16, len)?),
-            Element::F32 => Table::F32(Values::new(&weight_name, &view, Element::F32, len)?),
-            Element::I32 => {
-                return Err(Error::mismatch(&weight_name, "int8, bf16 or f32 elements", "i32"));
+            Dtype::Bf16 => Table::Bf16(Values::new(&weight_name, &view, Dtype::Bf16, len)?),
+            Dtype::F32 => Table::F32(Values::new(&weight_name, &view, Dtype::F32, len)?),
+            other => {
+                let found = other.to_string();
+                return Err(Error::mismatch(&weight_name, "int8, bf16 or f32 elements", found));
             }
         };
         Ok(Self { rows, width, table })
@@ -325,20 +327,20 @@ impl Embedding {
         gate: &dyn Gate,
         rows: impl Iterator<Item = usize> + Clone,
     ) -> Result<(), Error> {
-        let bytes = |row: usize| match &self.table {
-            Table::Int8 { rows, .. } => rows.row_bytes(row, self.width),
-            Table::Bf16(rows) => rows.row_bytes(row, self.width),
-            Table::F32(rows) => rows.row_bytes(row, self.width),
+        let place = |row: usize| match &self.table {
+            Table::Int8 { rows, .. } => rows.row_place(row, self.width),
+            Table::Bf16(rows) => rows.row_place(row, self.width),
+            Table::F32(rows) => rows.row_place(row, self.width),
         };
-        rows.clone().for_each(|row| gate.want(bytes(row)));
+        rows.clone().for_each(|row| gate.want(place(row)));
         if let Table::Int8 { scales, .. } = &self.table {
-            rows.clone().for_each(|row| gate.want(scales.row_bytes(row, 1)));
+            rows.clone().for_each(|row| gate.want(scales.row_place(row, 1)));
             for row in rows.clone() {
-                gate.wait(scales.row_bytes(row, 1))?;
+                gate.wait(scales.row_place(row, 1))?;
             }
         }
         for row in rows {
-            gate.wait(bytes(row))?;
+            gate.wait(place(row))?;
         }
         Ok(())
     }

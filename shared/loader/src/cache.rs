@@ -36,6 +36,17 @@ use own::{Own, own};
 
 pub(crate) use entry::{Download, Role, memory, recheck, write_frame};
 
+/// Where downloads and packed copies go when nothing is said: `$XDG_CACHE_HOME/defrost`, `~/.cache/defrost`, or the
+/// temporary directory.
+pub fn default_cache() -> PathBuf {
+    let home = |name: &str, below: &str| {
+        std::env::var_os(name).filter(|dir| !dir.is_empty()).map(|dir| Path::new(&dir).join(below))
+    };
+    home("XDG_CACHE_HOME", "defrost")
+        .or_else(|| home("HOME", ".cache/defrost"))
+        .unwrap_or_else(|| std::env::temp_dir().join("defrost"))
+}
+
 /// A directory of snapshots.
 ///
 /// ```

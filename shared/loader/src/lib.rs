@@ -67,7 +67,7 @@ mod verify;
 mod writer;
 
 pub use allocator::share_memory_among_threads;
-pub use cache::{Cache, Cached, Collected};
+pub use cache::{Cache, Cached, Collected, default_cache};
 pub use checkpoint::gguf::{
     Gguf, GgufArray, GgufKind, GgufTensor, GgufType, GgufValue, GgufValues,
 };
@@ -83,7 +83,7 @@ pub use map::release_freed_memory;
 pub use plan::{Plan, SegmentPlan, TensorPlan};
 pub use restore::{RestoreOptions, restore};
 pub use root::Root;
-pub use snapshot::{OpenOptions, Reading, Snapshot, Tensor, inspect};
+pub use snapshot::{OpenOptions, Place, Reading, Snapshot, Tensor, inspect};
 pub use source::{Listed, StoreOptions};
 pub use threads::{ThreadsWanted, given as given_threads, runtime};
 pub use transfer::{Pushed, fetch, list, pull, push, remove};

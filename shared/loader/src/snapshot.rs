@@ -1,6 +1,7 @@
 //! An open snapshot: mapped, checked, its tensors handed out without copying.
 
 mod options;
+mod place;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -27,6 +28,7 @@ use crate::verify::{Verification, VerifyMode, stamp};
 
 pub(crate) use options::check_kernels;
 pub use options::{OpenOptions, Reading};
+pub use place::Place;
 
 /// An open snapshot; clones share it. The file stays mapped while a clone or any [`Tensor`] of it lives.
 #[derive(Debug, Clone)]
@@ -54,7 +56,7 @@ struct Inner {
     used: VerifyMode,
 }
 
-/// A tensor of a snapshot; the bytes are a view of the mapped file.
+/// A tensor; the bytes of a snapshot's are a view of the mapped file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tensor {
     /// Its name.
@@ -67,6 +69,23 @@ pub struct Tensor {
     pub shape: Vec<usize>,
     /// The elements, little endian; starts on a multiple of 64 bytes in memory, from 64 KiB on of 4096.
     pub bytes: Bytes,
+    /// Where they lie in the snapshot; the default for a tensor of no snapshot.
+    pub place: Place,
+}
+
+impl Tensor {
+    /// One in memory of its own.
+    pub fn in_memory(
+        name: &str,
+        dtype: Dtype,
+        layout: &str,
+        shape: Vec<usize>,
+        bytes: Bytes,
+    ) -> Self {
+        let (name, layout) = (name.to_owned(), layout.to_owned());
+        let place = Place { len: bytes.len() as u64, ..Place::default() };
+        Self { name, dtype, layout, shape, bytes, place }
+    }
 }
 
 impl Snapshot {
@@ -203,7 +222,7 @@ impl Snapshot {
     /// [`Kind::Corrupt`] if any chunk of the snapshot is known to be bad.
     pub fn tensor(&self, name: &str) -> Result<Tensor, Error> {
         let tensor = self.peek(name)?;
-        self.wait(&tensor.bytes)?;
+        self.wait(tensor.place)?;
         Ok(tensor)
     }
 
@@ -232,22 +251,23 @@ impl Snapshot {
             layout: entry.layout.to_string(),
             shape: entry.shape.clone(),
             bytes: inner.file.slice(start..start + to_usize(entry.len)?),
+            place: Place { of: self.root().short(), offset: entry.offset, len: entry.len },
         })
     }
 
-    /// Returns when these bytes, a view or part of a view that this snapshot handed out, are known to be good.
+    /// Returns when the bytes at this place are known to be good.
     ///
     /// Fails with [`Kind::Corrupt`], [`Kind::Truncated`] or what kept them from being fetched; with [`Kind::Invalid`]
-    /// if they are not the snapshot's.
-    pub fn wait(&self, bytes: &[u8]) -> Result<(), Error> {
-        let (offset, len) = self.place(bytes)?;
-        self.inner.gate.pass(offset, len)
+    /// if the place is not one of this snapshot.
+    pub fn wait(&self, place: Place) -> Result<(), Error> {
+        self.check(place)?;
+        self.inner.gate.pass(place.offset, place.len)
     }
 
-    /// Says that these bytes will be waited for soon, so that they are fetched before others.
-    pub fn want(&self, bytes: &[u8]) {
-        if let Ok((offset, len)) = self.place(bytes) {
-            self.inner.gate.want(offset, len);
+    /// Says that the bytes at this place will be waited for soon, so that they are fetched before others.
+    pub fn want(&self, place: Place) {
+        if self.check(place).is_ok() {
+            self.inner.gate.want(place.offset, place.len);
         }
     }
 
@@ -269,16 +289,11 @@ impl Snapshot {
         self.inner.gate.progress().2 && threads.iter().all(JoinHandle::is_finished)
     }
 
-    fn place(&self, bytes: &[u8]) -> Result<(u64, u64), Error> {
-        let inner = &*self.inner;
-        let data = inner.manifest.data_offset;
-        let start = (bytes.as_ptr() as usize).wrapping_sub(inner.file.as_ptr() as usize) as u64;
-        let len = bytes.len() as u64;
-        match start.checked_add(len) {
-            _ if len == 0 => Ok((data, 0)),
-            Some(end) if start >= data && end <= data + inner.manifest.data_len => Ok((start, len)),
-            _ => Err(Error::new(Kind::Invalid, "bytes of another snapshot").in_file(&inner.path)),
+    fn check(&self, place: Place) -> Result<(), Error> {
+        if place.of == self.root().short() {
+            return Ok(());
         }
+        Err(Error::new(Kind::Invalid, "a place in another snapshot").in_file(&self.inner.path))
     }
 
     /// Returns when every byte is known to be good, or fails as [`tensor`](Self::tensor) does.

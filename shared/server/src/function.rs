@@ -1,5 +1,7 @@
 //! Which function a binary is.
 
+use defrost_model::Runtime;
+
 /// Which function this binary is.
 #[derive(Debug, Clone, Copy)]
 pub struct Function {
@@ -9,6 +11,13 @@ pub struct Function {
     pub version: &'static str,
     /// One phrase for `--help`.
     pub about: &'static str,
-    /// What runs the model.
-    pub backend: &'static str,
+    /// What runs models, in order of preference; the first is named until a model is loaded.
+    pub runtimes: &'static [&'static dyn Runtime],
+}
+
+impl Function {
+    /// What runs the model, as far as that is known before one is loaded.
+    pub(crate) fn backend(&self) -> &'static str {
+        self.runtimes.first().map_or("none", |runtime| runtime.name())
+    }
 }

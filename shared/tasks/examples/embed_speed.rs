@@ -10,10 +10,14 @@ use std::error::Error;
 use std::time::Instant;
 
 use defrost_loader::Checkpoint;
+use defrost_model::{Precision, isa};
+use defrost_pack::{Outliers, PackOptions, Shape, SpecOptions, pack, synthesize};
 use defrost_tasks::{
-    EmbedRequest, Embedder, EmbedderOptions, Input, ModelOptions, Outliers, Outputs, PackOptions,
-    Precision, RestoreOptions, Shape, SpecOptions, isa, pack, restore, synthesize,
+    EmbedRequest, Embedder, EmbedderOptions, Input, ModelOptions, Outputs, RestoreOptions, restore,
 };
+
+/// What runs the models here.
+const LINKED: &[&dyn defrost_model::Runtime] = &[&defrost_engine::RUNTIME];
 
 /// Of which the fastest counts.
 const ROUNDS: u32 = 10;
@@ -41,10 +45,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let out = dir.join("model.snap");
     pack(&Checkpoint::open(&dir)?, &options, &out, &mut |_, _| {})?;
-    let snapshot = restore(&out.as_path().into(), &RestoreOptions::default())?;
+    let snapshot = restore(LINKED, &out.as_path().into(), &RestoreOptions::default())?;
     let model = ModelOptions { num_threads: Some(1), ..ModelOptions::default() };
-    let embedder =
-        Embedder::load(&snapshot, &EmbedderOptions { model, ..EmbedderOptions::default() })?;
+    let embedder = Embedder::load(
+        LINKED,
+        &snapshot,
+        &EmbedderOptions { model, ..EmbedderOptions::default() },
+    )?;
     let info = embedder.info();
     println!(
         "{preset}, {layers} layers, int8, 1 thread, {}: {texts} texts of {tokens} tokens",

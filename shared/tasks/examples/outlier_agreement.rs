@@ -17,12 +17,14 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use defrost_loader::Checkpoint;
-use defrost_tasks::{
-    Outliers, PackOptions, Precision, Reranker, RerankerOptions, RestoreOptions, ScoreRequest,
-    Shape, SpecOptions, isa, pack, quality_summary, restore, synthesize,
-};
+use defrost_model::{Precision, isa};
+use defrost_pack::{Outliers, PackOptions, Shape, SpecOptions, pack, quality_summary, synthesize};
+use defrost_tasks::{Reranker, RerankerOptions, RestoreOptions, ScoreRequest, restore};
 
 type Fallible<T> = Result<T, Box<dyn Error>>;
+
+/// What runs the models here.
+const LINKED: &[&dyn defrost_model::Runtime] = &[&defrost_engine::RUNTIME];
 
 fn main() -> Fallible<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -121,14 +123,14 @@ fn requests(
 }
 
 fn scores(snapshot: &Path, requests: &[ScoreRequest]) -> Fallible<Vec<Vec<f64>>> {
-    let snapshot = restore(&snapshot.into(), &RestoreOptions::default())?;
+    let snapshot = restore(LINKED, &snapshot.into(), &RestoreOptions::default())?;
     if let Some(line) = snapshot.meta("quality.products").and_then(quality_summary) {
         println!("{line}");
         if std::env::var_os("EACH").is_some() {
             println!("{}", snapshot.meta("quality.products").unwrap_or_default());
         }
     }
-    let reranker = Reranker::load(&snapshot, &RerankerOptions::default())?;
+    let reranker = Reranker::load(LINKED, &snapshot, &RerankerOptions::default())?;
     let scores = reranker.score(requests, &|| false)?;
     Ok(scores
         .iter()

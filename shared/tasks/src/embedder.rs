@@ -14,26 +14,23 @@ mod sequence;
 mod tokens;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use defrost_engine::{Answers, Head, Threads, Wanted};
+use answer::Rules;
 use defrost_loader::Snapshot;
+use defrost_model::{Answers, EmbeddingSpec, Head, Matryoshka, Runtime, Template, Tokens, Wanted};
+use sequence::{Common, Encoder, Sequence};
 
 use crate::Error;
 use crate::loaded::{LoadTimings, ModelOptions, Opened, Started, in_parallel};
 use crate::prepared::{Prepared, Said};
-use crate::runner::{BackendKind, Runner};
-use crate::spec::{EmbeddingSpec, Matryoshka, Template};
-use crate::tokenizer::{TextTokenizer, Tokens, Vocabulary};
+use crate::running::Running;
+use crate::tokenizer::{TextTokenizer, Vocabulary};
 
 pub use preparing::EmbedPreparing;
 pub use request::{
     EmbedRequest, EmbedTruncation, Embedding, Input, Outputs, Overflow, PromptChoice,
 };
 pub(crate) use sequence::Special;
-
-use answer::Rules;
-use sequence::{Common, Encoder, Sequence};
 
 /// Settings that do not come from the snapshot.
 #[derive(Debug, Clone, Default)]
@@ -82,7 +79,7 @@ pub struct EmbedderInfo {
     /// `int8`, `bf16` or `f32`.
     pub precision: String,
     /// What runs it.
-    pub backend: BackendKind,
+    pub backend: &'static str,
     /// Kernel set chosen for this CPU, such as `avx512-vnni`; `onnxruntime` if that chooses by itself.
     pub kernel: &'static str,
     /// Worker threads.
@@ -106,50 +103,54 @@ pub struct Embedder {
     vocab: usize,
     colbert_width: usize,
     any_dimensions: bool,
-    model: Runner,
-    threads: Arc<Threads>,
-    max_batch_tokens: usize,
+    model: Running,
 }
 
 impl Embedder {
-    /// Builds the model over the snapshot's mapped weights.
+    /// Builds the model over the snapshot's mapped weights, in one of the `linked` runtimes.
     ///
     /// Fails with [`Error::Model`] if the model is no embedding model, if the snapshot was packed before it was recorded
     /// how its model embeds, or if the maximum length leaves no room for a text.
-    pub fn load(snapshot: &Snapshot, options: &EmbedderOptions) -> Result<Self, Error> {
-        let Opened { facts, tokenizer, rest } = Opened::open(snapshot, &options.model)?;
-        let spec = match (facts.embedding, &facts.template) {
+    pub fn load(
+        linked: &[&'static dyn Runtime],
+        snapshot: &Snapshot,
+        options: &EmbedderOptions,
+    ) -> Result<Self, Error> {
+        let Opened { common, tokenizer, backend, rest } =
+            Opened::open(linked, snapshot, &options.model)?;
+        let spec = match (common.embedding, &common.template) {
             (Some(spec), _) => spec,
             (None, Template::Embedding { .. }) => {
                 return Err(Error::Model(format!(
                     "snapshot {} does not say how {} embeds (prompts, normalisation, dimensions): it was packed by an \
                      older version; pack the model again",
                     snapshot.path().display(),
-                    facts.name
+                    common.name
                 )));
             }
             (None, template) => {
                 return Err(Error::Model(format!(
                     "{} scores pairs (template {}), it is no embedding model",
-                    facts.name,
+                    common.name,
                     template.name()
                 )));
             }
         };
+        let vocab = common.vocab.unwrap_or_else(|| tokenizer.largest_id() as usize + 1);
         let special = Special::of(&tokenizer)?;
         let max_length =
-            options.model.max_length.unwrap_or(facts.max_length).min(facts.max_positions);
+            options.model.max_length.unwrap_or(common.max_length).min(common.max_positions);
         let least = tokenizer.added(false) + 4;
         if max_length < least {
             return Err(Error::Model(format!(
                 "a maximum length of {max_length} tokens leaves no room for texts, expected at least {least}"
             )));
         }
-        let Started { model, threads, kernel, timings } = rest.start(&options.model)?;
+        let Started { model, timings } = rest.start(&options.model)?;
         let info = EmbedderInfo {
-            name: facts.name,
-            family: facts.family,
-            pooling: match facts.head {
+            name: common.name,
+            family: common.family,
+            pooling: match common.head {
                 Head::FirstPooling => "cls",
                 Head::LastPooling => "lasttoken",
                 Head::MaxPooling => "max",
@@ -157,23 +158,23 @@ impl Embedder {
                 Head::WeightedPooling => "weightedmean",
                 _ => "mean",
             },
-            hidden: model.outputs(),
-            layers: facts.layers,
+            hidden: model.runner().outputs(),
+            layers: common.layers,
             matryoshka: spec.matryoshka.clone(),
             normalizes: spec.normalizes,
             prompts: spec.prompts.clone(),
             default_prompt: spec.default_prompt.clone(),
             takes_instruction: prompts::takes_instruction(&spec),
             max_length,
-            vocab: facts.vocab,
-            has_sparse: facts.token_heads.sparse,
-            has_colbert: facts.token_heads.colbert > 0,
+            vocab,
+            has_sparse: common.token_heads.sparse,
+            has_colbert: common.token_heads.colbert > 0,
             // Where layers follow the pooling, hidden states are of another length, and means of them no vectors yet.
-            has_tokens: facts.backend == BackendKind::Engine && !facts.dense,
-            precision: facts.precision,
-            backend: facts.backend,
-            kernel,
-            threads: threads.count(),
+            has_tokens: common.answers_tokens,
+            precision: common.precision,
+            backend,
+            kernel: model.runner().kernel(),
+            threads: model.runner().threads(),
             snapshot: snapshot.root().to_string(),
             bytes: snapshot.file_len(),
         };
@@ -185,12 +186,10 @@ impl Embedder {
             tokenizer,
             special,
             vocabulary: Vocabulary::new(snapshot.clone()),
-            vocab: facts.vocab,
-            colbert_width: facts.token_heads.colbert,
+            vocab,
+            colbert_width: common.token_heads.colbert,
             any_dimensions: options.any_dimensions,
             model,
-            threads,
-            max_batch_tokens: options.model.max_batch_tokens.max(1),
         })
     }
 
@@ -206,12 +205,12 @@ impl Embedder {
 
     /// What the operator should know about how the model is run; mostly nothing.
     pub fn notes(&self) -> &[String] {
-        self.model.notes()
+        self.model.runner().notes()
     }
 
     /// As [`crate::Reranker::prepare_for_snapshot`]: afterwards a copy of this process's memory is all it takes to embed.
     pub fn prepare_for_snapshot(&self) -> Result<(), Error> {
-        self.model.detach()?;
+        self.model.runner().before_snapshot()?;
         Ok(self.snapshot.detach()?)
     }
 
@@ -227,7 +226,7 @@ impl Embedder {
     ) -> Result<Vec<Vec<Embedding>>, Error> {
         let one = |request: &EmbedRequest| {
             let prepared = self.prepare(request)?;
-            let answers = self.model.run_all(&prepared, self.max_batch_tokens, cancelled)?;
+            let answers = self.model.run_all(&prepared, cancelled)?;
             prepared.finish(&answers)
         };
         let requests = requests.iter().enumerate();
@@ -250,7 +249,7 @@ impl Embedder {
             return self.prepare_chunks(&encoder, request);
         }
         let inputs: Vec<(usize, &Input)> = request.inputs.iter().enumerate().collect();
-        let sequences = in_parallel(&self.threads, &inputs, |&(index, input)| {
+        let sequences = in_parallel(self.model.runner(), &inputs, |&(index, input)| {
             encoder.encode(input, (0, index))
         })?;
         Ok(self.prepared(request, sequences))
@@ -275,7 +274,7 @@ impl Embedder {
                 })
                 .collect()
         };
-        Prepared::new(sequences, self.model.grouping(wanted), wanted, finish)
+        Prepared::new(sequences, self.model.runner().grouping(wanted), wanted, finish)
     }
 
     fn rules(&self, request: &EmbedRequest) -> Rules {
@@ -292,7 +291,7 @@ impl Embedder {
 
     /// The answers to one micro-batch of sequences that [`Embedder::prepare`] gave, of any requests.
     pub fn run(&self, sequences: &[&Tokens], wanted: Wanted) -> Result<Vec<Answers>, Error> {
-        self.model.run(sequences, self.max_batch_tokens, wanted)
+        self.model.run(sequences, wanted)
     }
 
     fn common(&self, request: &EmbedRequest) -> Result<Common, Error> {

@@ -58,15 +58,12 @@ pub enum Error {
     /// The snapshot or checkpoint is not one this version can run.
     #[error("{0}")]
     Model(String),
-    /// ONNX Runtime could not be opened, or refused a model or a batch.
-    #[error("ONNX Runtime: {0}")]
-    Runtime(String),
     /// The tokenizer refused its file or a text.
     #[error("tokenizer: {0}")]
     Tokenizer(String),
-    /// The engine refused weights or a batch.
+    /// The runtime refused weights or a batch.
     #[error(transparent)]
-    Engine(#[from] defrost_engine::Error),
+    Runtime(defrost_model::Error),
     /// Reading or verifying the snapshot failed.
     #[error(transparent)]
     Loader(#[from] defrost_loader::Error),
@@ -83,6 +80,16 @@ impl Error {
 
     /// Whether every later request would meet it too: the model's bytes cannot be had.
     pub fn is_permanent(&self) -> bool {
-        matches!(self, Self::Loader(_) | Self::Engine(defrost_engine::Error::Weights(_)))
+        matches!(self, Self::Loader(_) | Self::Runtime(defrost_model::Error::Weights(_)))
+    }
+}
+
+impl From<defrost_model::Error> for Error {
+    fn from(error: defrost_model::Error) -> Self {
+        match error {
+            defrost_model::Error::Model(message) => Self::Model(message),
+            defrost_model::Error::Loader(error) => Self::Loader(error),
+            other => Self::Runtime(other),
+        }
     }
 }

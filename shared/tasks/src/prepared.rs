@@ -10,23 +10,10 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use defrost_engine::{Answers, Wanted};
+use defrost_model::planning::shares;
+use defrost_model::{Answers, Cost, Grouping, Tokens, Wanted};
 
 use crate::Error;
-use crate::batches::common_prefix;
-use crate::schedule::Cost;
-use crate::tokenizer::Tokens;
-
-/// How a model likes its sequences grouped.
-#[derive(Debug, Clone, Copy)]
-pub enum Grouping<'a> {
-    /// As they come: none influences another, or costs less beside it.
-    AsTheyCome,
-    /// After what begins alike, which is run once; the ids are those of the stored prefix, which is not run at all.
-    ByBeginning(&'a [u32]),
-    /// Those of like length together: shorter ones are padded.
-    ByLength,
-}
 
 /// A sequence and the answer to it; nothing for an empty one, which has no hidden state.
 pub type Said<'a> = Option<(&'a Tokens, &'a Answers)>;
@@ -151,21 +138,8 @@ fn by_length(distinct: &mut Vec<Tokens>, places: &mut [Option<usize>]) {
 }
 
 fn costs(distinct: &[Tokens], grouping: Grouping<'_>) -> Vec<Cost> {
-    let mut before: &[u32] = &[];
-    distinct
-        .iter()
-        .map(|tokens| {
-            let ids = &tokens.ids[..];
-            let all = ids.len();
-            let Grouping::ByBeginning(stored) = grouping else {
-                return Cost { alone: all, beside: all };
-            };
-            let stored = common_prefix(&ids[..all - 1], stored);
-            let shared = common_prefix(&ids[..all - 1], before).max(stored);
-            before = ids;
-            Cost { alone: all - stored, beside: all - shared }
-        })
-        .collect()
+    let shares = shares(distinct, grouping);
+    distinct.iter().zip(shares).map(|(tokens, share)| share.cost(tokens.ids.len())).collect()
 }
 
 #[cfg(test)]
@@ -217,14 +191,5 @@ mod tests {
             let given = answers(&prepared);
             prop_assert_eq!(prepared.finish(&given).unwrap(), expected);
         }
-    }
-
-    #[test]
-    fn what_is_shared_or_stored_costs_nothing() {
-        let all = vec![tokens(&[1, 2, 3, 4, 5]), tokens(&[1, 2, 3, 4, 6, 7]), tokens(&[1, 9])];
-        let grouping = Grouping::ByBeginning(&[1, 2]);
-        let prepared = Prepared::new(all, grouping, Wanted::default(), |_| Ok(()));
-        let costs: Vec<_> = prepared.costs().iter().map(|cost| (cost.alone, cost.beside)).collect();
-        assert_eq!(costs, [(3, 3), (4, 2), (1, 1)]);
     }
 }

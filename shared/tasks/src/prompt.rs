@@ -15,9 +15,10 @@ mod pieces;
 
 use std::borrow::Cow;
 
-use crate::batches::common_prefix;
-use crate::spec::Template;
-use crate::tokenizer::{TextTokenizer, Tokens};
+use defrost_model::planning::common_prefix;
+use defrost_model::{Template, Tokens};
+
+use crate::tokenizer::TextTokenizer;
 use crate::{Error, Truncation};
 
 const MXBAI_PREFIX: &str = "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n<|im_start|>user\n";
@@ -26,17 +27,18 @@ const MXBAI_SUFFIX: &str = "<|im_end|>\n<|im_start|>assistant\n";
 
 const QWEN3_PREFIX: &str = "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct provided. Note that the answer can only be \"yes\" or \"no\".<|im_end|>\n<|im_start|>user\n";
 const QWEN3_SUFFIX: &str = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n";
-pub(crate) const QWEN3_INSTRUCTION: &str =
+/// What the authors of Qwen3-Reranker ask for where a request asks for nothing.
+pub const QWEN3_INSTRUCTION: &str =
     "Given a web search query, retrieve relevant passages that answer the query";
 
 /// What the prompt has before the query, between it and the document, and after that, with the usual instruction.
-pub(crate) fn qwen3_pieces() -> [String; 3] {
+pub fn qwen3_pieces() -> [String; 3] {
     let before = format!("{QWEN3_PREFIX}<Instruct>: {QWEN3_INSTRUCTION}\n<Query>: ");
     [before, "\n<Document>: ".to_owned(), QWEN3_SUFFIX.to_owned()]
 }
 
 /// As [`qwen3_pieces`], of mxbai-rerank-v2 without an instruction.
-pub(crate) fn mxbai_pieces() -> [String; 3] {
+pub fn mxbai_pieces() -> [String; 3] {
     let after = format!("\n{MXBAI_TASK}{MXBAI_SUFFIX}");
     [format!("{MXBAI_PREFIX}query: "), "\ndocument: ".to_owned(), after]
 }
@@ -46,7 +48,7 @@ const LEAST_ROOM: usize = 4;
 
 /// A template with its fixed parts tokenised.
 #[derive(Debug)]
-pub(crate) struct Prompt {
+pub struct Prompt {
     tokenizer: TextTokenizer,
     form: Form,
     max_length: usize,
@@ -62,7 +64,7 @@ enum Form {
 
 /// A query, ready to be joined with documents.
 #[derive(Debug)]
-pub(crate) struct Query {
+pub struct Query {
     part: QueryPart,
     truncated: bool,
 }
@@ -78,16 +80,18 @@ enum QueryPart {
 
 /// One sequence for the model.
 #[derive(Debug, Clone)]
-pub(crate) struct Sequence {
-    pub(crate) tokens: Tokens,
+pub struct Sequence {
+    /// Its tokens.
+    pub tokens: Tokens,
     /// Whether anything was cut from the document (or from an embedded query itself).
-    pub(crate) truncated: bool,
+    pub truncated: bool,
     /// Whether anything was cut from the query.
-    pub(crate) query_truncated: bool,
+    pub query_truncated: bool,
 }
 
 impl Prompt {
-    pub(crate) fn new(
+    /// A template over a tokenizer; refuses a length that leaves no room for texts.
+    pub fn new(
         tokenizer: TextTokenizer,
         template: &Template,
         max_length: usize,
@@ -147,7 +151,7 @@ impl Prompt {
     /// What all sequences begin with, or those of queries where documents are embedded alone; an instruction of a request
     /// may replace the end of it. Found by trying texts that begin with a letter, a digit, punctuation, a line break, a
     /// letter of another script and nothing: what comes after a fixed text may change its last token.
-    pub(crate) fn beginning(&self) -> Result<Vec<u32>, Error> {
+    pub fn beginning(&self) -> Result<Vec<u32>, Error> {
         let truncation = Truncation::default();
         let sequences = ["a", "1", "?", "\n", "\u{4e2d}", ""].map(|text| {
             let query = self.query(text, None, &truncation)?;
@@ -165,17 +169,18 @@ impl Prompt {
         Ok(common.unwrap_or_default())
     }
 
-    pub(crate) fn tokenizer(&self) -> &TextTokenizer {
+    /// Its tokenizer.
+    pub fn tokenizer(&self) -> &TextTokenizer {
         &self.tokenizer
     }
 
     /// Most tokens of one sequence.
-    pub(crate) fn max_length(&self) -> usize {
+    pub fn max_length(&self) -> usize {
         self.max_length
     }
 
     /// Most tokens of one sequence, those of the template included, which [`Prompt::max_length`] may leave out.
-    pub(crate) fn max_sequence(&self) -> usize {
+    pub fn max_sequence(&self) -> usize {
         match self.form {
             Form::Mxbai { .. } => self.fixed_tokens() + self.max_length,
             _ => self.max_length,
@@ -183,7 +188,7 @@ impl Prompt {
     }
 
     /// Whether an instruction changes the prompt.
-    pub(crate) fn takes_instruction(&self) -> bool {
+    pub fn takes_instruction(&self) -> bool {
         match &self.form {
             Form::Mxbai { .. } | Form::Qwen3 { .. } => true,
             Form::Embedding { query_prompt, .. } => query_prompt.starts_with("Instruct: "),
@@ -192,7 +197,7 @@ impl Prompt {
     }
 
     /// Prepares the query of one request.
-    pub(crate) fn query(
+    pub fn query(
         &self,
         query: &str,
         instruction: Option<&str>,
@@ -236,7 +241,7 @@ impl Prompt {
     }
 
     /// The sequence of the query itself, for models that embed it apart.
-    pub(crate) fn query_sequence(query: &Query) -> Option<Sequence> {
+    pub fn query_sequence(query: &Query) -> Option<Sequence> {
         match &query.part {
             QueryPart::Sequence(tokens) => {
                 let (tokens, truncated) = (tokens.clone(), query.truncated);
@@ -247,7 +252,7 @@ impl Prompt {
     }
 
     /// Bytes that are tokenised again with every document of a query.
-    pub(crate) fn repeated_bytes(&self, query: &Query) -> usize {
+    pub fn repeated_bytes(&self, query: &Query) -> usize {
         match (&self.form, &query.part) {
             (_, QueryPart::Text(text)) => text.len(),
             (Form::Embedding { document_prompt, .. }, _) => document_prompt.len(),
@@ -256,7 +261,7 @@ impl Prompt {
     }
 
     /// The sequence of one document, together with the query where the model reads both.
-    pub(crate) fn document(
+    pub fn document(
         &self,
         query: &Query,
         document: &str,

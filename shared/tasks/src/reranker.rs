@@ -1,27 +1,24 @@
 //! Scores query-document pairs with a model restored from a snapshot.
 //!
 //! Requests are tokenised into sequences ([`Reranker::prepare`]), which run in micro-batches of at most
-//! [`RerankerOptions::max_batch_tokens`] tokens ([`Reranker::run`], see [`crate::batches`]), one after the
+//! [`RerankerOptions::max_batch_tokens`] tokens ([`Reranker::run`], see [`defrost_model::planning`]), one after the
 //! other; a server mixes those of several requests ([`crate::Schedule`]), [`Reranker::score`] does all
 //! by itself. A micro-batch has no padding and no sequence influences another, so how
 //! sequences are grouped changes memory and speed, never a score.
 
 mod preparing;
 
-use std::sync::Arc;
-
-use defrost_engine::{Answers, Threads, Wanted};
 use defrost_loader::Snapshot;
+use defrost_model::{Answers, RerankerKind, Runtime, Tokens, Wanted};
 
 use crate::embedder::Special;
 use crate::loaded::{LoadTimings, ModelOptions, Opened, Started, in_parallel};
 use crate::prepared::{Prepared, Said};
 use crate::prompt::{Prompt, Sequence};
-use crate::runner::{BackendKind, Runner};
-use crate::spec::kind_of;
+use crate::running::Running;
 use crate::text_tokens::{TextToken, Words};
-use crate::tokenizer::{Tokens, Vocabulary};
-use crate::{Error, Normalization, RerankerKind};
+use crate::tokenizer::Vocabulary;
+use crate::{Error, Normalization};
 
 pub use preparing::ScorePreparing;
 
@@ -56,7 +53,7 @@ pub struct ModelInfo {
     /// Largest logit the model's authors expect, for [`Normalization::Mxbai`].
     pub estimated_max: f32,
     /// What runs it.
-    pub backend: BackendKind,
+    pub backend: &'static str,
     /// Kernel set chosen for this CPU, such as `avx512-vnni`; `onnxruntime` if that chooses by itself.
     pub kernel: &'static str,
     /// Worker threads.
@@ -122,42 +119,44 @@ pub struct Reranker {
     timings: LoadTimings,
     prompt: Prompt,
     vocabulary: Vocabulary,
-    model: Runner,
-    threads: Arc<Threads>,
-    max_batch_tokens: usize,
+    model: Running,
 }
 
 impl Reranker {
-    /// Builds the model over the snapshot's mapped weights.
-    pub fn load(snapshot: &Snapshot, options: &RerankerOptions) -> Result<Self, Error> {
-        let Opened { facts, tokenizer, rest } = Opened::open(snapshot, options)?;
-        let max_length = options.max_length.unwrap_or(facts.max_length);
-        let prompt = Prompt::new(tokenizer, &facts.template, max_length, facts.max_positions)?;
-        let Started { model, threads, kernel, timings } = rest.start(options)?;
+    /// Builds the model over the snapshot's mapped weights, in one of the `linked` runtimes.
+    pub fn load(
+        linked: &[&'static dyn Runtime],
+        snapshot: &Snapshot,
+        options: &RerankerOptions,
+    ) -> Result<Self, Error> {
+        let Opened { common, tokenizer, backend, rest } = Opened::open(linked, snapshot, options)?;
+        let vocab = common.vocab.unwrap_or_else(|| tokenizer.largest_id() as usize + 1);
+        let max_length = options.max_length.unwrap_or(common.max_length);
+        let prompt = Prompt::new(tokenizer, &common.template, max_length, common.max_positions)?;
+        let Started { model, timings } = rest.start(options)?;
         let info = ModelInfo {
-            kind: kind_of(facts.head),
-            template: facts.template.name(),
-            name: facts.name,
-            family: facts.family,
-            precision: facts.precision,
-            hidden: facts.hidden,
-            layers: facts.layers,
+            kind: common.head.reranker_kind(),
+            template: common.template.name(),
+            name: common.name,
+            family: common.family,
+            precision: common.precision,
+            hidden: common.hidden,
+            layers: common.layers,
             max_length: prompt.max_length(),
             max_sequence: prompt.max_sequence(),
-            vocab: facts.vocab,
+            vocab,
             takes_instruction: prompt.takes_instruction(),
-            estimated_max: facts.estimated_max,
-            backend: facts.backend,
-            kernel,
-            threads: threads.count(),
+            estimated_max: common.estimated_max,
+            backend,
+            kernel: model.runner().kernel(),
+            threads: model.runner().threads(),
             snapshot: snapshot.root().to_string(),
             bytes: snapshot.file_len(),
             default_normalization: Normalization::default(),
         };
-        let max_batch_tokens = options.max_batch_tokens.max(1);
         let snapshot = snapshot.clone();
         let vocabulary = Vocabulary::new(snapshot.clone());
-        Ok(Self { info, snapshot, timings, prompt, vocabulary, model, threads, max_batch_tokens })
+        Ok(Self { info, snapshot, timings, prompt, vocabulary, model })
     }
 
     /// Facts about the model.
@@ -176,26 +175,25 @@ impl Reranker {
         if self.info.precision != "int8" {
             return None;
         }
-        self.model.limit_tokens_per_s(&self.threads)
+        self.model.runner().limit_tokens_per_s()
     }
 
     /// Another token budget of forward passes, for measurements. With `together`, sequences are run together even where
     /// that makes their answers depend on each other, which a model quantised dynamically is served without.
     pub fn set_batching(&mut self, max_batch_tokens: usize, together: bool) {
-        self.max_batch_tokens = max_batch_tokens.max(1);
-        self.model.set_together(together);
+        self.model.set_batching(max_batch_tokens, together);
     }
 
     /// What the operator should know about how the model is run; mostly nothing.
     pub fn notes(&self) -> &[String] {
-        self.model.notes()
+        self.model.runner().notes()
     }
 
     /// Makes the model independent of the snapshot's file: afterwards a copy of this process's
     /// memory is all it takes to score, wherever the platform brings it back to life. Waits until
     /// every byte of the snapshot is verified. Nothing may be scored meanwhile.
     pub fn prepare_for_snapshot(&self) -> Result<(), Error> {
-        self.model.detach()?;
+        self.model.runner().before_snapshot()?;
         Ok(self.snapshot.detach()?)
     }
 
@@ -207,7 +205,7 @@ impl Reranker {
         cancelled: &(dyn Fn() -> bool + Sync),
     ) -> Result<Vec<Vec<Score>>, Error> {
         let prepared = self.prepare(requests)?;
-        let answers = self.model.run_all(&prepared, self.max_batch_tokens, cancelled)?;
+        let answers = self.model.run_all(&prepared, cancelled)?;
         prepared.finish(&answers)
     }
 
@@ -236,7 +234,7 @@ impl Reranker {
     /// The answers to one micro-batch of sequences that [`Reranker::prepare`] gave, of any requests: one logit, or the
     /// pooled hidden state, each, and what is `wanted` of every token.
     pub fn run(&self, sequences: &[&Tokens], wanted: Wanted) -> Result<Vec<Answers>, Error> {
-        self.model.run(sequences, self.max_batch_tokens, wanted)
+        self.model.run(sequences, wanted)
     }
 
     /// The token ids a request becomes: for embedding models the query first, then each document;
@@ -253,8 +251,8 @@ impl Reranker {
         let wanted = Wanted::default();
         let all = |said: &[Said<'_>]| Ok(said.iter().map(|said| pooled(*said).to_vec()).collect());
         let sequences = sequences.to_vec();
-        let prepared = Prepared::new(sequences, self.model.grouping(wanted), wanted, all);
-        let answers = self.model.run_all(&prepared, self.max_batch_tokens, &|| false)?;
+        let prepared = Prepared::new(sequences, self.model.runner().grouping(wanted), wanted, all);
+        let answers = self.model.run_all(&prepared, &|| false)?;
         prepared.finish(&answers)
     }
 
@@ -286,7 +284,7 @@ impl Reranker {
     fn encoded(&self, request: &ScoreRequest) -> Result<Encoded, Error> {
         let instruction = request.instruction.as_deref();
         let query = self.prompt.query(&request.query, instruction, &request.truncation)?;
-        let documents = in_parallel(&self.threads, &request.documents, |document| {
+        let documents = in_parallel(self.model.runner(), &request.documents, |document| {
             self.prompt.documents(&query, document, &request.truncation, &mut |_| Ok(()))
         })?;
         Ok(Encoded { query: Prompt::query_sequence(&query), documents })
@@ -301,7 +299,7 @@ fn finish(model: &Reranker, sequences: Vec<Tokens>, read: Vec<Read>) -> Prepared
         requests.map(|(at, read)| read.scores(at, &mut answers)).collect()
     };
     let wanted = Wanted::default();
-    Prepared::new(sequences, model.model.grouping(wanted), wanted, finish)
+    Prepared::new(sequences, model.model.runner().grouping(wanted), wanted, finish)
 }
 
 /// A tokenised request.

@@ -4,20 +4,15 @@
 //! once: the result is written to the cache directory under its parent's root, found there by every
 //! later start, and verified like any other snapshot. ONNX models are used as they are: their runtime packs.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use defrost_engine::plan::{Naming, Storage, plan};
 use defrost_loader::{
-    Cache, Dtype, FetchOptions, Location, OpenOptions, Snapshot, SnapshotWriter, VerifyMode,
+    Cache, FetchOptions, Location, OpenOptions, Snapshot, VerifyMode, default_cache,
 };
+use defrost_model::spec::Description;
+use defrost_model::{Runtime, isa, runtime};
 
-use crate::encode::{Encoding, Precision};
-use crate::pack::{COMPILED_TOKENIZER, TOKENIZER, TokenizerFiles, snapshot_plan};
-use crate::spec::ModelSpec;
-use crate::{Error, isa, quality};
-
-/// Metadata key of a native copy: the root of the portable snapshot it was made from.
-const PARENT: &str = "portable.root";
+use crate::Error;
 
 /// How to restore.
 #[derive(Debug, Clone, Default)]
@@ -33,10 +28,12 @@ pub struct RestoreOptions {
     pub threads: Option<usize>,
     /// How downloads behave.
     pub fetch: FetchOptions,
+    /// Name of the runtime that must run the model; `None`: what the snapshot is made for.
+    pub backend: Option<&'static str>,
 }
 
 impl RestoreOptions {
-    /// As the loader's options, for snapshots that this build's kernels read.
+    /// As the loader's options, for snapshots that runtimes of this build read.
     pub fn for_loader(&self) -> defrost_loader::RestoreOptions {
         let mut open = OpenOptions::new(isa::ACCEPTED, isa::LAYOUT_ABI);
         open.verify = self.verify;
@@ -57,26 +54,36 @@ impl RestoreOptions {
     }
 }
 
-/// Opens the snapshot at `location` (a path or `s3://bucket/key`), packed for this machine. One that is fetched may be
-/// used before it is complete; see [`defrost_loader::restore`].
-pub fn restore(location: &Location, options: &RestoreOptions) -> Result<Snapshot, Error> {
+/// Opens the snapshot at `location` (a path or `s3://bucket/key`), laid out for the one of the `linked` runtimes that will
+/// run it. One that is fetched may be used before it is complete; see [`defrost_loader::restore`].
+pub fn restore(
+    linked: &[&dyn Runtime],
+    location: &Location,
+    options: &RestoreOptions,
+) -> Result<Snapshot, Error> {
     let loader = options.for_loader();
     if let Some(dir) = &options.cache_dir {
         // A directory that cannot be made only costs the stamp; packing and fetching below say it loudly.
         let _ = std::fs::create_dir_all(dir);
     }
     let snapshot = defrost_loader::restore(location, &loader)?;
-    if snapshot.isa() != isa::PORTABLE || crate::onnx::holds_graph(&snapshot) {
+    if snapshot.isa() != isa::PORTABLE {
         return Ok(snapshot);
     }
+    let description = Description::of(&snapshot)?;
+    // Where none runs it, loading says so.
+    let chosen = runtime::choose(linked, options.backend, &description, snapshot.path()).ok();
+    let Some(runtime) = chosen.filter(|runtime| runtime.isa() != isa::PORTABLE) else {
+        return Ok(snapshot);
+    };
     let (cache, open) = (options.cache(), loader.open);
-    let name = format!("{}.{}-{}.snap", snapshot.root(), isa::NATIVE, isa::LAYOUT_ABI);
-    let packed = cache.join(name);
-    if packed.is_file() {
-        match Snapshot::open(&packed, &open) {
-            Ok(copy) if copy.meta(PARENT) == Some(&snapshot.root().to_string()) => return Ok(copy),
+    let name = format!("{}.{}-{}.snap", snapshot.root(), runtime.isa(), isa::LAYOUT_ABI);
+    let copy = cache.join(name);
+    if copy.is_file() {
+        match Snapshot::open(&copy, &open) {
+            Ok(found) if runtime.is_laid_out(&found, &snapshot) => return Ok(found),
             // A damaged or foreign copy is only a cache miss: the parent is verified and at hand.
-            Ok(_) | Err(_) => pack_native(&snapshot, &packed)?,
+            Ok(_) | Err(_) => runtime.lay_out(&snapshot, &copy)?,
         }
     } else {
         std::fs::create_dir_all(&cache).map_err(|err| {
@@ -84,93 +91,10 @@ pub fn restore(location: &Location, options: &RestoreOptions) -> Result<Snapshot
                 "cannot create {} for the packed copy of a portable snapshot: {err}; \
                  set CACHE_DIR to a writable directory or pack with --isa {}",
                 cache.display(),
-                isa::NATIVE
+                runtime.isa()
             ))
         })?;
-        pack_native(&snapshot, &packed)?;
+        runtime.lay_out(&snapshot, &copy)?;
     }
-    Ok(Snapshot::open(&packed, &open)?)
-}
-
-/// Where downloads and packed copies go when nothing is said: `$XDG_CACHE_HOME/defrost`, `~/.cache/defrost`, or the
-/// temporary directory.
-pub fn default_cache() -> PathBuf {
-    let home = |name: &str, below: &str| {
-        std::env::var_os(name).filter(|dir| !dir.is_empty()).map(|dir| Path::new(&dir).join(below))
-    };
-    home("XDG_CACHE_HOME", "defrost")
-        .or_else(|| home("HOME", ".cache/defrost"))
-        .unwrap_or_else(|| std::env::temp_dir().join("defrost"))
-}
-
-/// Writes the native copy of a portable snapshot: panels instead of rows, the rest as it is.
-fn pack_native(portable: &Snapshot, out: &Path) -> Result<(), Error> {
-    let spec = ModelSpec::from_snapshot(portable)?;
-    let precision = portable
-        .meta("precision")
-        .and_then(Precision::by_name)
-        .ok_or_else(|| Error::Model("the snapshot does not say its precision".into()))?;
-    let report = portable.meta(quality::KEY);
-    let bf16 = quality::bf16_parts(report).ok_or_else(|| {
-        Error::Model(format!("metadata {:?} of the snapshot cannot be read", quality::KEY))
-    })?;
-    let encoding = Encoding { precision, isa: isa::NATIVE, bf16: &bf16 };
-    let groups = plan(&spec.config, &Naming::default());
-    let json = portable.tensor(TOKENIZER)?;
-    let compiled = portable.has(COMPILED_TOKENIZER).then(|| portable.tensor(COMPILED_TOKENIZER));
-    let compiled = compiled.transpose()?;
-    let tokenizer = TokenizerFiles {
-        json: &json.bytes,
-        compiled: compiled.as_ref().map(|tensor| &tensor.bytes[..]),
-    };
-    let mut plan = snapshot_plan(&spec, &groups, encoding, tokenizer);
-    plan.meta.insert(PARENT.to_owned(), portable.root().to_string());
-    if let Some(report) = report {
-        plan.meta.insert(quality::KEY.to_owned(), report.to_owned());
-    }
-    let mut writer = SnapshotWriter::create(out, plan)?;
-    tokenizer.write(&mut writer)?;
-    for part in groups.iter().flat_map(|group| &group.parts) {
-        let rows = Encoding { isa: isa::PORTABLE, ..encoding };
-        for (planned, expected) in encoding.plan(part).iter().zip(rows.plan(part)) {
-            let tensor = portable.tensor(&planned.name)?;
-            if (tensor.dtype, tensor.layout.as_str(), &tensor.shape, tensor.bytes.len())
-                != (expected.dtype, expected.layout.as_str(), &expected.shape, expected.len)
-            {
-                return Err(Error::Model(format!(
-                    "tensor {:?} is {} {} {:?} of {} bytes, its metadata imply {} {} {:?} of {} \
-                     bytes: the portable snapshot was not written by `defrost pack`",
-                    planned.name,
-                    tensor.dtype,
-                    tensor.layout,
-                    tensor.shape,
-                    tensor.bytes.len(),
-                    expected.dtype,
-                    expected.layout,
-                    expected.shape,
-                    expected.len
-                )));
-            }
-            let is_matrix = planned.name == part.name
-                && matches!(part.storage, Storage::Linear | Storage::LinearF32);
-            if !is_matrix {
-                writer.write(&planned.name, &tensor.bytes)?;
-                continue;
-            }
-            let bytes = match planned.dtype {
-                Dtype::I8 => encoding.matrix(
-                    part,
-                    bytemuck::cast_slice::<u8, i8>(&tensor.bytes),
-                    defrost_engine::layout::INT8_GROUP,
-                ),
-                Dtype::Bf16 => {
-                    encoding.matrix(part, bytemuck::cast_slice::<u8, u16>(&tensor.bytes), 1)
-                }
-                _ => encoding.matrix(part, bytemuck::cast_slice::<u8, u32>(&tensor.bytes), 1),
-            };
-            writer.write(&planned.name, &bytes)?;
-        }
-    }
-    writer.finish()?;
-    Ok(())
+    Ok(Snapshot::open(&copy, &open)?)
 }

@@ -13,14 +13,7 @@
 use std::cmp::Reverse;
 use std::ops::Range;
 
-/// Tokens to compute for a sequence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cost {
-    /// In a micro-batch without the sequence before it.
-    pub alone: usize,
-    /// In one micro-batch with it.
-    pub beside: usize,
-}
+use defrost_model::Cost;
 
 /// Units of a clock in a token: fine enough for shares among thousands of jobs.
 const UNITS: u64 = 1 << 16;

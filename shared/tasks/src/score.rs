@@ -1,15 +1,6 @@
 //! What a raw score means, and how it becomes a number in `[0, 1]`.
 
-/// The three kinds of reranker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RerankerKind {
-    /// One classification logit on the pair (`bge-reranker`, `ms-marco-MiniLM`).
-    CrossEncoder,
-    /// Difference of two vocabulary logits at the last position (`mxbai-rerank-v2`, `Qwen3-Reranker`).
-    YesNoLogit,
-    /// Cosine of two pooled embeddings (`all-MiniLM-L6-v2`, `bge-m3`).
-    EmbeddingSimilarity,
-}
+use defrost_model::RerankerKind;
 
 /// How raw scores are mapped before they are returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

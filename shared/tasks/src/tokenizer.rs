@@ -17,12 +17,12 @@ mod vocabulary;
 use std::ops::Range;
 
 use bytes::Bytes;
+use defrost_model::{TextRules, Tokens};
 use defrost_tokenizer::{Compiled, Encoded, FormatError, Sequence};
+use lowercase::Lowered;
 use tokenizers::{Encoding, PostProcessor, Token, Tokenizer};
 
 use crate::Error;
-
-use lowercase::Lowered;
 
 pub(crate) use vocabulary::Vocabulary;
 
@@ -42,22 +42,6 @@ pub struct TextTokenizer {
     rules: TextRules,
 }
 
-/// What a model's other files say about its texts and tokens, beside tokenizer.json.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TextRules {
-    /// Whether texts are put in lower case before all else.
-    pub lowercase: bool,
-    /// Whether the model is told the types of tokens. Tokenizers give the second text of a pair the type 1, also those of
-    /// models that know one type only, and those whose pipelines leave the types out.
-    pub token_types: bool,
-}
-
-impl Default for TextRules {
-    fn default() -> Self {
-        Self { lowercase: false, token_types: true }
-    }
-}
-
 /// Both give the same tokens; the crate knows components that are not compiled.
 #[derive(Debug)]
 enum Form {
@@ -65,19 +49,8 @@ enum Form {
     Crate(Box<Tokenizer>),
 }
 
-/// Token ids and types as the model takes them.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub struct Tokens {
-    /// Token ids.
-    pub ids: Vec<u32>,
-    /// Token types; empty for all zero.
-    pub types: Vec<u32>,
-}
-
-impl From<Sequence> for Tokens {
-    fn from(Sequence { ids, types }: Sequence) -> Self {
-        Self { ids, types }
-    }
+fn tokens(Sequence { ids, types }: Sequence) -> Tokens {
+    Tokens { ids, types }
 }
 
 impl TextTokenizer {
@@ -112,7 +85,7 @@ impl TextTokenizer {
 
     /// The ids of a text without special tokens, to be put together by [`TextTokenizer::single`] or
     /// [`TextTokenizer::pair`]: all of them, or more than `limit`.
-    pub(crate) fn ids(&self, text: &str, limit: usize) -> Result<Vec<u32>, Error> {
+    pub fn ids(&self, text: &str, limit: usize) -> Result<Vec<u32>, Error> {
         bounded(text, limit, |prefix| {
             let prefix = &*self.lowered(prefix).text;
             match &self.form {
@@ -125,18 +98,14 @@ impl TextTokenizer {
     }
 
     /// As [`TextTokenizer::ids`], from the end: all of them, or more than `limit` that the text ends with.
-    pub(crate) fn last_ids(&self, text: &str, limit: usize) -> Result<Vec<u32>, Error> {
+    pub fn last_ids(&self, text: &str, limit: usize) -> Result<Vec<u32>, Error> {
         let (_, ids) = bounded_end(text, limit, |rest| self.ids(rest, usize::MAX))?;
         Ok(ids)
     }
 
     /// The longest suffix of `text` that is made of its last `limit` tokens, and whether that cut anything. Never cuts
     /// inside a character.
-    pub(crate) fn cut_start<'a>(
-        &self,
-        text: &'a str,
-        limit: usize,
-    ) -> Result<(&'a str, bool), Error> {
+    pub fn cut_start<'a>(&self, text: &'a str, limit: usize) -> Result<(&'a str, bool), Error> {
         let (begin, spans) = bounded_end(text, limit, |rest| self.spans(rest))?;
         let Some(extra) = spans.len().checked_sub(limit).filter(|&extra| extra > 0) else {
             return Ok((text, false));
@@ -146,7 +115,7 @@ impl TextTokenizer {
     }
 
     /// The ids of a text without special tokens, and for each the bytes of the text that it stands for.
-    pub(crate) fn spans(&self, text: &str) -> Result<Vec<(u32, Range<usize>)>, Error> {
+    pub fn spans(&self, text: &str) -> Result<Vec<(u32, Range<usize>)>, Error> {
         let lowered = self.lowered(text);
         let (ids, offsets) = match &self.form {
             Form::Compiled(compiled) => {
@@ -167,7 +136,7 @@ impl TextTokenizer {
     }
 
     /// The one id of a text that must be one token.
-    pub(crate) fn single_token(&self, text: &str) -> Result<u32, Error> {
+    pub fn single_token(&self, text: &str) -> Result<u32, Error> {
         match self.ids(text, usize::MAX)?.as_slice() {
             [id] => Ok(*id),
             ids => Err(Error::Tokenizer(format!(
@@ -177,7 +146,7 @@ impl TextTokenizer {
     }
 
     /// The largest id it can give.
-    pub(crate) fn largest_id(&self) -> u32 {
+    pub fn largest_id(&self) -> u32 {
         match &self.form {
             Form::Compiled(compiled) => compiled.largest_id(),
             Form::Crate(tokenizer) => tokenizer.get_vocab(true).into_values().max().unwrap_or(0),
@@ -185,7 +154,7 @@ impl TextTokenizer {
     }
 
     /// Special tokens that [`TextTokenizer::single`] (or `pair`) adds.
-    pub(crate) fn added(&self, pair: bool) -> usize {
+    pub fn added(&self, pair: bool) -> usize {
         match &self.form {
             Form::Compiled(compiled) => compiled.added(pair),
             Form::Crate(tokenizer) => {
@@ -195,18 +164,18 @@ impl TextTokenizer {
     }
 
     /// One text with the special tokens around it.
-    pub(crate) fn single(&self, ids: &[u32]) -> Result<Tokens, Error> {
+    pub fn single(&self, ids: &[u32]) -> Result<Tokens, Error> {
         let whole = match &self.form {
-            Form::Compiled(compiled) => compiled.single(ids).into(),
+            Form::Compiled(compiled) => tokens(compiled.single(ids)),
             Form::Crate(tokenizer) => finish(tokenizer, ids, None)?,
         };
         Ok(self.typed(whole))
     }
 
     /// Two texts with the special tokens around and between them.
-    pub(crate) fn pair(&self, first: &[u32], second: &[u32]) -> Result<Tokens, Error> {
+    pub fn pair(&self, first: &[u32], second: &[u32]) -> Result<Tokens, Error> {
         let whole = match &self.form {
-            Form::Compiled(compiled) => compiled.pair(first, second).into(),
+            Form::Compiled(compiled) => tokens(compiled.pair(first, second)),
             Form::Crate(tokenizer) => finish(tokenizer, first, Some(second))?,
         };
         Ok(self.typed(whole))
@@ -214,7 +183,7 @@ impl TextTokenizer {
 
     /// The longest prefix of `text` that is made of its first `limit` tokens, and whether that cut
     /// anything. Never cuts inside a character.
-    pub(crate) fn cut<'a>(&self, text: &'a str, limit: usize) -> Result<(&'a str, bool), Error> {
+    pub fn cut<'a>(&self, text: &'a str, limit: usize) -> Result<(&'a str, bool), Error> {
         let offsets = bounded(text, limit, |prefix| {
             let lowered = self.lowered(prefix);
             let offsets = match &self.form {

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use defrost_loader::Checkpoint;
-use defrost_tasks::{Outliers, PackOptions, Precision, SpecOptions, isa, pack};
+use defrost_model::{Precision, isa};
+use defrost_pack::{Outliers, PackOptions, SpecOptions, pack};
 use defrost_testing::golden;
 use serde_json::Value;
 

@@ -4,9 +4,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use defrost_loader::Location;
-use defrost_tasks::{OnnxSource, Reranker, RerankerOptions, SpecOptions, pack_onnx};
+use defrost_pack::{OnnxSource, SpecOptions, pack_onnx};
+use defrost_tasks::{Reranker, RerankerOptions};
 
-use crate::backend::BackendArgs;
+use crate::backend::{BackendArgs, LINKED};
 use crate::place::RestoreArgs;
 
 /// A loaded model and what to call it.
@@ -58,10 +59,10 @@ impl LoadArgs {
             location.clone()
         };
         let snapshot = self.restore.restore(&location, self.num_threads)?;
-        let reranker =
-            Reranker::load(&snapshot, &options).with_context(|| format!("cannot load {text}"))?;
+        let reranker = Reranker::load(LINKED, &snapshot, &options)
+            .with_context(|| format!("cannot load {text}"))?;
         let info = reranker.info();
-        let label = format!("{name} ({} {})", info.backend.name(), info.precision);
+        let label = format!("{name} ({} {})", info.backend, info.precision);
         Ok(Contestant { label, reranker })
     }
 }

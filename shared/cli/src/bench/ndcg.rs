@@ -18,6 +18,7 @@ use indicatif::ProgressBar;
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::backend::LINKED;
 use crate::print::say;
 
 /// Arguments of `defrost bench ndcg`.
@@ -70,10 +71,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if queries.is_empty() || corpus.is_empty() {
         bail!("{}: no judged queries or no documents", args.beir.display());
     }
-    let snapshot = restore(&args.model, &RestoreOptions::default())?;
+    let snapshot = restore(LINKED, &args.model, &RestoreOptions::default())?;
     let model = ModelOptions { num_threads: args.num_threads, ..ModelOptions::default() };
     let options = EmbedderOptions { model, ..EmbedderOptions::default() };
-    let embedder = Embedder::load(&snapshot, &options)?;
+    let embedder = Embedder::load(LINKED, &snapshot, &options)?;
     let start = Instant::now();
     let texts: Vec<String> = corpus.iter().map(Record::whole).collect();
     let documents = embed(&embedder, &texts, PromptChoice::Document)?;

@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use defrost_loader::Location;
-use defrost_tasks::{Reranker, ScoreRequest, Tokens};
+use defrost_model::Tokens;
+use defrost_tasks::{Reranker, ScoreRequest};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
@@ -268,7 +269,7 @@ fn row(
     let seconds = median(&one.seconds);
     json!({
         "model": contestants[one.contestant].label,
-        "backend": info.backend.name(),
+        "backend": info.backend,
         "kernel": info.kernel,
         "precision": info.precision,
         "threads": info.threads,

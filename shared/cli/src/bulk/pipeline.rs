@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::{self, Builder, Scope, ScopedJoinHandle};
 
 use anyhow::{Context, Result, anyhow, bail};
-use defrost_tasks::Answers;
+use defrost_model::Answers;
 
 use super::input::{Datum, Input, Record, Unread, not};
 use super::key::Key;

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Result;
 use clap::Parser;
-use defrost_tasks::{Answers, Error, Grouping, Prepared, Said, Tokens, Wanted};
+use defrost_model::{Answers, Grouping, Tokens, Wanted};
+use defrost_tasks::{Error, Prepared, Said};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

@@ -1,7 +1,7 @@
 //! What `defrost pack` is told about a model over what the model's files say.
 
 use clap::ValueEnum;
-use defrost_tasks::{AttentionMask, ModelKind};
+use defrost_pack::{AttentionMask, ModelKind};
 
 /// Options that decide what a model is.
 #[derive(Debug, Clone, Default, clap::Args)]

@@ -8,9 +8,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
-use defrost_tasks::{
-    Answers, Error, Normalization, Prepared, Reranker, Score, ScoreRequest, Truncation,
-};
+use defrost_model::Answers;
+use defrost_tasks::{Error, Normalization, Prepared, Reranker, Score, ScoreRequest, Truncation};
 use serde_json::Map;
 
 use super::options::{self, Options};
@@ -45,7 +44,7 @@ pub(super) fn run(
     let settings = Settings::new([
         ("work", format!("rerank {VERSION}")),
         ("model", info.snapshot.clone()),
-        ("backend", info.backend.name().to_owned()),
+        ("backend", info.backend.to_owned()),
         ("max_length", info.max_length.to_string()),
         ("instruction", args.instruction.clone().unwrap_or_default()),
     ])?;

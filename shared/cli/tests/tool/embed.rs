@@ -25,10 +25,19 @@ pub(super) fn args<'a>(more: &[&'a str]) -> Vec<&'a str> {
 }
 
 fn embedder(dir: &Path, max_length: usize) -> Embedder {
-    let snapshot =
-        restore(&dir.join("model.snap").as_path().into(), &RestoreOptions::default()).unwrap();
+    let snapshot = restore(
+        &[&defrost_engine::RUNTIME],
+        &dir.join("model.snap").as_path().into(),
+        &RestoreOptions::default(),
+    )
+    .unwrap();
     let model = ModelOptions { max_length: Some(max_length), ..ModelOptions::default() };
-    Embedder::load(&snapshot, &EmbedderOptions { model, any_dimensions: true }).unwrap()
+    Embedder::load(
+        &[&defrost_engine::RUNTIME],
+        &snapshot,
+        &EmbedderOptions { model, any_dimensions: true },
+    )
+    .unwrap()
 }
 
 fn request(texts: &[&str]) -> EmbedRequest {

@@ -20,9 +20,15 @@ const MAX_LENGTH: usize = 32;
 
 fn function(dir: &Path) -> Server {
     let options = RestoreOptions::default();
-    let snapshot = restore(&dir.join("model.snap").as_path().into(), &options).unwrap();
+    let snapshot =
+        restore(&[&defrost_engine::RUNTIME], &dir.join("model.snap").as_path().into(), &options)
+            .unwrap();
     let model = ModelOptions { max_length: Some(MAX_LENGTH), ..ModelOptions::default() };
-    let embedder = Embedder::load(&snapshot, &EmbedderOptions { model, any_dimensions: true });
+    let embedder = Embedder::load(
+        &[&defrost_engine::RUNTIME],
+        &snapshot,
+        &EmbedderOptions { model, any_dimensions: true },
+    );
     let embedder = std::sync::Mutex::new(embedder.unwrap());
     Server::start(move |request| {
         let embedder = embedder.lock().unwrap();

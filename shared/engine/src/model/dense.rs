@@ -39,13 +39,25 @@ impl DenseWeights {
             linear.wait(gate)?;
             let rows = pooled.len() / linear.inputs();
             let mut out = vec![0.0; rows * linear.outputs()];
-            linear.run(cx, &pooled, fused(*activation), false, quantized, &mut out);
-            for value in &mut out {
-                *value = rest(*activation, *value);
-            }
+            run(cx, linear, *activation, &pooled, quantized, &mut out);
             pooled = out;
         }
         Ok(pooled)
+    }
+}
+
+/// `activation(W x + b)` of each row.
+pub(super) fn run(
+    cx: Context<'_>,
+    linear: &Linear,
+    activation: DenseActivation,
+    x: &[f32],
+    quantized: &mut QuantizedRows,
+    out: &mut [f32],
+) {
+    linear.run(cx, x, fused(activation), false, quantized, out);
+    for value in out {
+        *value = rest(activation, *value);
     }
 }
 

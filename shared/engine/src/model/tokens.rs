@@ -12,31 +12,7 @@ use super::Buffers;
 use crate::gate::Gate;
 use crate::gemm::{Activation, Context};
 use crate::weights::{Linear, Weights};
-use crate::{Batch, Error, ModelConfig};
-
-/// What a pass answers for every token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Wanted {
-    /// The last hidden states.
-    pub hidden: bool,
-    /// The sparse head's weights.
-    pub sparse: bool,
-    /// The `ColBERT` head's vectors.
-    pub colbert: bool,
-}
-
-/// What came of a pass. `T` is the number of tokens of the batch, row-major each; what was not wanted is empty.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Answers {
-    /// `[sequences, Model::outputs]`: the head's answers, poolings not normalised.
-    pub pooled: Vec<f32>,
-    /// `[T, hidden]`.
-    pub hidden: Vec<f32>,
-    /// `[T]`: weights from 0 on.
-    pub sparse: Vec<f32>,
-    /// `[T, colbert]`, not normalised.
-    pub colbert: Vec<f32>,
-}
+use crate::{Answers, Batch, Error, ModelConfig, Wanted};
 
 /// The weights of the heads that a model has.
 #[derive(Debug)]
@@ -108,7 +84,7 @@ impl TokenHeadWeights {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Prefix;
+    use defrost_model::Prefix;
 
     #[test]
     fn what_cannot_be_answered_is_refused() {

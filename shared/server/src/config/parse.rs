@@ -8,7 +8,8 @@ use std::time::Duration;
 use clap::{Arg, ArgMatches, Command};
 use defrost_api::EmbedLimits;
 use defrost_loader::VerifyMode;
-use defrost_tasks::{BackendKind, Normalization, Precision};
+use defrost_model::{Precision, Runtime, runtime};
+use defrost_tasks::Normalization;
 
 use super::log_level;
 use super::settings::{
@@ -46,6 +47,7 @@ impl Config {
             command(function, kind).try_get_matches_from(args).map_err(|error| usage(&error))?;
         let healthcheck = matches.subcommand_matches("healthcheck");
         let mut reader = Reader {
+            runtimes: function.runtimes,
             matches: &matches,
             lookup: &lookup,
             errors: Vec::new(),
@@ -122,6 +124,7 @@ fn reachable(host: &str) -> String {
 const MOST_ANSWERS: NonZeroUsize = NonZeroUsize::new(1 << 20).unwrap();
 
 pub(super) struct Reader<'a> {
+    runtimes: &'static [&'static dyn Runtime],
     matches: &'a ArgMatches,
     lookup: &'a dyn Fn(&str) -> Option<String>,
     pub(super) errors: Vec<String>,
@@ -153,19 +156,13 @@ impl Reader<'_> {
 
     fn config(&mut self) -> Config {
         let mut config = Config {
+            runtimes: self.runtimes,
             model: self.text("MODEL"),
             host: self.text("HOST"),
             port: self.number("PORT", 0, u16::MAX).unwrap_or_default(),
             port_file: self.path("PORT_FILE"),
             fast_boot: self.flag("FAST_BOOT"),
-            backend: self.choice(
-                "BACKEND",
-                &[
-                    ("engine", BackendKind::Engine),
-                    ("ort", BackendKind::Ort),
-                    ("candle", BackendKind::Candle),
-                ],
-            ),
+            backend: self.choice("BACKEND", &runtime::NAMES.map(|name| (name, name))),
             dtype: self.choice("DTYPE", &Precision::ALL.map(|one| (one.name(), one))),
             ort_dylib_path: self.path("ORT_DYLIB_PATH"),
             num_threads: self.number("NUM_THREADS", 1, 1024),
@@ -238,16 +235,14 @@ impl Reader<'_> {
 
     /// What no setting says alone.
     fn check(&mut self, config: &mut Config) {
-        let is_built_in = match config.backend {
-            Some(BackendKind::Candle) => false,
-            Some(BackendKind::Ort) => cfg!(feature = "ort"),
-            Some(BackendKind::Engine) | None => true,
-        };
-        if let Some(backend) = config.backend.filter(|_| !is_built_in) {
+        let linked: Vec<&str> = config.runtimes.iter().map(|runtime| runtime.name()).collect();
+        if let Some(backend) = config.backend.filter(|name| !linked.contains(name)) {
             self.errors.push(format!(
-                "BACKEND: {} is not built into this binary, it has {}",
-                backend.name(),
-                if cfg!(feature = "ort") { "engine and ort" } else { "engine only" }
+                "BACKEND: {backend} is not built into this binary, it has {}",
+                match &linked[..] {
+                    [only] => format!("{only} only"),
+                    several => several.join(" and "),
+                }
             ));
         }
         if let Some(most) = config.max_text_chars {

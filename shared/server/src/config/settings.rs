@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use defrost_api::EmbedLimits;
 use defrost_loader::VerifyMode;
-use defrost_tasks::{BackendKind, Normalization, Precision};
+use defrost_model::{Precision, Runtime};
+use defrost_tasks::Normalization;
 
 /// What the command line asks for.
 #[derive(Debug, Clone)]
@@ -44,7 +45,9 @@ pub struct Config {
     pub port: u16,
     pub port_file: Option<PathBuf>,
     pub fast_boot: bool,
-    pub backend: Option<BackendKind>,
+    pub backend: Option<&'static str>,
+    /// What runs models.
+    pub runtimes: &'static [&'static dyn Runtime],
     pub dtype: Option<Precision>,
     pub ort_dylib_path: Option<PathBuf>,
     pub num_threads: Option<usize>,

@@ -66,7 +66,7 @@ impl Cache {
     /// As configured; `None` if it is off.
     pub(crate) fn of(function: &Function, config: &Config) -> Option<Self> {
         let KeptAnswers { max_size, ttl, persist_to_disk } = config.answers.clone()?;
-        let dir = config.cache_dir.clone().unwrap_or_else(defrost_tasks::default_cache);
+        let dir = config.cache_dir.clone().unwrap_or_else(defrost_loader::default_cache);
         let disk = persist_to_disk.then(|| Disk::new(dir.join("responses"), ttl, max_size.get()));
         // Not `new`, which sets aside memory for all of them.
         let mut by_key = LruCache::unbounded();

@@ -204,7 +204,7 @@ impl Metrics {
             .get_or_create(&BuildLabels {
                 function: function.name,
                 version: function.version,
-                backend: function.backend,
+                backend: function.backend(),
             })
             .set(1);
         self.process.register_collector(Box::new(process::Process));

@@ -3,10 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use defrost_tasks::{
-    Answers, BackendKind, Error, Grouping, ModelInfo, Normalization, Prepared, RerankerKind, Score,
-    ScoreRequest, Tokens, Wanted,
-};
+use defrost_model::{Answers, Grouping, RerankerKind, Tokens, Wanted};
+use defrost_tasks::{Error, ModelInfo, Normalization, Prepared, Score, ScoreRequest};
 use shuttle::rand::{Rng as _, thread_rng};
 
 use crate::app::App;
@@ -20,8 +18,7 @@ use crate::models::info::Info;
 /// Length of each snapshot, and room for one of them.
 pub(super) const FILE_BYTES: &str = "100";
 
-const FUNCTION: Function =
-    Function { name: "toy", version: "1", about: "a toy", backend: "engine" };
+const FUNCTION: Function = Function { name: "toy", version: "1", about: "a toy", runtimes: &[] };
 
 /// What all models of a process share.
 #[derive(Debug, Default)]
@@ -134,7 +131,7 @@ impl Backend for Toy {
             vocab: 1,
             takes_instruction: false,
             estimated_max: 1.0,
-            backend: BackendKind::Engine,
+            backend: "engine",
             kernel: "portable",
             threads: 1,
             snapshot: "00".into(),

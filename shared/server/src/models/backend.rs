@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
+use defrost_model::{Answers, Tokens, Wanted};
 use defrost_tasks::{
-    Answers, Bounds, EmbedPreparing, EmbedRequest, Embedder, Embedding, Error, Input, Prepared,
-    Preparing, PromptChoice, Reranker, Score, ScorePreparing, ScoreRequest, TextToken, Tokens,
-    Wanted,
+    Bounds, EmbedPreparing, EmbedRequest, Embedder, Embedding, Error, Input, Prepared, Preparing,
+    PromptChoice, Reranker, Score, ScorePreparing, ScoreRequest, TextToken,
 };
 
 use crate::models::info::Info;

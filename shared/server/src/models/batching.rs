@@ -13,7 +13,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use defrost_tasks::{Answers, Error, Prepared, Schedule, Tokens, Turn, Wanted};
+use defrost_model::{Answers, Tokens, Wanted};
+use defrost_tasks::{Error, Prepared, Schedule, Turn};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::models::backend::{Backend, Outputs};

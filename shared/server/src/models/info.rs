@@ -1,6 +1,6 @@
 //! What is known about the loaded model, whatever it is for.
 
-use defrost_tasks::{BackendKind, EmbedderInfo, ModelInfo};
+use defrost_tasks::{EmbedderInfo, ModelInfo};
 
 /// Facts about the loaded model.
 #[derive(Debug, Clone)]
@@ -46,7 +46,7 @@ common! {
     /// Whether an instruction changes anything.
     takes_instruction: bool = info => info.takes_instruction;
     /// What runs it.
-    backend: BackendKind = info => info.backend;
+    backend: &'static str = info => info.backend;
     /// Kernel set chosen for this CPU.
     kernel: &'static str = info => info.kernel;
     /// Worker threads.

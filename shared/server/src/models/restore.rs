@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use defrost_loader::{FetchOptions, Location, Snapshot};
+use defrost_model::Precision;
 use defrost_tasks::{
-    Embedder, EmbedderOptions, LoadTimings, ModelOptions, Normalization, Precision, Reranker,
-    RestoreOptions, restore,
+    Embedder, EmbedderOptions, LoadTimings, ModelOptions, Normalization, Reranker, RestoreOptions,
+    restore,
 };
 
 use crate::boot_error::BootError;
@@ -16,7 +17,7 @@ use crate::models::backend::Backend;
 /// Restores the snapshot named by `MODEL` and builds a reranker over it.
 pub fn reranker(config: &Config, phases: &PhaseRecorder) -> Result<Box<dyn Backend>, BootError> {
     let snapshot = snapshot(config, phases)?;
-    let reranker = Reranker::load(&snapshot, &options(config))
+    let reranker = Reranker::load(config.runtimes, &snapshot, &options(config))
         .map_err(|error| BootError::from_error(&error))?;
     loaded(phases, reranker.notes(), reranker.timings());
     let info = reranker.info();
@@ -38,8 +39,8 @@ pub fn embedder(config: &Config, phases: &PhaseRecorder) -> Result<Box<dyn Backe
     let options =
         // What the model was not trained for is told by the request's handler.
         EmbedderOptions { model: options(config), any_dimensions: true };
-    let embedder =
-        Embedder::load(&snapshot, &options).map_err(|error| BootError::from_error(&error))?;
+    let embedder = Embedder::load(config.runtimes, &snapshot, &options)
+        .map_err(|error| BootError::from_error(&error))?;
     loaded(phases, embedder.notes(), embedder.timings());
     Ok(Box::new(embedder))
 }
@@ -51,11 +52,12 @@ fn snapshot(config: &Config, phases: &PhaseRecorder) -> Result<Snapshot, BootErr
         cache_max_bytes: config.cache_max_bytes,
         threads: config.num_threads,
         fetch: fetch_options(config),
+        backend: config.backend,
     };
     let location: Location =
         config.model.parse().map_err(|error| BootError::new(format!("MODEL: {error}")))?;
     let snapshot = phases.time("restore", || {
-        restore(&location, &options).map_err(|error| BootError::from_error(&error))
+        restore(config.runtimes, &location, &options).map_err(|error| BootError::from_error(&error))
     })?;
     report(&snapshot, phases.since_zero());
     let found = snapshot.meta("precision").unwrap_or("unknown");
@@ -76,12 +78,9 @@ fn options(config: &Config) -> ModelOptions {
         num_threads: config.num_threads,
         kernel: None,
         backend: config.backend,
-        #[cfg(feature = "ort")]
-        ort: defrost_tasks::OrtOptions {
-            library: config.ort_dylib_path.clone(),
-            compile: !config.fast_boot,
-            cache_dir: config.cache_dir.clone(),
-        },
+        library: config.ort_dylib_path.clone(),
+        compile: !config.fast_boot,
+        cache_dir: config.cache_dir.clone(),
     }
 }
 

@@ -9,7 +9,8 @@
 
 use std::sync::Arc;
 
-use defrost_tasks::{Error, Tokens};
+use defrost_model::Tokens;
+use defrost_tasks::Error;
 use tokio::sync::mpsc;
 
 use crate::boot_error::{BootError, chain};

@@ -7,7 +7,8 @@ use axum::extract::{Path, Query, State};
 use axum::http::Uri;
 use axum::{Extension, Json};
 use defrost_api::{Invalid, MAX_CHUNKS_PER_DOC, MAX_RANK_FIELDS};
-use defrost_tasks::{Bounds, EmbedderInfo, ModelInfo, RerankerKind};
+use defrost_model::RerankerKind;
+use defrost_tasks::{Bounds, EmbedderInfo, ModelInfo};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -126,7 +127,7 @@ impl<'a> Told<'a> {
             "root": info.map(Info::name).or_else(|| self.slot.full_name()),
             "parent": null,
             "permission": [],
-            "backend": info.map_or(app.function.backend, |info| info.backend().name()),
+            "backend": info.map_or(app.function.backend(), |info| info.backend()),
             "capabilities": [service.capability],
             "max_model_len": info.map(Info::max_length),
             "stats": {"queue_fraction": 0.0, "queue_absolute": 0, "results_pending": 0, "batch_size": app.config.max_batch_tokens},
@@ -197,7 +198,7 @@ pub(crate) async fn info(
     let mut body = json!({
         "service": app.function.name,
         "version": app.function.version,
-        "backend": info.backend().name(),
+        "backend": info.backend(),
         "model_id": info.name(),
         "served_model_names": model.names,
         "model_dtype": info.precision(),

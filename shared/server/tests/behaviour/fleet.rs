@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
+use defrost_model::{Tokens, Wanted};
 use defrost_server::{
     App, Backend, BootError, Config, Info, Inputs, Outputs, PhaseRecorder, start,
 };
-use defrost_tasks::{Error, Prepared, Tokens, Wanted};
+use defrost_tasks::{Error, Prepared};
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
@@ -47,7 +48,7 @@ impl Backend for Noted {
         &self,
         tokens: &[&Tokens],
         wanted: Wanted,
-    ) -> Result<Vec<defrost_tasks::Answers>, Error> {
+    ) -> Result<Vec<defrost_model::Answers>, Error> {
         self.toy.run(tokens, wanted)
     }
 

@@ -7,20 +7,18 @@ use std::task::Poll;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
+use defrost_model::{Answers, Grouping, RerankerKind, Tokens, Wanted};
 use defrost_server::{
     Action, App, Backend, BootError, Config, ConfigError, Function, Info, Inputs, Outputs,
     PhaseRecorder, RERANK, start,
 };
-use defrost_tasks::{
-    Answers, BackendKind, Error, Grouping, ModelInfo, Normalization, Prepared, RerankerKind, Score,
-    ScoreRequest, TextToken, Tokens, Wanted,
-};
+use defrost_tasks::{Error, ModelInfo, Normalization, Prepared, Score, ScoreRequest, TextToken};
 use http_body_util::BodyExt as _;
 use serde_json::Value;
 use tower::ServiceExt as _;
 
 pub(crate) const FUNCTION: Function =
-    Function { name: "toy", version: "1.2.3", about: "a toy", backend: "engine" };
+    Function { name: "toy", version: "1.2.3", about: "a toy", runtimes: &[] };
 
 /// Longest pair in words; longer ones count as truncated.
 const MAX_WORDS: usize = 8;
@@ -56,7 +54,7 @@ impl Toy {
             vocab: 1000,
             takes_instruction: false,
             estimated_max: 9.0,
-            backend: BackendKind::Engine,
+            backend: "engine",
             kernel: "portable",
             threads: 1,
             snapshot: "00ff".into(),

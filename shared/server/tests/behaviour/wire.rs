@@ -6,13 +6,11 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
+use defrost_model::{Answers, Grouping, Matryoshka, Tokens, Wanted};
 use defrost_server::{
     Backend, Config, EMBED, Function, Info, Inputs, Outputs, PhaseRecorder, router, start,
 };
-use defrost_tasks::{
-    Answers, BackendKind, EmbedderInfo, Embedding, Error, Grouping, Input, Matryoshka, Prepared,
-    TextToken, Tokens, Wanted,
-};
+use defrost_tasks::{EmbedderInfo, Embedding, Error, Input, Prepared, TextToken};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
@@ -44,7 +42,7 @@ impl Backend for Counter {
             has_colbert: false,
             has_tokens: false,
             precision: "f32".into(),
-            backend: BackendKind::Engine,
+            backend: "engine",
             kernel: "portable",
             threads: 1,
             snapshot: "00ff".into(),

@@ -10,11 +10,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use defrost_engine::Answers;
+use defrost_model::{Answers, Tokens};
 
 use super::{Embedding, Outputs};
 use crate::prepared::Said;
-use crate::tokenizer::Tokens;
 
 /// What does not change between inputs of a request.
 #[derive(Debug)]

@@ -15,13 +15,12 @@
 
 use std::ops::Range;
 
-use defrost_engine::{Answers, Wanted};
+use defrost_model::{Answers, Tokens, Wanted};
 
 use super::sequence::Encoder;
 use super::{EmbedRequest, Embedder, EmbedderInfo, Embedding};
 use crate::Error;
 use crate::prepared::{Prepared, Said};
-use crate::tokenizer::Tokens;
 
 impl EmbedderInfo {
     /// Whether requests may have [`EmbedRequest::late_chunking`]: only means can be taken over a part of the tokens.
@@ -58,7 +57,7 @@ impl Embedder {
             });
             chunks.collect()
         };
-        Ok(Prepared::new(vec![tokens], self.model.grouping(wanted), wanted, finish))
+        Ok(Prepared::new(vec![tokens], self.model.runner().grouping(wanted), wanted, finish))
     }
 }
 

@@ -1,8 +1,9 @@
 //! Which text goes before an input.
 
+use defrost_model::EmbeddingSpec;
+
 use super::PromptChoice;
 use crate::Error;
-use crate::spec::EmbeddingSpec;
 
 /// How a query prompt that holds a task begins; the only such form that is known.
 const INSTRUCT: &str = "Instruct: ";

@@ -7,9 +7,11 @@
 
 use std::ops::Range;
 
+use defrost_model::Tokens;
+
 use super::{EmbedTruncation, Input, Overflow};
 use crate::Error;
-use crate::tokenizer::{TextTokenizer, Tokens};
+use crate::tokenizer::TextTokenizer;
 
 /// How many times the limit of tokens an over-long text is counted up to, for the message that refuses it.
 const COUNTED: usize = 8;

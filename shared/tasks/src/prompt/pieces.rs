@@ -13,7 +13,7 @@ const MARGIN: usize = 2;
 impl Prompt {
     /// The sequences of one document: one, or as many pieces as it takes and `truncation` allows. With pieces,
     /// `max_tokens_per_doc` bounds each of them. `allow` is asked about every one before the next is made.
-    pub(crate) fn documents(
+    pub fn documents(
         &self,
         query: &Query,
         document: &str,

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use defrost_model::Tokens;
+
 use super::{Read, Reranker, Score, ScoreRequest, finish};
 use crate::Error;
 use crate::bounds::{Bounds, Count, Preparing, first_of};
 use crate::prepared::Prepared;
 use crate::prompt::{Prompt, Query, Sequence};
-use crate::tokenizer::Tokens;
 
 /// See the module page.
 #[derive(Debug)]

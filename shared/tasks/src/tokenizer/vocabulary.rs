@@ -7,13 +7,13 @@ use std::collections::HashSet;
 use std::sync::OnceLock;
 
 use defrost_loader::Snapshot;
+use defrost_model::stored::TOKENIZER;
 use serde::Deserialize;
 use serde_json::Value;
 use tokenizers::{DecoderWrapper, Tokenizer};
 
 use super::{fault, file};
 use crate::Error;
-use crate::pack::TOKENIZER;
 
 /// The decoders of the crate. Of one that is not well formed it makes a panic, so they are looked at first.
 const DECODERS: [&str; 10] = [

@@ -5,15 +5,18 @@ use std::path::{Path, PathBuf};
 
 use defrost_engine::Kernel;
 use defrost_loader::Snapshot;
+use defrost_model::{Precision, isa};
+use defrost_pack::{ModelKind, Outliers, PackOptions, Packed, SpecOptions, open_checkpoint, pack};
 use defrost_tasks::{
-    EmbedRequest, EmbedTruncation, Embedder, EmbedderOptions, ModelKind, ModelOptions, Outliers,
-    Overflow, PackOptions, Packed, Precision, Reranker, RerankerOptions, RestoreOptions,
-    ScoreRequest, SpecOptions, isa, open_checkpoint, pack, restore,
+    EmbedRequest, EmbedTruncation, Embedder, EmbedderOptions, ModelOptions, Overflow, Reranker,
+    RerankerOptions, RestoreOptions, ScoreRequest, restore,
 };
 use defrost_testing::cases::Variants;
 pub(crate) use defrost_testing::cases::copied;
 use defrost_testing::golden::repository;
 use serde_json::Value;
+
+use super::common::LINKED;
 
 /// The promise on f32 numbers; the expected ones are rounded to 5e-7.
 const TOLERANCE: f32 = 1e-4;
@@ -43,7 +46,7 @@ pub(crate) fn packed(
     let checkpoint = open_checkpoint(dir).map_err(|error| error.to_string())?;
     let packed =
         pack(&checkpoint, &options, &file, &mut |_, _| {}).map_err(|error| error.to_string())?;
-    let snapshot = restore(&file.as_path().into(), &RestoreOptions::default()).unwrap();
+    let snapshot = restore(LINKED, &file.as_path().into(), &RestoreOptions::default()).unwrap();
     Ok((packed, snapshot))
 }
 
@@ -56,10 +59,13 @@ pub(crate) fn refused(dir: &Path, spec: SpecOptions) -> String {
 }
 
 fn embedder(snapshot: &Snapshot, kernel: Kernel) -> Embedder {
-    let model =
-        ModelOptions { kernel: Some(kernel), num_threads: Some(2), ..ModelOptions::default() };
+    let model = ModelOptions {
+        kernel: Some(kernel.name()),
+        num_threads: Some(2),
+        ..ModelOptions::default()
+    };
     let options = EmbedderOptions { model, ..EmbedderOptions::default() };
-    Embedder::load(snapshot, &options).unwrap()
+    Embedder::load(LINKED, snapshot, &options).unwrap()
 }
 
 fn vectors(embedder: &Embedder, texts: &[String]) -> Vec<Vec<f32>> {
@@ -121,7 +127,7 @@ fn variants_give_the_vectors_of_sentence_transformers() {
 fn a_pair_template_of_two_types_serves_a_model_of_one() {
     let expected = expected("F8-pair-types");
     let (_, snapshot) = f32_of(&case("F8-pair-types"), SpecOptions::default());
-    let reranker = Reranker::load(&snapshot, &RerankerOptions::default()).unwrap();
+    let reranker = Reranker::load(LINKED, &snapshot, &RerankerOptions::default()).unwrap();
     let request = ScoreRequest {
         query: expected["query"].as_str().unwrap().to_owned(),
         documents: serde_json::from_value(expected["documents"].clone()).unwrap(),
@@ -142,7 +148,7 @@ fn a_reranker_of_sentence_transformers_scores_as_one_without_its_files() {
     let dir = copied("cases/F1b-logit-score");
     let score = |dir: &Path| {
         let (packed, snapshot) = f32_of(dir, SpecOptions::default());
-        let reranker = Reranker::load(&snapshot, &RerankerOptions::default()).unwrap();
+        let reranker = Reranker::load(LINKED, &snapshot, &RerankerOptions::default()).unwrap();
         let request = ScoreRequest {
             query: "who wrote it?".into(),
             documents: vec!["Harper Lee".into()],

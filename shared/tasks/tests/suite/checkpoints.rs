@@ -2,13 +2,13 @@
 //! the same packs to the same bytes; what cannot be computed rightly is refused by name.
 
 use super::cases::{copied, packed, refused};
+use super::common::LINKED;
 
 use std::path::Path;
 
-use defrost_tasks::{
-    AttentionMask, EmbedRequest, Embedder, EmbedderOptions, Error, ModelKind, OnnxSource,
-    Precision, SpecOptions, open_checkpoint, pack_onnx,
-};
+use defrost_model::Precision;
+use defrost_pack::{AttentionMask, ModelKind, OnnxSource, SpecOptions, open_checkpoint, pack_onnx};
+use defrost_tasks::{EmbedRequest, Embedder, EmbedderOptions, Error};
 use serde_json::{Map, Value, json};
 
 const BERT: &str = "golden/bert-embedding";
@@ -222,7 +222,7 @@ fn a_token_beyond_the_vocabulary_is_left_out() {
         assert!(told.contains("tokenizer without \""), "{told}");
         assert!(told.contains("beyond the 480 words"), "{told}");
         let (_, snapshot) = packed(dir.path(), Precision::F32, none()).unwrap();
-        let embedder = Embedder::load(&snapshot, &EmbedderOptions::default()).unwrap();
+        let embedder = Embedder::load(LINKED, &snapshot, &EmbedderOptions::default()).unwrap();
         let inputs = vec!["zzz [EXTRA] of a text".into()];
         let request = EmbedRequest { inputs, ..EmbedRequest::default() };
         embedder.embed(&[request], &|| false).unwrap();
@@ -409,7 +409,7 @@ fn a_snapshot_says_what_must_not_be_overlooked() {
     let (_, snapshot) = packed(dir.path(), Precision::F32, none()).unwrap();
     assert_eq!(snapshot.meta("model.family"), Some("bert+dense"));
     assert_eq!(snapshot.meta("model.dense"), Some("16:tanh:bias"));
-    let embedder = Embedder::load(&snapshot, &EmbedderOptions::default()).unwrap();
+    let embedder = Embedder::load(LINKED, &snapshot, &EmbedderOptions::default()).unwrap();
     assert_eq!((embedder.info().hidden, embedder.info().has_tokens), (16, false));
     let inputs = vec!["a".into(), "b".into()];
     let request = EmbedRequest { inputs, late_chunking: true, ..EmbedRequest::default() };

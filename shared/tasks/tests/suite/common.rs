@@ -3,10 +3,15 @@
 use std::path::Path;
 
 use defrost_loader::Checkpoint;
+use defrost_model::{Precision, Runtime, isa};
+use defrost_pack::{Outliers, PackOptions, SpecOptions, pack};
 use defrost_tasks::{
-    EmbedRequest, Embedder, EmbedderOptions, Embedding, Input, Outliers, PackOptions, Precision,
-    Reranker, RerankerOptions, RestoreOptions, SpecOptions, isa, pack, restore,
+    EmbedRequest, Embedder, EmbedderOptions, Embedding, Input, Reranker, RerankerOptions,
+    RestoreOptions, restore,
 };
+
+/// What runs the models of these tests.
+pub(crate) const LINKED: &[&dyn Runtime] = &[&defrost_engine::RUNTIME];
 
 /// Packs `checkpoint` as `out`.
 pub(crate) fn pack_to(checkpoint: &Path, precision: Precision, isa: &str, out: &Path) {
@@ -46,8 +51,8 @@ pub(crate) fn reranker(
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("tiny.snap");
     pack_to(checkpoint, precision, isa::NATIVE, &path);
-    let snapshot = restore(&path.as_path().into(), &RestoreOptions::default()).unwrap();
-    Reranker::load(&snapshot, options).unwrap()
+    let snapshot = restore(LINKED, &path.as_path().into(), &RestoreOptions::default()).unwrap();
+    Reranker::load(LINKED, &snapshot, options).unwrap()
 }
 
 /// An embedder, as [`reranker`].
@@ -59,8 +64,8 @@ pub(crate) fn embedder(
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("tiny.snap");
     pack_to(checkpoint, precision, isa::NATIVE, &path);
-    let snapshot = restore(&path.as_path().into(), &RestoreOptions::default()).unwrap();
-    Embedder::load(&snapshot, options).unwrap()
+    let snapshot = restore(LINKED, &path.as_path().into(), &RestoreOptions::default()).unwrap();
+    Embedder::load(LINKED, &snapshot, options).unwrap()
 }
 
 /// What comes of one input alone; the request's own inputs do not matter.

@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use defrost_tasks::{ModelKind, Precision, SpecOptions};
+use defrost_model::Precision;
+use defrost_pack::{ModelKind, SpecOptions};
 use serde_json::{Value, json};
 
 use super::cases::{copied, packed, refused};

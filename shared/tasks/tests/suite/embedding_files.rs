@@ -1,15 +1,17 @@
 //! What an embedding checkpoint's files say reaches the embedder, through snapshots of any kind and age.
 
-use super::common::{self, embed_one};
+use super::common::{self, LINKED, embed_one};
 use super::embedding_rules::{TEXT, refusal, with};
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use defrost_loader::{Checkpoint, Plan, SegmentPlan, Snapshot, SnapshotWriter, TensorPlan};
+use defrost_model::{Matryoshka, Precision, isa};
+use defrost_pack::{Outliers, PackOptions, SpecOptions, pack};
 use defrost_tasks::{
-    EmbedRequest, Embedder, EmbedderOptions, Matryoshka, Outliers, Outputs, PackOptions, Precision,
-    PromptChoice, Reranker, RerankerOptions, RestoreOptions, SpecOptions, isa, pack, restore,
+    EmbedRequest, Embedder, EmbedderOptions, Outputs, PromptChoice, Reranker, RerankerOptions,
+    RestoreOptions, restore,
 };
 use defrost_testing::golden::{self, EMBEDDING_MODELS, TOKEN_HEADS_MODEL};
 
@@ -37,11 +39,11 @@ fn packed(model: &str, spec: SpecOptions, edit: impl Fn(&Path)) -> Result<Snapsh
     let out = dir.path().join("out.snap");
     let checkpoint = Checkpoint::open(dir.path()).map_err(|error| error.to_string())?;
     pack(&checkpoint, &options, &out, &mut |_, _| {}).map_err(|error| error.to_string())?;
-    Ok(restore(&out.as_path().into(), &RestoreOptions::default()).unwrap())
+    Ok(restore(LINKED, &out.as_path().into(), &RestoreOptions::default()).unwrap())
 }
 
 fn load(snapshot: &Snapshot) -> Embedder {
-    Embedder::load(snapshot, &EmbedderOptions::default()).unwrap()
+    Embedder::load(LINKED, snapshot, &EmbedderOptions::default()).unwrap()
 }
 
 #[test]
@@ -145,7 +147,7 @@ fn portable_snapshots_keep_their_token_heads() {
     let found = [isa::NATIVE, isa::PORTABLE].map(|isa| {
         let path = dir.path().join(format!("{isa}.snap"));
         common::pack_to(&golden::checkpoint(TOKEN_HEADS_MODEL), Precision::Int8, isa, &path);
-        let snapshot = restore(&path.as_path().into(), &options).unwrap();
+        let snapshot = restore(LINKED, &path.as_path().into(), &options).unwrap();
         embed_one(&load(&snapshot), TEXT.into(), &request)
     });
     assert_eq!(found[0], found[1]);
@@ -254,12 +256,12 @@ fn snapshots_of_older_versions_rerank_and_ask_to_be_packed_again() {
     let (new, old) = (dir.path().join("new.snap"), dir.path().join("old.snap"));
     let checkpoint = golden::checkpoint("qwen3-embedding");
     common::pack_to(&checkpoint, Precision::F32, isa::NATIVE, &new);
-    let open = |path: &Path| restore(&path.into(), &RestoreOptions::default()).unwrap();
+    let open = |path: &Path| restore(LINKED, &path.into(), &RestoreOptions::default()).unwrap();
     aged(&open(&new), &old);
     let snapshot = open(&old);
-    assert!(Reranker::load(&snapshot, &RerankerOptions::default()).is_ok());
+    assert!(Reranker::load(LINKED, &snapshot, &RerankerOptions::default()).is_ok());
     let message = |snapshot: &Snapshot| {
-        Embedder::load(snapshot, &EmbedderOptions::default()).unwrap_err().to_string()
+        Embedder::load(LINKED, snapshot, &EmbedderOptions::default()).unwrap_err().to_string()
     };
     assert!(message(&snapshot).contains("pack the model again"), "{}", message(&snapshot));
     let reranker = dir.path().join("reranker.snap");

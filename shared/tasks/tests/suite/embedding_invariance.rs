@@ -3,9 +3,9 @@
 
 use super::common::{self, embed_one};
 
+use defrost_model::Precision;
 use defrost_tasks::{
-    EmbedRequest, Embedder, EmbedderOptions, Embedding, Input, ModelOptions, Outputs, Precision,
-    PromptChoice,
+    EmbedRequest, Embedder, EmbedderOptions, Embedding, Input, ModelOptions, Outputs, PromptChoice,
 };
 use defrost_testing::golden::{self, EMBEDDING_MODELS, TOKEN_HEADS_MODEL};
 use proptest::prelude::*;

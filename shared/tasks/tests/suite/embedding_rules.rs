@@ -2,9 +2,10 @@
 
 use super::common::{self, embed_one};
 
+use defrost_model::Precision;
 use defrost_tasks::{
     EmbedRequest, EmbedTruncation, Embedder, EmbedderOptions, Embedding, Error, Input,
-    ModelOptions, Outputs, Overflow, Precision, PromptChoice,
+    ModelOptions, Outputs, Overflow, PromptChoice,
 };
 use defrost_testing::golden::{self, EMBEDDING_MODELS};
 

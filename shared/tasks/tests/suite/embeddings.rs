@@ -4,9 +4,10 @@
 use super::common;
 
 use defrost_engine::Kernel;
+use defrost_model::Precision;
 use defrost_tasks::{
     EmbedRequest, EmbedTruncation, Embedder, EmbedderOptions, Embedding, ModelOptions, Outputs,
-    Overflow, Precision, PromptChoice,
+    Overflow, PromptChoice,
 };
 use defrost_testing::golden::{
     self, EMBEDDING_MODELS, EmbeddingCase, Embeddings, TOKEN_HEADS_MODEL,
@@ -18,7 +19,7 @@ const TOLERANCE: f32 = 1e-4;
 fn load(model: &str, precision: Precision, kernel: Kernel) -> Embedder {
     let options = EmbedderOptions {
         model: ModelOptions {
-            kernel: Some(kernel),
+            kernel: Some(kernel.name()),
             num_threads: Some(2),
             max_length: Some(golden::embeddings(model).max_length),
             ..ModelOptions::default()

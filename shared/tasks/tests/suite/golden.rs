@@ -3,7 +3,8 @@
 use super::common;
 
 use defrost_engine::Kernel;
-use defrost_tasks::{Precision, Reranker, RerankerOptions, ScoreRequest, Tokens};
+use defrost_model::{Precision, Tokens};
+use defrost_tasks::{Reranker, RerankerOptions, ScoreRequest};
 use defrost_testing::golden::{self, EMBEDDING_MODELS, Golden, PAIR_MODELS, pearson};
 
 /// The promise on f32 logits.
@@ -21,7 +22,7 @@ fn request(case: &golden::Case) -> ScoreRequest {
 fn load(model: &str, golden: &Golden, precision: Precision, kernel: Kernel) -> Reranker {
     let options = RerankerOptions {
         max_length: Some(golden.max_length),
-        kernel: Some(kernel),
+        kernel: Some(kernel.name()),
         num_threads: Some(2),
         ..RerankerOptions::default()
     };

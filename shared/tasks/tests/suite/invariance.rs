@@ -5,7 +5,8 @@ use super::common;
 
 use std::sync::OnceLock;
 
-use defrost_tasks::{Precision, Reranker, RerankerOptions, ScoreRequest};
+use defrost_model::Precision;
+use defrost_tasks::{Reranker, RerankerOptions, ScoreRequest};
 use defrost_testing::golden::{self, EMBEDDING_MODELS, PAIR_MODELS};
 use proptest::prelude::*;
 

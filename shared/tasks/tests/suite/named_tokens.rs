@@ -2,11 +2,14 @@
 
 use std::path::Path;
 
-use defrost_tasks::{Precision, Reranker, RerankerOptions, ScoreRequest, SpecOptions};
+use defrost_model::Precision;
+use defrost_pack::SpecOptions;
+use defrost_tasks::{Reranker, RerankerOptions, ScoreRequest};
 use serde_json::{Value, json};
 
 use super::cases::{copied, packed, refused};
 use super::checkpoints::edit;
+use super::common::LINKED;
 
 const BERT: &str = "golden/bert-embedding";
 const CONFIG: &str = "tokenizer_config.json";
@@ -18,7 +21,7 @@ fn none() -> SpecOptions {
 /// Ids of texts, and what was told of the tokenizer.
 fn ids(dir: &Path, texts: &[&str]) -> (Vec<Vec<u32>>, String) {
     let (packed, snapshot) = packed(dir, Precision::F32, none()).unwrap();
-    let reranker = Reranker::load(&snapshot, &RerankerOptions::default()).unwrap();
+    let reranker = Reranker::load(LINKED, &snapshot, &RerankerOptions::default()).unwrap();
     let request = ScoreRequest {
         query: "a".into(),
         documents: texts.iter().map(|&text| text.into()).collect(),

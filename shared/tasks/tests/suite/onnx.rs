@@ -4,13 +4,13 @@ use std::path::Path;
 
 use bytes::Bytes;
 use defrost_loader::{OnnxData, OnnxModel, Placement, Root};
-use defrost_tasks::{
-    OnnxSource, Reranker, RerankerOptions, RestoreOptions, SpecOptions, pack_onnx, restore,
-};
+use defrost_pack::{OnnxSource, SpecOptions, pack_onnx};
+use defrost_tasks::{Reranker, RerankerOptions, RestoreOptions, restore};
 use defrost_testing::golden::repository;
 use serde_json::json;
 
 use super::checkpoints::edit;
+use super::common::LINKED;
 
 /// A folder with the tiny cross-encoder's files, but its safetensors.
 fn folder() -> tempfile::TempDir {
@@ -97,11 +97,9 @@ fn a_build_without_ort_says_what_it_lacks() {
     let dir = folder();
     let out = dir.path().join("out.snap");
     pack(&OnnxSource::find(dir.path()).unwrap(), &out).unwrap();
-    let snapshot = restore(&out.as_path().into(), &RestoreOptions::default()).unwrap();
-    if cfg!(not(feature = "ort")) {
-        let error = Reranker::load(&snapshot, &RerankerOptions::default()).unwrap_err();
-        assert!(error.to_string().contains("cargo build --features ort"), "{error}");
-    }
+    let snapshot = restore(LINKED, &out.as_path().into(), &RestoreOptions::default()).unwrap();
+    let error = Reranker::load(LINKED, &snapshot, &RerankerOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("cargo build --features ort"), "{error}");
 }
 
 /// The files beside an ONNX model are read as those beside any other.

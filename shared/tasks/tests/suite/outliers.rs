@@ -1,14 +1,13 @@
 //! Outlier channels: what packing does about them keeps int8 ranking as f32 ranks, natively and
 //! through a portable snapshot.
 
-use super::common;
+use super::common::{self, LINKED};
 
 use std::path::Path;
 
-use defrost_tasks::{
-    Outliers, Precision, Reranker, RerankerOptions, RestoreOptions, ScoreRequest, Shape, isa,
-    quality_summary, restore, synthesize,
-};
+use defrost_model::{Precision, isa};
+use defrost_pack::{Outliers, Shape, quality_summary, synthesize};
+use defrost_tasks::{Reranker, RerankerOptions, RestoreOptions, ScoreRequest, restore};
 use defrost_testing::golden;
 
 /// A small Qwen2 with every planted outlier and something to rank by.
@@ -63,8 +62,8 @@ fn request() -> ScoreRequest {
 
 fn scores(snapshot: &Path, cache: &Path) -> Vec<f32> {
     let options = RestoreOptions { cache_dir: Some(cache.to_owned()), ..RestoreOptions::default() };
-    let snapshot = restore(&snapshot.into(), &options).unwrap();
-    let reranker = Reranker::load(&snapshot, &RerankerOptions::default()).unwrap();
+    let snapshot = restore(LINKED, &snapshot.into(), &options).unwrap();
+    let reranker = Reranker::load(LINKED, &snapshot, &RerankerOptions::default()).unwrap();
     let scores = reranker.score(&[request()], &|| false).unwrap();
     scores[0].iter().map(|score| score.raw).collect()
 }

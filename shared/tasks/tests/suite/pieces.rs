@@ -2,7 +2,8 @@
 
 use super::common;
 
-use defrost_tasks::{Error, Precision, Reranker, RerankerOptions, ScoreRequest, Truncation};
+use defrost_model::Precision;
+use defrost_tasks::{Error, Reranker, RerankerOptions, ScoreRequest, Truncation};
 use defrost_testing::golden::{self, EMBEDDING_MODELS, PAIR_MODELS};
 
 const MOST: usize = 5;

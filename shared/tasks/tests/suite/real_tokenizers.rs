@@ -6,7 +6,9 @@
 
 use std::path::PathBuf;
 
-use defrost_tasks::{Precision, Reranker, RerankerOptions, ScoreRequest, Shape, synthesize};
+use defrost_model::Precision;
+use defrost_pack::{Shape, synthesize};
+use defrost_tasks::{Reranker, RerankerOptions, ScoreRequest};
 use defrost_testing::golden::repository;
 
 use super::common;

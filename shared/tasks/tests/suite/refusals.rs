@@ -1,13 +1,14 @@
 //! What cannot be computed rightly is refused, with a message that says what to do.
 
-use super::common;
+use super::common::{self, LINKED};
 
 use std::path::Path;
 
 use defrost_loader::Checkpoint;
+use defrost_model::{Precision, isa};
+use defrost_pack::{Outliers, PackOptions, SpecOptions, pack};
 use defrost_tasks::{
-    Error, Outliers, PackOptions, Precision, Reranker, RerankerOptions, RestoreOptions,
-    ScoreRequest, SpecOptions, Truncation, isa, pack, restore,
+    Error, Reranker, RerankerOptions, RestoreOptions, ScoreRequest, Truncation, restore,
 };
 use defrost_testing::golden;
 
@@ -229,8 +230,8 @@ fn a_maximum_length_without_room_for_text_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("tiny.snap");
     common::pack_to(&golden::checkpoint("qwen3-reranker"), Precision::F32, isa::NATIVE, &path);
-    let snapshot = restore(&path.as_path().into(), &RestoreOptions::default()).unwrap();
+    let snapshot = restore(LINKED, &path.as_path().into(), &RestoreOptions::default()).unwrap();
     let options = RerankerOptions { max_length: Some(10), ..RerankerOptions::default() };
-    let message = Reranker::load(&snapshot, &options).unwrap_err().to_string();
+    let message = Reranker::load(LINKED, &snapshot, &options).unwrap_err().to_string();
     assert!(message.contains("a maximum length of 10 tokens leaves"), "{message}");
 }

@@ -1,14 +1,15 @@
 //! Packing is reproducible, portable snapshots give the same scores, and no damaged snapshot ever
 //! scores.
 
-use super::common;
+use super::common::{self, LINKED};
 
 use std::path::Path;
 
 use defrost_loader::VerifyMode;
+use defrost_model::{Precision, isa};
 use defrost_tasks::{
-    Embedder, EmbedderOptions, Error, Precision, Reranker, RerankerOptions, RestoreOptions,
-    ScoreRequest, isa, restore,
+    Embedder, EmbedderOptions, Error, Reranker, RerankerOptions, RestoreOptions, ScoreRequest,
+    restore,
 };
 use defrost_testing::golden;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng};
@@ -22,9 +23,9 @@ fn requests() -> Vec<ScoreRequest> {
 }
 
 fn scores(path: &Path, options: &RestoreOptions) -> Result<Vec<u32>, Error> {
-    let snapshot = restore(&path.into(), options)?;
+    let snapshot = restore(LINKED, &path.into(), options)?;
     let one = RerankerOptions { num_threads: Some(1), ..RerankerOptions::default() };
-    let reranker = Reranker::load(&snapshot, &one)?;
+    let reranker = Reranker::load(LINKED, &snapshot, &one)?;
     let scores = reranker.score(&requests(), &|| false)?;
     Ok(scores[0].iter().map(|score| score.raw.to_bits()).collect())
 }
@@ -108,7 +109,7 @@ fn tokenizers_that_are_not_compiled_score_the_same() {
         let options = RestoreOptions::default();
         let has = |path: &Path| {
             let location = defrost_loader::Location::from(path);
-            restore(&location, &options).unwrap().has("tokenizer.compiled")
+            restore(LINKED, &location, &options).unwrap().has("tokenizer.compiled")
         };
         assert_eq!((has(&plain), has(&other)), (true, false), "{model}");
         assert_eq!(scores(&plain, &options).unwrap(), scores(&other, &options).unwrap());
@@ -118,7 +119,7 @@ fn tokenizers_that_are_not_compiled_score_the_same() {
 #[test]
 fn a_directory_stands_for_its_only_snapshot() {
     let dir = tempfile::tempdir().unwrap();
-    let message = |path: &Path| match restore(&path.into(), &RestoreOptions::default()) {
+    let message = |path: &Path| match restore(LINKED, &path.into(), &RestoreOptions::default()) {
         Ok(snapshot) => snapshot.path().display().to_string(),
         Err(err) => err.to_string(),
     };
@@ -208,8 +209,8 @@ fn a_snapshot_edited_under_a_loaded_model_never_answers() {
     };
     let path = dir.path().join("reranker.snap");
     common::pack_to(&golden::checkpoint("bert-classifier"), Precision::F32, isa::NATIVE, &path);
-    let snapshot = restore(&path.as_path().into(), &RestoreOptions::default()).unwrap();
-    let reranker = Reranker::load(&snapshot, &RerankerOptions::default()).unwrap();
+    let snapshot = restore(LINKED, &path.as_path().into(), &RestoreOptions::default()).unwrap();
+    let reranker = Reranker::load(LINKED, &snapshot, &RerankerOptions::default()).unwrap();
     reranker.score(&requests(), &|| false).unwrap();
     edited(&path);
     for _ in 0..2 {
@@ -220,8 +221,8 @@ fn a_snapshot_edited_under_a_loaded_model_never_answers() {
 
     let path = dir.path().join("embedder.snap");
     common::pack_to(&golden::checkpoint("xlmr-m3"), Precision::F32, isa::NATIVE, &path);
-    let snapshot = restore(&path.as_path().into(), &RestoreOptions::default()).unwrap();
-    let embedder = Embedder::load(&snapshot, &EmbedderOptions::default()).unwrap();
+    let snapshot = restore(LINKED, &path.as_path().into(), &RestoreOptions::default()).unwrap();
+    let embedder = Embedder::load(LINKED, &snapshot, &EmbedderOptions::default()).unwrap();
     let tokens = embedder.tokenize("who wrote it?", true).unwrap();
     let ids: Vec<u32> = tokens.iter().map(|token| token.id).collect();
     embedder.detokenize(&ids, false).unwrap();

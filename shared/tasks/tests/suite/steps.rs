@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::common;
 
+use defrost_model::{Precision, Tokens};
 use defrost_tasks::{
-    Bounds, EmbedRequest, Embedder, EmbedderOptions, Error, Input, Outputs, Overflow, Precision,
-    Prepared, Preparing, PromptChoice, Reranker, RerankerOptions, ScoreRequest, Tokens, Truncation,
+    Bounds, EmbedRequest, Embedder, EmbedderOptions, Error, Input, Outputs, Overflow, Prepared,
+    Preparing, PromptChoice, Reranker, RerankerOptions, ScoreRequest, Truncation,
 };
 use defrost_testing::golden::{self, EMBEDDING_MODELS, PAIR_MODELS};
 

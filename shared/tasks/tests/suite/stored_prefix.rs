@@ -1,14 +1,13 @@
 //! What prompts begin with is stored in the snapshot, saves its computation, and changes no score by a bit.
 
-use super::common;
+use super::common::{self, LINKED};
 
 use std::path::Path;
 
 use defrost_loader::Checkpoint;
-use defrost_tasks::{
-    ModelSpec, PackOptions, Precision, Reranker, RerankerOptions, RestoreOptions, ScoreRequest,
-    Tokens, isa, pack, restore,
-};
+use defrost_model::{ModelSpec, Precision, Tokens, isa};
+use defrost_pack::{PackOptions, pack};
+use defrost_tasks::{Reranker, RerankerOptions, RestoreOptions, ScoreRequest, restore};
 use defrost_testing::golden;
 
 fn packed(model: &str, options: &PackOptions, out: &Path) -> (ModelSpec, Reranker) {
@@ -16,8 +15,8 @@ fn packed(model: &str, options: &PackOptions, out: &Path) -> (ModelSpec, Reranke
     pack(&checkpoint, options, out, &mut |_, _| {}).unwrap();
     let cache = out.parent().unwrap().join("cache");
     let restore_options = RestoreOptions { cache_dir: Some(cache), ..RestoreOptions::default() };
-    let snapshot = restore(&out.into(), &restore_options).unwrap();
-    let reranker = Reranker::load(&snapshot, &RerankerOptions::default()).unwrap();
+    let snapshot = restore(LINKED, &out.into(), &restore_options).unwrap();
+    let reranker = Reranker::load(LINKED, &snapshot, &RerankerOptions::default()).unwrap();
     (ModelSpec::from_snapshot(&snapshot).unwrap(), reranker)
 }
 

@@ -2,9 +2,8 @@
 
 use super::common;
 
-use defrost_tasks::{
-    Error, Precision, Reranker, RerankerOptions, ScoreRequest, Tokens, Truncation,
-};
+use defrost_model::{Precision, Tokens};
+use defrost_tasks::{Error, Reranker, RerankerOptions, ScoreRequest, Truncation};
 use defrost_testing::golden::{self, EMBEDDING_MODELS, PAIR_MODELS};
 
 const LENGTH: usize = 200;

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use defrost_testing::s3::{Fault, Options, Rule, When, Which};
 
 use super::Fixture;
-use crate::{Kind, restore};
+use crate::{Kind, Place, restore};
 
 #[test]
 fn tensors_are_handed_out_as_soon_as_they_are_there() {
@@ -43,9 +43,9 @@ fn what_a_reader_waits_for_is_fetched_first() {
     let snapshot = restore(&fixture.by_root(), &options).unwrap();
     begun.recv().unwrap();
     let last = snapshot.peek("layer.15.w").unwrap();
-    snapshot.want(&last.bytes[15 * 4096..]);
+    snapshot.want(last.place.part(15 * 4096..last.bytes.len()));
     go.send(()).unwrap();
-    snapshot.wait(&last.bytes[15 * 4096..]).unwrap();
+    snapshot.wait(last.place.part(15 * 4096..last.bytes.len())).unwrap();
     let ranges = &fixture.server.stats().ranges[&format!("models/{}.snap", fixture.root)];
     let chunk = |range: &std::ops::Range<u64>| (range.start - fixture.data_offset()) / 4096;
     let data: Vec<u64> =
@@ -54,14 +54,15 @@ fn what_a_reader_waits_for_is_fetched_first() {
 }
 
 #[test]
-fn bytes_of_another_snapshot_are_refused() {
+fn places_in_another_snapshot_are_refused() {
     let (one, other) = (Fixture::new(), Fixture::with_chunks(2, Options::default()));
     let (one, other) =
         (one.restore(&one.by_root()).unwrap(), other.restore(&other.by_root()).unwrap());
     let foreign = other.tensor("layer.0.w").unwrap();
-    assert_eq!(one.wait(&foreign.bytes).unwrap_err().kind(), Kind::Invalid);
-    assert_eq!(one.wait(b"elsewhere").unwrap_err().kind(), Kind::Invalid);
-    one.wait(&[]).unwrap();
+    assert_eq!(one.wait(foreign.place).unwrap_err().kind(), Kind::Invalid);
+    assert_eq!(one.wait(Place::default()).unwrap_err().kind(), Kind::Invalid);
+    let own = one.peek(&one.manifest().tensors[0].name).unwrap();
+    one.wait(own.place.part(0..0)).unwrap();
 }
 
 #[test]

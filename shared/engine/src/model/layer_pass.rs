@@ -1,0 +1,132 @@
+//! A pass through a model whose layers come one after the other, as they are read or written: memory for one layer.
+//!
+//! Calibration runs its texts this way, and what prompts begin with gets its keys and values: in a causal model they depend
+//! on the tokens before a token alone, so those of a prompt's fixed beginning (system text, instruction) are constants of the
+//! model, which a forward pass reads where it would compute them ([`defrost_model::Prefix::stored`]). As every kernel set
+//! gives the same bits, so do stored and computed ones.
+
+use std::ops::Range;
+
+use super::layer::{Layer, Probe, Rows};
+use super::norms::NormWeights;
+use super::{Buffers, heads};
+use crate::attention::Span;
+use crate::gemm::Context;
+use crate::weights::{Embedding, Weights};
+use crate::{Error, Kernel, ModelConfig, Threads};
+
+/// Sequences on their way.
+#[derive(Debug)]
+pub struct LayerPass {
+    config: ModelConfig,
+    kernel: Kernel,
+    threads: Threads,
+    buffers: Buffers,
+    places: Vec<usize>,
+    spans: Vec<Span>,
+    next: usize,
+}
+
+impl LayerPass {
+    /// Begins with sequences of these lengths, whose rows lie in `states` one after the other.
+    ///
+    /// # Errors
+    /// If the configuration contradicts itself, or there are other rows.
+    pub fn new(
+        config: &ModelConfig,
+        states: &[f32],
+        lengths: &[usize],
+        kernel: Kernel,
+        threads: Threads,
+    ) -> Result<Self, Error> {
+        // The layers that compute a prefix have none.
+        let config = ModelConfig { stored_prefix: 0, ..config.clone() };
+        config.validate()?;
+        let tokens: usize = lengths.iter().sum();
+        if states.len() != tokens * config.hidden {
+            return Err(Error::Batch(format!(
+                "{} values are no rows of {} for {tokens} tokens",
+                states.len(),
+                config.hidden
+            )));
+        }
+        let mut buffers = Buffers::default();
+        buffers.x.slot(states.len()).copy_from_slice(states);
+        let longest = lengths.iter().copied().max().unwrap_or(0);
+        if !config.family.blueprint.positions.are_learned() {
+            buffers.rotations.extend_to(longest, config.head_dim, config.rope_theta);
+        }
+        let mut start = 0;
+        let spans = lengths
+            .iter()
+            .map(|&len| {
+                let tokens = start..start + len;
+                start = tokens.end;
+                Span { stored: 0, prefix: 0..0, queries: 0..len, out: tokens.start, tokens }
+            })
+            .collect();
+        let places = lengths.iter().flat_map(|&len| 0..len).collect();
+        Ok(Self { config, kernel, threads, buffers, places, spans, next: 0 })
+    }
+
+    /// Begins with one sequence whose embeddings are the rows of `embedding.words` in `words`, as the model itself will have
+    /// them: quantised alike.
+    ///
+    /// # Errors
+    /// As [`LayerPass::new`], or if `words` has other rows.
+    pub fn of_words(
+        config: &ModelConfig,
+        words: &dyn Weights,
+        tokens: usize,
+        kernel: Kernel,
+        threads: Threads,
+    ) -> Result<Self, Error> {
+        let words = Embedding::load(words, "embedding.words", tokens, config.hidden)?;
+        let mut states = vec![0.0; tokens * config.hidden];
+        for (token, row) in states.chunks_exact_mut(config.hidden).enumerate() {
+            words.add_row(token, row);
+        }
+        Self::new(config, &states, &[tokens], kernel, threads)
+    }
+
+    /// Normalises the rows as before the first layer, with the weights of `embedding.norm`, if the family does.
+    ///
+    /// # Errors
+    /// If the weights are missing.
+    pub fn normalise(&mut self, weights: &dyn Weights) -> Result<(), Error> {
+        let Self { config, buffers, places, .. } = self;
+        let blueprint = &config.family.blueprint;
+        if blueprint.embedding_norm {
+            let hidden = config.hidden;
+            let norm = NormWeights::load(weights, "embedding.norm", hidden, blueprint.norm)?;
+            let cx = Context { kernel: self.kernel, threads: &self.threads };
+            let x = &mut buffers.x[..places.len() * hidden];
+            norm.run_in_place(cx, x, config.norm_eps, &mut buffers.normed);
+        }
+        Ok(())
+    }
+
+    /// Runs the next layer, which `weights` has.
+    ///
+    /// # Errors
+    /// If they lack a part of it.
+    pub fn layer(&mut self, weights: &dyn Weights, probe: &mut dyn Probe) -> Result<(), Error> {
+        let Self { config, buffers, places, spans, .. } = self;
+        let layer = Layer::load(config, weights, self.next)?;
+        self.next += 1;
+        let cx = Context { kernel: self.kernel, threads: &self.threads };
+        layer.run(cx, config, &Rows { places, spans }, buffers, Some(probe));
+        Ok(())
+    }
+
+    /// The rows as the last layer left them.
+    pub fn states(&self) -> &[f32] {
+        &self.buffers.x[..self.places.len() * self.config.hidden]
+    }
+
+    /// Where the key and value heads lie in a row that a probe sees.
+    pub fn keys_and_values(config: &ModelConfig) -> Range<usize> {
+        let heads = heads(config);
+        heads.queries * heads.width..heads.row()
+    }
+}

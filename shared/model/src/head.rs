@@ -1,0 +1,132 @@
+//! What turns hidden states into answers.
+
+/// What turns hidden states into an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Head {
+    /// `out(tanh(dense(h[0])))`, one logit.
+    Classifier,
+    /// `h[last] . row(yes) - h[last] . row(no)` of the language-model head, one logit.
+    YesNo,
+    /// Mean of all hidden states.
+    MeanPooling,
+    /// The first hidden state.
+    FirstPooling,
+    /// The last hidden state.
+    LastPooling,
+    /// The largest value of each channel.
+    MaxPooling,
+    /// Sum of all hidden states over the square root of their number.
+    SqrtPooling,
+    /// Mean of all hidden states, weighted by their positions from 1 on.
+    WeightedPooling,
+}
+
+impl Head {
+    /// Every head.
+    pub const ALL: [Self; 8] = [
+        Self::Classifier,
+        Self::YesNo,
+        Self::MeanPooling,
+        Self::FirstPooling,
+        Self::LastPooling,
+        Self::MaxPooling,
+        Self::SqrtPooling,
+        Self::WeightedPooling,
+    ];
+
+    /// Its name in snapshots.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Classifier => "classifier",
+            Self::YesNo => "yes-no",
+            Self::MeanPooling => "mean-pooling",
+            Self::FirstPooling => "first-pooling",
+            Self::LastPooling => "last-pooling",
+            Self::MaxPooling => "max-pooling",
+            Self::SqrtPooling => "sqrt-pooling",
+            Self::WeightedPooling => "weighted-pooling",
+        }
+    }
+
+    /// The head of that name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|head| head.name() == name)
+    }
+
+    /// Whether the answer is a vector made of hidden states.
+    pub fn is_pooling(self) -> bool {
+        !matches!(self, Self::Classifier | Self::YesNo)
+    }
+
+    /// The one position of a sequence of `len` tokens that the head reads; `None`: all of them.
+    pub fn reads(self, len: usize) -> Option<usize> {
+        match self {
+            Self::Classifier | Self::FirstPooling => Some(0),
+            Self::YesNo | Self::LastPooling => Some(len - 1),
+            Self::MeanPooling | Self::MaxPooling | Self::SqrtPooling | Self::WeightedPooling => {
+                None
+            }
+        }
+    }
+}
+
+/// A layer that the pooled vector goes through, `activation(W x + b)`: the module `Dense` of sentence-transformers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DenseLayer {
+    /// Length of its vectors.
+    pub outputs: usize,
+    /// What each value of them goes through.
+    pub activation: DenseActivation,
+    /// Whether there is a bias.
+    pub bias: bool,
+}
+
+/// What the values of a [`DenseLayer`] go through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DenseActivation {
+    /// Nothing.
+    Identity,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// What is below 0 becomes 0.
+    Relu,
+    /// `x Phi(x)` with the error function.
+    Gelu,
+    /// `x sigmoid(x)`.
+    Silu,
+    /// `1 / (1 + exp(-x))`.
+    Sigmoid,
+}
+
+impl DenseActivation {
+    /// Every one.
+    pub const ALL: [Self; 6] =
+        [Self::Identity, Self::Tanh, Self::Relu, Self::Gelu, Self::Silu, Self::Sigmoid];
+
+    /// Its name in snapshots: that of torch's module, in lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Identity => "identity",
+            Self::Tanh => "tanh",
+            Self::Relu => "relu",
+            Self::Gelu => "gelu",
+            Self::Silu => "silu",
+            Self::Sigmoid => "sigmoid",
+        }
+    }
+
+    /// The one of that name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|activation| activation.name() == name)
+    }
+}
+
+/// Heads that answer for every token, beside the [`Head`] that answers for the sequence: those of BGE-M3. A model
+/// without them has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TokenHeads {
+    /// Whether there is a sparse head: `relu(w . h + b)`, one weight a token.
+    pub sparse: bool,
+    /// Width of the `ColBERT` head's vectors, `W h + b` for each token; 0 if there is none.
+    pub colbert: usize,
+}

@@ -1,0 +1,42 @@
+//! In what precision the weights of a model are.
+
+use defrost_loader::Dtype;
+
+/// Precision of the large matrices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// int8 with one scale per output channel.
+    Int8,
+    /// bfloat16.
+    Bf16,
+    /// 32-bit float.
+    F32,
+}
+
+impl Precision {
+    /// Every precision.
+    pub const ALL: [Self; 3] = [Self::Int8, Self::Bf16, Self::F32];
+
+    /// `int8`, `bf16` or `f32`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Int8 => "int8",
+            Self::Bf16 => "bf16",
+            Self::F32 => "f32",
+        }
+    }
+
+    /// The precision of that name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|precision| precision.name() == name)
+    }
+
+    /// The element type of its matrices.
+    pub fn dtype(self) -> Dtype {
+        match self {
+            Self::Int8 => Dtype::I8,
+            Self::Bf16 => Dtype::Bf16,
+            Self::F32 => Dtype::F32,
+        }
+    }
+}

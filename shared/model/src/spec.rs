@@ -1,0 +1,127 @@
+//! What a snapshot says about its model: dimensions, how pairs become token ids, how they are scored.
+//!
+//! `pack` reads it from a checkpoint's files once and writes it into the snapshot's
+//! metadata as plain `key = value` strings, so that nothing is parsed as JSON at boot.
+
+mod description;
+mod embedding;
+mod meta;
+mod onnx;
+
+use crate::{Head, ModelConfig};
+
+pub use description::{Common, Description};
+pub use embedding::{EmbeddingSpec, MOST_PROMPTS, Matryoshka};
+pub use meta::Lookup;
+pub use onnx::{OnnxSpec, holds_graph};
+
+/// What a model's other files say about its texts and tokens, beside tokenizer.json.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TextRules {
+    /// Whether texts are put in lower case before all else.
+    pub lowercase: bool,
+    /// Whether the model is told the types of tokens. Tokenizers give the second text of a pair the type 1, also those of
+    /// models that know one type only, and those whose pipelines leave the types out.
+    pub token_types: bool,
+}
+
+impl Default for TextRules {
+    fn default() -> Self {
+        Self { lowercase: false, token_types: true }
+    }
+}
+
+/// How a query and a document become token ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Template {
+    /// The tokenizer's own pair encoding: `[CLS] q [SEP] d [SEP]`, `<s> q </s></s> d </s>`.
+    Pair,
+    /// The chat prompt of `mixedbread-ai/mxbai-rerank-*-v2`, put together from segments.
+    MxbaiRerankV2,
+    /// The chat prompt of `Qwen/Qwen3-Reranker-*`.
+    Qwen3Reranker,
+    /// Each text alone, after a prompt.
+    Embedding {
+        /// Before queries, such as `Instruct: …\nQuery:`; may be empty.
+        query_prompt: String,
+        /// Before documents; mostly empty.
+        document_prompt: String,
+    },
+}
+
+impl Template {
+    /// Its name in snapshots and on the command line.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Pair => "pair",
+            Self::MxbaiRerankV2 => "mxbai-rerank-v2",
+            Self::Qwen3Reranker => "qwen3-reranker",
+            Self::Embedding { .. } => "embedding",
+        }
+    }
+
+    /// Texts whose single token answers no and yes.
+    pub fn no_yes(&self) -> Option<[&'static str; 2]> {
+        match self {
+            Self::MxbaiRerankV2 => Some(["0", "1"]),
+            Self::Qwen3Reranker => Some(["no", "yes"]),
+            Self::Pair | Self::Embedding { .. } => None,
+        }
+    }
+}
+
+/// Everything but the weights.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelSpec {
+    /// Name shown to clients, such as `BAAI/bge-reranker-v2-m3`.
+    pub name: String,
+    /// Dimensions.
+    pub config: ModelConfig,
+    /// Ids of the stored prefix ([`ModelConfig::stored_prefix`]): what prompts begin with, as far as it is always the same.
+    pub stored_prefix: Vec<u32>,
+    /// What is done to texts and tokens beside what tokenizer.json says.
+    pub text: TextRules,
+    /// How pairs become token ids.
+    pub template: Template,
+    /// Most tokens of a pair (for mxbai-rerank-v2 without its template), unless configured otherwise.
+    pub max_length: usize,
+    /// Largest logit the authors expect; see `Normalization::Mxbai` of the tasks.
+    pub estimated_max: f32,
+    /// How texts are embedded. `None` for models that score pairs, and in snapshots that were packed before this was
+    /// recorded.
+    pub embedding: Option<EmbeddingSpec>,
+}
+
+impl ModelSpec {
+    /// What the tokenizer has to be told: a model of one token type is told none.
+    pub fn text_rules(&self) -> TextRules {
+        TextRules { token_types: self.text.token_types && self.config.type_vocab > 1, ..self.text }
+    }
+
+    /// How pairs are scored.
+    pub fn kind(&self) -> RerankerKind {
+        self.config.head.reranker_kind()
+    }
+}
+
+impl Head {
+    /// How a model with this head scores pairs.
+    pub fn reranker_kind(self) -> RerankerKind {
+        match self {
+            Self::Classifier => RerankerKind::CrossEncoder,
+            Self::YesNo => RerankerKind::YesNoLogit,
+            _ => RerankerKind::EmbeddingSimilarity,
+        }
+    }
+}
+
+/// The three kinds of reranker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RerankerKind {
+    /// One classification logit on the pair (`bge-reranker`, `ms-marco-MiniLM`).
+    CrossEncoder,
+    /// Difference of two vocabulary logits at the last position (`mxbai-rerank-v2`, `Qwen3-Reranker`).
+    YesNoLogit,
+    /// Cosine of two pooled embeddings (`all-MiniLM-L6-v2`, `bge-m3`).
+    EmbeddingSimilarity,
+}

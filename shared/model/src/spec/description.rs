@@ -1,0 +1,116 @@
+//! What a snapshot says about its model, whatever runs it.
+
+use defrost_loader::Snapshot;
+
+use super::onnx::{OnnxSpec, holds_graph};
+use super::{EmbeddingSpec, ModelSpec, Template, TextRules};
+use crate::{Error, Head, TokenHeads, stored};
+
+/// A snapshot's metadata as values.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Description {
+    /// Of a model whose weights are stored part by part.
+    Parts(Box<ModelSpec>),
+    /// Of an ONNX model.
+    Onnx(Box<OnnxSpec>),
+}
+
+/// What all of them say.
+#[derive(Debug, Clone)]
+pub struct Common {
+    /// Name shown to clients.
+    pub name: String,
+    /// The architecture's name.
+    pub family: String,
+    /// How texts become sequences.
+    pub template: Template,
+    /// What turns hidden states into an answer.
+    pub head: Head,
+    /// Heads that answer for every token.
+    pub token_heads: TokenHeads,
+    /// Whether the last hidden states of every token can be had: a model with layers after the pooling is not trained for
+    /// them, and an ONNX model gives what it gives.
+    pub answers_tokens: bool,
+    /// `int8`, `bf16`, `f16` or `f32`.
+    pub precision: String,
+    /// Width of the hidden states.
+    pub hidden: usize,
+    /// Transformer layers.
+    pub layers: usize,
+    /// Token ids from this one on have no meaning; `None`: the tokenizer says it.
+    pub vocab: Option<usize>,
+    /// Most tokens of a sequence.
+    pub max_positions: usize,
+    /// Most tokens of a pair or input, unless configured otherwise.
+    pub max_length: usize,
+    /// Largest logit the authors expect.
+    pub estimated_max: f32,
+    /// How texts are embedded.
+    pub embedding: Option<EmbeddingSpec>,
+    /// What is done to texts and tokens beside what tokenizer.json says.
+    pub text: TextRules,
+}
+
+impl Description {
+    /// Reads the metadata.
+    ///
+    /// # Errors
+    /// If a key is missing or unknown; the error names it.
+    pub fn of(snapshot: &Snapshot) -> Result<Self, Error> {
+        if holds_graph(snapshot) {
+            return Ok(Self::Onnx(Box::new(OnnxSpec::from_snapshot(snapshot)?)));
+        }
+        Ok(Self::Parts(Box::new(ModelSpec::from_snapshot(snapshot)?)))
+    }
+
+    /// The name of the runtime that such snapshots are packed for.
+    pub fn made_for(&self) -> &'static str {
+        match self {
+            Self::Parts(_) => "engine",
+            Self::Onnx(_) => "ort",
+        }
+    }
+
+    /// What does not depend on how the weights are stored.
+    pub fn common(&self, snapshot: &Snapshot) -> Common {
+        match self {
+            Self::Parts(spec) => {
+                let config = &spec.config;
+                Common {
+                    name: spec.name.clone(),
+                    family: config.family.name.to_owned(),
+                    template: spec.template.clone(),
+                    head: config.head,
+                    token_heads: config.token_heads,
+                    answers_tokens: config.dense.is_empty(),
+                    precision: snapshot.meta(stored::PRECISION).unwrap_or("unknown").to_owned(),
+                    hidden: config.hidden,
+                    layers: config.layers,
+                    vocab: Some(config.vocab),
+                    max_positions: config.max_positions,
+                    max_length: spec.max_length,
+                    estimated_max: spec.estimated_max,
+                    embedding: spec.embedding.clone(),
+                    text: spec.text_rules(),
+                }
+            }
+            Self::Onnx(spec) => Common {
+                name: spec.name.clone(),
+                family: spec.family.clone(),
+                template: spec.template.clone(),
+                head: spec.head,
+                token_heads: TokenHeads::default(),
+                answers_tokens: false,
+                precision: spec.precision.clone(),
+                hidden: spec.hidden,
+                layers: spec.layers,
+                vocab: None,
+                max_positions: spec.max_positions,
+                max_length: spec.max_length,
+                estimated_max: spec.estimated_max,
+                embedding: spec.embedding.clone(),
+                text: spec.text,
+            },
+        }
+    }
+}

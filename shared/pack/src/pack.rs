@@ -1,0 +1,410 @@
+//! From a checkpoint to a snapshot.
+//!
+//! The file is a function of the checkpoint's bytes and the options alone: no time, no path, no
+//! thread count enters it, so packing twice gives the same root. Parts are encoded several at a time
+//! by a pool of threads and written in execution order. An int8 model's activations are looked at
+//! first ([`crate::quality`]); what that decides is written into the metadata. What prompts begin with runs through the
+//! layers as they are written ([`crate::prefix`]).
+
+mod pool;
+
+use std::path::Path;
+
+use bytes::Bytes;
+use defrost_engine::{Encoding, Weights};
+use defrost_loader::{
+    Checkpoint, CheckpointTensor, Dtype, Plan, Root, SegmentPlan, SnapshotWriter, Tensor,
+    TensorPlan, first_not_finite, to_f32,
+};
+use defrost_model::parts::{Group, Part, Storage, plan};
+use defrost_model::stored::{COMPILED_TOKENIZER, FILE, IMAGE, PRECISION, TOKENIZER};
+use defrost_model::{ModelSpec, Precision, isa};
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+
+use crate::Error;
+use crate::checkpoint::{SpecOptions, Told, check_all_read, prepare, read};
+use crate::prefix::StoredPrefix;
+use crate::quality::{self, Outliers, Report, Treatment};
+
+/// What to make of a checkpoint.
+#[derive(Debug, Clone)]
+pub struct PackOptions {
+    /// Model name and what the checkpoint's files leave open.
+    pub spec: SpecOptions,
+    /// Precision of the large matrices.
+    pub precision: Precision,
+    /// [`isa::NATIVE`] or [`isa::PORTABLE`].
+    pub isa: String,
+    /// What to do about outlier channels where `precision` is int8.
+    pub outliers: Outliers,
+    /// Whether keys and values of what prompts begin with are stored: 4 bytes for each value of each layer, half a
+    /// megabyte for a Qwen2 of 0.5B. Only causal models have any.
+    pub store_prefix: bool,
+}
+
+/// What was packed.
+#[derive(Debug)]
+pub struct Packed {
+    /// Hash that names the snapshot.
+    pub root: Root,
+    /// What the snapshot says about the model.
+    pub spec: ModelSpec,
+    /// What was decided about the model, and which file says so.
+    pub told: Vec<Told>,
+    /// Why the tokenizer is not in the snapshot in compiled form, if it is not: every start reads tokenizer.json then,
+    /// which takes up to a second.
+    pub tokenizer_not_compiled: Option<String>,
+}
+
+/// Packs the checkpoint directory into the file `out`. `progress` gets bytes done and in all.
+pub fn pack(
+    checkpoint: &Checkpoint,
+    options: &PackOptions,
+    out: &Path,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Packed, Error> {
+    if options.isa != isa::PORTABLE && options.isa != isa::NATIVE {
+        return Err(Error::Model(format!(
+            "cannot pack for isa {:?} here, expected {} or {}",
+            options.isa,
+            isa::NATIVE,
+            isa::PORTABLE
+        )));
+    }
+    pool::start()?;
+    let checkpoint = &*prepare(checkpoint)?;
+    let mut source = read(checkpoint, &options.spec)?;
+    let groups = plan(&source.spec.config, &source.naming);
+    source.told.extend(check_all_read(checkpoint, &groups)?);
+    let (compiled, tokenizer_not_compiled) = match defrost_tokenizer::compile(&source.tokenizer) {
+        Ok(image) => (Some(image), None),
+        Err(reason) => (None, Some(reason.to_string())),
+    };
+    let tokenizer = TokenizerFiles { json: &source.tokenizer, compiled: compiled.as_deref() };
+    let calibrated = options.precision == Precision::Int8 && options.outliers == Outliers::Auto;
+    let mut done = 0;
+    let treatment = if calibrated {
+        let total = expected_bytes(&source.spec, &groups, options, tokenizer);
+        quality::decide(checkpoint, &source, &groups, &mut |values| {
+            done += values as u64;
+            progress(done, total);
+        })?
+    } else {
+        Treatment::default()
+    };
+    let bf16 = treatment.report.bf16_parts();
+    let encoding = Encoding { precision: options.precision, isa: &options.isa, bf16: &bf16 };
+    if !options.store_prefix {
+        source.beginning.clear();
+    }
+    let mut prefix = StoredPrefix::start(
+        checkpoint,
+        &mut source.spec,
+        source.beginning,
+        &groups,
+        &treatment,
+        encoding,
+    )?;
+    let groups = plan(&source.spec.config, &source.naming);
+    let mut snapshot_plan = snapshot_plan(&source.spec, &groups, encoding, tokenizer);
+    if calibrated {
+        snapshot_plan.meta.insert(quality::KEY.into(), treatment.report.to_string());
+    }
+    let total = done + total_bytes(&snapshot_plan);
+    let mut writer = SnapshotWriter::create(out, snapshot_plan)?;
+    done += tokenizer.write(&mut writer)?;
+    progress(done, total);
+    for group in &groups {
+        // One group at a time bounds memory to the group's values, which is one layer or a table.
+        let encode = |encoding| encode(checkpoint, group, &treatment, encoding);
+        let mut tensors = encode(encoding)?;
+        if let Some(prefix) = &mut prefix {
+            prefix.layer(group, &mut tensors, &encode, encoding)?;
+        }
+        for (tensor, bytes) in tensors {
+            writer.write(&tensor.name, &bytes)?;
+            done += bytes.len() as u64;
+            progress(done, total);
+        }
+    }
+    let (spec, told) = (source.spec, source.told);
+    Ok(Packed { root: writer.finish()?, spec, told, tokenizer_not_compiled })
+}
+
+/// A tensor and its bytes.
+pub(crate) type Encoded = (TensorPlan, Bytes);
+
+/// Encoded tensors as the engine's weights. Their memory comes from the allocator and so is aligned for any element.
+#[derive(Debug)]
+pub(crate) struct Tensors(pub(crate) Vec<Encoded>);
+
+impl Weights for Tensors {
+    fn get(&self, name: &str) -> Result<Option<Tensor>, defrost_model::Error> {
+        let found = self.0.iter().find(|(tensor, _)| tensor.name == name);
+        Ok(found.map(|(tensor, bytes)| {
+            let (dtype, shape) = (tensor.dtype, tensor.shape.clone());
+            Tensor::in_memory(name, dtype, &tensor.layout, shape, bytes.clone())
+        }))
+    }
+}
+
+/// The tensors of a group that come from the checkpoint.
+pub(crate) fn encode(
+    checkpoint: &Checkpoint,
+    group: &Group,
+    treatment: &Treatment,
+    encoding: Encoding<'_>,
+) -> Result<Vec<Encoded>, Error> {
+    let stored = group.parts.par_iter().filter(|part| part.storage != Storage::Prefix);
+    let parts: Vec<Result<Vec<Encoded>, Error>> = stored
+        .map(|part| {
+            let mut values = values(checkpoint, part)?;
+            let precision = encoding.precision(part);
+            check_range(checkpoint, part, &values, precision)?;
+            treatment.apply(part, &mut values);
+            check_range(checkpoint, part, &values, precision)?;
+            let bytes = encoding.fill(part, values).into_iter().map(Bytes::from);
+            Ok(encoding.plan(part).into_iter().zip(bytes).collect())
+        })
+        .collect();
+    Ok(parts.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
+}
+
+/// The tokenizer in its two forms. A start uses the compiled one, if it is there and of its own version; what else
+/// reads snapshots has the file.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TokenizerFiles<'a> {
+    /// The bytes of tokenizer.json.
+    pub(crate) json: &'a [u8],
+    /// What `defrost_tokenizer` makes of them.
+    pub(crate) compiled: Option<&'a [u8]>,
+}
+
+impl<'a> TokenizerFiles<'a> {
+    /// Name, layout and bytes of each tensor. The compiled form comes first: it is what a start waits for.
+    fn tensors(self) -> impl Iterator<Item = (&'static str, &'static str, &'a [u8])> {
+        let compiled = self.compiled.map(|bytes| (COMPILED_TOKENIZER, IMAGE, bytes));
+        compiled.into_iter().chain([(TOKENIZER, FILE, self.json)])
+    }
+
+    /// Writes all; gives the number of bytes.
+    pub(crate) fn write(self, writer: &mut SnapshotWriter) -> Result<u64, Error> {
+        let mut done = 0;
+        for (name, _, bytes) in self.tensors() {
+            writer.write(name, bytes)?;
+            done += bytes.len() as u64;
+        }
+        Ok(done)
+    }
+}
+
+impl TokenizerFiles<'_> {
+    /// The tensors of both forms, as the head of the segment `files`.
+    pub(crate) fn plan(self) -> Vec<TensorPlan> {
+        self.tensors()
+            .map(|(name, layout, bytes)| TensorPlan {
+                name: name.into(),
+                dtype: Dtype::U8,
+                layout: layout.into(),
+                shape: vec![bytes.len()],
+                len: bytes.len(),
+            })
+            .collect()
+    }
+}
+
+/// The plan of a whole snapshot: the tokenizer first, then the groups in execution order.
+pub(crate) fn snapshot_plan(
+    spec: &ModelSpec,
+    groups: &[Group],
+    encoding: Encoding<'_>,
+    tokenizer: TokenizerFiles<'_>,
+) -> Plan {
+    let files = SegmentPlan { name: "files".into(), sparse: false, tensors: tokenizer.plan() };
+    let segments = groups.iter().map(|group| SegmentPlan {
+        name: group.name.clone(),
+        sparse: group.sparse,
+        tensors: group.parts.iter().flat_map(|part| encoding.plan(part)).collect(),
+    });
+    let mut meta = spec.to_meta();
+    meta.insert(PRECISION.into(), encoding.precision.name().into());
+    Plan {
+        isa: encoding.isa.to_owned(),
+        layout_abi: isa::LAYOUT_ABI,
+        meta,
+        segments: std::iter::once(files).chain(segments).collect(),
+    }
+}
+
+/// What progress counts to before the decisions are known: a value that is looked at takes about as
+/// long as a byte that is written.
+fn expected_bytes(
+    spec: &ModelSpec,
+    groups: &[Group],
+    options: &PackOptions,
+    tokenizer: TokenizerFiles<'_>,
+) -> u64 {
+    let bf16 = Report::default().bf16_parts();
+    let encoding = Encoding { precision: options.precision, isa: &options.isa, bf16: &bf16 };
+    let layers = groups.iter().filter(|group| group.name.starts_with("layer."));
+    let values: usize = layers
+        .flat_map(|group| &group.parts)
+        .map(|part| part.shape.iter().product::<usize>())
+        .sum();
+    values as u64 + total_bytes(&snapshot_plan(spec, groups, encoding, tokenizer))
+}
+
+pub(crate) fn total_bytes(plan: &Plan) -> u64 {
+    plan.segments.iter().flat_map(|segment| &segment.tensors).map(|tensor| tensor.len as u64).sum()
+}
+
+/// Refuses weights of which one is not a number: int8 would make a zero of it, and a score with it means nothing.
+fn check_finite(name: &str, tensor: &CheckpointTensor, values: &[f32]) -> Result<(), Error> {
+    // A sum is not finite if a value is not; most tensors are done after one fast pass.
+    let suspicious = !values.iter().map(|value| value * 0.0).sum::<f32>().is_finite();
+    let found = values.iter().position(|value| suspicious && !value.is_finite());
+    let Some(at) = found else {
+        return Ok(());
+    };
+    let shape = &tensor.shape;
+    // Of f64 it may be the conversion that made it infinite.
+    let written = first_not_finite(tensor).filter(|&(first, _)| first == at);
+    let expected = match written {
+        Some(_) => "expected finite numbers",
+        None => "and its value in f64 is more than f32 holds: expected numbers up to 3.4e38",
+    };
+    Err(Error::Model(format!(
+        "tensor {name:?} of shape {shape:?} has {} at {:?}: {expected}. The file is damaged, or the training went wrong: \
+         get it again, or take an earlier checkpoint",
+        values[at],
+        place(shape, at)
+    )))
+}
+
+/// The index of the `at`th element of a row-major tensor.
+pub(crate) fn place(shape: &[usize], at: usize) -> Vec<usize> {
+    let mut place = Vec::new();
+    let mut rest = at;
+    for &dim in shape.iter().rev() {
+        place.push(rest % dim.max(1));
+        rest /= dim.max(1);
+    }
+    place.reverse();
+    place
+}
+
+/// The largest number that bf16 does not round to infinity; int8 rows with a larger one could not be scaled back either.
+const MOST_IN_BF16: f32 = f32::from_bits(0x7f7f_7fff);
+
+/// Refuses values of a part that its precision would make infinite.
+fn check_range(
+    checkpoint: &Checkpoint,
+    part: &Part,
+    values: &[f32],
+    precision: Precision,
+) -> Result<(), Error> {
+    let fits = |value: &f32| precision == Precision::F32 || value.abs() <= MOST_IN_BF16;
+    let Some(at) = values.iter().position(|value| !fits(value)) else {
+        return Ok(());
+    };
+    let columns = if part.shape.len() > 1 { part.shape[1] } else { 1 };
+    let mut row = at / columns.max(1);
+    for source in &part.sources {
+        let Some(tensor) = checkpoint.get(source) else { continue };
+        let rows = match part.rows.len() {
+            0 => tensor.shape.first().copied().unwrap_or_default(),
+            some => some,
+        };
+        if row < rows {
+            let row = part.rows.get(row).copied().unwrap_or(row);
+            return Err(Error::Model(format!(
+                "tensor {source:?} of shape {:?} has {:e} at {:?}, which {} makes infinite: expected numbers up to \
+                 {MOST_IN_BF16:e}. The file is damaged, or the training went wrong: get it again, or pack with --precision \
+                 f32",
+                tensor.shape,
+                values[at],
+                place(&tensor.shape, row * columns + at % columns.max(1)),
+                precision.name()
+            )));
+        }
+        row -= rows;
+    }
+    Err(Error::Model(format!(
+        "{} has {:e} at {:?}, which {} makes infinite: pack with --precision f32",
+        part.name,
+        values[at],
+        place(&part.shape, at),
+        precision.name()
+    )))
+}
+
+/// The row-major values of a part, put together from its checkpoint tensors.
+pub(crate) fn values(checkpoint: &Checkpoint, part: &Part) -> Result<Vec<f32>, Error> {
+    let expected: usize = part.shape.iter().product();
+    let columns = if part.shape.len() > 1 { part.shape[1] } else { 1 };
+    let mut all = Vec::new();
+    for source in &part.sources {
+        let tensor = checkpoint.get(source).ok_or_else(|| {
+            Error::Model(format!(
+                "the checkpoint has no tensor {source:?}, which {} needs",
+                part.name
+            ))
+        })?;
+        let rows = tensor.shape.first().copied().unwrap_or(0);
+        let width: usize = tensor.shape.iter().skip(1).product();
+        if width != columns {
+            return Err(Error::Model(format!(
+                "tensor {source:?} has shape {:?}, expected rows of {columns} for {}",
+                tensor.shape, part.name
+            )));
+        }
+        let values = to_f32(&tensor)?;
+        check_finite(source, &tensor, &values)?;
+        if part.rows.is_empty() {
+            if all.is_empty() {
+                all = values;
+            } else {
+                all.extend_from_slice(&values);
+            }
+            continue;
+        }
+        for &row in &part.rows {
+            let row_values = values.get(row * width..(row + 1) * width).ok_or_else(|| {
+                Error::Model(format!("tensor {source:?} has {rows} rows, row {row} is needed"))
+            })?;
+            all.extend_from_slice(row_values);
+        }
+    }
+    if all.len() != expected {
+        return Err(Error::Model(format!(
+            "{} is put together from {} values of {:?}, expected {:?} by config.json",
+            part.name,
+            all.len(),
+            part.sources,
+            part.shape
+        )));
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use defrost_loader::CheckpointDtype;
+
+    use super::*;
+
+    /// The file's number is none that f32 has; the message does not blame a number that it does not hold.
+    #[test]
+    fn a_number_that_only_f64_holds_is_told_from_an_infinite_one() {
+        for (value, part) in [(1e300, "is more than f32 holds"), (f64::INFINITY, "expected finite")]
+        {
+            let bytes: Vec<u8> = [0.5, value].into_iter().flat_map(f64::to_le_bytes).collect();
+            let shape = vec![1, 2];
+            let tensor =
+                CheckpointTensor { dtype: CheckpointDtype::F64, shape, bytes: bytes.into() };
+            let values = to_f32(&tensor).unwrap();
+            let error = check_finite("a", &tensor, &values).unwrap_err().to_string();
+            assert!(error.contains("inf at [0, 1]") && error.contains(part), "{error}");
+        }
+    }
+}

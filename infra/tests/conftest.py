@@ -16,10 +16,10 @@ READ = (
     "SECURITY.md",
     "data/requests",
     "docs",
-    "scripts/check_infra",
-    "scripts/deploy_azure",
-    "scripts/elf.py",
-    "scripts/package_lambda",
+    "scripts/check/check_infra",
+    "scripts/ops/deploy_azure",
+    "scripts/lib",
+    "scripts/ops/package_lambda",
     "shared/server/src/life/lambda.rs",
 )
 
@@ -45,5 +45,5 @@ def tree(tmp_path: Path) -> Path:
 def binaries() -> Path:
     """The folder of the built binaries; what needs them is skipped without."""
     if not (folder := os.environ.get("DEFROST_BIN")):
-        pytest.skip("needs binaries: scripts/check_infra --bin DIR")
+        pytest.skip("needs binaries: scripts/check/check_infra --bin DIR")
     return Path(folder)

@@ -35,7 +35,7 @@ def snapshots(root: Path, binaries: Path, tmp_path_factory: pytest.TempPathFacto
 def urls(root: Path, binaries: Path, snapshots: dict[str, Path]) -> Iterator[dict[str, str]]:
     """Both functions, running."""
     sys.path.insert(0, str(root / "scripts"))
-    from served import served
+    from lib.served import served
 
     rerank = served(binaries / "rerank-cpu-int8", snapshots["rerank-cpu-int8"], API_KEYS="collection-key")
     embed = served(binaries / "embed", snapshots["embed"], API_KEYS="collection-key", ALLOW_NON_MRL="true")

@@ -12,7 +12,6 @@ ROOT = HERE.parent.parent
 sys.path.insert(0, str(HERE))
 # What the checks read beside infra/.
 READ = (
-    "README.md",
     "SECURITY.md",
     "data/requests",
     "docs",

@@ -3,7 +3,7 @@
 Three kinds of model, told apart by config.json and modules.json as `defrost pack` tells them apart:
 
   cross-encoder  BertForSequenceClassification, XLMRobertaForSequenceClassification: output `logits` [batch, 1]
-  embedder       BertModel, XLMRobertaModel, Qwen3 with modules.json: output `last_hidden_state` [batch, sequence, hidden]
+  embedder       BertModel, XLMRobertaModel, Qwen3 with modules.json: `last_hidden_state` [batch, sequence, hidden]
   decoder        Qwen2ForCausalLM, Qwen3ForCausalLM: output `logits` [batch, 1], the yes/no reranker described below
 
 The first two go through optimum. The decoder is a model of our own around the transformer, since no exporter trims it:
@@ -31,7 +31,7 @@ BESIDE = ["tokenizer.json", "config.json", "tokenizer_config.json", "special_tok
           "1_Pooling/config.json", "sentence_bert_config.json", "config_sentence_transformers.json"]  # fmt: skip
 # The answer words by family: of mxbai-rerank-v2 and of Qwen3-Reranker.
 NO_YES = {"qwen2": ("0", "1"), "qwen3": ("no", "yes")}
-# What optimum calls the kinds that it exports.
+# The names that optimum has for the kinds that it exports.
 TASKS = {"cross-encoder": "text-classification", "embedder": "feature-extraction"}
 
 
@@ -116,7 +116,7 @@ def decoder_module(folder, family):
             length = input_ids.shape[1]
             steps = torch.arange(length)
             seen = (steps[None, :] <= steps[:, None])[None, None] & (attention_mask[:, None, None, :] > 0)
-            # Not minus infinity: a row of padding on the left sees nothing, and softmax would give NaN.
+            # The mask is not minus infinity: a row of padding on the left sees nothing, and softmax would give NaN.
             mask = torch.where(seen, 0.0, torch.finfo(torch.float32).min)
             # Ready-made masks go in under the kind of layer that wants them.
             hidden = self.transformer(input_ids=input_ids, attention_mask={"full_attention": mask},

@@ -20,7 +20,7 @@ from lib import ROOT, CannotCheck
 FUNCTIONS = ("rerank-cpu-int8", "embed")
 # The image of the command line tool, which jobs run.
 TOOL = "defrost"
-# Of the engine's own commands; a build in a container takes half an hour on two cores.
+# Bounds of the engine's own commands; a build in a container takes half an hour on two cores.
 COMMAND_SECONDS = 120
 BUILD_SECONDS = 7200
 ANSWER_SECONDS = 120
@@ -137,7 +137,7 @@ def image_of(function, tag="latest"):
 
 
 def free_port():
-    """A port of loopback that nobody listens on now."""
+    """A port of loopback on which no process listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -162,7 +162,7 @@ class Container:
 
     @classmethod
     def existing(cls, engine, function, name, port):
-        """A container that somebody else made, and removes."""
+        """A container that another program made, and removes."""
         one = cls.__new__(cls)
         one.engine, one.function, one.name, one.port = engine, function, name, port
         return one
@@ -191,7 +191,7 @@ class Container:
         return (done.stdout + done.stderr)[-SHOWN_CHARS:]
 
     def ask(self, method, path, body=None):
-        """Status and body of one answer, or None while nobody listens."""
+        """Status and body of one answer, or None while no process listens."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_SECONDS)
         try:
             connection.request(method, path, body, {"content-type": "application/json"})
@@ -204,7 +204,7 @@ class Container:
             connection.close()
 
     def first_answer(self, method="POST", path=None, body=None, seconds=ANSWER_SECONDS):
-        """The answer to the function's request, asked again until somebody listens."""
+        """The answer to the function's request, asked again until the function listens."""
         if path is None:
             path, body = REQUESTS[self.function]
         body = json.dumps(body) if body is not None else None

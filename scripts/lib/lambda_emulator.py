@@ -65,7 +65,7 @@ def emulator_of(venv, deadline):
     if installed():
         return program
     print(f"{doing} ...", file=sys.stderr)
-    # Without dependencies: zig (100 MB) is for cross builds.
+    # Dependencies are left out: zig (100 MB) is for cross builds.
     pip = (folder / "python", "-m", "pip", "--disable-pip-version-check", "--no-input")
     for command in (
         (sys.executable, "-m", "venv", venv),

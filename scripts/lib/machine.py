@@ -12,7 +12,7 @@ TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 class TooBusy(Exception):
-    """Others use the machine."""
+    """Other processes use the machine."""
 
 
 def facts(folder: Path) -> dict:

@@ -31,7 +31,7 @@ class Cache:
 
     def __init__(self):
         self.left_by = {}
-        # By path: which copy of the file is known to have a stamp of our loader.
+        # Maps a path to the copy of the file that is known to have a stamp of our loader.
         self.stamped = {}
 
     def put(self, path: Path, state: str):

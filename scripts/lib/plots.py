@@ -21,7 +21,8 @@ VENV = Path.home() / ".cache" / "defrost-plot-venv"
 REQUIREMENTS = ["matplotlib==3.11.2", "numpy==2.4.6"]
 OURS, OTHERS, LIGHT = "#d1495b", "#4a5568", "#8d99ae"
 SERIES = ("#d1495b", "#2a6f97", "#e09f3e", "#588157", "#7b2cbf", "#4a5568")
-# What contestants tell, gathered: who imports nothing has no name for it, and each has another for the rest.
+# What contestants tell, gathered: a contestant that imports nothing has no name for it, and each has another for the
+# rest.
 GROUPS = {
     "interpreter or loader": "#264653",
     "imports": "#2a9d8f",

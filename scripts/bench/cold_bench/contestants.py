@@ -1,4 +1,4 @@
-"""Who takes part: a name, how it is started, and with what.
+"""A contestant: its name, how it is started, and with what.
 
 A command line may begin with assignments, as in a shell: `MODEL=x.snap PORT={port} target/quick/embed`. `{port}` is a
 free port; PORT is set to it as well. No shell reads the line. Of the environment only PATH, HOME and a few more are
@@ -31,9 +31,9 @@ class Contestant:
     url: str = ""
     path: str = "/v1/rerank"
     ours: bool = False
-    # Scores are told, not judged: of int8 they differ from f32 by design.
+    # Its scores are told, not judged: those of int8 differ from those of f32 by design.
     approximate: bool = False
-    # What is put out of the page cache before each start, if asked for.
+    # Files that are put out of the page cache before each start, if asked for.
     files: list = field(default_factory=list)
 
 

@@ -1,7 +1,8 @@
 """The side-by-side of `make bench-cold`: all-MiniLM-L6-v2 by defrost, by ONNX Runtime, by FastAPI with transformers.
 
-Everyone has the same weights and gets the same request. What has to be made first (weights, snapshots, ONNX files, the
-peers' environment) is made once by `prepare` and kept: models/ in this repository, which git ignores, and `venv`.
+All contestants have the same weights and get the same request. What has to be made first (weights, snapshots, ONNX
+files, the peers' environment) is made once by `prepare` and kept: models/ in this repository, which git ignores, and
+`venv`.
 """
 
 import subprocess

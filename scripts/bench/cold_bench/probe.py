@@ -1,4 +1,4 @@
-"""The client: asks until somebody answers, and says when it was connected, when the first and the last byte came."""
+"""The client: asks until the contestant answers, and says when it was connected and when first and last byte came."""
 
 import contextlib
 import http.client

@@ -1,4 +1,4 @@
-"""What a person reads: distribution of first answers, phases, what each took, whether scores agree, how it was measured."""
+"""What a person reads: first answers, phases, what each took, whether scores agree, how it was measured."""
 
 METHOD = """Time runs from before the process is started until the last byte of the first good answer; the client asks again
 until there is one, and what its polling adds is at most half a percent. Each start is a new process. Contestants take
@@ -75,7 +75,7 @@ def process(rows):
 
 
 def scores(lines, tolerance):
-    """Who agrees with whom."""
+    """Which contestants' scores agree, and which do not."""
     word = lambda line: ("yes" if line["agrees"] else "NO") if line["judged"] else "told, not judged"  # noqa: E731
     heads = [f"largest difference from {lines[0]['reference']}, any score, any start", "", f"within {tolerance:g}", "same order"]
     return table(heads, [[line["name"], f"{line['worst']:.1e}", word(line), "yes" if line["same_order"] else "no"] for line in lines])

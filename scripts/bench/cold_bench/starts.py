@@ -1,7 +1,7 @@
 """One start of a contestant: the clock begins, it is started, asked, measured and stopped.
 
 exec    a process on a free port; the clock starts before it does
-podman  `podman run` with the given arguments, stopped and removed afterwards; figures are those of the container's process
+podman  `podman run` with the given arguments, stopped and removed afterwards; figures are of the container's process
 lambda  a process behind a fresh emulator of AWS Lambda, which is not part of the time; asked through its function URL
 url     nothing is started: a deployed service that has gone to sleep is asked, after `idle` seconds without a request
 """

@@ -4,7 +4,7 @@ Closed loop: `concurrency` clients, each sends its next request when the last on
 the load; it shows what the service can do.
 
 Open loop (`rate`): requests are due at times fixed beforehand, whatever has become of the earlier ones, as users behave
-who do not know of each other. A request's time counts from the moment when it was due, so that a stall of the service
+that do not know of each other. A request's time counts from the moment when it was due, so that a stall of the service
 is felt by every request that it delays, not by the one that met it. Nothing bounds how many are under way; what the
 generator itself came too late with is measured (`lag`) and reported.
 

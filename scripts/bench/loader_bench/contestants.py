@@ -1,4 +1,4 @@
-"""Who takes part in the local benchmark, with which file, and as what.
+"""The contestants of the local benchmark, with which file, and as what.
 
 Kinds: `ours`; `loader`, a Python library that hands out tensors; `floor`, the same bytes read by no loader, which shows
 what the machine can do. `verified` says that every byte is compared with a hash before it counts as ready.

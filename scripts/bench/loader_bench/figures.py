@@ -53,8 +53,8 @@ class Verdict:
 
 def rows(field: list, lines: dict) -> list[Row]:
     """A row for each contestant and state that has lines, in the order of the field, states together."""
-    kinds = {who.name: (who.kind, who.verified) for who in field}
-    order = {who.name: number for number, who in enumerate(field)}
+    kinds = {contestant.name: (contestant.kind, contestant.verified) for contestant in field}
+    order = {contestant.name: number for number, contestant in enumerate(field)}
     found = [
         Row(
             name,
@@ -99,10 +99,10 @@ class Table:
         found = f"{cpu_ms:.1f} ms CPU with every page touched ({handed_out_ms:.1f} when handed out)"
         return Verdict(promise, found, cpu_ms <= limit_ms)
 
-    def faster(self, name: str, rival: Row | None, who: str, key: str = "wall_ms") -> Verdict:
+    def faster(self, name: str, rival: Row | None, contestant: str, key: str = "wall_ms") -> Verdict:
         """At least TIMES_FASTER than the rival, warm."""
         row = self.at.get((name, "warm"))
-        promise = f"warm, {name}: at least {TIMES_FASTER}x faster than {who}"
+        promise = f"warm, {name}: at least {TIMES_FASTER}x faster than {contestant}"
         if row is None or rival is None:
             return Verdict(promise, "-", None)
         ratio = rival.median[key] / row.median[key]
@@ -161,7 +161,7 @@ def object_store_verdicts(rows_: list[Row], networks: list[str]) -> list[Verdict
 
 
 def losses(table: list[Row]) -> str:
-    """One sentence: who is faster than our loader in its default mode and in its verifying ones, and by how much."""
+    """Which contestants are faster than our loader, in its default and verifying modes, in one sentence."""
     parts = []
     for state in sorted({row.state for row in table}):
         here = [row for row in table if row.state == state]

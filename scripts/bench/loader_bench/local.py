@@ -1,4 +1,4 @@
-"""Local restores: makes the checkpoint, runs everyone in random order, collects the lines."""
+"""Local restores: makes the checkpoint, runs the contestants in random order, collects the lines."""
 
 import json
 import os
@@ -44,62 +44,62 @@ def measure(field: list, model: dict, states: list[str], rounds: int, seed: int)
     cache, lines, remarks = page_cache.Cache(), {}, []
     if "fresh" in states:
         remarks += fresh(field, model, cache, lines)
-    pairs = [(who, state) for who in field for state in states if state in who.states and state != "fresh"]
+    pairs = [(contestant, state) for contestant in field for state in states if state in contestant.states and state != "fresh"]
     reserve = memory.Reserve(FOOTPRINT * model["mib"])
     more, failures = all_rounds.measure(
-        pairs, rounds, seed, lambda who, state: once(who, state, model, cache, reserve)
+        pairs, rounds, seed, lambda contestant, state: once(contestant, state, model, cache, reserve)
     )
     reserve.release()
     return lines | more, remarks + failures
 
 
-def once(who, state: str, model: dict, cache, reserve) -> dict:
+def once(contestant, state: str, model: dict, cache, reserve) -> dict:
     """One run in one state."""
-    cache.put(who.file, state)
-    if who.name == "defrost stamped":
-        ensure_stamp(who, state, model, cache)
+    cache.put(contestant.file, state)
+    if contestant.name == "defrost stamped":
+        ensure_stamp(contestant, state, model, cache)
     if reserve:
         reserve.take()
-    line = runs.run([*who.command, str(who.file)], who.env, model["checksum"], reserve)
-    if who.name == "defrost stamped" and line["verification"] != "stamped":
+    line = runs.run([*contestant.command, str(contestant.file)], contestant.env, model["checksum"], reserve)
+    if contestant.name == "defrost stamped" and line["verification"] != "stamped":
         raise runs.Failed(f"expected a restore by stamp, found {line['verification']}")
     return line
 
 
-def ensure_stamp(who, state: str, model: dict, cache):
+def ensure_stamp(contestant, state: str, model: dict, cache):
     """Opens the file once if this copy of it may have no stamp."""
-    stat = who.file.stat()
+    stat = contestant.file.stat()
     copy = (stat.st_ino, stat.st_ctime_ns)
-    if cache.stamped.get(who.file) == copy:
+    if cache.stamped.get(contestant.file) == copy:
         return
     time.sleep(SETTLE_SECONDS)
-    runs.run([*who.command, str(who.file)], who.env, model["checksum"])
-    cache.stamped[who.file] = copy
+    runs.run([*contestant.command, str(contestant.file)], contestant.env, model["checksum"])
+    cache.stamped[contestant.file] = copy
     if state == "cold":
-        cache.put(who.file, state)
+        cache.put(contestant.file, state)
 
 
 def fresh(field: list, model: dict, cache, lines: dict) -> list[str]:
     """One run each, warm, on memory that the host has not backed; remarks on those for whom none was left."""
     backed, remarks = memory.Backed(), []
-    for done, who in enumerate(who for who in field if "fresh" in who.states):
-        all_rounds.progress(done, len(field), f"{who.name}, fresh")
+    for done, contestant in enumerate(contestant for contestant in field if "fresh" in contestant.states):
+        all_rounds.progress(done, len(field), f"{contestant.name}, fresh")
         try:
-            cache.put(who.file, "fresh")
+            cache.put(contestant.file, "fresh")
             backed.settle()
             backed.hold_all(FOOTPRINT * model["mib"])
-            lines.setdefault((who.name, "fresh"), []).append(once(who, "fresh", model, cache, None))
+            lines.setdefault((contestant.name, "fresh"), []).append(once(contestant, "fresh", model, cache, None))
         except (memory.NoneLeft, runs.Failed, page_cache.WrongState) as error:
-            remarks.append(f"not measured: {who.name}, fresh: {error}")
+            remarks.append(f"not measured: {contestant.name}, fresh: {error}")
     backed.release()
     return remarks
 
 
 def field(binary: Path, folder: Path, venv: Path, only: list[str]) -> tuple[list, list[str]]:
-    """Everyone who can take part, or those whose name holds one of `only`; and a line for each who cannot."""
+    """The contestants that can run, or those whose name holds one of `only`; and a line for each that cannot."""
     peers, missing = contestants.loaders(folder, venv)
-    everyone = contestants.ours(binary, folder) + peers + contestants.plain(binary, folder, venv)
-    chosen = [who for who in everyone if not only or any(part in who.name for part in only)]
+    lineup = contestants.ours(binary, folder) + peers + contestants.plain(binary, folder, venv)
+    chosen = [contestant for contestant in lineup if not only or any(part in contestant.name for part in only)]
     return chosen, missing
 
 

@@ -17,7 +17,7 @@ KEPT_FREE_MIB = 1536
 STEP_MIB = 128
 REPORTING = Path("/sys/module/page_reporting")
 SETTLE_SECONDS = 8
-# In huge pages, backed memory comes at 8 to 24 GB/s, other memory at 0.3 to 1.5.
+# Memory that is backed comes, in huge pages, at 8 to 24 GB/s, other memory at 0.3 to 1.5.
 BACKED_GB_S = 3
 
 
@@ -38,7 +38,7 @@ class Reserve:
         self.held = hold(max(1, min(self.mib, free_mib())))
 
     def release(self):
-        """Gives it back to whoever allocates next."""
+        """Gives the memory back to the process that allocates next."""
         if self.held:
             self.held.close()
         self.held = None

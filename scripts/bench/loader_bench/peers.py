@@ -59,7 +59,7 @@ def runai(streamer, path, _model):
 
 
 def runai_clone(streamer, path, _model):
-    """As its documentation long asked of those who keep tensors."""
+    """As its documentation long asked of callers that keep tensors."""
     with streamer.SafetensorsStreamer() as session:
         session.stream_file(str(path))
         return [(name, tensor.clone()) for name, tensor in session.get_tensors()]

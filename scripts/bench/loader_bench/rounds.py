@@ -1,4 +1,4 @@
-"""Rounds of everyone in every setting, in a new random order each round, so that slow drifts hit all alike."""
+"""Rounds of all contestants in every setting, in a new random order each round, so that slow drifts hit all alike."""
 
 import random
 import sys
@@ -8,7 +8,7 @@ from loader_bench import runs
 
 
 def measure(pairs: list, rounds: int, seed: int, once) -> tuple[dict, list[str]]:
-    """Calls `once(who, setting)` for all pairs in each round.
+    """Calls `once(contestant, setting)` for all pairs in each round.
 
     Returns all lines by (name, setting), and a remark for each contestant that failed, which is not tried again.
     """
@@ -16,21 +16,21 @@ def measure(pairs: list, rounds: int, seed: int, once) -> tuple[dict, list[str]]
     order, pairs = random.Random(seed), list(pairs)
     for number in range(rounds):
         order.shuffle(pairs)
-        for done, (who, setting) in enumerate(pairs):
-            progress(number * len(pairs) + done, rounds * len(pairs), f"{who.name}, {setting}")
-            if who.name in failed:
+        for done, (contestant, setting) in enumerate(pairs):
+            progress(number * len(pairs) + done, rounds * len(pairs), f"{contestant.name}, {setting}")
+            if contestant.name in failed:
                 continue
             try:
-                line = once(who, setting)
+                line = once(contestant, setting)
             except page_cache.WrongState as error:
-                # Somebody else needed the memory; the next round may have better luck.
-                remarks.append(f"left out, round {number + 1}: {who.name}, {setting}: {error}")
+                # Another process needed the memory; the next round may have better luck.
+                remarks.append(f"left out, round {number + 1}: {contestant.name}, {setting}: {error}")
                 continue
             except runs.Failed as error:
-                failed.add(who.name)
-                remarks.append(f"failed: {who.name}, {setting}: {error}")
+                failed.add(contestant.name)
+                remarks.append(f"failed: {contestant.name}, {setting}: {error}")
                 continue
-            lines.setdefault((who.name, setting), []).append(line)
+            lines.setdefault((contestant.name, setting), []).append(line)
     progress(1, 1, "done")
     return lines, remarks
 

@@ -1,4 +1,4 @@
-"""Restores from an object store on this machine: starts servers, runs everyone against them, counts bytes on the wire.
+"""Restores from an object store on this machine: starts servers, runs contestants, counts bytes on the wire.
 
 The server is `s3-server` of the crate defrost-testing; server and clients are pinned to different cores. Every network
 has a server of its own, so that networks can be mixed in one round.
@@ -27,7 +27,7 @@ KEYS = {
     "AWS_SECRET_ACCESS_KEY": "bench-secret",
     "AWS_REGION": "us-east-1",
     "AWS_DEFAULT_REGION": "us-east-1",
-    # Nobody shall look for credentials elsewhere, or for a bucket in the host name.
+    # No client shall look for credentials elsewhere, or for a bucket in the host name.
     "AWS_EC2_METADATA_DISABLED": "true",
     "RUNAI_STREAMER_S3_USE_VIRTUAL_ADDRESSING": "0",
 }
@@ -67,11 +67,11 @@ OURS = [
 
 
 def field(binary: Path | None, folder: Path, venv: Path, only: list[str]) -> tuple[list[Contestant], list[str]]:
-    """Everyone who can take part; `file` is the key. And a line for each who cannot."""
-    everyone, missing = [], []
+    """The contestants that can run, whose `file` is the key, and a line for each that cannot."""
+    lineup, missing = [], []
     for mode, name, kind, key, verified in OURS:
         if binary:
-            everyone.append(Contestant(name, kind, (str(binary), mode), Path(key), verified))
+            lineup.append(Contestant(name, kind, (str(binary), mode), Path(key), verified))
         else:
             missing.append(f"skipped: {name}: there is no example s3_ready in this checkout; pass --binary")
     script = Path(__file__).with_name("s3_peers.py")
@@ -82,11 +82,11 @@ def field(binary: Path | None, folder: Path, venv: Path, only: list[str]) -> tup
         model = ("--model", str(folder / "model.json"))
         command = (str(peer_env.python(venv)), str(script), *model, script_name)
         kind = "floor" if script_name == "curl" else "loader"
-        everyone.append(Contestant(name, kind, command, Path(key), hashes, env=env))
+        lineup.append(Contestant(name, kind, command, Path(key), hashes, env=env))
         if name in WITH_PARITY:
             checked = (*command[:2], "--verify", *command[2:])
-            everyone.append(Contestant(f"{name} + xxh3", kind, checked, Path(key), True, env=env))
-    return [who for who in everyone if not only or any(part in who.name for part in only)], missing
+            lineup.append(Contestant(f"{name} + xxh3", kind, checked, Path(key), True, env=env))
+    return [contestant for contestant in lineup if not only or any(part in contestant.name for part in only)], missing
 
 
 @dataclass
@@ -99,26 +99,26 @@ class Bench:
     server_cpus: str
     client_cpus: str
 
-    def measure(self, everyone: list, networks: list[str], rounds: int, seed: int) -> tuple[dict, list[str]]:
-        """All lines by (name, network), and remarks on who failed."""
+    def measure(self, lineup: list, networks: list[str], rounds: int, seed: int) -> tuple[dict, list[str]]:
+        """All lines by (name, network), and remarks on contestants that failed."""
         reserve = memory.Reserve(FOOTPRINT * self.model["mib"])
         with contextlib.ExitStack() as stack:
             store = stack.enter_context(self.store())
             urls = {name: stack.enter_context(self.serve(store, NETWORKS[name])) for name in networks}
-            pairs = [(who, network) for who in everyone for network in networks]
+            pairs = [(contestant, network) for contestant in lineup for network in networks]
             return all_rounds.measure(
-                pairs, rounds, seed, lambda who, network: self.once(who, urls[network], reserve)
+                pairs, rounds, seed, lambda contestant, network: self.once(contestant, urls[network], reserve)
             )
 
-    def once(self, who: Contestant, url: str, reserve) -> dict:
+    def once(self, contestant: Contestant, url: str, reserve) -> dict:
         """One restore into an empty folder; bytes and requests are the server's count."""
         cache = self.folder / "s3-cache"
         shutil.rmtree(cache, ignore_errors=True)
         cache.mkdir()
         reserve.take()
         post(url + "/_reset")
-        command = ["taskset", "-c", self.client_cpus, *who.command, f"s3://{BUCKET}/{who.file}", str(cache)]
-        env = KEYS | {"AWS_ENDPOINT_URL": url} | who.env
+        command = ["taskset", "-c", self.client_cpus, *contestant.command, f"s3://{BUCKET}/{contestant.file}", str(cache)]
+        env = KEYS | {"AWS_ENDPOINT_URL": url} | contestant.env
         try:
             line = runs.run(command, env, self.model["checksum"], reserve)
         finally:

@@ -21,7 +21,7 @@ class Phases:
     """How long each part of the start took, in the form of the Server-Timing header."""
 
     def __init__(self, begun):
-        # From exec to the first line of the script: the interpreter's own start.
+        # The interpreter's own start reaches from exec to the first line of the script.
         self.last, self.ms = time.perf_counter(), {"boot_exec": begun * 1e3}
 
     def done(self, name):

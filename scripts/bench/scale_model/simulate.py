@@ -126,7 +126,7 @@ def simulate(requests, platform, store, function, hit, seed, hit_of="hosts"):
     instances = math.ceil(requests / platform.requests_per_instance)
     started = begins(platform, instances, choose)
     hosts = [list(range(first, min(first + platform.host_slots, instances))) for first in range(0, instances, platform.host_slots)]
-    # Of bytes, a hit leaves every host something to fetch; of hosts, some have all and some nothing.
+    # A hit of bytes leaves every host something to fetch; a hit of hosts leaves some all and others nothing to fetch.
     near = [hit if hit_of == "bytes" else float(choose.random() < hit) for _ in hosts]
     cold = [(host, share) for host, share in zip(hosts, near) if share < 1]
     size = function.snapshot_bytes * (1 - hit if hit_of == "bytes" else 1)

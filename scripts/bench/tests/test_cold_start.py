@@ -83,7 +83,7 @@ def test_a_contestant_that_fails_is_told_and_not_tried_for_ever(tmp_path, peer):
 
 def test_a_deployed_url_that_wakes_up(tmp_path, stub):
     def behave(handler, number, body):
-        # Of every three requests the first two find it asleep or gone.
+        # The service is asleep, then gone, then answers twice, and so on.
         if number % 4 == 0:
             reply(handler, 503, b"waking up")
         elif number % 4 == 1:

@@ -128,7 +128,7 @@ def test_a_server_that_is_not_there_and_one_that_never_answers(stub):
 def test_a_kept_connection_that_the_server_closed_is_no_failure(stub):
     def behave(handler, number, body):
         reply(handler, 200, good(body))
-        # Without saying so.
+        # The answer does not say that the connection will close.
         handler.close_connection = True
 
     server = stub(behave)
@@ -154,7 +154,7 @@ def test_clients_of_a_closed_loop_ask_at_once_and_no_more_of_them(stub):
         with server.lock:
             now[0] += 1
             most[0] = max(most[0], now[0])
-        # Nobody is answered before four ask.
+        # No request is answered before four have been asked.
         together.wait(60)
         with server.lock:
             now[0] -= 1

@@ -29,7 +29,7 @@ def printed(name: str, reranker: Function, question: str, **more: str) -> list[s
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     passages = [line.split("  ", 1) for line in lines if line[:1].isdigit()]
-    # What a graph made of the question, it says first.
+    # The graph says first what it made of the question.
     asked = question if lines[0][0].isdigit() else lines[0].split(": ", 1)[1]
     ranking = reranker.ranking(asked, [text for _, text in passages])
     same([(float(score), text) for score, text in passages], [(round(s, 4), passages[i][1]) for i, s in ranking])

@@ -89,7 +89,7 @@ class Relay:
             client, _ = self.listener.accept()
             server = socket.create_connection((HOST, self.upstream))
             for end in (client, server):
-                # Or the second of two small writes would wait for the peer's delayed acknowledgement.
+                # Otherwise the second of two small writes would wait for the peer's delayed acknowledgement.
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             conversation = Conversation()
             self.conversations.append(conversation)
@@ -226,7 +226,7 @@ def same(found: Any, expected: Any) -> None:
 
 @contextlib.contextmanager
 def raises(kinds: type[BaseException] | tuple[type[BaseException], ...], *fragments: str) -> Iterator[list[Any]]:
-    """The body must raise one of `kinds`, and whoever prints the exception must read every fragment.
+    """The body must raise one of `kinds`, and a program that prints the exception must show every fragment.
 
     Yields a list that holds the exception afterwards.
     """

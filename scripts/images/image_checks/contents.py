@@ -10,7 +10,7 @@ from lib.containers import PORT, Failed
 
 CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
 SNAPSTART = "com.amazonaws.lambda.feature.snapstart"
-# Of the layers, as `docker push` packs them; the default of zlib and of both engines.
+# `docker push` packs the layers so; it is the default of zlib and of both engines.
 GZIP_LEVEL = 6
 
 
@@ -42,7 +42,7 @@ class Archive:
 
 
 def check_common(engine, name, image, archive):
-    """What every image has: one binary, certificates, a /tmp, no root, OCI's labels. Returns what the engine says of it."""
+    """What every image has: one binary, certificates, a /tmp, no root, OCI's labels. Returns what the engine knows."""
     found = {path for path, (_, data) in archive.files.items() if data is not None}
     expect("regular files", found, {name, CERTIFICATES})
     expect("mode of /tmp", archive.files["tmp"][0].mode & 0o7777, 0o1777)
@@ -66,7 +66,7 @@ def check_common(engine, name, image, archive):
 
 
 def check_contents(engine, function, image, archive):
-    """Files, user, port, variables, health check and labels are those that the README promises."""
+    """Files, user, port, variables, health check and labels are those that infra/images/README.md promises."""
     inspected = check_common(engine, function, image, archive)
     config = inspected["Config"]
     expect("ports", list(config["ExposedPorts"]), [f"{PORT}/tcp"])

@@ -71,7 +71,7 @@ def check_no_model(engine, function, image):
 
 
 def starts(container, count):
-    """Milliseconds of starts with a warm page cache: from the engine's `start` to the score, and what takes which part."""
+    """Milliseconds from the engine's `start` to the score with a warm page cache, and what takes which part of them."""
     rows = []
     for _ in range(count):
         begun = time.monotonic()

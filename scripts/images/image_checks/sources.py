@@ -206,9 +206,9 @@ def check_store(engine, function, image, model, folder):
                     f"expected a name looked up and a certificate refused by name, found exit code {code}, "
                     f"{len(asked)} look-ups, {len(served)} requests: {stranger.logs()}"
                 )
-        # Beyond what half a gigabyte takes on a busy machine.
+        # Both limits are beyond what half a gigabyte takes on a busy machine.
         settings |= {"RESTORE_TIMEOUT": "600", "BOOT_TIMEOUT": "600"}
-        # In place of the image's own authorities, and by the variable that the error names.
+        # The authority stands in place of the image's own, then under the variable that the error names.
         for place, variable in ((CERTIFICATES, {}), ("/authority.pem", {"SSL_CERT_FILE": "/authority.pem"})):
             trust = ["-v", f"{authority}:{place}:ro"]
             before = len(served)

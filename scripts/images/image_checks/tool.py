@@ -1,4 +1,4 @@
-"""The tool's image as a job runs it: a file in, a file out, as nobody, on a root that nothing can write."""
+"""The tool's image as a job runs it: a file in, a file out, as a user without rights, on a root that is read-only."""
 
 import json
 from pathlib import Path

@@ -54,7 +54,7 @@ class Settings:
     cpu: float = _setting(4.0, "physical cores; also the binary's NUM_THREADS")
     memory: int = _setting(4096, "MiB")
     gpu: str = _setting("", "GPU type, for functions that use one")
-    min_containers: int = _setting(0, "containers kept while nobody asks; 0: nothing costs anything then")
+    min_containers: int = _setting(0, "containers kept while no request comes; 0: nothing costs anything then")
     max_containers: int = _setting(20, "most containers at once, which bounds the bill")
     buffer_containers: int = _setting(1, "containers beyond need while requests come")
     scaledown_window: int = _setting(300, "seconds a container waits for the next request before it goes")

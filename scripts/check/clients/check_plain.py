@@ -1,4 +1,4 @@
-"""Requests as the documentation of four existing services shows them, and the request examples of the API reference.
+"""Requests as the documentation of four existing services shows them, and an example of every shape.
 
 The services: an mxbai reranker (vLLM and ONNX), a BAAI reranker and embedder, an OpenAI-compatible service with its own
 client, and a Qwen3 embedding server (MLX).
@@ -276,7 +276,7 @@ def d14_empty_text_is_422(function: Function) -> None:
     assert post(function, "/embed_batch", {"texts": ["a", ""]}, 422)["detail"]
 
 
-# --- the request examples of the API reference ---
+# --- an example of every shape ---
 
 
 @check("TEI, requests", "requests", "rerank")

@@ -28,7 +28,6 @@ Environment: that of golden.py.
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np

@@ -13,8 +13,6 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     BertConfig,
-    Qwen2Config,
-    Qwen3Config,
     XLMRobertaConfig,
 )
 

@@ -1,5 +1,6 @@
 """Processes that a script starts and stops, with their output in files, and waiting for them under one deadline."""
 
+import socket
 import subprocess
 import time
 
@@ -74,3 +75,10 @@ def poll(deadline, doing, children, done):
         except CannotCheck as error:
             children[-1].fail(f"kept us waiting ({error})")
         time.sleep(POLL_SECONDS)
+
+
+def free_port():
+    """A port of loopback on which no process listens now, for programs that cannot pick one themselves."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]

@@ -11,11 +11,12 @@ import json
 import os
 import shlex
 import shutil
-import socket
 import subprocess
 import time
+from pathlib import Path
 
 from lib import ROOT, CannotCheck
+from lib.child import free_port
 
 FUNCTIONS = ("rerank-cpu-int8", "embed")
 # The image of the command line tool, which jobs run.
@@ -134,13 +135,6 @@ def answers(program):
 def image_of(function, tag="latest"):
     """The image's full name, which docker and podman read alike."""
     return f"localhost/{function}:{tag}"
-
-
-def free_port():
-    """A port of loopback on which no process listens now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Container:

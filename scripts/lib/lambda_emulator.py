@@ -13,7 +13,7 @@ import subprocess
 import sys
 
 from lib import CannotCheck
-from lib.child import SHOWN_CHARS, Child, poll
+from lib.child import SHOWN_CHARS, Child, free_port, poll
 
 EMULATOR_VERSION = "1.9.2"
 HOST = "127.0.0.1"
@@ -78,13 +78,6 @@ def emulator_of(venv, deadline):
     if not installed():
         raise CannotCheck(f"{doing}: pip succeeded, but {program} is not that version")
     return program
-
-
-def free_port():
-    """A port that was free a moment ago; the emulator cannot pick one itself."""
-    with socket.socket() as listener:
-        listener.bind((HOST, 0))
-        return listener.getsockname()[1]
 
 
 def listens(port):

@@ -7,7 +7,6 @@ files, the peers' environment) is made once by `prepare` and kept: models/ in th
 
 import subprocess
 import sys
-from pathlib import Path
 
 from cold_bench.contestants import Contestant
 from lib import ROOT, CannotCheck

@@ -18,7 +18,7 @@ from cold_bench import meter
 from cold_bench.contestants import evict, filled
 from cold_bench.probe import NoAnswer, first_answer
 from lib import lambda_emulator
-from lib.child import Deadline
+from lib.child import Deadline, free_port
 
 STOP_SECONDS = 10
 SHOWN_CHARS = 1500
@@ -45,7 +45,7 @@ def start(contestant, options):
         evict(contestant.files)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cold-start-")))
-        port = lambda_emulator.free_port()
+        port = free_port()
         url = f"http://{lambda_emulator.HOST}:{port}{contestant.path}"
         command, environment = filled(contestant, port)
         container = None

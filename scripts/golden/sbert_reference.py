@@ -50,7 +50,7 @@ class Embedder:
 
 
 def cosine(a, b):
-    """Of two normalised embeddings."""
+    """The cosine of two normalised embeddings."""
     return torch.dot(a, b).item()
 
 

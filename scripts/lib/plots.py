@@ -50,7 +50,7 @@ def draw(kind, result, out):
 
 
 def milliseconds(value):
-    """As short as three digits allow."""
+    """Milliseconds as text, as short as three digits allow."""
     if value >= 10_000:
         return f"{value / 1e3:.1f} s"
     return f"{value:.0f} ms" if value >= 100 else f"{value:.3g} ms"

@@ -88,7 +88,7 @@ def field(binaries, venv):
 
 
 def versions(venv):
-    """Of the peers' packages that matter, and whether torch brings CUDA along."""
+    """Versions of the peers' packages that matter, and whether torch brings CUDA along."""
     names = ("torch", "transformers", "fastapi", "onnxruntime", "tokenizers")
     code = "import importlib.metadata as m, sys\nprint(*(m.version(name) for name in sys.argv[1:]))"
     listed = subprocess.run([venv / "bin" / "python", "-c", code, *names], capture_output=True, text=True, check=False)

@@ -53,13 +53,13 @@ class Watch:
         self.connection.close()
 
     async def keep_on(self):
-        """Until cancelled."""
+        """Looks every `interval` seconds until it is cancelled."""
         while True:
             await asyncio.sleep(self.interval)
             await self.sample()
 
     async def sample(self):
-        """One look."""
+        """Looks once and keeps the values, or the failure."""
         try:
             answer = await self.connection.send("GET", self.path, headers=self.headers, timeout=10)
         except Failure as failure:

@@ -9,7 +9,7 @@ COLUMNS = ("avg", "median", "p90", "p95", "p99", "max")
 
 
 def number(value, digits=1):
-    """For a cell."""
+    """A number as text for a cell."""
     return "-" if value is None else f"{value:,.{digits}f}"
 
 

@@ -72,7 +72,7 @@ def rows(field: list, lines: dict) -> list[Row]:
 
 
 def percentile(values: list[float], percent: float) -> float:
-    """By the nearest rank: of 20 values, p95 is the second largest."""
+    """The percentile by the nearest rank: of 20 values, p95 is the second largest."""
     ordered = sorted(values)
     return ordered[max(0, -(-len(ordered) * percent // 100).__trunc__() - 1)]
 
@@ -100,7 +100,7 @@ class Table:
         return Verdict(promise, found, cpu_ms <= limit_ms)
 
     def faster(self, name: str, rival: Row | None, contestant: str, key: str = "wall_ms") -> Verdict:
-        """At least TIMES_FASTER than the rival, warm."""
+        """The verdict on the promise to be at least TIMES_FASTER times faster than the rival, warm."""
         row = self.at.get((name, "warm"))
         promise = f"warm, {name}: at least {TIMES_FASTER}x faster than {contestant}"
         if row is None or rival is None:

@@ -59,7 +59,7 @@ def runai(streamer, path, _model):
 
 
 def runai_clone(streamer, path, _model):
-    """As its documentation long asked of callers that keep tensors."""
+    """Clones each tensor, as the streamer's documentation long asked of callers that keep tensors."""
     with streamer.SafetensorsStreamer() as session:
         session.stream_file(str(path))
         return [(name, tensor.clone()) for name, tensor in session.get_tensors()]
@@ -74,7 +74,7 @@ def tensorizer_hash(library, path, _model):
 
 
 def fastsafetensors(library, torch, path, _model):
-    """Without GPUDirect, which needs a GPU: its threads read into bounce buffers."""
+    """Reads without GPUDirect, which needs a GPU: its threads read into bounce buffers."""
     loader = library.SafeTensorsFileLoader(library.SingleGroup(), "cpu", nogds=True)
     loader.add_filenames({0: [str(path)]})
     buffers = loader.copy_files_to_device()

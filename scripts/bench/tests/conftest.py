@@ -86,7 +86,7 @@ class Stub:
                 reply(self, 404, b"{}")
 
             def log_message(self, *_):
-                """Quiet."""
+                """Logs nothing."""
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True

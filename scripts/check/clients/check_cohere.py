@@ -77,7 +77,7 @@ def v2_rerank(function: Function) -> None:
 
 @check("cohere", "cohere", "rerank")
 def sixteen_reranks_at_once(function: Function) -> None:
-    """In threads; each gets its own answer."""
+    """Sixteen threads ask; each gets its own answer."""
     expected = [function.ranking(documents=numbered(number)) for number in range(CONCURRENCY)]
     sdk = v2(function)
 
@@ -89,7 +89,7 @@ def sixteen_reranks_at_once(function: Function) -> None:
 
 @check("cohere", "cohere", "rerank")
 async def sixteen_async_reranks_at_once(function: Function) -> None:
-    """In one loop."""
+    """Sixteen tasks of one loop ask; each gets its own answer."""
     expected = [function.ranking(documents=numbered(number)) for number in range(CONCURRENCY)]
     async with cohere.AsyncClientV2(api_key="any", base_url=function.url) as sdk:
         answers = await gathered(lambda number: sdk.rerank(model=MODEL, query=QUERY, documents=numbered(number)))
@@ -99,7 +99,7 @@ async def sixteen_async_reranks_at_once(function: Function) -> None:
 
 @check("cohere", "cohere", "rerank")
 def bad_request(function: Function) -> None:
-    """As BadRequestError with the server's words, on both APIs."""
+    """Both APIs raise BadRequestError with the server's words."""
     for client in (v1(function), v2(function)):
         with raises(cohere.BadRequestError, "documents: expected at least one text") as caught:
             client.rerank(model=MODEL, query=QUERY, documents=[])
@@ -108,7 +108,7 @@ def bad_request(function: Function) -> None:
 
 @check("cohere", "cohere", "rerank-keys")
 def unknown_key(function: Function) -> None:
-    """As UnauthorizedError; the right one works."""
+    """The client raises UnauthorizedError; the right key works."""
     with raises(cohere.UnauthorizedError, WRONG_KEY_MESSAGE):
         v2(function, WRONG_KEY).rerank(model=MODEL, query=QUERY, documents=DOCUMENTS)
     answer = v2(function, function.key).rerank(model=MODEL, query=QUERY, documents=DOCUMENTS)
@@ -183,7 +183,7 @@ def embed_too_long_without_truncation(function: Function) -> None:
 
 @check("cohere", "cohere", "embed-keys")
 def unknown_key_of_an_embedder(function: Function) -> None:
-    """As UnauthorizedError."""
+    """The client raises UnauthorizedError."""
     with raises(cohere.UnauthorizedError, WRONG_KEY_MESSAGE):
         v2(function, WRONG_KEY).embed(model="m", texts=["a"], input_type="search_document", embedding_types=["float"])
 

@@ -38,7 +38,7 @@ def printed(name: str, reranker: Function, question: str, **more: str) -> list[s
 
 @check("example rag_langchain", "langchain-core", "rerank-real")
 def the_best_passage_is_first(reranker: Function) -> None:
-    """Of three."""
+    """The example prints the best of three passages first."""
     lines = printed("rag_langchain", reranker, "Who wrote 'To Kill a Mockingbird'?")
     same(len(lines), 3)
     assert NOVEL in lines[0], lines
@@ -56,7 +56,7 @@ def a_question_is_rewritten_where_nothing_is_relevant(reranker: Function) -> Non
 
 @check("example pgvector_hybrid", "pgserver", "rerank-real")
 def words_and_vectors_find_the_passage(reranker: Function) -> None:
-    """In a database made for it."""
+    """The example finds the passage in a database made for it."""
     with tempfile.TemporaryDirectory() as folder:
         database = pgserver.get_server(folder)
         try:

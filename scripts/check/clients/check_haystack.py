@@ -38,7 +38,7 @@ def key(text: str = "any") -> Secret:
 
 
 def found() -> list[Document]:
-    """As a retriever hands them over."""
+    """Documents as a retriever hands them over."""
     return [Document(content=text) for text in DOCUMENTS]
 
 
@@ -144,7 +144,7 @@ def jina_embedder(function: Function) -> None:
 
 @check("haystack VLLMTextEmbedder", "vllm-haystack", "embed")
 def vllm_embedder(function: Function) -> None:
-    """At fewer dimensions."""
+    """The embedder asks for fewer dimensions."""
     embedder = VLLMTextEmbedder(model="m", api_base_url=f"{function.url}/v1", dimensions=8)
     same_vectors(embedded(embedder), function.vectors([QUERY], dimensions=8))
 

@@ -7,7 +7,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 @check("huggingface_hub", "huggingface-hub", "embed")
 def feature_extraction(function: Function) -> None:
-    """On `/embed` and on the bare address, one text and many."""
+    """The client asks `/embed` and the bare address, for one text and for many."""
     for path in ("/embed", ""):
         client = InferenceClient(model=function.url + path, token="any")
         same_vectors(client.feature_extraction(DOCUMENTS[0]).tolist(), function.vectors(DOCUMENTS[:1]))
@@ -41,14 +41,14 @@ def sentence_similarity(function: Function) -> None:
 
 @check("huggingface_hub", "huggingface-hub", "embed")
 def bad_request(function: Function) -> None:
-    """As HfHubHTTPError with the server's words."""
+    """The client raises HfHubHTTPError with the server's words."""
     with raises(HfHubHTTPError, "inputs"):
         InferenceClient(model=f"{function.url}/embed", token="any").feature_extraction("")
 
 
 @check("huggingface_hub", "huggingface-hub", "embed-keys")
 def unknown_key(function: Function) -> None:
-    """And the right one works."""
+    """The client raises its own error; the right key works."""
     with raises(HfHubHTTPError, "401"):
         InferenceClient(model=f"{function.url}/embed", token="wrong-key").feature_extraction(DOCUMENTS[0])
     found = InferenceClient(model=f"{function.url}/embed", token=function.key).feature_extraction(DOCUMENTS[0])

@@ -64,14 +64,14 @@ def models_and_health(function: Function) -> None:
 
 @check("infinity_client", "infinity-client", "rerank")
 def bad_request(function: Function) -> None:
-    """As UnexpectedStatus with the server's words."""
+    """The client raises UnexpectedStatus with the server's words."""
     with raises(UnexpectedStatus, "400", "documents: expected at least one text"):
         rerank.sync(client=client(function), body=RerankInput(query=QUERY, documents=[]))
 
 
 @check("infinity_client", "infinity-client", "rerank-keys")
 def unknown_key(function: Function) -> None:
-    """And the right one works."""
+    """The client raises UnexpectedStatus; the right key works."""
     body = RerankInput(query=QUERY, documents=DOCUMENTS)
     wrong = AuthenticatedClient(base_url=function.url, token=WRONG_KEY, raise_on_unexpected_status=True)
     with raises(UnexpectedStatus, "401"):
@@ -90,7 +90,7 @@ def embed(function: Function) -> None:
 
 @check("infinity_client", "infinity-client", "embed")
 def embedding_models(function: Function) -> None:
-    """As those of rerankers."""
+    """The models of an embedder are listed as those of rerankers are."""
     assert models.sync(client=client(function)).data[0].stats is not None
 
 

@@ -113,7 +113,7 @@ def voyage_unknown_key(function: Function) -> None:
 
 
 def openai_embeddings(function: Function, key: str = "any", **options: int) -> OpenAIEmbeddings:
-    """Without the check of lengths, which would fetch a tokenizer and send token ids of another model."""
+    """The check of lengths is off: it would fetch a tokenizer and send token ids of another model."""
     return OpenAIEmbeddings(
         base_url=f"{function.url}/v1",
         api_key=key,
@@ -156,7 +156,7 @@ def embed_documents_and_query_under_prompts(function: Function) -> None:
 
 @check("langchain InfinityEmbeddings", "langchain-community", "embed")
 def embed_documents(function: Function) -> None:
-    """On `/embeddings`."""
+    """The client asks `/embeddings`."""
     client = InfinityEmbeddings(model="m", infinity_api_url=function.url)
     same_vectors(client.embed_documents(DOCUMENTS), function.vectors())
     same_vectors([client.embed_query(QUERY)], function.vectors([QUERY]))

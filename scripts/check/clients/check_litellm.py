@@ -25,7 +25,7 @@ litellm.suppress_debug_info = True
 
 
 def rerank(function: Function, provider: str, path: str = "", key: str = "any", **options: Any) -> Any:
-    """Without retries."""
+    """Reranks without retries."""
     return litellm.rerank(
         model=f"{provider}/m",
         query=QUERY,
@@ -73,7 +73,7 @@ def jina_with_and_without_documents(function: Function) -> None:
 
 @check("litellm cohere/", "litellm", "rerank")
 def cohere_with_and_without_documents(function: Function) -> None:
-    """On `/v2/rerank`."""
+    """The client asks `/v2/rerank`."""
     for wanted in (True, False):
         all_and_top(function, "cohere", "/v2/rerank", return_documents=wanted)
 
@@ -102,7 +102,7 @@ def voyage_with_top_n(function: Function) -> None:
 
 @check("litellm voyage/", "litellm", "rerank-data")
 def voyage_without_top_n(function: Function) -> None:
-    """Nothing in its request tells it from Jina's; the server is set to RETURN_DATA=always."""
+    """Nothing in the request tells it from Jina's; the server is set to RETURN_DATA=always."""
     answer = rerank(function, "voyage")
     same_ranking(ranking(answer), function.ranking())
     texts_are_there(answer)
@@ -174,7 +174,7 @@ def an_input_that_is_too_long(function: Function) -> None:
 
 @check("litellm openai/", "litellm", "embed-keys")
 def unknown_key_of_an_embedder(function: Function) -> None:
-    """As AuthenticationError."""
+    """The client raises AuthenticationError."""
     with raises(litellm.AuthenticationError, WRONG_KEY_MESSAGE):
         litellm.embedding(
             model="openai/m", input=DOCUMENTS, api_base=f"{function.url}/v1", api_key=WRONG_KEY, max_retries=0

@@ -27,7 +27,7 @@ ALL = len(DOCUMENTS)
 
 
 def found() -> list[NodeWithScore]:
-    """As a retriever hands them over."""
+    """Nodes as a retriever hands them over."""
     return [NodeWithScore(node=TextNode(text=text), score=0.0) for text in DOCUMENTS]
 
 
@@ -101,7 +101,7 @@ async def async_tei_embed(function: Function) -> None:
 
 @check("llama-index OpenAILike", "llama-index-embeddings-openai-like", "embed")
 def openai_like(function: Function) -> None:
-    """In batches of its own, at fewer dimensions too."""
+    """The client embeds in batches of its own, at fewer dimensions too."""
     client = OpenAILikeEmbedding(model_name="m", api_base=f"{function.url}/v1", embed_batch_size=2)
     same_vectors(client.get_text_embedding_batch(DOCUMENTS), function.vectors())
     client = OpenAILikeEmbedding(model_name="m", api_base=f"{function.url}/v1", dimensions=8)

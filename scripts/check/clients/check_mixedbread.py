@@ -18,7 +18,7 @@ from harness import (
 
 
 def client(function: Function, key: str = "any") -> mixedbread.Mixedbread:
-    """Without retries."""
+    """A client without retries."""
     return mixedbread.Mixedbread(api_key=key, base_url=function.url, max_retries=0)
 
 
@@ -62,14 +62,14 @@ async def async_rerank(function: Function) -> None:
 
 @check("mixedbread", "mixedbread", "rerank")
 def bad_request(function: Function) -> None:
-    """As BadRequestError with the server's words."""
+    """The client raises BadRequestError with the server's words."""
     with raises(mixedbread.BadRequestError, "input: expected at least one text"):
         client(function).rerank(model="m", query=QUERY, input=[])
 
 
 @check("mixedbread", "mixedbread", "rerank-keys")
 def unknown_key(function: Function) -> None:
-    """And the right one works."""
+    """The client raises its own error; the right key works."""
     with raises(mixedbread.AuthenticationError, WRONG_KEY_MESSAGE):
         client(function, WRONG_KEY).rerank(model="m", query=QUERY, input=DOCUMENTS)
     answer = client(function, function.key).rerank(model="m", query=QUERY, input=DOCUMENTS)

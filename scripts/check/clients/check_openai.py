@@ -25,7 +25,7 @@ from harness import (
 
 
 def client(function: Function, key: str = "any") -> openai.OpenAI:
-    """Without retries, so that an error is seen at once."""
+    """A client without retries, so that an error is seen at once."""
     return openai.OpenAI(base_url=f"{function.url}/v1", api_key=key, max_retries=0)
 
 
@@ -35,7 +35,7 @@ def async_client(function: Function) -> openai.AsyncOpenAI:
 
 
 def rerank_body(documents: list[str] = DOCUMENTS, **options: object) -> dict[str, object]:
-    """For `post`, which the SDK offers for routes it has no method for."""
+    """A body for `post`, which the SDK offers for routes that it has no method for."""
     return {"query": QUERY, "documents": documents, **options}
 
 
@@ -54,7 +54,7 @@ def rerank_by_post(function: Function) -> None:
 
 @check("openai", "openai", "rerank")
 def sixteen_reranks_at_once(function: Function) -> None:
-    """In threads; each gets its own answer."""
+    """Sixteen threads ask; each gets its own answer."""
     expected = [function.ranking(documents=numbered(number)) for number in range(CONCURRENCY)]
     sdk = client(function)
 
@@ -67,7 +67,7 @@ def sixteen_reranks_at_once(function: Function) -> None:
 
 @check("openai", "openai", "rerank")
 async def sixteen_async_reranks_at_once(function: Function) -> None:
-    """In one loop."""
+    """Sixteen tasks of one loop ask; each gets its own answer."""
     expected = [function.ranking(documents=numbered(number)) for number in range(CONCURRENCY)]
     async with async_client(function) as sdk:
         answers = await gathered(lambda number: sdk.post("/rerank", body=rerank_body(numbered(number)), cast_to=object))
@@ -77,7 +77,7 @@ async def sixteen_async_reranks_at_once(function: Function) -> None:
 
 @check("openai", "openai", "rerank")
 def models_are_listed(function: Function) -> None:
-    """With their fields."""
+    """Models are listed with their fields."""
     (model,) = client(function).models.list().data
     same((model.id, model.object), ("tiny/qwen2-mxbai", "model"))
     assert model.created > 0 and model.owned_by
@@ -85,7 +85,7 @@ def models_are_listed(function: Function) -> None:
 
 @check("openai", "openai", "rerank")
 def bad_request_has_code_and_param(function: Function) -> None:
-    """As BadRequestError."""
+    """The client raises BadRequestError with code and param."""
     with raises(openai.BadRequestError, "documents: expected at least one text") as caught:
         client(function).post("/rerank", body=rerank_body([]), cast_to=object)
     same((caught[0].param, caught[0].type), ("documents", "invalid_request_error"))
@@ -101,7 +101,7 @@ def unknown_route_is_not_found(function: Function) -> None:
 
 @check("openai", "openai", "rerank-keys")
 def unknown_key_is_an_authentication_error(function: Function) -> None:
-    """And the right one works."""
+    """The client raises AuthenticationError; the right key works."""
     with raises(openai.AuthenticationError, WRONG_KEY_MESSAGE):
         client(function, WRONG_KEY).models.list()
     answer = client(function, function.key).post("/rerank", body=rerank_body(), cast_to=object)
@@ -147,7 +147,7 @@ def dimensions(function: Function) -> None:
 
 @check("openai", "openai", "embed")
 def sixteen_embeddings_at_once(function: Function) -> None:
-    """In threads; each gets its own answer."""
+    """Sixteen threads ask; each gets its own answer."""
     expected = [function.vectors(numbered(number)) for number in range(CONCURRENCY)]
     sdk = client(function)
 
@@ -160,7 +160,7 @@ def sixteen_embeddings_at_once(function: Function) -> None:
 
 @check("openai", "openai", "embed")
 async def sixteen_async_embeddings_at_once(function: Function) -> None:
-    """In one loop."""
+    """Sixteen tasks of one loop ask; each gets its own answer."""
     expected = [await asyncio.to_thread(function.vectors, numbered(number)) for number in range(CONCURRENCY)]
     async with async_client(function) as sdk:
         answers = await gathered(lambda number: sdk.embeddings.create(model="m", input=numbered(number)))
@@ -170,7 +170,7 @@ async def sixteen_async_embeddings_at_once(function: Function) -> None:
 
 @check("openai", "openai", "embed")
 def nothing_to_embed_is_a_bad_request(function: Function) -> None:
-    """With code and param."""
+    """The client raises BadRequestError with code and param."""
     with raises(openai.BadRequestError, "input") as caught:
         client(function).embeddings.create(model="m", input=[])
     same((caught[0].code, caught[0].param), ("empty_input", "input"))
@@ -178,7 +178,7 @@ def nothing_to_embed_is_a_bad_request(function: Function) -> None:
 
 @check("openai", "openai", "embed")
 def an_input_that_is_too_long_is_a_bad_request(function: Function) -> None:
-    """With the phrases that callers look for."""
+    """The error has the phrases that callers look for."""
     with raises(openai.BadRequestError, "maximum context length is", "input[1]") as caught:
         client(function).embeddings.create(model="m", input=["a", "too long " * 60_000])
     same(caught[0].code, "context_length_exceeded")
@@ -186,7 +186,7 @@ def an_input_that_is_too_long_is_a_bad_request(function: Function) -> None:
 
 @check("openai", "openai", "embed-keys")
 def unknown_key_of_an_embedder(function: Function) -> None:
-    """And the right one works."""
+    """The client raises AuthenticationError; the right key works."""
     with raises(openai.AuthenticationError, WRONG_KEY_MESSAGE):
         client(function, WRONG_KEY).embeddings.create(model="m", input="a")
     (one,) = client(function, function.key).embeddings.create(model="m", input=DOCUMENTS[:1]).data

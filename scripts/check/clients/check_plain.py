@@ -53,7 +53,7 @@ def pairs(results: list[dict[str, Any]], score: str = "relevance_score") -> list
 
 @check("mxbai service, requests", "requests", "rerank")
 def a1_v1_rerank_with_top_n(function: Function) -> None:
-    """As vLLM's client script posts."""
+    """The body is as vLLM's client script posts it."""
     answer = post(function, "/v1/rerank", {"model": "mxbai", "query": QUERY, "documents": DOCUMENTS, "top_n": TOP})
     same_ranking(pairs(answer["results"]), function.ranking()[:TOP])
     assert answer["usage"]["total_tokens"] > 0 and answer["id"] and answer["model"] == "tiny/qwen2-mxbai"
@@ -68,7 +68,7 @@ def a3_a4_models_and_health(function: Function) -> None:
 
 @check("mxbai service, requests", "requests", "rerank")
 def a5_instruction_changes_scores(function: Function) -> None:
-    """And equals the canonical request with the same instruction."""
+    """The answer equals that to the canonical request with the same instruction."""
     instruction = "Find texts about fish."
     body = {"query": QUERY, "documents": DOCUMENTS, "top_n": 5, "instruction": instruction}
     found = pairs(post(function, "/rerank", body)["results"])
@@ -86,7 +86,7 @@ def a7_raw_scores_are_logits(function: Function) -> None:
 
 @check("mxbai service, requests", "requests", "rerank")
 def a29_sixteen_at_once(function: Function) -> None:
-    """As the async benchmark of the service does; each gets the answer to its own texts."""
+    """Sixteen threads ask, as the async benchmark of the service does; each gets the answer to its own texts."""
     expected = [function.ranking(documents=numbered(number)) for number in range(CONCURRENCY)]
 
     def ask(number: int) -> None:
@@ -108,7 +108,7 @@ def a_real_model_puts_the_answer_first(function: Function) -> None:
 
 @check("BAAI service, requests", "requests", "rerank")
 def b1_b2_root_and_health(function: Function) -> None:
-    """With the keys that its client prints."""
+    """Both have the keys that the service's client prints."""
     assert {"service", "model", "version", "backend", "endpoints"} <= get(function, "/").keys()
     health = get(function, "/health")
     assert {"status", "model_loaded", "model_name", "device", "version"} <= health.keys() and health["model_loaded"]
@@ -149,7 +149,7 @@ def b5_query_with_passages_sorted(function: Function) -> None:
 
 @check("BAAI service, requests", "requests", "rerank")
 def b7_blank_passage_is_422_with_a_location(function: Function) -> None:
-    """In FastAPI's form."""
+    """The error is in FastAPI's form."""
     answer = post(function, "/rerank", {"query": QUERY, "passage": " "}, 422)
     same(answer["detail"][0]["loc"], ["body", "passage"])
 
@@ -165,7 +165,7 @@ def b22_embed_texts(function: Function) -> None:
 
 @check("BAAI service, requests", "requests", "embed")
 def b22_no_texts_is_422(function: Function) -> None:
-    """In FastAPI's form."""
+    """The error is in FastAPI's form."""
     assert post(function, "/embed", {"texts": []}, 422)["detail"]
 
 
@@ -226,7 +226,7 @@ def c13_c14_c15_sparse_and_colbert(function: Function) -> None:
 
 @check("LLM service, requests", "requests", "embed")
 def c13_sparse_of_a_dense_model_is_refused(function: Function) -> None:
-    """By name."""
+    """The error names what is refused."""
     answer = post(function, "/v1/embeddings", {"input": "a", "embedding_type": "sparse"}, 400)
     assert "sparse" in answer["error"]["message"], answer
 
@@ -253,7 +253,7 @@ def d3_embed_batch(function: Function) -> None:
 
 @check("Qwen3 service, requests", "requests", "embed")
 def d4_d6_health_and_models(function: Function) -> None:
-    """With the keys that its client prints."""
+    """Both have the keys that the service's client prints."""
     health = get(function, "/health")
     keys = {"status", "model_status", "model_name", "embedding_dim", "memory_usage_mb", "uptime_seconds"}
     assert keys <= health.keys(), health.keys()
@@ -264,14 +264,14 @@ def d4_d6_health_and_models(function: Function) -> None:
 
 @check("Qwen3 service, requests", "requests", "embed")
 def d13_process_time_header(function: Function) -> None:
-    """In seconds."""
+    """The header counts seconds."""
     response = requests.post(f"{function.url}/embed", json={"text": "a"}, timeout=SECONDS)
     assert float(response.headers["x-process-time"]) > 0
 
 
 @check("Qwen3 service, requests", "requests", "embed")
 def d14_empty_text_is_422(function: Function) -> None:
-    """On both of its routes."""
+    """Both of the service's routes refuse it."""
     assert post(function, "/embed", {"text": ""}, 422)["detail"]
     assert post(function, "/embed_batch", {"texts": ["a", ""]}, 422)["detail"]
 
@@ -304,7 +304,7 @@ def embed_inputs(function: Function) -> None:
 
 @check("TEI, requests", "requests", "embed")
 def embed_all_has_a_vector_for_each_token(function: Function) -> None:
-    """As wide as the pooled one."""
+    """Each vector is as wide as the pooled one."""
     width = len(function.vectors(DOCUMENTS[:1])[0])
     (rows,) = post(function, "/embed_all", {"inputs": DOCUMENTS[0]})
     assert len(rows) > 1 and {len(row) for row in rows} == {width}
@@ -348,7 +348,7 @@ def example_9_top_n_0_and_an_empty_authorization(function: Function) -> None:
 
 @check("RAGFlow, requests", "requests", "rerank")
 def example_8_booleans_as_strings(function: Function) -> None:
-    """And documents as objects."""
+    """Booleans come as strings and documents as objects."""
     documents = [{"text": text} for text in DOCUMENTS]
     body = {"model": "m", "query": QUERY, "documents": documents, "return_documents": "true", "return_len": "true"}
     answer = post(function, "/v1/rerank", body)
@@ -359,7 +359,7 @@ def example_8_booleans_as_strings(function: Function) -> None:
 
 @check("Open WebUI, requests", "requests", "rerank")
 def every_index_is_returned(function: Function) -> None:
-    """With its headers about the user."""
+    """The request has Open WebUI's headers about the user."""
     body = {"model": "m", "query": QUERY, "documents": DOCUMENTS, "top_n": len(DOCUMENTS)}
     headers = {"Authorization": "Bearer x", "X-OpenWebUI-User-Name": "%C3%9C"}
     same_ranking(pairs(post(function, "/v1/rerank", body, headers=headers)["results"]), function.ranking())

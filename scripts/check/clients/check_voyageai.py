@@ -22,7 +22,7 @@ from voyageai import error
 
 
 def client(function: Function, key: str = "any") -> voyageai.Client:
-    """Without retries."""
+    """A client without retries."""
     return voyageai.Client(api_key=key, base_url=f"{function.url}/v1")
 
 
@@ -61,14 +61,14 @@ def too_long_without_truncation(function: Function) -> None:
 
 @check("voyageai", "voyageai", "rerank")
 def bad_request(function: Function) -> None:
-    """As InvalidRequestError with the server's words."""
+    """The client raises InvalidRequestError with the server's words."""
     with raises(error.InvalidRequestError, "documents: expected at least one text"):
         client(function).rerank(QUERY, [], model="rerank-2")
 
 
 @check("voyageai", "voyageai", "rerank-keys")
 def unknown_key(function: Function) -> None:
-    """And the right one works."""
+    """The client raises its own error; the right key works."""
     with raises(error.AuthenticationError, WRONG_KEY_MESSAGE):
         client(function, WRONG_KEY).rerank(QUERY, DOCUMENTS, model="rerank-2")
     answer = client(function, function.key).rerank(QUERY, DOCUMENTS, model="rerank-2")
@@ -96,7 +96,7 @@ def embed_small_numbers(function: Function) -> None:
 
 @check("voyageai", "voyageai", "embed-keys")
 def unknown_key_of_an_embedder(function: Function) -> None:
-    """And the right one works."""
+    """The client raises its own error; the right key works."""
     with raises(error.AuthenticationError, WRONG_KEY_MESSAGE):
         client(function, WRONG_KEY).embed(DOCUMENTS, model="voyage-3")
     same_vectors(client(function, function.key).embed(DOCUMENTS, model="voyage-3").embeddings, function.vectors())

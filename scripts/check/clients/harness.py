@@ -124,7 +124,7 @@ class Function:
 
     @property
     def url(self) -> str:
-        """For clients: through the relay."""
+        """The address for clients, which goes through the relay."""
         return f"http://{HOST}:{self.relay.port}"
 
     def plain(self, method: str, path: str, body: Any = None) -> tuple[int, dict[str, str], Any]:
@@ -198,7 +198,7 @@ def same_ranking(found: Iterable[tuple[int, float]], expected: Ranking) -> None:
 
 
 def same_texts(found: Iterable[tuple[str, float]], expected: Ranking, documents: Sequence[str] = DOCUMENTS) -> None:
-    """As `same_ranking`, for clients that hand out texts instead of indices."""
+    """Compares as `same_ranking` does, for clients that hand out texts instead of indices."""
     same_ranking([(list(documents).index(text), score) for text, score in found], expected)
 
 
@@ -214,13 +214,13 @@ def same_vectors(found: Iterable[Sequence[float]], expected: Vectors, tolerance:
 
 
 def is_unit(vector: Sequence[float]) -> None:
-    """Of length one."""
+    """The vector must be of length one."""
     length = math.sqrt(sum(value * value for value in vector))
     assert abs(length - 1) < 1e-3, f"a vector of length {length}"
 
 
 def same(found: Any, expected: Any) -> None:
-    """Equal, or both shown."""
+    """The two must be equal; else both are shown."""
     assert found == expected, f"{found!r}, expected {expected!r}"
 
 
@@ -259,7 +259,7 @@ def numbered(number: int) -> list[str]:
 
 
 def version(package: str) -> str:
-    """Of an installed distribution."""
+    """The version of an installed distribution."""
     return importlib.metadata.version(package)
 
 

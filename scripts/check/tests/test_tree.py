@@ -44,7 +44,7 @@ def texts():
 
 
 def name_of(path):
-    """As a person would write it."""
+    """The path as a person would write it."""
     return str(path.relative_to(ROOT))
 
 
@@ -153,7 +153,7 @@ def test_comments_and_paragraphs_have_one_width():
 
 
 def is_python(path, text):
-    """By its ending, or by its first line."""
+    """Whether a file is Python, by its ending or its first line."""
     return path.suffix == ".py" or text.startswith("#!/usr/bin/env python3")
 
 

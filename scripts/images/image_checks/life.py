@@ -59,7 +59,7 @@ def check_stop(container):
 
 
 def check_no_model(engine, function, image):
-    """Without a snapshot it says which one it wanted, and ends."""
+    """Without a snapshot the function says which one it wanted, and ends."""
     with Container(engine, function, image) as container:
         container.start()
         code = int(engine.call("wait", container.name))

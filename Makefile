@@ -36,7 +36,7 @@ release: ## build the binaries as they ship: fat LTO (target/release)
 	cargo build --release -p rerank-cpu-int8 -p embed
 
 demo: quick ## fetch MiniLM, pack it, start the function, rerank over HTTP, show the boot, stop
-	scripts/demo target/quick
+	scripts/ops/demo target/quick
 
 test: lint test-rust test-model test-ort test-lambda test-modal check-infra test-scripts ## everything, from formatting to real weights, the Lambda emulator, Modal apps and templates
 
@@ -56,42 +56,42 @@ test-rust: ## unit, property, golden and process tests
 	cargo test --workspace --locked --doc --quiet
 
 test-model: ## real MiniLM weights: scores and nDCG@10 against transformers, and the demo, on test binaries
-	scripts/fetch_default_model
+	scripts/ops/fetch_default_model
 	DEFROST_TEST_MODEL=$(CURDIR)/models/all-MiniLM-L6-v2 cargo test --workspace --locked --test minilm -- --nocapture
 	$(TEST_BINARIES)
-	scripts/demo target/debug
+	scripts/ops/demo target/debug
 
 test-ort: ## ONNX models under the real ONNX Runtime, fetched through pip
-	export ORT_DYLIB_PATH=$$(scripts/fetch_onnxruntime); \
+	export ORT_DYLIB_PATH=$$(scripts/ops/fetch_onnxruntime); \
 	cargo test $(WITH_ORT) --test ort && \
 	cargo test $(WITH_ORT) --quiet --lib -- ort::
 
 test-lambda: ## the same binary behind cargo-lambda's emulator and on a port: identical bodies
 	$(TEST_BINARIES)
 	target/debug/defrost pack data/golden/qwen2-mxbai --name tiny/qwen2-mxbai --out target/lambda-check.snap --force
-	$(PYTHON) scripts/check_lambda --function target/debug/rerank-cpu-int8 --model target/lambda-check.snap
+	$(PYTHON) scripts/check/check_lambda --function target/debug/rerank-cpu-int8 --model target/lambda-check.snap
 
 test-clients: ## real client libraries, fetched through pip and npm, on loopback against the binaries
 	$(TEST_BINARIES)
-	$(PYTHON) scripts/test_clients --bin target/debug --embed target/debug/embed
+	$(PYTHON) scripts/check/test_clients --bin target/debug --embed target/debug/embed
 
 check-hostile: quick $(MODEL) ## what once ended or blocked a function, replayed under 1 GiB of address space
-	$(PYTHON) scripts/check_hostile --bin target/quick --model $(MODEL)
+	$(PYTHON) scripts/check/check_hostile --bin target/quick --model $(MODEL)
 
 check-checkpoints: ## what each released line of sentence-transformers writes, packed and compared; fetches 6 GB through pip
 	cargo build --bin defrost
-	$(PYTHON) scripts/check_checkpoints --tool target/debug/defrost
+	$(PYTHON) scripts/check/check_checkpoints --tool target/debug/defrost
 
 test-modal: ## the Modal apps offline: what would be deployed, and a container's life with the real binaries
 	$(TEST_BINARIES)
-	$(PYTHON) scripts/test_modal --bin target/debug
+	$(PYTHON) scripts/check/test_modal --bin target/debug
 
 test-schema: ## requests made from the OpenAPI document, answers held to it (schemathesis through pip)
 	$(TEST_BINARIES)
 	set -e; for pair in rerank-cpu-int8:bert-classifier rerank-cpu-int8:qwen2-mxbai embed:xlmr-m3 embed:qwen3-embedding; do \
 		function=$${pair%:*}; model=$${pair#*:}; \
 		target/debug/defrost pack data/golden/$$model --name tiny/$$model --out target/schema-$$model.snap --force; \
-		$(PYTHON) scripts/test_schemathesis --function target/debug/$$function --model target/schema-$$model.snap \
+		$(PYTHON) scripts/check/test_schemathesis --function target/debug/$$function --model target/schema-$$model.snap \
 			--examples 300 --cases 5000; \
 	done
 
@@ -99,85 +99,85 @@ test-browser: ## the pages in headless chromium, with the network cut (chromium 
 	$(TEST_BINARIES)
 	target/debug/defrost pack data/golden/bert-classifier --name tiny/bert-classifier --out target/browser-check.snap --force
 	target/debug/defrost pack data/golden/xlmr-m3 --name tiny/xlmr-m3 --out target/browser-embed.snap --force
-	$(PYTHON) scripts/test_browser --function target/debug/rerank-cpu-int8 --model target/browser-check.snap \
+	$(PYTHON) scripts/check/test_browser --function target/debug/rerank-cpu-int8 --model target/browser-check.snap \
 		--embed target/debug/embed --embed-model target/browser-embed.snap
 
 check-infra: ## templates, rights, images, scripts and requests in infra/, with planted errors (validators through pip)
 	$(TEST_BINARIES)
-	$(PYTHON) scripts/check_infra --bin target/debug
+	$(PYTHON) scripts/check/check_infra --bin target/debug
 
 test-scripts: ## the benchmark scripts themselves: figures by hand, servers that do everything wrong
 	$(TEST_BINARIES)
-	$(PYTHON) scripts/test_scripts --bin target/debug
+	$(PYTHON) scripts/check/test_scripts --bin target/debug
 
 package-lambda: release ## the zip of FUNCTION=embed for AWS Lambda, in target/lambda; `make -C infra/azure help` has Azure
-	$(PYTHON) scripts/package_lambda target/release/$(FUNCTION)
+	$(PYTHON) scripts/ops/package_lambda target/release/$(FUNCTION)
 
 images: ## container images of both functions, without weights (BUILD_FLAGS, CONTAINER_ENGINE)
-	scripts/build_images
+	scripts/images/build_images
 
 image-run: ## start FUNCTION's image on IMAGE_PORT with the snapshot MODEL
-	scripts/run_image start --function $(FUNCTION) --model $(MODEL) --port $(IMAGE_PORT)
+	scripts/images/run_image start --function $(FUNCTION) --model $(MODEL) --port $(IMAGE_PORT)
 
 image-stop: ## stop it
-	scripts/run_image stop --function $(FUNCTION) --port $(IMAGE_PORT)
+	scripts/images/run_image stop --function $(FUNCTION) --port $(IMAGE_PORT)
 
 image-logs: ## what it wrote
-	scripts/run_image logs --function $(FUNCTION) --port $(IMAGE_PORT)
+	scripts/images/run_image logs --function $(FUNCTION) --port $(IMAGE_PORT)
 
 test-images: $(MODEL) images ## the images run for real: IMAGE_MODEL=SNAPSHOT for the reranker, STARTS=N, KILLS=N
-	scripts/test_images --model $(IMAGE_MODEL) --embed-model $(MODEL) --starts $(STARTS) --kills $(KILLS)
+	scripts/images/test_images --model $(IMAGE_MODEL) --embed-model $(MODEL) --starts $(STARTS) --kills $(KILLS)
 
 models/all-MiniLM-L6-v2-int8.snap:
 	$(MAKE) quick
-	scripts/fetch_default_model
+	scripts/ops/fetch_default_model
 	target/quick/defrost pack models/all-MiniLM-L6-v2 --precision int8 --name sentence-transformers/all-MiniLM-L6-v2 --out $@ --force
 
 check-budgets: $(MODEL) release ## binaries and starts of a release against data/budgets.toml
 	for function in rerank-cpu-int8 embed; do \
-		scripts/check_budgets --function target/release/$$function --model $(MODEL) --budget minilm --binary || exit 1; \
+		scripts/check/check_budgets --function target/release/$$function --model $(MODEL) --budget minilm --binary || exit 1; \
 	done
 
 bench-scifact: quick ## nDCG@10 on BEIR=DIR (default data/scifact-mini) in f32 and int8
-	scripts/bench_scifact $(BEIR) target/quick
+	scripts/bench/bench_scifact $(BEIR) target/quick
 
 bench-cold: quick ## exec to first answer beside Python peers, COLD_STARTS=N each in turns: bench-cold.{md,json,png} in target
-	scripts/cold_start --prepare --minilm --bin target/quick
-	scripts/cold_start --minilm --bin target/quick --runs $(COLD_STARTS) --markdown target/bench-cold.md \
+	scripts/bench/cold_start --prepare --minilm --bin target/quick
+	scripts/bench/cold_start --minilm --bin target/quick --runs $(COLD_STARTS) --markdown target/bench-cold.md \
 		--json target/bench-cold.json --plot target/bench-cold.png
 
 bench-load: ## load on a running function at BENCH_URL with CASES, CONCURRENCY clients, BATCH_SIZE documents a request
 	mkdir -p target
-	scripts/bench_load --url $(BENCH_URL) --cases-file $(CASES) --concurrency $(CONCURRENCY) --batch-size $(BATCH_SIZE) --json $(LOAD)
+	scripts/bench/bench_load --url $(BENCH_URL) --cases-file $(CASES) --concurrency $(CONCURRENCY) --batch-size $(BATCH_SIZE) --json $(LOAD)
 
 bench-build: ## cases with relevance out of BEIR=DIR, for CASES of bench-load, in target/cases.json
 	mkdir -p target
-	scripts/build_beir_subset --dataset-dir $(BEIR) --out target/cases.json
+	scripts/bench/build_beir_subset --dataset-dir $(BEIR) --out target/cases.json
 
 benchmark: ## a minute of load on BENCH_URL; benchmark-full, -shapes, -stress, -extreme: more sizes, passages, large requests
-	scripts/bench_load --url $(BENCH_URL) --cases-file $(CASES) --quick
+	scripts/bench/bench_load --url $(BENCH_URL) --cases-file $(CASES) --quick
 
 benchmark-full benchmark-shapes benchmark-stress benchmark-extreme:
-	scripts/bench_load --url $(BENCH_URL) --cases-file $(CASES) --$(@:benchmark-%=%)
+	scripts/bench/bench_load --url $(BENCH_URL) --cases-file $(CASES) --$(@:benchmark-%=%)
 
 bench-cost: ## a million pairs in money: LOAD=JSON of bench_load, target/bench-cold.json, data/prices.toml
-	scripts/cost_table --load $(LOAD) --cold target/bench-cold.json
+	scripts/bench/cost_table --load $(LOAD) --cold target/bench-cold.json
 
 bench-scale: ## simulated simultaneous starts of MODEL, from target/bench-cold.json and data/scale_out.toml, in target/bench-scale.{md,png}
-	scripts/scale_out --snapshot $(MODEL) --cold target/bench-cold.json --contestant int8 --markdown target/bench-scale.md \
+	scripts/bench/scale_out --snapshot $(MODEL) --cold target/bench-cold.json --contestant int8 --markdown target/bench-scale.md \
 		--plot target/bench-scale.png
 
 bench-boot: release ## exec to first score of MODEL=SNAPSHOT, RUNS=N starts
 	target/release/defrost bench boot --model $(MODEL) --runs $(RUNS)
 
 bench-loader: ## local restores of MIB=1024 against other loaders, RUNS=N each, in /tmp/bench-loader.{md,json,png}
-	scripts/bench_loader --prepare
-	scripts/bench_loader local --mib $(MIB) --runs $(RUNS) --json /tmp/bench-loader.json --plot /tmp/bench-loader.png \
+	scripts/bench/bench_loader --prepare
+	scripts/bench/bench_loader local --mib $(MIB) --runs $(RUNS) --json /tmp/bench-loader.json --plot /tmp/bench-loader.png \
 		| tee /tmp/bench-loader.md
 
 golden: ## make data/golden again (PYTHON with torch and transformers)
-	$(PYTHON) scripts/golden.py --out data/golden
-	$(PYTHON) scripts/golden_embeddings.py --out data/golden
+	$(PYTHON) scripts/golden/golden.py --out data/golden
+	$(PYTHON) scripts/golden/golden_embeddings.py --out data/golden
 
 clean: ## remove what was built and fetched
 	cargo clean

@@ -1,17 +1,17 @@
-# Targets that deploy to Modal; included by the Makefile of the repository. `DEPLOY_...` variables of the shell or of the
-# command line are settings: modal/README.md. Variants: -uvx takes Modal's client through uv instead of an environment
-# under target/; -onnx deploys binaries that also run ONNX models, as an app of its own beside the other.
+# Targets that deploy to Modal; included by the Makefile of the repository. `DEPLOY_...` variables of the shell or of
+# the command line are settings: modal/README.md. Variants: -uvx takes Modal's client through uv instead of an
+# environment under target/; -onnx deploys binaries that also run ONNX models, as an app of its own beside the other.
 .PHONY: release-ort modal-pack modal-serve modal-deploy modal-curl modal-bulk modal-pack-uvx modal-serve-uvx modal-deploy-uvx \
 	modal-curl-uvx modal-bulk-uvx modal-serve-onnx modal-deploy-onnx
 
 APP ?= rerank_cpu_int8
 SOURCE ?= hf://BAAI/bge-reranker-v2-m3
-MODAL ?= scripts/modal_cli
+MODAL ?= scripts/ops/modal_cli
 %-uvx: MODAL = uvx --from "$$(cat modal/requirements.txt)" modal
 
 # `modal serve` makes no memory snapshots, and mounted binaries start sooner after a change than baked ones.
 SERVED = DEPLOY_MEMORY_SNAPSHOT=false DEPLOY_BAKE=false
-ONNX = DEPLOY_NAME=$(subst _,-,$(APP))-onnx DEPLOY_BIN_DIR=target/ort/release DEPLOY_ORT_LIBRARY="$$(scripts/fetch_onnxruntime)"
+ONNX = DEPLOY_NAME=$(subst _,-,$(APP))-onnx DEPLOY_BIN_DIR=target/ort/release DEPLOY_ORT_LIBRARY="$$(scripts/ops/fetch_onnxruntime)"
 ROUTE = $(if $(filter embed,$(APP)),/v1/embeddings,/v1/rerank)
 BODY ?= $(if $(filter embed,$(APP)),{"input": ["who wrote it?"]},{"query": "who wrote it?", "documents": ["Harper Lee did.", "It rained."]})
 

@@ -1,4 +1,4 @@
-# The function as a container app: no replica while nobody asks, one more for every `concurrent_requests` at a time.
+# The function as a container app: no replica while no request comes, one more for every `concurrent_requests` at a time.
 #
 # The snapshot is a file of the mounted share, which the loader reads into memory. The port is bound before that, so the startup
 # probe, which may fail 30 times here and no more, asks only whether the process lives; whether the model is there is asked by

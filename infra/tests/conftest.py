@@ -12,14 +12,13 @@ ROOT = HERE.parent.parent
 sys.path.insert(0, str(HERE))
 # What the checks read beside infra/.
 READ = (
-    "README.md",
     "SECURITY.md",
     "data/requests",
     "docs",
-    "scripts/check_infra",
-    "scripts/deploy_azure",
-    "scripts/elf.py",
-    "scripts/package_lambda",
+    "scripts/check/check_infra",
+    "scripts/ops/deploy_azure",
+    "scripts/lib",
+    "scripts/ops/package_lambda",
     "shared/server/src/life/lambda.rs",
 )
 
@@ -45,5 +44,5 @@ def tree(tmp_path: Path) -> Path:
 def binaries() -> Path:
     """The folder of the built binaries; what needs them is skipped without."""
     if not (folder := os.environ.get("DEFROST_BIN")):
-        pytest.skip("needs binaries: scripts/check_infra --bin DIR")
+        pytest.skip("needs binaries: scripts/check/check_infra --bin DIR")
     return Path(folder)

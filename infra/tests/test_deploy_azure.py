@@ -1,4 +1,4 @@
-"""scripts/deploy_azure and infra/azure/Makefile, with stand-ins for az and terraform that note what they are asked."""
+"""scripts/ops/deploy_azure and infra/azure/Makefile, with stand-ins for az and terraform that note what they are asked."""
 
 import os
 import shutil
@@ -51,7 +51,7 @@ class Azure:
 
     def deploy(self, *arguments: str, **variables: str) -> tuple[int, str, list[str]]:
         """The script."""
-        return self.run("scripts/deploy_azure", *arguments, **variables)
+        return self.run("scripts/ops/deploy_azure", *arguments, **variables)
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def snapshots(root: Path, binaries: Path, tmp_path_factory: pytest.TempPathFacto
 def urls(root: Path, binaries: Path, snapshots: dict[str, Path]) -> Iterator[dict[str, str]]:
     """Both functions, running."""
     sys.path.insert(0, str(root / "scripts"))
-    from served import served
+    from lib.served import served
 
     rerank = served(binaries / "rerank-cpu-int8", snapshots["rerank-cpu-int8"], API_KEYS="collection-key")
     embed = served(binaries / "embed", snapshots["embed"], API_KEYS="collection-key", ALLOW_NON_MRL="true")
@@ -43,7 +43,7 @@ def urls(root: Path, binaries: Path, snapshots: dict[str, Path]) -> Iterator[dic
         yield {"rerank": rerank_url, "embed": embed_url}
 
 
-def test_the_readme_has_the_settings_of_the_binaries(root: Path, binaries: Path) -> None:
+def test_the_page_of_settings_has_those_of_the_binaries(root: Path, binaries: Path) -> None:
     for function, kind in KINDS.items():
         said = subprocess.run([binaries / function, "--help"], check=True, capture_output=True, text=True).stdout
         named = set(re.findall(r"\[env: ([A-Z_]+)", " ".join(said.split())))

@@ -16,7 +16,7 @@ SHARED_TRUE = Path(shutil.which("true") or "/bin/true")
 
 def package(root: Path, binary: Path, out: Path, limits: str = "") -> subprocess.CompletedProcess[str]:
     """Runs the script; `limits` is Python that changes its numbers first."""
-    script = root / "scripts" / "package_lambda"
+    script = root / "scripts" / "ops" / "package_lambda"
     if not limits:
         command = [sys.executable, "-B", script, binary, "--out", out]
     else:
@@ -47,7 +47,7 @@ def test_the_zip_is_one_executable_and_always_the_same(root: Path, tmp_path: Pat
 @pytest.mark.skipif(not shutil.which("objdump"), reason="needs objdump, of binutils")
 def test_symbols_are_those_of_objdump(root: Path) -> None:
     sys.path.insert(0, str(root / "scripts"))
-    from elf import Elf
+    from lib.elf import Elf
 
     for name in ("true", "bash", "sh", "tar"):
         file = Path(shutil.which(name) or pytest.fail(f"no {name}"))
@@ -99,7 +99,7 @@ def test_another_processor_is_refused(root: Path, tmp_path: Path) -> None:
 def test_every_cut_of_a_file_is_refused_or_read(root: Path) -> None:
     """A damaged file is an answer, not a traceback."""
     sys.path.insert(0, str(root / "scripts"))
-    from elf import Elf, NotElf
+    from lib.elf import Elf, NotElf
 
     data = SHARED_TRUE.read_bytes()
     for length in [*range(0, 4096, 61), *range(4096, len(data), 997)]:

@@ -105,7 +105,7 @@ CASES: dict[str, Case] = {
     "state without an end": (sam.check_rules, BULK, r"                  Next: Known\n", "", "Look neither ends nor goes on"),
     "invoke anything": (sam.check_rules, BULK, "Resource: !Ref FunctionAliasArn", 'Resource: "*"', "resource *"),
     # Texts.
-    "unquoted variable": (texts.check_shell, "scripts/deploy_azure", r'"\$snapshot" --no-progress', "$snapshot --no-progress", "SC2086"),
+    "unquoted variable": (texts.check_shell, "scripts/ops/deploy_azure", r'"\$snapshot" --no-progress', "$snapshot --no-progress", "SC2086"),
     "duplicate key": (texts.check_yaml, KNATIVE, "      containerConcurrency: 16", "      containerConcurrency: 16\n      containerConcurrency: 8", "duplication of key"),
     "a key of AWS": (texts.check_secrets, RUN, "value: json", "value: AKIA" + "ABCDEFGHIJKLMNOP", "looks like a secret"),
     "dead link": (texts.check_links, "infra/README.md", r"\]\(lambda/README\.md\)", "](lambda/LIESMICH.md)", "LIESMICH"),

@@ -26,7 +26,7 @@ def image(settings, *names):
     if settings.ort_library:
         library = binaries.path(settings.ort_library, "")
         if modal.is_local() and not library.is_file():
-            raise binaries.BinaryError(f"DEPLOY_ORT_LIBRARY: {library}: no such file; scripts/fetch_onnxruntime prints one")
+            raise binaries.BinaryError(f"DEPLOY_ORT_LIBRARY: {library}: no such file; scripts/ops/fetch_onnxruntime prints one")
         files[library] = ORT_LIBRARY
     built = modal.Image.from_registry(settings.base_image or BASE, add_python=settings.add_python or None)
     if settings.base_image:

@@ -54,7 +54,7 @@ class Settings:
     cpu: float = _setting(4.0, "physical cores; also the binary's NUM_THREADS")
     memory: int = _setting(4096, "MiB")
     gpu: str = _setting("", "GPU type, for functions that use one")
-    min_containers: int = _setting(0, "containers kept while nobody asks; 0: nothing costs anything then")
+    min_containers: int = _setting(0, "containers kept while no request comes; 0: nothing costs anything then")
     max_containers: int = _setting(20, "most containers at once, which bounds the bill")
     buffer_containers: int = _setting(1, "containers beyond need while requests come")
     scaledown_window: int = _setting(300, "seconds a container waits for the next request before it goes")
@@ -141,7 +141,7 @@ class Settings:
             elif name in SECRET:
                 yield f"{PREFIX}SETTINGS: {name} would lie in the image; put it into a Modal secret, {PREFIX}SECRETS=NAME"
             elif known and name not in known:
-                yield f"{PREFIX}SETTINGS: the binaries know no {name}; README.md lists their settings"
+                yield f"{PREFIX}SETTINGS: the binaries know no {name}; docs/settings.md lists theirs"
 
     @property
     def binary_settings(self):
@@ -172,11 +172,11 @@ class Settings:
         return {name: text for name, text in sorted(environ.items()) if name.startswith(PREFIX) and text}
 
 
-def known_to_binaries(readme=ROOT / "README.md"):
+def known_to_binaries(page=ROOT / "docs" / "settings.md"):
     """Names in the repository's table of settings, which a test of the binaries keeps true; none in a container."""
-    if not readme.is_file():
+    if not page.is_file():
         return frozenset()
-    table = readme.read_text(encoding="utf-8").partition("<!-- settings -->")[2].partition("<!-- /settings -->")[0]
+    table = page.read_text(encoding="utf-8").partition("<!-- settings -->")[2].partition("<!-- /settings -->")[0]
     return frozenset(re.findall(r"^\| `([A-Z0-9_]+)`", table, re.MULTILINE))
 
 

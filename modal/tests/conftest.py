@@ -25,7 +25,7 @@ APPS = Path(__file__).resolve().parents[1]
 ROOT = APPS.parent
 
 if not hasattr(modal, "App"):
-    pytest.exit("Modal's client is not installed; scripts/test_modal makes an environment that has it", returncode=2)
+    pytest.exit("Modal's client is not installed; scripts/check/test_modal makes an environment that has it", returncode=2)
 
 # As `modal deploy FILE` does.
 sys.path.insert(0, str(APPS))

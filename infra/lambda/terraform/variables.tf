@@ -25,7 +25,7 @@ variable "image_uri" {
 }
 
 variable "zip_path" {
-  description = "Zip made by scripts/package_lambda, for provided.al2023. Give this or image_uri."
+  description = "Zip made by scripts/ops/package_lambda, for provided.al2023. Give this or image_uri."
   type        = string
   default     = null
 }

@@ -14,7 +14,7 @@ from . import settings
 # Answer 503 until the model is loaded.
 WAITS_FOR_MODEL = {"/health", "/ready"}
 ALIVE = {"/live", "/ping"}
-# The smallest model of the README's table takes 26 MB mapped; below this the platform's own runtime is the larger part.
+# The smallest model of docs/figures.md takes 26 MB mapped; below this the platform's own runtime is the larger part.
 LEAST_MEMORY_MIB = 512
 
 

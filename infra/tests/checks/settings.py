@@ -1,6 +1,6 @@
-"""What the functions accept, read from the README: settings with defaults, routes of probes.
+"""What the functions accept, read from docs/: settings with defaults, routes of probes.
 
-The README's tables are held to the binaries by their own tests, so they stand for them here; with a built binary at hand
+The tables of docs/settings.md and docs/api.md are held to the binaries by their own tests, so they stand for them here; with a built binary at hand
 test_settings.py compares its --help too.
 """
 
@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 ROW = re.compile(r"^\| `([A-Z_]+)` \| (?:`([^`]*)`)? ?\| (.*) \|$", re.MULTILINE)
-# Variables of the AWS SDK and of the loader's S3 source that the README and the loader document.
+# Variables of the AWS SDK and of the loader's S3 source that docs/operations.md and the loader document.
 STORE_VARIABLES = frozenset(
     {
         "AWS_ACCESS_KEY_ID",
@@ -22,7 +22,7 @@ STORE_VARIABLES = frozenset(
 )
 BOOL = re.compile(r"^(true|false)$")
 NUMBER = re.compile(r"^[0-9]+$")
-# Settings whose values are words of the README's own sentence.
+# Settings whose values are words of the sentence in docs/settings.md.
 WORDS = {
     "INVOKE_MODE": {"buffered", "response_stream"},
     "LOG_FORMAT": {"text", "json"},
@@ -36,15 +36,15 @@ WORDS = {
 
 @cache
 def settings(root: Path) -> dict[str, str]:
-    """Name -> default, as the README has them."""
-    text = (root / "README.md").read_text(encoding="utf-8")
+    """Name -> default, as docs/settings.md has them."""
+    text = (root / "docs" / "settings.md").read_text(encoding="utf-8")
     table = text[text.index("<!-- settings -->") : text.index("<!-- /settings -->")]
     return {name: default for name, default, _ in ROW.findall(table)}
 
 
 def settings_of(root: Path, kind: str) -> set[str]:
     """Names of the settings that functions of `kind` list: those whose row names no other kind."""
-    text = (root / "README.md").read_text(encoding="utf-8")
+    text = (root / "docs" / "settings.md").read_text(encoding="utf-8")
     table = text[text.index("<!-- settings -->") : text.index("<!-- /settings -->")]
     kinds = {name: re.match(r"(\w+): ", meaning) for name, _, meaning in ROW.findall(table)}
     return {name for name, of in kinds.items() if of is None or of[1] == kind}
@@ -52,11 +52,11 @@ def settings_of(root: Path, kind: str) -> set[str]:
 
 @cache
 def probes(root: Path) -> set[str]:
-    """Paths that answer GET without a key: the row of the README that says 503 while loading."""
-    text = (root / "README.md").read_text(encoding="utf-8")
+    """Paths that answer GET without a key: the row of docs/api.md that says 503 while loading."""
+    text = (root / "docs" / "api.md").read_text(encoding="utf-8")
     row = re.search(r"\| `GET ([^`]+)` \| 503 while loading", text)
     if not row:
-        raise LookupError("README.md: expected the row of GET /health and its like, found none")
+        raise LookupError("docs/api.md: expected the row of GET /health and its like, found none")
     return set(row[1].split())
 
 
@@ -71,7 +71,7 @@ def check_variable(root: Path, name: str, value: str | None) -> list[str]:
     if name in STORE_VARIABLES:
         return []
     if name not in known:
-        return [f"unknown setting {name}: the functions do not read it (README.md, Settings)"]
+        return [f"unknown setting {name}: the functions do not read it (docs/settings.md)"]
     if value is None or "${" in value:
         return []
     default = known[name]

@@ -23,7 +23,7 @@ TEXT = {".yaml", ".yml", ".tf", ".md", ".py", ".json", ".http", ".bru", ""}
 
 def scripts(root: Path) -> list[Path]:
     """Shell scripts of infra/ and of its deployment."""
-    candidates = [*(root / "infra").rglob("*"), root / "scripts" / "check_infra", root / "scripts" / "deploy_azure"]
+    candidates = [*(root / "infra").rglob("*"), root / "scripts" / "check" / "check_infra", root / "scripts" / "ops" / "deploy_azure"]
     return sorted(file for file in candidates if file.is_file() and _shebang(file).endswith(("bash", "/sh")))
 
 

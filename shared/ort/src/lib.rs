@@ -278,7 +278,7 @@ fn width(session: &Held, spec: &OnnxSpec) -> Result<usize, Error> {
         if shape.len() > 2 || scores != 1 {
             return Err(Error::Model(format!(
                 "the model's output {:?} has shape {shape:?}, expected [batch, 1]: one score for each pair \
-                 (scripts/export_onnx.py makes it so)",
+                 (scripts/golden/export_onnx.py makes it so)",
                 spec.output
             )));
         }

@@ -81,7 +81,7 @@ fn open_first(configured: Option<&Path>) -> Result<Library, String> {
     Ok(Library { environment, build: ort::info(), path })
 }
 
-const REMEDY: &str = "scripts/fetch_onnxruntime fetches it, and `pip install onnxruntime` has it under onnxruntime/capi";
+const REMEDY: &str = "scripts/ops/fetch_onnxruntime fetches it, and `pip install onnxruntime` has it under onnxruntime/capi";
 
 /// The library in a folder, the last one by name if there are several; `None` for what is no folder or holds none.
 fn in_folder(folder: &Path) -> Option<PathBuf> {

@@ -1,6 +1,6 @@
 //! ONNX models under the real ONNX Runtime: scores, batching, compiled graphs.
 //!
-//! Needs the library: `ORT_DYLIB_PATH`, or what `scripts/fetch_onnxruntime` fetched into `models/onnxruntime`.
+//! Needs the library: `ORT_DYLIB_PATH`, or what `scripts/ops/fetch_onnxruntime` fetched into `models/onnxruntime`.
 
 #![allow(clippy::print_stdout, reason = "tests print their figures")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
@@ -28,7 +28,7 @@ fn library() -> PathBuf {
         .map_or_else(|| repository("models/onnxruntime"), PathBuf::from);
     assert!(
         library.exists(),
-        "{} is not there: run scripts/fetch_onnxruntime, or set ORT_DYLIB_PATH",
+        "{} is not there: run scripts/ops/fetch_onnxruntime, or set ORT_DYLIB_PATH",
         library.display()
     );
     library

@@ -4,7 +4,7 @@
 //! schemas that the wire types derive ([`SchemaBook`]), the settings (limits, keys, hooks) and the
 //! facts of the model that decide what a request may ask for. What the document says a request
 //! may be is accepted, what it says a request may not be is refused, and every answer fits its
-//! schema: `scripts/test_schemathesis` holds the binary to that.
+//! schema: `scripts/check/test_schemathesis` holds the binary to that.
 //!
 //! A new function brings its routes as an [`Api`]; everything else is the same for all.
 

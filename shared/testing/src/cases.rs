@@ -1,5 +1,5 @@
 //! Checkpoints as users have them: the folders of `data`, and variants of them with the vectors that sentence-transformers
-//! computed (`scripts/golden_cases.py`).
+//! computed (`scripts/golden/golden_cases.py`).
 
 use std::path::Path;
 

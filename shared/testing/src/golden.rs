@@ -1,4 +1,4 @@
-//! Golden outputs of `transformers` on tiny random models, made by scripts/golden.py.
+//! Golden outputs of `transformers` on tiny random models, made by scripts/golden/golden.py.
 
 use std::path::PathBuf;
 
@@ -76,7 +76,7 @@ impl LongPair {
     }
 }
 
-/// The embeddings.json of an embedding model, made by `scripts/golden_embeddings.py`.
+/// The embeddings.json of an embedding model, made by `scripts/golden/golden_embeddings.py`.
 #[derive(Debug, Deserialize)]
 pub struct Embeddings {
     /// The task of the prompt `instruct`.

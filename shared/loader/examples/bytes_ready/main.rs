@@ -1,4 +1,4 @@
-//! One restore, measured: the Rust side of `scripts/bench_loader`.
+//! One restore, measured: the Rust side of `scripts/bench/bench_loader`.
 //!
 //! ```text
 //! cargo run --release -p defrost-loader --example bytes_ready -- make DIR MIB

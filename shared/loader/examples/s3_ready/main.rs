@@ -1,4 +1,4 @@
-//! One restore from an object store, measured: the other Rust side of `scripts/bench_loader`.
+//! One restore from an object store, measured: the other Rust side of `scripts/bench/bench_loader`.
 //!
 //! ```text
 //! cargo run --release -p defrost-loader --features s3 --example s3_ready -- defrost-s3 s3://bucket/key FOLDER

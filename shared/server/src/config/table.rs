@@ -1,5 +1,5 @@
 //! The settings, each once: this table makes the flags, the variables, `--help`, the start-up
-//! print and, by a test, the README.
+//! print and, by a test, docs/settings.md.
 
 /// One setting.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ impl Setting {
         self.name.to_ascii_lowercase().replace('_', "-")
     }
 
-    /// The setting's row in the README: name, default, meaning.
+    /// The setting's row in docs/settings.md: name, default, meaning.
     pub fn markdown_row(&self) -> String {
         let default =
             if self.default.is_empty() { String::new() } else { format!("`{}`", self.default) };

@@ -1,5 +1,5 @@
 //! Checkpoints as users have them, each with the answer it must give: those of `data/cases`, and variants that
-//! sentence-transformers computed (`scripts/golden_cases.py`).
+//! sentence-transformers computed (`scripts/golden/golden_cases.py`).
 
 use std::path::{Path, PathBuf};
 

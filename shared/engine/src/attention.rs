@@ -4,7 +4,7 @@
 //! `[q heads | k heads | v heads]`. A sequence may go on where another ends (its *prefix*), whose rows
 //! are not repeated, and before that it may begin with stored rows `[k heads | v heads]`. A task is one sequence, one key-value head and a run of query rows. It packs that
 //! head's keys and values into panels, once for all query heads that share them, then walks tiles of
-//! six query rows: scores against all visible keys, softmax, product with the values. Only six rows of
+//! query rows: scores against all visible keys, softmax, product with the values. Only a tile's rows of
 //! scores exist at a time, so memory grows with the length of a sequence, not with its square.
 //!
 //! Softmax subtracts the row's maximum and divides after the second product. Masked keys get the
@@ -14,19 +14,18 @@
 //! There are two ways to multiply: [`float`] for models whose weights are floats, and [`int16`], four
 //! times as fast, for int8 models, whose activations carry eight bits between all other steps.
 
-#[cfg(target_arch = "x86_64")]
-mod avx512;
 mod float;
 mod int16;
 mod softmax;
 
 use std::ops::Range;
 
-use crate::gemm::{Context, SharedOut, TILE_ROWS};
+use crate::gemm::{Context, SharedOut};
+use crate::kernel::Kernel;
 
-/// Query rows of a task where heads and sequences alone are too few for the threads: 32 tiles. Each such task packs the
+/// Query rows of a task, about, where heads and sequences alone are too few for the threads. Each such task packs the
 /// keys again.
-const TASK_ROWS: usize = 32 * TILE_ROWS;
+const TASK_ROWS: usize = 192;
 
 /// Tasks a thread that even out their lengths.
 const TASKS_A_THREAD: usize = 4;
@@ -57,6 +56,16 @@ impl Heads {
 pub(crate) enum Arithmetic {
     Float,
     Int16,
+}
+
+impl Arithmetic {
+    /// Rows of a tile.
+    fn rows(self, kernel: Kernel) -> usize {
+        match self {
+            Self::Float => kernel.set().float.rows,
+            Self::Int16 => kernel.set().int16.rows,
+        }
+    }
 }
 
 /// One sequence and the query rows wanted of it.
@@ -121,13 +130,10 @@ impl Task<'_> {
         self.span.seen(heads, self.queries.end - 1)
     }
 
-    /// Its tiles: the first query and how many.
-    fn tiles(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+    /// Its tiles of up to `rows` queries: the first and how many.
+    fn tiles(&self, rows: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
         let end = self.queries.end;
-        self.queries
-            .clone()
-            .step_by(TILE_ROWS)
-            .map(move |start| (start, TILE_ROWS.min(end - start)))
+        self.queries.clone().step_by(rows).map(move |start| (start, rows.min(end - start)))
     }
 }
 
@@ -195,7 +201,8 @@ pub(crate) fn attention(
     out: &mut [f32],
 ) {
     let enough = spans.len() * heads.key_values >= TASKS_A_THREAD * cx.threads.count();
-    let task_rows = if enough { usize::MAX } else { TASK_ROWS };
+    let tile_rows = arithmetic.rows(cx.kernel);
+    let task_rows = if enough { usize::MAX } else { TASK_ROWS / tile_rows * tile_rows };
     let mut tasks = Vec::new();
     for span in spans {
         for head in 0..heads.key_values {
@@ -206,7 +213,7 @@ pub(crate) fn attention(
         }
     }
     let data = Data { heads, qkv, stored, out: SharedOut::new(out) };
-    cx.threads.for_each(tasks.len(), |task| match arithmetic {
+    cx.for_each(tasks.len(), |task| match arithmetic {
         Arithmetic::Float => float::run(cx, &data, &tasks[task]),
         Arithmetic::Int16 => int16::run(cx, &data, &tasks[task]),
     });

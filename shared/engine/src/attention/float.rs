@@ -1,11 +1,10 @@
 //! Attention in f32: keys and values in the panel layout of the f32 tiles.
 
 use super::{Data, Task, softmax};
-use crate::gemm::{Context, TILE_ROWS, Tile, float_tile};
+use crate::gemm::Context;
+use crate::kernel::operands::{COLUMN_STEP, Operands, RowOf};
+use crate::kernel::set::MOST_ROWS;
 use crate::layout::PANEL;
-
-/// Columns of a panel of values come in whole 512-bit registers.
-const COLUMN_STEP: usize = 16;
 
 /// Keys and values of one head, packed.
 struct Packed {
@@ -49,21 +48,24 @@ pub(super) fn run(cx: Context<'_>, data: &Data<'_>, task: &Task<'_>) {
     let packed = pack(data, task, visible);
     let stride = visible.next_multiple_of(PANEL);
     let scale = 1.0 / (width as f32).sqrt();
-    let mut scores = vec![0.0f32; TILE_ROWS * stride];
-    let mut sums: Tile<f32> = [[0.0; PANEL]; TILE_ROWS];
+    let tile_rows = cx.kernel.set().float.rows;
+    let mut scores = vec![0.0f32; tile_rows * stride];
+    let mut sums: Vec<RowOf<f32>> = vec![[0.0; PANEL]; tile_rows];
     for query_head in task.head * heads.shared()..(task.head + 1) * heads.shared() {
-        for (start, count) in task.tiles() {
+        for (start, count) in task.tiles(tile_rows) {
             let keys = span.seen(heads, start + count - 1);
             let first = (span.tokens.start + start) * row_len + query_head * width;
             for (panel, keys) in
                 packed.keys.chunks_exact(PANEL * width).take(keys.div_ceil(PANEL)).enumerate()
             {
-                float_tile(cx.kernel, &data.qkv[first..], row_len, count, keys, PANEL, &mut sums);
+                let queries = &data.qkv[first..];
+                let operands = Operands::new(queries, row_len, count, keys, PANEL);
+                cx.kernel.float_tile(&operands, &mut sums);
                 for (row, sums) in sums.iter().enumerate().take(count) {
                     scores[row * stride + panel * PANEL..][..PANEL].copy_from_slice(sums);
                 }
             }
-            let mut totals = [0.0f32; TILE_ROWS];
+            let mut totals = [0.0f32; MOST_ROWS];
             for (row, total) in totals.iter_mut().enumerate().take(count) {
                 let seen = span.seen(heads, start + row);
                 let scores = &mut scores[row * stride..][..keys];
@@ -71,7 +73,8 @@ pub(super) fn run(cx: Context<'_>, data: &Data<'_>, task: &Task<'_>) {
             }
             for (part, (padded, columns)) in packed.values.iter().enumerate() {
                 let columns = &columns[..keys * padded];
-                float_tile(cx.kernel, &scores, stride, count, columns, *padded, &mut sums);
+                let operands = Operands::new(&scores, stride, count, columns, *padded);
+                cx.kernel.float_tile(&operands, &mut sums);
                 let used = PANEL.min(width - part * PANEL);
                 for (row, (sums, total)) in sums.iter().zip(totals).enumerate().take(count) {
                     let target = data.target(task, start + row, query_head, part * PANEL, used);

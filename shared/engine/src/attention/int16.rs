@@ -19,12 +19,11 @@ use std::cell::RefCell;
 use super::softmax::{self, Weights, encode};
 use super::{Data, Task};
 use crate::buffer::Buffer;
-use crate::gemm::{Context, TILE_ROWS, Tile, int16_tile};
+use crate::gemm::Context;
+use crate::kernel::operands::{COLUMN_STEP, Operands};
+use crate::kernel::set::MOST_ROWS;
 use crate::kernel::{per_kernel, prefetch};
 use crate::layout::PANEL;
-
-/// Columns of a panel come in whole 512-bit registers.
-const COLUMN_STEP: usize = 16;
 
 /// Largest code of a value; with [`softmax::LARGEST_SUM`] the second product stays below 2^30.
 const LARGEST_VALUE: f32 = 4095.0;
@@ -46,11 +45,12 @@ struct Scratch {
     /// Panels of up to 64 columns: for each pair of keys, the columns by 2.
     values: Buffer<i16>,
     value_scales: Buffer<f32>,
-    /// Six rows of scores, then of `e * value scale`.
+    /// A tile's rows of scores, then of `e * value scale`.
     scores: Buffer<f32>,
-    /// Six rows of probabilities.
+    /// A tile's rows of probabilities.
     codes: Buffer<i16>,
     queries: Buffer<i16>,
+    sums: Buffer<i32>,
     /// A vector or two on their way.
     row: Buffer<i16>,
 }
@@ -67,7 +67,7 @@ pub(super) fn run(cx: Context<'_>, data: &Data<'_>, task: &Task<'_>) {
         pack_values(cx, data, task, visible, scratch);
         let heads = data.heads;
         for query_head in task.head * heads.shared()..(task.head + 1) * heads.shared() {
-            for (start, count) in task.tiles() {
+            for (start, count) in task.tiles(cx.kernel.set().int16.rows) {
                 run_tile(cx, data, task, query_head, start, count, scratch);
             }
         }
@@ -169,31 +169,32 @@ fn run_tile(
     let visible = task.seen(heads);
     let keys = span.seen(heads, start + count - 1);
     let stride = visible.next_multiple_of(COLUMN_STEP);
-    let scores = scratch.scores.slot(TILE_ROWS * stride);
-    let queries = scratch.queries.slot(TILE_ROWS * 2 * pairs);
+    let tile_rows = cx.kernel.set().int16.rows;
+    let scores = scratch.scores.slot(tile_rows * stride);
+    let queries = scratch.queries.slot(tile_rows * 2 * pairs);
     queries.fill(0);
-    let mut query_scales = [0.0f32; TILE_ROWS];
+    let mut query_scales = [0.0f32; MOST_ROWS];
     for (row, query) in queries.chunks_exact_mut(2 * pairs).enumerate().take(count) {
         let vector = data.head(span.tokens.start + start + row, query_head);
         query_scales[row] = encode(cx.kernel, vector, largest_code(width), query);
     }
     // The next tile's, while this one's are multiplied.
-    for row in start + count..(start + count + TILE_ROWS).min(task.queries.end) {
+    for row in start + count..(start + count + tile_rows).min(task.queries.end) {
         prefetch(data.head(span.tokens.start + row, query_head));
     }
-    let mut sums: Tile<i32> = [[0; PANEL]; TILE_ROWS];
+    let (sums, _) = scratch.sums.slot(tile_rows * PANEL).as_chunks_mut();
     for first in (0..keys).step_by(PANEL) {
         let columns = columns(visible, first);
         let panel = &scratch.keys[first * pairs * 2..][..columns * pairs * 2];
-        int16_tile(cx.kernel, queries, 2 * pairs, count, panel, columns, &mut sums);
+        cx.kernel.int16_tile(&Operands::new(queries, 2 * pairs, count, panel, columns), sums);
         let scales = &scratch.key_scales[first..][..columns];
         for (row, sums) in sums.iter().enumerate().take(count) {
             let scores = &mut scores[row * stride + first..][..columns];
             softmax::scores(cx.kernel, sums, scales, scores);
         }
     }
-    let codes = scratch.codes.slot(TILE_ROWS * stride);
-    let mut back = [0.0f32; TILE_ROWS];
+    let codes = scratch.codes.slot(tile_rows * stride);
+    let mut back = [0.0f32; MOST_ROWS];
     for row in 0..count {
         let mut weights = Weights {
             seen: span.seen(heads, start + row),
@@ -210,7 +211,7 @@ fn run_tile(
     for first in (0..width).step_by(PANEL) {
         let columns = columns(width, first);
         let values = &scratch.values[first * even..][..keys.next_multiple_of(2) * columns];
-        int16_tile(cx.kernel, codes, stride, count, values, columns, &mut sums);
+        cx.kernel.int16_tile(&Operands::new(codes, stride, count, values, columns), sums);
         let used = PANEL.min(width - first);
         for (row, (sums, back)) in sums.iter().zip(back).enumerate().take(count) {
             let target = data.target(task, start + row, query_head, first, used);

@@ -1,5 +1,5 @@
-//! Tiles for AVX-512 with VNNI: up to 6 rows by 4 registers of 16 channels.
-#![allow(unsafe_code, reason = "vector loads and stores through pointers that callers checked")]
+//! Kernels for AVX-512 with VNNI; tiles of up to 6 rows by 4 registers of 16 channels.
+#![allow(unsafe_code, reason = "vector loads and stores through pointers that operands check")]
 #![allow(clippy::cast_ptr_alignment, reason = "only unaligned loads and stores are used")]
 #![allow(
     clippy::needless_range_loop,
@@ -15,21 +15,56 @@ use std::arch::x86_64::{
     _mm512_storeu_si512, _mm512_sub_epi32,
 };
 
-use super::Tile;
-use crate::layout::{INT8_GROUP, PANEL};
+use half::bf16;
 
-/// f32 or i32 lanes of one register.
-const LANES: usize = 16;
+use super::operands::{Bf16Operands, FloatOperands, Int8Operands, Int16Operands, Operands, RowOf};
+use super::set::{KernelSet, LANES, Peak, Quantize, Softmax, Tile, Vectors};
+use crate::layout::{INT8_GROUP, PANEL, PANELS_OF_64};
+
 /// Registers across a panel.
 const REGISTERS: usize = PANEL / LANES;
 
+/// Rows of a tile: 24 of the 32 registers hold sums.
+const ROWS: usize = 6;
+
+pub(super) const SET: KernelSet = KernelSet {
+    name: "avx512-vnni",
+    runs_here: || {
+        is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vnni")
+    },
+    vectors: Vectors::Avx512,
+    layout: &PANELS_OF_64,
+    int8: Tile { rows: ROWS, run: int8_tile },
+    int16: Tile { rows: ROWS, run: int16_tile },
+    float: Tile { rows: ROWS, run: float_tile },
+    bf16: Tile { rows: ROWS, run: bf16_tile },
+    finished_int8: Some(fused::int8_tile),
+    quantize: Some(Quantize {
+        largest_magnitude: quantize::largest_magnitude,
+        encode: quantize::encode,
+    }),
+    softmax: Some(Softmax {
+        largest: softmax::largest,
+        exponentials: softmax::exponentials,
+        round: softmax::round,
+    }),
+    thread: None,
+    peak: Some(Peak { run: multiply_registers, multiplies: CHAINS * LANES * INT8_GROUP }),
+};
+
 /// The sums of a tile, in registers: a macro, because a function would hand them over through memory.
 ///
-/// To be used in an unsafe block, under the promises of [`int8_tile`].
+/// To be used in an unsafe block, for operands of a whole panel.
 macro_rules! int8_sums {
-    ($rows:ident, $x:expr, $stride:expr, $panel:expr, $groups:expr, $offsets:expr) => {{
-        let (x, stride, panel, offsets): (*const u8, usize, *const i8, &[i32]) =
-            ($x, $stride, $panel, $offsets);
+    ($rows:ident, $operands:expr, $offsets:expr) => {{
+        let operands: &Int8Operands<'_> = $operands;
+        let offsets: &RowOf<i32> = $offsets;
+        let (x, stride) = (operands.first::<$rows>(), operands.stride());
+        let panel = operands.panel().as_ptr();
         let mut acc = [[_mm512_setzero_si512(); REGISTERS]; $rows];
         for part in 0..REGISTERS {
             let offsets = &offsets[part * LANES..][..LANES];
@@ -38,7 +73,7 @@ macro_rules! int8_sums {
                 acc[row][part] = _mm512_sub_epi32(acc[row][part], offsets);
             }
         }
-        for group in 0..$groups {
+        for group in 0..operands.groups() {
             let mut weights = [_mm512_setzero_si512(); REGISTERS];
             for part in 0..REGISTERS {
                 let at = panel.add((group * PANEL + part * LANES) * INT8_GROUP);
@@ -56,42 +91,26 @@ macro_rules! int8_sums {
     }};
 }
 
-pub(super) mod fused;
-pub(crate) mod vector_math;
+mod fused;
+mod quantize;
+mod softmax;
+mod vector_math;
 
-/// # Safety
-/// The processor has the features; `x` holds `rows` rows of `4 * groups` bytes at `stride`, `panel` `groups * 256`
-/// and `offsets` 64.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-pub(super) unsafe fn int8_tile(
-    x: &[u8],
-    stride: usize,
-    rows: usize,
-    panel: &[i8],
-    groups: usize,
-    offsets: &[i32],
-    sums: &mut Tile<i32>,
-) {
-    // SAFETY: passed on from the caller.
-    unsafe {
-        with_rows!(rows, int8_rows; x.as_ptr(), stride, panel.as_ptr(), groups, offsets, sums);
-    }
+fn int8_tile(operands: &Int8Operands<'_>, offsets: &RowOf<i32>, sums: &mut [RowOf<i32>]) {
+    with_rows!(operands.rows(), int8_rows; operands, offsets, sums);
 }
 
-/// # Safety
-/// As [`int8_tile`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 #[inline]
-unsafe fn int8_rows<const ROWS: usize>(
-    x: *const u8,
-    stride: usize,
-    panel: *const i8,
-    groups: usize,
-    offsets: &[i32],
-    sums: &mut Tile<i32>,
+fn int8_rows<const ROWS: usize>(
+    operands: &Int8Operands<'_>,
+    offsets: &RowOf<i32>,
+    sums: &mut [RowOf<i32>],
 ) {
-    // SAFETY: passed on from the caller.
-    let acc = unsafe { int8_sums!(ROWS, x, stride, panel, groups, offsets) };
+    let sums = &mut sums[..ROWS];
+    // SAFETY: the operands of a whole panel.
+    let acc = unsafe { int8_sums!(ROWS, operands, offsets) };
     for row in 0..ROWS {
         for part in 0..REGISTERS {
             let target = &mut sums[row][part * LANES..][..LANES];
@@ -101,54 +120,36 @@ unsafe fn int8_rows<const ROWS: usize>(
     }
 }
 
-/// # Safety
-/// The processor has the features; `x` holds `rows` rows of `2 * pairs` at `stride`, `panel` `pairs * 2 * width`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-pub(super) unsafe fn int16_tile(
-    x: &[i16],
-    stride: usize,
-    rows: usize,
-    panel: &[i16],
-    width: usize,
-    pairs: usize,
-    sums: &mut Tile<i32>,
-) {
-    let (x, panel) = (x.as_ptr(), panel.as_ptr());
-    // SAFETY: passed on from the caller; the panel's rows are `width` = 16 * registers wide.
-    unsafe {
-        match width / LANES {
-            1 => with_rows!(rows, int16_16; x, stride, panel, pairs, sums),
-            2 => with_rows!(rows, int16_32; x, stride, panel, pairs, sums),
-            3 => with_rows!(rows, int16_48; x, stride, panel, pairs, sums),
-            _ => with_rows!(rows, int16_64; x, stride, panel, pairs, sums),
-        }
+fn int16_tile(operands: &Int16Operands<'_>, sums: &mut [RowOf<i32>]) {
+    match operands.columns() / LANES {
+        1 => with_rows!(operands.rows(), int16_16; operands, sums),
+        2 => with_rows!(operands.rows(), int16_32; operands, sums),
+        3 => with_rows!(operands.rows(), int16_48; operands, sums),
+        _ => with_rows!(operands.rows(), int16_64; operands, sums),
     }
 }
 
 macro_rules! int16_rows {
     ($name:ident, $registers:literal) => {
-        /// # Safety
-        /// As [`int16_tile`].
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
         #[inline]
-        unsafe fn $name<const ROWS: usize>(
-            x: *const i16,
-            stride: usize,
-            panel: *const i16,
-            pairs: usize,
-            sums: &mut Tile<i32>,
-        ) {
+        fn $name<const ROWS: usize>(operands: &Int16Operands<'_>, sums: &mut [RowOf<i32>]) {
+            let (x, stride) = (operands.first::<ROWS>(), operands.stride());
+            let panel = operands.panel().as_ptr();
+            assert_eq!(operands.columns(), $registers * LANES, "columns of a tile");
+            let sums = &mut sums[..ROWS];
             let mut acc = [[_mm512_setzero_si512(); $registers]; ROWS];
-            for pair in 0..pairs {
+            for pair in 0..operands.groups() {
                 let mut columns = [_mm512_setzero_si512(); $registers];
                 for part in 0..$registers {
                     let at = panel.wrapping_add((pair * $registers + part) * 2 * LANES);
-                    // SAFETY: row `pair` of the panel is inside by the caller's promise.
+                    // SAFETY: 16 columns of the panel's pair of inputs.
                     columns[part] = unsafe { _mm512_loadu_si512(at.cast::<__m512i>()) };
                 }
                 for row in 0..ROWS {
                     let at = x.wrapping_add(row * stride + 2 * pair).cast::<i32>();
-                    // SAFETY: two values of row `row`, inside by the caller's promise.
+                    // SAFETY: two values of row `row`, which has as many pairs as the panel.
                     let values = unsafe { at.read_unaligned() };
                     let values = _mm512_set1_epi32(values);
                     for part in 0..$registers {
@@ -174,15 +175,10 @@ int16_rows!(int16_64, 4);
 
 /// Independent sums of [`multiply_registers`]: enough to hide the multiplier's latency.
 const CHAINS: usize = 16;
-/// Multiply-adds of one of its rounds: every lane takes four.
-pub(super) const MULTIPLIES_A_ROUND: usize = CHAINS * LANES * INT8_GROUP;
 
 /// Does nothing but multiply: what no product can exceed.
-///
-/// # Safety
-/// The processor has the features.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-pub(super) unsafe fn multiply_registers(rounds: usize) -> i32 {
+fn multiply_registers(rounds: usize) -> i32 {
     let mut acc = [_mm512_setzero_si512(); CHAINS];
     let codes = _mm512_set1_epi32(0x0102_0304);
     for round in 0..rounds {
@@ -199,68 +195,71 @@ pub(super) unsafe fn multiply_registers(rounds: usize) -> i32 {
     _mm512_reduce_add_epi32(sum)
 }
 
-/// # Safety
-/// The processor has the features; `x` holds `rows` rows of `k` at `stride`, `panel` `k * width`.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-pub(super) unsafe fn float_tile(
-    x: &[f32],
-    stride: usize,
-    rows: usize,
-    panel: &[f32],
-    width: usize,
-    k: usize,
-    sums: &mut Tile<f32>,
-) {
-    let (x, panel) = (x.as_ptr(), panel.as_ptr());
-    // SAFETY: passed on from the caller; the panel's rows are `width` = 16 * registers wide.
-    unsafe {
-        match width / LANES {
-            1 => with_rows!(rows, float_16; x, stride, panel, k, sums),
-            2 => with_rows!(rows, float_32; x, stride, panel, k, sums),
-            3 => with_rows!(rows, float_48; x, stride, panel, k, sums),
-            _ => with_rows!(rows, float_64; x, stride, panel, k, sums),
-        }
+/// Elements of float panels.
+trait Weight: Sized {
+    /// Sixteen of them as f32.
+    ///
+    /// # Safety
+    /// `from` points at as many that may be read, and the processor has AVX-512 F.
+    unsafe fn load(from: *const Self) -> __m512;
+}
+
+impl Weight for f32 {
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    unsafe fn load(from: *const Self) -> __m512 {
+        // SAFETY: passed on from the caller.
+        unsafe { _mm512_loadu_ps(from) }
     }
 }
 
-/// # Safety
-/// The processor has the features; `x` holds `rows` rows of `k` at `stride`, `panel` `k * 64`.
+impl Weight for bf16 {
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    unsafe fn load(from: *const Self) -> __m512 {
+        // SAFETY: 32 bytes by the caller's promise.
+        let halves = unsafe { _mm256_loadu_si256(from.cast()) };
+        _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves)))
+    }
+}
+
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-pub(super) unsafe fn bf16_tile(
-    x: &[f32],
-    stride: usize,
-    rows: usize,
-    panel: &[u16],
-    k: usize,
-    sums: &mut Tile<f32>,
-) {
-    // SAFETY: passed on from the caller.
-    unsafe { with_rows!(rows, bf16_64; x.as_ptr(), stride, panel.as_ptr(), k, sums) }
+fn float_tile(operands: &FloatOperands<'_>, sums: &mut [RowOf<f32>]) {
+    match operands.columns() / LANES {
+        1 => with_rows!(operands.rows(), float_16 of f32; operands, sums),
+        2 => with_rows!(operands.rows(), float_32 of f32; operands, sums),
+        3 => with_rows!(operands.rows(), float_48 of f32; operands, sums),
+        _ => with_rows!(operands.rows(), float_64 of f32; operands, sums),
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+fn bf16_tile(operands: &Bf16Operands<'_>, sums: &mut [RowOf<f32>]) {
+    with_rows!(operands.rows(), float_64 of bf16; operands, sums);
 }
 
 macro_rules! float_rows {
-    ($name:ident, $element:ty, $registers:literal, $load:ident) => {
-        /// # Safety
-        /// As the tile function that calls it.
+    ($name:ident, $registers:literal) => {
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
         #[inline]
-        unsafe fn $name<const ROWS: usize>(
-            x: *const f32,
-            stride: usize,
-            panel: *const $element,
-            k: usize,
-            sums: &mut Tile<f32>,
+        fn $name<const ROWS: usize, W: Weight>(
+            operands: &Operands<'_, f32, W, 1>,
+            sums: &mut [RowOf<f32>],
         ) {
+            let (x, stride) = (operands.first::<ROWS>(), operands.stride());
+            let panel = operands.panel().as_ptr();
+            assert_eq!(operands.columns(), $registers * LANES, "columns of a tile");
+            let sums = &mut sums[..ROWS];
             let mut acc = [[_mm512_setzero_ps(); $registers]; ROWS];
-            for input in 0..k {
+            for input in 0..operands.groups() {
                 let mut weights = [_mm512_setzero_ps(); $registers];
                 for part in 0..$registers {
                     let at = panel.wrapping_add((input * $registers + part) * LANES);
-                    // SAFETY: row `input` of the panel is inside by the caller's promise.
-                    weights[part] = unsafe { $load(at) };
+                    // SAFETY: 16 columns of the panel's input.
+                    weights[part] = unsafe { W::load(at) };
                 }
                 for row in 0..ROWS {
-                    // SAFETY: value `input` of row `row`, inside by the caller's promise.
+                    // SAFETY: a value of row `row`, which has as many inputs as the panel.
                     let value = _mm512_set1_ps(unsafe { *x.add(row * stride + input) });
                     for part in 0..$registers {
                         acc[row][part] = _mm512_fmadd_ps(value, weights[part], acc[row][part]);
@@ -278,18 +277,7 @@ macro_rules! float_rows {
     };
 }
 
-float_rows!(float_16, f32, 1, _mm512_loadu_ps);
-float_rows!(float_32, f32, 2, _mm512_loadu_ps);
-float_rows!(float_48, f32, 3, _mm512_loadu_ps);
-float_rows!(float_64, f32, 4, _mm512_loadu_ps);
-float_rows!(bf16_64, u16, 4, load_bf16);
-
-/// # Safety
-/// `from` points at 16 readable bf16.
-#[target_feature(enable = "avx512f")]
-#[inline]
-unsafe fn load_bf16(from: *const u16) -> __m512 {
-    // SAFETY: 32 bytes by the caller's promise.
-    let halves = unsafe { _mm256_loadu_si256(from.cast()) };
-    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves)))
-}
+float_rows!(float_16, 1);
+float_rows!(float_32, 2);
+float_rows!(float_48, 3);
+float_rows!(float_64, 4);

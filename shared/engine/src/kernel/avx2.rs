@@ -121,6 +121,16 @@ fn int16_rows<const ROWS: usize>(
     let (panel, width) = (operands.panel().as_ptr(), operands.columns());
     assert!(first + INT16_COLUMNS <= width, "columns of a pass");
     let mut acc = [[_mm256_setzero_si256(); 2]; ROWS];
+    if operands.onto() {
+        for row in 0..ROWS {
+            let held = &sums[row][first..][..INT16_COLUMNS];
+            // SAFETY: sixteen i32.
+            acc[row] = unsafe {
+                let held = held.as_ptr().cast::<__m256i>();
+                [_mm256_loadu_si256(held), _mm256_loadu_si256(held.add(1))]
+            };
+        }
+    }
     for pair in 0..operands.groups() {
         // SAFETY: 64 bytes of the panel's pair of inputs.
         let columns = unsafe {
@@ -204,6 +214,14 @@ fn float_rows<const ROWS: usize, W: Weight>(
     let (panel, width) = (operands.panel().as_ptr(), operands.columns());
     assert!(first + FLOAT_CHANNELS <= width, "channels of a pass");
     let mut acc = [[_mm256_setzero_ps(); 2]; ROWS];
+    if operands.onto() {
+        for row in 0..ROWS {
+            let held = &sums[row][first..][..FLOAT_CHANNELS];
+            // SAFETY: sixteen f32.
+            acc[row] =
+                unsafe { [_mm256_loadu_ps(held.as_ptr()), _mm256_loadu_ps(held.as_ptr().add(8))] };
+        }
+    }
     for input in 0..operands.groups() {
         // SAFETY: 16 channels of the panel's input.
         let weights = unsafe {

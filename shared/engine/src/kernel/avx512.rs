@@ -140,6 +140,15 @@ macro_rules! int16_rows {
             assert_eq!(operands.columns(), $registers * LANES, "columns of a tile");
             let sums = &mut sums[..ROWS];
             let mut acc = [[_mm512_setzero_si512(); $registers]; ROWS];
+            if operands.onto() {
+                for row in 0..ROWS {
+                    for part in 0..$registers {
+                        let held = &sums[row][part * LANES..][..LANES];
+                        // SAFETY: 16 i32.
+                        acc[row][part] = unsafe { _mm512_loadu_si512(held.as_ptr().cast()) };
+                    }
+                }
+            }
             for pair in 0..operands.groups() {
                 let mut columns = [_mm512_setzero_si512(); $registers];
                 for part in 0..$registers {
@@ -251,6 +260,15 @@ macro_rules! float_rows {
             assert_eq!(operands.columns(), $registers * LANES, "columns of a tile");
             let sums = &mut sums[..ROWS];
             let mut acc = [[_mm512_setzero_ps(); $registers]; ROWS];
+            if operands.onto() {
+                for row in 0..ROWS {
+                    for part in 0..$registers {
+                        let held = &sums[row][part * LANES..][..LANES];
+                        // SAFETY: 16 f32.
+                        acc[row][part] = unsafe { _mm512_loadu_ps(held.as_ptr()) };
+                    }
+                }
+            }
             for input in 0..operands.groups() {
                 let mut weights = [_mm512_setzero_ps(); $registers];
                 for part in 0..$registers {

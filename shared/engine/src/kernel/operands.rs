@@ -23,6 +23,7 @@ pub(crate) struct Operands<'a, X, W, const GROUP: usize> {
     panel: &'a [W],
     columns: usize,
     groups: usize,
+    onto: bool,
 }
 
 /// Unsigned codes by int8 weights.
@@ -52,7 +53,17 @@ impl<'a, X, W, const GROUP: usize> Operands<'a, X, W, GROUP> {
         assert_eq!(panel.len(), groups * columns * GROUP, "values of a panel");
         let end = rows.saturating_sub(1).saturating_mul(stride).saturating_add(groups * GROUP);
         assert!(rows == 0 || x.len() >= end, "rows of activations");
-        Self { x, stride, rows, panel, columns, groups }
+        Self { x, stride, rows, panel, columns, groups, onto: false }
+    }
+
+    /// Whether products are added to what the sums hold, instead of replacing it.
+    pub(crate) fn onto_sums(self, onto: bool) -> Self {
+        Self { onto, ..self }
+    }
+
+    /// See [`Operands::onto_sums`].
+    pub(crate) fn onto(&self) -> bool {
+        self.onto
     }
 
     /// Rows of activations.

@@ -44,7 +44,9 @@ fn int16_tile(operands: &Int16Operands<'_>, sums: &mut [RowOf<i32>]) {
     let columns = operands.columns();
     for (row, sums) in sums.iter_mut().enumerate().take(operands.rows()) {
         let sums = &mut sums[..columns];
-        sums.fill(0);
+        if !operands.onto() {
+            sums.fill(0);
+        }
         let pairs = operands.row(row).chunks_exact(2);
         for (x, columns) in pairs.zip(operands.panel().chunks_exact(2 * columns)) {
             for (sum, column) in sums.iter_mut().zip(columns.chunks_exact(2)) {
@@ -59,7 +61,9 @@ fn float_tile(operands: &FloatOperands<'_>, sums: &mut [RowOf<f32>]) {
     let columns = operands.columns();
     for (row, sums) in sums.iter_mut().enumerate().take(operands.rows()) {
         let sums = &mut sums[..columns];
-        sums.fill(0.0);
+        if !operands.onto() {
+            sums.fill(0.0);
+        }
         for (&x, weights) in operands.row(row).iter().zip(operands.panel().chunks_exact(columns)) {
             for (sum, &w) in sums.iter_mut().zip(weights) {
                 *sum = x.mul_add(w, *sum);

@@ -71,7 +71,8 @@ pub(crate) struct Tile<F> {
 
 /// Fills as many rows of sums as the operands have, which are those of a whole panel of 64 channels.
 pub(crate) type Int8Tile = unsafe fn(&Int8Operands<'_>, &RowOf<i32>, &mut [RowOf<i32>]);
-/// Fills as many rows of sums as the operands have, as far as these are wide.
+/// Fills as many rows of sums as the operands have, as far as these are wide, or adds to them
+/// ([`super::operands::Operands::onto_sums`]).
 pub(crate) type Int16Tile = unsafe fn(&Int16Operands<'_>, &mut [RowOf<i32>]);
 /// As [`Int16Tile`].
 pub(crate) type FloatTile = unsafe fn(&FloatOperands<'_>, &mut [RowOf<f32>]);

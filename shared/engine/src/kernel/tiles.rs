@@ -30,7 +30,7 @@ impl Kernel {
     ) {
         let tile = &self.set().int8;
         check(operands, tile, sums);
-        assert_eq!(operands.columns(), PANEL, "a whole panel");
+        assert!(operands.columns() == PANEL && !operands.onto(), "a whole panel at once");
         // SAFETY: see above.
         unsafe { (tile.run)(operands, offsets, sums) }
     }
@@ -55,7 +55,7 @@ impl Kernel {
     pub(crate) fn bf16_tile(self, operands: &Bf16Operands<'_>, sums: &mut [RowOf<f32>]) {
         let tile = &self.set().bf16;
         check(operands, tile, sums);
-        assert_eq!(operands.columns(), PANEL, "a whole panel");
+        assert!(operands.columns() == PANEL && !operands.onto(), "a whole panel at once");
         // SAFETY: see above.
         unsafe { (tile.run)(operands, sums) }
     }
@@ -76,7 +76,8 @@ impl Kernel {
         out: &mut OutRows<'_>,
     ) {
         let (operands, set) = (&scaled.operands, self.set());
-        assert!(operands.rows() <= set.int8.rows && operands.columns() == PANEL, "a tile");
+        assert!(operands.rows() <= set.int8.rows, "rows of a tile");
+        assert!(operands.columns() == PANEL && !operands.onto(), "a whole panel at once");
         let Some(run) = set.finished_int8 else {
             panic!("{} finishes no tiles in registers: ask finishes_int8 first", set.name);
         };

@@ -112,7 +112,8 @@ impl Layer {
         let x = &mut buffers.x[..rows * hidden];
         let attended = buffers.attended.slot(rows * heads.queries * heads.width);
         let stored = self.prefix.as_ref().map_or(&[][..], Values::as_slice);
-        attention(cx, heads, self.qkv.arithmetic(), &buffers.qkv, stored, spans, attended);
+        let (arithmetic, qkv) = (self.qkv.arithmetic(), &buffers.qkv);
+        attention(cx, heads, arithmetic, qkv, stored, spans, &mut buffers.pages, attended);
         self.out.run(cx, attended, Activation::Identity, true, quantized, x);
         for x in x.chunks_mut(FEED_FORWARD_ROWS * hidden) {
             let normed = buffers.normed.slot(x.len());

@@ -114,7 +114,8 @@ impl Encoder {
             rows = gather(x, hidden, &spans);
             let x = &mut x[..rows * hidden];
             let attended = buffers.attended.slot(rows * hidden);
-            attention(cx, heads(config), layer.qkv.arithmetic(), qkv, &[], &spans, attended);
+            let (arithmetic, pages) = (layer.qkv.arithmetic(), &mut buffers.pages);
+            attention(cx, heads(config), arithmetic, qkv, &[], &spans, pages, attended);
             layer.out.run(cx, attended, Activation::Identity, true, quantized, x);
             layer.attention_norm.run(cx, x, eps);
             for x in x.chunks_mut(FEED_FORWARD_ROWS * hidden) {

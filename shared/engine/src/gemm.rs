@@ -1,7 +1,7 @@
 //! `y = x W^T + b`: row tiles of activations against panels of weights.
 //!
-//! A task is one panel (64 channels) by a run of rows. Inside a task, tiles of up to [`TILE_ROWS`]
-//! rows keep their 6 x 64 sums in registers over the whole inner dimension, then the *epilogue*
+//! A task is one panel (64 channels) by a run of rows. Inside a task, tiles of as many rows as the kernel set's have
+//! keep their sums in registers over the whole inner dimension, then the *epilogue*
 //! turns sums into outputs while they are still in the first-level cache: scales and the offset of
 //! the unsigned code (int8), bias, activation, residual. A SwiGLU layer multiplies a tile with the
 //! panel of its gate and with the one of its up projection and writes their product only.
@@ -10,60 +10,44 @@
 //! That is why a text's score never depends on the batch around it. Integer sums are exact, and f32
 //! sums are fused multiply-adds in the same order in all kernel sets, so these agree bit for bit.
 
-/// Calls `$tile::<ROWS>` with the row count of a tile as a constant.
-#[cfg(target_arch = "x86_64")]
-macro_rules! with_rows {
-    ($rows:expr, $tile:ident; $($arg:expr),*) => {
-        match $rows {
-            0 => {}
-            1 => $tile::<1>($($arg),*),
-            2 => $tile::<2>($($arg),*),
-            3 => $tile::<3>($($arg),*),
-            4 => $tile::<4>($($arg),*),
-            5 => $tile::<5>($($arg),*),
-            _ => $tile::<6>($($arg),*),
-        }
-    };
-}
-
-#[cfg(target_arch = "x86_64")]
-mod avx2;
-#[cfg(target_arch = "x86_64")]
-mod avx512;
-#[cfg(target_arch = "x86_64")]
-mod avx_vnni;
 mod epilogue;
-#[cfg(target_arch = "x86_64")]
-mod fused;
-mod portable;
+mod finished;
 mod shared_out;
-mod tile;
 
+use std::cell::RefCell;
 use std::ops::Range;
 
+pub(crate) use epilogue::{Activation, Epilogue};
 use half::bf16;
-use tile::{bf16_tile, int8_tile};
+pub(crate) use shared_out::SharedOut;
 
+use crate::buffer::Buffer;
 use crate::kernel::Kernel;
-use crate::layout::{INT8_GROUP, PANEL};
+use crate::kernel::operands::{Operands, OutRows, RowOf, Scaled};
+use crate::kernel::set::MOST_ROWS;
+use crate::layout::PANEL;
 use crate::quantize::QuantizedRows;
 use crate::threads::Threads;
-
-pub(crate) use epilogue::{Activation, Epilogue};
-pub(crate) use shared_out::SharedOut;
-pub(crate) use tile::{TILE_ROWS, Tile, float_tile, int16_tile, peak};
 
 /// Bytes of activations that a task reads again for every panel: they stay in the second-level cache (1 to 2 MB on
 /// servers with AVX-512), with room for a panel that streams past.
 const TASK_BYTES: usize = 512 << 10;
-/// Rows of a task: enough to read a panel from the third-level cache once for many tiles, few enough to share the work.
-const TASK_TILES: std::ops::RangeInclusive<usize> = 16..=32;
+/// Rows of a task, about: enough to read a panel from the third-level cache once for many tiles, few enough to share
+/// the work.
+const TASK_ROWS: std::ops::RangeInclusive<usize> = 96..=192;
 
 /// Where to run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Context<'a> {
     pub(crate) kernel: Kernel,
     pub(crate) threads: &'a Threads,
+}
+
+impl Context<'_> {
+    /// Runs `work(0..tasks)`, which may call the kernel set's tiles.
+    pub(crate) fn for_each(&self, tasks: usize, work: impl Fn(usize) + Send + Sync) {
+        self.threads.for_each_with(self.kernel, tasks, work);
+    }
 }
 
 /// One int8 product: rows of activations against all panels.
@@ -95,52 +79,56 @@ pub(crate) fn int8(
     out: &mut [f32],
 ) {
     let (x, stride) = (product.x.data(), product.x.stride());
-    let depth = product.k.next_multiple_of(INT8_GROUP);
+    let depth = product.k.next_multiple_of(cx.kernel.set().layout.int8_group);
     assert!(depth <= stride && x.len() == product.x.rows() * stride, "activation rows");
     assert_eq!(product.panels.len(), n.next_multiple_of(PANEL) * depth, "weight panels");
     assert_eq!(product.x.rows() * epilogue.outputs(n), out.len(), "output rows");
-    let multiply = |panel: usize, rows: &Range<usize>, sums: &mut Tile<i32>| {
+    let scaled = |panel: usize, rows: &Range<usize>| {
         let weights = &product.panels[panel * PANEL * depth..][..PANEL * depth];
-        let offsets = &product.offsets[panel * PANEL..][..PANEL];
         let x = &x[rows.start * stride..rows.end * stride];
-        int8_tile(cx.kernel, x, stride, rows.len(), weights, offsets, sums);
+        Scaled {
+            operands: Operands::new(x, stride, rows.len(), weights, PANEL),
+            offsets: of_panel(product.offsets, panel),
+            row_scales: &product.x.scales()[rows.clone()],
+            channels: epilogue.channels(panel, Some(product.scales)),
+        }
     };
-    let channels = |panel: usize| epilogue.channels(panel, Some(product.scales));
-    for_each_tile(cx.threads, n, stride, epilogue, out, |panel, rows, [first, second], target| {
-        let scales = &product.x.scales()[rows.clone()];
-        #[cfg(target_arch = "x86_64")]
-        if fused::runs(cx.kernel, epilogue) {
-            let operands = |panel: usize| fused::Operands {
-                x: &x[rows.start * stride..rows.end * stride],
-                stride,
-                panel: &product.panels[panel * PANEL * depth..][..PANEL * depth],
-                offsets: &product.offsets[panel * PANEL..][..PANEL],
-                row_scales: scales,
-                channels: channels(panel),
-            };
+    let multiply = |scaled: &Scaled<'_>, sums: &mut [RowOf<i32>]| {
+        cx.kernel.int8_tile(&scaled.operands, scaled.offsets, sums);
+    };
+    let tile_rows = cx.kernel.set().int8.rows;
+    for_each_tile(
+        cx,
+        tile_rows,
+        n,
+        stride,
+        epilogue,
+        out,
+        |panel, rows, [first, second], target| {
+            let scaled_rows = scaled(panel, &rows);
             let up = (epilogue.activation == Activation::SwiGlu)
-                .then(|| operands(panel + n / 2 / PANEL));
-            let scratch = [bytemuck::cast_mut(first), bytemuck::cast_mut(second)];
-            fused::int8(&operands(panel), up.as_ref(), epilogue, scratch, target);
-            return;
-        }
-        multiply(panel, &rows, first);
-        if epilogue.activation == Activation::SwiGlu {
-            let up = panel + n / 2 / PANEL;
-            multiply(up, &rows, second);
-            epilogue::int8_gated(
-                cx.kernel,
-                first,
-                second,
-                scales,
-                channels(panel),
-                channels(up),
-                target,
-            );
-        } else {
-            epilogue::int8(cx.kernel, first, scales, channels(panel), epilogue, target);
-        }
-    });
+                .then(|| scaled(panel + n / 2 / PANEL, &rows));
+            if finished::runs(cx.kernel, epilogue) {
+                let scratch = [bytemuck::cast_slice_mut(first), bytemuck::cast_slice_mut(second)];
+                finished::int8(cx.kernel, &scaled_rows, up.as_ref(), epilogue, scratch, target);
+                return;
+            }
+            let Scaled { row_scales, channels, .. } = scaled_rows;
+            multiply(&scaled_rows, first);
+            if let Some(up) = up {
+                multiply(&up, second);
+                let channels = [channels, up.channels];
+                epilogue::int8_gated(cx.kernel, first, second, row_scales, channels, target);
+            } else {
+                epilogue::int8(cx.kernel, first, row_scales, channels, epilogue, target);
+            }
+        },
+    );
+}
+
+/// A panel's values of a vector of channels, padded to whole panels.
+fn of_panel<T>(values: &[T], panel: usize) -> &RowOf<T> {
+    &values.as_chunks().0[panel]
 }
 
 /// As [`int8`] from f32 rows of `k`.
@@ -154,40 +142,46 @@ pub(crate) fn float(
     out: &mut [f32],
 ) {
     assert_eq!(x.len() / k * epilogue.outputs(n), out.len(), "output rows");
-    let multiply = |panel: usize, rows: &Range<usize>, sums: &mut Tile<f32>| {
+    let multiply = |panel: usize, rows: &Range<usize>, sums: &mut [RowOf<f32>]| {
         let x = &x[rows.start * k..rows.end * k];
         match panels {
             FloatPanels::F32(panels) => {
                 let weights = &panels[panel * PANEL * k..][..PANEL * k];
-                float_tile(cx.kernel, x, k, rows.len(), weights, PANEL, sums);
+                cx.kernel.float_tile(&Operands::new(x, k, rows.len(), weights, PANEL), sums);
             }
             FloatPanels::Bf16(panels) => {
                 let weights = &panels[panel * PANEL * k..][..PANEL * k];
-                bf16_tile(cx.kernel, x, k, rows.len(), weights, sums);
+                cx.kernel.bf16_tile(&Operands::new(x, k, rows.len(), weights, PANEL), sums);
             }
         }
     };
     let channels = |panel: usize| epilogue.channels(panel, None);
-    for_each_tile(cx.threads, n, 4 * k, epilogue, out, |panel, rows, [first, second], target| {
-        let (first, second) = (bytemuck::cast_mut(first), bytemuck::cast_mut(second));
-        multiply(panel, &rows, first);
-        let ones = &[1.0; TILE_ROWS][..rows.len()];
-        if epilogue.activation == Activation::SwiGlu {
-            let up = panel + n / 2 / PANEL;
-            multiply(up, &rows, second);
-            epilogue::float_gated(
-                cx.kernel,
-                first,
-                second,
-                ones,
-                channels(panel),
-                channels(up),
-                target,
-            );
-        } else {
-            epilogue::float(cx.kernel, first, ones, channels(panel), epilogue, target);
-        }
-    });
+    let tile_rows = match panels {
+        FloatPanels::F32(_) => cx.kernel.set().float.rows,
+        FloatPanels::Bf16(_) => cx.kernel.set().bf16.rows,
+    };
+    for_each_tile(
+        cx,
+        tile_rows,
+        n,
+        4 * k,
+        epilogue,
+        out,
+        |panel, rows, [first, second], target| {
+            let first = bytemuck::cast_slice_mut(first);
+            multiply(panel, &rows, first);
+            let ones = &[1.0; MOST_ROWS][..rows.len()];
+            if epilogue.activation == Activation::SwiGlu {
+                let up = panel + n / 2 / PANEL;
+                let second = bytemuck::cast_slice_mut(second);
+                multiply(up, &rows, second);
+                let channels = [channels(panel), channels(up)];
+                epilogue::float_gated(cx.kernel, first, second, ones, channels, target);
+            } else {
+                epilogue::float(cx.kernel, first, ones, channels(panel), epilogue, target);
+            }
+        },
+    );
 }
 
 /// The output runs of one tile: `rows` runs of the panel's valid channels.
@@ -206,44 +200,54 @@ impl Target<'_> {
         unsafe { self.out.run(self.first + row * self.stride, self.width) }
     }
 
-    /// The first row's first value, for so many rows.
-    fn rows(&mut self, rows: usize) -> *mut f32 {
-        // The last one's bounds are those of all.
-        let _ = self.row(rows.saturating_sub(1));
-        self.row(0).as_mut_ptr()
+    /// The first `rows` rows, of whole panels.
+    #[allow(unsafe_code, reason = "see the safety comment")]
+    fn whole(&mut self, rows: usize) -> OutRows<'_> {
+        assert_eq!(self.width, PANEL, "a whole panel");
+        // SAFETY: as above.
+        unsafe { self.out.rows(self.first, self.stride, rows) }
     }
 }
 
-/// Hands out every tile of the output with its panel and rows, and memory for two tiles of sums. A row of activations
-/// is `row_bytes` long.
+thread_local! {
+    /// The sums of two tiles, kept between tasks: to clear them for each would take longer than the least task has.
+    static SUMS: RefCell<Buffer<i32>> = RefCell::default();
+}
+
+/// Hands out every tile of the output, of `tile_rows` rows, with its panel and rows, and memory for two tiles of sums.
+/// A row of activations is `row_bytes` long.
 fn for_each_tile(
-    threads: &Threads,
+    cx: Context<'_>,
+    tile_rows: usize,
     n: usize,
     row_bytes: usize,
     epilogue: &Epilogue<'_>,
     out: &mut [f32],
-    tile: impl Fn(usize, Range<usize>, &mut [Tile<i32>; 2], &mut Target<'_>) + Send + Sync,
+    tile: impl Fn(usize, Range<usize>, [&mut [RowOf<i32>]; 2], &mut Target<'_>) + Send + Sync,
 ) {
     let n = epilogue.outputs(n);
     let rows = out.len() / n;
     let out = SharedOut::new(out);
     let panels = n.div_ceil(PANEL);
-    let tiles = (TASK_BYTES / row_bytes / TILE_ROWS).clamp(*TASK_TILES.start(), *TASK_TILES.end());
-    let task_rows = tiles * TILE_ROWS;
-    threads.for_each(panels * rows.div_ceil(task_rows), |task| {
+    let task_rows = (TASK_BYTES / row_bytes).clamp(*TASK_ROWS.start(), *TASK_ROWS.end());
+    let task_rows = task_rows / tile_rows * tile_rows;
+    cx.for_each(panels * rows.div_ceil(task_rows), |task| {
         let (block, panel) = (task / panels, task % panels);
         let end = rows.min((block + 1) * task_rows);
-        let mut sums = [[[0; PANEL]; TILE_ROWS]; 2];
-        for start in (block * task_rows..end).step_by(TILE_ROWS) {
-            let stop = end.min(start + TILE_ROWS);
-            let mut target = Target {
-                out: &out,
-                first: start * n + panel * PANEL,
-                stride: n,
-                width: PANEL.min(n - panel * PANEL),
-            };
-            tile(panel, start..stop, &mut sums, &mut target);
-        }
+        SUMS.with_borrow_mut(|sums| {
+            let (sums, _) = sums.slot(2 * tile_rows * PANEL).as_chunks_mut();
+            let (first, second) = sums.split_at_mut(tile_rows);
+            for start in (block * task_rows..end).step_by(tile_rows) {
+                let stop = end.min(start + tile_rows);
+                let mut target = Target {
+                    out: &out,
+                    first: start * n + panel * PANEL,
+                    stride: n,
+                    width: PANEL.min(n - panel * PANEL),
+                };
+                tile(panel, start..stop, [&mut *first, &mut *second], &mut target);
+            }
+        });
     });
 }
 

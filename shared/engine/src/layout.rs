@@ -22,8 +22,8 @@ use half::bf16;
 
 use crate::math::ROUND;
 
-/// Channels per panel. 64 is four AVX-512 registers of i32: with 6 rows that is 24 accumulators of
-/// the 32 registers, which leaves room for operands and hides the latency of the multiply.
+/// Channels per panel. 64 is four AVX-512 registers of i32 (with 6 rows 24 accumulators of the 32 registers, which leaves
+/// room for operands and hides the latency of the multiply), and four AMX tiles side by side.
 pub const PANEL: usize = 64;
 
 /// Inputs that one int8 multiply instruction sums (`VPDPBUSD`: four u8 x i8 products per lane).
@@ -33,6 +33,19 @@ pub const INT8_GROUP: usize = 4;
 pub const ROW_MAJOR: &str = "row-major";
 /// The layout tag of panels of 64 channels.
 pub const PANEL64: &str = "panel64";
+
+/// A layout of panels, as a kernel set names the one it reads. All are [`PANEL`] channels wide; how inputs are grouped
+/// is the layout's.
+#[derive(Debug)]
+pub(crate) struct PanelLayout {
+    /// Its tag in snapshots.
+    pub(crate) tag: &'static str,
+    /// Inputs that int8 panels are padded to a multiple of: a multiple of [`INT8_GROUP`].
+    pub(crate) int8_group: usize,
+}
+
+/// The layout of this page.
+pub(crate) static PANELS_OF_64: PanelLayout = PanelLayout { tag: PANEL64, int8_group: INT8_GROUP };
 
 /// Element count of an `n x k` matrix in panels of groups of `group` inputs.
 pub fn panel_len(n: usize, k: usize, group: usize) -> usize {

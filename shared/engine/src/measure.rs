@@ -17,7 +17,7 @@ use crate::{Error, Kernel, Threads};
 /// The processor's limit in multiply-adds of eight bits a second, all of `threads` busy at once; `None` where the
 /// kernel set has no such instruction.
 pub fn peak(kernel: Kernel, threads: &Threads) -> Option<f64> {
-    crate::gemm::peak(Context { kernel, threads })
+    kernel.peak(threads)
 }
 
 /// What a layer does with its product.

@@ -142,6 +142,7 @@ struct Buffers {
     /// Normed hidden states.
     normed: Buffer<f32>,
     qkv: Buffer<f32>,
+    pages: crate::attention::Pages,
     attended: Buffer<f32>,
     /// Inner rows of the feed-forward layer.
     inner: Buffer<f32>,

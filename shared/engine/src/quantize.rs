@@ -5,11 +5,8 @@
 //! gets the scale NaN, so that everything computed from it is NaN and is refused at the end instead
 //! of passing as a plausible number.
 
-#[cfg(target_arch = "x86_64")]
-mod avx512;
-
 use crate::buffer::Buffer;
-use crate::kernel::{Kernel, Set, per_kernel};
+use crate::kernel::{Kernel, per_kernel};
 use crate::layout::INT8_GROUP;
 use crate::math::ROUND;
 use crate::threads::Threads;
@@ -73,34 +70,25 @@ fn stride(k: usize) -> usize {
     (lines + usize::from(lines.is_multiple_of(2))) * 64
 }
 
+/// The code of zero.
+pub(crate) const ZERO: u8 = 0x80;
+
 /// Quantises one row and returns its scale; `codes` may be longer (its tail is set to the code of zero).
-#[allow(unsafe_code, reason = "calls target_feature functions that Kernel proves runnable")]
 fn quantize(kernel: Kernel, row: &[f32], codes: &mut [u8]) -> f32 {
     let (scale, inverse) = scale(largest_magnitude(kernel, row));
-    #[cfg(target_arch = "x86_64")]
-    if kernel.set() == Set::Avx512Vnni {
-        // SAFETY: `Kernel` proves the features.
-        let done = unsafe { avx512::encode(row, inverse, codes) };
-        plain_encode(kernel, &row[done..], inverse, &mut codes[done..]);
-        return scale;
+    if kernel.encode(row, inverse, codes).is_none() {
+        plain_encode(kernel, row, inverse, codes);
     }
-    plain_encode(kernel, row, inverse, codes);
     scale
 }
 
 /// The bits of the largest magnitude. Absolute values compare like integers, and NaN and infinity are the largest.
-#[allow(unsafe_code, reason = "calls target_feature functions that Kernel proves runnable")]
 pub(crate) fn largest_magnitude(kernel: Kernel, row: &[f32]) -> u32 {
-    #[cfg(target_arch = "x86_64")]
-    if kernel.set() == Set::Avx512Vnni {
-        let rest = &row[row.len() - row.len() % avx512::LANES..];
-        let largest = rest.iter().map(|value| value.to_bits() & 0x7fff_ffff).fold(0, u32::max);
-        // SAFETY: `Kernel` proves the features.
-        return largest.max(unsafe { avx512::largest_magnitude(row) });
-    }
-    let mut largest = 0;
-    plain_largest(kernel, row, &mut largest);
-    largest
+    kernel.largest_magnitude(row).unwrap_or_else(|| {
+        let mut largest = 0;
+        plain_largest(kernel, row, &mut largest);
+        largest
+    })
 }
 
 per_kernel! {
@@ -131,12 +119,18 @@ fn scale(largest: u32) -> (f32, f32) {
 per_kernel! {
     fn plain_encode(row: &[f32], inverse: f32, codes: &mut [u8]) {
         let (codes, tail) = codes.split_at_mut(row.len());
-        for (code, &value) in codes.iter_mut().zip(row) {
-            let rounded = (value * inverse + ROUND).to_bits();
-            // The low byte of the shifted mantissa is q in two's complement; + 128 flips its sign bit.
-            *code = (rounded & 0xff) as u8 ^ 0x80;
-        }
-        tail.fill(0x80);
+        plain_codes(row, inverse, codes);
+        tail.fill(ZERO);
+    }
+}
+
+/// A code a value.
+#[inline(always)]
+pub(crate) fn plain_codes(values: &[f32], inverse: f32, codes: &mut [u8]) {
+    for (code, &value) in codes.iter_mut().zip(values) {
+        let rounded = (value * inverse + ROUND).to_bits();
+        // The low byte of the shifted mantissa is q in two's complement; + 128 flips its sign bit.
+        *code = (rounded & 0xff) as u8 ^ ZERO;
     }
 }
 

@@ -11,6 +11,8 @@ mod crew;
 
 use crew::{Crew, Start};
 
+use crate::Kernel;
+
 /// A fixed set of threads, the caller among them; with one thread everything runs on the caller.
 #[derive(Debug)]
 pub struct Threads {
@@ -60,9 +62,27 @@ impl Threads {
     /// Runs `work(0..tasks)`, each once, in no particular order, and waits for all. Callers of
     /// several threads take turns; inside a task, the tasks run one after the other.
     pub fn for_each(&self, tasks: usize, work: impl Fn(usize) + Send + Sync) {
+        self.run(None, tasks, &work);
+    }
+
+    /// As [`Threads::for_each`] for work that calls the tiles of `kernel`: each thread is made ready for them before its
+    /// first task and set back after its last.
+    pub(crate) fn for_each_with(
+        &self,
+        kernel: Kernel,
+        tasks: usize,
+        work: impl Fn(usize) + Send + Sync,
+    ) {
+        self.run(Some(kernel), tasks, &work);
+    }
+
+    fn run(&self, kernel: Option<Kernel>, tasks: usize, work: &(dyn Fn(usize) + Sync)) {
         match &self.crew {
-            Some(crew) if tasks > 1 => crew.run(tasks, &work),
-            _ => (0..tasks).for_each(work),
+            Some(crew) if tasks > 1 => crew.run(kernel, tasks, work),
+            _ => {
+                let _entered = kernel.map(Kernel::enter);
+                (0..tasks).for_each(work);
+            }
         }
     }
 

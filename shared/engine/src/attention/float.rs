@@ -1,84 +1,119 @@
 //! Attention in f32: keys and values in the panel layout of the f32 tiles.
 
-use super::{Data, Task, softmax};
-use crate::gemm::{Context, TILE_ROWS, Tile, float_tile};
+use std::cell::RefCell;
+
+use super::pages::Sequence;
+use super::{Data, Stretch, Task, softmax};
+use crate::buffer::Buffer;
+use crate::gemm::Context;
+use crate::kernel::operands::{COLUMN_STEP, Operands};
+use crate::kernel::set::MOST_ROWS;
 use crate::layout::PANEL;
 
-/// Columns of a panel of values come in whole 512-bit registers.
-const COLUMN_STEP: usize = 16;
-
-/// Keys and values of one head, packed.
-struct Packed {
-    /// Panels of 64 keys, `width` rows each.
-    keys: Vec<f32>,
-    /// For each run of up to 64 value columns: its padded width and one row per key.
-    values: Vec<(usize, Vec<f32>)>,
+/// One thread's memory, kept between tasks and passes.
+#[derive(Default)]
+struct Scratch {
+    /// Pages that only this thread's task reads.
+    pages: Buffer<f32>,
+    /// A tile's rows of scores, then of exponentials.
+    scores: Buffer<f32>,
+    sums: Buffer<f32>,
 }
 
-fn pack(data: &Data<'_>, task: &Task<'_>, visible: usize) -> Packed {
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Fills a page.
+pub(super) fn write(data: &Data<'_>, stretch: Stretch, words: &mut [f32]) {
     let width = data.heads.width;
-    let mut keys = vec![0.0; visible.next_multiple_of(PANEL) * width];
-    for token in 0..visible {
-        let key = data.key(task.span, token, task.head);
-        let panel = &mut keys[token / PANEL * PANEL * width..][..PANEL * width];
-        for (slot, &value) in panel[token % PANEL..].iter_mut().step_by(PANEL).zip(key) {
-            *slot = value;
+    let mut page = data.form.page_mut(words, stretch.keys);
+    page.clear_after(stretch.keys);
+    for key in 0..stretch.keys {
+        for (slot, &input) in page.key(key).zip(data.key(stretch, key)) {
+            *slot = [input];
+        }
+        let value = data.value(stretch, key);
+        for start in (0..width).step_by(PANEL) {
+            let used = PANEL.min(width - start);
+            let (columns, padding) = page.values(key, start).split_at_mut(used);
+            columns.copy_from_slice(&value[start..][..used]);
+            padding.fill(0.0);
         }
     }
-    let values = (0..width)
-        .step_by(PANEL)
-        .map(|start| {
-            let used = PANEL.min(width - start);
-            let padded = used.next_multiple_of(COLUMN_STEP);
-            let mut columns = vec![0.0; visible * padded];
-            for (token, slot) in columns.chunks_exact_mut(padded).enumerate() {
-                let value = data.value(task.span, token, task.head);
-                slot[..used].copy_from_slice(&value[start..][..used]);
-            }
-            (padded, columns)
-        })
-        .collect();
-    Packed { keys, values }
 }
 
 /// Computes one task.
 pub(super) fn run(cx: Context<'_>, data: &Data<'_>, task: &Task<'_>) {
+    SCRATCH.with_borrow_mut(|scratch| {
+        let Scratch { pages, scores, sums } = scratch;
+        let sequence = data.sequence(task, pages, |stretch, words| write(data, stretch, words));
+        let tile_rows = cx.kernel.set().float.rows;
+        // A panel's scores may begin with any key, and go on behind the last.
+        let stride = (task.seen(data.heads) + PANEL).next_multiple_of(COLUMN_STEP);
+        let mut memory = Memory {
+            stride,
+            scores: scores.slot(tile_rows * stride),
+            sums: sums.slot(tile_rows * PANEL).as_chunks_mut().0,
+        };
+        for query_head in data.heads.query_heads(task.head) {
+            for (start, count) in task.tiles(tile_rows) {
+                run_tile(cx, data, task, &sequence, [query_head, start, count], &mut memory);
+            }
+        }
+    });
+}
+
+/// What a tile needs.
+struct Memory<'a> {
+    /// From a row of scores to the next.
+    stride: usize,
+    scores: &'a mut [f32],
+    sums: &'a mut [[f32; PANEL]],
+}
+
+/// The `count` queries from `start` on of a head.
+fn run_tile(
+    cx: Context<'_>,
+    data: &Data<'_>,
+    task: &Task<'_>,
+    sequence: &Sequence<'_>,
+    [query_head, start, count]: [usize; 3],
+    memory: &mut Memory<'_>,
+) {
     let (heads, span) = (data.heads, task.span);
     let (row_len, width) = (heads.row(), heads.width);
-    let visible = task.seen(heads);
-    let packed = pack(data, task, visible);
-    let stride = visible.next_multiple_of(PANEL);
-    let scale = 1.0 / (width as f32).sqrt();
-    let mut scores = vec![0.0f32; TILE_ROWS * stride];
-    let mut sums: Tile<f32> = [[0.0; PANEL]; TILE_ROWS];
-    for query_head in task.head * heads.shared()..(task.head + 1) * heads.shared() {
-        for (start, count) in task.tiles() {
-            let keys = span.seen(heads, start + count - 1);
-            let first = (span.tokens.start + start) * row_len + query_head * width;
-            for (panel, keys) in
-                packed.keys.chunks_exact(PANEL * width).take(keys.div_ceil(PANEL)).enumerate()
-            {
-                float_tile(cx.kernel, &data.qkv[first..], row_len, count, keys, PANEL, &mut sums);
-                for (row, sums) in sums.iter().enumerate().take(count) {
-                    scores[row * stride + panel * PANEL..][..PANEL].copy_from_slice(sums);
-                }
+    let Memory { stride, scores, sums } = memory;
+    let (stride, scale) = (*stride, 1.0 / (width as f32).sqrt());
+    let keys = span.seen(heads, start + count - 1);
+    let queries = &data.qkv[(span.tokens.start + start) * row_len + query_head * width..];
+    for page in sequence.pages::<f32>(keys) {
+        for first in (0..page.seen).step_by(PANEL) {
+            let (panel, columns) = page.key_panel(first);
+            cx.kernel.float_tile(&Operands::new(queries, row_len, count, panel, columns), sums);
+            for (row, sums) in sums.iter().enumerate().take(count) {
+                let scores = &mut scores[row * stride + page.first + first..][..columns];
+                scores.copy_from_slice(&sums[..columns]);
             }
-            let mut totals = [0.0f32; TILE_ROWS];
-            for (row, total) in totals.iter_mut().enumerate().take(count) {
-                let seen = span.seen(heads, start + row);
-                let scores = &mut scores[row * stride..][..keys];
-                softmax::float(cx.kernel, scores, seen, scale, total);
-            }
-            for (part, (padded, columns)) in packed.values.iter().enumerate() {
-                let columns = &columns[..keys * padded];
-                float_tile(cx.kernel, &scores, stride, count, columns, *padded, &mut sums);
-                let used = PANEL.min(width - part * PANEL);
-                for (row, (sums, total)) in sums.iter().zip(totals).enumerate().take(count) {
-                    let target = data.target(task, start + row, query_head, part * PANEL, used);
-                    for (target, &sum) in target.iter_mut().zip(sums) {
-                        *target = sum / total;
-                    }
-                }
+        }
+    }
+    let mut totals = [0.0f32; MOST_ROWS];
+    for (row, total) in totals.iter_mut().enumerate().take(count) {
+        let seen = span.seen(heads, start + row);
+        let scores = &mut scores[row * stride..][..keys];
+        softmax::float(cx.kernel, scores, seen, scale, total);
+    }
+    for first in (0..width).step_by(PANEL) {
+        for page in sequence.pages::<f32>(keys) {
+            let (values, columns) = page.value_panel(first);
+            let operands = Operands::new(&scores[page.first..], stride, count, values, columns);
+            cx.kernel.float_tile(&operands.onto_sums(page.first > 0), sums);
+        }
+        let used = PANEL.min(width - first);
+        for (row, (sums, total)) in sums.iter().zip(totals).enumerate().take(count) {
+            let target = data.target(task, start + row, query_head, first, used);
+            for (target, &sum) in target.iter_mut().zip(sums) {
+                *target = sum / total;
             }
         }
     }

@@ -16,15 +16,15 @@
 
 use std::cell::RefCell;
 
+use super::pages::{PageMut, Sequence};
 use super::softmax::{self, Weights, encode};
-use super::{Data, Task};
+use super::{Data, Stretch, Task};
 use crate::buffer::Buffer;
-use crate::gemm::{Context, TILE_ROWS, Tile, int16_tile};
+use crate::gemm::Context;
+use crate::kernel::operands::{COLUMN_STEP, Operands};
+use crate::kernel::set::MOST_ROWS;
 use crate::kernel::{per_kernel, prefetch};
 use crate::layout::PANEL;
-
-/// Columns of a panel come in whole 512-bit registers.
-const COLUMN_STEP: usize = 16;
 
 /// Largest code of a value; with [`softmax::LARGEST_SUM`] the second product stays below 2^30.
 const LARGEST_VALUE: f32 = 4095.0;
@@ -40,160 +40,147 @@ fn largest_code(width: usize) -> f32 {
 /// One thread's memory, kept between tasks and passes.
 #[derive(Default)]
 struct Scratch {
-    /// Panels of up to 64 keys: for each pair of a key's values, the keys by 2.
-    keys: Buffer<i16>,
-    key_scales: Buffer<f32>,
-    /// Panels of up to 64 columns: for each pair of keys, the columns by 2.
-    values: Buffer<i16>,
+    /// Pages that only this thread's task reads.
+    pages: Buffer<f32>,
+    /// Scales of all values of the task's sequence.
     value_scales: Buffer<f32>,
-    /// Six rows of scores, then of `e * value scale`.
+    /// A tile's rows of scores, then of `e * value scale`.
     scores: Buffer<f32>,
-    /// Six rows of probabilities.
+    /// A tile's rows of probabilities.
     codes: Buffer<i16>,
     queries: Buffer<i16>,
-    /// A vector or two on their way.
-    row: Buffer<i16>,
+    sums: Buffer<i32>,
 }
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
+    /// A vector or two on their way into a page.
+    static ROW: RefCell<Buffer<i16>> = RefCell::default();
+}
+
+/// Fills a page.
+pub(super) fn write(cx: Context<'_>, data: &Data<'_>, stretch: Stretch, words: &mut [f32]) {
+    let mut page = data.form.page_mut(words, stretch.keys);
+    page.clear_after(stretch.keys);
+    ROW.with_borrow_mut(|row| {
+        write_keys(cx, data, stretch, row, &mut page);
+        write_values(cx, data, stretch, row, &mut page);
+    });
+}
+
+fn write_keys(
+    cx: Context<'_>,
+    data: &Data<'_>,
+    stretch: Stretch,
+    row: &mut Buffer<i16>,
+    page: &mut PageMut<'_, i16>,
+) {
+    let row = row.slot(data.form.depth());
+    row.fill(0);
+    let largest = largest_code(data.heads.width);
+    for key in 0..stretch.keys {
+        prefetch(data.key(stretch, (key + AHEAD).min(stretch.keys - 1)));
+        page.key_scales[key] = encode(cx.kernel, data.key(stretch, key), largest, row);
+        for (slot, pair) in page.key::<2>(key).zip(row.as_chunks().0) {
+            *slot = *pair;
+        }
+    }
+}
+
+fn write_values(
+    cx: Context<'_>,
+    data: &Data<'_>,
+    stretch: Stretch,
+    row: &mut Buffer<i16>,
+    page: &mut PageMut<'_, i16>,
+) {
+    let padded = data.form.columns();
+    let row = row.slot(2 * padded);
+    row.fill(0);
+    let (first, second) = row.split_at_mut(padded);
+    for key in (0..stretch.keys).step_by(2) {
+        for ahead in [key + AHEAD, key + AHEAD + 1] {
+            prefetch(data.value(stretch, ahead.min(stretch.keys - 1)));
+        }
+        page.value_scales[key] = encode(cx.kernel, data.value(stretch, key), LARGEST_VALUE, first);
+        if key + 1 < stretch.keys {
+            page.value_scales[key + 1] =
+                encode(cx.kernel, data.value(stretch, key + 1), LARGEST_VALUE, second);
+        } else {
+            second.fill(0);
+        }
+        for start in (0..data.heads.width).step_by(PANEL) {
+            interleave(cx.kernel, &first[start..], &second[start..], page.values(key, start));
+        }
+    }
 }
 
 /// Computes one task.
 pub(super) fn run(cx: Context<'_>, data: &Data<'_>, task: &Task<'_>) {
     SCRATCH.with_borrow_mut(|scratch| {
+        let mut pages = std::mem::take(&mut scratch.pages);
+        let sequence = data.sequence(task, &mut pages, |stretch, words| {
+            write(cx, data, stretch, words);
+        });
         let visible = task.seen(data.heads);
-        pack_keys(cx, data, task, visible, scratch);
-        pack_values(cx, data, task, visible, scratch);
-        let heads = data.heads;
-        for query_head in task.head * heads.shared()..(task.head + 1) * heads.shared() {
-            for (start, count) in task.tiles() {
-                run_tile(cx, data, task, query_head, start, count, scratch);
+        // The last step's other keys weigh nothing, by scales that are numbers.
+        let scales = scratch.value_scales.slot(visible.next_multiple_of(COLUMN_STEP));
+        scales[visible..].fill(0.0);
+        for page in sequence.pages::<i16>(visible) {
+            scales[page.first..][..page.seen].copy_from_slice(&page.value_scales[..page.seen]);
+        }
+        for query_head in data.heads.query_heads(task.head) {
+            for (start, count) in task.tiles(cx.kernel.set().int16.rows) {
+                run_tile(cx, data, task, &sequence, [query_head, start, count], scratch);
             }
         }
+        scratch.pages = pages;
     });
 }
 
-fn pack_keys(
-    cx: Context<'_>,
-    data: &Data<'_>,
-    task: &Task<'_>,
-    visible: usize,
-    scratch: &mut Scratch,
-) {
-    let width = data.heads.width;
-    let pairs = width.div_ceil(2);
-    let padded = visible.next_multiple_of(COLUMN_STEP);
-    let scales = scratch.key_scales.slot(padded);
-    scales[visible..].fill(0.0);
-    let keys = scratch.keys.slot(padded * pairs * 2);
-    // The last panel's other columns, which are multiplied though nobody sees them, must not be another model's.
-    keys[visible / PANEL * PANEL * pairs * 2..].fill(0);
-    let row = scratch.row.slot(2 * pairs);
-    row.fill(0);
-    let largest = largest_code(width);
-    for (key, scale) in scales.iter_mut().enumerate().take(visible) {
-        prefetch(data.key(task.span, (key + AHEAD).min(visible - 1), task.head));
-        let vector = data.key(task.span, key, task.head);
-        *scale = encode(cx.kernel, vector, largest, row);
-        let first = key / PANEL * PANEL;
-        let columns = columns(visible, first);
-        let panel = &mut keys[first * pairs * 2..][..columns * pairs * 2];
-        let slots = panel.chunks_exact_mut(2).skip(key - first).step_by(columns);
-        for (slot, pair) in slots.zip(row.chunks_exact(2)) {
-            slot.copy_from_slice(pair);
-        }
-    }
-}
-
-/// Padded columns of the panel that starts with the `first` of `all`: a short sequence fills one register of keys, not
-/// four.
-fn columns(all: usize, first: usize) -> usize {
-    PANEL.min(all - first).next_multiple_of(COLUMN_STEP)
-}
-
-fn pack_values(
-    cx: Context<'_>,
-    data: &Data<'_>,
-    task: &Task<'_>,
-    visible: usize,
-    scratch: &mut Scratch,
-) {
-    let width = data.heads.width;
-    let padded = width.next_multiple_of(COLUMN_STEP);
-    let even = visible.next_multiple_of(2);
-    let scales = scratch.value_scales.slot(visible.next_multiple_of(PANEL));
-    scales[visible..].fill(0.0);
-    let values = scratch.values.slot(even * padded);
-    let row = scratch.row.slot(2 * padded);
-    row.fill(0);
-    for key in (0..visible).step_by(2) {
-        for ahead in [key + AHEAD, key + AHEAD + 1] {
-            prefetch(data.value(task.span, ahead.min(visible - 1), task.head));
-        }
-        let (first, second) = row.split_at_mut(padded);
-        scales[key] =
-            encode(cx.kernel, data.value(task.span, key, task.head), LARGEST_VALUE, first);
-        if key + 1 < visible {
-            let vector = data.value(task.span, key + 1, task.head);
-            scales[key + 1] = encode(cx.kernel, vector, LARGEST_VALUE, second);
-        } else {
-            second.fill(0);
-        }
-        for start in (0..width).step_by(PANEL) {
-            let columns = columns(width, start);
-            let at = start * even + key * columns;
-            interleave(
-                cx.kernel,
-                &first[start..],
-                &second[start..],
-                &mut values[at..][..2 * columns],
-            );
-        }
-    }
-}
-
-#[allow(clippy::too_many_arguments, reason = "one tile of one head of one task")]
+/// The `count` queries from `start` on of a head.
 fn run_tile(
     cx: Context<'_>,
     data: &Data<'_>,
     task: &Task<'_>,
-    query_head: usize,
-    start: usize,
-    count: usize,
+    sequence: &Sequence<'_>,
+    [query_head, start, count]: [usize; 3],
     scratch: &mut Scratch,
 ) {
     let (heads, span) = (data.heads, task.span);
-    let width = heads.width;
-    let pairs = width.div_ceil(2);
-    let visible = task.seen(heads);
+    let (width, depth) = (heads.width, data.form.depth());
     let keys = span.seen(heads, start + count - 1);
-    let stride = visible.next_multiple_of(COLUMN_STEP);
-    let scores = scratch.scores.slot(TILE_ROWS * stride);
-    let queries = scratch.queries.slot(TILE_ROWS * 2 * pairs);
+    // A panel's scores may begin with any key, and go on behind the last.
+    let stride = (task.seen(heads) + PANEL).next_multiple_of(COLUMN_STEP);
+    let tile_rows = cx.kernel.set().int16.rows;
+    let scores = scratch.scores.slot(tile_rows * stride);
+    let queries = scratch.queries.slot(tile_rows * depth);
     queries.fill(0);
-    let mut query_scales = [0.0f32; TILE_ROWS];
-    for (row, query) in queries.chunks_exact_mut(2 * pairs).enumerate().take(count) {
+    let mut query_scales = [0.0f32; MOST_ROWS];
+    for (row, query) in queries.chunks_exact_mut(depth).enumerate().take(count) {
         let vector = data.head(span.tokens.start + start + row, query_head);
         query_scales[row] = encode(cx.kernel, vector, largest_code(width), query);
     }
     // The next tile's, while this one's are multiplied.
-    for row in start + count..(start + count + TILE_ROWS).min(task.queries.end) {
+    for row in start + count..(start + count + tile_rows).min(task.queries.end) {
         prefetch(data.head(span.tokens.start + row, query_head));
     }
-    let mut sums: Tile<i32> = [[0; PANEL]; TILE_ROWS];
-    for first in (0..keys).step_by(PANEL) {
-        let columns = columns(visible, first);
-        let panel = &scratch.keys[first * pairs * 2..][..columns * pairs * 2];
-        int16_tile(cx.kernel, queries, 2 * pairs, count, panel, columns, &mut sums);
-        let scales = &scratch.key_scales[first..][..columns];
-        for (row, sums) in sums.iter().enumerate().take(count) {
-            let scores = &mut scores[row * stride + first..][..columns];
-            softmax::scores(cx.kernel, sums, scales, scores);
+    let (sums, _) = scratch.sums.slot(tile_rows * PANEL).as_chunks_mut();
+    for page in sequence.pages::<i16>(keys) {
+        for first in (0..page.seen).step_by(PANEL) {
+            let (panel, columns) = page.key_panel(first);
+            cx.kernel.int16_tile(&Operands::new(queries, depth, count, panel, columns), sums);
+            let scales = &page.key_scales[first..][..columns];
+            for (row, sums) in sums.iter().enumerate().take(count) {
+                let scores = &mut scores[row * stride + page.first + first..][..columns];
+                softmax::scores(cx.kernel, sums, scales, scores);
+            }
         }
     }
-    let codes = scratch.codes.slot(TILE_ROWS * stride);
-    let mut back = [0.0f32; TILE_ROWS];
+    let codes = scratch.codes.slot(tile_rows * stride);
+    // The last pair's other key, too.
+    let coded = (keys + 1).next_multiple_of(COLUMN_STEP);
+    let mut back = [0.0f32; MOST_ROWS];
     for row in 0..count {
         let mut weights = Weights {
             seen: span.seen(heads, start + row),
@@ -201,16 +188,17 @@ fn run_tile(
             value_scales: &scratch.value_scales,
             back: 0.0,
         };
-        let scores = &mut scores[row * stride..][..stride];
-        let codes = &mut codes[row * stride..][..stride];
+        let scores = &mut scores[row * stride..][..coded];
+        let codes = &mut codes[row * stride..][..coded];
         softmax::int16(cx.kernel, scores, codes, &mut weights);
         back[row] = weights.back;
     }
-    let even = visible.next_multiple_of(2);
     for first in (0..width).step_by(PANEL) {
-        let columns = columns(width, first);
-        let values = &scratch.values[first * even..][..keys.next_multiple_of(2) * columns];
-        int16_tile(cx.kernel, codes, stride, count, values, columns, &mut sums);
+        for page in sequence.pages::<i16>(keys) {
+            let (values, columns) = page.value_panel(first);
+            let operands = Operands::new(&codes[page.first..], stride, count, values, columns);
+            cx.kernel.int16_tile(&operands.onto_sums(page.first > 0), sums);
+        }
         let used = PANEL.min(width - first);
         for (row, (sums, back)) in sums.iter().zip(back).enumerate().take(count) {
             let target = data.target(task, start + row, query_head, first, used);

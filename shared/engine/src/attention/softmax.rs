@@ -1,14 +1,11 @@
 //! Softmax over a row of scores, in steps of sixteen keys, equal to the bit in every kernel set.
 
-#[cfg(target_arch = "x86_64")]
-use crate::kernel::Set;
+pub(super) use crate::kernel::set::LANES;
+use crate::kernel::set::LaneSums;
 use crate::kernel::{Kernel, per_kernel};
 use crate::layout::PANEL;
 use crate::math;
 use crate::quantize::largest_magnitude;
-
-/// Keys of one step: a 512-bit register.
-pub(super) const LANES: usize = 16;
 
 /// Bound of the sum of a row's probability codes; see [`super::int16`].
 pub(super) const LARGEST_SUM: f32 = (1 << 18) as f32;
@@ -87,29 +84,12 @@ pub(super) fn int16(
     masked.fill(0);
 }
 
-/// Whether the loops of `avx512` may run.
-#[cfg(target_arch = "x86_64")]
-fn has_avx512(kernel: Kernel) -> bool {
-    kernel.set() == Set::Avx512Vnni
-}
-
-/// Calls the loop of `avx512` where it may run, otherwise the plain one, which fills its last argument.
-macro_rules! either {
-    ($kernel:expr, $avx512:ident($($arg:expr),*), $plain:ident -> $found:expr) => {{
-        #[cfg(target_arch = "x86_64")]
-        if has_avx512($kernel) {
-            // SAFETY: the kernel set proves the features.
-            return unsafe { super::avx512::$avx512($($arg),*) };
-        }
-        let mut found = $found;
-        $plain($kernel, $($arg,)* &mut found);
-        found
-    }};
-}
-
-#[allow(unsafe_code, reason = "calls a target_feature function")]
 fn largest(kernel: Kernel, scores: &[[f32; LANES]]) -> [f32; LANES] {
-    either!(kernel, largest(scores), plain_largest -> [f32::NEG_INFINITY; LANES])
+    kernel.largest_scores(scores).unwrap_or_else(|| {
+        let mut lanes = [f32::NEG_INFINITY; LANES];
+        plain_largest(kernel, scores, &mut lanes);
+        lanes
+    })
 }
 
 per_kernel! {
@@ -122,19 +102,18 @@ per_kernel! {
     }
 }
 
-#[allow(unsafe_code, reason = "calls a target_feature function")]
 fn exponentials(
     kernel: Kernel,
     scores: &mut [[f32; LANES]],
     value_scales: &[[f32; LANES]],
     max: f32,
     factor: f32,
-) -> [[f32; LANES]; 3] {
-    either!(
-        kernel,
-        exponentials(scores, value_scales, max, factor),
-        plain_exponentials -> [[0.0; LANES]; 3]
-    )
+) -> LaneSums {
+    kernel.exponentials(scores, value_scales, max, factor).unwrap_or_else(|| {
+        let mut found = LaneSums::default();
+        plain_exponentials(kernel, scores, value_scales, max, factor, &mut found);
+        found
+    })
 }
 
 per_kernel! {
@@ -143,7 +122,7 @@ per_kernel! {
         value_scales: &[[f32; LANES]],
         max: f32,
         factor: f32,
-        found: &mut [[f32; LANES]; 3],
+        found: &mut LaneSums,
     ) {
         let [totals, sums, largest] = found;
         for (step, value_scales) in scores.iter_mut().zip(value_scales) {
@@ -160,19 +139,10 @@ per_kernel! {
 }
 
 /// `codes = round(values * factor)`.
-#[allow(unsafe_code, reason = "calls a target_feature function")]
-pub(super) fn round(
-    kernel: Kernel,
-    values: &[[f32; LANES]],
-    factor: f32,
-    codes: &mut [[i16; LANES]],
-) {
-    #[cfg(target_arch = "x86_64")]
-    if has_avx512(kernel) {
-        // SAFETY: the kernel set proves the features.
-        return unsafe { super::avx512::round(values, factor, codes) };
+fn round(kernel: Kernel, values: &[[f32; LANES]], factor: f32, codes: &mut [[i16; LANES]]) {
+    if kernel.round(values, factor, codes).is_none() {
+        plain_round(kernel, values, factor, codes);
     }
-    plain_round(kernel, values, factor, codes);
 }
 
 per_kernel! {

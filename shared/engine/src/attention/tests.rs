@@ -55,12 +55,14 @@ fn run_after(
     rows: usize,
 ) -> Vec<f32> {
     let mut first: Option<Vec<f32>> = None;
-    for kernel in Kernel::available() {
+    // What one call leaves must not be seen by the next.
+    let mut pages = Pages::default();
+    for kernel in Kernel::for_tests() {
         for count in [1, 2] {
             let threads = Threads::new(Some(count));
             let cx = Context { kernel, threads: &threads };
             let mut out = vec![f32::NAN; rows * heads.queries * heads.width];
-            attention(cx, heads, arithmetic, qkv, stored, spans, &mut out);
+            attention(cx, heads, arithmetic, qkv, stored, spans, &mut pages, &mut out);
             let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
             let first = first.get_or_insert_with(|| out.clone());
             assert_eq!(bits(first), bits(&out), "{} on {count} threads", kernel.name());
@@ -162,6 +164,46 @@ proptest! {
     }
 }
 
+/// Pages end inside of a long sequence and runs inside of pages, with an odd number of keys; several tasks read each.
+#[test]
+fn long_sequences_are_read_page_by_page() {
+    let (length, asked, stored, shared) = (2 * PAGE_KEYS + 77, TASK_ROWS + 10, 37, PAGE_KEYS + 6);
+    for causal in [true, false] {
+        let heads = Heads { queries: 1, key_values: 1, width: 8, causal };
+        let (row, asks) = (heads.row(), length - asked..length);
+        let whole = random(3, length * row);
+        let span =
+            Span { stored: 0, prefix: 0..0, tokens: 0..length, queries: asks.clone(), out: 0 };
+        let rows: Vec<f32> = whole[..stored * row]
+            .chunks_exact(row)
+            .flat_map(|row| &row[heads.queries * heads.width..])
+            .copied()
+            .collect();
+        let start = stored + shared;
+        let own = Span {
+            stored,
+            prefix: 0..shared,
+            tokens: shared..length - stored,
+            queries: asks.start - start..asks.end - start,
+            out: 0,
+        };
+        for (arithmetic, tolerance) in [(Arithmetic::Float, 1e-5), (Arithmetic::Int16, 2e-3)] {
+            let expected = run(heads, arithmetic, &whole, std::slice::from_ref(&span), asked);
+            let rest = &whole[stored * row..];
+            let found =
+                run_after(heads, arithmetic, rest, &rows, std::slice::from_ref(&own), asked);
+            assert!(found.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits()));
+            for query in [asks.start, length - 1] {
+                let exact = reference(heads, &whole, 0..length, query, 0);
+                let found = &found[(query - asks.start) * heads.width..][..heads.width];
+                for (found, exact) in found.iter().zip(exact) {
+                    assert!((f64::from(*found) - exact).abs() < tolerance, "{found} {exact}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn what_is_not_a_number_stays_none() {
     let heads = Heads { queries: 1, key_values: 1, width: 16, causal: false };
@@ -187,7 +229,8 @@ fn run_loosely(heads: Heads, arithmetic: Arithmetic, qkv: &[f32], span: &Span) -
     let threads = Threads::new(Some(1));
     let cx = Context { kernel: Kernel::detect(), threads: &threads };
     let mut out = vec![0.0; heads.queries * heads.width];
-    attention(cx, heads, arithmetic, qkv, &[], std::slice::from_ref(span), &mut out);
+    let mut pages = Pages::default();
+    attention(cx, heads, arithmetic, qkv, &[], std::slice::from_ref(span), &mut pages, &mut out);
     out
 }
 

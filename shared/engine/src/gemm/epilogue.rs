@@ -3,7 +3,8 @@
 //! `y = activation((sum * row scale) * channel scale + bias)`, the last two steps as one fused
 //! multiply-add. Plain Rust, compiled once per kernel set and equal in all of them to the bit.
 
-use super::{Target, Tile};
+use super::Target;
+use crate::kernel::operands::{Channels, RowOf};
 use crate::kernel::per_kernel;
 use crate::layout::PANEL;
 use crate::math;
@@ -30,13 +31,6 @@ pub(crate) struct Epilogue<'a> {
     pub(crate) activation: Activation,
     /// Adds to what the output holds (the residual stream) instead of replacing it.
     pub(crate) accumulate: bool,
-}
-
-/// What belongs to the channels of one panel.
-#[derive(Clone, Copy)]
-pub(super) struct Channels<'a> {
-    pub(super) scales: &'a [f32; PANEL],
-    pub(super) bias: &'a [f32; PANEL],
 }
 
 impl<'a> Epilogue<'a> {
@@ -79,7 +73,7 @@ const LANES: usize = 16;
 
 #[inline(always)]
 fn scaled<T: Sum>(
-    sums: &[T; PANEL],
+    sums: &RowOf<T>,
     first: usize,
     row_scale: f32,
     channels: Channels<'_>,
@@ -95,7 +89,7 @@ fn scaled<T: Sum>(
 /// Finishes a tile with `activate`, a constant of the compiled loop.
 #[inline(always)]
 fn each<T: Sum>(
-    sums: &Tile<T>,
+    sums: &[RowOf<T>],
     row_scales: &[f32],
     channels: Channels<'_>,
     accumulate: bool,
@@ -116,7 +110,7 @@ fn each<T: Sum>(
 
 #[inline(always)]
 fn finish<T: Sum>(
-    sums: &Tile<T>,
+    sums: &[RowOf<T>],
     row_scales: &[f32],
     channels: Channels<'_>,
     epilogue: &Epilogue<'_>,
@@ -147,11 +141,10 @@ fn tanh(value: f32) -> f32 {
 
 #[inline(always)]
 fn gate<T: Sum>(
-    gates: &Tile<T>,
-    ups: &Tile<T>,
+    gates: &[RowOf<T>],
+    ups: &[RowOf<T>],
     row_scales: &[f32],
-    gate_channels: Channels<'_>,
-    up_channels: Channels<'_>,
+    [gate_channels, up_channels]: [Channels<'_>; 2],
     target: &mut Target<'_>,
 ) {
     for (row, ((gate, up), &row_scale)) in gates.iter().zip(ups).zip(row_scales).enumerate() {
@@ -185,7 +178,7 @@ fn write(values: &[f32; LANES], first: usize, accumulate: bool, out: &mut [f32])
 per_kernel! {
     /// Finishes a tile of exact integer sums.
     pub(super) fn int8(
-        sums: &Tile<i32>,
+        sums: &[RowOf<i32>],
         row_scales: &[f32],
         channels: Channels<'_>,
         epilogue: &Epilogue<'_>,
@@ -198,7 +191,7 @@ per_kernel! {
 per_kernel! {
     /// Finishes a tile of f32 sums.
     pub(super) fn float(
-        sums: &Tile<f32>,
+        sums: &[RowOf<f32>],
         row_scales: &[f32],
         channels: Channels<'_>,
         epilogue: &Epilogue<'_>,
@@ -211,27 +204,25 @@ per_kernel! {
 per_kernel! {
     /// `silu(gate) * up` of two tiles of exact integer sums.
     pub(super) fn int8_gated(
-        gates: &Tile<i32>,
-        ups: &Tile<i32>,
+        gates: &[RowOf<i32>],
+        ups: &[RowOf<i32>],
         row_scales: &[f32],
-        gate_channels: Channels<'_>,
-        up_channels: Channels<'_>,
+        channels: [Channels<'_>; 2],
         target: &mut Target<'_>,
     ) {
-        gate(gates, ups, row_scales, gate_channels, up_channels, target);
+        gate(gates, ups, row_scales, channels, target);
     }
 }
 
 per_kernel! {
     /// `silu(gate) * up` of two tiles of f32 sums.
     pub(super) fn float_gated(
-        gates: &Tile<f32>,
-        ups: &Tile<f32>,
+        gates: &[RowOf<f32>],
+        ups: &[RowOf<f32>],
         row_scales: &[f32],
-        gate_channels: Channels<'_>,
-        up_channels: Channels<'_>,
+        channels: [Channels<'_>; 2],
         target: &mut Target<'_>,
     ) {
-        gate(gates, ups, row_scales, gate_channels, up_channels, target);
+        gate(gates, ups, row_scales, channels, target);
     }
 }

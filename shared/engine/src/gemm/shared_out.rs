@@ -14,6 +14,8 @@ mod access {
     use std::marker::PhantomData;
 
     use super::SharedOut;
+    use crate::kernel::operands::OutRows;
+    use crate::layout::PANEL;
 
     // SAFETY: the pointer comes from an exclusive borrow that outlives this value, and the methods below are the only
     // access; T is plain data sent between threads.
@@ -45,6 +47,19 @@ mod access {
             assert!(start.checked_add(len).is_some_and(|end| end <= self.len), "run outside");
             // SAFETY: in bounds of the exclusive borrow; disjoint by the caller's promise.
             unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }
+        }
+    }
+
+    impl SharedOut<'_, f32> {
+        /// `rows` runs of a panel's width, `stride` apart from `first` on.
+        ///
+        /// # Safety
+        /// While they live, no other task may hold a run that overlaps one of them.
+        pub(crate) unsafe fn rows(&self, first: usize, stride: usize, rows: usize) -> OutRows<'_> {
+            let end = rows.saturating_sub(1).saturating_mul(stride).saturating_add(first + PANEL);
+            assert!(rows == 0 || end <= self.len, "rows outside of the output");
+            // SAFETY: in bounds of the exclusive borrow; disjoint by the caller's promise.
+            unsafe { OutRows::new(self.start.wrapping_add(first), stride, rows) }
         }
     }
 }

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::layout;
+use crate::layout::{self, INT8_GROUP};
 
 fn problem(seed: u64, len: usize) -> Vec<f32> {
     // SplitMix64: reproducible and without a dependency.
@@ -73,11 +73,13 @@ proptest! {
         }
         let panels = layout::panels(&w, n, k, INT8_GROUP);
         let offsets = layout::pad_to_panel((0..n as i32).collect());
-        for kernel in Kernel::available() {
-            for rows in (0..m).collect::<Vec<_>>().chunks(TILE_ROWS) {
+        for kernel in Kernel::for_tests() {
+            let tile_rows = kernel.set().int8.rows;
+            for rows in (0..m).collect::<Vec<_>>().chunks(tile_rows) {
                 for panel in 0..n.div_ceil(PANEL) {
-                    let mut sums: Tile<i32> = [[77; PANEL]; TILE_ROWS];
-                    int8_tile(kernel, &x[rows[0] * k..], k, rows.len(), &panels[panel * PANEL * k..][..PANEL * k], &offsets[panel * PANEL..][..PANEL], &mut sums);
+                    let mut sums = vec![[77; PANEL]; tile_rows];
+                    let operands = Operands::new(&x[rows[0] * k..], k, rows.len(), &panels[panel * PANEL * k..][..PANEL * k], PANEL);
+                    kernel.int8_tile(&operands, of_panel(&offsets, panel), &mut sums);
                     for (&row, sums) in rows.iter().zip(&sums) {
                         for (column, &sum) in sums.iter().enumerate().take(n - (panel * PANEL).min(n)) {
                             let channel = panel * PANEL + column;
@@ -93,15 +95,16 @@ proptest! {
 
     /// Pairs of 16-bit numbers, in panels of every width.
     #[test]
-    fn pair_sums_are_exact(rows in 1usize..=TILE_ROWS, registers in 1usize..=4, pairs in 1usize..70, seed: u64) {
+    fn pair_sums_are_exact(rows in 1usize..=MOST_ROWS, registers in 1usize..=4, pairs in 1usize..70, seed: u64) {
         let (width, stride) = (16 * registers, 2 * pairs + 3);
         let codes = |seed: u64, len: usize| -> Vec<i16> {
             problem(seed, len).iter().map(|v| ((v.to_bits() >> 3) as i16) >> 3).collect()
         };
         let (x, panel) = (codes(seed, rows * stride), codes(!seed, pairs * 2 * width));
-        for kernel in Kernel::available() {
-            let mut sums: Tile<i32> = [[77; PANEL]; TILE_ROWS];
-            int16_tile(kernel, &x, stride, rows, &panel, width, &mut sums);
+        for kernel in Kernel::for_tests() {
+            let rows = rows.min(kernel.set().int16.rows);
+            let mut sums = vec![[77; PANEL]; rows];
+            kernel.int16_tile(&Operands::new(&x, stride, rows, &panel, width), &mut sums);
             for (row, sums) in sums.iter().enumerate().take(rows) {
                 for (column, &sum) in sums.iter().enumerate().take(width) {
                     let exact: i64 = (0..2 * pairs).map(|i| {
@@ -134,7 +137,7 @@ proptest! {
             out.into_iter().map(f32::to_bits).collect::<Vec<_>>()
         };
         let expected = run(Kernel::by_name("portable").unwrap());
-        for kernel in Kernel::available() {
+        for kernel in Kernel::for_tests() {
             prop_assert_eq!(run(kernel), expected.clone());
         }
     }
@@ -144,7 +147,7 @@ proptest! {
         let (x, weights) = (problem(seed, m * k), problem(!seed, n * k));
         let packed = pack(&weights, n, k);
         let expected = run_int8(Kernel::by_name("portable").unwrap(), 1, &x, k, &packed, n);
-        for kernel in Kernel::available() {
+        for kernel in Kernel::for_tests() {
             let out = run_int8(kernel, 2, &x, k, &packed, n);
             prop_assert!(out.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits()));
         }
@@ -165,7 +168,7 @@ proptest! {
         let (x, weights) = (problem(seed, m * k), problem(!seed, n * k));
         let panels = layout::panels(&weights, n, k, 1);
         let halves = layout::panels(&layout::to_bf16(&weights), n, k, 1);
-        for kernel in Kernel::available() {
+        for kernel in Kernel::for_tests() {
             for (panels, tolerance) in [(FloatPanels::F32(&panels), 1e-4), (FloatPanels::Bf16(&halves), 2e-2)] {
                 let run = |kernel: Kernel, x: &[f32], threads: usize| {
                     let threads = Threads::new(Some(threads));
@@ -196,7 +199,7 @@ fn epilogue_adds_bias_activates_and_accumulates() {
     let x = problem(8, k);
     let panels = layout::panels(&weights, n, k, 1);
     let bias = layout::pad_to_panel(problem(9, n));
-    for kernel in Kernel::available() {
+    for kernel in Kernel::for_tests() {
         let threads = Threads::new(Some(1));
         let cx = Context { kernel, threads: &threads };
         let run = |epilogue: Epilogue<'_>| {

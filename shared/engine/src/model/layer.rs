@@ -191,7 +191,9 @@ impl Layer {
         let x = &mut buffers.x[..rows * hidden];
         let attended = buffers.attended.slot(rows * heads.queries * heads.width);
         let stored = self.prefix.as_ref().map_or(&[][..], Values::as_slice);
-        attention(cx, heads, self.qkv.arithmetic(), &buffers.qkv, stored, spans, attended);
+        let (arithmetic, qkv, pages) =
+            (self.qkv.arithmetic(), &buffers.qkv[..], &mut buffers.pages);
+        attention(cx, heads, arithmetic, qkv, stored, spans, pages, attended);
         let product = Product { name: "out", linear: &self.out, activation: Activation::Identity };
         product.run(cx, attended, true, &mut buffers.quantized, x, probe);
         if config.family.blueprint.placed == Placed::Post {

@@ -23,6 +23,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use crate::Kernel;
+
 const OPEN: u64 = 1 << 31;
 const INSIDE: u64 = OPEN - 1;
 const NUMBER: u64 = !(OPEN | INSIDE);
@@ -42,6 +44,8 @@ type Work<'a> = dyn Fn(usize) + Sync + 'a;
 struct Job {
     work: *const Work<'static>,
     tasks: usize,
+    /// The set that threads enter for it.
+    kernel: Option<Kernel>,
 }
 
 /// A cache line of its own.
@@ -108,7 +112,7 @@ impl Crew {
         let nothing: &'static Work<'static> = &|_| {};
         let shared = Arc::new(Shared {
             word: AtomicU64::new(0),
-            job: UnsafeCell::new(Job { work: nothing, tasks: 0 }),
+            job: UnsafeCell::new(Job { work: nothing, tasks: 0, kernel: None }),
             taken: (0..=helpers).map(|_| Line(AtomicUsize::new(0))).collect(),
             panic: Mutex::new(None),
             stop: AtomicBool::new(false),
@@ -132,11 +136,12 @@ impl Crew {
         self.helpers.len()
     }
 
-    /// Runs `work(0..tasks)` on the helpers and the caller.
+    /// Runs `work(0..tasks)` on the helpers and the caller, each of which enters `kernel` for it.
     #[allow(unsafe_code, reason = "a borrow that the compiler cannot see across threads")]
     #[allow(clippy::transmute_ptr_to_ptr, reason = "a cast cannot lengthen a lifetime")]
-    pub(super) fn run(&self, tasks: usize, work: &Work<'_>) {
+    pub(super) fn run(&self, kernel: Option<Kernel>, tasks: usize, work: &Work<'_>) {
         if BUSY.get() {
+            let _entered = kernel.map(Kernel::enter);
             (0..tasks).for_each(work);
             return;
         }
@@ -148,7 +153,7 @@ impl Crew {
         let work: *const Work<'static> =
             unsafe { std::mem::transmute::<*const Work<'_>, *const Work<'static>>(work) };
         // SAFETY: it is this caller's turn, and the last job was left closed with nobody inside.
-        unsafe { *shared.job.get() = Job { work, tasks } };
+        unsafe { *shared.job.get() = Job { work, tasks, kernel } };
         shared.taken.iter().for_each(|taken| taken.0.store(0, Ordering::Relaxed));
         let number = (shared.word.load(Ordering::Relaxed) & NUMBER).wrapping_add(NEXT_NUMBER);
         shared.word.store(number | OPEN, Ordering::SeqCst);
@@ -156,7 +161,7 @@ impl Crew {
             drop(lock(&shared.bed));
             shared.alarm.notify_all();
         }
-        shared.take_tasks(Job { work, tasks }, 0);
+        shared.take_tasks(Job { work, tasks, kernel }, 0);
         shared.word.fetch_and(!OPEN, Ordering::Relaxed);
         let mut rounds = 0;
         while shared.word.load(Ordering::Acquire) & INSIDE != 0 {
@@ -186,6 +191,7 @@ impl Shared {
         BUSY.set(true);
         let threads = self.taken.len();
         let outcome = catch_unwind(AssertUnwindSafe(|| {
+            let _entered = job.kernel.map(Kernel::enter);
             for thread in (own..threads).chain(0..own) {
                 let start = job.tasks * thread / threads;
                 let end = job.tasks * (thread + 1) / threads;

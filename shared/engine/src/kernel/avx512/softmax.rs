@@ -10,7 +10,8 @@ use std::arch::x86_64::{
     _mm512_storeu_ps, _mm512_sub_ps,
 };
 
-use super::softmax::LANES;
+use super::LANES;
+use crate::kernel::set::LaneSums;
 use crate::math::{EXP2, LEAST_EXP2, ROUND};
 
 /// `codes = round(vector * factor)` of whole registers.
@@ -72,7 +73,7 @@ pub(super) fn exponentials(
     value_scales: &[[f32; LANES]],
     max: f32,
     factor: f32,
-) -> [[f32; LANES]; 3] {
+) -> LaneSums {
     let (max, factor) = (_mm512_set1_ps(max), _mm512_set1_ps(factor));
     let mut totals = _mm512_setzero_ps();
     let mut sums = _mm512_setzero_ps();

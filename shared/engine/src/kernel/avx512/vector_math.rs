@@ -27,7 +27,7 @@ fn polynomial<const N: usize>(coefficients: [f32; N], x: __m512) -> __m512 {
 
 #[target_feature(enable = "avx512f")]
 #[inline]
-pub(crate) fn exp(x: __m512) -> __m512 {
+pub(super) fn exp(x: __m512) -> __m512 {
     let x = clamp(x, -87.0, 88.0);
     let round = _mm512_set1_ps(ROUND);
     let shifted = _mm512_fmadd_ps(x, _mm512_set1_ps(std::f32::consts::LOG2_E), round);
@@ -42,7 +42,7 @@ pub(crate) fn exp(x: __m512) -> __m512 {
 
 #[target_feature(enable = "avx512f")]
 #[inline]
-pub(crate) fn gelu(x: __m512) -> __m512 {
+pub(super) fn gelu(x: __m512) -> __m512 {
     let half = _mm512_mul_ps(_mm512_set1_ps(0.5), x);
     let y = _mm512_mul_ps(x, _mm512_set1_ps(std::f32::consts::FRAC_1_SQRT_2));
     let y = clamp(y, -4.0, 4.0);
@@ -54,7 +54,7 @@ pub(crate) fn gelu(x: __m512) -> __m512 {
 
 #[target_feature(enable = "avx512f")]
 #[inline]
-pub(crate) fn silu(x: __m512) -> __m512 {
+pub(super) fn silu(x: __m512) -> __m512 {
     let minus = _mm512_sub_ps(_mm512_set1_ps(-0.0), x);
     let one = _mm512_set1_ps(1.0);
     _mm512_div_ps(x, _mm512_add_ps(one, exp(minus)))

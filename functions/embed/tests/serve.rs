@@ -254,7 +254,7 @@ fn answers_are_kept_on_request() {
         "id included"
     );
     let (_, metrics) = function.ask("GET", "/metrics?format=json", "");
-    assert_eq!(metrics["defrost_tasks_duration_seconds_count"][0]["value"], 2.0);
+    assert_eq!(metrics["defrost_inference_duration_seconds_count"][0]["value"], 2.0);
 }
 
 /// N6, N10 and api.md 4.3: what does not fit or is not there is refused in words, or cut and said.

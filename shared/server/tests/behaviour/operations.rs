@@ -121,7 +121,7 @@ async fn metrics_count() {
         r#"defrost_batch_items_sum{model="toy/words"} 2.0"#,
         r#"defrost_batch_tokens_sum{model="toy/words"} 10.0"#,
         r#"defrost_queue_duration_seconds_count{model="toy/words"} 1"#,
-        r#"defrost_tasks_duration_seconds_count{model="toy/words"} 1"#,
+        r#"defrost_inference_duration_seconds_count{model="toy/words"} 1"#,
         r#"defrost_request_duration_seconds_count{route="/v1/rerank"} 1"#,
         "defrost_queue_depth 0",
         "defrost_inflight 1",
@@ -372,8 +372,8 @@ async fn metrics_tell_models_and_kept_answers_apart() {
     for line in [
         "defrost_cache_hits_total 2",
         "defrost_cache_misses_total 1",
-        r#"defrost_tasks_duration_seconds_count{model="toy/words"} 1"#,
-        r#"defrost_tasks_duration_seconds_bucket{le="0.00005",model="toy/words"}"#,
+        r#"defrost_inference_duration_seconds_count{model="toy/words"} 1"#,
+        r#"defrost_inference_duration_seconds_bucket{le="0.00005",model="toy/words"}"#,
         r#"defrost_request_duration_seconds_bucket{le="0.00005",route="/v1/rerank"}"#,
         r#"defrost_queue_duration_seconds_bucket{le="52.4288",model="toy/words"} 1"#,
         r#"defrost_tokens_total{model="toy/words",kind="prompt"}"#,
@@ -428,7 +428,7 @@ async fn answers_are_kept_on_request() {
         assert_eq!((refused.status.as_u16(), refused.header("x-cache")), (400, ""));
     }
     let metrics = get(&router, "/metrics").await.text;
-    let count = r#"defrost_tasks_duration_seconds_count{model="toy/words"} 3"#;
+    let count = r#"defrost_inference_duration_seconds_count{model="toy/words"} 3"#;
     assert!(metrics.contains(count), "{metrics}");
     // Written in the background; a later process finds it.
     let responses = dir.path().join("responses");

@@ -129,7 +129,7 @@ async fn work_of_gone_clients_is_dropped() {
     assert_eq!(ask(&router).await.status, 200);
     let metrics = get(&router, "/metrics").await.text;
     assert!(metrics.contains("defrost_cancelled_total 1"), "{metrics}");
-    let count = r#"defrost_tasks_duration_seconds_count{model="toy/words"} 2"#;
+    let count = r#"defrost_inference_duration_seconds_count{model="toy/words"} 2"#;
     assert!(metrics.contains(count), "{metrics}");
 }
 

@@ -14,8 +14,8 @@ use crate::life::connections::Connections;
 use crate::life::idle::Activity;
 use crate::life::phases::PhaseRecorder;
 use crate::life::quiesce::{Hooks, Quiesced};
+use crate::models::admission_gate::AdmissionGate;
 use crate::models::fleet::Fleet;
-use crate::models::gate::Gate;
 use crate::models::model::Model;
 use crate::models::state::Status;
 use crate::models::tokenise::Tokenising;
@@ -39,7 +39,7 @@ pub struct App {
     /// Whether the times of boot have been told with an answer.
     pub(crate) answered: AtomicBool,
     /// Closed around a memory snapshot.
-    pub(crate) gate: Gate,
+    pub(crate) gate: AdmissionGate,
     pub(crate) connections: Connections,
     pub(crate) hooks: Hooks,
     pub(crate) activity: Arc<Activity>,

@@ -317,7 +317,7 @@ impl From<HookError> for ApiError {
             HookError::ShuttingDown => Self::shutting_down(),
             HookError::NotLoaded(_) => Self::unavailable(),
             HookError::Late(_) => Self::loading(error.to_string()),
-            HookError::Backend(_) => Self::internal(&error.to_string()),
+            HookError::Model(_) => Self::internal(&error.to_string()),
         }
     }
 }

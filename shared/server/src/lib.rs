@@ -21,7 +21,7 @@
 //! | requests | boot is waited for, running ones are finished, new ones wait | those that wait go on |
 //! | connections (HTTP) | closed with their next answer (`connection: close`), idle ones after 100 ms | kept again |
 //! | first touch | one pair is scored | |
-//! | weights | [`Backend::before_snapshot`]: every byte verified, detached from the file | [`Backend::after_restore`] |
+//! | weights | [`Pipeline::before_snapshot`]: every byte verified, detached from the file | [`Pipeline::after_restore`] |
 //! | times | | counted from the restore: phase `restored`, `first_score`, `uptime_seconds`, `created` |
 //! | request ids | | nothing to do: each is fresh from the operating system |
 //! | metrics | | `defrost_restores_total`, `defrost_restore_seconds`; counters go on |
@@ -73,11 +73,12 @@ pub use life::lambda::serve as serve_lambda;
 pub use life::phases::PhaseRecorder;
 pub use life::quiesce::HookError;
 pub use life::start::start;
-pub use models::backend::{Backend, Inputs, Outputs};
 pub use models::info::Info;
-pub use models::restore::{embedder as restore_embedder, reranker as restore_reranker};
+pub use models::pipeline::{Loaded, Pipeline};
 pub use openapi::{Api, Description, openapi};
 pub use router::router;
 pub use service::Service;
 pub use services::embed::EMBED;
+pub use services::embed::vectorizer::{Vectorizer, restore_embedder};
 pub use services::rerank::RERANK;
+pub use services::rerank::scorer::{ScoreLists, Scorer, restore_reranker};

@@ -28,8 +28,8 @@ use serde::Deserialize;
 use crate::app::App;
 use crate::edge::budget::Held;
 use crate::error::ApiError;
-use crate::models::batching::Times;
 use crate::models::model::Model;
+use crate::models::usage::Times;
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 pub(crate) const X_TRUNCATED_DOCUMENTS: HeaderName =
@@ -51,7 +51,7 @@ where
     // Which model answers must be known; while it is not loaded, there is nothing to be had.
     let Some(model) = addressee(app, &body) else { return answer(body).await };
     // Not the model itself, which could not be unloaded and loaded again while its own request waited for that.
-    let snapshot = model.info.snapshot().to_owned();
+    let snapshot = model.info.snapshot.clone();
     drop(model);
     let result = answer(body.clone());
     cache.answer(&snapshot, uri.path(), &body, result).await

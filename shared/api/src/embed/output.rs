@@ -19,6 +19,11 @@ pub struct Outputs {
     pub hidden: bool,
 }
 
+impl Outputs {
+    /// Every kind.
+    pub const ALL: Self = Self { dense: true, sparse: true, colbert: true, hidden: true };
+}
+
 /// The numbers of a dense vector. The formulas are in [`Dtype::to_bytes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dtype {

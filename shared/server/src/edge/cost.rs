@@ -1,6 +1,6 @@
 //! What a request took of the model.
 
-use crate::models::batching::Times;
+use crate::models::usage::Times;
 
 /// What a request took of the model, for the log: handlers leave it with their answer.
 #[derive(Debug, Clone, Copy)]

@@ -16,9 +16,8 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use crate::function::Function;
-use crate::models::backend::{Amount, Outputs};
-use crate::models::batching::Times;
 use crate::models::info::Info;
+use crate::models::usage::{Times, Usage};
 
 type Seconds = Gauge<f64, AtomicU64>;
 
@@ -102,11 +101,11 @@ struct ModelLabels {
 impl ModelLabels {
     fn of(info: &Info) -> Self {
         Self {
-            model: info.name().to_owned(),
-            family: info.family().to_owned(),
-            precision: info.precision().to_owned(),
-            kernel: info.kernel(),
-            snapshot: info.snapshot().to_owned(),
+            model: info.name.clone(),
+            family: info.family.clone(),
+            precision: info.precision.clone(),
+            kernel: info.kernel,
+            snapshot: info.snapshot.clone(),
         }
     }
 }
@@ -283,9 +282,9 @@ impl Metrics {
     }
 
     /// Notes what came of a job.
-    pub(crate) fn ran(&self, model: &str, times: &Times, outputs: &Outputs) {
-        self.tei.ran(times, outputs);
-        let Amount { items, tokens, truncated } = outputs.amount();
+    pub(crate) fn ran(&self, model: &str, times: &Times, usage: &Usage) {
+        self.tei.ran(times, usage);
+        let (items, tokens) = (usage.items(), usage.tokens());
         let by = ByModel { model: model.to_owned() };
         let observe = |histograms: &Histograms, value| histograms.get_or_create(&by).observe(value);
         observe(&self.queue_duration, times.queue.as_secs_f64());
@@ -293,7 +292,7 @@ impl Metrics {
         observe(&self.inference_duration, times.inference.as_secs_f64());
         observe(&self.batch_items, items as f64);
         observe(&self.batch_tokens, tokens as f64);
-        self.truncated.get_or_create(&by).inc_by(truncated as u64);
+        self.truncated.get_or_create(&by).inc_by(usage.truncated as u64);
         let kind = KindLabels { model: by.model, kind: "prompt" };
         self.tokens.get_or_create(&kind).inc_by(tokens as u64);
     }

@@ -95,7 +95,7 @@ pub(crate) async fn observe(
             );
         }
     }
-    ticket.move_into(response)
+    ticket.move_into(response, &id)
 }
 
 pub(crate) async fn authorize(

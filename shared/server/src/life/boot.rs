@@ -19,7 +19,7 @@ use crate::config::{Action, Config, ConfigError};
 use crate::function::Function;
 use crate::life::phases::PhaseRecorder;
 use crate::life::{healthcheck, http, lambda, logging, start};
-use crate::models::backend::Backend;
+use crate::models::pipeline::Loaded;
 use crate::service::Service;
 
 /// Threads that read requests and write answers. Two, so that a large body being parsed does not
@@ -34,7 +34,7 @@ const BLOCKING_THREADS: usize = 4;
 /// thread, after the port is bound.
 pub fn run<L>(function: Function, service: &'static Service, load: L) -> ExitCode
 where
-    L: Fn(&Config, &PhaseRecorder) -> Result<Box<dyn Backend>, BootError> + Send + Sync + 'static,
+    L: Fn(&Config, &PhaseRecorder) -> Result<Loaded, BootError> + Send + Sync + 'static,
 {
     run_with_args(function, service, std::env::args_os(), load)
 }
@@ -47,7 +47,7 @@ pub fn run_with_args<L>(
     load: L,
 ) -> ExitCode
 where
-    L: Fn(&Config, &PhaseRecorder) -> Result<Box<dyn Backend>, BootError> + Send + Sync + 'static,
+    L: Fn(&Config, &PhaseRecorder) -> Result<Loaded, BootError> + Send + Sync + 'static,
 {
     let phases = PhaseRecorder::start();
     defrost_loader::share_memory_among_threads();
@@ -106,7 +106,7 @@ async fn live<L>(
     load: L,
 ) -> Result<(), BootError>
 where
-    L: Fn(&Config, &PhaseRecorder) -> Result<Box<dyn Backend>, BootError> + Send + Sync + 'static,
+    L: Fn(&Config, &PhaseRecorder) -> Result<Loaded, BootError> + Send + Sync + 'static,
 {
     let no_thread = |error| BootError::new(format!("starting the inference thread: {error}"));
     if lambda::is_lambda() {

@@ -19,9 +19,9 @@ pub enum HookError {
     /// Boot, or the requests at hand, took too long.
     #[error("boot and the requests at hand were not done within {0:?} (BOOT_TIMEOUT)")]
     Late(Duration),
-    /// The backend failed.
+    /// A model failed.
     #[error(transparent)]
-    Backend(#[from] BootError),
+    Model(#[from] BootError),
 }
 
 /// Where the process stands between two snapshots.

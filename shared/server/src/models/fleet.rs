@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Every model that is loaded has a thread of its own, with its own queue ([`crate::models::worker`]); micro-batches of all models
-//! take turns ([`crate::models::turns`]), since each fills the machine. The first model is the default and is loaded at start
+//! take turns ([`crate::models::fair_lock`]), since each fills the machine. The first model is the default and is loaded at start
 //! unless `LAZY_LOAD` says otherwise, the others when a request first names them, one after the other.
 //!
 //! What is loaded takes at most `MODELS_MEMORY` bytes together, counted as the lengths of the snapshots. Who needs room
@@ -33,9 +33,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::config::Config;
 use crate::edge::metrics::Metrics;
 use crate::life::phases::PhaseRecorder;
+use crate::models::fair_lock::FairLock;
 use crate::models::slot::{Hold, Slot};
 use crate::models::state::Load;
-use crate::models::turns::Turns;
 use crate::models::worker::{Loader, Worker};
 use crate::sync;
 
@@ -44,8 +44,9 @@ pub(crate) struct Fleet {
     pub(crate) slots: Vec<Arc<Slot>>,
     loader: Box<Loader>,
     metrics: Arc<Metrics>,
-    turns: Arc<Turns>,
-    /// Held by the one that loads. A fair lock: first come, first loaded.
+    /// Held while a micro-batch runs, by the threads of all models.
+    machine: Arc<FairLock>,
+    /// Held by the task that loads a model. A fair lock: first come, first loaded.
     loading: tokio::sync::Mutex<()>,
     most_bytes: u64,
     /// Counts uses, to tell which was last.
@@ -62,9 +63,9 @@ impl Fleet {
             }
         };
         let most_bytes = config.models_memory.unwrap_or_else(crate::models::memory::most_bytes);
-        let (turns, loading, uses) =
+        let (machine, loading, uses) =
             (Arc::default(), tokio::sync::Mutex::new(()), AtomicU64::new(0));
-        Self { slots, loader, metrics, turns, loading, most_bytes, uses }
+        Self { slots, loader, metrics, machine, loading, most_bytes, uses }
     }
 
     /// The model of requests that name none.
@@ -122,7 +123,7 @@ impl Fleet {
     }
 
     async fn load(self: &Arc<Self>, slot: &Arc<Slot>, load: Load) {
-        let _turn = self.loading.lock().await;
+        let _turn_to_load = self.loading.lock().await;
         slot.life.gone().await;
         self.tell_of_a_large_one(slot);
         self.make_room(slot, slot.expected_bytes()).await;
@@ -147,7 +148,7 @@ impl Fleet {
             load,
             phases,
             metrics: Arc::clone(&self.metrics),
-            turns: Arc::clone(&self.turns),
+            machine: Arc::clone(&self.machine),
         };
         let fleet = Arc::clone(self);
         let work = move || worker.run(&*fleet.loader);

@@ -7,7 +7,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::Uri;
 use axum::{Extension, Json};
 use defrost_api::{Invalid, MAX_CHUNKS_PER_DOC, MAX_RANK_FIELDS};
-use defrost_tasks::{Bounds, EmbedderInfo, ModelInfo, RerankerKind};
+use defrost_tasks::Bounds;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -17,7 +17,6 @@ use crate::models::info::Info;
 use crate::models::model::Model;
 use crate::models::slot::Slot;
 use crate::models::state::Status;
-use crate::routes::rerank::default_normalization;
 use crate::routes::tokenize::most_tokens;
 use crate::service::Service;
 
@@ -32,18 +31,18 @@ pub(crate) async fn models(
     let mut loaded = Vec::new();
     let mut of_default = (None, None);
     for (at, slot) in app.fleet.slots.iter().enumerate() {
-        let told = Told::of(slot);
-        if told.names.is_empty() {
+        let listing = Listing::of(slot);
+        if listing.names.is_empty() {
             return Err(not_there(&app));
         }
         if at == 0 {
-            let max_length = told.info().map(Info::max_length);
-            of_default = (told.names.first().cloned(), max_length);
+            let max_length = listing.info().map(|info| info.max_length);
+            of_default = (listing.names.first().cloned(), max_length);
         }
-        for name in &told.names {
-            data.push(told.entry(&app, service, name));
-            by_name.insert(name.clone(), told.facts(&app, name));
-            if told.model.is_some() {
+        for name in &listing.names {
+            data.push(listing.entry(&app, service, name));
+            by_name.insert(name.clone(), listing.facts(&app, name));
+            if listing.model.is_some() {
                 loaded.push(name.clone());
             }
         }
@@ -70,11 +69,11 @@ pub(crate) async fn model(
     let name = name.map_or_else(|_| String::new(), |Path(name)| name);
     let mut known = Vec::new();
     for slot in &app.fleet.slots {
-        let told = Told::of(slot);
-        if told.names.contains(&name) || slot.full_name() == Some(name.as_str()) {
-            return Ok(Json(told.entry(&app, service, &name)));
+        let listing = Listing::of(slot);
+        if listing.names.contains(&name) || slot.full_name() == Some(name.as_str()) {
+            return Ok(Json(listing.entry(&app, service, &name)));
         }
-        known.extend(told.names);
+        known.extend(listing.names);
     }
     if known.is_empty() {
         return Err(not_there(&app));
@@ -86,24 +85,24 @@ pub(crate) async fn model(
 pub(crate) async fn props(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
     let Some(model) = app.ready_model() else { return Err(not_there(&app)) };
     Ok(Json(json!({
-        "default_generation_settings": {"n_ctx": model.info.max_length()},
+        "default_generation_settings": {"n_ctx": model.info.max_length},
         "total_slots": app.config.max_queue,
-        "model_path": model.info.name(),
+        "model_path": model.info.name,
         "model_alias": model.name_for(None),
         "modalities": {"vision": false, "audio": false},
         "build_info": format!("{} {}", app.function.name, app.function.version),
     })))
 }
 
-/// What there is to tell of one model.
-struct Told<'a> {
+/// One model, as lists tell of it.
+struct Listing<'a> {
     slot: &'a Slot,
     model: Option<Arc<Model>>,
-    /// None where only the snapshot knows and has not been read.
+    /// The names it is served under; none where only the snapshot knows them and has not been read.
     names: Vec<String>,
 }
 
-impl<'a> Told<'a> {
+impl<'a> Listing<'a> {
     fn of(slot: &'a Slot) -> Self {
         let model = slot.ready();
         let names = model.as_ref().map_or_else(|| slot.names(), |model| &model.names).to_vec();
@@ -123,12 +122,12 @@ impl<'a> Told<'a> {
             "created": self.model.as_ref().map(|model| model.created),
             // infinity_client refuses every other owner.
             "owned_by": "infinity",
-            "root": info.map(Info::name).or_else(|| self.slot.full_name()),
+            "root": info.map(|info| &*info.name).or_else(|| self.slot.full_name()),
             "parent": null,
             "permission": [],
-            "backend": info.map_or(app.function.backend, |info| info.backend().name()),
+            "backend": info.map_or(app.function.backend, |info| info.backend.name()),
             "capabilities": [service.capability],
-            "max_model_len": info.map(Info::max_length),
+            "max_model_len": info.map(|info| info.max_length),
             "stats": {"queue_fraction": 0.0, "queue_absolute": 0, "results_pending": 0, "batch_size": app.config.max_batch_tokens},
         });
         if let (Value::Object(entry), Value::Object(facts)) = (&mut entry, self.facts(app, name)) {
@@ -142,7 +141,7 @@ impl<'a> Told<'a> {
         let info = self.info();
         let others: Vec<&String> = self.names.iter().filter(|other| *other != name).collect();
         json!({
-            "path": info.map(Info::name).or_else(|| self.slot.full_name()),
+            "path": info.map(|info| &*info.name).or_else(|| self.slot.full_name()),
             "loaded": self.model.is_some(),
             "status": match self.slot.life.status() {
                 Status::Unloaded => "unloaded",
@@ -150,13 +149,13 @@ impl<'a> Told<'a> {
                 Status::Ready(_) => "ready",
                 Status::Failed(_) => "failed",
             },
-            "embedding_dim": info.map(Info::hidden).or_else(|| self.slot.hidden()),
+            "embedding_dim": info.map(|info| info.hidden).or_else(|| self.slot.hidden()),
             "load_time": self.model.as_ref().map(|model| model.ready_after.as_secs_f64()),
             "aliases": others,
             "description": match info {
                 Some(info) => format!(
-                    "{}: {} in {}, {} layers, {} tokens", app.function.about, info.family(), info.precision(),
-                    info.layers(), info.max_length()
+                    "{}: {} in {}, {} layers, {} tokens", app.function.about, info.family, info.precision,
+                    info.layers, info.max_length
                 ),
                 None => app.function.about.to_owned(),
             },
@@ -197,17 +196,17 @@ pub(crate) async fn info(
     let mut body = json!({
         "service": app.function.name,
         "version": app.function.version,
-        "backend": info.backend().name(),
-        "model_id": info.name(),
+        "backend": info.backend.name(),
+        "model_id": info.name,
         "served_model_names": model.names,
-        "model_dtype": info.precision(),
-        "hidden_size": info.hidden(),
-        "layers": info.layers(),
-        "snapshot": info.snapshot(),
-        "kernel": info.kernel(),
-        "threads": info.threads(),
-        "takes_instruction": info.takes_instruction(),
-        "max_input_length": info.max_length(),
+        "model_dtype": info.precision,
+        "hidden_size": info.hidden,
+        "layers": info.layers,
+        "snapshot": info.snapshot,
+        "kernel": info.kernel,
+        "threads": info.threads,
+        "takes_instruction": info.takes_instruction,
+        "max_input_length": info.max_length,
         "max_batch_tokens": app.config.max_batch_tokens,
         "max_client_batch_size": (service.most_items)(&app.config),
         "max_body_bytes": app.config.max_body_bytes,
@@ -216,10 +215,7 @@ pub(crate) async fn info(
         "fast_boot": app.config.fast_boot,
         "limits": limits(&app),
     });
-    let own = match info {
-        Info::Reranker(info) => of_reranker(&app, info),
-        Info::Embedder(info) => of_embedder(&app, info),
-    };
+    let own = (service.about_model)(&app, &model);
     if let (Value::Object(body), Value::Object(own)) = (&mut body, own) {
         body.extend(own);
     }
@@ -238,38 +234,4 @@ fn limits(app: &App) -> Value {
         "rank_fields": MAX_RANK_FIELDS,
         "chunks_per_doc": MAX_CHUNKS_PER_DOC,
     })
-}
-
-fn of_reranker(app: &App, info: &ModelInfo) -> Value {
-    let normalization = default_normalization(app, info);
-    json!({
-        "model_type": {"reranker": {"kind": kind(info.kind), "family": info.family}},
-        "score_type": normalization.score_type(info.kind),
-        "max_documents": app.config.max_documents,
-    })
-}
-
-fn of_embedder(app: &App, info: &EmbedderInfo) -> Value {
-    json!({
-        "model_type": {"embedding": {"pooling": info.pooling, "family": info.family}},
-        "pooling": info.pooling,
-        "dimensions": info.hidden,
-        "matryoshka": info.matryoshka.to_string(),
-        "normalizes": info.normalizes,
-        "prompts": info.prompts,
-        "default_prompt_name": info.default_prompt,
-        "outputs": {
-            "dense": true, "sparse": info.has_sparse, "colbert": info.has_colbert, "tokens": info.has_tokens,
-        },
-        "auto_truncate": app.config.embed.auto_truncate,
-        "max_inputs": app.config.embed.limits.max_inputs,
-    })
-}
-
-fn kind(kind: RerankerKind) -> &'static str {
-    match kind {
-        RerankerKind::CrossEncoder => "cross-encoder",
-        RerankerKind::YesNoLogit => "yes-no-logit",
-        RerankerKind::EmbeddingSimilarity => "embedding-similarity",
-    }
 }

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use defrost_api::{
@@ -19,24 +20,31 @@ use crate::app::App;
 use crate::edge::budget::Held;
 use crate::error::ApiError;
 use crate::models::admission::Admitted;
-use crate::models::backend::Backend;
-use crate::models::info::Info;
+use crate::models::pipeline::Pipeline;
+use crate::service::Service;
 
 type Reply = Result<Response, ApiError>;
 
-pub(crate) async fn tokenize(State(app): State<Arc<App>>, request: Request) -> Reply {
+pub(crate) async fn tokenize(
+    State(app): State<Arc<App>>,
+    Extension(service): Extension<&'static Service>,
+    request: Request,
+) -> Reply {
     let (parts, body) = request.into_parts();
     let (bytes, _held) = body::read(&app, &parts, body).await?;
     let limits = app.config.embed.limits.clone();
     let parse = move |bytes: &[u8]| TokenizeBody::parse(bytes)?.into_request(&limits);
     let request = super::parsed(&app, bytes, parse).await?;
     let style = request.shape.error_style();
-    tokens(&app, request).await.map_err(|error| error.styled(style))
+    tokens(&app, service, request).await.map_err(|error| error.styled(style))
 }
 
-async fn tokens(app: &App, mut request: TokenizeRequest) -> Reply {
+async fn tokens(app: &App, service: &Service, mut request: TokenizeRequest) -> Reply {
     let model = app.model(request.model.as_deref()).await?;
-    let prompt = prompt(&model.info, request.prompt_name.as_deref())?;
+    let prompt = match &request.prompt_name {
+        Some(name) => (service.prompt)(&model, name)?,
+        None => String::new(),
+    };
     let texts = match &mut request.work {
         ToTokenize::Texts(texts) => std::mem::take(texts),
         ToTokenize::Messages { .. } => {
@@ -49,18 +57,18 @@ async fn tokens(app: &App, mut request: TokenizeRequest) -> Reply {
     let most = most_tokens(app);
     let _reading = held_to_read(app, texts.iter().map(String::len))?;
     let of = Arc::clone(&texts);
-    let count = apart(app, &model, move |backend| {
+    let count = apart(app, &model, move |pipeline| {
         of.iter().try_fold(0, |sum: usize, text| {
             // What is beyond the bound need not be counted.
-            if sum > most { Ok(sum) } else { Ok(sum + backend.count_tokens(text, most - sum)?) }
+            if sum > most { Ok(sum) } else { Ok(sum + pipeline.count_tokens(text, most - sum)?) }
         })
     });
     let held = held(app, count.await?, most)?;
     let special = request.add_special_tokens;
-    let most = model.info.max_length();
-    let written = apart(app, &model, move |backend| {
+    let most = model.info.max_length;
+    let written = apart(app, &model, move |pipeline| {
         let lists: Result<Vec<_>, _> =
-            texts.iter().map(|text| backend.tokenize(text, special)).collect();
+            texts.iter().map(|text| pipeline.tokenize(text, special)).collect();
         let lists = lists?;
         let lists: Vec<Vec<Token<'_>>> =
             lists.iter().map(|list| list.iter().map(token).collect()).collect();
@@ -81,9 +89,9 @@ pub(crate) async fn detokenize(State(app): State<Arc<App>>, request: Request) ->
         let (ids, skip) = (std::mem::take(&mut request.ids), request.skip_special_tokens);
         let count = ids.iter().map(Vec::len).sum();
         let held = held(&app, count, most_tokens(&app))?;
-        let written = apart(&app, &model, move |backend| {
+        let written = apart(&app, &model, move |pipeline| {
             let texts: Result<Vec<_>, _> =
-                ids.iter().map(|ids| backend.detokenize(ids, skip)).collect();
+                ids.iter().map(|ids| pipeline.detokenize(ids, skip)).collect();
             Ok(super::json(held, &detokenize_answer(&request, &texts?)))
         });
         written.await?
@@ -122,11 +130,11 @@ pub(crate) fn most_tokens(app: &App) -> usize {
 
 /// Refuses a text of more tokens than that.
 pub(super) fn check_count(
-    backend: &dyn Backend,
+    pipeline: &dyn Pipeline,
     text: &str,
     most: usize,
 ) -> Result<(), defrost_tasks::Error> {
-    if backend.count_tokens(text, most)? <= most {
+    if pipeline.count_tokens(text, most)? <= most {
         return Ok(());
     }
     let message = format!("a text among token ids has more than {most} tokens; send a shorter one");
@@ -149,27 +157,15 @@ fn held(app: &App, count: usize, most: usize) -> Result<Held, ApiError> {
     Ok(held)
 }
 
-/// The model's own prompt of that name.
-fn prompt(info: &Info, name: Option<&str>) -> Result<String, ApiError> {
-    let Some(name) = name else { return Ok(String::new()) };
-    let Info::Embedder(info) = info else {
-        let message = "prompt_name: this model reads pairs and has no prompts; leave it out";
-        return Err(Invalid::new("prompt_name", message).into());
-    };
-    info.prompts.get(name).cloned().ok_or_else(|| {
-        let known: Vec<&str> = info.prompts.keys().map(String::as_str).collect();
-        let message =
-            format!("prompt_name: the model has no such prompt; it has: {}", known.join(", "));
-        Invalid::new("prompt_name", message).into()
-    })
-}
-
+/// A token in the words of the API.
 fn token(token: &TextToken) -> Token<'_> {
-    let chars = token.chars.as_ref();
+    // Taken apart whole: a field that is new there must be looked at here.
+    let TextToken { id, piece, bytes: _, chars, special } = token;
+    let chars = chars.as_ref();
     Token {
-        id: token.id,
-        text: &token.piece,
-        special: token.special,
+        id: *id,
+        text: piece,
+        special: *special,
         start: chars.map(|chars| chars.start),
         stop: chars.map(|chars| chars.end),
     }
@@ -178,9 +174,9 @@ fn token(token: &TextToken) -> Token<'_> {
 pub(super) async fn apart<T: Send + 'static>(
     app: &App,
     model: &Admitted,
-    work: impl FnOnce(&dyn Backend) -> Result<T, defrost_tasks::Error> + Send + 'static,
+    work: impl FnOnce(&dyn Pipeline) -> Result<T, defrost_tasks::Error> + Send + 'static,
 ) -> Result<T, ApiError> {
     let shared = model.shared();
-    let done = app.tokenising.apart(move || work(&*shared.backend)).await;
+    let done = app.tokenising.apart(move || work(&*shared.loaded.pipeline)).await;
     done.and_then(|result| result).map_err(|error| model.failed(error))
 }

@@ -22,7 +22,7 @@ use crate::edge::budget::Held;
 use crate::edge::cost::Cost;
 use crate::edge::request_id::RequestId;
 use crate::error::ApiError;
-use crate::service::{Asked, Service};
+use crate::service::{InstanceRequest, Service};
 
 const JSON: &str = "application/json";
 
@@ -52,7 +52,7 @@ async fn predictions(
     let mut held = app.budget.hold();
     let mut all = Predictions { warnings, ..Predictions::default() };
     for (index, instance) in instances.into_iter().enumerate() {
-        let answer = (service.instance)(Asked { app, id, instance, begun }).await;
+        let answer = (service.instance)(InstanceRequest { app, id, instance, begun }).await;
         let answer = answer.map_err(|error| error.within(&format!("instances[{index}]")))?;
         all.add(index, answer).await?;
         if all.written.len() > most {

@@ -1,18 +1,24 @@
 //! Functions that score documents against queries.
 
+pub(crate) mod scorer;
+pub(crate) mod translate;
+
 use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::post;
-use defrost_api::{EmbedRoute, RerankRules, Route, VERTEX_PATH};
-use defrost_tasks::Normalization;
+use defrost_api::{EmbedRoute, Invalid, RerankRules, Route, VERTEX_PATH};
+use defrost_tasks::{Normalization, RerankerKind};
 use serde_json::{Value, json};
 
 use crate::app::App;
-use crate::models::info::Info;
+use crate::error::ApiError;
+use crate::models::model::Model;
 use crate::openapi::Api;
 use crate::routes::{predict, rerank, score};
-use crate::service::{Answering, Asked, Service};
+use crate::service::{InstanceRequest, ResponseFuture, Service};
+use scorer::Scorer;
+use translate::default_normalization;
 
 /// Scores documents against queries.
 pub static RERANK: Service = Service {
@@ -22,6 +28,8 @@ pub static RERANK: Service = Service {
     elsewhere,
     api,
     most_items: |config| config.max_documents,
+    about_model,
+    prompt,
     instance,
 };
 
@@ -63,25 +71,43 @@ fn elsewhere(path: &str) -> Option<&'static str> {
 fn api(app: &App) -> Api {
     // Of several models each reads its own number of tokens.
     let model = app.ready_model().filter(|_| !app.fleet.has_several());
-    let max_sequence = |info: &Info| match info {
-        Info::Reranker(info) => info.max_sequence,
-        Info::Embedder(info) => info.max_length,
-    };
+    let scorer_of = |model: &Model| model.loaded.own::<dyn Scorer>();
+    let scorer = model.as_ref().and_then(|model| scorer_of(model));
     Api::rerank(RerankRules {
         limits: rerank::limits(app),
-        max_length: model.as_ref().map(|model| max_sequence(&model.info)),
-        vocab: model.as_ref().map(|model| model.info.vocab()),
+        max_length: scorer.map(|scorer| scorer.facts().max_sequence),
+        vocab: model.as_ref().map(|model| model.info.vocab),
         max_inputs: app.config.embed.limits.max_inputs,
-        takes_mxbai: app.ready_model().is_some_and(|model| match &model.info {
-            Info::Reranker(info) => Normalization::takes_mxbai(info.template),
-            Info::Embedder(_) => false,
-        }),
+        takes_mxbai: app
+            .ready_model()
+            .and_then(|model| scorer_of(&model))
+            .is_some_and(|scorer| Normalization::takes_mxbai(scorer.facts().template)),
     })
 }
 
-fn instance(asked: Asked<'_>) -> Answering<'_> {
+fn about_model(app: &App, model: &Model) -> Value {
+    let Some(scorer) = model.loaded.own::<dyn Scorer>() else { return Value::Null };
+    let info = scorer.facts();
+    let kind = match info.kind {
+        RerankerKind::CrossEncoder => "cross-encoder",
+        RerankerKind::YesNoLogit => "yes-no-logit",
+        RerankerKind::EmbeddingSimilarity => "embedding-similarity",
+    };
+    json!({
+        "model_type": {"reranker": {"kind": kind, "family": info.family}},
+        "score_type": default_normalization(&app.config, info).score_type(info.kind),
+        "max_documents": app.config.max_documents,
+    })
+}
+
+fn prompt(_: &Model, _: &str) -> Result<String, ApiError> {
+    let message = "prompt_name: this model reads pairs and has no prompts; leave it out";
+    Err(Invalid::new("prompt_name", message).into())
+}
+
+fn instance(request: InstanceRequest<'_>) -> ResponseFuture<'_> {
     Box::pin(async move {
-        let Asked { app, id, instance, .. } = asked;
+        let InstanceRequest { app, id, instance, .. } = request;
         let (has_inputs, body) = (instance.has_inputs, instance.body.into());
         if has_inputs {
             predict::answer_to(app, id, body).await

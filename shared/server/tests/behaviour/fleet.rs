@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use axum::Router;
 use defrost_server::{
-    App, Backend, BootError, Config, Info, Inputs, Outputs, PhaseRecorder, start,
+    App, BootError, Config, Info, Loaded, PhaseRecorder, Pipeline, ScoreLists, Scorer, start,
 };
-use defrost_tasks::{Error, Prepared, Tokens, Wanted};
+use defrost_tasks::{Error, ModelInfo, Prepared, ScoreRequest, Tokens, Wanted};
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
@@ -34,13 +34,19 @@ impl Drop for Noted {
     }
 }
 
-impl Backend for Noted {
-    fn info(&self) -> Info {
-        self.toy.info()
+impl Scorer for Noted {
+    fn facts(&self) -> &ModelInfo {
+        self.toy.facts()
     }
 
-    fn prepare(&self, inputs: &Inputs) -> Result<Prepared<Outputs>, Error> {
-        self.toy.prepare(inputs)
+    fn prepare(&self, requests: &[ScoreRequest]) -> Result<Prepared<ScoreLists>, Error> {
+        self.toy.prepare(requests)
+    }
+}
+
+impl Pipeline for Noted {
+    fn info(&self) -> Info {
+        self.toy.info()
     }
 
     fn run(
@@ -51,7 +57,7 @@ impl Backend for Noted {
         self.toy.run(tokens, wanted)
     }
 
-    fn sample(&self) -> Inputs {
+    fn sample(&self) -> Result<Prepared<()>, Error> {
         self.toy.sample()
     }
 
@@ -82,7 +88,7 @@ fn fleet(
         let toy = toys(&place)?.named(&format!("toy/{place}"));
         notes.lock().expect("no panic").push(format!("+{place}"));
         let journal = Arc::clone(&notes);
-        Ok(Box::new(Noted { toy, place, journal }) as Box<dyn Backend>)
+        Ok(Loaded::scorer(Noted { toy, place, journal }))
     };
     let phases = Arc::new(PhaseRecorder::start());
     (start(FUNCTION, served(&vars), phases, load).expect("a thread starts"), journal)

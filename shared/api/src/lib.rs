@@ -71,8 +71,8 @@ pub use lenient::{
 pub use predict::{Classes, Pairs, PredictBody, Prediction};
 pub use rank::rank;
 pub use request::{
-    Limits, MAX_CHUNKS_PER_DOC, MAX_RANK_FIELDS, Normalization, RerankRequest, Route, Shape,
-    Truncation, Work,
+    Limits, MAX_CHUNKS_PER_DOC, MAX_RANK_FIELDS, Normalization, PREDICT_PATHS, RERANK_PATHS,
+    RerankRequest, Route, SCORE_PATHS, Shape, Truncation, Work,
 };
 pub use schema::{
     BATCH_FORMS, DETOKENIZE_FORMS, EmbedRules, Form, PREDICT_FORMS, QUERY_FORMS, RERANK_FORMS,

@@ -18,6 +18,16 @@ use crate::body::RerankBody;
 use crate::checks;
 use crate::error::{ErrorStyle, Invalid};
 
+/// The names that clients use for `/v1/rerank`.
+pub const RERANK_PATHS: [&str; 6] =
+    ["/v1/rerank", "/rerank", "/v2/rerank", "/reranking", "/v1/reranking", "/invocations"];
+
+/// The names that clients use for `/v1/score`.
+pub const SCORE_PATHS: [&str; 2] = ["/v1/score", "/score"];
+
+/// The names that clients use for `/predict`.
+pub const PREDICT_PATHS: [&str; 2] = ["/predict", "/classify"];
+
 /// The rerank routes that read a body differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {

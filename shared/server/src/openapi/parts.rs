@@ -204,6 +204,14 @@ fn component(name: &str) -> String {
     words.collect()
 }
 
+/// `/v1/rerank` as `v1_rerank`.
+pub(super) fn operation_id(path: &str) -> String {
+    match path.trim_matches('/') {
+        "" => "root_post".to_owned(),
+        path => path.replace('/', "_"),
+    }
+}
+
 fn header(name: &str) -> Value {
     json!({"$ref": format!("#/components/headers/{name}")})
 }

@@ -6,8 +6,7 @@ use defrost_api::{
 };
 use serde_json::{Map, Value, json};
 
-use super::parts::{Cut, OTHER_NAMES, Parts, any_of};
-use super::rerank::operation_id;
+use super::parts::{Cut, OTHER_NAMES, Parts, any_of, operation_id};
 
 const TOKENIZE: &str = "/tokenize";
 const DETOKENIZE: [&str; 2] = ["/detokenize", "/decode"];

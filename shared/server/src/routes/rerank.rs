@@ -25,10 +25,6 @@ use crate::models::model::Model;
 use crate::services::rerank::scorer::{ScoreQuestion, Scorer};
 use crate::services::rerank::translate::{in_request_order, normalization, to_requests};
 
-/// One handler under every name that clients use.
-pub(crate) const PATHS: [&str; 6] =
-    ["/v1/rerank", "/rerank", "/v2/rerank", "/reranking", "/v1/reranking", "/invocations"];
-
 pub(super) type Reply = Result<Response, ApiError>;
 
 pub(crate) async fn rerank(

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::post;
-use defrost_api::{EmbedRoute, EmbedRules, Invalid, Outputs, VERTEX_PATH};
+use defrost_api::{
+    EmbedRoute, EmbedRules, Invalid, Outputs, PREDICT_PATHS, RERANK_PATHS, SCORE_PATHS, VERTEX_PATH,
+};
 use defrost_tasks::EmbedderInfo;
 use serde_json::{Value, json};
 
@@ -15,7 +17,7 @@ use crate::app::App;
 use crate::error::ApiError;
 use crate::models::model::Model;
 use crate::openapi::Api;
-use crate::routes::{embed, predict, rerank, score};
+use crate::routes::embed;
 use crate::service::{InstanceRequest, ResponseFuture, Service};
 use vectorizer::Vectorizer;
 
@@ -51,7 +53,7 @@ fn endpoints() -> Value {
 
 /// One snapshot of an embedder serves both.
 fn elsewhere(path: &str) -> Option<&'static str> {
-    let paths = rerank::PATHS.iter().chain(&score::PATHS).chain(&predict::PATHS);
+    let paths = RERANK_PATHS.iter().chain(&SCORE_PATHS).chain(&PREDICT_PATHS);
     let ranks = paths.copied().any(|known| known == path)
         || ["/rerank/batch", "/rerank/query"].contains(&path);
     ranks.then_some(

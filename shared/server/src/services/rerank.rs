@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::post;
-use defrost_api::{EmbedRoute, Invalid, RerankRules, Route, VERTEX_PATH};
+use defrost_api::{
+    EmbedRoute, Invalid, PREDICT_PATHS, RERANK_PATHS, RerankRules, Route, SCORE_PATHS, VERTEX_PATH,
+};
 use defrost_tasks::{Normalization, RerankerKind};
 use serde_json::{Value, json};
 
@@ -38,20 +40,20 @@ fn routes() -> Router<Arc<App>> {
         .route("/", post(rerank::rerank))
         .route("/rerank/batch", post(rerank::batch))
         .route("/rerank/query", post(rerank::query));
-    let paths = rerank::PATHS.iter();
+    let paths = RERANK_PATHS.iter();
     let router = paths.fold(router, |router, path| router.route(path, post(rerank::rerank)));
-    let paths = score::PATHS.iter();
+    let paths = SCORE_PATHS.iter();
     let router = paths.fold(router, |router, path| router.route(path, post(score::score)));
-    predict::PATHS.iter().fold(router, |router, path| router.route(path, post(predict::predict)))
+    PREDICT_PATHS.iter().fold(router, |router, path| router.route(path, post(predict::predict)))
 }
 
 fn endpoints() -> Value {
     json!({
-        "rerank": rerank::PATHS,
+        "rerank": RERANK_PATHS,
         "rerank_batch": "/rerank/batch",
         "rerank_query": "/rerank/query",
-        "score": score::PATHS,
-        "predict": predict::PATHS,
+        "score": SCORE_PATHS,
+        "predict": PREDICT_PATHS,
         "vertex": VERTEX_PATH,
         "tokenize": "/tokenize",
         "detokenize": ["/detokenize", "/decode"],

@@ -9,9 +9,9 @@ use std::path::Path;
 /// Modules that exist for tests only.
 const TESTS: &str = "interleavings";
 
-type Modules = BTreeMap<String, String>;
+pub(super) type Modules = BTreeMap<String, String>;
 
-fn read(folder: &Path, name: &str, modules: &mut Modules) {
+pub(super) fn read(folder: &Path, name: &str, modules: &mut Modules) {
     for entry in std::fs::read_dir(folder).expect("a folder of sources") {
         let path = entry.expect("an entry").path();
         let stem = path.file_stem().and_then(|stem| stem.to_str()).expect("a name").to_owned();
@@ -100,7 +100,7 @@ fn circle<'a>(
     found
 }
 
-fn needs(modules: &Modules) -> BTreeMap<String, BTreeSet<String>> {
+pub(super) fn needs(modules: &Modules) -> BTreeMap<String, BTreeSet<String>> {
     let of = |(module, code): (&String, &String)| {
         let named = named(code).into_iter();
         (module.clone(), named.filter_map(|path| target(module, &path, modules)).collect())

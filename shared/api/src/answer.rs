@@ -30,7 +30,7 @@ pub struct Scored {
 
 /// What an answer says beside the scores.
 #[derive(Debug, Clone, Default)]
-pub struct Facts<'a> {
+pub struct RerankFacts<'a> {
     /// The answer's id.
     pub id: &'a str,
     /// Unix time in seconds.
@@ -57,7 +57,7 @@ pub fn answer<'a>(
     request: &'a RerankRequest,
     scored: &[Scored],
     texts: &[&'a str],
-    facts: &Facts<'a>,
+    facts: &RerankFacts<'a>,
 ) -> Answer<'a> {
     let draft = Draft { request, scored, texts, facts };
     match request.shape {
@@ -81,7 +81,7 @@ struct Draft<'r, 'a> {
     request: &'a RerankRequest,
     scored: &'r [Scored],
     texts: &'r [&'a str],
-    facts: &'r Facts<'a>,
+    facts: &'r RerankFacts<'a>,
 }
 
 impl<'a> Draft<'_, 'a> {

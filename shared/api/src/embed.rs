@@ -22,7 +22,7 @@ mod route;
 
 pub use body::EmbedBody;
 pub use norm::Norm;
-pub use output::{Dtype, Encoding, Format, Outputs};
+pub use output::{Dtype, Encoding, Format, VectorKinds};
 pub use prompt::Prompt;
 pub use route::{EmbedRoute, EmbedShape};
 
@@ -49,7 +49,7 @@ pub struct EmbedRequest {
     /// The request's own word for what the inputs are.
     pub role_word: Option<String>,
     /// Which kinds of vectors to return.
-    pub outputs: Outputs,
+    pub outputs: VectorKinds,
     /// In what form to return dense vectors. Exactly one, except in Cohere's shapes.
     pub formats: Vec<Format>,
     /// Cut dense vectors to this many numbers; `None`: the model's full width.
@@ -80,7 +80,7 @@ impl EmbedRequest {
     }
 
     /// Refuses what the model has no head for.
-    pub fn check_outputs(&self, available: Outputs) -> Result<(), Invalid> {
+    pub fn check_outputs(&self, available: VectorKinds) -> Result<(), Invalid> {
         let kinds = [
             ("dense", self.outputs.dense, available.dense),
             ("sparse", self.outputs.sparse, available.sparse),

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use crate::answer::{Facts, Scored};
+use crate::answer::{RerankFacts, Scored};
 use crate::body::RerankBody;
 use crate::checks;
 use crate::error::{ErrorStyle, Invalid};
@@ -116,7 +116,7 @@ impl PredictBody {
             truncation: options.truncation()?,
             wants_data: false,
             warnings: self.unread,
-            work: grouped(pairs),
+            groups: grouped(pairs),
         })
     }
 }
@@ -183,7 +183,7 @@ pub(crate) fn predictions(scored: &[Scored]) -> Vec<Vec<Prediction>> {
 
 pub(crate) fn classes<'a>(
     scored: &[Scored],
-    facts: &Facts<'a>,
+    facts: &RerankFacts<'a>,
     warnings: Vec<String>,
 ) -> Classes<'a> {
     let class = |(index, one): (usize, &Scored)| Class {

@@ -112,7 +112,7 @@ impl Normalization {
 
 /// How over-long texts are handled.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Truncation {
+pub struct RerankTruncation {
     /// Refuse instead of cutting.
     pub forbidden: bool,
     /// Cut the query to this many tokens first.
@@ -129,7 +129,7 @@ pub struct Truncation {
 
 /// One query with the documents to score against it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Work {
+pub struct QueryGroup {
     /// The query text.
     pub query: String,
     /// The document texts.
@@ -146,7 +146,7 @@ pub struct RerankRequest {
     /// The model it names.
     pub model: Option<String>,
     /// The texts; more than one entry only for shapes of pairs.
-    pub work: Vec<Work>,
+    pub groups: Vec<QueryGroup>,
     /// Most results to return; `None`: not said, `Some(0)`: all.
     pub top_n: Option<usize>,
     /// Return the documents.
@@ -158,7 +158,7 @@ pub struct RerankRequest {
     /// Task description for models that take one.
     pub instruction: Option<String>,
     /// Over-long texts.
-    pub truncation: Truncation,
+    pub truncation: RerankTruncation,
     /// The client reads `data` (Voyage) beside `results`.
     pub wants_data: bool,
     /// Parts of the request that are not honoured, in words for the client.
@@ -168,7 +168,7 @@ pub struct RerankRequest {
 impl RerankRequest {
     /// How many documents are to be scored.
     pub fn document_count(&self) -> usize {
-        self.work.iter().map(|work| work.documents.len()).sum()
+        self.groups.iter().map(|group| group.documents.len()).sum()
     }
 }
 
@@ -234,11 +234,11 @@ impl RerankBody {
         let model = self.model.take();
         let warnings = self.names.unread::<Self>();
         let wants_data = self.wants_data();
-        let texts::Texts { work, originals } = self.work(shape, limits, return_documents)?;
+        let texts::Texts { groups, originals } = self.groups(shape, limits, return_documents)?;
         Ok(RerankRequest {
             shape,
             model,
-            work,
+            groups,
             top_n,
             return_documents,
             originals,

@@ -98,7 +98,7 @@ pub struct TokenizeRequest {
     /// The model it names.
     pub model: Option<String>,
     /// What to turn into tokens.
-    pub work: ToTokenize,
+    pub input: ToTokenize,
     /// With the tokens that the model puts around a text.
     pub add_special_tokens: bool,
     /// With the model's own prompt of this name before each text.
@@ -145,7 +145,7 @@ impl TokenizeBody {
             ("return_token_strs", flag(self.return_token_strs)),
             ("with_pieces", flag(self.with_pieces)),
         ])?;
-        let work = match (self.inputs, self.prompt.or(self.content), self.messages) {
+        let input = match (self.inputs, self.prompt.or(self.content), self.messages) {
             (Some(inputs), ..) => ToTokenize::Texts(texts(inputs, limits)?),
             (None, Some(Text(text)), _) => ToTokenize::Texts(vec![text]),
             (None, None, Some(messages)) => ToTokenize::Messages {
@@ -161,7 +161,7 @@ impl TokenizeBody {
         Ok(TokenizeRequest {
             shape,
             model: self.model,
-            work,
+            input,
             add_special_tokens: special.unwrap_or(default),
             prompt_name: self.prompt_name.filter(|name| !name.is_empty()),
             token_strs: token_strs.unwrap_or(false),

@@ -3,10 +3,10 @@
 use defrost_api::{Limits, RerankBody, Route, ScoreBody};
 use serde_json::{Value, json};
 
-fn rerank(body: &Value) -> Result<Vec<defrost_api::Work>, String> {
+fn rerank(body: &Value) -> Result<Vec<defrost_api::QueryGroup>, String> {
     let body = RerankBody::parse_on(Route::Rerank, body.to_string().as_bytes());
     let request = body.and_then(|body| body.into_request(Route::Rerank, &Limits::default()));
-    request.map(|request| request.work).map_err(|invalid| invalid.message)
+    request.map(|request| request.groups).map_err(|invalid| invalid.message)
 }
 
 #[test]
@@ -48,11 +48,11 @@ fn a_million_small_objects_are_not_built() {
 fn one_text_beside_many_is_there_once() {
     let body = json!({"text_1": "long", "text_2": vec!["short"; 1000]}).to_string();
     let request = ScoreBody::parse(body.as_bytes()).unwrap();
-    let work = request.into_request(&Limits::default()).unwrap().work;
+    let work = request.into_request(&Limits::default()).unwrap().groups;
     assert_eq!((work.len(), work[0].query.as_str(), work[0].documents.len()), (1, "long", 1000));
     let body = json!({"text_1": ["a", "b", "a"], "text_2": ["x", "y", "z"]}).to_string();
     let request = ScoreBody::parse(body.as_bytes()).unwrap();
-    let work = request.into_request(&Limits::default()).unwrap().work;
+    let work = request.into_request(&Limits::default()).unwrap().groups;
     let all: Vec<_> = work
         .iter()
         .map(|one| (one.query.as_str(), one.documents.join(" "), one.positions.clone()))

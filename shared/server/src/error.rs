@@ -9,7 +9,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use defrost_api::{ErrorBody, ErrorStyle, Invalid};
 
-pub(crate) use self::failure::{Facts, Failure};
+pub(crate) use self::failure::{Failure, FailureRow};
 use crate::boot_error::chain;
 use crate::edge::pace::{GRACE, SLOWEST};
 use crate::life::quiesce::HookError;
@@ -33,7 +33,7 @@ pub struct ApiError {
 
 /// What a client was told, for the log: left with the answer.
 #[derive(Debug, Clone)]
-pub(crate) struct Told {
+pub(crate) struct ErrorReport {
     pub(crate) code: &'static str,
     pub(crate) param: Option<String>,
     pub(crate) message: String,
@@ -364,7 +364,7 @@ impl IntoResponse for ApiError {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         let Self { code, param, message, .. } = self;
-        response.extensions_mut().insert(Told { code, param, message });
+        response.extensions_mut().insert(ErrorReport { code, param, message });
         response
     }
 }

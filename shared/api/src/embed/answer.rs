@@ -16,7 +16,7 @@ pub use shapes::{
 };
 pub use vectors::{ByType, DenseList, HiddenList, Rows, Similarities, SparseList};
 
-use super::{EmbedRequest, EmbedShape, Format, Outputs};
+use super::{EmbedRequest, EmbedShape, Format, VectorKinds};
 use shapes::{ApiVersion, BilledUnits, CohereMeta, CohereVectors, Entry, Pooled, Usage};
 use vectors::{Dense, RowList, SparseMap};
 
@@ -128,7 +128,7 @@ struct Draft<'r, 'a> {
 impl<'a> Draft<'_, 'a> {
     fn openai(&self) -> OpenAiEmbeddings<'a> {
         let format = self.format();
-        let Outputs { dense, sparse, colbert, .. } = self.request.outputs;
+        let VectorKinds { dense, sparse, colbert, .. } = self.request.outputs;
         let entry = |(index, one): (usize, &Embedded<'a>)| Entry {
             object: "embedding",
             index,

@@ -16,7 +16,7 @@ use crate::edge::cache::X_CACHE;
 use crate::edge::cost::Cost;
 use crate::edge::request_id::RequestId;
 use crate::edge::ticket::Ticket;
-use crate::error::{ApiError, Told};
+use crate::error::{ApiError, ErrorReport};
 use crate::life::logging;
 use crate::web;
 
@@ -81,7 +81,7 @@ pub(crate) async fn observe(
         tracing::debug!(%method, route, code, request_id, "answered in {ms:.1} ms");
     } else {
         // What clients may not know of a fault of ours is a line of its own; this is what they were told.
-        let told = response.extensions().get::<Told>();
+        let told = response.extensions().get::<ErrorReport>();
         let (error, field) = told.map_or(("", None), |told| (told.code, told.param.as_deref()));
         let reason = told.map(|told| logging::without_quotes(&told.message)).unwrap_or_default();
         let reason = &*reason;

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::description::Api;
 use super::fields::{count, text, text_or_null};
-use super::parts::{Cut, OTHER_NAMES, Parts, operation_id};
+use super::parts::{OTHER_NAMES, Parts, TruncationHeader, operation_id};
 use super::tokens::{self, Instances};
 
 impl Api {
@@ -58,13 +58,13 @@ fn describe(
         if !is_answered(route, rules) {
             continue;
         }
-        let (name, summary) = facts(route);
+        let (name, summary) = named(route);
         let body = bodies.entry(name).or_insert_with(|| {
             let schemas = route.forms().iter().map(|form| book.embed_form(form, rules)).collect();
             parts.body(name, route.forms(), schemas)
         });
         let about = "The vectors, in the shape of the request.";
-        let mut answers = parts.work_answers(about, Cut::Inputs, answers(route, book));
+        let mut answers = parts.work_answers(about, TruncationHeader::Inputs, answers(route, book));
         let takes_bytes = [EmbedRoute::Embeddings, EmbedRoute::Invocations, EmbedRoute::Embed];
         if takes_bytes.contains(&route) {
             answers["200"]["content"]["application/octet-stream"] = json!({"schema": {
@@ -104,7 +104,7 @@ fn insert(paths: &mut Map<String, Value>, path: &str, about: &str, body: &Value,
 }
 
 /// The body's name, and what the route is for.
-fn facts(route: EmbedRoute) -> (&'static str, &'static str) {
+fn named(route: EmbedRoute) -> (&'static str, &'static str) {
     match route {
         EmbedRoute::Embeddings => ("Embeddings", "Texts as vectors"),
         EmbedRoute::Invocations => ("Invocations", "Texts as vectors, in any form"),

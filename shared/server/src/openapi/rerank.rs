@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::description::Api;
 use super::fields::{count, text};
-use super::parts::{Cut, OTHER_NAMES, Parts, operation_id};
+use super::parts::{OTHER_NAMES, Parts, TruncationHeader, operation_id};
 use super::tokens::{self, Instances};
 
 const BEST_FIRST: &str = "The documents, best first, in the shape of the request.";
@@ -65,7 +65,7 @@ fn describe(
                 "summary": "Score texts against texts",
                 "operationId": operation_id(path),
                 "requestBody": pairs,
-                "responses": parts.work_answers("The scores, in the order of the pairs.", Cut::Documents, scores),
+                "responses": parts.work_answers("The scores, in the order of the pairs.", TruncationHeader::Documents, scores),
             }}),
         );
     }
@@ -83,7 +83,7 @@ fn describe(
                 "summary": "Pairs as classes, of which there is one",
                 "operationId": operation_id(path),
                 "requestBody": predict,
-                "responses": parts.work_answers("The class of each pair.", Cut::Documents, classes),
+                "responses": parts.work_answers("The class of each pair.", TruncationHeader::Documents, classes),
             }}),
         );
     }
@@ -106,7 +106,7 @@ fn describe(
                 "summary": about,
                 "operationId": operation_id(path),
                 "requestBody": rerank,
-                "responses": parts.work_answers(BEST_FIRST, Cut::Documents, shapes.clone()),
+                "responses": parts.work_answers(BEST_FIRST, TruncationHeader::Documents, shapes.clone()),
             }}),
         );
     }
@@ -117,7 +117,7 @@ fn describe(
             "summary": "Score pairs of query and passage",
             "operationId": "rerank_batch",
             "requestBody": batch,
-            "responses": parts.work_answers("The scores, in the order of the pairs.", Cut::Documents, vec![book.answer::<BaaiBatch>()]),
+            "responses": parts.work_answers("The scores, in the order of the pairs.", TruncationHeader::Documents, vec![book.answer::<BaaiBatch>()]),
         }}),
     );
     paths.insert(
@@ -127,7 +127,7 @@ fn describe(
             "summary": "Order passages by how well they answer a query",
             "operationId": "rerank_query",
             "requestBody": query,
-            "responses": parts.work_answers("The passages, best first.", Cut::Documents, vec![book.answer::<BaaiQuery<'_>>()]),
+            "responses": parts.work_answers("The passages, best first.", TruncationHeader::Documents, vec![book.answer::<BaaiQuery<'_>>()]),
         }}),
     );
 }

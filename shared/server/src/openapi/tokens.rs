@@ -6,7 +6,7 @@ use defrost_api::{
 };
 use serde_json::{Map, Value, json};
 
-use super::parts::{Cut, OTHER_NAMES, Parts, any_of, operation_id};
+use super::parts::{OTHER_NAMES, Parts, TruncationHeader, any_of, operation_id};
 
 const TOKENIZE: &str = "/tokenize";
 const DETOKENIZE: [&str; 2] = ["/detokenize", "/decode"];
@@ -49,12 +49,12 @@ pub(super) fn describe(
         book.answer::<LlamaTokens<'_>>(),
     ];
     let about = "The tokens, in the shape of the request.";
-    let answers = parts.work_answers(about, Cut::Never, shapes);
+    let answers = parts.work_answers(about, TruncationHeader::Never, shapes);
     insert(TOKENIZE, "Texts as the model's tokens", &tokenize, &answers);
     for path in DETOKENIZE {
         let shapes = vec![book.answer::<DetokenizeAnswer<'_>>()];
         let about = "The texts, in the shape of the request.";
-        let answers = parts.work_answers(about, Cut::Never, shapes);
+        let answers = parts.work_answers(about, TruncationHeader::Never, shapes);
         insert(path, "Tokens as text", &detokenize, &answers);
     }
 }
@@ -81,7 +81,7 @@ fn vertex(paths: &mut Map<String, Value>, parts: &Parts, Instances { forms, most
                 }},
                 "required": ["instances"],
             }}}},
-            "responses": parts.work_answers(about, Cut::Inputs, vec![answer]),
+            "responses": parts.work_answers(about, TruncationHeader::Inputs, vec![answer]),
         }}),
     );
 }

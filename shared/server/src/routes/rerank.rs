@@ -9,7 +9,7 @@ use axum::http::HeaderValue;
 use axum::response::Response;
 use bytes::Bytes;
 use defrost_api::{
-    Facts, Limits, RerankBody, RerankRequest, Route, Shape, answer, rerank_warnings,
+    Limits, RerankBody, RerankFacts, RerankRequest, Route, Shape, answer, rerank_warnings,
 };
 use defrost_tasks::{Error, Normalization};
 
@@ -110,7 +110,7 @@ async fn score(app: &App, id: &RequestId, mut request: RerankRequest) -> Reply {
         }
     }
     let kind = if request.shape == Shape::Score { "score" } else { "rerank" };
-    let facts = Facts {
+    let facts = RerankFacts {
         id: &format!("{kind}-{}", id.0),
         created: app.phases.unix().as_secs(),
         model: model.name_for(request.model.as_deref()),

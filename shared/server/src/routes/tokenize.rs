@@ -45,7 +45,7 @@ async fn tokens(app: &App, service: &Service, mut request: TokenizeRequest) -> R
         Some(name) => (service.prompt)(&model, name)?,
         None => String::new(),
     };
-    let texts = match &mut request.work {
+    let texts = match &mut request.input {
         ToTokenize::Texts(texts) => std::mem::take(texts),
         ToTokenize::Messages { .. } => {
             let message = "messages: this model has no template for conversations; send prompt";

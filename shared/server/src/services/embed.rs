@@ -8,7 +8,8 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::post;
 use defrost_api::{
-    EmbedRoute, EmbedRules, Invalid, Outputs, PREDICT_PATHS, RERANK_PATHS, SCORE_PATHS, VERTEX_PATH,
+    EmbedRoute, EmbedRules, Invalid, PREDICT_PATHS, RERANK_PATHS, SCORE_PATHS, VERTEX_PATH,
+    VectorKinds,
 };
 use defrost_tasks::EmbedderInfo;
 use serde_json::{Value, json};
@@ -69,7 +70,7 @@ fn api(app: &App) -> Api {
     let info = vectorizer.as_ref().map(|vectorizer| vectorizer.facts());
     Api::embed(EmbedRules {
         limits: app.config.embed.limits.clone(),
-        outputs: info.map_or(Outputs::ALL, translate::available),
+        outputs: info.map_or(VectorKinds::ALL, translate::available),
         late_chunking: info.is_none_or(EmbedderInfo::takes_late_chunking),
         vocab: info.map(|info| info.vocab),
         max_length: info.map(|info| info.max_length),

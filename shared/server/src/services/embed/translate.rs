@@ -5,18 +5,18 @@
 
 use std::mem::take;
 
-use defrost_api::{Cut, EmbedInput, EmbedRequest, Embedded, Outputs, Prompt, Rows};
+use defrost_api::{Cut, EmbedInput, EmbedRequest, Embedded, Prompt, Rows, VectorKinds};
 use defrost_tasks::{
-    EmbedRequest as Asked, EmbedTruncation, EmbedderInfo, Embedding, Input, Outputs as Kinds,
-    Overflow, PromptChoice,
+    EmbedRequest as Asked, EmbedTruncation, EmbedderInfo, Embedding, Input, Outputs, Overflow,
+    PromptChoice,
 };
 
 use crate::config::EmbedSettings;
 use crate::error::ApiError;
 
 /// The kinds of vectors that a model has.
-pub(crate) fn available(info: &EmbedderInfo) -> Outputs {
-    Outputs {
+pub(crate) fn available(info: &EmbedderInfo) -> VectorKinds {
+    VectorKinds {
         dense: true,
         sparse: info.has_sparse,
         colbert: info.has_colbert,
@@ -67,11 +67,11 @@ pub(crate) fn to_request(
         Cut::End => Overflow::CutEnd,
         Cut::Start => Overflow::CutStart,
     };
-    let Outputs { dense, sparse, colbert, hidden } = *outputs;
+    let VectorKinds { dense, sparse, colbert, hidden } = *outputs;
     Ok(Asked {
         inputs: take(inputs).into_iter().map(to_input).collect(),
         prompt: to_prompt(prompt, role_word.as_deref(), info),
-        outputs: Kinds { dense, sparse, colbert, tokens: hidden },
+        outputs: Outputs { dense, sparse, colbert, tokens: hidden },
         dimensions: *dimensions,
         normalize: *normalize,
         truncation: EmbedTruncation { overflow, limit: Some(limit) },
@@ -110,8 +110,12 @@ fn to_prompt(prompt: &Prompt, role_word: Option<&str>, info: &EmbedderInfo) -> P
 }
 
 /// A model's vectors in the words of the API.
-pub(crate) fn embedded<'a>(one: &'a Embedding, wanted: Kinds, info: &EmbedderInfo) -> Embedded<'a> {
-    let Kinds {
+pub(crate) fn embedded<'a>(
+    one: &'a Embedding,
+    wanted: Outputs,
+    info: &EmbedderInfo,
+) -> Embedded<'a> {
+    let Outputs {
         dense: wants_dense,
         sparse: wants_sparse,
         colbert: wants_colbert,

@@ -6,7 +6,7 @@
 use std::mem::take;
 use std::sync::Arc;
 
-use defrost_api::{Invalid, RerankRequest, Scored, Work};
+use defrost_api::{Invalid, QueryGroup, RerankRequest, Scored};
 use defrost_tasks::{ModelInfo, Normalization, Score, ScoreRequest, Truncation};
 
 use crate::config::Config;
@@ -17,7 +17,7 @@ pub(crate) fn to_requests(
     request: &mut RerankRequest,
 ) -> (Vec<Vec<usize>>, Arc<Vec<ScoreRequest>>) {
     let RerankRequest {
-        work,
+        groups,
         instruction,
         truncation,
         // Read where the answer is written, or see `normalization`.
@@ -31,9 +31,9 @@ pub(crate) fn to_requests(
         warnings: _,
     } = request;
     let truncation = to_truncation(truncation);
-    let (positions, requests): (Vec<_>, Vec<_>) = take(work)
+    let (positions, requests): (Vec<_>, Vec<_>) = take(groups)
         .into_iter()
-        .map(|Work { query, documents, positions }| {
+        .map(|QueryGroup { query, documents, positions }| {
             let (instruction, truncation) = (instruction.clone(), truncation.clone());
             (positions, ScoreRequest { query, documents, instruction, truncation })
         })
@@ -41,8 +41,8 @@ pub(crate) fn to_requests(
     (positions, Arc::new(requests))
 }
 
-fn to_truncation(asked: &defrost_api::Truncation) -> Truncation {
-    let defrost_api::Truncation {
+fn to_truncation(asked: &defrost_api::RerankTruncation) -> Truncation {
+    let defrost_api::RerankTruncation {
         forbidden,
         max_tokens_per_query,
         max_tokens_per_doc,

@@ -1,4 +1,5 @@
-//! What the binary links: the handlers and describers of its own kind of function, and of no other kind.
+//! What the binary links: the handlers and describers of its own kind of function, and of no other
+//! kind.
 
 /// Sentences that only this kind's handlers and describers hold.
 const OWN: [&str; 3] = [

@@ -51,8 +51,8 @@ pub struct RerankFacts<'a> {
     pub lengths: (usize, usize),
 }
 
-/// Puts scores, given in the order of the request's documents, into the request's shape.
-/// `texts` are the documents in the same order; they are read only where they are returned.
+/// Puts scores, given in the order of the request's documents, into the request's shape. `texts`
+/// are the documents in the same order; they are read only where they are returned.
 pub fn answer<'a>(
     request: &'a RerankRequest,
     scored: &[Scored],
@@ -238,8 +238,8 @@ impl<'a> Draft<'_, 'a> {
     }
 }
 
-/// What the client is to know: parts of its request that were not honoured, texts that were cut. Shapes without a place
-/// for it leave it to a header.
+/// What the client is to know: parts of its request that were not honoured, texts that were cut.
+/// Shapes without a place for it leave it to a header.
 pub fn rerank_warnings(request: &RerankRequest, scored: &[Scored]) -> Vec<String> {
     let mut warnings = request.warnings.clone();
     if scored.iter().any(|one| one.query_truncated) {

@@ -1,8 +1,8 @@
 //! Wire types of the services: requests, answers and the error body. No tokio, no axum.
 //!
 //! Many services' request shapes arrive on few handlers. They are told apart by the keys of the
-//! body more than by the path, so one flat body reads them all and its `into_request` decides
-//! which shape it is. The answer then goes back in that shape, and so does an error through
+//! body more than by the path, so one flat body reads them all and its `into_request` decides which
+//! shape it is. The answer then goes back in that shape, and so does an error through
 //! [`ErrorBody`].
 //!
 //! - rerank: [`RerankBody`], [`RerankRequest`] of a [`Shape`], [`answer`];

@@ -1,7 +1,8 @@
-//! Pairs of texts as classes: TEI's `/predict` and vLLM's `/classify`, of a model with the one class "relevant".
+//! Pairs of texts as classes: TEI's `/predict` and vLLM's `/classify`, of a model with the one
+//! class "relevant".
 //!
-//! A pair is `[query, text]`; TEI's `inputs` is one pair or a list of them, vLLM's `input` too. A text alone is no pair, and
-//! is refused with what to send instead.
+//! A pair is `[query, text]`; TEI's `inputs` is one pair or a list of them, vLLM's `input` too. A
+//! text alone is no pair, and is refused with what to send instead.
 
 use std::fmt;
 

@@ -1,9 +1,9 @@
 //! One meaning for every shape: which service's request this is, and what it asks for.
 //!
-//! Order of the decision on `/rerank` and its aliases (reference/api.md 4.1): `texts` is TEI,
-//! `passage` is a BAAI pair, `input` is mixedbread, `instruct` is `SGLang`'s, anything else is canonical. `/rerank/batch`
-//! and `/rerank/query` are BAAI's alone. A body with two keys that both carry documents
-//! contradicts itself and is refused: guessing would score the wrong texts.
+//! Order of the decision on `/rerank` and its aliases: `texts` is TEI, `passage` is a BAAI pair,
+//! `input` is mixedbread, `instruct` is `SGLang`'s, anything else is canonical. `/rerank/batch` and
+//! `/rerank/query` are BAAI's alone. A body with two keys that both carry documents contradicts
+//! itself and is refused: guessing would score the wrong texts.
 
 mod options;
 mod texts;
@@ -84,13 +84,13 @@ impl Shape {
 /// How scores are to be mapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Normalization {
-    /// Into `[0, 1]`, by the server's own choice of mapping.
+    /// Scores go into `[0, 1]`, by the server's own choice of mapping.
     Normalized,
-    /// Into `[0, 1]` by a sigmoid.
+    /// Scores go into `[0, 1]` by a sigmoid.
     Sigmoid,
-    /// Not at all: logits or cosines.
+    /// Scores stay what they are: logits or cosines.
     Raw,
-    /// As the `mxbai_rerank` package does with `normalize=True`.
+    /// Scores are mapped as the `mxbai_rerank` package does with `normalize=True`.
     Mxbai,
 }
 
@@ -151,13 +151,13 @@ pub struct RerankRequest {
     pub top_n: Option<usize>,
     /// Return the documents.
     pub return_documents: bool,
-    /// Of documents that came as objects and are to be returned, what came; empty if there are none.
+    /// The objects that documents came as, where these are to be returned; empty if there are none.
     pub originals: Vec<Option<Map<String, Value>>>,
     /// How to map scores; `None`: not said.
     pub normalization: Option<Normalization>,
     /// Task description for models that take one.
     pub instruction: Option<String>,
-    /// Over-long texts.
+    /// How over-long texts are handled.
     pub truncation: RerankTruncation,
     /// The client reads `data` (Voyage) beside `results`.
     pub wants_data: bool,
@@ -250,7 +250,8 @@ impl RerankBody {
         })
     }
 
-    /// Whether the client may be one of Voyage: it sends what only Voyage has, or nothing but what Voyage has.
+    /// Whether the client may be one of Voyage: it sends what only Voyage has, or nothing but what
+    /// Voyage has.
     fn wants_data(&self) -> bool {
         const VOYAGE: [&str; 5] =
             ["query", "documents", "model", "return_documents", "returnDocuments"];

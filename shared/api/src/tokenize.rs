@@ -1,8 +1,8 @@
 //! Texts to tokens and back, for clients that count or cut before they embed.
 //!
-//! Three services call it `/tokenize`: TEI sends `inputs` and reads a list of tokens for each,
-//! vLLM sends `prompt` (or the `messages` of a conversation) and reads ids with the model's
-//! length, llama.cpp sends `content` and reads ids. Back again, vLLM and llama.cpp send `tokens` to
+//! Three services call it `/tokenize`: TEI sends `inputs` and reads a list of tokens for each, vLLM
+//! sends `prompt` (or the `messages` of a conversation) and reads ids with the model's length,
+//! llama.cpp sends `content` and reads ids. Back again, vLLM and llama.cpp send `tokens` to
 //! `/detokenize` and TEI sends `ids` to `/decode`. The keys tell them apart on either path.
 
 pub(crate) mod answer;
@@ -83,9 +83,9 @@ pub enum ToTokenize {
     Texts(Vec<String>),
     /// A conversation, for models that have a template for it.
     Messages {
-        /// Its messages.
+        /// The messages of the conversation.
         messages: Vec<Message>,
-        /// With the tokens that make the model answer.
+        /// Whether the tokens follow that make the model answer.
         add_generation_prompt: bool,
     },
 }
@@ -99,9 +99,9 @@ pub struct TokenizeRequest {
     pub model: Option<String>,
     /// What to turn into tokens.
     pub input: ToTokenize,
-    /// With the tokens that the model puts around a text.
+    /// Whether the tokens come too that the model puts around a text.
     pub add_special_tokens: bool,
-    /// With the model's own prompt of this name before each text.
+    /// The name of the model's own prompt that goes before each text.
     pub prompt_name: Option<String>,
     /// Return the tokens' texts where the shape leaves them out otherwise.
     pub token_strs: bool,

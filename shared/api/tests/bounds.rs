@@ -36,7 +36,8 @@ fn pieces_of_a_document_are_bounded() {
     assert!(rerank(&body(1000)).is_ok());
 }
 
-/// Before the number of documents is looked at, each object would take 650 bytes of memory for 8 of the body.
+/// Before the number of documents is looked at, each object would take 650 bytes of memory for 8 of
+/// the body.
 #[test]
 fn a_million_small_objects_are_not_built() {
     let body = format!(r#"{{"query":"q","documents":[{}{{}}]}}"#, "{\"a\":0},".repeat(200_000));

@@ -1,4 +1,4 @@
-//! The request examples of reference/api.md section 7, each with the answer its client reads.
+//! Requests as the clients of each service send them, each with the answer its client reads.
 
 use defrost_api::{
     ErrorStyle, Limits, Normalization, RerankBody, RerankFacts, RerankRequest, Route, Scored,
@@ -406,7 +406,8 @@ fn fields_that_nothing_reads_are_told() {
     assert_eq!(answered(&request, &[0.5])["warnings"], json!([told]));
 }
 
-/// A client of Voyage may send no more than these three, and one in JavaScript writes names its own way.
+/// A client of Voyage may send no more than these three, and one in JavaScript writes names its own
+/// way.
 #[test]
 fn every_request_of_voyage_gets_data() {
     for (body, wanted) in [

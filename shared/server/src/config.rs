@@ -1,8 +1,8 @@
 //! Settings: read once from flags and environment, checked together, printed at start.
 //!
 //! Flag beats variable beats default; an empty variable is unset, as compose files leave it.
-//! Everything is parsed before anything is reported, so one run shows every mistake. The lookup
-//! is a closure: tests never touch the process environment.
+//! Everything is parsed before anything is reported, so one run shows every mistake. The lookup is
+//! a closure: tests never touch the process environment.
 
 mod log_level;
 mod models;

@@ -1,6 +1,6 @@
-//! Which function a binary is.
+//! What a binary says about itself.
 
-/// Which function this binary is.
+/// What this binary says about itself.
 #[derive(Debug, Clone, Copy)]
 pub struct Function {
     /// The binary's name.

@@ -1,8 +1,9 @@
-//! Orders in which tasks and threads hand over to each other, chosen by `shuttle`: no request waits for ever, and what must not
-//! happen beside something else does not.
+//! Orders in which tasks and threads hand over to each other, chosen by `shuttle`: no request waits
+//! for ever, and what must not happen beside something else does not.
 //!
-//! The real [`App`] runs here, its models' threads too, around a toy of a model. Which loads fail, which client goes away
-//! and who goes on at each step is drawn; a hang is found as one (every task waits), not by a clock.
+//! The real [`App`] runs here, its models' threads too, around a toy of a model. Which loads fail,
+//! which client goes away and which task goes on at each step is drawn; a hang is found as one
+//! (every task waits), not by a clock.
 
 pub(crate) mod stream;
 pub(crate) mod toy;
@@ -24,14 +25,16 @@ use crate::error::ApiError;
 use crate::life::quiesce::Quiesced;
 use crate::routes::cached;
 
-/// Orders tried by each test and scheduler: a few seconds of a debug build. The deadlocks that this page was written after
-/// were found within the first hundred.
+/// Orders tried by each test and scheduler: a few seconds of a debug build. The deadlocks that this
+/// page was written after were found within the first hundred.
 const ORDERS: usize = 500;
 
-/// Changes of who goes first that a schedule of the second kind makes. Known faults needed two or three.
+/// Changes of which task goes first that a schedule of the second kind makes. Known faults needed
+/// two or three.
 const CHANGES: usize = 4;
 
-/// Runs `test` in many orders: some where each step is drawn, some where one task is held back for long.
+/// Runs `test` in many orders: some where each step is drawn, some where one task is held back for
+/// long.
 fn in_many_orders(test: impl Fn() + Send + Sync + Clone + 'static) {
     let config = || {
         let mut config = shuttle::Config::new();
@@ -78,7 +81,8 @@ fn name() -> &'static str {
     ["a", "b", "c"][thread_rng().gen_range(0..3)]
 }
 
-/// Clients that ask for three models of which there is room for one; some loads fail, some clients go away.
+/// Clients that ask for three models of which there is room for one; some loads fail, some clients
+/// go away.
 fn clients(app: &Arc<App>, count: usize) -> Vec<shuttle::future::JoinHandle<()>> {
     (0..count)
         .map(|_| {
@@ -184,8 +188,8 @@ const PARTS: usize = 3;
 /// Asks for a stream, reads some of it, and goes away.
 async fn read_some(app: &App, guard: Guard) {
     let reads = thread_rng().gen_range(0..=PARTS + 1);
-    let stream = Stream { parts: PARTS, guard };
-    let answer = stream::answer(app, name(), stream).await.expect("models load");
+    let (name, stream) = (name(), Stream { parts: PARTS, guard });
+    let answer = stream::answer(app, name, stream).await.expect("models load");
     let mut body = answer.into_body();
     let mut parts = 0;
     for _ in 0..reads {
@@ -194,6 +198,9 @@ async fn read_some(app: &App, guard: Guard) {
             None => break,
         }
         parts += 1;
+        let slot = app.fleet.find(Some(name)).expect("a known name");
+        assert!(slot.is_held(), "its model is held as long as its body is there");
+        assert!(app.metrics.inflight.get() > 0, "it counts as long as its body is there");
     }
     assert_eq!(parts, reads.min(PARTS), "a stream ends after its last part and not before");
 }
@@ -212,7 +219,8 @@ fn a_stream_holds_its_model_until_its_last_part_is_read_or_its_client_has_gone()
                     spawn(async move { read_some(&app, guard).await })
                 })
                 .collect();
-            // A snapshot waits for the streams that have begun, and those that come later for the restore.
+            // A snapshot waits for the streams that have begun, and those that come later for the
+            // restore.
             app.before_snapshot().await.expect("streams end");
             world.quiet(true);
             shuttle::future::yield_now().await;

@@ -1,19 +1,19 @@
-//! Everything between a socket and a backend: configuration, boot, routes, errors, metrics, and
-//! the two ways in (plain HTTP and the Lambda runtime API).
+//! Everything between a socket and a model: configuration, boot, routes, errors, metrics, and the
+//! two ways in (plain HTTP and the Lambda runtime API).
 //!
 //! ```text
 //! main ── config ── bind ──┬── accept loop ── router ── validate ── wait until ready ── queue ─┐
-//!                          └── worker thread: load the backend, then run micro-batches ────────┘
+//!                          └── model's thread: load the model, then run micro-batches ─────────┘
 //! ```
 //!
-//! A function's `main` is one call of [`run`] with a closure that loads its backend. The port is
-//! bound before the backend is loaded: what arrives meanwhile waits, bounded in number and time.
+//! A function's `main` is one call of [`run`] with a closure that loads its model. The port is
+//! bound before the model is loaded: what arrives meanwhile waits, bounded in number and time.
 //!
 //! # Memory snapshots
 //!
 //! A platform may copy the memory of a process that has booted, and start later ones from the copy.
-//! [`App::before_snapshot`] makes a process fit to be copied and [`App::after_restore`] makes a copy
-//! serve; between the two, requests wait as they do during boot. Afterwards no file, no idle
+//! [`App::before_snapshot`] makes a process fit to be copied and [`App::after_restore`] makes a
+//! copy serve; between the two, requests wait as they do during boot. Afterwards no file, no idle
 //! connection, no reading of a clock and no random state of the process is left in its memory:
 //!
 //! | what | before the snapshot | after the restore |
@@ -33,13 +33,14 @@
 //!   /admin/before_snapshot` (`/admin/quiesce`, `/sleep`) and `POST /admin/after_restore`
 //!   (`/wake_up`). They answer `{"state": "quiesced" | "ok", "took_ms": …}` and may be repeated.
 //!   `/health` and `/ready` say `quiesced` with 503 in between. With `API_KEYS` they need a key;
-//!   without, only requests from loopback to a loopback `Host`, not passed on by a proxy, are taken.
-//!   Boot and running requests get `BOOT_TIMEOUT`; a failure before the snapshot is undone.
+//!   without, only requests from loopback to a loopback `Host`, not passed on by a proxy, are
+//!   taken. Boot and running requests get `BOOT_TIMEOUT`; a failure before the snapshot is undone.
 //!
 //! What stays: the listening socket; the connection that calls the route, until it has its answer;
 //! connections whose requests wait, or have come only in part; the runtime's timers, which fire
-//! early or late when the monotonic clock jumps; hash keys of in-memory maps; and the kernels chosen
-//! for the processor of the first boot, so a copy must wake up on one that has its instructions.
+//! early or late when the monotonic clock jumps; hash keys of in-memory maps; and the kernels
+//! chosen for the processor of the first boot, so a copy must wake up on one that has its
+//! instructions.
 
 mod app;
 mod boot_error;

@@ -1,5 +1,5 @@
-//! The models of a process, from a request's texts to what a model makes of them: places and states, loading and letting go,
-//! tokenising, the queue, micro-batches, the thread that runs them.
+//! The models of a process, from a request's texts to what a model makes of them: places and
+//! states, loading and letting go, tokenising, the queue, micro-batches, the thread that runs them.
 
 pub(crate) mod admission;
 pub(crate) mod admission_gate;

@@ -2,12 +2,12 @@
 //!
 //! It is put together when it is first asked for, never on the way to the first answer: from the
 //! schemas that the wire types derive ([`SchemaBook`]), the settings (limits, keys, hooks) and the
-//! facts of the model that decide what a request may ask for. What the document says a request
-//! may be is accepted, what it says a request may not be is refused, and every answer fits its
-//! schema: `scripts/test_schemathesis` holds the binary to that.
+//! facts of the model that decide what a request may ask for. What the document says a request may
+//! be is accepted, what it says a request may not be is refused, and every answer fits its schema:
+//! `scripts/test_schemathesis` holds the binary to that.
 //!
-//! A kind of function brings its routes as an [`Api`], made by its service; everything else is the same for all kinds. So a
-//! binary links the describers of its own routes only.
+//! A kind of function brings its routes as an [`Api`], made by its service; everything else is the
+//! same for all kinds. So a binary links the describers of its own routes only.
 
 mod description;
 mod embed;

@@ -1,7 +1,7 @@
 //! What a kind of function brings: its routes and what there is to tell of them.
 //!
-//! A binary names one, and links the routes, schemas and describers of no other. Handlers that all kinds share find it in
-//! the request's extensions.
+//! A binary names one, and links the routes, schemas and describers of no other. Handlers that all
+//! kinds share find it in the request's extensions.
 
 use std::fmt;
 use std::future::Future;

@@ -27,11 +27,11 @@ impl VectorKinds {
 /// The numbers of a dense vector. The formulas are in [`Dtype::to_bytes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dtype {
-    /// As computed.
+    /// Floats as computed.
     Float,
-    /// -127 to 127.
+    /// Integers from -127 to 127.
     Int8,
-    /// 0 to 255.
+    /// Integers from 0 to 255.
     Uint8,
     /// One bit a number, eight to a signed byte.
     Binary,
@@ -61,7 +61,7 @@ pub enum Encoding {
     Base64,
     /// As bytes, little-endian, outside of JSON: see [`raw_answer`](crate::raw_answer).
     Bytes {
-        /// With a header that says what is where.
+        /// Whether a header says what is where.
         described: bool,
     },
 }
@@ -69,9 +69,9 @@ pub enum Encoding {
 /// The form of a dense vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Format {
-    /// Its numbers.
+    /// The type of its numbers.
     pub dtype: Dtype,
-    /// Their notation.
+    /// How its numbers are written.
     pub encoding: Encoding,
 }
 
@@ -126,10 +126,10 @@ fn kind(name: &str) -> Option<VectorKinds> {
 impl EmbedBody {
     /// Which kinds of vectors to return.
     ///
-    /// `OpenAI`'s SDK fails on an entry without `embedding`, so a name alone
-    /// (`embedding_type: "sparse"`) adds to the dense vector. A list, or `return_dense: false`,
-    /// says exactly what is wanted. `return_sparse: false`, which clients send as the default of a field that they do not
-    /// use, takes nothing away from a name.
+    /// `OpenAI`'s SDK fails on an entry without `embedding`, so a name alone (`embedding_type:
+    /// "sparse"`) adds to the dense vector. A list, or `return_dense: false`, says exactly what is
+    /// wanted. `return_sparse: false`, which clients send as the default of a field that they do
+    /// not use, takes nothing away from a name.
     pub(super) fn outputs(&self, shape: EmbedShape) -> Result<VectorKinds, Invalid> {
         let none = VectorKinds::default();
         match shape {

@@ -136,7 +136,8 @@ impl RerankBody {
     }
 }
 
-/// Most pieces of a document: Cohere's is 10, and what a book has in pieces of a page is below this.
+/// Most pieces of a document: Cohere's is 10, and what a book has in pieces of a page is below
+/// this.
 pub const MAX_CHUNKS_PER_DOC: usize = 1000;
 
 fn chunks(asked: Option<Count>) -> Result<Option<usize>, Invalid> {

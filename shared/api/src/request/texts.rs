@@ -66,8 +66,8 @@ impl RerankBody {
     }
 }
 
-/// Each field once, and no more than a document can be expected to have: the fields that are named are looked up in every
-/// document, and joined to the text that is scored.
+/// Each field once, and no more than a document can be expected to have: the fields that are named
+/// are looked up in every document, and joined to the text that is scored.
 fn check_fields(names: &[String]) -> Result<(), Invalid> {
     if names.len() > MAX_RANK_FIELDS {
         let message = format!(

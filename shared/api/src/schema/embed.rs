@@ -1,4 +1,4 @@
-//! Who sends what to the embedding routes.
+//! What the clients of each service send to the embedding routes.
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,5 @@
 //! Embedding requests of every shape, each with the answer its client reads. Names begin with the
-//! rows of reference/api.md that they prove.
+//! rows of docs/api-rows.md that they prove.
 
 use super::common::{FACTS, answered, dense, read, written};
 use defrost_api::{

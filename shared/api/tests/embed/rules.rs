@@ -1,4 +1,4 @@
-//! Rules of reference/api.md 4.3: what embedding options mean, and what is refused.
+//! What embedding options mean, and what is refused.
 
 use super::common::{dense, parse, read, refused, with};
 use defrost_api::{

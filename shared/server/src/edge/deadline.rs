@@ -1,11 +1,13 @@
-//! The time a client gives its request: past it the job is given up and the answer is 504, or breaks off where it has begun.
+//! The time a client gives its request: past it the job is given up and the answer is 504, or
+//! breaks off where it has begun.
 //!
-//! The time is one for the whole of a request. An answer whose headers are ready in time has for its body what is left of it:
-//! the [`Deadline`] goes with the answer into the request's ticket ([`crate::edge::ticket`]).
+//! The time is one for the whole of a request. An answer whose headers are ready in time has for
+//! its body what is left of it: the [`Deadline`] goes with the answer into the request's ticket
+//! ([`crate::edge::ticket`]).
 //!
-//! `x-request-timeout` in seconds, or Envoy's `x-envoy-expected-rq-timeout-ms`, which its proxies (Istio, Knative's
-//! gateways, Container Apps) add by themselves; `REQUEST_TIMEOUT` bounds both. Dropping a request takes its job out of
-//! the queue, and what is left of a running one is not run.
+//! `x-request-timeout` in seconds, or Envoy's `x-envoy-expected-rq-timeout-ms`, which its proxies
+//! (Istio, Knative's gateways, Container Apps) add by themselves; `REQUEST_TIMEOUT` bounds both.
+//! Dropping a request takes its job out of the queue, and what is left of a running one is not run.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,9 +23,9 @@ use tokio::time::{Instant, timeout_at};
 use crate::app::App;
 use crate::error::ApiError;
 
-/// The header in seconds.
+/// Our own header, in seconds.
 const SECONDS: &str = "x-request-timeout";
-/// Envoy's, in milliseconds.
+/// Envoy's header, in milliseconds.
 const ENVOY_MS: &str = "x-envoy-expected-rq-timeout-ms";
 
 /// When a request must be answered to its last byte.

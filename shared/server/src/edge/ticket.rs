@@ -1,11 +1,13 @@
 //! What a request holds until the last byte of its answer has been handed over.
 //!
-//! An answer may take long to send, or come piece by piece. So a request does not end when its headers are ready: its ticket
-//! moves into the body, and is dropped with it, whether the client has taken everything or has gone.
+//! An answer may take long to send, or come piece by piece. So a request does not end when its
+//! headers are ready: its ticket moves into the body, and is dropped with it, whether the client
+//! has taken everything or has gone.
 //!
-//! The ticket also knows when the time of the request is over. A body that is still being written then ends with an error,
-//! which closes the connection before the answer is complete, and what wrote it is given up. A body of known length was
-//! written at once and is only on its way: how slowly a client may take that is the business of [`crate::edge::pace`].
+//! The ticket also knows when the time of the request is over. A body that is still being written
+//! then ends with an error, which closes the connection before the answer is complete, and what
+//! wrote it is given up. A body of known length was written at once and is only on its way: how
+//! slowly a client may take that is the business of [`crate::edge::pace`].
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -48,7 +50,8 @@ impl Ticket {
         }
     }
 
-    /// The answer to the request of this id, which holds what the ticket holds until its last byte or its deadline.
+    /// The answer to the request of this id, which holds what the ticket holds until its last byte
+    /// or its deadline.
     pub(crate) fn move_into(self, mut answer: Response, id: &RequestId) -> Response {
         let deadline = answer.extensions_mut().remove::<Deadline>();
         answer.map(|body| {
@@ -132,7 +135,8 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
     const LIMIT: Duration = Duration::from_secs(3);
 
-    /// A body of so many parts, each of which is there when it is asked for; then it ends, or never does.
+    /// A body of so many parts, each of which is there when it is asked for; then it ends, or never
+    /// does.
     struct Parts {
         left: usize,
         ends: bool,
@@ -158,7 +162,8 @@ mod tests {
         }
     }
 
-    /// The body of an answer that was begun in time, the count of requests in flight, and what its job holds.
+    /// The body of an answer that was begun in time, the count of requests in flight, and what its
+    /// job holds.
     async fn answered(left: usize, ends: bool) -> (Body, Gauge, Arc<()>) {
         let job = Arc::new(());
         let body = Body::new(Parts { left, ends, _job: Arc::clone(&job) });

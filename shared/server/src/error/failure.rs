@@ -1,4 +1,5 @@
-//! Every kind of error that a client can get: one table for the answers and for the document that describes them.
+//! Every kind of error that a client can get: one table for the answers and for the document that
+//! describes them.
 
 use axum::http::StatusCode;
 
@@ -29,7 +30,7 @@ pub(crate) struct FailureRow {
     pub(crate) code: &'static str,
     /// A message that it may have.
     pub(crate) example: &'static str,
-    /// When it happens.
+    /// When such an error happens, in words for the document.
     pub(crate) about: &'static str,
 }
 

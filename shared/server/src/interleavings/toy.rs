@@ -63,7 +63,8 @@ impl World {
         self.shared().quiet.store(quiet, Ordering::SeqCst);
     }
 
-    /// A process of three models, or of one where the settings bound no memory, of whose loads one in `odds` fails.
+    /// A process of three models, or of one where the settings bound no memory, of whose loads one
+    /// in `odds` fails.
     pub(super) fn start(&self, settings: &[(&str, &str)], odds: u32) -> Arc<App> {
         let shared = Arc::new(Shared::default());
         *self.shared.lock().expect("no panic") = Arc::clone(&shared);

@@ -1,7 +1,8 @@
 //! A function's life: configure, bind, load, serve, drain.
 //!
-//! Exit codes: 0 after a drain or an idle time, `--help` or a good health check; 1 when the snapshot, the port or
-//! the runtime API fails; 2 for bad usage. Every failure is one line on stderr.
+//! Exit codes: 0 after a drain or an idle time, `--help` or a good health check; 1 when the
+//! snapshot, the port or the runtime API fails; 2 for bad usage. Every failure is one line on
+//! stderr.
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -26,8 +27,9 @@ use crate::service::Service;
 /// hold up a probe; scoring has threads of its own.
 const IO_THREADS: usize = 2;
 
-/// Threads for what may block: kept answers in files, texts that are tokenised to be shown, names that are looked up. All of
-/// it is short or bounded by the processors, and waits for a free one of these.
+/// Threads for what may block: kept answers in files, texts that are tokenised to be shown, names
+/// that are looked up. All of it is short or bounded by the processors, and waits for a free one of
+/// these.
 const BLOCKING_THREADS: usize = 4;
 
 /// Runs a function from its command line to its exit code. `load` is called on the inference
@@ -149,7 +151,7 @@ async fn bind(config: &Config) -> Result<TcpListener, BootError> {
     let address = listener.local_addr().map_err(failed)?;
     tracing::info!("listening on http://{address}");
     if let Some(path) = &config.port_file {
-        // Whoever waits for the file never reads half of it.
+        // A process that waits for the file never reads half of it.
         let line = format!("{}\n", address.port());
         crate::life::files::write_whole(path, line.as_bytes()).map_err(|error| {
             BootError::new(format!("writing {} (PORT_FILE): {error}", path.display()))

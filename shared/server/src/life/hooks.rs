@@ -16,8 +16,8 @@
 //!                   -> note the phase `restored`, open the gate
 //! ```
 //!
-//! The gate is last in and first out: nothing is scored between the two calls. A request that
-//! comes meanwhile waits as one during boot does, and is answered if its connection is still there
+//! The gate is last in and first out: nothing is scored between the two calls. A request that comes
+//! meanwhile waits as one during boot does, and is answered if its connection is still there
 //! afterwards. A hook that fails before the snapshot undoes those before it, so that the process
 //! serves on; one that fails after the restore leaves the gate closed, and may be tried again.
 //!
@@ -53,7 +53,7 @@ trait Hook: Sync {
     }
 }
 
-/// Foundations first.
+/// All hooks, foundations first.
 const HOOKS: [&dyn Hook; 6] =
     [&FlushLog, &ResetClocks, &DetachModels, &WarmUpModels, &CloseConnections, &CloseGate];
 

@@ -22,7 +22,8 @@ use crate::models::pipeline::Loaded;
 use crate::models::tokenise::Tokenising;
 
 /// Starts loading the model on a thread of its own and returns at once; requests may come in.
-/// `load` is called for each model that is loaded, with its place as `MODEL`, and may record phases of its own.
+/// `load` is called for each model that is loaded, with its place as `MODEL`, and may record phases
+/// of its own.
 pub fn start<L>(
     function: Function,
     config: Config,

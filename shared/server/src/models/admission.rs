@@ -1,12 +1,13 @@
-//! From a valid request to its result: wait for the model, tokenise, wait in the queue, wait for the worker.
+//! From a valid request to its result: wait for the model, tokenise, wait in the queue, wait for
+//! the worker.
 //!
 //! ```text
 //! loading:  waiting room (MAX_QUEUE permits, BOOT_TIMEOUT)  -> full, late or draining: 503
 //! ready:    queue (MAX_QUEUE jobs that have not begun)      -> full: 429; asks for more than there are bounds for: 413
 //! ```
 //!
-//! A model that is not loaded begins to load when a request comes for it. Around a memory snapshot the gate is closed, and
-//! requests wait as while loading.
+//! A model that is not loaded begins to load when a request comes for it. Around a memory snapshot
+//! the gate is closed, and requests wait as while loading.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -63,8 +64,9 @@ impl Deref for Admitted {
 }
 
 impl App {
-    /// The model that a request names, as soon as it is loaded and the gate is open. Unless `STRICT_MODEL` or several
-    /// models make the name matter, one without a place here means the only model.
+    /// The model that a request names, as soon as it is loaded and the gate is open. Unless
+    /// `STRICT_MODEL` or several models make the name matter, one without a place here means the
+    /// only model.
     pub(crate) async fn model(&self, asked: Option<&str>) -> Result<Admitted, ApiError> {
         let Some(slot) = self.fleet.find(asked) else {
             return Err(ApiError::model_not_found(asked.unwrap_or_default(), &self.fleet.names()));
@@ -109,8 +111,9 @@ impl App {
         }
     }
 
-    /// The model once it is loaded, which this request has seen to if it is `awake` already. A load is begun with a pass in
-    /// hand, so none begins around a snapshot; it goes on without one, so a snapshot can wait for it.
+    /// The model once it is loaded, which this request has seen to if it is `awake` already. A load
+    /// is begun with a pass in hand, so none begins around a snapshot; it goes on without one, so a
+    /// snapshot can wait for it.
     async fn model_later(&self, slot: &Arc<Slot>, mut awake: bool) -> Result<Admitted, ApiError> {
         loop {
             slot.life.settled().await;
@@ -154,7 +157,8 @@ impl App {
         Ok(Finished { result, times, held })
     }
 
-    /// Tokenises what a request asks of a model and queues it. Dropping the future, or the events, gives the job up.
+    /// Tokenises what a request asks of a model and queues it. Dropping the future, or the events,
+    /// gives the job up.
     pub(crate) async fn begin<Q: Question>(
         &self,
         model: &Admitted,
@@ -195,15 +199,16 @@ pub(crate) struct Begun<P> {
     pub(crate) held: Held,
 }
 
-/// What came of a request that is answered at once, where its time went, and the bytes that are held for its answer.
+/// What came of a request that is answered at once, where its time went, and the bytes that are
+/// held for its answer.
 pub(crate) struct Finished<P> {
     pub(crate) result: Result<P, Arc<Error>>,
     pub(crate) times: Times,
     pub(crate) held: Held,
 }
 
-/// Bytes of text in a request's sequences, for each byte of its body: a prompt of a quarter of a kilobyte before 2,048 short
-/// texts, or a page of text before hundreds, is within.
+/// Bytes of text in a request's sequences, for each byte of its body: a prompt of a quarter of a
+/// kilobyte before 2,048 short texts, or a page of text before hundreds, is within.
 const TEXT_OF_A_BODY: usize = 4;
 
 /// Sequences for each document or input that a request may have: Cohere's ten pieces a document.

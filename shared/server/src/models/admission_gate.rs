@@ -1,8 +1,8 @@
 //! The gate that requests pass on their way to the model, and that a snapshot closes.
 //!
 //! A request holds its pass until it is answered, so a closed gate means that nothing is scored.
-//! Passes are the readers of a fair lock and closing is its writer: once a snapshot wants to close it,
-//! later requests stand behind, and closing is done when those before have been answered.
+//! Passes are the readers of a fair lock and closing is its writer: once a snapshot wants to close
+//! it, later requests stand behind, and closing is done when those before have been answered.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -6,11 +6,12 @@
 //!                           └──────────────────── next round of its own <───────────┘
 //! ```
 //!
-//! Between two micro-batches everything is looked at anew: jobs that have come in, requests that have been given up, and
-//! which job is next. So a small request waits for one micro-batch, however many sequences large ones have left, and it runs
-//! together with whatever else is there. Nothing waits for company. As many jobs may run as may wait (`MAX_QUEUE`), counted
-//! apart for those of one micro-batch and for larger ones: each holds its tokens, which must not grow with the number of
-//! clients.
+//! Between two micro-batches everything is looked at anew: jobs that have come in, requests that
+//! have been given up, and which job is next. So a small request waits for one micro-batch, however
+//! many sequences large ones have left, and it runs together with whatever else is there. Nothing
+//! waits for company. As many jobs may run as may wait (`MAX_QUEUE`), counted apart for those of
+//! one micro-batch and for larger ones: each holds its tokens, which must not grow with the number
+//! of clients.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -136,8 +137,8 @@ impl Batching {
         before - self.waiting.len() - self.running.len()
     }
 
-    /// Puts jobs that wait into the schedule, as many as may run: of small ones and of large ones each, so that a small one
-    /// never waits for a large one to end.
+    /// Puts jobs that wait into the schedule, as many as may run: of small ones and of large ones
+    /// each, so that a small one never waits for a large one to end.
     fn admit(&mut self, ended: &mut Vec<Ended>) {
         for large in [false, true] {
             let running = self.running.iter().filter(|job| job.large == large).count();

@@ -5,10 +5,12 @@
 //! Sink ── Part, Part, …, End(times, or the error) ──> Events
 //! ```
 //!
-//! An answer at once is a stream of one part ([`Events::only`]). Sending never blocks, since the model's thread serves other
-//! requests too; what may lie between the two ends is bounded before a job runs, by the bytes that are held for its answer.
-//! A request that is given up drops its [`Events`]: the job sees that nobody reads it and is not run any further. A model's
-//! thread that goes away drops the sink, and the request finds events that stop without an end.
+//! An answer at once is a stream of one part ([`Events::only`]). Sending never blocks, since the
+//! model's thread serves other requests too; what may lie between the two ends is bounded before a
+//! job runs, by the bytes that are held for its answer. A request that is given up drops its
+//! [`Events`]: the job sees that its events are not read any more, and is not run any further. A
+//! model's thread that goes away drops the sink, and the request finds events that stop without an
+//! end.
 
 use std::sync::Arc;
 
@@ -79,7 +81,8 @@ impl<P> Events<P> {
         self.0.recv().await
     }
 
-    /// The one part of an answer at once, and where its time went; `None` where the model's thread has gone.
+    /// The one part of an answer at once, and where its time went; `None` where the model's thread
+    /// has gone.
     pub(crate) async fn only(mut self) -> Option<(Result<P, Arc<Error>>, Times)> {
         let mut only = None;
         loop {

@@ -1,7 +1,7 @@
 //! A lock that threads get in the order in which they ask for it.
 //!
-//! A `Mutex` will not do: a thread that lets go of it and asks again at once, as one with jobs left does, mostly gets it again,
-//! and the others wait as long as that one has jobs.
+//! A `Mutex` will not do: a thread that lets go of it and asks again at once, as one with jobs left
+//! does, mostly gets it again, and the others wait as long as that one has jobs.
 
 use std::sync::PoisonError;
 

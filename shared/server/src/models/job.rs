@@ -1,14 +1,15 @@
-//! What one request asks of a model, as the model's thread sees it: sequences to run, and somebody who makes events of the
-//! answers. What the sequences mean, and what the events are, only the service knows that made the job.
+//! What one request asks of a model, as the model's thread sees it: sequences to run, and what
+//! makes events of the answers. What the sequences mean, and what the events are, only the service
+//! knows that made the job.
 //!
 //! ```text
 //! Question ──begin──> Preparation ──step, step, …──> Job ──advance, …──> events ──end──> last event
 //! (a service's)       (a piece of text at a time)         (all answers to its sequences)
 //! ```
 //!
-//! A job runs in rounds. In each, all of its sequences run, in as many micro-batches as it takes and beside those of other
-//! jobs; then [`Job::advance`] gets the answers and says whether there is another round. An answer at once ([`at_once`]) has one
-//! round and one event.
+//! A job runs in rounds. In each, all of its sequences run, in as many micro-batches as it takes
+//! and beside those of other jobs; then [`Job::advance`] gets the answers and says whether there is
+//! another round. An answer at once ([`at_once`]) has one round and one event.
 
 use defrost_tasks::{Answers, Bounds, Cost, Error, Prepared, Preparing, Tokens, Wanted};
 
@@ -20,7 +21,8 @@ pub(crate) trait Question: Send {
     /// What the job's events carry.
     type Part: Send + 'static;
 
-    /// Bytes of text that tokenising reads, about and at most: what goes before each text counts with each.
+    /// Bytes of text that tokenising reads, about and at most: what goes before each text counts
+    /// with each.
     fn bytes(&self) -> usize;
 
     /// Begins to tokenise it for a job that answers through `sink`.
@@ -79,7 +81,8 @@ pub(crate) trait Job: Send {
     fn end(self: Box<Self>, end: End);
 }
 
-/// A job that answers at once: one part, made of all answers together. `usage` says what that part has had of the model.
+/// A job that answers at once: one part, made of all answers together. `usage` says what that part
+/// has had of the model.
 pub(crate) fn at_once<P: Send + 'static>(
     preparing: Box<dyn Preparing<P>>,
     sink: Sink<P>,

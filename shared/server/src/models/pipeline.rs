@@ -1,8 +1,9 @@
 //! The seam between serving and a model.
 //!
-//! A [`Pipeline`] is what the server needs of every loaded model, whatever it is for. What one kind of function asks beside it
-//! is a trait of that service, and a [`Loaded`] model carries both: the model's thread and the tokenising routes see the
-//! pipeline, and only the service finds its own trait again ([`Loaded::own`]).
+//! A [`Pipeline`] is what the server needs of every loaded model, whatever it is for. What one kind
+//! of function asks beside it is a trait of that service, and a [`Loaded`] model carries both: the
+//! model's thread and the tokenising routes see the pipeline, and only the service finds its own
+//! trait again ([`Loaded::own`]).
 
 use std::any::Any;
 use std::sync::Arc;
@@ -55,8 +56,8 @@ pub trait Pipeline: Send + Sync {
         Err(unsupported("detokenises"))
     }
 
-    /// Gives up what a copy of the process's memory could not bring back: files, mappings of
-    /// files, sockets. Called while nothing runs; running must still work afterwards.
+    /// Gives up what a copy of the process's memory could not bring back: files, mappings of files,
+    /// sockets. Called while nothing runs; running must still work afterwards.
     fn before_snapshot(&self) -> Result<(), Error> {
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! From settings to a restored snapshot, and what every service says of the model that it builds over it.
+//! From settings to a restored snapshot, and what every service says of the model that it builds
+//! over it.
 
 use std::time::{Duration, Instant};
 

@@ -6,10 +6,11 @@
 //!                    └───────────────< the next piece <──────┘
 //! ```
 //!
-//! Tokenising a megabyte takes as long as a forward pass, and a client may send ten: on the model's thread every request would
-//! wait for it. Here a large request has one of few places for as long as a piece takes and stands behind the others that
-//! wait before it has one for its next piece, so it delays another large one by a piece at a time, and a small one, which
-//! is tokenised before it could be handed over, not at all. A request whose client goes away has no next piece.
+//! Tokenising a megabyte takes as long as a forward pass, and a client may send ten: on the model's
+//! thread every request would wait for it. Here a large request has one of few places for as long
+//! as a piece takes and stands behind the others that wait before it has one for its next piece, so
+//! it delays another large one by a piece at a time, and a small one, which is tokenised before it
+//! could be handed over, not at all. A request whose client goes away has no next piece.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,8 +22,8 @@ use crate::models::job::{Job, Preparation};
 use crate::models::model::Model;
 use crate::sync;
 
-/// Requests of up to so many bytes of text, repeated ones counted each time, are tokenised where they are: a fifth of a
-/// millisecond, a few times what handing them over and back takes.
+/// Requests of up to so many bytes of text, repeated ones counted each time, are tokenised where
+/// they are: a fifth of a millisecond, a few times what handing them over and back takes.
 const SMALL_BYTES: usize = 4 << 10;
 
 /// Bytes of a piece: 1 to 4 ms, which a large request waits for another one.
@@ -68,7 +69,8 @@ impl Tokenising {
         sync::apart(work).await.ok_or_else(stopped)
     }
 
-    /// The job of a question of so many bytes of text, which `begin` begins to tokenise. Dropping the future gives it up.
+    /// The job of a question of so many bytes of text, which `begin` begins to tokenise. Dropping
+    /// the future gives it up.
     pub(crate) async fn tokenise(
         &self,
         model: &Arc<Model>,
@@ -86,7 +88,8 @@ impl Tokenising {
         }
         let mut took = Duration::ZERO;
         loop {
-            // The model too, and to be dropped after the rest: its mapping must not go while a piece reads the tokenizer in it.
+            // The model too, and to be dropped after the rest: its mapping must not go while a
+            // piece reads the tokenizer in it.
             let model = Arc::clone(model);
             let piece = move || {
                 let begun = Instant::now();

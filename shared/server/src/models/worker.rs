@@ -1,11 +1,13 @@
 //! The thread that loads a model and then runs it.
 //!
-//! Running a model is CPU work that fills the machine, so it has a thread of its own beside the runtime's, on which the
-//! jobs of all requests take turns (see [`crate::models::batching`]); with several models, micro-batches of their threads do
-//! (see [`crate::models::fleet`]). A thread ends when the model is not served any more and no request holds it. How many
-//! requests wait is bounded by `MAX_QUEUE`; a full queue is an answer (429), never a wait without end. A job whose request has
-//! been given up is dropped before its next micro-batch: its events are closed by then (see [`crate::models::events`]). What a
-//! memory snapshot needs done with the model goes through the same queue: it never meets a micro-batch.
+//! Running a model is CPU work that fills the machine, so it has a thread of its own beside the
+//! runtime's, on which the jobs of all requests take turns (see [`crate::models::batching`]); with
+//! several models, micro-batches of their threads do (see [`crate::models::fleet`]). A thread ends
+//! when the model is not served any more and no request holds it. How many requests wait is bounded
+//! by `MAX_QUEUE`; a full queue is an answer (429), never a wait without end. A job whose request
+//! has been given up is dropped before its next micro-batch: its events are closed by then (see
+//! [`crate::models::events`]). What a memory snapshot needs done with the model goes through the
+//! same queue: it never meets a micro-batch.
 
 use std::sync::Arc;
 

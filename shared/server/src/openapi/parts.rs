@@ -43,10 +43,11 @@ impl Failure {
     }
 }
 
-/// What a route's answers tell of over-long texts: those that run the model also say how long it took.
+/// What a route's answers tell of over-long texts: those that run the model also say how long it
+/// took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TruncationHeader {
-    /// The model does not run.
+    /// Nothing, because the model does not run.
     Never,
     Documents,
     Inputs,
@@ -175,7 +176,7 @@ impl Parts {
 /// The tag of routes that another service's clients know.
 pub(super) const OTHER_NAMES: &str = "other names";
 
-/// Either scheme will do.
+/// The two ways to send a key, of which either will do.
 pub(super) fn security() -> Value {
     json!([{"bearer": []}, {"key": []}])
 }
@@ -188,7 +189,7 @@ pub(super) fn any_of(mut schemas: Vec<Value>) -> Value {
     }
 }
 
-/// In the words of Text Embeddings Inference, on the answers of the model.
+/// The headers of Text Embeddings Inference, on the answers of the model, with what each tells.
 const TEI: [(&str, &str); 8] = [
     ("x-compute-type", "`cpu`."),
     ("x-compute-time", "Milliseconds from reading the body to the answer."),

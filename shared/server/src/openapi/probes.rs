@@ -19,7 +19,7 @@ struct Probe {
     failures: &'static [Failure],
 }
 
-/// One model.
+/// The path of one model.
 const MODEL: &str = "/v1/models/{model}";
 
 const NOT_LOADED: &[Failure] = &[Failure::Unavailable];
@@ -150,7 +150,7 @@ fn probes(book: &mut SchemaBook, api: &Api) -> Vec<Probe> {
     ]
 }
 
-/// Beside `POST /`, which is in the paths already.
+/// Describes `GET /`, beside `POST /` where that is in the paths already.
 fn root(paths: &mut Map<String, Value>, parts: &Parts, book: &mut SchemaBook) {
     let schema = book.insert("Service", service);
     let content = json!({"application/json": {"schema": schema}, "text/html": {"schema": {"type": "string"}}});

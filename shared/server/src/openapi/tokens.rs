@@ -1,4 +1,5 @@
-//! The routes beside the main ones that every function has: texts as tokens and back, and Vertex AI's envelope.
+//! The routes beside the main ones that every function has: texts as tokens and back, and Vertex
+//! AI's envelope.
 
 use defrost_api::{
     DETOKENIZE_FORMS, DetokenizeAnswer, EmbedRules, LlamaTokens, SchemaBook, TOKENIZE_FORMS, Token,
@@ -13,9 +14,9 @@ const DETOKENIZE: [&str; 2] = ["/detokenize", "/decode"];
 
 /// What Vertex AI's envelope may hold.
 pub(super) struct Instances {
-    /// The forms of one.
+    /// The schemas of the forms that an instance may have.
     pub(super) forms: Vec<Value>,
-    /// How many there may be.
+    /// The most instances that there may be.
     pub(super) most: usize,
 }
 
@@ -59,7 +60,8 @@ pub(super) fn describe(
     }
 }
 
-/// Its instances are the bodies of other routes, and its predictions their answers.
+/// Describes Vertex's route, whose instances are the bodies of other routes, and whose predictions
+/// are their answers.
 fn vertex(paths: &mut Map<String, Value>, parts: &Parts, Instances { forms, most }: Instances) {
     let answer = json!({
         "type": "object",

@@ -20,8 +20,9 @@ use crate::models::state::Status;
 use crate::routes::tokenize::most_tokens;
 use crate::service::Service;
 
-/// `OpenAI`'s list, with the keys that infinity's client and the Qwen3 embedding server's need beside. A model that is not
-/// loaded is in it under the names it was given; what only its snapshot knows is null where that is not on this machine.
+/// `OpenAI`'s list, with the keys that infinity's client and the Qwen3 embedding server's need
+/// beside. A model that is not loaded is in it under the names it was given; what only its snapshot
+/// knows is null where that is not on this machine.
 pub(crate) async fn models(
     State(app): State<Arc<App>>,
     Extension(service): Extension<&'static Service>,
@@ -59,7 +60,8 @@ pub(crate) async fn models(
     })))
 }
 
-/// `GET /v1/models/NAME`: one of them, under a name it was given or the model's own, which may hold slashes.
+/// `GET /v1/models/NAME`: one of them, under a name it was given or the model's own, which may hold
+/// slashes.
 pub(crate) async fn model(
     State(app): State<Arc<App>>,
     Extension(service): Extension<&'static Service>,
@@ -113,7 +115,7 @@ impl<'a> Listing<'a> {
         self.model.as_ref().map(|model| &model.info)
     }
 
-    /// As `OpenAI` and infinity list a model.
+    /// The model as `OpenAI` and infinity list it.
     fn entry(&self, app: &App, service: &Service, name: &str) -> Value {
         let info = self.info();
         let mut entry = json!({
@@ -136,7 +138,7 @@ impl<'a> Listing<'a> {
         entry
     }
 
-    /// As the Qwen3 embedding server maps names to models.
+    /// The model as the Qwen3 embedding server maps a name to it.
     fn facts(&self, app: &App, name: &str) -> Value {
         let info = self.info();
         let others: Vec<&String> = self.names.iter().filter(|other| *other != name).collect();
@@ -163,7 +165,7 @@ impl<'a> Listing<'a> {
     }
 }
 
-/// Why there is no model to tell of.
+/// The error where there is no model to tell of yet.
 fn not_there(app: &App) -> ApiError {
     match app.state_word() {
         "failed" => ApiError::unavailable(),
@@ -171,13 +173,13 @@ fn not_there(app: &App) -> ApiError {
     }
 }
 
-/// `GET /info?model=NAME`.
+/// The query of `GET /info?model=NAME`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Which {
     model: Option<String>,
 }
 
-/// About the default model, or the one that is asked for. One that is to be loaded when it is asked for is loaded.
+/// `GET /info`: the default model, or the one that is asked for, which is loaded if it is not.
 pub(crate) async fn info(
     State(app): State<Arc<App>>,
     Extension(service): Extension<&'static Service>,

@@ -25,7 +25,7 @@ const PROBES: [(&str, &str); 7] = [
     ("metrics", "/metrics"),
 ];
 
-/// For programs; browsers get the page of [`crate::web`].
+/// The service as JSON, for programs; browsers get the page of [`crate::web`].
 pub(crate) fn root(app: &App, service: &Service) -> Json<Value> {
     let model = app.ready_model();
     let backend = model.as_ref().map_or(app.function.backend, |model| model.info.backend.name());
@@ -104,7 +104,7 @@ pub(crate) async fn version(State(app): State<Arc<App>>) -> Json<Value> {
     Json(json!({"version": app.function.version}))
 }
 
-/// Prometheus's text, or JSON for those who ask for it by `Accept` or `?format=json`.
+/// Prometheus's text, or JSON for clients that ask for it by `Accept` or `?format=json`.
 pub(crate) async fn metrics(
     State(app): State<Arc<App>>,
     uri: Uri,

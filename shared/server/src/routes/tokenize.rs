@@ -1,8 +1,9 @@
 //! `/tokenize`, `/detokenize` and `/decode`: texts as the model's tokens and back.
 //!
-//! They do not meet the model's queue: a thread beside it looks the tokens up ([`crate::models::tokenise`]), the first time after
-//! reading the vocabulary, which takes up to a second. Tokens are counted before their texts and places are written down,
-//! which take a hundred times the bytes of the text.
+//! They do not meet the model's queue: a thread beside it looks the tokens up
+//! ([`crate::models::tokenise`]), the first time after reading the vocabulary, which takes up to a
+//! second. Tokens are counted before their texts and places are written down, which take a hundred
+//! times the bytes of the text.
 
 use std::sync::Arc;
 
@@ -99,19 +100,20 @@ pub(crate) async fn detokenize(State(app): State<Arc<App>>, request: Request) ->
     answer.await.map_err(|error: ApiError| error.styled(style))
 }
 
-/// Most bytes of memory that a token takes while an answer with its text and place is made: as the tokenizer gives it, as
-/// the answer says it, and in JSON.
+/// Most bytes of memory that a token takes while an answer with its text and place is made: as the
+/// tokenizer gives it, as the answer says it, and in JSON.
 const BYTES_OF_A_TOKEN: usize = 320;
 
-/// Bytes of memory for each byte of a text while it is normalised and cut into pieces: what it is and where each of its
-/// letters came from, several times over. Korean without a space takes 120, English 55.
+/// Bytes of memory for each byte of a text while it is normalised and cut into pieces: what it is
+/// and where each of its letters came from, several times over. Korean without a space takes 120,
+/// English 55.
 const BYTES_OF_A_BYTE: usize = 128;
 
 /// Up to here that is 8 MiB for each processor at most, since few texts are read at once.
 const SHORT_TEXT: usize = 64 << 10;
 
-/// The bytes that reading the longest of these texts to its end takes. A text that is scored or embedded is read no further
-/// than the model does.
+/// The bytes that reading the longest of these texts to its end takes. A text that is scored or
+/// embedded is read no further than the model does.
 pub(super) fn held_to_read(
     app: &App,
     lengths: impl Iterator<Item = usize>,

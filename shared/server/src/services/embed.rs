@@ -52,7 +52,7 @@ fn endpoints() -> Value {
     })
 }
 
-/// One snapshot of an embedder serves both.
+/// Texts are ranked by another function, with the same snapshot.
 fn elsewhere(path: &str) -> Option<&'static str> {
     let paths = RERANK_PATHS.iter().chain(&SCORE_PATHS).chain(&PREDICT_PATHS);
     let ranks = paths.copied().any(|known| known == path)
@@ -64,7 +64,8 @@ fn elsewhere(path: &str) -> Option<&'static str> {
 }
 
 fn api(app: &App) -> Api {
-    // Of several models each has its own; what holds for all of them is what is known before any is loaded.
+    // Of several models each has its own; what holds for all of them is what is known before any is
+    // loaded.
     let model = app.ready_model().filter(|_| !app.fleet.has_several());
     let vectorizer = model.and_then(|model| model.loaded.own::<dyn Vectorizer>());
     let info = vectorizer.as_ref().map(|vectorizer| vectorizer.facts());

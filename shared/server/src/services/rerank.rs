@@ -60,7 +60,7 @@ fn endpoints() -> Value {
     })
 }
 
-/// One snapshot of an embedder serves both.
+/// Texts are embedded by another function, with the same snapshot where its model is an embedder.
 fn elsewhere(path: &str) -> Option<&'static str> {
     let embeds = EmbedRoute::PATHS.iter().any(|(known, _)| *known == path)
         || (path.starts_with("/openai/") && path.ends_with("/embeddings"));

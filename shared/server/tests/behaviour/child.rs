@@ -161,8 +161,8 @@ fn idleness_ends_the_process() {
     assert!(child.wait().expect("ended").success());
 }
 
-/// A7: where the system gives few threads, a function says so in one line, or serves with fewer; it never falls over, at
-/// the start or later.
+/// A7: where the system gives few threads, a function says so in one line, or serves with fewer; it
+/// never falls over, at the start or later.
 #[test]
 fn few_threads_are_enough_or_told() {
     use std::os::unix::fs::PermissionsExt as _;
@@ -182,7 +182,8 @@ fn few_threads_are_enough_or_told() {
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         if rustix::process::getuid().is_root() {
-            // The limit is one of users, and not of this one. Nobody runs as this user but the child.
+            // The limit is one of users, and not of this one. Nobody runs as this user but the
+            // child.
             command.uid(54_321);
         }
         let mut child = command.spawn().expect("the child starts");

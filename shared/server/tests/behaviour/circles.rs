@@ -1,7 +1,9 @@
-//! No two modules of the server need each other, nor do three in a ring: each can be read, and tested, with those below it.
+//! No two modules of the server need each other, nor do three in a ring: each can be read, and
+//! tested, with those below it.
 //!
-//! Read from the sources: what a module needs are the paths in its `use` lines and its code, as far as they lead to another
-//! file of this crate. The crate's own page is left out, which needs all of them, and so are tests.
+//! Read from the sources: what a module needs are the paths in its `use` lines and its code, as far
+//! as they lead to another file of this crate. The crate's own page is left out, which needs all of
+//! them, and so are tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

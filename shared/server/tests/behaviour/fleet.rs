@@ -1,4 +1,5 @@
-//! Several models in one process: loaded when they are asked for, unloaded when another one needs their memory.
+//! Several models in one process: loaded when they are asked for, unloaded when another one needs
+//! their memory.
 
 use std::pin::pin;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -303,7 +304,8 @@ async fn one_that_fails_again_and_again_rests() {
     assert!(still.await.is_ok());
 }
 
-/// Its file was overwritten while it was unloaded: what is in it now is not what its name stands for.
+/// Its file was overwritten while it was unloaded: what is in it now is not what its name stands
+/// for.
 #[tokio::test]
 async fn another_snapshot_under_a_models_name_is_not_served() {
     let loads = Mutex::new(0);

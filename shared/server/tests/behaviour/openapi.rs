@@ -212,7 +212,8 @@ async fn limits_and_keys_are_those_of_this_server() {
     assert!(names.as_array().is_some_and(|names| names.contains(&json!("mxbai"))), "{names}");
 }
 
-/// What is said of a field that several services name is said by the rules alone, and null is as good as nothing.
+/// What is said of a field that several services name is said by the rules alone, and null is as
+/// good as nothing.
 #[test]
 fn forms_leave_to_the_rules_what_these_govern_and_optional_fields_may_be_null() {
     for document in both() {

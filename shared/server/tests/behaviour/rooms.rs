@@ -1,5 +1,6 @@
-//! What a kind of function is, only its service knows: nothing else in the server asks which kind it serves, and the modules of
-//! one kind are reached from that kind's service alone, so that a binary links those of its own kind.
+//! What a kind of function is, only its service knows: nothing else in the server asks which kind
+//! it serves, and the modules of one kind are reached from that kind's service alone, so that a
+//! binary links those of its own kind.
 //!
 //! Read from the sources, as in [`super::circles`].
 
@@ -25,7 +26,8 @@ const FAMILIES: [&str; 10] = [
     "Family::",
 ];
 
-/// Enums of something else, some of whose variants are called like kinds: routes, by the shape of their bodies, and counters.
+/// Enums of something else, some of whose variants are called like kinds: routes, by the shape of
+/// their bodies, and counters.
 const OTHERS: [&str; 3] = ["EmbedRoute", "Route", "TeiCounter"];
 
 /// The modules that belong to one kind of function.

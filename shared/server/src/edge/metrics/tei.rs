@@ -1,8 +1,10 @@
-//! The metrics of Text Embeddings Inference under its own names, for dashboards and scalers that were made for it.
+//! The metrics of Text Embeddings Inference under its own names, for dashboards and scalers that
+//! were made for it.
 //!
-//! Counters keep its names without the `_total` that the format `OpenMetrics` wants of counters, so they are written as gauges:
-//! a query by name finds them, and `rate` reads them as before. They count what our own metrics count; a text is one document
-//! or input, and scores are what TEI calls predictions. What it tells of the batches it forms has no counterpart here.
+//! Counters keep its names without the `_total` that the format `OpenMetrics` wants of counters, so
+//! they are written as gauges: a query by name finds them, and `rate` reads them as before. They
+//! count what our own metrics count; a text is one document or input, and scores are what TEI calls
+//! predictions. What it tells of the batches it forms has no counterpart here.
 
 use std::time::Duration;
 

@@ -1,7 +1,8 @@
 //! Vectors written down in the shape that was asked for.
 //!
-//! A number takes 50 ns to write in decimals: the vectors of 2,000 texts are a tenth of a second, in which a thread that reads
-//! requests would answer nobody, probes neither. Large answers are therefore written beside those threads.
+//! A number takes 50 ns to write in decimals: the vectors of 2,000 texts are a tenth of a second,
+//! in which a thread that reads requests would answer no other request, probes neither. Large
+//! answers are therefore written beside those threads.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -29,12 +30,13 @@ const OCTETS: &str = "application/octet-stream";
 /// vLLM's clients look for what describes the bytes in a header of this name.
 const METADATA: HeaderName = HeaderName::from_static("metadata");
 
-/// Python's `http.client` ends the request at a header line of 64 KiB, other clients and proxies at less.
+/// Python's `http.client` ends the request at a header line of 64 KiB, other clients and proxies at
+/// less.
 const LONGEST_METADATA: usize = 32 << 10;
 const NO_METADATA: &str = "the header metadata is left out: it would be longer than clients read; send encoding_format: bytes_only";
 
-/// Bytes set aside for an answer from which on it is written beside the threads that read requests: 12,000 numbers, half a
-/// millisecond.
+/// Bytes set aside for an answer from which on it is written beside the threads that read requests:
+/// 12,000 numbers, half a millisecond.
 const LARGE_ANSWER: usize = 256 << 10;
 
 /// All that an answer is written from.
@@ -114,7 +116,8 @@ impl AnswerWriter {
 
 fn bytes(held: Held, RawAnswer { body, metadata }: RawAnswer) -> Result<Response, ApiError> {
     let mut response = ([(header::CONTENT_TYPE, OCTETS)], held.answer(body)?).into_response();
-    // A model's name may hold what no header can carry; the vectors are worth more than their description.
+    // A model's name may hold what no header can carry; the vectors are worth more than their
+    // description.
     if let Some(value) = metadata.and_then(|text| HeaderValue::try_from(text).ok()) {
         response.headers_mut().insert(METADATA, value);
     }

@@ -1,7 +1,7 @@
 //! Between the API's words for an embedding request and the model's.
 //!
-//! What is translated is taken apart and put together whole, without `..`: a field that is added on one side and forgotten
-//! here does not compile.
+//! What is translated is taken apart and put together whole, without `..`: a field that is added on
+//! one side and forgotten here does not compile.
 
 use std::mem::take;
 

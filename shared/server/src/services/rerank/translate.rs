@@ -1,7 +1,7 @@
 //! Between the API's words for a rerank request and the model's.
 //!
-//! What is translated is taken apart and put together whole, without `..`: a field that is added on one side and forgotten
-//! here does not compile.
+//! What is translated is taken apart and put together whole, without `..`: a field that is added on
+//! one side and forgotten here does not compile.
 
 use std::mem::take;
 use std::sync::Arc;
@@ -91,7 +91,8 @@ pub(crate) fn normalization(
     })
 }
 
-/// The scores of `count` documents in the order of the request, where each stands at its place in `positions`.
+/// The scores of `count` documents in the order of the request, where each stands at its place in
+/// `positions`.
 pub(crate) fn in_request_order(
     scores: &[Vec<Score>],
     positions: &[Vec<usize>],

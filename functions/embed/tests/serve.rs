@@ -50,7 +50,8 @@ fn with_prompt(case: &EmbeddingCase, task: &str, mut body: Value) -> Value {
     body
 }
 
-/// C12 to C16, D20, N1: dense, shortened, sparse and `ColBERT` vectors are those of `transformers` and `FlagEmbedding`.
+/// C12 to C16, D20, N1: dense, shortened, sparse and `ColBERT` vectors are those of `transformers`
+/// and `FlagEmbedding`.
 #[test]
 fn vectors_over_http_are_those_of_transformers() {
     for model in EMBEDDING_MODELS {
@@ -90,8 +91,8 @@ fn vectors_over_http_are_those_of_transformers() {
     }
 }
 
-/// Whatever the model's files say of pooling, dense layers, length and case: what is served is what sentence-transformers
-/// gives, normalised or not.
+/// Whatever the model's files say of pooling, dense layers, length and case: what is served is what
+/// sentence-transformers gives, normalised or not.
 #[test]
 fn vectors_over_http_are_those_of_sentence_transformers() {
     let dir = tempfile::tempdir().unwrap();
@@ -124,7 +125,8 @@ fn vectors_over_http_are_those_of_sentence_transformers() {
     assert!(lengths.iter().any(is_unit) && !lengths.iter().all(is_unit));
 }
 
-/// What nobody calls a query goes into a database; what is for something else gets the prompt for that, or none.
+/// What nobody calls a query goes into a database; what is for something else gets the prompt for
+/// that, or none.
 #[test]
 fn prompts_are_those_of_what_inputs_are_for() {
     let dir = tempfile::tempdir().unwrap();
@@ -366,7 +368,8 @@ fn n13_vectors_come_as_bytes() {
     assert!(bytes == numbers && !head.contains("metadata"), "{head}");
 }
 
-/// D8, D10, D18: several models under short and full names, one at a time in memory, each with its own vectors and width.
+/// D8, D10, D18: several models under short and full names, one at a time in memory, each with its
+/// own vectors and width.
 #[test]
 fn several_models_share_the_memory_of_one() {
     let dir = tempfile::tempdir().unwrap();
@@ -410,7 +413,8 @@ fn several_models_share_the_memory_of_one() {
     assert_eq!(listed["default_model"], "small");
 }
 
-/// N11: with `late_chunking` the same words differ by what stands beside them; a model without means refuses.
+/// N11: with `late_chunking` the same words differ by what stands beside them; a model without
+/// means refuses.
 #[test]
 fn n11_chunks_know_each_other() {
     let dir = tempfile::tempdir().unwrap();

@@ -106,8 +106,8 @@ fn a_snapshot_that_cannot_be_fetched_is_said_in_one_line() {
     assert!(line.contains("404"), "{line}");
 }
 
-/// The data turns out to be bad while a request waits: it gets an error that names no bucket, and the process ends, so
-/// that the platform starts another.
+/// The data turns out to be bad while a request waits: it gets an error that names no bucket, and
+/// the process ends, so that the platform starts another.
 #[test]
 fn a_download_that_fails_under_a_request_ends_the_process() {
     let shop = Shop::new();

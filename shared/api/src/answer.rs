@@ -30,7 +30,7 @@ pub struct Scored {
 
 /// What an answer says beside the scores.
 #[derive(Debug, Clone, Default)]
-pub struct Facts<'a> {
+pub struct RerankFacts<'a> {
     /// The answer's id.
     pub id: &'a str,
     /// Unix time in seconds.
@@ -51,13 +51,13 @@ pub struct Facts<'a> {
     pub lengths: (usize, usize),
 }
 
-/// Puts scores, given in the order of the request's documents, into the request's shape.
-/// `texts` are the documents in the same order; they are read only where they are returned.
+/// Puts scores, given in the order of the request's documents, into the request's shape. `texts`
+/// are the documents in the same order; they are read only where they are returned.
 pub fn answer<'a>(
     request: &'a RerankRequest,
     scored: &[Scored],
     texts: &[&'a str],
-    facts: &Facts<'a>,
+    facts: &RerankFacts<'a>,
 ) -> Answer<'a> {
     let draft = Draft { request, scored, texts, facts };
     match request.shape {
@@ -81,7 +81,7 @@ struct Draft<'r, 'a> {
     request: &'a RerankRequest,
     scored: &'r [Scored],
     texts: &'r [&'a str],
-    facts: &'r Facts<'a>,
+    facts: &'r RerankFacts<'a>,
 }
 
 impl<'a> Draft<'_, 'a> {
@@ -238,8 +238,8 @@ impl<'a> Draft<'_, 'a> {
     }
 }
 
-/// What the client is to know: parts of its request that were not honoured, texts that were cut. Shapes without a place
-/// for it leave it to a header.
+/// What the client is to know: parts of its request that were not honoured, texts that were cut.
+/// Shapes without a place for it leave it to a header.
 pub fn rerank_warnings(request: &RerankRequest, scored: &[Scored]) -> Vec<String> {
     let mut warnings = request.warnings.clone();
     if scored.iter().any(|one| one.query_truncated) {

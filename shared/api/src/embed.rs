@@ -1,10 +1,10 @@
 //! Embedding requests: one flat body, one meaning, whichever service's client sends them.
 //!
-//! The path narrows the choice, the keys of the body decide (reference/api.md 4.1): `input` is
-//! `OpenAI`'s form (also vLLM's, Jina's, Voyage's and infinity's), `inputs` TEI's, `texts` BAAI's,
-//! `text` MLX's; Cohere's `texts` and `inputs` come on its own two paths. [`EmbedBody`] reads them
-//! all, [`EmbedBody::into_request`] checks them and yields one [`EmbedRequest`], and the answer
-//! goes back in the [`EmbedShape`] that came, through [`crate::embed_answer`].
+//! The path narrows the choice, the keys of the body decide: `input` is `OpenAI`'s form (also
+//! vLLM's, Jina's, Voyage's and infinity's), `inputs` TEI's, `texts` BAAI's, `text` MLX's; Cohere's
+//! `texts` and `inputs` come on its own two paths. [`EmbedBody`] reads them all,
+//! [`EmbedBody::into_request`] checks them and yields one [`EmbedRequest`], and the answer goes
+//! back in the [`EmbedShape`] that came, through [`crate::embed_answer`].
 //!
 //! Options have many names but one meaning. Two names that ask for different things are refused,
 //! and so is what cannot be done: a vector that silently is not what was asked for (late chunking,
@@ -22,7 +22,7 @@ mod route;
 
 pub use body::EmbedBody;
 pub use norm::Norm;
-pub use output::{Dtype, Encoding, Format, Outputs};
+pub use output::{Dtype, Encoding, Format, VectorKinds};
 pub use prompt::Prompt;
 pub use route::{EmbedRoute, EmbedShape};
 
@@ -49,7 +49,7 @@ pub struct EmbedRequest {
     /// The request's own word for what the inputs are.
     pub role_word: Option<String>,
     /// Which kinds of vectors to return.
-    pub outputs: Outputs,
+    pub outputs: VectorKinds,
     /// In what form to return dense vectors. Exactly one, except in Cohere's shapes.
     pub formats: Vec<Format>,
     /// Cut dense vectors to this many numbers; `None`: the model's full width.
@@ -80,7 +80,7 @@ impl EmbedRequest {
     }
 
     /// Refuses what the model has no head for.
-    pub fn check_outputs(&self, available: Outputs) -> Result<(), Invalid> {
+    pub fn check_outputs(&self, available: VectorKinds) -> Result<(), Invalid> {
         let kinds = [
             ("dense", self.outputs.dense, available.dense),
             ("sparse", self.outputs.sparse, available.sparse),
@@ -96,8 +96,9 @@ impl EmbedRequest {
         }
     }
 
-    /// Fits the width asked for to a model of width `full`: that width itself asks for nothing, one that the model does not have is not returned, and one for
-    /// which it was not `trained` (Matryoshka) is, as the services do that these clients come from; both with a warning.
+    /// Fits the width asked for to a model of width `full`: that width itself asks for nothing, one
+    /// that the model does not have is not returned, and one for which it was not `trained`
+    /// (Matryoshka) is, as the services do that these clients come from; both with a warning.
     pub fn fit_dimensions(&mut self, full: usize, trained: impl Fn(usize) -> bool) {
         match self.dimensions {
             Some(width) if width > full => {
@@ -115,8 +116,8 @@ impl EmbedRequest {
         }
     }
 
-    /// Settles whether vectors get length 1 for a model whose own package `normalizes` them or not, and warns where the
-    /// numbers then do not fit the type asked for.
+    /// Settles whether vectors get length 1 for a model whose own package `normalizes` them or not,
+    /// and warns where the numbers then do not fit the type asked for.
     pub fn fit_scale(&mut self, normalizes: bool) {
         // Vectors cut to fewer numbers are scaled anew, or widths would not compare.
         let usual = normalizes || self.dimensions.is_some();
@@ -157,8 +158,8 @@ pub struct EmbedLimits {
     pub max_text_chars: usize,
     /// `MAX_BATCH`: most texts on MLX's `/embed_batch`.
     pub max_batch: usize,
-    /// `MAX_TEXT_LENGTH`: most tokens of one text in MLX's shapes. Ten times as many characters
-    /// are let through, as that service does; the rest is for truncation to handle.
+    /// `MAX_TEXT_LENGTH`: most tokens of one text in MLX's shapes. Ten times as many characters are
+    /// let through, as that service does; the rest is for truncation to handle.
     pub max_text_length: usize,
     /// `ALLOW_EMPTY_INPUT`: embed empty texts instead of refusing them, as llama.cpp does. Not in
     /// BAAI's and MLX's shapes, whose clients expect the refusal.

@@ -1,8 +1,8 @@
 //! What is wrong with a request, and the error body that says so.
 //!
-//! One body serves every client (checked against them in reference/api.md 3.2): `OpenAI`'s SDK
-//! reads `error.message`, Cohere's `message`, Jina's, Voyage's and `FastAPI`'s `detail`. Two shapes
-//! differ: TEI's clients read `error` as a string, BAAI's (`FastAPI`) read `detail` as a list.
+//! One body serves every client: `OpenAI`'s SDK reads `error.message`, Cohere's `message`, Jina's,
+//! Voyage's and `FastAPI`'s `detail`. Two shapes differ: TEI's clients read `error` as a string,
+//! BAAI's (`FastAPI`) read `detail` as a list.
 
 mod schema;
 
@@ -20,13 +20,14 @@ const CONTEXT_LENGTH_EXCEEDED: &str = "context_length_exceeded";
 pub struct Invalid {
     /// The field to change, as a path such as `documents[3]`; `None`: the body as a whole.
     pub param: Option<String>,
-    /// What was expected, what was found, what to do.
+    /// In words: what was expected, what was found, what to do.
     pub message: String,
     /// The stable code that the error body carries.
     pub code: &'static str,
     /// How this client expects errors.
     pub style: ErrorStyle,
-    /// Whether the body could not even be read: it is no JSON, or a field holds something of another type.
+    /// Whether the body could not even be read: it is no JSON, or a field holds something of
+    /// another type.
     unreadable: bool,
 }
 
@@ -75,7 +76,8 @@ impl Invalid {
         self
     }
 
-    /// The HTTP status: 422 where `FastAPI`'s clients expect it; of TEI's three the one for this; 400 elsewhere.
+    /// The HTTP status: 422 where `FastAPI`'s clients expect it; of TEI's three the one for this;
+    /// 400 elsewhere.
     pub fn status(&self) -> u16 {
         match self.style {
             ErrorStyle::Tei if self.unreadable => 422,
@@ -102,8 +104,9 @@ pub enum ErrorStyle {
 }
 
 impl ErrorStyle {
-    /// The status of a request that breaks a rule of its shape, with the code that says which kind of rule. TEI answers 413
-    /// to all of them but inputs that are empty, and its clients tell by it what to send again in smaller parts.
+    /// The status of a request that breaks a rule of its shape, with the code that says which kind
+    /// of rule. TEI answers 413 to all of them but inputs that are empty, and its clients tell by
+    /// it what to send again in smaller parts.
     pub fn invalid_status(self, code: &str) -> u16 {
         match self {
             Self::FastApi => 422,

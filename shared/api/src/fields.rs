@@ -1,12 +1,13 @@
 //! Fields that nothing reads: told to the client, with the name that was perhaps meant.
 //!
-//! A field that is ignored without a word is a wish that is not granted without a word: `topn` for `top_n` gives all results,
-//! and looks right. So the names of a body's fields are compared with those that its type reads, and the others go into the
-//! answer's warnings. Which names a type reads is asked of its own `Deserialize`, so there is no second list. Names that
-//! never change what is answered, whoever reads them, are let pass: see [`HARMLESS`].
+//! A field that is ignored without a word is a wish that is not granted without a word: `topn` for
+//! `top_n` gives all results, and looks right. So the names of a body's fields are compared with
+//! those that its type reads, and the others go into the answer's warnings. Which names a type
+//! reads is asked of its own `Deserialize`, so there is no second list. Names that never change
+//! what is answered, by any service, are let pass: see [`HARMLESS`].
 //!
-//! The names are read in a scan of their own, which skips the values: that costs a thousandth of tokenising them. It ends
-//! after [`MOST_FIELDS`] names, of which no request has so many.
+//! The names are read in a scan of their own, which skips the values: that costs a thousandth of
+//! tokenising them. It ends after [`MOST_FIELDS`] names, of which no request has so many.
 
 use std::fmt;
 
@@ -43,7 +44,7 @@ const MOST_CHARS: usize = 40;
 pub(crate) struct Names(Vec<(String, bool)>);
 
 impl Names {
-    /// Of a body that has been read already.
+    /// The names of a body that has been read already.
     pub(crate) fn of(bytes: &[u8]) -> Self {
         let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
         let mut names = Vec::new();
@@ -87,7 +88,8 @@ fn tell(name: &str, known: &[&str]) -> String {
     }
 }
 
-/// The known name that this one is probably a misspelling of: at most one letter in four is another.
+/// The known name that this one is probably a misspelling of: at most one letter in four is
+/// another.
 fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     if name.len() > MOST_CHARS {
         return None;
@@ -139,7 +141,8 @@ impl<'de> Visitor<'de> for Scan<'_> {
     }
 }
 
-/// The names of the fields of a struct that derives `Deserialize`: such a type asks its deserializer for them.
+/// The names of the fields of a struct that derives `Deserialize`: such a type asks its
+/// deserializer for them.
 fn fields<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
     struct Ask<'a>(&'a mut &'static [&'static str]);
 

@@ -160,7 +160,8 @@ impl<'de> Visitor<'de> for DocumentVisitor {
     }
 }
 
-/// Most documents that are objects, whatever the settings allow: `{"a":0}` is 7 bytes of a body and 650 in memory.
+/// Most documents that are objects, whatever the settings allow: `{"a":0}` is 7 bytes of a body and
+/// 650 in memory.
 const MAX_OBJECTS: usize = 100_000;
 
 /// A list of documents, or one document as a bare string (vLLM takes that too).

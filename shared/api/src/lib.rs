@@ -1,8 +1,8 @@
 //! Wire types of the services: requests, answers and the error body. No tokio, no axum.
 //!
 //! Many services' request shapes arrive on few handlers. They are told apart by the keys of the
-//! body more than by the path, so one flat body reads them all and its `into_request` decides
-//! which shape it is. The answer then goes back in that shape, and so does an error through
+//! body more than by the path, so one flat body reads them all and its `into_request` decides which
+//! shape it is. The answer then goes back in that shape, and so does an error through
 //! [`ErrorBody`].
 //!
 //! - rerank: [`RerankBody`], [`RerankRequest`] of a [`Shape`], [`answer`];
@@ -49,7 +49,7 @@ mod truncate;
 mod vertex;
 
 pub use answer::{
-    Answer, BaaiBatch, BaaiQuery, BaaiSingle, Canonical, Facts, Mixedbread, Scored, Scores,
+    Answer, BaaiBatch, BaaiQuery, BaaiSingle, Canonical, Mixedbread, RerankFacts, Scored, Scores,
     SglangRank, TeiRank, answer, rerank_warnings,
 };
 pub use body::{Pair, RerankBody};
@@ -61,7 +61,7 @@ pub use embed::answer::{
 };
 pub use embed::{
     Dtype, EmbedBody, EmbedLimits, EmbedRequest, EmbedRoute, EmbedShape, Encoding, Format, Norm,
-    Outputs, Prompt,
+    Prompt, VectorKinds,
 };
 pub use error::{ErrorBody, ErrorStyle, Invalid};
 pub use lenient::{
@@ -71,8 +71,8 @@ pub use lenient::{
 pub use predict::{Classes, Pairs, PredictBody, Prediction};
 pub use rank::rank;
 pub use request::{
-    Limits, MAX_CHUNKS_PER_DOC, MAX_RANK_FIELDS, Normalization, RerankRequest, Route, Shape,
-    Truncation, Work,
+    Limits, MAX_CHUNKS_PER_DOC, MAX_RANK_FIELDS, Normalization, PREDICT_PATHS, QueryGroup,
+    RERANK_PATHS, RerankRequest, RerankTruncation, Route, SCORE_PATHS, Shape,
 };
 pub use schema::{
     BATCH_FORMS, DETOKENIZE_FORMS, EmbedRules, Form, PREDICT_FORMS, QUERY_FORMS, RERANK_FORMS,

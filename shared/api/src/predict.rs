@@ -1,7 +1,8 @@
-//! Pairs of texts as classes: TEI's `/predict` and vLLM's `/classify`, of a model with the one class "relevant".
+//! Pairs of texts as classes: TEI's `/predict` and vLLM's `/classify`, of a model with the one
+//! class "relevant".
 //!
-//! A pair is `[query, text]`; TEI's `inputs` is one pair or a list of them, vLLM's `input` too. A text alone is no pair, and
-//! is refused with what to send instead.
+//! A pair is `[query, text]`; TEI's `inputs` is one pair or a list of them, vLLM's `input` too. A
+//! text alone is no pair, and is refused with what to send instead.
 
 use std::fmt;
 
@@ -9,7 +10,7 @@ use schemars::JsonSchema;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use crate::answer::{Facts, Scored};
+use crate::answer::{RerankFacts, Scored};
 use crate::body::RerankBody;
 use crate::checks;
 use crate::error::{ErrorStyle, Invalid};
@@ -116,7 +117,7 @@ impl PredictBody {
             truncation: options.truncation()?,
             wants_data: false,
             warnings: self.unread,
-            work: grouped(pairs),
+            groups: grouped(pairs),
         })
     }
 }
@@ -183,7 +184,7 @@ pub(crate) fn predictions(scored: &[Scored]) -> Vec<Vec<Prediction>> {
 
 pub(crate) fn classes<'a>(
     scored: &[Scored],
-    facts: &Facts<'a>,
+    facts: &RerankFacts<'a>,
     warnings: Vec<String>,
 ) -> Classes<'a> {
     let class = |(index, one): (usize, &Scored)| Class {

@@ -1,9 +1,9 @@
 //! One meaning for every shape: which service's request this is, and what it asks for.
 //!
-//! Order of the decision on `/rerank` and its aliases (reference/api.md 4.1): `texts` is TEI,
-//! `passage` is a BAAI pair, `input` is mixedbread, `instruct` is `SGLang`'s, anything else is canonical. `/rerank/batch`
-//! and `/rerank/query` are BAAI's alone. A body with two keys that both carry documents
-//! contradicts itself and is refused: guessing would score the wrong texts.
+//! Order of the decision on `/rerank` and its aliases: `texts` is TEI, `passage` is a BAAI pair,
+//! `input` is mixedbread, `instruct` is `SGLang`'s, anything else is canonical. `/rerank/batch` and
+//! `/rerank/query` are BAAI's alone. A body with two keys that both carry documents contradicts
+//! itself and is refused: guessing would score the wrong texts.
 
 mod options;
 mod texts;
@@ -17,6 +17,16 @@ use serde_json::{Map, Value};
 use crate::body::RerankBody;
 use crate::checks;
 use crate::error::{ErrorStyle, Invalid};
+
+/// The names that clients use for `/v1/rerank`.
+pub const RERANK_PATHS: [&str; 6] =
+    ["/v1/rerank", "/rerank", "/v2/rerank", "/reranking", "/v1/reranking", "/invocations"];
+
+/// The names that clients use for `/v1/score`.
+pub const SCORE_PATHS: [&str; 2] = ["/v1/score", "/score"];
+
+/// The names that clients use for `/predict`.
+pub const PREDICT_PATHS: [&str; 2] = ["/predict", "/classify"];
 
 /// The rerank routes that read a body differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,13 +84,13 @@ impl Shape {
 /// How scores are to be mapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Normalization {
-    /// Into `[0, 1]`, by the server's own choice of mapping.
+    /// Scores go into `[0, 1]`, by the server's own choice of mapping.
     Normalized,
-    /// Into `[0, 1]` by a sigmoid.
+    /// Scores go into `[0, 1]` by a sigmoid.
     Sigmoid,
-    /// Not at all: logits or cosines.
+    /// Scores stay what they are: logits or cosines.
     Raw,
-    /// As the `mxbai_rerank` package does with `normalize=True`.
+    /// Scores are mapped as the `mxbai_rerank` package does with `normalize=True`.
     Mxbai,
 }
 
@@ -102,7 +112,7 @@ impl Normalization {
 
 /// How over-long texts are handled.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Truncation {
+pub struct RerankTruncation {
     /// Refuse instead of cutting.
     pub forbidden: bool,
     /// Cut the query to this many tokens first.
@@ -119,7 +129,7 @@ pub struct Truncation {
 
 /// One query with the documents to score against it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Work {
+pub struct QueryGroup {
     /// The query text.
     pub query: String,
     /// The document texts.
@@ -136,19 +146,19 @@ pub struct RerankRequest {
     /// The model it names.
     pub model: Option<String>,
     /// The texts; more than one entry only for shapes of pairs.
-    pub work: Vec<Work>,
+    pub groups: Vec<QueryGroup>,
     /// Most results to return; `None`: not said, `Some(0)`: all.
     pub top_n: Option<usize>,
     /// Return the documents.
     pub return_documents: bool,
-    /// Of documents that came as objects and are to be returned, what came; empty if there are none.
+    /// The objects that documents came as, where these are to be returned; empty if there are none.
     pub originals: Vec<Option<Map<String, Value>>>,
     /// How to map scores; `None`: not said.
     pub normalization: Option<Normalization>,
     /// Task description for models that take one.
     pub instruction: Option<String>,
-    /// Over-long texts.
-    pub truncation: Truncation,
+    /// How over-long texts are handled.
+    pub truncation: RerankTruncation,
     /// The client reads `data` (Voyage) beside `results`.
     pub wants_data: bool,
     /// Parts of the request that are not honoured, in words for the client.
@@ -158,7 +168,7 @@ pub struct RerankRequest {
 impl RerankRequest {
     /// How many documents are to be scored.
     pub fn document_count(&self) -> usize {
-        self.work.iter().map(|work| work.documents.len()).sum()
+        self.groups.iter().map(|group| group.documents.len()).sum()
     }
 }
 
@@ -224,11 +234,11 @@ impl RerankBody {
         let model = self.model.take();
         let warnings = self.names.unread::<Self>();
         let wants_data = self.wants_data();
-        let texts::Texts { work, originals } = self.work(shape, limits, return_documents)?;
+        let texts::Texts { groups, originals } = self.groups(shape, limits, return_documents)?;
         Ok(RerankRequest {
             shape,
             model,
-            work,
+            groups,
             top_n,
             return_documents,
             originals,
@@ -240,7 +250,8 @@ impl RerankBody {
         })
     }
 
-    /// Whether the client may be one of Voyage: it sends what only Voyage has, or nothing but what Voyage has.
+    /// Whether the client may be one of Voyage: it sends what only Voyage has, or nothing but what
+    /// Voyage has.
     fn wants_data(&self) -> bool {
         const VOYAGE: [&str; 5] =
             ["query", "documents", "model", "return_documents", "returnDocuments"];

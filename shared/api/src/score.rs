@@ -12,7 +12,7 @@ use crate::error::{ErrorStyle, Invalid};
 use crate::fields;
 use crate::json;
 use crate::lenient::{Count, Flag, FlagOrName, Inputs};
-use crate::request::{Limits, RerankRequest, Shape, Work, grouped};
+use crate::request::{Limits, QueryGroup, RerankRequest, Shape, grouped};
 
 /// Names of the left side, each with the names that the right side may then have.
 const SIDES: [(&str, &[&str]); 3] =
@@ -100,7 +100,7 @@ impl ScoreBody {
         Ok(RerankRequest {
             shape: Shape::Score,
             model,
-            work: self.work(limits)?,
+            groups: self.groups(limits)?,
             top_n: None,
             return_documents: false,
             originals: Vec::new(),
@@ -113,7 +113,7 @@ impl ScoreBody {
     }
 
     /// What to score, in the order in which it is answered. No text is copied: one may stand beside a thousand others.
-    fn work(self, limits: &Limits) -> Result<Vec<Work>, Invalid> {
+    fn groups(self, limits: &Limits) -> Result<Vec<QueryGroup>, Invalid> {
         let left =
             only([("queries", self.queries), ("text_1", self.text_1), ("data_1", self.data_1)])?;
         let right = only([
@@ -157,7 +157,7 @@ impl ScoreBody {
             }
             (1, count) => {
                 let (query, positions) = (lefts.remove(0), (0..count).collect());
-                Ok(vec![Work { query, documents: rights, positions }])
+                Ok(vec![QueryGroup { query, documents: rights, positions }])
             }
             (left, right) if left == right => Ok(grouped(lefts.into_iter().zip(rights).collect())),
             (left, right) => {

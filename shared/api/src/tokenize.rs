@@ -1,8 +1,8 @@
 //! Texts to tokens and back, for clients that count or cut before they embed.
 //!
-//! Three services call it `/tokenize`: TEI sends `inputs` and reads a list of tokens for each,
-//! vLLM sends `prompt` (or the `messages` of a conversation) and reads ids with the model's
-//! length, llama.cpp sends `content` and reads ids. Back again, vLLM and llama.cpp send `tokens` to
+//! Three services call it `/tokenize`: TEI sends `inputs` and reads a list of tokens for each, vLLM
+//! sends `prompt` (or the `messages` of a conversation) and reads ids with the model's length,
+//! llama.cpp sends `content` and reads ids. Back again, vLLM and llama.cpp send `tokens` to
 //! `/detokenize` and TEI sends `ids` to `/decode`. The keys tell them apart on either path.
 
 pub(crate) mod answer;
@@ -83,9 +83,9 @@ pub enum ToTokenize {
     Texts(Vec<String>),
     /// A conversation, for models that have a template for it.
     Messages {
-        /// Its messages.
+        /// The messages of the conversation.
         messages: Vec<Message>,
-        /// With the tokens that make the model answer.
+        /// Whether the tokens follow that make the model answer.
         add_generation_prompt: bool,
     },
 }
@@ -98,10 +98,10 @@ pub struct TokenizeRequest {
     /// The model it names.
     pub model: Option<String>,
     /// What to turn into tokens.
-    pub work: ToTokenize,
-    /// With the tokens that the model puts around a text.
+    pub input: ToTokenize,
+    /// Whether the tokens come too that the model puts around a text.
     pub add_special_tokens: bool,
-    /// With the model's own prompt of this name before each text.
+    /// The name of the model's own prompt that goes before each text.
     pub prompt_name: Option<String>,
     /// Return the tokens' texts where the shape leaves them out otherwise.
     pub token_strs: bool,
@@ -145,7 +145,7 @@ impl TokenizeBody {
             ("return_token_strs", flag(self.return_token_strs)),
             ("with_pieces", flag(self.with_pieces)),
         ])?;
-        let work = match (self.inputs, self.prompt.or(self.content), self.messages) {
+        let input = match (self.inputs, self.prompt.or(self.content), self.messages) {
             (Some(inputs), ..) => ToTokenize::Texts(texts(inputs, limits)?),
             (None, Some(Text(text)), _) => ToTokenize::Texts(vec![text]),
             (None, None, Some(messages)) => ToTokenize::Messages {
@@ -161,7 +161,7 @@ impl TokenizeBody {
         Ok(TokenizeRequest {
             shape,
             model: self.model,
-            work,
+            input,
             add_special_tokens: special.unwrap_or(default),
             prompt_name: self.prompt_name.filter(|name| !name.is_empty()),
             token_strs: token_strs.unwrap_or(false),

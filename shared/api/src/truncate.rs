@@ -61,9 +61,11 @@ pub(crate) struct Names<'a> {
 }
 
 impl Names<'_> {
-    /// What happens to over-long texts, and to how many tokens the request wants them cut; `default` where it does not say.
+    /// What happens to over-long texts, and to how many tokens the request wants them cut;
+    /// `default` where it does not say.
     ///
-    /// A side says where to cut, not whether: where nothing is cut, a warning says that it was not needed.
+    /// A side says where to cut, not whether: where nothing is cut, a warning says that it was not
+    /// needed.
     pub(crate) fn agreed(
         self,
         default: Cut,

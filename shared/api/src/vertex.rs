@@ -22,16 +22,17 @@ struct VertexBody {
 /// One body of several.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instance {
-    /// Its JSON.
+    /// The instance as JSON.
     pub body: String,
-    /// Whether it has `inputs`, which are there to be embedded or predicted; else it is one to rank.
+    /// Whether it has `inputs`, which are there to be embedded or predicted; else it is one to
+    /// rank.
     pub has_inputs: bool,
 }
 
-/// All of them.
+/// All instances of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instances {
-    /// In order.
+    /// The instances, in order.
     pub instances: Vec<Instance>,
     /// Fields beside them that nothing reads, in words for the client.
     pub warnings: Vec<String>,

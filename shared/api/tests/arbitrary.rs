@@ -106,7 +106,7 @@ fn read(bytes: &[u8]) {
         ScoreBody::parse(bytes).and_then(|body| body.into_request(&Limits::default()))
     {
         let mut positions: Vec<_> =
-            request.work.iter().flat_map(|work| work.positions.clone()).collect();
+            request.groups.iter().flat_map(|work| work.positions.clone()).collect();
         positions.sort_unstable();
         assert!(positions.iter().copied().eq(0..request.document_count()), "one score a pair");
     }

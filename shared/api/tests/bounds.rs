@@ -3,10 +3,10 @@
 use defrost_api::{Limits, RerankBody, Route, ScoreBody};
 use serde_json::{Value, json};
 
-fn rerank(body: &Value) -> Result<Vec<defrost_api::Work>, String> {
+fn rerank(body: &Value) -> Result<Vec<defrost_api::QueryGroup>, String> {
     let body = RerankBody::parse_on(Route::Rerank, body.to_string().as_bytes());
     let request = body.and_then(|body| body.into_request(Route::Rerank, &Limits::default()));
-    request.map(|request| request.work).map_err(|invalid| invalid.message)
+    request.map(|request| request.groups).map_err(|invalid| invalid.message)
 }
 
 #[test]
@@ -36,7 +36,8 @@ fn pieces_of_a_document_are_bounded() {
     assert!(rerank(&body(1000)).is_ok());
 }
 
-/// Before the number of documents is looked at, each object would take 650 bytes of memory for 8 of the body.
+/// Before the number of documents is looked at, each object would take 650 bytes of memory for 8 of
+/// the body.
 #[test]
 fn a_million_small_objects_are_not_built() {
     let body = format!(r#"{{"query":"q","documents":[{}{{}}]}}"#, "{\"a\":0},".repeat(200_000));
@@ -48,11 +49,11 @@ fn a_million_small_objects_are_not_built() {
 fn one_text_beside_many_is_there_once() {
     let body = json!({"text_1": "long", "text_2": vec!["short"; 1000]}).to_string();
     let request = ScoreBody::parse(body.as_bytes()).unwrap();
-    let work = request.into_request(&Limits::default()).unwrap().work;
+    let work = request.into_request(&Limits::default()).unwrap().groups;
     assert_eq!((work.len(), work[0].query.as_str(), work[0].documents.len()), (1, "long", 1000));
     let body = json!({"text_1": ["a", "b", "a"], "text_2": ["x", "y", "z"]}).to_string();
     let request = ScoreBody::parse(body.as_bytes()).unwrap();
-    let work = request.into_request(&Limits::default()).unwrap().work;
+    let work = request.into_request(&Limits::default()).unwrap().groups;
     let all: Vec<_> = work
         .iter()
         .map(|one| (one.query.as_str(), one.documents.join(" "), one.positions.clone()))

@@ -1,5 +1,5 @@
 //! Embeddings and tokens: requests of every shape, what they mean, what is refused, what comes
-//! back. Names begin with the rows and rules of reference/api.md that they prove.
+//! back. Names begin with the rows of docs/api-rows.md that they prove.
 
 mod embed {
     mod answers;

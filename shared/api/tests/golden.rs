@@ -1,8 +1,8 @@
-//! The request examples of reference/api.md section 7, each with the answer its client reads.
+//! Requests as the clients of each service send them, each with the answer its client reads.
 
 use defrost_api::{
-    ErrorStyle, Facts, Limits, Normalization, RerankBody, RerankRequest, Route, Scored, Shape,
-    answer,
+    ErrorStyle, Limits, Normalization, RerankBody, RerankFacts, RerankRequest, Route, Scored,
+    Shape, answer,
 };
 use serde_json::{Value, json};
 
@@ -23,15 +23,15 @@ fn answered(request: &RerankRequest, scores: &[f64]) -> Value {
     let scored: Vec<_> =
         scores.iter().map(|&score| Scored { score, tokens: 5, ..Scored::default() }).collect();
     let texts: Vec<&str> =
-        request.work.iter().flat_map(|work| &work.documents).map(String::as_str).collect();
-    let facts = Facts {
+        request.groups.iter().flat_map(|work| &work.documents).map(String::as_str).collect();
+    let facts = RerankFacts {
         id: "rerank-1",
         created: 7,
         model: "m",
         score_type: "sigmoid",
         normalized: request.normalization.is_none_or(Normalization::is_normalized),
         lengths: (1, 1),
-        ..Facts::default()
+        ..RerankFacts::default()
     };
     serde_json::to_value(answer(request, &scored, &texts, &facts)).expect("answers are json")
 }
@@ -123,14 +123,14 @@ fn example_5_baai_batch() {
             {"query": "a", "passage": "1"}, {"query": "b", "passage": "2"}, {"query": "a", "passage": "3"},
         ], "normalize": false}),
     );
-    assert_eq!(request.work.len(), 2, "pairs of one query go together");
-    assert_eq!(request.work[0].positions, [0, 2]);
+    assert_eq!(request.groups.len(), 2, "pairs of one query go together");
+    assert_eq!(request.groups[0].positions, [0, 2]);
     assert_eq!(
         answered(&request, &[0.1, 0.9, 0.5]),
         json!({"scores": [0.1, 0.9, 0.5], "normalized": false, "pairs_count": 3})
     );
     let lists = read(Route::Batch, &json!({"pairs": [["a", "1"]]}));
-    assert_eq!(lists.work[0].query, "a");
+    assert_eq!(lists.groups[0].query, "a");
 }
 
 #[test]
@@ -190,12 +190,12 @@ fn example_8_objects_and_string_booleans() {
         &json!({"query": "q", "documents": [{"text": "a"}, {"text": "b"}], "return_documents": "true"}),
     );
     assert!(request.return_documents);
-    assert_eq!(request.work[0].documents, ["a", "b"]);
+    assert_eq!(request.groups[0].documents, ["a", "b"]);
     let ranked = read(
         Route::Rerank,
         &json!({"query": "q", "documents": [{"title": "t", "n": 3, "x": null}], "rank_fields": ["n", "title", "x"]}),
     );
-    assert_eq!(ranked.work[0].documents, ["3\nt"]);
+    assert_eq!(ranked.groups[0].documents, ["3\nt"]);
 }
 
 #[test]
@@ -406,7 +406,8 @@ fn fields_that_nothing_reads_are_told() {
     assert_eq!(answered(&request, &[0.5])["warnings"], json!([told]));
 }
 
-/// A client of Voyage may send no more than these three, and one in JavaScript writes names its own way.
+/// A client of Voyage may send no more than these three, and one in JavaScript writes names its own
+/// way.
 #[test]
 fn every_request_of_voyage_gets_data() {
     for (body, wanted) in [

@@ -1,8 +1,8 @@
 //! vLLM's score requests, each with the answer its client reads.
 
 use defrost_api::{
-    Facts, Invalid, Limits, Normalization, PredictBody, RerankRequest, ScoreBody, Scored, Shape,
-    answer,
+    Invalid, Limits, Normalization, PredictBody, RerankFacts, RerankRequest, ScoreBody, Scored,
+    Shape, answer,
 };
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ fn read(body: &Value) -> RerankRequest {
 /// The pairs in input order, as the server will put scores into it.
 fn pairs(request: &RerankRequest) -> Vec<(&str, &str)> {
     let mut pairs = vec![("", ""); request.document_count()];
-    for work in &request.work {
+    for work in &request.groups {
         for (document, &position) in work.documents.iter().zip(&work.positions) {
             pairs[position] = (&work.query, document);
         }
@@ -34,7 +34,7 @@ fn one_text_against_many_under_every_name() {
             let request = read(&json!({left: one, right: ["a", "b"]}));
             assert_eq!(request.shape, Shape::Score);
             assert_eq!(pairs(&request), [("q", "a"), ("q", "b")], "{left}");
-            assert_eq!(request.work.len(), 1, "the query is prepared once");
+            assert_eq!(request.groups.len(), 1, "the query is prepared once");
         }
     }
     let single = read(&json!({"text_1": "q", "text_2": "a"}));
@@ -47,7 +47,7 @@ fn one_text_against_many_under_every_name() {
 fn texts_pair_up() {
     let request = read(&json!({"queries": ["q", "r", "q"], "documents": ["a", "b", "c"]}));
     assert_eq!(pairs(&request), [("q", "a"), ("r", "b"), ("q", "c")]);
-    assert_eq!(request.work.len(), 2, "pairs of one query go together");
+    assert_eq!(request.groups.len(), 2, "pairs of one query go together");
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn answers_are_in_input_order() {
     let request = read(&json!({"model": "x", "text_1": "q", "text_2": ["a", "b"]}));
     assert_eq!(request.model.as_deref(), Some("x"));
     let scored = [0.25, 0.75].map(|score| Scored { score, tokens: 5, ..Scored::default() });
-    let facts = Facts {
+    let facts = RerankFacts {
         id: "score-1",
         created: 7,
         model: "m",
@@ -63,7 +63,7 @@ fn answers_are_in_input_order() {
         default_top_n: Some(1),
         always_data: true,
         legacy: false,
-        ..Facts::default()
+        ..RerankFacts::default()
     };
     assert_eq!(
         serde_json::to_value(answer(&request, &scored, &["a", "b"], &facts)).expect("json"),
@@ -143,7 +143,7 @@ fn pairs_have_a_class() {
         let request = read(body).expect("the request is valid");
         let scored: Vec<_> =
             scores.iter().map(|&score| Scored { score, tokens: 5, ..Scored::default() }).collect();
-        let facts = Facts { id: "score-1", created: 7, model: "m", ..Facts::default() };
+        let facts = RerankFacts { id: "score-1", created: 7, model: "m", ..RerankFacts::default() };
         serde_json::to_value(answer(&request, &scored, &[], &facts)).expect("answers are json")
     };
     assert_eq!(

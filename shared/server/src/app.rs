@@ -14,8 +14,8 @@ use crate::life::connections::Connections;
 use crate::life::idle::Activity;
 use crate::life::phases::PhaseRecorder;
 use crate::life::quiesce::{Hooks, Quiesced};
+use crate::models::admission_gate::AdmissionGate;
 use crate::models::fleet::Fleet;
-use crate::models::gate::Gate;
 use crate::models::model::Model;
 use crate::models::state::Status;
 use crate::models::tokenise::Tokenising;
@@ -30,7 +30,7 @@ pub struct App {
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) draining: watch::Sender<bool>,
     pub(crate) tokenising: Tokenising,
-    /// Bytes that requests and answers may hold.
+    /// The bytes that requests and answers may hold.
     pub(crate) budget: Budget,
     /// One permit for each job that may wait for its turn.
     pub(crate) places: Arc<Semaphore>,
@@ -38,18 +38,18 @@ pub struct App {
     pub(crate) waiting_room: Semaphore,
     /// Whether the times of boot have been told with an answer.
     pub(crate) answered: AtomicBool,
-    /// Closed around a memory snapshot.
-    pub(crate) gate: Gate,
+    /// The gate in front of the models, closed around a memory snapshot.
+    pub(crate) gate: AdmissionGate,
     pub(crate) connections: Connections,
     pub(crate) hooks: Hooks,
     pub(crate) activity: Arc<Activity>,
-    /// Answers to questions that may come again.
+    /// The answers to questions that may come again, if they are kept.
     pub(crate) cache: Option<Cache>,
 }
 
 impl App {
-    /// Resolves, with the reason, when there is nothing left to serve: the only model has failed, or of several the
-    /// one that is loaded at start.
+    /// Resolves, with the reason, when there is nothing left to serve: the only model has failed,
+    /// or of several the one that is loaded at start.
     pub async fn failed(&self) -> String {
         let default = self.fleet.default();
         if self.fleet.has_several() {

@@ -6,12 +6,12 @@
 pub struct BootError(String);
 
 impl BootError {
-    /// With this message.
+    /// An error with this message.
     pub fn new(message: impl Into<String>) -> Self {
         Self(message.into())
     }
 
-    /// With an error's message and those of its causes.
+    /// An error with the message of another one and those of its causes.
     pub fn from_error(error: &dyn std::error::Error) -> Self {
         Self(chain(error))
     }

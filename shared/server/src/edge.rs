@@ -1,5 +1,5 @@
-//! What is done around every request, whatever it asks for: paths, ids, keys, deadlines, bytes in flight, kept answers, log
-//! lines and metrics.
+//! What is done around every request, whatever it asks for: paths, ids, keys, deadlines, bytes in
+//! flight, kept answers, log lines and metrics.
 
 pub(crate) mod budget;
 pub(crate) mod cache;

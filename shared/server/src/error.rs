@@ -9,7 +9,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use defrost_api::{ErrorBody, ErrorStyle, Invalid};
 
-pub(crate) use self::failure::{Facts, Failure};
+pub(crate) use self::failure::{Failure, FailureRow};
 use crate::boot_error::chain;
 use crate::edge::pace::{GRACE, SLOWEST};
 use crate::life::quiesce::HookError;
@@ -31,9 +31,9 @@ pub struct ApiError {
     retry: Option<u16>,
 }
 
-/// What a client was told, for the log: left with the answer.
+/// What a client was told, left with the answer for the log.
 #[derive(Debug, Clone)]
-pub(crate) struct Told {
+pub(crate) struct ErrorReport {
     pub(crate) code: &'static str,
     pub(crate) param: Option<String>,
     pub(crate) message: String,
@@ -57,7 +57,8 @@ impl ApiError {
         self
     }
 
-    /// The error as clients of one service read it, with the status that this service gives to broken rules.
+    /// The error as clients of one service read it, with the status that this service gives to
+    /// broken rules.
     pub(crate) fn styled(mut self, style: ErrorStyle) -> Self {
         if self.status == StatusCode::BAD_REQUEST {
             let status = StatusCode::from_u16(style.invalid_status(self.code));
@@ -67,7 +68,7 @@ impl ApiError {
         self
     }
 
-    /// The error of a part of a request.
+    /// The error as one of a part of a request.
     pub(crate) fn within(mut self, part: &str) -> Self {
         self.message = format!("{part}: {}", self.message);
         self.param =
@@ -87,7 +88,7 @@ impl ApiError {
         )
     }
 
-    /// A model that could not be loaded again and again, for the time that it rests.
+    /// The model could not be loaded several times in a row, and rests for this time.
     pub(crate) fn resting(left: Duration) -> Self {
         // A minute at most.
         let seconds = u16::try_from(left.as_millis().div_ceil(1000)).unwrap_or(u16::MAX);
@@ -118,7 +119,7 @@ impl ApiError {
         .retriable()
     }
 
-    /// A body of so many values that it would take many times its bytes.
+    /// A body has so many values that it would take many times its bytes.
     pub(crate) fn too_many_values(found: usize, most: usize) -> Self {
         Self::new(
             Failure::TooLarge,
@@ -130,7 +131,7 @@ impl ApiError {
         )
     }
 
-    /// A request for more tokens than an answer may tell of.
+    /// A request asks for more tokens than an answer may tell of.
     pub(crate) fn too_many_tokens(most: usize) -> Self {
         Self::new(
             Failure::TooLarge,
@@ -142,7 +143,7 @@ impl ApiError {
         )
     }
 
-    /// Of the bytes that small or large requests and answers may hold, too many are held.
+    /// Too many of the bytes are held that small or large requests and answers may hold.
     pub(crate) fn too_many_bytes(held: usize, most: usize, small: bool) -> Self {
         let which = if small { "small" } else { "large" };
         Self::new(
@@ -156,7 +157,7 @@ impl ApiError {
         .retriable()
     }
 
-    /// More bytes than any request or answer may hold, with whatever others do.
+    /// The request and its answer would hold more bytes than any may, whatever others do.
     pub(crate) fn never_fits(bytes: usize, most: usize) -> Self {
         Self::new(
             Failure::TooLarge,
@@ -185,7 +186,7 @@ impl ApiError {
         )
     }
 
-    /// The route of another function, of which `elsewhere` says which.
+    /// The route belongs to another function; `elsewhere` says which.
     pub(crate) fn of_another_function(path: &str, elsewhere: &str) -> Self {
         Self::new(
             Failure::ModelNotFound,
@@ -239,7 +240,7 @@ impl ApiError {
         )
     }
 
-    /// An event of a WebSocket, where requests are answered.
+    /// A WebSocket's event came where requests are answered.
     pub(crate) fn websocket() -> Self {
         Self::new(
             Failure::Invalid,
@@ -317,7 +318,7 @@ impl From<HookError> for ApiError {
             HookError::ShuttingDown => Self::shutting_down(),
             HookError::NotLoaded(_) => Self::unavailable(),
             HookError::Late(_) => Self::loading(error.to_string()),
-            HookError::Backend(_) => Self::internal(&error.to_string()),
+            HookError::Model(_) => Self::internal(&error.to_string()),
         }
     }
 }
@@ -364,7 +365,7 @@ impl IntoResponse for ApiError {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         let Self { code, param, message, .. } = self;
-        response.extensions_mut().insert(Told { code, param, message });
+        response.extensions_mut().insert(ErrorReport { code, param, message });
         response
     }
 }

@@ -1,8 +1,8 @@
-//! Which function a binary is.
+//! What a binary says about itself.
 
 use defrost_model::Runtime;
 
-/// Which function this binary is.
+/// What this binary says about itself.
 #[derive(Debug, Clone, Copy)]
 pub struct Function {
     /// The binary's name.

@@ -1,4 +1,5 @@
-//! A process's life: configure, bind, load, serve over HTTP or Lambda, be copied and restored, drain.
+//! A process's life: configure, bind, load, serve over HTTP or Lambda, be copied and restored,
+//! drain.
 
 pub(crate) mod boot;
 pub(crate) mod clock;

@@ -2,60 +2,26 @@
 //!
 //! It is put together when it is first asked for, never on the way to the first answer: from the
 //! schemas that the wire types derive ([`SchemaBook`]), the settings (limits, keys, hooks) and the
-//! facts of the model that decide what a request may ask for. What the document says a request
-//! may be is accepted, what it says a request may not be is refused, and every answer fits its
-//! schema: `scripts/check/test_schemathesis` holds the binary to that.
+//! facts of the model that decide what a request may ask for. What the document says a request may
+//! be is accepted, what it says a request may not be is refused, and every answer fits its schema:
+//! `scripts/check/test_schemathesis` holds the binary to that.
 //!
-//! A new function brings its routes as an [`Api`]; everything else is the same for all.
+//! A kind of function brings its routes as an [`Api`], made by its service; everything else is the
+//! same for all kinds. So a binary links the describers of its own routes only.
 
 mod description;
 mod embed;
+mod fields;
 mod parts;
 mod probes;
 mod rerank;
 mod tokens;
 
-use defrost_api::{EmbedRoute, EmbedRules, PREDICT_FORMS, RERANK_FORMS, RerankRules, SchemaBook};
+use defrost_api::SchemaBook;
 use serde_json::{Map, Value, json};
 
 pub use self::description::{Api, Description};
 use self::parts::Parts;
-use self::tokens::Instances;
-
-impl Api {
-    /// `/v1/rerank` and its kin, tokens included.
-    pub fn rerank(rules: RerankRules) -> Self {
-        Self {
-            name: "rerank",
-            about: "Order documents by how well they answer a query.",
-            describe: Box::new(move |paths, parts, book| {
-                rerank::describe(paths, parts, book, &rules);
-                let forms = vec![
-                    // Text Embeddings Inference's.
-                    book.rerank_form(&RERANK_FORMS[1], &rules),
-                    book.predict_form(&PREDICT_FORMS[0], &rules),
-                ];
-                let instances = Instances { forms, most: rules.limits.max_documents };
-                tokens::describe(paths, parts, book, &rules.of_tokens(), "rerank", instances);
-            }),
-        }
-    }
-
-    /// `/v1/embeddings` and its kin, tokens included.
-    pub fn embed(rules: EmbedRules) -> Self {
-        Self {
-            name: "embed",
-            about: "Texts as vectors.",
-            describe: Box::new(move |paths, parts, book| {
-                embed::describe(paths, parts, book, &rules);
-                let forms = EmbedRoute::Embed.forms().iter();
-                let forms = forms.map(|form| book.embed_form(form, &rules)).collect();
-                let instances = Instances { forms, most: rules.limits.max_inputs };
-                tokens::describe(paths, parts, book, &rules, "embed", instances);
-            }),
-        }
-    }
-}
 
 const ABOUT: &str = "\
 Every path of a group is one handler under the names that the clients of several services use; the \
@@ -75,7 +41,7 @@ pub fn openapi(description: &Description) -> Value {
     let mut book = SchemaBook::new();
     let mut parts = Parts::new(description.needs_key, description.strict_model);
     let mut paths = Map::new();
-    let Api { name, about, describe } = &description.api;
+    let Api { name, about, describe, .. } = &description.api;
     describe(&mut paths, &mut parts, &mut book);
     probes::describe(&mut paths, &mut parts, &mut book, description);
     let mut components = parts.components(&mut book);

@@ -85,7 +85,8 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
         "x-cache",
         "retry-after",
     ];
-    // By the Fetch standard `*` is no name for `authorization`, and none at all in requests with credentials.
+    // By the Fetch standard `*` is no name for `authorization`, and none at all in requests with
+    // credentials.
     let allowed_headers = [
         "accept",
         "api-key",

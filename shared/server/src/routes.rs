@@ -28,8 +28,8 @@ use serde::Deserialize;
 use crate::app::App;
 use crate::edge::budget::Held;
 use crate::error::ApiError;
-use crate::models::batching::Times;
 use crate::models::model::Model;
+use crate::models::usage::Times;
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 pub(crate) const X_TRUNCATED_DOCUMENTS: HeaderName =
@@ -37,7 +37,8 @@ pub(crate) const X_TRUNCATED_DOCUMENTS: HeaderName =
 pub(crate) const X_TRUNCATED_INPUTS: HeaderName = HeaderName::from_static("x-truncated-inputs");
 pub(crate) const X_WARNINGS: HeaderName = HeaderName::from_static("x-warnings");
 
-/// What was answered to this body on this path before, if such answers are kept; else what `answer` gives.
+/// What was answered to this body on this path before, if such answers are kept; else what `answer`
+/// gives.
 pub(crate) async fn cached<'a, F>(
     app: &'a App,
     uri: &Uri,
@@ -50,15 +51,17 @@ where
     let Some(cache) = &app.cache else { return answer(body).await };
     // Which model answers must be known; while it is not loaded, there is nothing to be had.
     let Some(model) = addressee(app, &body) else { return answer(body).await };
-    // Not the model itself, which could not be unloaded and loaded again while its own request waited for that.
-    let snapshot = model.info.snapshot().to_owned();
+    // Not the model itself, which could not be unloaded and loaded again while its own request
+    // waited for that.
+    let snapshot = model.info.snapshot.clone();
     drop(model);
     let result = answer(body.clone());
     cache.answer(&snapshot, uri.path(), &body, result).await
 }
 
-/// Bodies from this size on are parsed beside the threads that read requests: a quarter of a millisecond, and ten megabytes
-/// of small objects are half a second, in which such a thread would answer nobody.
+/// Bodies from this size on are parsed beside the threads that read requests: a quarter of a
+/// millisecond, and ten megabytes of small objects are half a second, in which such a thread would
+/// answer no other request.
 const LARGE_BODY: usize = 64 << 10;
 
 /// What `parse` makes of a body.
@@ -97,7 +100,8 @@ fn warn(response: &mut Response, warnings: &[String]) {
     }
 }
 
-/// An answer, whose bytes are held until the client has taken them; `held` are those that were set aside for it.
+/// An answer, whose bytes are held until the client has taken them; `held` are those that were set
+/// aside for it.
 fn json(held: Held, answer: &impl serde::Serialize) -> Result<Response, ApiError> {
     let mut json = held.buffer();
     serde_json::to_writer(&mut json, answer)

@@ -1,7 +1,7 @@
 //! What a kind of function brings: its routes and what there is to tell of them.
 //!
-//! A binary names one, and links the routes, schemas and describers of no other. Handlers that all kinds share find theirs in
-//! the request's extensions.
+//! A binary names one, and links the routes, schemas and describers of no other. Handlers that all
+//! kinds share find it in the request's extensions.
 
 use std::fmt;
 use std::future::Future;
@@ -18,6 +18,7 @@ use crate::app::App;
 use crate::config::Config;
 use crate::edge::request_id::RequestId;
 use crate::error::ApiError;
+use crate::models::model::Model;
 use crate::openapi::Api;
 
 /// See the module page.
@@ -34,12 +35,16 @@ pub struct Service {
     pub(crate) api: fn(&App) -> Api,
     /// Most documents or inputs of one request.
     pub(crate) most_items: fn(&Config) -> usize,
+    /// What `GET /info` tells of a model beside what it tells of every model.
+    pub(crate) about_model: fn(&App, &Model) -> Value,
+    /// The model's own prompt of this name, for texts that are tokenised to be shown.
+    pub(crate) prompt: fn(&Model, &str) -> Result<String, ApiError>,
     /// Answers one of Vertex's instances as if it had come by itself.
-    pub(crate) instance: for<'a> fn(Asked<'a>) -> Answering<'a>,
+    pub(crate) instance: for<'a> fn(InstanceRequest<'a>) -> ResponseFuture<'a>,
 }
 
 /// One of Vertex's instances.
-pub(crate) struct Asked<'a> {
+pub(crate) struct InstanceRequest<'a> {
     pub(crate) app: &'a App,
     pub(crate) id: &'a RequestId,
     pub(crate) instance: Instance,
@@ -47,7 +52,7 @@ pub(crate) struct Asked<'a> {
 }
 
 /// The answer to one, on its way.
-pub(crate) type Answering<'a> =
+pub(crate) type ResponseFuture<'a> =
     Pin<Box<dyn Future<Output = Result<Response, ApiError>> + Send + 'a>>;
 
 impl fmt::Debug for Service {

@@ -2,8 +2,8 @@
 //!
 //! Everything lies in the binary and nothing is loaded from elsewhere; each page's
 //! `content-security-policy` forbids it. Nothing here runs before it is asked for: the document is
-//! written at the first request for it, and kept once the model is known. Pages need no key, for
-//! a key is entered in one of them; what they show of this server they ask it for, with the key.
+//! written at the first request for it, and kept once the model is known. Pages need no key, for a
+//! key is entered in one of them; what they show of this server they ask it for, with the key.
 //!
 //! The two viewers are 0.8 MB of the binary, compressed; they are the feature `docs`.
 

@@ -14,6 +14,7 @@ mod behaviour {
     mod operations;
     mod pages;
     mod queue;
+    mod rooms;
     mod shapes;
     mod snapshot;
     mod sockets;

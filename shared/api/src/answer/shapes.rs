@@ -1,6 +1,6 @@
 //! The answers' JSON, one type a shape.
 //!
-//! The canonical body was checked against every client of reference/api.md section 3: a
+//! The canonical body is one that every client takes (docs/api-rows.md names the checks): a
 //! `document` is left out rather than null (`LiteLLM` refuses null), and is an object in `results`
 //! but a string in `data` (Voyage's and the older services' place for the same numbers).
 

@@ -16,7 +16,7 @@ pub use shapes::{
 };
 pub use vectors::{ByType, DenseList, HiddenList, Rows, Similarities, SparseList};
 
-use super::{EmbedRequest, EmbedShape, Format, Outputs};
+use super::{EmbedRequest, EmbedShape, Format, VectorKinds};
 use shapes::{ApiVersion, BilledUnits, CohereMeta, CohereVectors, Entry, Pooled, Usage};
 use vectors::{Dense, RowList, SparseMap};
 
@@ -50,8 +50,8 @@ pub struct EmbedFacts<'a> {
     pub processing_ms: f64,
 }
 
-/// Puts what was computed, in the order of the request's inputs, into the request's shape.
-/// `texts` are the inputs in the same order; only Cohere's answers read them.
+/// Puts what was computed, in the order of the request's inputs, into the request's shape. `texts`
+/// are the inputs in the same order; only Cohere's answers read them.
 pub fn embed_answer<'a>(
     request: &'a EmbedRequest,
     embedded: &'a [Embedded<'a>],
@@ -99,7 +99,8 @@ pub fn embed_warnings(request: &EmbedRequest, embedded: &[Embedded<'_>]) -> Vec<
     warnings
 }
 
-/// What to tell of a limit that leaves no room for a text: the special tokens and one of the text are read all the same.
+/// What to tell of a limit that leaves no room for a text: the special tokens and one of the text
+/// are read all the same.
 pub(crate) fn fewer_than_least(asked: usize, read: usize) -> String {
     let were = if asked == 1 { "token was" } else { "tokens were" };
     format!(
@@ -107,8 +108,8 @@ pub(crate) fn fewer_than_least(asked: usize, read: usize) -> String {
     )
 }
 
-/// The first input with a number that is not finite; JSON has no notation for it, so the answer
-/// is an error instead.
+/// The first input with a number that is not finite; JSON has no notation for it, so the answer is
+/// an error instead.
 pub fn first_non_finite(embedded: &[Embedded<'_>]) -> Option<usize> {
     let finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
     embedded.iter().position(|one| {
@@ -128,7 +129,7 @@ struct Draft<'r, 'a> {
 impl<'a> Draft<'_, 'a> {
     fn openai(&self) -> OpenAiEmbeddings<'a> {
         let format = self.format();
-        let Outputs { dense, sparse, colbert, .. } = self.request.outputs;
+        let VectorKinds { dense, sparse, colbert, .. } = self.request.outputs;
         let entry = |(index, one): (usize, &Embedded<'a>)| Entry {
             object: "embedding",
             index,

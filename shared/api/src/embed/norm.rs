@@ -5,7 +5,8 @@ use crate::checks;
 use crate::error::Invalid;
 use crate::lenient::{Count, Flag};
 
-/// The number that the largest of a vector becomes under [`Norm::Largest`], as in llama.cpp: what 16 bits hold.
+/// The number that the largest of a vector becomes under [`Norm::Largest`], as in llama.cpp: what
+/// 16 bits hold.
 const LARGEST: f64 = 32760.0;
 
 /// By what vectors are divided where it is not their length.
@@ -41,8 +42,9 @@ impl Norm {
 impl EmbedBody {
     /// Whether vectors are to have length 1, or by what they are scaled instead.
     ///
-    /// Where the request does not say, TEI, llama.cpp and the BAAI and MLX services scale them whatever the model, and
-    /// TEI's `/embed_all` never does. In the other shapes the model's own files decide, as in vLLM.
+    /// Where the request does not say, TEI, llama.cpp and the BAAI and MLX services scale them
+    /// whatever the model, and TEI's `/embed_all` never does. In the other shapes the model's own
+    /// files decide, as in vLLM.
     pub(super) fn scale(&self, shape: EmbedShape) -> Result<(Option<bool>, Option<Norm>), Invalid> {
         let (own, norm) = match self.embd_normalize {
             None => (None, None),

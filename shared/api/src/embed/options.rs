@@ -33,8 +33,8 @@ impl EmbedBody {
 
     /// What happens to over-long inputs, and how many tokens are read at most.
     ///
-    /// TEI, Cohere, Voyage and the BAAI and MLX services cut at the end unless told otherwise: their clients never see an
-    /// error for a long text, so they get a warning instead.
+    /// TEI, Cohere, Voyage and the BAAI and MLX services cut at the end unless told otherwise:
+    /// their clients never see an error for a long text, so they get a warning instead.
     pub(super) fn truncation(
         &self,
         shape: EmbedShape,
@@ -54,8 +54,8 @@ impl EmbedBody {
         Ok((cut, limit))
     }
 
-    /// Whether the service whose request this is cuts over-long inputs unless told otherwise. Voyage's requests are known
-    /// by fields that only it has.
+    /// Whether the service whose request this is cuts over-long inputs unless told otherwise.
+    /// Voyage's requests are known by fields that only it has.
     fn cuts_by_default(&self, shape: EmbedShape) -> bool {
         match shape {
             EmbedShape::Llama | EmbedShape::Pooling => false,

@@ -8,7 +8,7 @@ use crate::lenient::{Flag, Names};
 /// Kinds of vectors, wanted by a request or given by a model.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools, reason = "four independent kinds")]
-pub struct Outputs {
+pub struct VectorKinds {
     /// One vector an input.
     pub dense: bool,
     /// Weights of token ids.
@@ -19,14 +19,19 @@ pub struct Outputs {
     pub hidden: bool,
 }
 
+impl VectorKinds {
+    /// Every kind.
+    pub const ALL: Self = Self { dense: true, sparse: true, colbert: true, hidden: true };
+}
+
 /// The numbers of a dense vector. The formulas are in [`Dtype::to_bytes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dtype {
-    /// As computed.
+    /// Floats as computed.
     Float,
-    /// -127 to 127.
+    /// Integers from -127 to 127.
     Int8,
-    /// 0 to 255.
+    /// Integers from 0 to 255.
     Uint8,
     /// One bit a number, eight to a signed byte.
     Binary,
@@ -56,7 +61,7 @@ pub enum Encoding {
     Base64,
     /// As bytes, little-endian, outside of JSON: see [`raw_answer`](crate::raw_answer).
     Bytes {
-        /// With a header that says what is where.
+        /// Whether a header says what is where.
         described: bool,
     },
 }
@@ -64,9 +69,9 @@ pub enum Encoding {
 /// The form of a dense vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Format {
-    /// Its numbers.
+    /// The type of its numbers.
     pub dtype: Dtype,
-    /// Their notation.
+    /// How its numbers are written.
     pub encoding: Encoding,
 }
 
@@ -106,13 +111,13 @@ impl Format {
 }
 
 /// The kinds that `embedding_type` names; its other names are number types.
-fn kind(name: &str) -> Option<Outputs> {
-    let none = Outputs::default();
+fn kind(name: &str) -> Option<VectorKinds> {
+    let none = VectorKinds::default();
     match name {
-        "dense" | "dense_vecs" => Some(Outputs { dense: true, ..none }),
-        "sparse" | "sparse_vecs" | "lexical_weights" => Some(Outputs { sparse: true, ..none }),
+        "dense" | "dense_vecs" => Some(VectorKinds { dense: true, ..none }),
+        "sparse" | "sparse_vecs" | "lexical_weights" => Some(VectorKinds { sparse: true, ..none }),
         "colbert" | "colbert_vecs" | "multivector" | "multi_vector" => {
-            Some(Outputs { colbert: true, ..none })
+            Some(VectorKinds { colbert: true, ..none })
         }
         _ => None,
     }
@@ -121,25 +126,25 @@ fn kind(name: &str) -> Option<Outputs> {
 impl EmbedBody {
     /// Which kinds of vectors to return.
     ///
-    /// `OpenAI`'s SDK fails on an entry without `embedding`, so a name alone
-    /// (`embedding_type: "sparse"`) adds to the dense vector. A list, or `return_dense: false`,
-    /// says exactly what is wanted. `return_sparse: false`, which clients send as the default of a field that they do not
-    /// use, takes nothing away from a name.
-    pub(super) fn outputs(&self, shape: EmbedShape) -> Result<Outputs, Invalid> {
-        let none = Outputs::default();
+    /// `OpenAI`'s SDK fails on an entry without `embedding`, so a name alone (`embedding_type:
+    /// "sparse"`) adds to the dense vector. A list, or `return_dense: false`, says exactly what is
+    /// wanted. `return_sparse: false`, which clients send as the default of a field that they do
+    /// not use, takes nothing away from a name.
+    pub(super) fn outputs(&self, shape: EmbedShape) -> Result<VectorKinds, Invalid> {
+        let none = VectorKinds::default();
         match shape {
-            EmbedShape::TeiSparse => return Ok(Outputs { sparse: true, ..none }),
-            EmbedShape::TeiAll => return Ok(Outputs { hidden: true, ..none }),
+            EmbedShape::TeiSparse => return Ok(VectorKinds { sparse: true, ..none }),
+            EmbedShape::TeiAll => return Ok(VectorKinds { hidden: true, ..none }),
             _ => {}
         }
         let names = self.embedding_type.as_ref();
-        let kinds: Vec<Outputs> = names
+        let kinds: Vec<VectorKinds> = names
             .map_or(&[][..], |names| &names.names)
             .iter()
             .filter_map(|name| kind(name))
             .collect();
         let listed = names.is_some_and(|names| names.listed) && !kinds.is_empty();
-        let named = |field: fn(&Outputs) -> bool| kinds.iter().any(field).then_some(true);
+        let named = |field: fn(&VectorKinds) -> bool| kinds.iter().any(field).then_some(true);
         let flag = |flag: Option<Flag>| flag.map(|Flag(flag)| flag);
         let dense = checks::agreed([
             ("embedding_type", named(|kind| kind.dense)),
@@ -152,7 +157,7 @@ impl EmbedBody {
             ("return_multivector", flag(self.return_multivector)),
         ])?;
         let colbert = named(|kind| kind.colbert).or(colbert);
-        let outputs = Outputs {
+        let outputs = VectorKinds {
             dense: dense.unwrap_or(!listed),
             sparse: sparse == Some(true),
             colbert: colbert == Some(true),
@@ -164,7 +169,7 @@ impl EmbedBody {
                 "return_dense is false and nothing else is asked for; ask for sparse or colbert embeddings",
             ));
         }
-        if shape != EmbedShape::OpenAi && outputs != (Outputs { dense: true, ..none }) {
+        if shape != EmbedShape::OpenAi && outputs != (VectorKinds { dense: true, ..none }) {
             let field = if kinds.is_empty() { "return_sparse" } else { "embedding_type" };
             return Err(Invalid::new(
                 field,
@@ -236,7 +241,7 @@ impl EmbedBody {
 
     /// Bytes hold the dense vectors of `OpenAI`'s shape and nothing beside them.
     fn check_bytes(&self, shape: EmbedShape) -> Result<(), Invalid> {
-        let dense = Outputs { dense: true, ..Outputs::default() };
+        let dense = VectorKinds { dense: true, ..VectorKinds::default() };
         if shape == EmbedShape::OpenAi && self.outputs(shape)? == dense {
             return Ok(());
         }

@@ -1,7 +1,7 @@
 //! The prompt that goes before each input, from whichever of five fields asks for it.
 //!
-//! Retrieval models read a query differently from a document: Qwen3's queries carry an
-//! instruction, E5's texts begin with `query: ` or `passage: `. Hosted APIs hide that behind a role
+//! Retrieval models read a query differently from a document: Qwen3's queries carry an instruction,
+//! E5's texts begin with `query: ` or `passage: `. Hosted APIs hide that behind a role
 //! (`input_type`, `task`), self-hosted ones let the client name or spell the prompt.
 
 use super::EmbedBody;
@@ -11,7 +11,8 @@ use crate::error::Invalid;
 /// What to put before each input.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Prompt {
-    /// Nothing was asked for: the model's default, which is that of documents where its files name none.
+    /// Nothing was asked for: the model's default, which is that of documents where its files name
+    /// none.
     #[default]
     Default,
     /// The prompt of queries.
@@ -20,8 +21,8 @@ pub enum Prompt {
     Document,
     /// The model's own prompt of this name.
     Named(String),
-    /// The model's own prompt of this name if it has one, else none at all: what the inputs are for is neither search nor
-    /// storage (`clustering`, `text-matching`).
+    /// The model's own prompt of this name if it has one, else none at all: what the inputs are for
+    /// is neither search nor storage (`clustering`, `text-matching`).
     Purpose(String),
     /// The prompt of queries with this task description.
     Instruction(String),
@@ -84,7 +85,8 @@ impl Role {
 }
 
 impl EmbedBody {
-    /// The word by which a request says that its inputs are queries or documents; a model may have a prompt of that name.
+    /// The word by which a request says that its inputs are queries or documents; a model may have
+    /// a prompt of that name.
     pub(super) fn role_word(&self) -> Option<String> {
         [&self.input_type, &self.task].into_iter().flatten().find(|word| !word.is_empty()).cloned()
     }

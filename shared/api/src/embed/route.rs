@@ -52,8 +52,8 @@ impl EmbedRoute {
         ("/v2/embed", Self::CohereV2),
     ];
 
-    /// How clients of this route expect errors while nothing is known of the body. On `/embed`
-    /// that is 422, which TEI, BAAI and MLX all answer to a body without their key.
+    /// How clients of this route expect errors while nothing is known of the body. On `/embed` that
+    /// is 422, which TEI, BAAI and MLX all answer to a body without their key.
     pub(crate) fn error_style(self) -> ErrorStyle {
         match self {
             Self::Embeddings
@@ -163,8 +163,8 @@ impl EmbedBody {
         })
     }
 
-    /// The key to take the inputs from. A body with two of them contradicts itself and is
-    /// refused: guessing would embed the wrong texts.
+    /// The key to take the inputs from. A body with two of them contradicts itself and is refused:
+    /// guessing would embed the wrong texts.
     pub(super) fn input_key(
         &self,
         route: EmbedRoute,

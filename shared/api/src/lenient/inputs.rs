@@ -1,10 +1,10 @@
 //! What is to be embedded, in the many forms in which it is sent.
 //!
 //! `"a"`, `["a", "b"]`, `[1, 2]`, `[[1, 2], [3]]` (`OpenAI`, TEI), `[{"text": "a"}]` (Jina) and
-//! `[{"content": [{"type": "text", "text": "a"}]}]` (Cohere) all fit one field, and so does llama.cpp's one input of texts
-//! and token ids in turn, `["a", 1, 2, "b"]`. The first element
-//! of a list decides whether the list is one input's tokens or several inputs, and every further
-//! element is read knowing that, so that an error names the element that breaks the rule.
+//! `[{"content": [{"type": "text", "text": "a"}]}]` (Cohere) all fit one field, and so does
+//! llama.cpp's one input of texts and token ids in turn, `["a", 1, 2, "b"]`. The first element of a
+//! list decides whether the list is one input's tokens or several inputs, and every further element
+//! is read knowing that, so that an error names the element that breaks the rule.
 
 use std::fmt;
 
@@ -132,7 +132,7 @@ impl List {
         }
     }
 
-    /// With an element that is one of those it expects.
+    /// The list with one element more, if that is one of those it expects.
     fn with(self, element: Element) -> Self {
         let texts = |items: Vec<EmbedInput>| {
             let text = |input| match input {

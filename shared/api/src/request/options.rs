@@ -1,6 +1,6 @@
 //! The options of a request: which of several names was used, and whether two of them disagree.
 
-use super::{Normalization, Route, Shape, Truncation};
+use super::{Normalization, RerankTruncation, Route, Shape};
 use crate::body::RerankBody;
 use crate::checks;
 use crate::error::Invalid;
@@ -92,7 +92,7 @@ impl RerankBody {
         Ok(chosen.map(|(_, wanted)| wanted))
     }
 
-    pub(crate) fn truncation(&self) -> Result<Truncation, Invalid> {
+    pub(crate) fn truncation(&self) -> Result<RerankTruncation, Invalid> {
         let names = truncate::Names {
             truncate: self.truncate.as_ref(),
             truncation: self.truncation.flatten(),
@@ -110,7 +110,7 @@ impl RerankBody {
                  too; send only one of them",
             ));
         }
-        Ok(Truncation {
+        Ok(RerankTruncation {
             forbidden: cut == Cut::Refuse,
             from_start: cut == Cut::Start,
             max_tokens,
@@ -136,7 +136,8 @@ impl RerankBody {
     }
 }
 
-/// Most pieces of a document: Cohere's is 10, and what a book has in pieces of a page is below this.
+/// Most pieces of a document: Cohere's is 10, and what a book has in pieces of a page is below
+/// this.
 pub const MAX_CHUNKS_PER_DOC: usize = 1000;
 
 fn chunks(asked: Option<Count>) -> Result<Option<usize>, Invalid> {

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
-use super::{Limits, Shape, Work};
+use super::{Limits, QueryGroup, Shape};
 use crate::body::{Pair, RerankBody};
 use crate::checks;
 use crate::error::Invalid;
@@ -15,21 +15,26 @@ pub const MAX_RANK_FIELDS: usize = 100;
 
 /// What is to be scored.
 pub(super) struct Texts {
-    pub(super) work: Vec<Work>,
+    pub(super) groups: Vec<QueryGroup>,
     /// See [`super::RerankRequest::originals`].
     pub(super) originals: Vec<Option<Map<String, Value>>>,
 }
 
 impl RerankBody {
     /// Takes the texts; `keep`: documents that are objects are wanted back.
-    pub(super) fn work(self, shape: Shape, limits: &Limits, keep: bool) -> Result<Texts, Invalid> {
+    pub(super) fn groups(
+        self,
+        shape: Shape,
+        limits: &Limits,
+        keep: bool,
+    ) -> Result<Texts, Invalid> {
         let fields = self.rank_fields.as_deref();
         check_fields(fields.unwrap_or_default())?;
         let (key, documents) = match shape {
             Shape::Canonical | Shape::Sglang => ("documents", self.documents),
             Shape::Tei => ("texts", self.texts),
             Shape::Mixedbread => ("input", self.input),
-            _ => return Ok(Texts { work: self.pairs_of(shape, limits)?, originals: Vec::new() }),
+            _ => return Ok(Texts { groups: self.pairs_of(shape, limits)?, originals: Vec::new() }),
         };
         let is_object = |document: &Document| matches!(document, Document::Fields(_));
         let originals = match &documents {
@@ -43,15 +48,15 @@ impl RerankBody {
             }
             _ => Vec::new(),
         };
-        Ok(Texts { work: one(self.query, key, documents, fields, limits)?, originals })
+        Ok(Texts { groups: one(self.query, key, documents, fields, limits)?, originals })
     }
 
-    fn pairs_of(self, shape: Shape, limits: &Limits) -> Result<Vec<Work>, Invalid> {
+    fn pairs_of(self, shape: Shape, limits: &Limits) -> Result<Vec<QueryGroup>, Invalid> {
         match shape {
             Shape::BaaiSingle => {
                 let query = bounded("query", self.query, limits)?;
                 let passage = bounded("passage", self.passage, limits)?;
-                Ok(vec![Work { query, documents: vec![passage], positions: vec![0] }])
+                Ok(vec![QueryGroup { query, documents: vec![passage], positions: vec![0] }])
             }
             Shape::BaaiBatch => pairs(self.pairs, limits),
             Shape::BaaiQuery => passages(self.query, self.passages, limits),
@@ -61,8 +66,8 @@ impl RerankBody {
     }
 }
 
-/// Each field once, and no more than a document can be expected to have: the fields that are named are looked up in every
-/// document, and joined to the text that is scored.
+/// Each field once, and no more than a document can be expected to have: the fields that are named
+/// are looked up in every document, and joined to the text that is scored.
 fn check_fields(names: &[String]) -> Result<(), Invalid> {
     if names.len() > MAX_RANK_FIELDS {
         let message = format!(
@@ -88,7 +93,7 @@ fn one(
     documents: Option<Documents>,
     rank_fields: Option<&[String]>,
     limits: &Limits,
-) -> Result<Vec<Work>, Invalid> {
+) -> Result<Vec<QueryGroup>, Invalid> {
     let query = query.map(|Text(query)| query).ok_or_else(|| {
         Invalid::new("query", "query is missing; send the text to rank by").unreadable()
     })?;
@@ -119,7 +124,7 @@ fn one(
         .enumerate()
         .map(|(index, document)| document_text(key, index, document, rank_fields))
         .collect::<Result<Vec<_>, _>>()?;
-    Ok(vec![Work { query, documents, positions: (0..found).collect() }])
+    Ok(vec![QueryGroup { query, documents, positions: (0..found).collect() }])
 }
 
 fn document_text(
@@ -169,7 +174,7 @@ fn bounded(param: &str, text: Option<Text>, limits: &Limits) -> Result<String, I
     checks::bounded(param, text, limits.max_text_chars, "MAX_TEXT_CHARS")
 }
 
-fn pairs(pairs: Option<Vec<Pair>>, limits: &Limits) -> Result<Vec<Work>, Invalid> {
+fn pairs(pairs: Option<Vec<Pair>>, limits: &Limits) -> Result<Vec<QueryGroup>, Invalid> {
     let pairs = checks::counted("pairs", pairs, limits.max_pairs, "MAX_PAIRS")?;
     let texts = pairs
         .into_iter()
@@ -184,7 +189,7 @@ fn pairs(pairs: Option<Vec<Pair>>, limits: &Limits) -> Result<Vec<Work>, Invalid
 }
 
 /// Pairs of one query go together: its prompt is tokenised once. No text is copied.
-pub(crate) fn grouped(pairs: Vec<(String, String)>) -> Vec<Work> {
+pub(crate) fn grouped(pairs: Vec<(String, String)>) -> Vec<QueryGroup> {
     let mut slots: HashMap<&str, usize> = HashMap::with_capacity(pairs.len());
     let places: Vec<usize> = pairs
         .iter()
@@ -193,22 +198,22 @@ pub(crate) fn grouped(pairs: Vec<(String, String)>) -> Vec<Work> {
             *slots.entry(query).or_insert(next)
         })
         .collect();
-    let mut work: Vec<Work> = Vec::with_capacity(slots.len());
+    let mut groups: Vec<QueryGroup> = Vec::with_capacity(slots.len());
     for (index, ((query, document), slot)) in pairs.into_iter().zip(places).enumerate() {
-        if slot == work.len() {
-            work.push(Work { query, ..Work::default() });
+        if slot == groups.len() {
+            groups.push(QueryGroup { query, ..QueryGroup::default() });
         }
-        work[slot].documents.push(document);
-        work[slot].positions.push(index);
+        groups[slot].documents.push(document);
+        groups[slot].positions.push(index);
     }
-    work
+    groups
 }
 
 fn passages(
     query: Option<Text>,
     passages: Option<Vec<Text>>,
     limits: &Limits,
-) -> Result<Vec<Work>, Invalid> {
+) -> Result<Vec<QueryGroup>, Invalid> {
     let query = bounded("query", query, limits)?;
     let passages = checks::counted("passages", passages, limits.max_pairs, "MAX_PAIRS")?;
     let positions = (0..passages.len()).collect();
@@ -217,5 +222,5 @@ fn passages(
         .enumerate()
         .map(|(index, passage)| bounded(&format!("passages[{index}]"), Some(passage), limits))
         .collect::<Result<_, _>>()?;
-    Ok(vec![Work { query, documents, positions }])
+    Ok(vec![QueryGroup { query, documents, positions }])
 }

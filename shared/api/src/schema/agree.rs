@@ -1,8 +1,8 @@
 //! Several names of one option: what they may say together.
 //!
 //! Clients of different services ask for the same thing under different names, and the server
-//! refuses a request that says two things. These schemas say so for names of every form, because
-//! a field of another form is read wherever it is sent.
+//! refuses a request that says two things. These schemas say so for names of every form, because a
+//! field of another form is read wherever it is sent.
 
 use serde_json::{Value, json};
 
@@ -28,8 +28,8 @@ pub(super) const GOVERNED: [&str; 14] = [
     "rank_fields",
 ];
 
-/// A rule as far as it speaks of fields that this `body` reads: what it says of others would refuse bodies that are answered,
-/// with a warning.
+/// A rule as far as it speaks of fields that this `body` reads: what it says of others would refuse
+/// bodies that are answered, with a warning.
 pub(super) fn of(mut rule: Value, body: &Value) -> Value {
     for branch in rule["anyOf"].as_array_mut().into_iter().flatten() {
         if let Some(properties) = branch["properties"].as_object_mut() {
@@ -139,8 +139,8 @@ pub(super) fn roles(prompts: Option<&[String]>) -> Value {
     json!({"title": "Names of one role agree", "type": "object", "anyOf": branches})
 }
 
-/// What happens to over-long texts: at which end they are cut, if at all, and to how many tokens. Documents that are read in
-/// pieces are read from their start.
+/// What happens to over-long texts: at which end they are cut, if at all, and to how many tokens.
+/// Documents that are read in pieces are read from their start.
 pub(super) fn cutting() -> Value {
     let left = json!(["Left", "left", "START", "start", null]);
     let right = json!(["Right", "right", "END", "end", null]);

@@ -1,4 +1,4 @@
-//! Who sends what to the embedding routes.
+//! What the clients of each service send to the embedding routes.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use super::shape::{bounded, counted, forbid_null, not_empty, token_ids};
 use super::{Form, SchemaBook, agree};
 use crate::embed::body::{EmbedBody, SimilarityBody};
 use crate::embed::inputs::MLX_CHARS_PER_TOKEN;
-use crate::embed::{EmbedLimits, EmbedRoute, Outputs};
+use crate::embed::{EmbedLimits, EmbedRoute, VectorKinds};
 use crate::lenient::MIXED;
 
 /// What the schemas of embedding requests depend on.
@@ -15,7 +15,7 @@ pub struct EmbedRules {
     /// Bounds on one request.
     pub limits: EmbedLimits,
     /// Kinds of vectors that the model gives beside dense ones.
-    pub outputs: Outputs,
+    pub outputs: VectorKinds,
     /// Whether the model can embed inputs in each other's context.
     pub late_chunking: bool,
     /// Token ids from this one on have no meaning; `None`: not known yet.

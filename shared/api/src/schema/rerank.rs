@@ -1,4 +1,4 @@
-//! Who sends what to the rerank routes.
+//! What the clients of each service send to the rerank routes.
 
 use serde_json::{Value, json};
 

@@ -1,7 +1,7 @@
 //! Forms of vLLM's `/score`, and of the routes that take pairs for classes.
 //!
-//! One text on the left, one or a list on the right. As many on the left as on the right are taken too, which no schema of
-//! fixed size can say; the text of the forms does.
+//! One text on the left, one or a list on the right. As many on the left as on the right are taken
+//! too, which no schema of fixed size can say; the text of the forms does.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Who sends what to the routes that turn texts into tokens and back.
+//! What the clients of each service send to the routes that turn texts into tokens and back.
 
 use serde_json::Value;
 

@@ -1,9 +1,9 @@
 //! Embedding requests of every shape, each with the answer its client reads. Names begin with the
-//! rows of reference/api.md that they prove.
+//! rows of docs/api-rows.md that they prove.
 
 use super::common::{FACTS, answered, dense, read, written};
 use defrost_api::{
-    Cut, EmbedInput, EmbedRoute, EmbedShape, Embedded, Encoding, Format, Outputs, Prompt, Rows,
+    Cut, EmbedInput, EmbedRoute, EmbedShape, Embedded, Encoding, Format, Prompt, Rows, VectorKinds,
     embed_answer, raw_answer,
 };
 use serde_json::{Value, json};
@@ -73,7 +73,10 @@ fn floats_have_their_shortest_digits() {
 #[test]
 fn c15_sparse_embedding_maps_token_ids_to_weights() {
     let request = read(EmbedRoute::Embeddings, &json!({"input": "a", "return_sparse": true}));
-    assert_eq!(request.outputs, Outputs { dense: true, sparse: true, ..Outputs::default() });
+    assert_eq!(
+        request.outputs,
+        VectorKinds { dense: true, sparse: true, ..VectorKinds::default() }
+    );
     let one = Embedded {
         dense: Some(&[0.5]),
         sparse: Some(&[(1024, 0.25), (7, 0.1)]),
@@ -91,7 +94,7 @@ fn c15_sparse_embedding_maps_token_ids_to_weights() {
 fn c14_n1_colbert_is_a_list_of_vectors() {
     let body = json!({"input": "a", "embedding_type": ["colbert"]});
     let request = read(EmbedRoute::Embeddings, &body);
-    assert_eq!(request.outputs, Outputs { colbert: true, ..Outputs::default() });
+    assert_eq!(request.outputs, VectorKinds { colbert: true, ..VectorKinds::default() });
     let rows = Rows { values: &[1.0, 2.0, 3.0, 4.0], width: 2 };
     let one = Embedded { dense: Some(&[9.0]), colbert: Some(rows), ..Embedded::default() };
     let answer = serde_json::to_value(embed_answer(&request, &[one], &[], &FACTS)).expect("json");
@@ -103,16 +106,19 @@ fn c14_n1_colbert_is_a_list_of_vectors() {
 
 #[test]
 fn c12_c13_names_of_kinds() {
-    let all = Outputs { dense: true, sparse: true, colbert: true, hidden: false };
-    let none = Outputs::default();
+    let all = VectorKinds { dense: true, sparse: true, colbert: true, hidden: false };
+    let none = VectorKinds::default();
     for (extra, expected) in [
-        (json!({}), Outputs { dense: true, ..none }),
-        (json!({"embedding_type": "dense"}), Outputs { dense: true, ..none }),
-        (json!({"embedding_type": "sparse"}), Outputs { dense: true, sparse: true, ..none }),
+        (json!({}), VectorKinds { dense: true, ..none }),
+        (json!({"embedding_type": "dense"}), VectorKinds { dense: true, ..none }),
+        (json!({"embedding_type": "sparse"}), VectorKinds { dense: true, sparse: true, ..none }),
         (json!({"embedding_type": ["dense", "sparse", "colbert"]}), all),
         (json!({"return_sparse": "true", "return_colbert_vecs": true}), all),
-        (json!({"return_dense": false, "return_sparse": true}), Outputs { sparse: true, ..none }),
-        (json!({"embedding_type": "float"}), Outputs { dense: true, ..none }),
+        (
+            json!({"return_dense": false, "return_sparse": true}),
+            VectorKinds { sparse: true, ..none },
+        ),
+        (json!({"embedding_type": "float"}), VectorKinds { dense: true, ..none }),
     ] {
         let body = super::common::with(&json!({"input": "a"}), &extra);
         assert_eq!(read(EmbedRoute::Embeddings, &body).outputs, expected, "{body}");
@@ -196,7 +202,7 @@ fn llamaindex_tei_embed() {
 #[test]
 fn n1_tei_sparse_all_and_similarity() {
     let request = read(EmbedRoute::EmbedSparse, &json!({"inputs": ["a"]}));
-    assert_eq!(request.outputs, Outputs { sparse: true, ..Outputs::default() });
+    assert_eq!(request.outputs, VectorKinds { sparse: true, ..VectorKinds::default() });
     let one = Embedded { sparse: Some(&[(3, 0.1)]), ..Embedded::default() };
     assert_eq!(
         serde_json::to_string(&embed_answer(&request, &[one], &[], &FACTS)).expect("json"),

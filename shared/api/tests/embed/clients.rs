@@ -1,6 +1,6 @@
 //! Bodies as real clients send them, caught on loopback, each with what the client read from the
-//! answer: openai 3.57, cohere 5.21, voyageai 0.5, mixedbread 0.54, langchain-cohere 0.6, langchain-openai 1.7,
-//! llama-index-core 0.14, `huggingface_hub` 2.4 (2026-11-25).
+//! answer: openai 3.57, cohere 5.21, voyageai 0.5, mixedbread 0.54, langchain-cohere 0.6,
+//! langchain-openai 1.7, llama-index-core 0.14, `huggingface_hub` 2.4 (2026-11-25).
 
 use defrost_api::{
     Cut, Dtype, EmbedInput, EmbedRoute, EmbedShape, Encoding, Format, Norm, Piece, Prompt,

@@ -40,8 +40,8 @@ pub(crate) fn written(request: &EmbedRequest, vectors: &[&[f32]]) -> String {
     serde_json::to_string(&answer).expect("answers are json")
 }
 
-/// The answer as a client reads it; through a string, since a tree of values would hold each
-/// `f32` with the digits of an `f64`.
+/// The answer as a client reads it; through a string, since a tree of values would hold each `f32`
+/// with the digits of an `f64`.
 pub(crate) fn answered(request: &EmbedRequest, vectors: &[&[f32]]) -> Value {
     serde_json::from_str(&written(request, vectors)).expect("answers are json")
 }

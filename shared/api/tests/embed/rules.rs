@@ -1,8 +1,8 @@
-//! Rules of reference/api.md 4.3: what embedding options mean, and what is refused.
+//! What embedding options mean, and what is refused.
 
 use super::common::{dense, parse, read, refused, with};
 use defrost_api::{
-    Cut, EmbedBody, EmbedLimits, EmbedRoute, Embedded, ErrorStyle, Outputs, Prompt, Rows,
+    Cut, EmbedBody, EmbedLimits, EmbedRoute, Embedded, ErrorStyle, Prompt, Rows, VectorKinds,
     first_non_finite,
 };
 use serde_json::{Value, json};
@@ -387,11 +387,11 @@ fn n12_small_numbers_want_normalised_vectors() {
 
 #[test]
 fn n1_kinds_that_the_model_lacks_are_refused() {
-    let dense_only = Outputs { dense: true, ..Outputs::default() };
+    let dense_only = VectorKinds { dense: true, ..VectorKinds::default() };
     let request = read(OPENAI, &plain(&json!({"return_sparse": true})));
     let invalid = request.check_outputs(dense_only).expect_err("refused");
     assert!(invalid.message.contains("sparse"));
-    assert_eq!(request.check_outputs(Outputs { sparse: true, ..dense_only }), Ok(()));
+    assert_eq!(request.check_outputs(VectorKinds { sparse: true, ..dense_only }), Ok(()));
 }
 
 #[test]

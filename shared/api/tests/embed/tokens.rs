@@ -32,7 +32,7 @@ fn answered(request: &TokenizeRequest) -> Value {
 #[test]
 fn tei_tokenize() {
     let request = tokenize(&json!({"inputs": "test"})).expect("valid");
-    assert_eq!((request.shape, &request.work), (TokenShape::Tei, &texts(&["test"])));
+    assert_eq!((request.shape, &request.input), (TokenShape::Tei, &texts(&["test"])));
     assert!(request.add_special_tokens);
     assert_eq!(
         answered(&request),
@@ -43,7 +43,7 @@ fn tei_tokenize() {
     );
     let body = json!({"inputs": ["a", "b"], "add_special_tokens": false, "prompt_name": "query"});
     let request = tokenize(&body).expect("valid");
-    assert_eq!((&request.work, request.add_special_tokens), (&texts(&["a", "b"]), false));
+    assert_eq!((&request.input, request.add_special_tokens), (&texts(&["a", "b"]), false));
     assert_eq!(request.prompt_name.as_deref(), Some("query"));
 }
 
@@ -65,7 +65,7 @@ fn vllm_tokenize() {
         content: Some(Content(text.to_owned())),
     };
     let messages = vec![message("system", "s"), message("user", "u")];
-    assert_eq!(request.work, ToTokenize::Messages { messages, add_generation_prompt: true });
+    assert_eq!(request.input, ToTokenize::Messages { messages, add_generation_prompt: true });
     assert!(!request.add_special_tokens, "a template writes them itself");
 }
 

@@ -5,8 +5,8 @@ use tracing_subscriber::filter::LevelFilter;
 
 /// Reads a level or a tracing filter.
 ///
-/// A filter takes any word for the name of a module, all of whose lines it lets through: `wran` would silence everything
-/// else. So each of its parts must end in a level.
+/// A filter takes any word for the name of a module, all of whose lines it lets through: `wran`
+/// would silence everything else. So each of its parts must end in a level.
 pub(crate) fn filter(text: &str) -> Result<EnvFilter, String> {
     let expected = |found: &str| {
         format!(

@@ -34,8 +34,8 @@ impl Config {
         Self::from_lookup(function, kind, args, |name| std::env::var(name).ok(), names)
     }
 
-    /// Reads arguments (the program's name first) and variables. `names` are all variables that
-    /// are set, to find misspelt ones. Every name may carry the prefix `DEFROST_`.
+    /// Reads arguments (the program's name first) and variables. `names` are all variables that are
+    /// set, to find misspelt ones. Every name may carry the prefix `DEFROST_`.
     pub fn from_lookup(
         function: &Function,
         kind: &str,
@@ -233,7 +233,7 @@ impl Reader<'_> {
         config
     }
 
-    /// What no setting says alone.
+    /// Checks what no setting says alone.
     fn check(&mut self, config: &mut Config) {
         let linked: Vec<&str> = config.runtimes.iter().map(|runtime| runtime.name()).collect();
         if let Some(backend) = config.backend.filter(|name| !linked.contains(name)) {
@@ -327,7 +327,8 @@ impl Reader<'_> {
         value.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
     }
 
-    /// The keys that clients may send. A file without any would leave the door open that it was to close.
+    /// The keys that clients may send. A file without any would leave the door open that it was to
+    /// close.
     fn keys(&mut self) -> Vec<String> {
         let mut keys = self.list("API_KEYS");
         if keys.is_empty() && self.value("API_KEYS").is_some() {
@@ -417,8 +418,8 @@ impl Reader<'_> {
     }
 }
 
-/// Whether a browser can send this as the origin of a page: a scheme, a host in small letters, and a port that is not the
-/// scheme's own.
+/// Whether a browser can send this as the origin of a page: a scheme, a host in small letters, and
+/// a port that is not the scheme's own.
 fn is_origin(origin: &str) -> bool {
     let Some((scheme, authority)) = origin.split_once("://") else {
         // `null` is the origin of pages from files and from sandboxes.
@@ -443,7 +444,8 @@ fn is_origin(origin: &str) -> bool {
         && port.is_none_or(is_port)
 }
 
-/// Whether it is a host as browsers write it: a name in small letters, or an address in its usual form.
+/// Whether it is a host as browsers write it: a name in small letters, or an address in its usual
+/// form.
 fn is_host(host: &str) -> bool {
     if let Some(address) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         return address

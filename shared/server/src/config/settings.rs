@@ -55,7 +55,7 @@ pub struct Config {
     pub max_batch_tokens: usize,
     pub max_documents: usize,
     pub max_pairs: usize,
-    /// For rerank functions 10,000 unless set, for embed functions 50,000.
+    /// Unless set, 10,000 for functions that rerank and 50,000 for those that embed.
     pub max_text_chars: Option<usize>,
     pub embed: EmbedSettings,
     pub max_body_bytes: usize,
@@ -73,7 +73,7 @@ pub struct Config {
     pub restore_timeout: Duration,
     pub restore_connections: usize,
     pub served_model_name: Vec<String>,
-    /// Those of `MODELS` and their `MODEL_ALIASES`; empty with `MODEL`.
+    /// The models of `MODELS` with their `MODEL_ALIASES`; empty with `MODEL`.
     pub models: Vec<NamedModel>,
     pub models_memory: Option<u64>,
     pub lazy_load: bool,
@@ -82,7 +82,7 @@ pub struct Config {
     pub normalization: Option<Normalization>,
     pub return_data: ReturnData,
     pub legacy_results: bool,
-    /// Those of `API_KEYS` and `API_KEYS_FILE`.
+    /// The keys of `API_KEYS` and `API_KEYS_FILE`.
     pub api_keys: Vec<String>,
     /// `ENABLE_CACHE` and the settings beside it.
     pub answers: Option<KeptAnswers>,
@@ -93,7 +93,7 @@ pub struct Config {
     pub(super) effective: Vec<(&'static str, String)>,
 }
 
-/// What embed functions alone look at.
+/// The settings that only functions which embed look at.
 #[derive(Debug, Clone)]
 pub struct EmbedSettings {
     /// Bounds on one request.
@@ -116,18 +116,18 @@ pub struct KeptAnswers {
 /// When canonical answers carry `data`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReturnData {
-    /// When the request has `top_k` or `truncation`.
+    /// Canonical answers carry `data` when the request has `top_k` or `truncation`.
     Auto,
-    /// Always.
+    /// Canonical answers always carry `data`.
     Always,
 }
 
 /// How answers are posted to Lambda, in the words of its function URLs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InvokeMode {
-    /// Whole.
+    /// Answers are posted whole.
     Buffered,
-    /// As a stream.
+    /// Answers are posted as a stream.
     ResponseStream,
 }
 
@@ -139,9 +139,9 @@ impl InvokeMode {
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Lines for people.
     Text,
-    /// For log collectors.
+    /// A JSON object a line, for log collectors.
     Json,
 }
 
@@ -160,8 +160,8 @@ impl Config {
         self.without(&[])
     }
 
-    /// As [`Config::summary`], of the settings that may make an answer another one: all but where the function listens,
-    /// logs and finds its model, which its snapshot names better.
+    /// As [`Config::summary`], of the settings that may make an answer another one: all but where
+    /// the function listens, logs and finds its model, which its snapshot names better.
     pub(crate) fn behaviour(&self) -> String {
         self.without(&[
             "MODEL",
@@ -174,8 +174,9 @@ impl Config {
         ])
     }
 
-    /// `MAX_BYTES_IN_FLIGHT`, or a quarter of the memory there is: half of it stays for models and a quarter for what
-    /// computing takes. At least four bodies; at most 4 GiB, which are answers of 40,000 long texts.
+    /// `MAX_BYTES_IN_FLIGHT`, or a quarter of the memory there is: half of it stays for models and
+    /// a quarter for what computing takes. At least four bodies; at most 4 GiB, which are answers
+    /// of 40,000 long texts.
     pub(crate) fn bytes_in_flight(&self) -> usize {
         self.max_bytes_in_flight.unwrap_or_else(|| {
             let quarter =

@@ -1,5 +1,5 @@
-//! The settings, each once: this table makes the flags, the variables, `--help`, the start-up
-//! print and, by a test, docs/settings.md.
+//! The settings, each once: this table makes the flags, the variables, `--help`, the start-up print
+//! and, by a test, docs/settings.md.
 
 /// One setting.
 #[derive(Debug)]
@@ -14,7 +14,7 @@ pub struct Setting {
     pub value: &'static str,
     /// One line of explanation.
     pub help: &'static str,
-    /// Never printed.
+    /// Whether its value is a secret, which is never printed.
     pub secret: bool,
     /// The one kind of function that lists it; `None`: all do.
     pub of: Option<&'static str>,
@@ -68,13 +68,13 @@ const fn of_rerank(
 ///
 /// Defaults that are numbers: `MAX_BATCH_TOKENS` is four 512-token pairs, enough rows to fill the
 /// int8 kernels while the activations stay in the cache. `MAX_DOCUMENTS` is what Voyage allows.
-/// `MAX_INPUTS` is what OpenAI allows, `MAX_TEXTS` and `MAX_BATCH` what the services of these shapes do.
-/// `MAX_BODY_BYTES` holds 1,000 documents of 10,000 characters. `MAX_QUEUE` times the time of a
-/// typical request (0.5 s) is about the minute after which clients give up. The answers' cache has
-/// the numbers of the service whose names it uses. `BOOT_TIMEOUT` covers
-/// a slow first restore and stays below the 300 s at which Cloud Run cuts a request.
-/// `SHUTDOWN_GRACE` is shorter than the 10 s Cloud Run leaves after SIGTERM. `RESTORE_TIMEOUT` and
-/// `RESTORE_CONNECTIONS` are the loader's defaults, justified there.
+/// `MAX_INPUTS` is what OpenAI allows, `MAX_TEXTS` and `MAX_BATCH` what the services of these
+/// shapes do. `MAX_BODY_BYTES` holds 1,000 documents of 10,000 characters. `MAX_QUEUE` times the
+/// time of a typical request (0.5 s) is about the minute after which clients give up. The answers'
+/// cache has the numbers of the service whose names it uses. `BOOT_TIMEOUT` covers a slow first
+/// restore and stays below the 300 s at which Cloud Run cuts a request. `SHUTDOWN_GRACE` is shorter
+/// than the 10 s Cloud Run leaves after SIGTERM. `RESTORE_TIMEOUT` and `RESTORE_CONNECTIONS` are
+/// the loader's defaults, justified there.
 pub const SETTINGS: &[Setting] = &[
     Setting {
         aliases: &["MODEL_ID", "MODEL_NAME", "MODEL_PATH"],

@@ -5,10 +5,11 @@
 //!             grows chunk by chunk      before it runs       lives in the bytes themselves
 //! ```
 //!
-//! A client that sends most of a body and stops, or asks and never reads, holds what it holds, and others could be left
-//! with nothing. So the budget has two parts. Bodies and answers of up to [`SMALL_BYTES`] draw on a quarter of it, larger
-//! ones on the rest: whatever is done with large ones, a search with a few short texts is answered. What does not fit is
-//! refused with 503 at once, nobody queues for bytes, and who holds them is cut off once it is too slow
+//! A client that sends most of a body and stops, or asks and never reads, holds what it holds, and
+//! others could be left with nothing. So the budget has two parts. Bodies and answers of up to
+//! [`SMALL_BYTES`] draw on a quarter of it, larger ones on the rest: whatever is done with large
+//! ones, a search with a few short texts is answered. What does not fit is refused with 503 at
+//! once, no request queues for bytes, and a client that holds them is cut off once it is too slow
 //! ([`crate::edge::pace`]).
 
 use std::sync::Arc;
@@ -18,14 +19,16 @@ use bytes::Bytes;
 
 use crate::error::ApiError;
 
-/// Up to here a body or an answer is small: a query with a few dozen passages, or the vectors of ten texts.
+/// Up to here a body or an answer is small: a query with a few dozen passages, or the vectors of
+/// ten texts.
 pub(crate) const SMALL_BYTES: usize = 64 << 10;
 
 /// Bytes of a number in decimals with its comma.
 const DECIMALS: usize = 13;
 
-/// Most bytes that a number of an answer takes while the answer is made: as the model gives it, then as it is handed over
-/// (4 each), the first of which are gone before it is written in decimals.
+/// Most bytes that a number of an answer takes while the answer is made: as the model gives it,
+/// then as it is handed over (4 each), the first of which are gone before it is written in
+/// decimals.
 pub(crate) const BYTES_OF_A_NUMBER: usize = 4 + 4 + DECIMALS;
 
 /// See the module page.
@@ -60,7 +63,7 @@ impl Pool {
 }
 
 impl Budget {
-    /// Of so many bytes together.
+    /// A budget of so many bytes together.
     pub(crate) fn of(bytes: usize) -> Self {
         let small = bytes / 4;
         Self(Arc::new(Pools { small: Pool::of(small), large: Pool::of(bytes - small) }))
@@ -124,12 +127,13 @@ impl Held {
         Ok(())
     }
 
-    /// How many are held.
+    /// How many bytes are held.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// A buffer for the answer of so many numbers as bytes are held for: one that grows would be there twice while it does.
+    /// A buffer for the answer of so many numbers as bytes are held for: one that grows would be
+    /// there twice while it does.
     pub(crate) fn buffer(&self) -> Vec<u8> {
         Vec::with_capacity(self.bytes / BYTES_OF_A_NUMBER * DECIMALS)
     }

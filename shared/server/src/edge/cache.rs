@@ -1,10 +1,13 @@
-//! Answers that have been given before, by the content of the request (`ENABLE_CACHE`, off by default).
+//! Answers that have been given before, by the content of the request (`ENABLE_CACHE`, off by
+//! default).
 //!
-//! The key is a BLAKE3 hash over the binary's version and settings, the snapshot, the path and the body's bytes, so an
-//! answer can never be another question's, another model's or that of other settings. Kept are whole answers with status 200, least recently used ones go first, and none is
-//! older than `CACHE_TTL_SECONDS`. An answer from here says `x-cache: hit` and is otherwise what it was: its `id` and
-//! `created` are those of the first time. With `CACHE_PERSIST_TO_DISK` answers are also files in `CACHE_DIR/responses`,
-//! where a later process finds them; that folder is bounded by the same number.
+//! The key is a BLAKE3 hash over the binary's version and settings, the snapshot, the path and the
+//! body's bytes, so an answer can never be another question's, another model's or that of other
+//! settings. Kept are whole answers with status 200, least recently used ones go first, and none is
+//! older than `CACHE_TTL_SECONDS`. An answer from here says `x-cache: hit` and is otherwise what it
+//! was: its `id` and `created` are those of the first time. With `CACHE_PERSIST_TO_DISK` answers
+//! are also files in `CACHE_DIR/responses`, where a later process finds them; that folder is
+//! bounded by the same number.
 
 mod disk;
 mod entry;
@@ -50,7 +53,8 @@ impl Entry {
 #[derive(Debug)]
 pub(crate) struct Cache {
     answers: Mutex<Answers>,
-    /// Whatever else makes an answer what it is, and stays the same while the process runs.
+    /// The version and settings, which make answers what they are and stay the same while the
+    /// process runs.
     behaviour: String,
     ttl: Duration,
     disk: Option<Disk>,
@@ -63,7 +67,7 @@ struct Answers {
 }
 
 impl Cache {
-    /// As configured; `None` if it is off.
+    /// The cache that the settings ask for; `None` if it is off.
     pub(crate) fn of(function: &Function, config: &Config) -> Option<Self> {
         let KeptAnswers { max_size, ttl, persist_to_disk } = config.answers.clone()?;
         let dir = config.cache_dir.clone().unwrap_or_else(defrost_loader::default_cache);
@@ -90,7 +94,7 @@ impl Cache {
             return Ok(entry.response());
         }
         let response = answer.await?;
-        // Bytes have headers of their own, and whoever wants them wants them once.
+        // Bytes have headers of their own, and clients do not ask for the same ones again.
         if response.headers().get(header::CONTENT_TYPE).is_none_or(|kind| kind != JSON) {
             return Ok(response);
         }

@@ -1,8 +1,8 @@
-//! What a request took of the model.
+//! What a request took of the model, as its log line says it.
 
-use crate::models::batching::Times;
+use crate::models::usage::Times;
 
-/// What a request took of the model, for the log: handlers leave it with their answer.
+/// Handlers leave it with their answer, among its extensions.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cost {
     pub(crate) items: usize,

@@ -1,8 +1,13 @@
-//! The time a client gives its request: past it the work is dropped and the answer is 504.
+//! The time a client gives its request: past it the job is given up and the answer is 504, or
+//! breaks off where it has begun.
 //!
-//! `x-request-timeout` in seconds, or Envoy's `x-envoy-expected-rq-timeout-ms`, which its proxies (Istio, Knative's
-//! gateways, Container Apps) add by themselves; `REQUEST_TIMEOUT` bounds both. Dropping a request takes its job out of
-//! the queue, and what is left of a running one is not run.
+//! The time is one for the whole of a request. An answer whose headers are ready in time has for
+//! its body what is left of it: the [`Deadline`] goes with the answer into the request's ticket
+//! ([`crate::edge::ticket`]).
+//!
+//! `x-request-timeout` in seconds, or Envoy's `x-envoy-expected-rq-timeout-ms`, which its proxies
+//! (Istio, Knative's gateways, Container Apps) add by themselves; `REQUEST_TIMEOUT` bounds both.
+//! Dropping a request takes its job out of the queue, and what is left of a running one is not run.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,13 +18,23 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use defrost_api::Invalid;
 
+use tokio::time::{Instant, timeout_at};
+
 use crate::app::App;
 use crate::error::ApiError;
 
-/// The header in seconds.
+/// Our own header, in seconds.
 const SECONDS: &str = "x-request-timeout";
-/// Envoy's, in milliseconds.
+/// Envoy's header, in milliseconds.
 const ENVOY_MS: &str = "x-envoy-expected-rq-timeout-ms";
+
+/// When a request must be answered to its last byte.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadline {
+    pub(crate) at: Instant,
+    /// The time that it was given.
+    pub(crate) limit: Duration,
+}
 
 /// Answers in time.
 pub(crate) async fn keep(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
@@ -31,8 +46,17 @@ pub(crate) async fn keep(State(app): State<Arc<App>>, request: Request, next: Ne
     let Some(limit) = given.into_iter().chain(bound).min() else {
         return next.run(request).await;
     };
-    match tokio::time::timeout(limit, next.run(request)).await {
-        Ok(response) => response,
+    within(limit, next.run(request)).await
+}
+
+/// The answer, with the deadline of its body, if its headers are ready in time.
+pub(crate) async fn within(limit: Duration, answer: impl Future<Output = Response>) -> Response {
+    let deadline = Deadline { at: Instant::now() + limit, limit };
+    match timeout_at(deadline.at, answer).await {
+        Ok(mut answer) => {
+            answer.extensions_mut().insert(deadline);
+            answer
+        }
         Err(_) => ApiError::deadline(limit).into_response(),
     }
 }

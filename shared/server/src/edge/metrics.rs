@@ -1,5 +1,5 @@
-//! Prometheus metrics, all named `defrost_…` but for those of the process, which have the usual names; beside them those
-//! of [`tei`].
+//! Prometheus metrics, all named `defrost_…` but for those of the process, which have the usual
+//! names; beside them those of [`tei`].
 
 mod json;
 mod process;
@@ -16,9 +16,8 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use crate::function::Function;
-use crate::models::backend::{Amount, Outputs};
-use crate::models::batching::Times;
 use crate::models::info::Info;
+use crate::models::usage::{Times, Usage};
 
 type Seconds = Gauge<f64, AtomicU64>;
 
@@ -28,8 +27,8 @@ pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 /// Content type of [`plain`].
 pub(crate) const PLAIN_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// `OpenMetrics` in Prometheus's older text format, in which a counter's name ends with `_total` where it is declared too,
-/// and there are neither units nor an end.
+/// `OpenMetrics` in Prometheus's older text format, in which a counter's name ends with `_total`
+/// where it is declared too, and there are neither units nor an end.
 pub(crate) fn plain(open: &str) -> String {
     let mut written = String::with_capacity(open.len() + open.len() / 32);
     let mut help: Option<(&str, &str)> = None;
@@ -72,7 +71,7 @@ struct KindLabels {
     kind: &'static str,
 }
 
-/// Which model did it.
+/// The label of what one of several models did.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByModel {
     model: String,
@@ -102,11 +101,11 @@ struct ModelLabels {
 impl ModelLabels {
     fn of(info: &Info) -> Self {
         Self {
-            model: info.name().to_owned(),
-            family: info.family().to_owned(),
-            precision: info.precision().to_owned(),
-            kernel: info.kernel(),
-            snapshot: info.snapshot().to_owned(),
+            model: info.name.clone(),
+            family: info.family.clone(),
+            precision: info.precision.clone(),
+            kernel: info.kernel,
+            snapshot: info.snapshot.clone(),
         }
     }
 }
@@ -116,7 +115,7 @@ impl ModelLabels {
 pub(crate) struct Metrics {
     registry: Registry,
     process: Registry,
-    /// What runs under the names of Text Embeddings Inference.
+    /// The metrics under the names of Text Embeddings Inference.
     pub(crate) tei: tei::Tei,
     requests: Family<RequestLabels, Counter>,
     request_duration: Family<RouteLabels, Histogram, fn() -> Histogram>,
@@ -148,17 +147,18 @@ pub(crate) struct Metrics {
 /// A histogram for each model.
 type Histograms = Family<ByModel, Histogram, fn() -> Histogram>;
 
-/// 50 us to 52 s: from a kept answer, or a short text in a small model, to the largest request on a small machine.
+/// Buckets from 50 us to 52 s: from a kept answer, or a short text in a small model, to the largest
+/// request on a small machine.
 fn durations() -> Histogram {
     Histogram::new(exponential_buckets(0.000_05, 2.0, 21))
 }
 
-/// 1 to 1,024.
+/// Buckets from 1 to 1,024 documents or inputs.
 fn items() -> Histogram {
     Histogram::new(exponential_buckets(1.0, 2.0, 11))
 }
 
-/// 1 to 2^20.
+/// Buckets from 1 to 2^20 tokens.
 fn token_counts() -> Histogram {
     Histogram::new(exponential_buckets(1.0, 2.0, 21))
 }
@@ -283,9 +283,9 @@ impl Metrics {
     }
 
     /// Notes what came of a job.
-    pub(crate) fn ran(&self, model: &str, times: &Times, outputs: &Outputs) {
-        self.tei.ran(times, outputs);
-        let Amount { items, tokens, truncated } = outputs.amount();
+    pub(crate) fn ran(&self, model: &str, times: &Times, usage: &Usage) {
+        self.tei.ran(times, usage);
+        let (items, tokens) = (usage.items(), usage.tokens());
         let by = ByModel { model: model.to_owned() };
         let observe = |histograms: &Histograms, value| histograms.get_or_create(&by).observe(value);
         observe(&self.queue_duration, times.queue.as_secs_f64());
@@ -293,7 +293,7 @@ impl Metrics {
         observe(&self.inference_duration, times.inference.as_secs_f64());
         observe(&self.batch_items, items as f64);
         observe(&self.batch_tokens, tokens as f64);
-        self.truncated.get_or_create(&by).inc_by(truncated as u64);
+        self.truncated.get_or_create(&by).inc_by(usage.truncated as u64);
         let kind = KindLabels { model: by.model, kind: "prompt" };
         self.tokens.get_or_create(&kind).inc_by(tokens as u64);
     }

@@ -1,5 +1,5 @@
-//! What every answer gets, whatever the route: an id, its times, a count, a log line; and the
-//! check of the key in front of the routes that need one.
+//! What every answer gets, whatever the route: an id, its times, a count, a log line; and the check
+//! of the key in front of the routes that need one.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -16,17 +16,17 @@ use crate::edge::cache::X_CACHE;
 use crate::edge::cost::Cost;
 use crate::edge::request_id::RequestId;
 use crate::edge::ticket::Ticket;
-use crate::error::{ApiError, Told};
+use crate::error::{ApiError, ErrorReport};
 use crate::life::logging;
 use crate::web;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_PROCESS_TIME: HeaderName = HeaderName::from_static("x-process-time");
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-/// Azure's.
+/// The header in which Azure's clients send their key.
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
 
-/// Answered without a key: probes and scrapers have none.
+/// Paths that are answered without a key: probes and scrapers have none.
 const PUBLIC: [&str; 6] = ["/health", "/v1/health", "/ready", "/live", "/ping", "/metrics"];
 
 pub(crate) async fn observe(
@@ -80,8 +80,9 @@ pub(crate) async fn observe(
     } else if code < 400 {
         tracing::debug!(%method, route, code, request_id, "answered in {ms:.1} ms");
     } else {
-        // What clients may not know of a fault of ours is a line of its own; this is what they were told.
-        let told = response.extensions().get::<Told>();
+        // What clients may not know of a fault of ours is a line of its own; this is what they were
+        // told.
+        let told = response.extensions().get::<ErrorReport>();
         let (error, field) = told.map_or(("", None), |told| (told.code, told.param.as_deref()));
         let reason = told.map(|told| logging::without_quotes(&told.message)).unwrap_or_default();
         let reason = &*reason;
@@ -95,7 +96,7 @@ pub(crate) async fn observe(
             );
         }
     }
-    ticket.move_into(response)
+    ticket.move_into(response, &id)
 }
 
 pub(crate) async fn authorize(
@@ -119,8 +120,8 @@ pub(crate) async fn authorize(
     }
 }
 
-/// The key as `Bearer <key>`, as the bare key (`LlamaIndex`'s TEI client), or in `x-api-key` or `api-key`. An empty
-/// header counts as none: Dify sends one.
+/// The key as `Bearer <key>`, as the bare key (`LlamaIndex`'s TEI client), or in `x-api-key` or
+/// `api-key`. An empty header counts as none: Dify sends one.
 fn sent_key(headers: &HeaderMap) -> Option<&[u8]> {
     let authorization = headers.get(header::AUTHORIZATION).map(|value| {
         let value = value.as_bytes().trim_ascii();

@@ -1,8 +1,10 @@
-//! How slow a client may be: bodies that drip in and answers that are not read do not hold their memory for ever.
+//! How slow a client may be: bodies that drip in and answers that are not read do not hold their
+//! memory for ever.
 //!
-//! A transfer may take [`GRACE`], and beside it a second for every [`SLOWEST`] bytes that it has moved. A client that does
-//! nothing is cut after the grace, one that drips a byte a second a moment later, and one on a slow uplink has all the time
-//! that its speed needs. One rule for both directions.
+//! A transfer may take [`GRACE`], and beside it a second for every [`SLOWEST`] bytes that it has
+//! moved. A client that does nothing is cut after the grace, one that drips a byte a second a
+//! moment later, and one on a slow uplink has all the time that its speed needs. One rule for both
+//! directions.
 
 use std::io;
 use std::pin::Pin;
@@ -12,7 +14,8 @@ use std::time::Duration;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// A pause that any client may make: a phone that changes its network, a garbage collection, a proxy's buffer.
+/// A pause that any client may make: a phone that changes its network, a garbage collection, a
+/// proxy's buffer.
 pub(crate) const GRACE: Duration = Duration::from_secs(30);
 
 /// Bytes a second of the slowest client: half a megabit, a tenth of a weak mobile uplink.

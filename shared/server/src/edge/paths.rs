@@ -1,7 +1,8 @@
 //! Paths as they are meant: `//v1//rerank/` is `/v1/rerank`.
 //!
-//! Base addresses are joined to paths by hand in many clients, with a slash too many; a 404 for it helps nobody. So empty
-//! segments are left out before a request is matched with a route. Paths without any, which are nearly all, are not touched.
+//! Base addresses are joined to paths by hand in many clients, with a slash too many; a 404 would
+//! not help their users. So empty segments are left out before a request is matched with a route.
+//! Paths without any, which are nearly all, are not touched.
 
 use axum::Router;
 use axum::extract::Request;

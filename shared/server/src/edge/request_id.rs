@@ -1,8 +1,8 @@
 //! The id that ties an answer to its log line.
 //!
 //! A new id is sixteen bytes asked of the operating system for this id alone. A generator in the
-//! process, however seeded, would be copied with its memory: two processes restored from one
-//! memory snapshot would go on with the same ids. The kernel is told of a restore and reseeds.
+//! process, however seeded, would be copied with its memory: two processes restored from one memory
+//! snapshot would go on with the same ids. The kernel is told of a restore and reseeds.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -1,4 +1,5 @@
-//! Every kind of error that a client can get: one table for the answers and for the document that describes them.
+//! Every kind of error that a client can get: one table for the answers and for the document that
+//! describes them.
 
 use axum::http::StatusCode;
 
@@ -21,7 +22,7 @@ pub(crate) enum Failure {
 }
 
 /// What there is to say of a kind of error, to clients and in the `OpenAPI` document.
-pub(crate) struct Facts {
+pub(crate) struct FailureRow {
     /// Its name among the document's components.
     pub(crate) component: &'static str,
     pub(crate) status: u16,
@@ -29,7 +30,7 @@ pub(crate) struct Facts {
     pub(crate) code: &'static str,
     /// A message that it may have.
     pub(crate) example: &'static str,
-    /// When it happens.
+    /// When such an error happens, in words for the document.
     pub(crate) about: &'static str,
 }
 
@@ -50,7 +51,7 @@ impl Failure {
         Self::Late,
     ];
 
-    pub(crate) fn facts(self) -> Facts {
+    pub(crate) fn row(self) -> FailureRow {
         let (component, status, code, example, about) = match self {
             Self::Invalid => (
                 "Invalid",
@@ -150,11 +151,11 @@ impl Failure {
                 "The time is over that the header `x-request-timeout` (in seconds), Envoy's, or `REQUEST_TIMEOUT` gives.",
             ),
         };
-        Facts { component, status, code, example, about }
+        FailureRow { component, status, code, example, about }
     }
 
     /// The status that such an error has, as a number of HTTP.
     pub(crate) fn status(self) -> StatusCode {
-        StatusCode::from_u16(self.facts().status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+        StatusCode::from_u16(self.row().status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 }

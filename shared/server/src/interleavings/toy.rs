@@ -12,8 +12,9 @@ use crate::boot_error::BootError;
 use crate::config::{Action, Config};
 use crate::function::Function;
 use crate::life::phases::PhaseRecorder;
-use crate::models::backend::{Backend, Inputs, Outputs};
 use crate::models::info::Info;
+use crate::models::pipeline::{Loaded, Pipeline};
+use crate::services::rerank::scorer::{ScoreLists, ScoreQuestion, Scorer};
 
 /// Length of each snapshot, and room for one of them.
 pub(super) const FILE_BYTES: &str = "100";
@@ -59,7 +60,8 @@ impl World {
         self.shared().quiet.store(quiet, Ordering::SeqCst);
     }
 
-    /// A process of three models, or of one where the settings bound no memory, of whose loads one in `odds` fails.
+    /// A process of three models, or of one where the settings bound no memory, of whose loads one
+    /// in `odds` fails.
     pub(super) fn start(&self, settings: &[(&str, &str)], odds: u32) -> Arc<App> {
         let shared = Arc::new(Shared::default());
         *self.shared.lock().expect("no panic") = Arc::clone(&shared);
@@ -82,16 +84,14 @@ impl World {
         let load = move |config: &Config, _: &PhaseRecorder| {
             assert!(!shared.quiet.load(Ordering::SeqCst), "loaded while it was quiet");
             let before = shared.loaded.fetch_add(100, Ordering::SeqCst);
-            let toy = Toy {
-                name: config.served_model_name.first().cloned(),
-                shared: Arc::clone(&shared),
-            };
+            let name = config.served_model_name.first().map_or("toy", String::as_str);
+            let toy = Toy { info: info(name), shared: Arc::clone(&shared) };
             assert!(before + 100 <= most, "two models where there is room for one");
             shuttle::thread::yield_now();
             if !shared.healed.load(Ordering::SeqCst) && thread_rng().gen_range(0..odds) == 0 {
                 return Err(BootError::new("drawn to fail"));
             }
-            Ok(Box::new(toy) as Box<dyn Backend>)
+            Ok(Loaded::scorer(toy))
         };
         crate::life::start::start(FUNCTION, config, Arc::new(PhaseRecorder::start()), load)
             .expect("threads start")
@@ -99,14 +99,15 @@ impl World {
 }
 
 /// A question that is tokenised where it is, or one that is handed over for it.
-pub(super) fn question() -> Inputs {
+pub(super) fn question(scorer: Arc<dyn Scorer>) -> ScoreQuestion {
     let length = if thread_rng().gen_range(0..2) == 0 { 1 } else { 10_000 };
     let (query, documents) = ("q".into(), vec!["d".repeat(length), "e".into()]);
-    Inputs::Score(Arc::new(vec![ScoreRequest { query, documents, ..ScoreRequest::default() }]))
+    let request = ScoreRequest { query, documents, ..ScoreRequest::default() };
+    ScoreQuestion { scorer, requests: Arc::new(vec![request]) }
 }
 
 struct Toy {
-    name: Option<String>,
+    info: ModelInfo,
     shared: Arc<Shared>,
 }
 
@@ -116,36 +117,46 @@ impl Drop for Toy {
     }
 }
 
-impl Backend for Toy {
-    fn info(&self) -> Info {
-        Info::Reranker(ModelInfo {
-            name: self.name.clone().unwrap_or_else(|| "toy".into()),
-            family: "bert".into(),
-            template: "pair",
-            kind: RerankerKind::CrossEncoder,
-            precision: "f32".into(),
-            hidden: 1,
-            layers: 1,
-            max_length: 8,
-            max_sequence: 1,
-            vocab: 1,
-            takes_instruction: false,
-            estimated_max: 1.0,
-            backend: "engine",
-            kernel: "portable",
-            threads: 1,
-            snapshot: "00".into(),
-            bytes: 100,
-            default_normalization: Normalization::Sigmoid,
-        })
+pub(crate) fn info(name: &str) -> ModelInfo {
+    ModelInfo {
+        name: name.into(),
+        family: "bert".into(),
+        template: "pair",
+        kind: RerankerKind::CrossEncoder,
+        precision: "f32".into(),
+        hidden: 1,
+        layers: 1,
+        max_length: 8,
+        max_sequence: 1,
+        vocab: 1,
+        takes_instruction: false,
+        estimated_max: 1.0,
+        backend: "engine",
+        kernel: "portable",
+        threads: 1,
+        snapshot: "00".into(),
+        bytes: 100,
+        default_normalization: Normalization::Sigmoid,
+    }
+}
+
+impl Scorer for Toy {
+    fn facts(&self) -> &ModelInfo {
+        &self.info
     }
 
-    fn prepare(&self, _: &Inputs) -> Result<Prepared<Outputs>, Error> {
+    fn prepare(&self, _: &[ScoreRequest]) -> Result<Prepared<ScoreLists>, Error> {
         let sequences = [1, 2].map(|id| Tokens { ids: vec![id], types: Vec::new() });
         Ok(Prepared::new(sequences.into(), Grouping::AsTheyCome, Wanted::default(), |_| {
             let score = Score { raw: 0.0, tokens: 1, truncated: false, query_truncated: false };
-            Ok(Outputs::Scores(vec![vec![score; 2]]))
+            Ok(vec![vec![score; 2]])
         }))
+    }
+}
+
+impl Pipeline for Toy {
+    fn info(&self) -> Info {
+        (&self.info).into()
     }
 
     fn run(&self, sequences: &[&Tokens], _: Wanted) -> Result<Vec<Answers>, Error> {
@@ -154,7 +165,7 @@ impl Backend for Toy {
         Ok(vec![Answers::default(); sequences.len()])
     }
 
-    fn sample(&self) -> Inputs {
-        question()
+    fn sample(&self) -> Result<Prepared<()>, Error> {
+        Ok(self.prepare(&[])?.map(drop))
     }
 }

@@ -1,7 +1,8 @@
 //! A function's life: configure, bind, load, serve, drain.
 //!
-//! Exit codes: 0 after a drain or an idle time, `--help` or a good health check; 1 when the snapshot, the port or
-//! the runtime API fails; 2 for bad usage. Every failure is one line on stderr.
+//! Exit codes: 0 after a drain or an idle time, `--help` or a good health check; 1 when the
+//! snapshot, the port or the runtime API fails; 2 for bad usage. Every failure is one line on
+//! stderr.
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -19,22 +20,23 @@ use crate::config::{Action, Config, ConfigError};
 use crate::function::Function;
 use crate::life::phases::PhaseRecorder;
 use crate::life::{healthcheck, http, lambda, logging, start};
-use crate::models::backend::Backend;
+use crate::models::pipeline::Loaded;
 use crate::service::Service;
 
 /// Threads that read requests and write answers. Two, so that a large body being parsed does not
 /// hold up a probe; scoring has threads of its own.
 const IO_THREADS: usize = 2;
 
-/// Threads for what may block: kept answers in files, texts that are tokenised to be shown, names that are looked up. All of
-/// it is short or bounded by the processors, and waits for a free one of these.
+/// Threads for what may block: kept answers in files, texts that are tokenised to be shown, names
+/// that are looked up. All of it is short or bounded by the processors, and waits for a free one of
+/// these.
 const BLOCKING_THREADS: usize = 4;
 
 /// Runs a function from its command line to its exit code. `load` is called on the inference
 /// thread, after the port is bound.
 pub fn run<L>(function: Function, service: &'static Service, load: L) -> ExitCode
 where
-    L: Fn(&Config, &PhaseRecorder) -> Result<Box<dyn Backend>, BootError> + Send + Sync + 'static,
+    L: Fn(&Config, &PhaseRecorder) -> Result<Loaded, BootError> + Send + Sync + 'static,
 {
     run_with_args(function, service, std::env::args_os(), load)
 }
@@ -47,7 +49,7 @@ pub fn run_with_args<L>(
     load: L,
 ) -> ExitCode
 where
-    L: Fn(&Config, &PhaseRecorder) -> Result<Box<dyn Backend>, BootError> + Send + Sync + 'static,
+    L: Fn(&Config, &PhaseRecorder) -> Result<Loaded, BootError> + Send + Sync + 'static,
 {
     let phases = PhaseRecorder::start();
     defrost_loader::share_memory_among_threads();
@@ -106,7 +108,7 @@ async fn live<L>(
     load: L,
 ) -> Result<(), BootError>
 where
-    L: Fn(&Config, &PhaseRecorder) -> Result<Box<dyn Backend>, BootError> + Send + Sync + 'static,
+    L: Fn(&Config, &PhaseRecorder) -> Result<Loaded, BootError> + Send + Sync + 'static,
 {
     let no_thread = |error| BootError::new(format!("starting the inference thread: {error}"));
     if lambda::is_lambda() {
@@ -149,7 +151,7 @@ async fn bind(config: &Config) -> Result<TcpListener, BootError> {
     let address = listener.local_addr().map_err(failed)?;
     tracing::info!("listening on http://{address}");
     if let Some(path) = &config.port_file {
-        // Whoever waits for the file never reads half of it.
+        // A process that waits for the file never reads half of it.
         let line = format!("{}\n", address.port());
         crate::life::files::write_whole(path, line.as_bytes()).map_err(|error| {
             BootError::new(format!("writing {} (PORT_FILE): {error}", path.display()))

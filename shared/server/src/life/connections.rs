@@ -18,8 +18,9 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use tokio::sync::watch;
 
-/// For a request that is on its way to a connection about to be closed: the time across a continent and back. HTTP lets a
-/// client find its idle connection closed, but most libraries do not send a POST again by themselves.
+/// For a request that is on its way to a connection about to be closed: the time across a continent
+/// and back. HTTP lets a client find its idle connection closed, but most libraries do not send a
+/// POST again by themselves.
 pub(crate) const LAST_CALL: Duration = Duration::from_millis(100);
 
 /// See the module page.
@@ -30,7 +31,7 @@ pub(crate) struct Connections {
     open: watch::Sender<usize>,
 }
 
-/// One of the counted, while it lives.
+/// Counts one of something as long as it lives.
 #[derive(Debug)]
 struct Counted(watch::Sender<usize>);
 

@@ -1,4 +1,4 @@
-//! Files that appear whole or not at all, whoever else writes them at the same time.
+//! Files that appear whole or not at all, whichever other processes write them at the same time.
 
 use std::fs::Permissions;
 use std::io::{self, Write as _};
@@ -11,8 +11,9 @@ const UNFINISHED: &str = ".tmp";
 /// How many letters are drawn. A name that is taken already is drawn again.
 const DRAWN: usize = 6;
 
-/// Gives the file at `path` these bytes, replacing what was there in one step. A failure changes nothing and leaves
-/// nothing behind; only a process that is killed midway leaves its unfinished file.
+/// Gives the file at `path` these bytes, replacing what was there in one step. A failure changes
+/// nothing and leaves nothing behind; only a process that is killed midway leaves its unfinished
+/// file.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir =
         path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
@@ -25,7 +26,7 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
         .prefix(&prefix)
         .suffix(UNFINISHED)
         .rand_bytes(DRAWN)
-        // As other files are made: the process's umask says who may read it.
+        // As other files are made: the process's umask says which users may read it.
         .permissions(Permissions::from_mode(0o666))
         .tempfile_in(dir)?;
     unfinished.write_all(bytes)?;

@@ -11,13 +11,13 @@
 //!
 //! ```text
 //! before_snapshot   close the gate, drain, wait for what loads -> close idle connections -> warm up
-//!                   -> detach the backend -> flush the log
-//! after_restore     new zero of the clocks -> backend, and the model's times -> keep connections
+//!                   -> detach the models -> flush the log
+//! after_restore     new zero of the clocks -> models, and their times -> keep connections
 //!                   -> note the phase `restored`, open the gate
 //! ```
 //!
-//! The gate is last in and first out: nothing is scored between the two calls. A request that
-//! comes meanwhile waits as one during boot does, and is answered if its connection is still there
+//! The gate is last in and first out: nothing is scored between the two calls. A request that comes
+//! meanwhile waits as one during boot does, and is answered if its connection is still there
 //! afterwards. A hook that fails before the snapshot undoes those before it, so that the process
 //! serves on; one that fails after the restore leaves the gate closed, and may be tried again.
 //!
@@ -33,8 +33,8 @@ use tokio::sync::oneshot;
 
 use crate::app::App;
 use crate::life::quiesce::{HookError, Quiesced};
+use crate::models::command::{Command, HookCall, HookStep};
 use crate::models::state::Status;
-use crate::models::work::{Call, Task, Work};
 use crate::sync::timeout;
 
 type Step<'a> = Pin<Box<dyn Future<Output = Result<(), HookError>> + Send + 'a>>;
@@ -53,8 +53,9 @@ trait Hook: Sync {
     }
 }
 
-/// Foundations first.
-const HOOKS: [&dyn Hook; 6] = [&Log, &Clocks, &Backend, &WarmUp, &Connections, &Gate];
+/// All hooks, foundations first.
+const HOOKS: [&dyn Hook; 6] =
+    [&FlushLog, &ResetClocks, &DetachModels, &WarmUpModels, &CloseConnections, &CloseGate];
 
 impl App {
     /// Makes the process ready for a snapshot of its memory, and returns when it is. Requests wait
@@ -101,12 +102,12 @@ impl App {
         Ok(())
     }
 
-    /// Runs a task on the thread of every loaded model, between two micro-batches.
-    async fn on_worker(&self, task: Task) -> Result<(), HookError> {
+    /// Runs a step on the thread of every loaded model, between two micro-batches.
+    async fn on_worker(&self, step: HookStep) -> Result<(), HookError> {
         let stopped = || HookError::NotLoaded("the inference thread stopped".into());
         for model in self.fleet.slots.iter().filter_map(|slot| slot.ready()) {
             let (reply, done) = oneshot::channel();
-            let call = Work::Call(Call { task, reply });
+            let call = Command::Hook(HookCall { step, reply });
             model.queue.send(call).map_err(|_| stopped())?;
             done.await.map_err(|_| stopped())??;
         }
@@ -115,20 +116,20 @@ impl App {
 }
 
 /// Log lines leave the process before its memory is copied, or each copy would write them.
-struct Log;
+struct FlushLog;
 
-impl Hook for Log {
+impl Hook for FlushLog {
     fn before_snapshot<'a>(&'a self, _: &'a App) -> Step<'a> {
-        // Nobody reads a closed stream.
+        // A closed stream has no reader to miss the lines.
         let _ = std::io::stdout().flush().and_then(|()| std::io::stderr().flush());
         Box::pin(std::future::ready(Ok(())))
     }
 }
 
 /// Times are counted from the restore on, and told with the first answer.
-struct Clocks;
+struct ResetClocks;
 
-impl Hook for Clocks {
+impl Hook for ResetClocks {
     fn after_restore<'a>(&'a self, app: &'a App) -> Step<'a> {
         app.phases.restart();
         app.activity.touch();
@@ -137,32 +138,32 @@ impl Hook for Clocks {
     }
 }
 
-/// Files and mappings of files, and what the backend itself must renew.
-struct Backend;
+/// Files and mappings of files, and what the models themselves must renew.
+struct DetachModels;
 
-impl Hook for Backend {
+impl Hook for DetachModels {
     fn before_snapshot<'a>(&'a self, app: &'a App) -> Step<'a> {
-        Box::pin(app.on_worker(Task::BeforeSnapshot))
+        Box::pin(app.on_worker(HookStep::BeforeSnapshot))
     }
 
     fn after_restore<'a>(&'a self, app: &'a App) -> Step<'a> {
-        Box::pin(app.on_worker(Task::AfterRestore))
+        Box::pin(app.on_worker(HookStep::AfterRestore))
     }
 }
 
 /// Whatever the first request makes the process allocate, map or start is in the copy.
-struct WarmUp;
+struct WarmUpModels;
 
-impl Hook for WarmUp {
+impl Hook for WarmUpModels {
     fn before_snapshot<'a>(&'a self, app: &'a App) -> Step<'a> {
-        Box::pin(app.on_worker(Task::WarmUp))
+        Box::pin(app.on_worker(HookStep::WarmUp))
     }
 }
 
 /// No connection lies idle in the copy; those with a request at hand end with its answer.
-struct Connections;
+struct CloseConnections;
 
-impl Hook for Connections {
+impl Hook for CloseConnections {
     fn before_snapshot<'a>(&'a self, app: &'a App) -> Step<'a> {
         Box::pin(async {
             app.connections.close_idle().await;
@@ -180,10 +181,10 @@ impl Hook for Connections {
     }
 }
 
-/// Nobody is at the model.
-struct Gate;
+/// No request is at a model.
+struct CloseGate;
 
-impl Hook for Gate {
+impl Hook for CloseGate {
     fn before_snapshot<'a>(&'a self, app: &'a App) -> Step<'a> {
         Box::pin(async {
             if *app.draining.borrow() {

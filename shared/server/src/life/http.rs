@@ -22,15 +22,16 @@ use crate::service::Service;
 /// holds with a timer set.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Most bytes that a connection buffers beside what a request holds: headers, and a piece of a body.
+/// Most bytes that a connection buffers beside what a request holds: headers, and a piece of a
+/// body.
 const CONNECTION_BUFFER: usize = 64 << 10;
 
 /// Pause after a failed accept. It fails when file descriptors have run out; they come back as
 /// connections close, and trying again at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Between two lines about it. Where descriptors come and go, accepts fail and succeed many times a second, and a line each
-/// would fill a disk.
+/// The time between two lines about failed accepts. Where descriptors come and go, accepts fail and
+/// succeed many times a second, and a line each would fill a disk.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// Failed accepts, of which the log gets a line each period.
@@ -97,8 +98,8 @@ pub async fn serve(
     }
     app.drain();
     app.connections.close();
-    // The kernel has accepted connections that this process has not, and closing the listener would reset them. What comes
-    // within a last call is served, and then what is there.
+    // The kernel has accepted connections that this process has not, and closing the listener would
+    // reset them. What comes within a last call is served, and then what is there.
     let last_call = tokio::time::Instant::now() + LAST_CALL;
     while let Ok(Ok((stream, peer))) = timeout_at(last_call, listener.accept()).await {
         serve(stream, peer);

@@ -1,7 +1,8 @@
-//! When the function last had something to do, and the end of one that has had nothing for `SHUTDOWN_TIMEOUT`.
+//! When the function last had something to do, and the end of one that has had nothing for
+//! `SHUTDOWN_TIMEOUT`.
 //!
-//! For platforms that pay by the hour or wake a process by socket activation: it goes away by itself and exits with 0.
-//! Probes and scrapers are no reason to stay.
+//! For platforms that pay by the hour or wake a process by socket activation: it goes away by
+//! itself and exits with 0. Probes and scrapers are no reason to stay.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 #[derive(Debug)]
 pub(crate) struct Activity {
     state: Mutex<State>,
-    /// Told when the last request at hand is done.
+    /// Notified when the last request at hand is done.
     idle: Notify,
 }
 

@@ -1,26 +1,27 @@
 //! The Lambda runtime API: the same router, events instead of sockets.
 //!
-//! Loading happens before the first event is asked for, because the init phase has more CPU than
-//! an invocation of a small function and is what `SnapStart` keeps. It may take 10 s on demand; a
+//! Loading happens before the first event is asked for, because the init phase has more CPU than an
+//! invocation of a small function and is what `SnapStart` keeps. It may take 10 s on demand; a
 //! model that needs longer is finished inside the first invocation, which waits for it as any
 //! request during boot does. With provisioned concurrency or `SnapStart` init has minutes.
 //!
 //! With `SnapStart` the end of init is [`App::before_snapshot`], and every copy of the snapshot
-//! begins with [`App::after_restore`] before it asks for its first event. The runtime calls them, as
-//! the one resource registered with it: our own hooks have their own order. It reports the failure
-//! of the first as an error of init and of the second as one of the restore, and ends. The
+//! begins with [`App::after_restore`] before it asks for its first event. The runtime calls them,
+//! as the one resource registered with it: our own hooks have their own order. It reports the
+//! failure of the first as an error of init and of the second as one of the restore, and ends. The
 //! connection to the runtime API is its own, and it makes a new one after a restore.
 //!
 //! An answer is posted whole, at most 6 MB, in the envelope that every caller of `Invoke` reads: a
 //! function URL or gateway that buffers, Step Functions, a command line. With
-//! `INVOKE_MODE=response_stream` it is posted as a stream instead, a prelude with status and headers
-//! and then the bytes of the body, up to 200 MB: a thousand vectors written as decimals can have 12.
-//! Only a URL whose `InvokeMode` is `RESPONSE_STREAM` understands that, and nothing in an event tells
-//! one from the other, so the setting has to say what the template says. What can be told is that an
-//! event did not come through a URL: it names no domain, or a load balancer. Such an event is answered whole always.
+//! `INVOKE_MODE=response_stream` it is posted as a stream instead, a prelude with status and
+//! headers and then the bytes of the body, up to 200 MB: a thousand vectors written as decimals can
+//! have 12. Only a URL whose `InvokeMode` is `RESPONSE_STREAM` understands that, and nothing in an
+//! event tells one from the other, so the setting has to say what the template says. What can be
+//! told is that an event did not come through a URL: it names no domain, or a load balancer. Such
+//! an event is answered whole always.
 //!
-//! Which events are requests, and for which route, [`event`] says. A WebSocket's is refused with 400, which ends its
-//! connection before it is one; any other is an error of the invocation.
+//! Which events are requests, and for which route, [`event`] says. A WebSocket's is refused with
+//! 400, which ends its connection before it is one; any other is an error of the invocation.
 
 mod event;
 

@@ -11,7 +11,8 @@ pub(crate) fn ms(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// A message without what it quotes: the first to the last quotation mark may be a client's text, and texts are in no log.
+/// A message without what it quotes: the first to the last quotation mark may be a client's text,
+/// and texts are in no log.
 pub(crate) fn without_quotes(message: &str) -> Cow<'_, str> {
     match (message.find('"'), message.rfind('"')) {
         (Some(first), Some(last)) if first < last => {

@@ -1,10 +1,10 @@
 //! What boot spent its time on, from `exec` on; after a memory snapshot, from the restore on.
 //!
 //! The clock starts when `main` does. What lies before (the kernel's exec and the dynamic linker)
-//! is only known to 10 ms: `/proc/self/stat` has the start in ticks, rounded down. Two lower
-//! bounds are sharper together: the CPU time the process has used when `main` begins, exact but
-//! blind to waiting for the disk, and the tick difference less one tick. The phase `exec` is the
-//! larger of the two.
+//! is only known to 10 ms: `/proc/self/stat` has the start in ticks, rounded down. Two lower bounds
+//! are sharper together: the CPU time the process has used when `main` begins, exact but blind to
+//! waiting for the disk, and the tick difference less one tick. The phase `exec` is the larger of
+//! the two.
 //!
 //! Every phase is a difference of two readings of one clock, so it stays true when the process is
 //! copied. The zero that [`PhaseRecorder::since_zero`] counts from does not: it is a reading that
@@ -22,10 +22,10 @@ const TICK: Duration = Duration::from_millis(10);
 
 const FIRST_SCORE: &str = "first_score";
 const RESTORED: &str = "restored";
-/// Between the other phases: starting the runtime and threads, binding the port.
+/// What lies between the other phases: starting the runtime and threads, binding the port.
 const OTHER: &str = "other";
 
-/// What zero is for a model that is not part of boot.
+/// The origin of times for a model that is not part of boot.
 const ON_DEMAND: &str = "it was asked for";
 
 /// Measures the phases of one boot.
@@ -97,8 +97,8 @@ impl PhaseRecorder {
         took
     }
 
-    /// Notes that the model is ready: what no phase tells of the time since zero is the phase `other`, so that all of them
-    /// add up to the time that is returned.
+    /// Notes that the model is ready: what no phase tells of the time since zero is the phase
+    /// `other`, so that all of them add up to the time that is returned.
     pub(crate) fn ready(&self) -> Duration {
         let now = self.clock.now();
         let mut state = self.state();
@@ -227,6 +227,7 @@ mod tests {
         assert!(recorder.since_zero() < Duration::from_hours(1));
         assert!(recorder.summary().contains("engine 5.0 ms"));
     }
+
     /// Clocks that go where they are told.
     #[derive(Debug)]
     struct Jumping(Mutex<Instant>);

@@ -19,15 +19,15 @@ pub enum HookError {
     /// Boot, or the requests at hand, took too long.
     #[error("boot and the requests at hand were not done within {0:?} (BOOT_TIMEOUT)")]
     Late(Duration),
-    /// The backend failed.
+    /// A model failed.
     #[error(transparent)]
-    Backend(#[from] BootError),
+    Model(#[from] BootError),
 }
 
 /// Where the process stands between two snapshots.
 #[derive(Debug, Default)]
 pub(crate) struct Hooks {
-    /// One call at a time.
+    /// Held by the one call that changes it.
     pub(crate) turn: Mutex<()>,
     pub(crate) quiesced: watch::Sender<Quiesced>,
 }
@@ -36,13 +36,13 @@ pub(crate) struct Hooks {
 pub(crate) enum Quiesced {
     #[default]
     No,
-    /// On the way there or back.
+    /// On the way into a snapshot or out of one.
     Partly,
     Yes,
 }
 
 impl Hooks {
-    /// Whether the process serves, and nobody is changing that.
+    /// How far the process is on its way into a snapshot or out of one.
     pub(crate) fn quiesced(&self) -> Quiesced {
         *self.quiesced.borrow()
     }

@@ -16,13 +16,14 @@ use crate::life::connections::Connections;
 use crate::life::phases::PhaseRecorder;
 use crate::life::quiesce::Hooks;
 use crate::models::admission::bounds;
-use crate::models::backend::Backend;
+use crate::models::admission_gate::AdmissionGate;
 use crate::models::fleet::Fleet;
-use crate::models::gate::Gate;
+use crate::models::pipeline::Loaded;
 use crate::models::tokenise::Tokenising;
 
-/// Starts loading the backend on a thread of its own and returns at once; requests may come in.
-/// `load` is called for each model that is loaded, with its place as `MODEL`, and may record phases of its own.
+/// Starts loading the model on a thread of its own and returns at once; requests may come in.
+/// `load` is called for each model that is loaded, with its place as `MODEL`, and may record phases
+/// of its own.
 pub fn start<L>(
     function: Function,
     config: Config,
@@ -30,7 +31,7 @@ pub fn start<L>(
     load: L,
 ) -> std::io::Result<Arc<App>>
 where
-    L: Fn(&Config, &PhaseRecorder) -> Result<Box<dyn Backend>, BootError> + Send + Sync + 'static,
+    L: Fn(&Config, &PhaseRecorder) -> Result<Loaded, BootError> + Send + Sync + 'static,
 {
     let metrics = Arc::new(Metrics::new(&function));
     let fleet = Arc::new(Fleet::new(&config, Box::new(load), Arc::clone(&metrics)));
@@ -59,7 +60,7 @@ where
         places: Arc::new(Semaphore::new(config.max_queue)),
         waiting_room: Semaphore::new(config.max_queue),
         answered: AtomicBool::new(false),
-        gate: Gate::default(),
+        gate: AdmissionGate::default(),
         connections: Connections::default(),
         hooks: Hooks::default(),
         activity: Arc::default(),

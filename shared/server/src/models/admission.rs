@@ -1,12 +1,13 @@
-//! From a valid request to its result: wait for the model, tokenise, wait in the queue, wait for the worker.
+//! From a valid request to its result: wait for the model, tokenise, wait in the queue, wait for
+//! the worker.
 //!
 //! ```text
 //! loading:  waiting room (MAX_QUEUE permits, BOOT_TIMEOUT)  -> full, late or draining: 503
 //! ready:    queue (MAX_QUEUE jobs that have not begun)      -> full: 429; asks for more than there are bounds for: 413
 //! ```
 //!
-//! A model that is not loaded begins to load when a request comes for it. Around a memory snapshot the gate is closed, and
-//! requests wait as while loading.
+//! A model that is not loaded begins to load when a request comes for it. Around a memory snapshot
+//! the gate is closed, and requests wait as while loading.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -14,20 +15,20 @@ use std::time::Instant;
 
 use defrost_tasks::{Bounds, Error};
 use prometheus_client::metrics::counter::Counter;
-use tokio::sync::oneshot;
 
 use crate::app::App;
 use crate::config::Config;
 use crate::edge::budget::{BYTES_OF_A_NUMBER, Budget, Held};
 use crate::error::ApiError;
-use crate::models::backend::Inputs;
-use crate::models::batching::{Job, Outcome, Times};
-use crate::models::gate::Pass;
+use crate::models::admission_gate::Pass;
+use crate::models::command::{Command, Queued};
+use crate::models::events::{self, End, Events};
+use crate::models::job::Question;
 use crate::models::model::Model;
 use crate::models::slot::{Hold, Slot};
 use crate::models::state::Status;
 use crate::models::tokenise::Tokenised;
-use crate::models::work::Work;
+use crate::models::usage::Times;
 use crate::sync;
 
 /// A model, in the hands of a request: while one lives, no snapshot is taken.
@@ -43,7 +44,7 @@ impl Admitted {
         let answer = ApiError::from(&error);
         if error.is_permanent() {
             // Gone already is as good.
-            let _ = self.queue.send(Work::Broken(Arc::new(error)));
+            let _ = self.queue.send(Command::Break(Arc::new(error)));
         }
         answer
     }
@@ -63,8 +64,9 @@ impl Deref for Admitted {
 }
 
 impl App {
-    /// The model that a request names, as soon as it is loaded and the gate is open. Unless `STRICT_MODEL` or several
-    /// models make the name matter, one without a place here means the only model.
+    /// The model that a request names, as soon as it is loaded and the gate is open. Unless
+    /// `STRICT_MODEL` or several models make the name matter, one without a place here means the
+    /// only model.
     pub(crate) async fn model(&self, asked: Option<&str>) -> Result<Admitted, ApiError> {
         let Some(slot) = self.fleet.find(asked) else {
             return Err(ApiError::model_not_found(asked.unwrap_or_default(), &self.fleet.names()));
@@ -109,8 +111,9 @@ impl App {
         }
     }
 
-    /// The model once it is loaded, which this request has seen to if it is `awake` already. A load is begun with a pass in
-    /// hand, so none begins around a snapshot; it goes on without one, so a snapshot can wait for it.
+    /// The model once it is loaded, which this request has seen to if it is `awake` already. A load
+    /// is begun with a pass in hand, so none begins around a snapshot; it goes on without one, so a
+    /// snapshot can wait for it.
     async fn model_later(&self, slot: &Arc<Slot>, mut awake: bool) -> Result<Admitted, ApiError> {
         loop {
             slot.life.settled().await;
@@ -143,45 +146,69 @@ impl App {
         }
     }
 
-    /// Tokenises what a request asks of a model, queues it, and waits for what comes of it. Dropping the future cancels the
-    /// work.
-    pub(crate) async fn run(&self, model: &Admitted, inputs: Inputs) -> Result<Finished, ApiError> {
-        let queued = Instant::now();
+    /// As [`App::begin`], for an answer at once: waits for the one part of it.
+    pub(crate) async fn run<Q: Question>(
+        &self,
+        model: &Admitted,
+        question: Q,
+    ) -> Result<Finished<Q::Part>, ApiError> {
+        let Begun { events, held } = self.begin(model, question).await?;
+        let (result, times) = events.only().await.ok_or_else(ApiError::unavailable)?;
+        Ok(Finished { result, times, held })
+    }
+
+    /// Tokenises what a request asks of a model and queues it. Dropping the future, or the events,
+    /// gives the job up.
+    pub(crate) async fn begin<Q: Question>(
+        &self,
+        model: &Admitted,
+        question: Q,
+    ) -> Result<Begun<Q::Part>, ApiError> {
+        let since = Instant::now();
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             return Err(ApiError::queue_full(self.config.max_queue));
         };
-        let waiting = Waiting(Some(&self.metrics.cancelled));
-        let tokenised = self.tokenising.tokenise(&model.model, &inputs).await;
-        waiting.end();
-        drop(inputs);
-        let Tokenised { prepared, took } = match tokenised {
+        let (sink, events) = events::channel();
+        let own = sink.clone();
+        let bytes = question.bytes();
+        let waiting = CountedIfDropped(Some(&self.metrics.cancelled));
+        let begin = |bounds| question.begin(bounds, sink);
+        let tokenised = self.tokenising.tokenise(&model.model, bytes, begin).await;
+        waiting.disarm();
+        let mut held = self.budget.hold();
+        let Tokenised { job, took } = match tokenised {
             Ok(tokenised) => tokenised,
             Err(error) if error.is_permanent() => return Err(model.failed(error)),
-            // Who asked knows by which name the client finds the text at fault.
+            // The handler knows by which name the client finds the text at fault.
             Err(error) => {
-                let times = Times { tokenize: queued.elapsed(), ..Times::default() };
-                let outcome = Outcome { result: Err(Arc::new(error)), times };
-                return Ok(Finished { outcome, held: self.budget.hold() });
+                let times = Times { tokenize: since.elapsed(), ..Times::default() };
+                own.end(End { result: Err(Arc::new(error)), times });
+                return Ok(Begun { events, held });
             }
         };
-        let mut held = self.budget.hold();
-        held.resize(prepared.numbers() * BYTES_OF_A_NUMBER)?;
-        let (reply, outcome) = oneshot::channel();
-        let job = Job { prepared, tokenize: took, reply, queued, place };
-        model.queue.send(Work::Run(job)).map_err(|_| ApiError::unavailable())?;
-        let outcome = outcome.await.map_err(|_| ApiError::unavailable())?;
-        Ok(Finished { outcome, held })
+        held.resize(job.numbers() * BYTES_OF_A_NUMBER)?;
+        let queued = Queued { job, tokenize: took, since, place };
+        model.queue.send(Command::Run(queued)).map_err(|_| ApiError::unavailable())?;
+        Ok(Begun { events, held })
     }
 }
 
-/// What came of a request, and the bytes that are held for its answer.
-pub(crate) struct Finished {
-    pub(crate) outcome: Outcome,
+/// A request whose job is on its way: what comes of it, and the bytes that are held for its answer.
+pub(crate) struct Begun<P> {
+    pub(crate) events: Events<P>,
     pub(crate) held: Held,
 }
 
-/// Bytes of text in a request's sequences, for each byte of its body: a prompt of a quarter of a kilobyte before 2,048 short
-/// texts, or a page of text before hundreds, is within.
+/// What came of a request that is answered at once, where its time went, and the bytes that are
+/// held for its answer.
+pub(crate) struct Finished<P> {
+    pub(crate) result: Result<P, Arc<Error>>,
+    pub(crate) times: Times,
+    pub(crate) held: Held,
+}
+
+/// Bytes of text in a request's sequences, for each byte of its body: a prompt of a quarter of a
+/// kilobyte before 2,048 short texts, or a page of text before hundreds, is within.
 const TEXT_OF_A_BODY: usize = 4;
 
 /// Sequences for each document or input that a request may have: Cohere's ten pieces a document.
@@ -200,16 +227,16 @@ pub(crate) fn bounds(config: &Config, budget: &Budget) -> Bounds {
     }
 }
 
-/// Counts a request that is given up while it waits.
-struct Waiting<'a>(Option<&'a Counter>);
+/// Counts a request that is given up while it is tokenised.
+struct CountedIfDropped<'a>(Option<&'a Counter>);
 
-impl Waiting<'_> {
-    fn end(mut self) {
+impl CountedIfDropped<'_> {
+    fn disarm(mut self) {
         self.0 = None;
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for CountedIfDropped<'_> {
     fn drop(&mut self) {
         if let Some(cancelled) = self.0 {
             cancelled.inc();

@@ -1,57 +1,35 @@
 //! Jobs of many requests on one model, a micro-batch at a time.
 //!
 //! ```text
-//! waiting: tokenised ──> running: sequences ──Schedule──> micro-batch ──model──> answers ──finish──> reply
+//! waiting: tokenised ──> running: sequences ──Schedule──> micro-batch ──model──> answers ──advance──> events
+//!                           ^                                                       │
+//!                           └──────────────────── next round of its own <───────────┘
 //! ```
 //!
-//! Between two micro-batches everything is looked at anew: jobs that have come in, clients that have gone, whose turn it
-//! is. So a small request waits for one micro-batch, however much work large ones have left, and it runs together with
-//! whatever else is there. Nothing waits for company. As many jobs may run as may wait (`MAX_QUEUE`), counted apart for those
-//! of one micro-batch and for larger ones: each holds its tokens, which must not grow with the number of clients.
+//! Between two micro-batches everything is looked at anew: jobs that have come in, requests that
+//! have been given up, and which job is next. So a small request waits for one micro-batch, however
+//! many sequences large ones have left, and it runs together with whatever else is there. Nothing
+//! waits for company. As many jobs may run as may wait (`MAX_QUEUE`), counted apart for those of
+//! one micro-batch and for larger ones: each holds its tokens, which must not grow with the number
+//! of clients.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use defrost_model::{Answers, Tokens, Wanted};
-use defrost_tasks::{Error, Prepared, Schedule, Turn};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use defrost_tasks::{Error, Schedule, Turn};
+use tokio::sync::OwnedSemaphorePermit;
 
-use crate::models::backend::{Backend, Outputs};
-
-/// What one request asks, on its way to the model.
-#[derive(Debug)]
-pub(crate) struct Job {
-    pub(crate) prepared: Prepared<Outputs>,
-    /// How long tokenising it took.
-    pub(crate) tokenize: Duration,
-    pub(crate) reply: oneshot::Sender<Outcome>,
-    pub(crate) queued: Instant,
-    /// Its place in the queue, given up when the model begins with it.
-    pub(crate) place: OwnedSemaphorePermit,
-}
-
-/// What came of a job, and how long it took.
-#[derive(Debug)]
-pub(crate) struct Outcome {
-    /// The model's error is that of every job in the micro-batch.
-    pub(crate) result: Result<Outputs, Arc<Error>>,
-    pub(crate) times: Times,
-}
-
-/// Where a job's time went.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Times {
-    /// Until its first micro-batch began, without its own tokenising.
-    pub(crate) queue: Duration,
-    pub(crate) tokenize: Duration,
-    /// From its first micro-batch until its last one was done.
-    pub(crate) inference: Duration,
-}
+use crate::models::command::Queued;
+use crate::models::events::End;
+use crate::models::job::{Job, Next};
+use crate::models::pipeline::Pipeline;
+use crate::models::usage::Times;
 
 /// A job that has not begun.
 struct Waiting {
-    job: Job,
+    queued: Queued,
     /// Whether it takes more than one micro-batch.
     large: bool,
 }
@@ -60,42 +38,41 @@ struct Waiting {
 struct Running {
     id: u64,
     large: bool,
-    prepared: Prepared<Outputs>,
-    /// Of its first sequences.
+    job: Box<dyn Job>,
+    /// The answers to the first sequences of its round.
     answers: Vec<Answers>,
     started: Option<Instant>,
     place: Option<OwnedSemaphorePermit>,
-    queued: Instant,
+    since: Instant,
     tokenize: Duration,
-    reply: oneshot::Sender<Outcome>,
 }
 
 impl Running {
-    /// Ends it with what its answers make, or with the model's error.
-    fn end(self, error: Option<Arc<Error>>) -> Ended {
-        let Self { prepared, answers, started, queued, tokenize, reply, .. } = self;
-        let result = match error {
-            None => prepared.finish(&answers).map_err(Arc::new),
-            Some(error) => Err(error),
-        };
+    fn is_answered(&self) -> bool {
+        self.answers.len() == self.job.sequences().len()
+    }
+
+    /// Ends it, with the error if there is one.
+    fn end(self, result: Result<(), Arc<Error>>) -> Ended {
+        let Self { job, started, since, tokenize, .. } = self;
         let started = started.unwrap_or_else(Instant::now);
-        let queue = (started - queued).saturating_sub(tokenize);
+        let queue = (started - since).saturating_sub(tokenize);
         let times = Times { queue, tokenize, inference: started.elapsed() };
-        Ended { outcome: Outcome { result, times }, reply }
+        Ended { job, end: End { result, times } }
     }
 }
 
-/// A job that is done with, and whom to tell.
+/// A job that is done with, and what it is to be told.
 pub(crate) struct Ended {
-    pub(crate) outcome: Outcome,
-    pub(crate) reply: oneshot::Sender<Outcome>,
+    pub(crate) job: Box<dyn Job>,
+    pub(crate) end: End,
 }
 
 /// What happened between two looks at the queue.
 #[derive(Default)]
 pub(crate) struct Round {
     pub(crate) ended: Vec<Ended>,
-    /// Jobs whose clients have gone.
+    /// How many jobs were dropped because their requests have been given up.
     pub(crate) cancelled: usize,
 }
 
@@ -107,7 +84,7 @@ pub(crate) struct Batching {
     next_id: u64,
     /// Most jobs that run at once, of small ones and of large ones each.
     most: usize,
-    /// Tokens of a micro-batch.
+    /// Most tokens of a micro-batch.
     budget: usize,
 }
 
@@ -118,10 +95,10 @@ impl Batching {
         Self { waiting: VecDeque::new(), running: Vec::new(), schedule, next_id: 0, most, budget }
     }
 
-    pub(crate) fn push(&mut self, job: Job) {
-        let tokens = job.prepared.sequences().iter().map(|tokens| tokens.ids.len());
+    pub(crate) fn push(&mut self, queued: Queued) {
+        let tokens = queued.job.sequences().iter().map(|tokens| tokens.ids.len());
         let large = tokens.sum::<usize>() > self.budget;
-        self.waiting.push_back(Waiting { job, large });
+        self.waiting.push_back(Waiting { queued, large });
     }
 
     /// Whether there is nothing to do.
@@ -130,8 +107,8 @@ impl Batching {
     }
 
     /// Runs one micro-batch.
-    pub(crate) fn round(&mut self, backend: &dyn Backend) -> Round {
-        let mut round = Round { cancelled: self.forget_the_gone(), ..Round::default() };
+    pub(crate) fn round(&mut self, pipeline: &dyn Pipeline) -> Round {
+        let mut round = Round { cancelled: self.forget_the_abandoned(), ..Round::default() };
         self.admit(&mut round.ended);
         let turns = self.schedule.next_batch();
         if turns.is_empty() {
@@ -139,30 +116,30 @@ impl Batching {
         }
         self.start(&turns);
         let (sequences, wanted) = self.sequences(&turns);
-        match backend.run(&sequences, wanted) {
+        match pipeline.run(&sequences, wanted) {
             Ok(answers) => self.hand_out(turns, answers, &mut round.ended),
             Err(error) => self.fail(&turns, error, &mut round.ended),
         }
         round
     }
 
-    /// Drops jobs whose clients have gone; returns how many.
-    fn forget_the_gone(&mut self) -> usize {
+    /// Drops jobs whose requests have been given up; returns how many.
+    fn forget_the_abandoned(&mut self) -> usize {
         let before = self.waiting.len() + self.running.len();
-        self.waiting.retain(|waiting| !waiting.job.reply.is_closed());
+        self.waiting.retain(|waiting| !waiting.queued.job.is_abandoned());
         let Self { running, schedule, .. } = self;
-        running.retain(|job| {
-            let gone = job.reply.is_closed();
-            if gone {
-                schedule.remove(job.id);
+        running.retain(|running| {
+            let abandoned = running.job.is_abandoned();
+            if abandoned {
+                schedule.remove(running.id);
             }
-            !gone
+            !abandoned
         });
         before - self.waiting.len() - self.running.len()
     }
 
-    /// Puts jobs that wait into the schedule, as many as may run: of small ones and of large ones each, so that a small one
-    /// never waits for a large one to end.
+    /// Puts jobs that wait into the schedule, as many as may run: of small ones and of large ones
+    /// each, so that a small one never waits for a large one to end.
     fn admit(&mut self, ended: &mut Vec<Ended>) {
         for large in [false, true] {
             let running = self.running.iter().filter(|job| job.large == large).count();
@@ -181,19 +158,31 @@ impl Batching {
         }
     }
 
-    fn begin(&mut self, Waiting { job, large }: Waiting, ended: &mut Vec<Ended>) {
-        let Job { prepared, tokenize, reply, queued, place } = job;
+    fn begin(&mut self, Waiting { queued, large }: Waiting, ended: &mut Vec<Ended>) {
+        let Queued { job, tokenize, since, place } = queued;
         let id = self.next_id;
         self.next_id += 1;
-        self.schedule.push(id, kind(prepared.wanted()), prepared.costs());
-        let nothing_to_run = prepared.sequences().is_empty();
         let (answers, started, place) = (Vec::new(), None, Some(place));
-        let running =
-            Running { id, large, prepared, answers, started, place, queued, tokenize, reply };
-        if nothing_to_run {
-            ended.push(running.end(None));
-        } else {
-            self.running.push(running);
+        self.enlist(Running { id, large, job, answers, started, place, since, tokenize }, ended);
+    }
+
+    /// Gives a round of a job to the schedule. One without sequences is answered already.
+    fn enlist(&mut self, running: Running, ended: &mut Vec<Ended>) {
+        if running.is_answered() {
+            return self.advance(running, ended);
+        }
+        let job = &running.job;
+        self.schedule.push(running.id, kind(job.wanted()), job.costs());
+        self.running.push(running);
+    }
+
+    /// Hands the answers of a round to its job, for its next round or its end.
+    fn advance(&mut self, mut running: Running, ended: &mut Vec<Ended>) {
+        let answers = std::mem::take(&mut running.answers);
+        match running.job.advance(&answers) {
+            Ok(Next::Round) => self.enlist(running, ended),
+            Ok(Next::End) => ended.push(running.end(Ok(()))),
+            Err(error) => ended.push(running.end(Err(Arc::new(error)))),
         }
     }
 
@@ -209,11 +198,13 @@ impl Batching {
 
     /// The sequences of a micro-batch, and what is wanted of them all.
     fn sequences(&self, turns: &[Turn]) -> (Vec<&Tokens>, Wanted) {
-        let job = |turn: &Turn| self.running.iter().find(|job| job.id == turn.job);
-        let wanted = turns.first().and_then(job).map(|job| job.prepared.wanted());
-        let of = |turn: &Turn| {
-            job(turn).map_or(&[][..], |job| &job.prepared.sequences()[turn.sequences.clone()])
+        let job = |turn: &Turn| {
+            let running = self.running.iter().find(|running| running.id == turn.job);
+            running.map(|running| &*running.job)
         };
+        let wanted = turns.first().and_then(job).map(Job::wanted);
+        let of =
+            |turn: &Turn| job(turn).map_or(&[][..], |job| &job.sequences()[turn.sequences.clone()]);
         (turns.iter().flat_map(of).collect(), wanted.unwrap_or_default())
     }
 
@@ -222,10 +213,10 @@ impl Batching {
         for Turn { job: id, sequences } in turns {
             let own = answers.by_ref().take(sequences.len());
             let Some(at) = self.running.iter().position(|job| job.id == id) else { continue };
-            let job = &mut self.running[at];
-            job.answers.extend(own);
-            if job.answers.len() == job.prepared.sequences().len() {
-                ended.push(self.running.remove(at).end(None));
+            self.running[at].answers.extend(own);
+            if self.running[at].is_answered() {
+                let running = self.running.remove(at);
+                self.advance(running, ended);
             }
         }
     }
@@ -235,7 +226,7 @@ impl Batching {
         for Turn { job: id, .. } in turns {
             self.schedule.remove(*id);
             if let Some(at) = self.running.iter().position(|job| job.id == *id) {
-                ended.push(self.running.remove(at).end(Some(Arc::clone(&error))));
+                ended.push(self.running.remove(at).end(Err(Arc::clone(&error))));
             }
         }
     }
@@ -244,4 +235,88 @@ impl Batching {
 /// Jobs that want the same of every token run together.
 fn kind(Wanted { hidden, sparse, colbert }: Wanted) -> u64 {
     u64::from(hidden) | u64::from(sparse) << 1 | u64::from(colbert) << 2
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use defrost_tasks::Prepared;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::interleavings::stream::{Guard, StreamJob};
+    use crate::models::events::{self, Event, Events};
+    use crate::models::info::Info;
+
+    struct Still;
+
+    impl Pipeline for Still {
+        fn info(&self) -> Info {
+            (&crate::interleavings::toy::info("still")).into()
+        }
+
+        fn run(&self, sequences: &[&Tokens], _: Wanted) -> Result<Vec<Answers>, Error> {
+            Ok(vec![Answers::default(); sequences.len()])
+        }
+
+        fn sample(&self) -> Result<Prepared<()>, Error> {
+            Err(Error::Model("nothing to warm".into()))
+        }
+    }
+
+    /// A stream of so many parts in the queue, the permit that it holds, and where its events come.
+    fn queued(batching: &mut Batching, parts: usize) -> (Guard, Arc<Semaphore>, Events<Bytes>) {
+        let (guard, places) = (Guard::default(), Arc::new(Semaphore::new(1)));
+        let place = Arc::clone(&places).try_acquire_owned().expect("a free place");
+        let (sink, events) = events::channel();
+        let job = Box::new(StreamJob::new(parts, sink, Guard::clone(&guard)));
+        batching.push(Queued { job, tokenize: Duration::ZERO, since: Instant::now(), place });
+        (guard, places, events)
+    }
+
+    #[tokio::test]
+    async fn a_stream_has_an_event_a_round_and_then_its_end() {
+        let mut batching = Batching::new(16, 4);
+        let (guard, places, mut events) = queued(&mut batching, 3);
+        for round in 1..=3 {
+            assert_eq!(places.available_permits(), usize::from(round > 1));
+            let Round { ended, cancelled } = batching.round(&Still);
+            assert_eq!((ended.len(), cancelled), (usize::from(round == 3), 0));
+            assert!(matches!(events.next().await, Some(Event::Part(_))));
+            for Ended { job, end } in ended {
+                assert_eq!((job.usage().items(), job.usage().tokens()), (3, 3));
+                job.end(end);
+            }
+        }
+        assert!(batching.is_empty());
+        assert!(matches!(events.next().await, Some(Event::End(End { result: Ok(()), .. }))));
+        assert!(events.next().await.is_none());
+        assert_eq!(Arc::strong_count(&guard), 1, "the job is gone with its last event");
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_given_up_is_dropped_with_all_that_it_holds() {
+        let mut batching = Batching::new(16, 4);
+        let (gone, _, mut events) = queued(&mut batching, 100);
+        let (waits, places, _) = queued(&mut batching, 100);
+        let (stays, _, mut others) = queued(&mut batching, 4);
+        assert_eq!(batching.round(&Still).cancelled, 1, "its events were never read");
+        assert_eq!((Arc::strong_count(&waits), places.available_permits()), (1, 1));
+        batching.round(&Still);
+        assert!(matches!(events.next().await, Some(Event::Part(_))));
+        assert_eq!(Arc::strong_count(&gone), 2);
+        drop(events);
+        assert_eq!(batching.round(&Still).cancelled, 1);
+        assert_eq!(Arc::strong_count(&gone), 1);
+        // The stream beside them goes on as if it had been alone.
+        let Round { ended, .. } = batching.round(&Still);
+        for Ended { job, end } in ended {
+            job.end(end);
+        }
+        let mut parts = 0;
+        while let Some(Event::Part(_)) = others.next().await {
+            parts += 1;
+        }
+        assert_eq!((parts, Arc::strong_count(&stays)), (4, 1));
+    }
 }

@@ -8,24 +8,30 @@
 //!      └──────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Every model that is loaded has a thread of its own, with its own queue ([`crate::models::worker`]); micro-batches of all models
-//! take turns ([`crate::models::turns`]), since each fills the machine. The first model is the default and is loaded at start
-//! unless `LAZY_LOAD` says otherwise, the others when a request first names them, one after the other.
+//! Every model that is loaded has a thread of its own, with its own queue
+//! ([`crate::models::worker`]); micro-batches of all models take turns
+//! ([`crate::models::fair_lock`]), since each fills the machine. The first model is the default and
+//! is loaded at start unless `LAZY_LOAD` says otherwise, the others when a request first names
+//! them, one after the other.
 //!
-//! What is loaded takes at most `MODELS_MEMORY` bytes together, counted as the lengths of the snapshots. Who needs room
-//! lets go of the model that was used longest ago, of those that nobody is using if there is one. Such a model takes no
-//! more requests (the next one loads it again, in its turn), finishes those it has, and only when its thread has ended and
-//! its mapping is gone does the other one begin to load. So no request ever loses its model, and models that are always
-//! in use keep nobody out for ever. A model that is larger than the limit is loaded alone.
+//! What is loaded takes at most `MODELS_MEMORY` bytes together, counted as the lengths of the
+//! snapshots. A load that needs room lets go of the model that was used longest ago, of those that
+//! no request is using if there is one. Such a model takes no more requests (the next one loads it
+//! again, in its turn), finishes those it has, and only when its thread has ended and its mapping
+//! is gone does the other one begin to load. So no request ever loses its model, and models that
+//! are always in use keep no other model out for ever. A model that is larger than the limit is
+//! loaded alone.
 //!
-//! Which steps a model's state may take, and who may take them, is in [`crate::models::state`]; that nobody waits for ever is checked in
-//! thousands of orders of who goes on ([`crate::interleavings`]).
+//! Which steps a model's state may take, and which thread may take them, is in
+//! [`crate::models::state`]; that no request waits for ever is checked in thousands of orders of
+//! steps ([`crate::interleavings`]).
 //!
-//! A model that could not be loaded twice in a row rests before it is tried again ([`crate::models::state`]): else each request for it would
-//! throw a good one out.
+//! A model that could not be loaded twice in a row rests before it is tried again
+//! ([`crate::models::state`]): else each request for it would throw a good one out.
 //!
-//! A process with one model ends when that cannot be loaded, so that whoever started it starts another. One with several
-//! goes on with the others, unless it is the default that cannot be loaded at start.
+//! A process with one model ends when that cannot be loaded, so that the platform that started it
+//! starts another. One with several goes on with the others, unless it is the default that cannot
+//! be loaded at start.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,9 +39,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::config::Config;
 use crate::edge::metrics::Metrics;
 use crate::life::phases::PhaseRecorder;
+use crate::models::fair_lock::FairLock;
 use crate::models::slot::{Hold, Slot};
 use crate::models::state::Load;
-use crate::models::turns::Turns;
 use crate::models::worker::{Loader, Worker};
 use crate::sync;
 
@@ -44,8 +50,9 @@ pub(crate) struct Fleet {
     pub(crate) slots: Vec<Arc<Slot>>,
     loader: Box<Loader>,
     metrics: Arc<Metrics>,
-    turns: Arc<Turns>,
-    /// Held by the one that loads. A fair lock: first come, first loaded.
+    /// Held while a micro-batch runs, by the threads of all models.
+    machine: Arc<FairLock>,
+    /// Held by the task that loads a model. A fair lock: first come, first loaded.
     loading: tokio::sync::Mutex<()>,
     most_bytes: u64,
     /// Counts uses, to tell which was last.
@@ -62,9 +69,9 @@ impl Fleet {
             }
         };
         let most_bytes = config.models_memory.unwrap_or_else(crate::models::memory::most_bytes);
-        let (turns, loading, uses) =
+        let (machine, loading, uses) =
             (Arc::default(), tokio::sync::Mutex::new(()), AtomicU64::new(0));
-        Self { slots, loader, metrics, turns, loading, most_bytes, uses }
+        Self { slots, loader, metrics, machine, loading, most_bytes, uses }
     }
 
     /// The model of requests that name none.
@@ -93,9 +100,9 @@ impl Fleet {
         slot.hold(self.uses.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    /// Resolves when the default is loaded, if it is not yet, and nothing else is being loaded or unloaded. For a memory
-    /// snapshot, which is to hold the model that the first request will want; while the gate is closed, so that no request
-    /// begins another load.
+    /// Resolves when the default is loaded, if it is not yet, and nothing else is being loaded or
+    /// unloaded. For a memory snapshot, which is to hold the model that the first request will
+    /// want; while the gate is closed, so that no request begins another load.
     pub(crate) async fn at_rest(self: &Arc<Self>) {
         self.wake(self.default(), true);
         for slot in &self.slots {
@@ -113,7 +120,8 @@ impl Fleet {
         }
     }
 
-    /// Sees to it that a model which is not there is loaded. One of several that has failed is tried `again` if so wished.
+    /// Sees to it that a model which is not there is loaded. One of several that has failed is
+    /// tried `again` if so wished.
     pub(crate) fn wake(self: &Arc<Self>, slot: &Arc<Slot>, again: bool) {
         if let Some(load) = slot.life.begin(again && self.has_several()) {
             let (fleet, slot) = (Arc::clone(self), Arc::clone(slot));
@@ -122,7 +130,7 @@ impl Fleet {
     }
 
     async fn load(self: &Arc<Self>, slot: &Arc<Slot>, load: Load) {
-        let _turn = self.loading.lock().await;
+        let _turn_to_load = self.loading.lock().await;
         slot.life.gone().await;
         self.tell_of_a_large_one(slot);
         self.make_room(slot, slot.expected_bytes()).await;
@@ -147,7 +155,7 @@ impl Fleet {
             load,
             phases,
             metrics: Arc::clone(&self.metrics),
-            turns: Arc::clone(&self.turns),
+            machine: Arc::clone(&self.machine),
         };
         let fleet = Arc::clone(self);
         let work = move || worker.run(&*fleet.loader);
@@ -172,7 +180,8 @@ impl Fleet {
                     self.let_go(oldest);
                     oldest.life.gone().await;
                 }
-                // The default during boot becomes one to let go of; one that ends by itself is waited for.
+                // The default during boot becomes one to let go of; one that ends by itself is
+                // waited for.
                 None => match with_thread().next() {
                     Some(other) => other.life.movable().await,
                     None => return,

@@ -1,58 +1,32 @@
-//! What is known about the loaded model, whatever it is for.
+//! What is known about a loaded model, whatever it is for.
 
-use defrost_tasks::{EmbedderInfo, ModelInfo};
-
-/// Facts about the loaded model.
+/// Facts that every model has. What one kind of model has beside them, its service knows.
 #[derive(Debug, Clone)]
-pub enum Info {
-    /// It scores documents.
-    Reranker(ModelInfo),
-    /// It embeds texts.
-    Embedder(EmbedderInfo),
-}
-
-/// Facts that both kinds have, by the same names.
-macro_rules! common {
-    ($($(#[$doc:meta])* $name:ident: $type:ty = $info:ident => $value:expr;)*) => {
-        impl Info {
-            $(
-                $(#[$doc])*
-                pub fn $name(&self) -> $type {
-                    match self {
-                        Self::Reranker($info) => $value,
-                        Self::Embedder($info) => $value,
-                    }
-                }
-            )*
-        }
-    };
-}
-
-common! {
+pub struct Info {
     /// The name given at pack time.
-    name: &str = info => &info.name;
+    pub name: String,
     /// The model's architecture.
-    family: &str = info => &info.family;
+    pub family: String,
     /// `int8`, `bf16` or `f32`.
-    precision: &str = info => &info.precision;
+    pub precision: String,
     /// Width of the hidden states.
-    hidden: usize = info => info.hidden;
+    pub hidden: usize,
     /// Transformer layers.
-    layers: usize = info => info.layers;
+    pub layers: usize,
     /// Most tokens of one sequence.
-    max_length: usize = info => info.max_length;
+    pub max_length: usize,
     /// Token ids from this one on have no meaning.
-    vocab: usize = info => info.vocab;
+    pub vocab: usize,
     /// Whether an instruction changes anything.
-    takes_instruction: bool = info => info.takes_instruction;
+    pub takes_instruction: bool,
     /// What runs it.
-    backend: &'static str = info => info.backend;
+    pub backend: &'static str,
     /// Kernel set chosen for this CPU.
-    kernel: &'static str = info => info.kernel;
+    pub kernel: &'static str,
     /// Worker threads.
-    threads: usize = info => info.threads;
+    pub threads: usize,
     /// The snapshot's root hash in hex.
-    snapshot: &str = info => &info.snapshot;
+    pub snapshot: String,
     /// Bytes of the snapshot, which are what a loaded model takes.
-    bytes: u64 = info => info.bytes;
+    pub bytes: u64,
 }

@@ -4,8 +4,8 @@ use std::fs::read_to_string;
 
 use rustix::process::{Resource, getrlimit};
 
-/// Of what the process may use, the part that models may take. The rest is for activations, requests and answers: 200 MB
-/// on the smallest container a 0.5B model fits in.
+/// Of what the process may use, the part that models may take. The rest is for activations,
+/// requests and answers: 200 MB on the smallest container a 0.5B model fits in.
 const SHARE: f64 = 0.8;
 
 /// Most bytes of models: a share of what the process may use.
@@ -20,7 +20,8 @@ pub(crate) fn most_bytes() -> u64 {
     share
 }
 
-/// Bytes that the process may use: the container's limit, that of its own address space, or the machine's memory.
+/// Bytes that the process may use: the container's limit, that of its own address space, or the
+/// machine's memory.
 pub(crate) fn available() -> u64 {
     let limits = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
     let limit =

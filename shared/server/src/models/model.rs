@@ -1,23 +1,22 @@
 //! A model that is loaded.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use crate::error::ApiError;
-use crate::models::backend::Backend;
+use crate::models::command::Command;
 use crate::models::info::Info;
-use crate::models::work::Work;
+use crate::models::pipeline::Loaded;
 
 /// The loaded model, as requests see it.
 pub(crate) struct Model {
     pub(crate) info: Info,
-    /// For what does not need the inference thread.
-    pub(crate) backend: Arc<dyn Backend>,
-    /// Where its jobs go. While one of these is there, its thread is.
-    pub(crate) queue: mpsc::UnboundedSender<Work>,
+    /// The model itself, for what does not need its thread.
+    pub(crate) loaded: Loaded,
+    /// Where its jobs go. As long as a copy of this sender is there, the model's thread is.
+    pub(crate) queue: mpsc::UnboundedSender<Command>,
     /// Names it is served under, at least one.
     pub(crate) names: Vec<String>,
     /// Time from exec, or from the last restore of a memory snapshot, until it was ready.
@@ -28,7 +27,7 @@ pub(crate) struct Model {
 
 impl fmt::Debug for Model {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Model({})", self.info.name())
+        write!(f, "Model({})", self.info.name)
     }
 }
 

@@ -1,51 +1,18 @@
-//! From settings to a loaded model.
+//! From settings to a restored snapshot, and what every service says of the model that it builds
+//! over it.
 
 use std::time::{Duration, Instant};
 
 use defrost_loader::{FetchOptions, Location, Snapshot};
 use defrost_model::Precision;
-use defrost_tasks::{
-    Embedder, EmbedderOptions, LoadTimings, ModelOptions, Normalization, Reranker, RestoreOptions,
-    restore,
-};
+use defrost_tasks::{LoadTimings, ModelOptions, RestoreOptions, restore};
 
 use crate::boot_error::BootError;
 use crate::config::Config;
 use crate::life::phases::PhaseRecorder;
-use crate::models::backend::Backend;
 
-/// Restores the snapshot named by `MODEL` and builds a reranker over it.
-pub fn reranker(config: &Config, phases: &PhaseRecorder) -> Result<Box<dyn Backend>, BootError> {
-    let snapshot = snapshot(config, phases)?;
-    let reranker = Reranker::load(config.runtimes, &snapshot, &options(config))
-        .map_err(|error| BootError::from_error(&error))?;
-    loaded(phases, reranker.notes(), reranker.timings());
-    let info = reranker.info();
-    if config.normalization == Some(Normalization::Mxbai)
-        && !Normalization::takes_mxbai(info.template)
-    {
-        return Err(BootError::new(format!(
-            "NORMALIZATION=mxbai is made for mxbai-rerank-v2 models only, {} is none: use sigmoid \
-             or raw",
-            info.name
-        )));
-    }
-    Ok(Box::new(reranker))
-}
-
-/// Restores the snapshot named by `MODEL` and builds an embedder over it.
-pub fn embedder(config: &Config, phases: &PhaseRecorder) -> Result<Box<dyn Backend>, BootError> {
-    let snapshot = snapshot(config, phases)?;
-    let options =
-        // What the model was not trained for is told by the request's handler.
-        EmbedderOptions { model: options(config), any_dimensions: true };
-    let embedder = Embedder::load(config.runtimes, &snapshot, &options)
-        .map_err(|error| BootError::from_error(&error))?;
-    loaded(phases, embedder.notes(), embedder.timings());
-    Ok(Box::new(embedder))
-}
-
-fn snapshot(config: &Config, phases: &PhaseRecorder) -> Result<Snapshot, BootError> {
+/// Restores the snapshot named by `MODEL`.
+pub(crate) fn snapshot(config: &Config, phases: &PhaseRecorder) -> Result<Snapshot, BootError> {
     let options = RestoreOptions {
         verify: config.verify,
         cache_dir: config.cache_dir.clone(),
@@ -71,7 +38,8 @@ fn snapshot(config: &Config, phases: &PhaseRecorder) -> Result<Snapshot, BootErr
     }
 }
 
-fn options(config: &Config) -> ModelOptions {
+/// How the model is to be run, by the settings.
+pub(crate) fn options(config: &Config) -> ModelOptions {
     ModelOptions {
         max_length: config.max_length,
         max_batch_tokens: config.max_batch_tokens,
@@ -85,7 +53,7 @@ fn options(config: &Config) -> ModelOptions {
 }
 
 /// Notes how loading went.
-fn loaded(phases: &PhaseRecorder, notes: &[String], timings: LoadTimings) {
+pub(crate) fn note(phases: &PhaseRecorder, notes: &[String], timings: LoadTimings) {
     for note in notes {
         tracing::info!("{note}");
     }

@@ -11,21 +11,21 @@ use crate::config::Config;
 use crate::models::model::Model;
 use crate::models::state::Life;
 
-/// Under which a snapshot keeps the model's name.
+/// The key under which a snapshot keeps the model's name.
 const NAME: &str = "model.name";
 
-/// Under which it keeps the model's width.
+/// The key under which a snapshot keeps the model's width.
 const HIDDEN: &str = "model.hidden";
 
-/// One model, loaded or not.
+/// See the module page.
 pub(crate) struct Slot {
     /// The process's settings, with this model's place and names.
     pub(crate) config: Arc<Config>,
     pub(crate) life: Life,
-    /// Requests that hold it.
+    /// How many requests hold it.
     holders: AtomicUsize,
     last_use: AtomicU64,
-    /// Of its snapshot, once known.
+    /// The length of its snapshot, once known; 0 before.
     bytes: AtomicU64,
     /// Whether it has been loaded at least once.
     was_loaded: AtomicBool,
@@ -57,7 +57,8 @@ impl Slot {
         &self.config.served_model_name
     }
 
-    /// Refuses another snapshot than the one that was loaded first: its numbers would go out under the first one's name.
+    /// Refuses another snapshot than the one that was loaded first: its numbers would go out under
+    /// the first one's name.
     pub(crate) fn expect_the_same(&self, snapshot: &str) -> Result<(), BootError> {
         let first = self.snapshot.get_or_init(|| snapshot.to_owned());
         if first == snapshot {
@@ -80,7 +81,8 @@ impl Slot {
         self.was_loaded.load(Ordering::Relaxed)
     }
 
-    /// What the snapshot calls the model, which a snapshot on this machine says before it is loaded.
+    /// What the snapshot calls the model, which a snapshot on this machine says before it is
+    /// loaded.
     pub(crate) fn full_name(&self) -> Option<&str> {
         if let Some(known) = self.full_name.get() {
             return known.as_deref();

@@ -1,4 +1,4 @@
-//! Whether a model is there: one state, changed in one step at a time, by whoever may change it.
+//! Whether a model is there: one state, changed in one step at a time.
 //!
 //! ```text
 //!              begin                  ready
@@ -10,13 +10,14 @@
 //!      └──────────────────────────────────────────────────┘
 //! ```
 //!
-//! Requests begin loads and let go of models, each model's own thread says how its load went and when it ends, and neither
-//! waits for the other to have looked. So every load has a number, and what a thread says counts only while its load is the
-//! last one: a thread that ends late, or whose model was let go of, changes nothing that has begun since. Who waits for a
-//! load waits for its number, and is told also when a later one has begun meanwhile.
+//! Requests begin loads and let go of models, each model's own thread says how its load went and
+//! when it ends, and neither waits for the other to have looked. So every load has a number, and
+//! what a thread says counts only while its load is the last one: a thread that ends late, or whose
+//! model was let go of, changes nothing that has begun since. A task that waits for a load waits
+//! for its number, and is told also when a later one has begun meanwhile.
 //!
-//! The thread of a model that was let go of runs on until its last request is answered, beside the state of the next load;
-//! it is in the same place, so that no step sees the one without the other.
+//! The thread of a model that was let go of runs on until its last request is answered, beside the
+//! state of the next load; it is in the same place, so that no step sees the one without the other.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,11 +30,11 @@ use crate::sync;
 /// How far a model has come.
 #[derive(Debug, Clone)]
 pub(crate) enum Status {
-    /// Until a request asks for it.
+    /// Not loaded, until a request asks for it.
     Unloaded,
     Loading,
     Ready(Arc<Model>),
-    /// Why, for the log and the operator; clients are not told.
+    /// The reason is for the log and the operator; clients are not told.
     Failed(Arc<str>),
 }
 
@@ -58,13 +59,14 @@ struct State {
     failed_at: Option<sync::Instant>,
 }
 
-/// The rest of a model that failed twice, and of one that has failed many times, doubled from the one to the other. Once
-/// may be an accident, so the next request tries again at once. A model that can never be loaded would else throw a good
-/// one out of memory, and read its snapshot, at every request for it.
+/// The rest of a model that failed twice, and of one that has failed many times, doubled from the
+/// one to the other. Once may be an accident, so the next request tries again at once. A model that
+/// can never be loaded would else throw a good one out of memory, and read its snapshot, at every
+/// request for it.
 const FIRST_REST: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_mins(1);
 
-/// How long a model rests that has failed so many times in a row.
+/// How long a model rests that could not be loaded so many times in a row.
 fn rest(failures: u32) -> Duration {
     match failures.checked_sub(2) {
         None => Duration::ZERO,
@@ -116,7 +118,8 @@ impl Life {
         left
     }
 
-    /// Begins a load of a model that is not there. One that has failed is tried `again`, unless it rests, or stays as it is.
+    /// Begins a load of a model that is not there. One that has failed is tried `again`, unless it
+    /// rests, or stays as it is.
     pub(crate) fn begin(&self, again: bool) -> Option<Load> {
         let mut begun = None;
         self.change(|state| {
@@ -144,7 +147,7 @@ impl Life {
         });
     }
 
-    /// Its thread serves. Drops the model if nobody waits for this load any more.
+    /// Its thread serves. Drops the model if this load is not the last one any more.
     pub(crate) fn serves(&self, load: Load, model: Arc<Model>) {
         self.change(|state| {
             let heard = state.load == load && matches!(state.status, Status::Loading);
@@ -210,8 +213,9 @@ impl Life {
         self.until(|state| state.thread.is_none()).await;
     }
 
-    /// Resolves when it can be let go of, or needs not be: what its thread was about to do is done. A load that has begun
-    /// without a thread yet is not waited for; it may itself wait for the one who asks.
+    /// Resolves when it can be let go of, or needs not be: what its thread was about to do is done.
+    /// A load that has begun without a thread yet is not waited for; it may itself wait for the
+    /// task that asks.
     pub(crate) async fn movable(&self) {
         let movable =
             |state: &State| state.thread.is_none() || matches!(state.status, Status::Ready(_));

@@ -6,23 +6,24 @@
 //!                    └───────────────< the next piece <──────┘
 //! ```
 //!
-//! Tokenising a megabyte takes as long as a forward pass, and a client may send ten: on the model's thread everybody would
-//! wait for it. Here a large request has one of few places for as long as a piece takes and stands behind the others that
-//! wait before it has one for its next piece, so it delays another large one by a piece at a time, and a small one, which
-//! is tokenised before it could be handed over, not at all. A request whose client goes away has no next piece.
+//! Tokenising a megabyte takes as long as a forward pass, and a client may send ten: on the model's
+//! thread every request would wait for it. Here a large request has one of few places for as long
+//! as a piece takes and stands behind the others that wait before it has one for its next piece, so
+//! it delays another large one by a piece at a time, and a small one, which is tokenised before it
+//! could be handed over, not at all. A request whose client goes away has no next piece.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use defrost_tasks::{Bounds, Error, Prepared};
+use defrost_tasks::{Bounds, Error};
 use tokio::sync::Semaphore;
 
-use crate::models::backend::{Inputs, Outputs};
+use crate::models::job::{Job, Preparation};
 use crate::models::model::Model;
 use crate::sync;
 
-/// Requests of up to so many bytes of text, repeated ones counted each time, are tokenised where they are: a fifth of a
-/// millisecond, a few times what handing them over and back takes.
+/// Requests of up to so many bytes of text, repeated ones counted each time, are tokenised where
+/// they are: a fifth of a millisecond, a few times what handing them over and back takes.
 const SMALL_BYTES: usize = 4 << 10;
 
 /// Bytes of a piece: 1 to 4 ms, which a large request waits for another one.
@@ -37,8 +38,8 @@ pub(crate) struct Tokenising {
 
 /// What came of tokenising.
 pub(crate) struct Tokenised {
-    pub(crate) prepared: Prepared<Outputs>,
-    /// Time that it took, without waiting.
+    pub(crate) job: Box<dyn Job>,
+    /// The time that it took, without waiting.
     pub(crate) took: Duration,
 }
 
@@ -61,45 +62,45 @@ impl Tokenising {
         let stopped = || Error::Tokenizer("the thread that tokenises stopped".into());
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| stopped())?;
         let work = move || {
-            // Given back when the work ends, also where nobody waits for it any more.
+            // Given back when the work ends, also where its request has been given up.
             let _place = place;
             work()
         };
         sync::apart(work).await.ok_or_else(stopped)
     }
 
-    /// The sequences of what a request asks of a model. Dropping the future ends the work.
+    /// The job of a question of so many bytes of text, which `begin` begins to tokenise. Dropping
+    /// the future gives it up.
     pub(crate) async fn tokenise(
         &self,
         model: &Arc<Model>,
-        inputs: &Inputs,
+        bytes: usize,
+        begin: impl FnOnce(Bounds) -> Result<Box<dyn Preparation>, Error>,
     ) -> Result<Tokenised, Error> {
-        let begin = || Arc::clone(&model.backend).begin(inputs, self.bounds);
-        if inputs.bytes() <= SMALL_BYTES {
-            let begun = Instant::now();
-            let mut preparing = begin()?;
+        let begun = Instant::now();
+        let mut preparation = begin(self.bounds)?;
+        if bytes <= SMALL_BYTES {
             loop {
-                if let Some(prepared) = preparing.step(usize::MAX)? {
-                    return Ok(Tokenised { prepared, took: begun.elapsed() });
+                if let Some(job) = preparation.step(usize::MAX)? {
+                    return Ok(Tokenised { job, took: begun.elapsed() });
                 }
             }
         }
         let mut took = Duration::ZERO;
-        let mut preparing = begin()?;
         loop {
-            // The model too: its mapping must not go while a piece reads the tokenizer in it.
+            // The model too, and to be dropped after the rest: its mapping must not go while a
+            // piece reads the tokenizer in it.
             let model = Arc::clone(model);
             let piece = move || {
                 let begun = Instant::now();
-                let step = preparing.step(PIECE_BYTES);
-                drop(model);
-                (step, preparing, begun.elapsed())
+                let step = preparation.step(PIECE_BYTES);
+                (step, preparation, begun.elapsed(), model)
             };
-            let (step, rest, time) = self.apart(piece).await?;
+            let (step, rest, time, _model) = self.apart(piece).await?;
             took += time;
-            preparing = rest;
-            if let Some(prepared) = step? {
-                return Ok(Tokenised { prepared, took });
+            preparation = rest;
+            if let Some(job) = step? {
+                return Ok(Tokenised { job, took });
             }
         }
     }

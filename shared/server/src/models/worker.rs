@@ -1,11 +1,13 @@
-//! The thread that loads a model's backend and then runs it.
+//! The thread that loads a model and then runs it.
 //!
-//! Running a model is CPU work that fills the machine, so it has a thread of its own beside the runtime's, on which the
-//! jobs of all requests take turns (see [`crate::models::batching`]); with several models, micro-batches of their threads do (see
-//! [`crate::models::fleet`]). A thread ends when the model is not served any more and nobody holds it. How many wait is bounded by `MAX_QUEUE`; a full queue is an
-//! answer (429), never a wait without end. A job whose client has gone is dropped before its next micro-batch: its
-//! oneshot channel is closed by then. What a memory snapshot needs done with the backend goes through the same queue: it
-//! never meets a micro-batch.
+//! Running a model is CPU work that fills the machine, so it has a thread of its own beside the
+//! runtime's, on which the jobs of all requests take turns (see [`crate::models::batching`]); with
+//! several models, micro-batches of their threads do (see [`crate::models::fleet`]). A thread ends
+//! when the model is not served any more and no request holds it. How many requests wait is bounded
+//! by `MAX_QUEUE`; a full queue is an answer (429), never a wait without end. A job whose request
+//! has been given up is dropped before its next micro-batch: its events are closed by then (see
+//! [`crate::models::events`]). What a memory snapshot needs done with the model goes through the
+//! same queue: it never meets a micro-batch.
 
 use std::sync::Arc;
 
@@ -17,18 +19,18 @@ use crate::boot_error::{BootError, chain};
 use crate::config::Config;
 use crate::edge::metrics::Metrics;
 use crate::life::phases::PhaseRecorder;
-use crate::models::backend::Backend;
 use crate::models::batching::{Batching, Ended, Round};
+use crate::models::command::{Command, HookCall, HookStep};
+use crate::models::events::End;
+use crate::models::fair_lock::FairLock;
 use crate::models::model::Model;
+use crate::models::pipeline::{Loaded, Pipeline};
 use crate::models::slot::Slot;
 use crate::models::state::Load;
-use crate::models::turns::Turns;
-use crate::models::work::{Call, Task, Work};
 use crate::sync;
 
-/// Makes a backend of the snapshot that the settings name; may record phases of its own.
-pub(crate) type Loader =
-    dyn Fn(&Config, &PhaseRecorder) -> Result<Box<dyn Backend>, BootError> + Send + Sync;
+/// Loads the snapshot that the settings name; may record phases of its own.
+pub(crate) type Loader = dyn Fn(&Config, &PhaseRecorder) -> Result<Loaded, BootError> + Send + Sync;
 
 /// A model's thread, as long as it runs.
 pub(crate) struct Worker {
@@ -37,26 +39,27 @@ pub(crate) struct Worker {
     pub(crate) load: Load,
     pub(crate) phases: Arc<PhaseRecorder>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) turns: Arc<Turns>,
+    /// Held while a micro-batch runs, by the threads of all models.
+    pub(crate) machine: Arc<FairLock>,
 }
 
 impl Worker {
     pub(crate) fn run(self, load: &Loader) {
-        let loaded = load(&self.slot.config, &self.phases).and_then(|backend| {
+        let loaded = load(&self.slot.config, &self.phases).and_then(|loaded| {
             if !self.slot.config.fast_boot {
-                let _turn = self.turns.wait();
-                self.warm_up(&*backend, "FAST_BOOT=false")?;
+                let _machine = self.machine.lock();
+                self.warm_up(&*loaded.pipeline, "FAST_BOOT=false")?;
             }
-            self.slot.expect_the_same(backend.info().snapshot())?;
-            Ok(Arc::from(backend))
+            self.slot.expect_the_same(&loaded.pipeline.info().snapshot)?;
+            Ok(loaded)
         });
         match loaded {
-            Ok(backend) => {
+            Ok(loaded) => {
                 // Bounded by the places, of which each job has one.
-                let (queue, jobs) = mpsc::unbounded_channel();
+                let (queue, commands) = mpsc::unbounded_channel();
                 let weak = queue.downgrade();
-                self.announce(&backend, queue);
-                self.serve(&backend, jobs, &weak);
+                self.announce(&loaded, queue);
+                self.serve(&loaded, commands, &weak);
             }
             Err(error) => {
                 let reason = error.to_string();
@@ -71,30 +74,30 @@ impl Worker {
     /// Serves until every sender has gone.
     fn serve(
         &self,
-        backend: &Arc<dyn Backend>,
-        mut jobs: mpsc::UnboundedReceiver<Work>,
-        queue: &mpsc::WeakUnboundedSender<Work>,
+        loaded: &Loaded,
+        mut commands: mpsc::UnboundedReceiver<Command>,
+        queue: &mpsc::WeakUnboundedSender<Command>,
     ) {
         let Config { max_batch_tokens, max_queue, .. } = *self.slot.config;
         let mut batching = Batching::new(max_batch_tokens, max_queue);
         loop {
-            let work = if batching.is_empty() {
-                let Some(work) = sync::receive(&mut jobs) else { return };
-                Some(work)
+            let command = if batching.is_empty() {
+                let Some(command) = sync::receive(&mut commands) else { return };
+                Some(command)
             } else {
-                jobs.try_recv().ok()
+                commands.try_recv().ok()
             };
-            match work {
-                Some(Work::Run(job)) => batching.push(job),
-                Some(Work::Broken(error)) => self.slot.life.fail(self.load, &chain(&*error)),
-                Some(Work::Call(Call { task, reply })) => {
-                    // Nobody listens any more when the snapshot was given up.
-                    let _ = reply.send(self.call(backend, queue, task));
+            match command {
+                Some(Command::Run(queued)) => batching.push(queued),
+                Some(Command::Break(error)) => self.slot.life.fail(self.load, &chain(&*error)),
+                Some(Command::Hook(HookCall { step, reply })) => {
+                    // The snapshot may have been given up meanwhile.
+                    let _ = reply.send(self.hook(loaded, queue, step));
                 }
                 None => {
                     let round = {
-                        let _turn = self.turns.wait();
-                        batching.round(&**backend)
+                        let _machine = self.machine.lock();
+                        batching.round(&*loaded.pipeline)
                     };
                     self.ended(round);
                 }
@@ -104,38 +107,39 @@ impl Worker {
 
     /// Runs one small request, so that the first client's finds pages mapped, buffers grown and
     /// threads started. A model that cannot do this cannot serve.
-    fn warm_up(&self, backend: &dyn Backend, why: &str) -> Result<(), BootError> {
+    fn warm_up(&self, pipeline: &dyn Pipeline, why: &str) -> Result<(), BootError> {
         let run = || -> Result<(), Error> {
-            let prepared = backend.prepare(&backend.sample())?;
+            let prepared = pipeline.sample()?;
             let sequences: Vec<&Tokens> = prepared.sequences().iter().collect();
-            let answers = backend.run(&sequences, prepared.wanted())?;
-            prepared.finish(&answers).map(drop)
+            let answers = pipeline.run(&sequences, prepared.wanted())?;
+            prepared.finish(&answers)
         };
         let run = self.phases.time("warmup", run);
         self.metrics.warmed(&self.phases.phases());
         run.map_err(|error| failed(&format!("the warm-up ({why})"), &error))
     }
 
-    fn call(
+    fn hook(
         &self,
-        backend: &Arc<dyn Backend>,
-        queue: &mpsc::WeakUnboundedSender<Work>,
-        task: Task,
+        loaded: &Loaded,
+        queue: &mpsc::WeakUnboundedSender<Command>,
+        step: HookStep,
     ) -> Result<(), BootError> {
-        match task {
-            Task::WarmUp => {
-                let _turn = self.turns.wait();
-                self.warm_up(&**backend, "before a snapshot")
+        let pipeline = &*loaded.pipeline;
+        match step {
+            HookStep::WarmUp => {
+                let _machine = self.machine.lock();
+                self.warm_up(pipeline, "before a snapshot")
             }
-            Task::BeforeSnapshot => backend
+            HookStep::BeforeSnapshot => pipeline
                 .before_snapshot()
                 .map_err(|error| failed("detaching the model before a snapshot", &error)),
-            Task::AfterRestore => {
-                backend
+            HookStep::AfterRestore => {
+                pipeline
                     .after_restore()
                     .map_err(|error| failed("renewing the model after a restore", &error))?;
                 if let Some(queue) = queue.upgrade() {
-                    let model = self.model(backend, queue);
+                    let model = self.model(loaded, queue);
                     self.slot.life.renew(self.load, Arc::new(model));
                 }
                 Ok(())
@@ -144,57 +148,58 @@ impl Worker {
     }
 
     /// The model as it is at this moment.
-    fn model(&self, backend: &Arc<dyn Backend>, queue: mpsc::UnboundedSender<Work>) -> Model {
-        let info = backend.info();
-        self.slot.learn(info.name(), info.bytes());
+    fn model(&self, loaded: &Loaded, queue: mpsc::UnboundedSender<Command>) -> Model {
+        let info = loaded.pipeline.info();
+        self.slot.learn(&info.name, info.bytes);
         let mut names = self.slot.names().to_vec();
         let is_one_of_several = !self.slot.config.models.is_empty();
-        if names.is_empty() || is_one_of_several && !names.iter().any(|name| name == info.name()) {
-            names.push(info.name().to_owned());
+        if names.is_empty() || is_one_of_several && !names.contains(&info.name) {
+            names.push(info.name.clone());
         }
         let ready_after = self.phases.since_zero();
-        let backend = Arc::clone(backend);
-        Model { info, backend, queue, names, ready_after, created: self.phases.unix().as_secs() }
+        let loaded = loaded.clone();
+        Model { info, loaded, queue, names, ready_after, created: self.phases.unix().as_secs() }
     }
 
-    fn announce(&self, backend: &Arc<dyn Backend>, queue: mpsc::UnboundedSender<Work>) {
-        let model = Model { ready_after: self.phases.ready(), ..self.model(backend, queue) };
+    fn announce(&self, loaded: &Loaded, queue: mpsc::UnboundedSender<Command>) {
+        let model = Model { ready_after: self.phases.ready(), ..self.model(loaded, queue) };
         let Model { info, ready_after, .. } = &model;
         if !self.phases.is_on_demand() {
             self.metrics.ready(*ready_after, &self.phases.phases());
         }
         self.metrics.loaded(info);
         tracing::info!(
-            model = %info.name(),
-            precision = %info.precision(),
-            kernel = info.kernel(),
-            threads = info.threads(),
-            snapshot = %info.snapshot(),
+            model = %info.name,
+            precision = %info.precision,
+            kernel = info.kernel,
+            threads = info.threads,
+            snapshot = %info.snapshot,
             "ready {:.1} ms after {} ({})",
             ready_after.as_secs_f64() * 1e3,
             self.phases.origin(),
             self.phases.summary(),
         );
         if let Some(asked) = self.slot.config.max_length
-            && asked > info.max_length()
+            && asked > info.max_length
         {
             tracing::warn!(
                 "MAX_LENGTH={asked}: the model reads {} tokens at most",
-                info.max_length()
+                info.max_length
             );
         }
         self.slot.life.serves(self.load, Arc::new(model));
     }
 
-    /// Counts what has ended and tells those who wait for it.
+    /// Counts what has ended and sends the last events.
     fn ended(&self, Round { ended, cancelled }: Round) {
         self.metrics.cancelled.inc_by(cancelled as u64);
-        for Ended { outcome, reply } in ended {
-            match &outcome.result {
-                Ok(outputs) => {
-                    let inference = outcome.times.inference;
+        for Ended { job, end } in ended {
+            let End { result, times } = &end;
+            match result {
+                Ok(()) => {
+                    let inference = times.inference;
                     let model = self.slot.full_name().unwrap_or_default();
-                    self.metrics.ran(model, &outcome.times, outputs);
+                    self.metrics.ran(model, times, job.usage());
                     if let Some(after) = self.phases.scored(inference) {
                         if !self.phases.is_on_demand() {
                             self.metrics.phase("first_score", inference);
@@ -208,13 +213,12 @@ impl Worker {
                     }
                 }
                 Err(error) if error.is_permanent() => {
-                    // Whoever started this process starts another, which may find the bytes.
+                    // The platform starts another process, which may find the bytes.
                     self.slot.life.fail(self.load, &chain(&**error));
                 }
                 Err(_) => {}
             }
-            // Nobody listens any more when the client has gone.
-            let _ = reply.send(outcome);
+            job.end(end);
         }
     }
 }
@@ -223,7 +227,7 @@ fn failed(what: &str, error: &Error) -> BootError {
     BootError::new(format!("{what} failed: {}", chain(error)))
 }
 
-/// However the thread ends, nobody is left waiting for it.
+/// However the thread ends, no request is left waiting for it.
 impl Drop for Worker {
     fn drop(&mut self) {
         self.slot.life.thread_ended(self.load);

@@ -9,12 +9,12 @@ use super::parts::Parts;
 use crate::function::Function;
 
 /// The routes that a function has beside probes, with what decides how their bodies are read.
-///
-/// Each kind brings its own describer, so that a binary holds those of its own routes only.
 pub struct Api {
     pub(super) name: &'static str,
     pub(super) about: &'static str,
     pub(super) describe: Box<Describe>,
+    /// The fields of `GET /info` that only this kind of function has, each with its schema.
+    pub(super) info: fn() -> Vec<(&'static str, Value)>,
 }
 
 type Describe = dyn Fn(&mut Map<String, Value>, &mut Parts, &mut SchemaBook) + Send + Sync;

@@ -9,10 +9,44 @@ use defrost_api::{
 };
 use serde_json::{Map, Value, json};
 
-use super::parts::{Cut, OTHER_NAMES, Parts};
-use super::rerank::operation_id;
+use super::description::Api;
+use super::fields::{count, text, text_or_null};
+use super::parts::{OTHER_NAMES, Parts, TruncationHeader, operation_id};
+use super::tokens::{self, Instances};
 
-pub(super) fn describe(
+impl Api {
+    /// `/v1/embeddings` and its kin, tokens included.
+    pub fn embed(rules: EmbedRules) -> Self {
+        Self {
+            name: "embed",
+            about: "Texts as vectors.",
+            describe: Box::new(move |paths, parts, book| {
+                describe(paths, parts, book, &rules);
+                let forms = EmbedRoute::Embed.forms().iter();
+                let forms = forms.map(|form| book.embed_form(form, &rules)).collect();
+                let instances = Instances { forms, most: rules.limits.max_inputs };
+                tokens::describe(paths, parts, book, &rules, "embed", instances);
+            }),
+            info,
+        }
+    }
+}
+
+fn info() -> Vec<(&'static str, Value)> {
+    vec![
+        ("pooling", text("What dense vectors are made of.")),
+        ("dimensions", count("Length of dense vectors.")),
+        ("matryoshka", text("To what they may be shortened.")),
+        ("normalizes", json!({"type": "boolean"})),
+        ("prompts", json!({"type": "object", "additionalProperties": {"type": "string"}})),
+        ("default_prompt_name", text_or_null("The prompt of inputs of no particular kind.")),
+        ("outputs", json!({"type": "object", "additionalProperties": {"type": "boolean"}})),
+        ("auto_truncate", json!({"type": "boolean"})),
+        ("max_inputs", count("Most inputs of one request.")),
+    ]
+}
+
+fn describe(
     paths: &mut Map<String, Value>,
     parts: &mut Parts,
     book: &mut SchemaBook,
@@ -24,13 +58,13 @@ pub(super) fn describe(
         if !is_answered(route, rules) {
             continue;
         }
-        let (name, summary) = facts(route);
+        let (name, summary) = named(route);
         let body = bodies.entry(name).or_insert_with(|| {
             let schemas = route.forms().iter().map(|form| book.embed_form(form, rules)).collect();
             parts.body(name, route.forms(), schemas)
         });
         let about = "The vectors, in the shape of the request.";
-        let mut answers = parts.work_answers(about, Cut::Inputs, answers(route, book));
+        let mut answers = parts.work_answers(about, TruncationHeader::Inputs, answers(route, book));
         let takes_bytes = [EmbedRoute::Embeddings, EmbedRoute::Invocations, EmbedRoute::Embed];
         if takes_bytes.contains(&route) {
             answers["200"]["content"]["application/octet-stream"] = json!({"schema": {
@@ -70,7 +104,7 @@ fn insert(paths: &mut Map<String, Value>, path: &str, about: &str, body: &Value,
 }
 
 /// The body's name, and what the route is for.
-fn facts(route: EmbedRoute) -> (&'static str, &'static str) {
+fn named(route: EmbedRoute) -> (&'static str, &'static str) {
     match route {
         EmbedRoute::Embeddings => ("Embeddings", "Texts as vectors"),
         EmbedRoute::Invocations => ("Invocations", "Texts as vectors, in any form"),

@@ -3,7 +3,7 @@
 use defrost_api::{ErrorBody, ErrorStyle, Form, SchemaBook};
 use serde_json::{Map, Value, json};
 
-use crate::error::{Facts, Failure};
+use crate::error::{Failure, FailureRow};
 
 impl Failure {
     /// Which forms of the error body this status comes in. The third form differs from the first
@@ -21,7 +21,7 @@ impl Failure {
     }
 
     fn response(self, book: &mut SchemaBook) -> Value {
-        let Facts { status, code, example, about, .. } = self.facts();
+        let FailureRow { status, code, example, about, .. } = self.row();
         let style = self.styles().first().copied().unwrap_or_default();
         let schemas: Vec<Value> = self.styles().iter().map(|&style| book.error(style)).collect();
         let mut headers = json!({"x-request-id": header("RequestId")});
@@ -43,10 +43,11 @@ impl Failure {
     }
 }
 
-/// What a route's answers tell of over-long texts: those that run the model also say how long it took.
+/// What a route's answers tell of over-long texts: those that run the model also say how long it
+/// took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cut {
-    /// The model does not run.
+pub(super) enum TruncationHeader {
+    /// Nothing, because the model does not run.
     Never,
     Documents,
     Inputs,
@@ -91,7 +92,12 @@ impl Parts {
     }
 
     /// The answers of a route that works on a body: `schemas` of the good ones, then every error.
-    pub(super) fn work_answers(&self, about: &str, cut: Cut, schemas: Vec<Value>) -> Value {
+    pub(super) fn work_answers(
+        &self,
+        about: &str,
+        cut: TruncationHeader,
+        schemas: Vec<Value>,
+    ) -> Value {
         use Failure::{
             Internal, Invalid, Late, MediaType, ModelNotFound, QueueFull, Timeout, TooLarge,
             Unavailable, Unprocessable,
@@ -101,11 +107,11 @@ impl Parts {
             "x-process-time": header("ProcessTime"),
         });
         match cut {
-            Cut::Never => {}
-            Cut::Documents => headers["x-truncated-documents"] = header("Truncated"),
-            Cut::Inputs => headers["x-truncated-inputs"] = header("Truncated"),
+            TruncationHeader::Never => {}
+            TruncationHeader::Documents => headers["x-truncated-documents"] = header("Truncated"),
+            TruncationHeader::Inputs => headers["x-truncated-inputs"] = header("Truncated"),
         }
-        if cut != Cut::Never {
+        if cut != TruncationHeader::Never {
             headers["x-warnings"] = header("Warnings");
             headers["server-timing"] = header("ServerTiming");
             for (name, _) in TEI {
@@ -139,7 +145,7 @@ impl Parts {
     pub(super) fn fail(&self, answers: &mut Value, is_public: bool, failures: &[Failure]) {
         let key = (self.needs_key && !is_public).then_some(Failure::Unauthorized);
         for failure in failures.iter().copied().chain(key) {
-            let Facts { component: name, status, .. } = failure.facts();
+            let FailureRow { component: name, status, .. } = failure.row();
             answers[status.to_string()] = json!({"$ref": format!("#/components/responses/{name}")});
         }
     }
@@ -148,7 +154,7 @@ impl Parts {
     pub(super) fn components(self, book: &mut SchemaBook) -> Map<String, Value> {
         let responses: Map<String, Value> = Failure::ALL
             .into_iter()
-            .map(|failure| (failure.facts().component.to_owned(), failure.response(book)))
+            .map(|failure| (failure.row().component.to_owned(), failure.response(book)))
             .collect();
         let mut components = Map::new();
         components.insert("responses".to_owned(), responses.into());
@@ -170,7 +176,7 @@ impl Parts {
 /// The tag of routes that another service's clients know.
 pub(super) const OTHER_NAMES: &str = "other names";
 
-/// Either scheme will do.
+/// The two ways to send a key, of which either will do.
 pub(super) fn security() -> Value {
     json!([{"bearer": []}, {"key": []}])
 }
@@ -183,7 +189,7 @@ pub(super) fn any_of(mut schemas: Vec<Value>) -> Value {
     }
 }
 
-/// In the words of Text Embeddings Inference, on the answers of the model.
+/// The headers of Text Embeddings Inference, on the answers of the model, with what each tells.
 const TEI: [(&str, &str); 8] = [
     ("x-compute-type", "`cpu`."),
     ("x-compute-time", "Milliseconds from reading the body to the answer."),
@@ -202,6 +208,14 @@ fn component(name: &str) -> String {
         first.to_uppercase() + rest
     });
     words.collect()
+}
+
+/// `/v1/rerank` as `v1_rerank`.
+pub(super) fn operation_id(path: &str) -> String {
+    match path.trim_matches('/') {
+        "" => "root_post".to_owned(),
+        path => path.replace('/', "_"),
+    }
 }
 
 fn header(name: &str) -> Value {

@@ -4,8 +4,8 @@ use defrost_api::SchemaBook;
 use serde_json::{Map, Value, json};
 
 use super::description::{Api, Description};
-use super::parts::Parts;
-use super::rerank::operation_id;
+use super::fields::{count, nullable, object, seconds, text, text_or_null};
+use super::parts::{Parts, operation_id};
 use crate::edge::metrics;
 use crate::error::Failure;
 use crate::routes::admin::{AFTER_RESTORE, BEFORE_SNAPSHOT};
@@ -19,7 +19,7 @@ struct Probe {
     failures: &'static [Failure],
 }
 
-/// One model.
+/// The path of one model.
 const MODEL: &str = "/v1/models/{model}";
 
 const NOT_LOADED: &[Failure] = &[Failure::Unavailable];
@@ -150,7 +150,7 @@ fn probes(book: &mut SchemaBook, api: &Api) -> Vec<Probe> {
     ]
 }
 
-/// Beside `POST /`, which is in the paths already.
+/// Describes `GET /`, beside `POST /` where that is in the paths already.
 fn root(paths: &mut Map<String, Value>, parts: &Parts, book: &mut SchemaBook) {
     let schema = book.insert("Service", service);
     let content = json!({"application/json": {"schema": schema}, "text/html": {"schema": {"type": "string"}}});
@@ -222,38 +222,6 @@ fn hooks(paths: &mut Map<String, Value>, parts: &Parts, book: &mut SchemaBook) {
             }}),
         );
     }
-}
-
-fn object(about: &str, required: &[(&str, Value)], optional: &[(&str, Value)]) -> Value {
-    let names: Vec<&str> = required.iter().map(|(name, _)| *name).collect();
-    let properties: Map<String, Value> = required
-        .iter()
-        .chain(optional)
-        .map(|(name, schema)| ((*name).to_owned(), schema.clone()))
-        .collect();
-    json!({"type": "object", "description": about, "properties": properties, "required": names})
-}
-
-fn text(about: &str) -> Value {
-    json!({"type": "string", "description": about})
-}
-
-fn text_or_null(about: &str) -> Value {
-    json!({"type": ["string", "null"], "description": about})
-}
-
-fn count(about: &str) -> Value {
-    json!({"type": "integer", "minimum": 0, "description": about})
-}
-
-fn seconds(about: &str) -> Value {
-    json!({"type": "number", "minimum": 0, "description": about})
-}
-
-fn nullable(mut schema: Value) -> Value {
-    let kind = schema["type"].take();
-    schema["type"] = json!([kind, "null"]);
-    schema
 }
 
 fn status() -> Value {
@@ -433,30 +401,6 @@ fn info(api: &Api) -> Value {
             }),
         ),
     ];
-    if api.name == "rerank" {
-        required.push(("takes_instruction", json!({"type": "boolean"})));
-        required.push(("score_type", text("What scores are when a request does not say.")));
-        required.push(("max_documents", count("Most documents of one request.")));
-    }
-    if api.name == "embed" {
-        required.push(("pooling", text("What dense vectors are made of.")));
-        required.push(("dimensions", count("Length of dense vectors.")));
-        required.push(("matryoshka", text("To what they may be shortened.")));
-        required.push(("normalizes", json!({"type": "boolean"})));
-        required.push((
-            "prompts",
-            json!({"type": "object", "additionalProperties": {"type": "string"}}),
-        ));
-        required.push((
-            "default_prompt_name",
-            text_or_null("The prompt of inputs of no particular kind."),
-        ));
-        required.push((
-            "outputs",
-            json!({"type": "object", "additionalProperties": {"type": "boolean"}}),
-        ));
-        required.push(("auto_truncate", json!({"type": "boolean"})));
-        required.push(("max_inputs", count("Most inputs of one request.")));
-    }
+    required.extend((api.info)());
     object("The model, its limits and what runs it.", &required, &[])
 }

@@ -1,4 +1,5 @@
-//! The routes beside the main ones that every function has: texts as tokens and back, and Vertex AI's envelope.
+//! The routes beside the main ones that every function has: texts as tokens and back, and Vertex
+//! AI's envelope.
 
 use defrost_api::{
     DETOKENIZE_FORMS, DetokenizeAnswer, EmbedRules, LlamaTokens, SchemaBook, TOKENIZE_FORMS, Token,
@@ -6,17 +7,16 @@ use defrost_api::{
 };
 use serde_json::{Map, Value, json};
 
-use super::parts::{Cut, OTHER_NAMES, Parts, any_of};
-use super::rerank::operation_id;
+use super::parts::{OTHER_NAMES, Parts, TruncationHeader, any_of, operation_id};
 
 const TOKENIZE: &str = "/tokenize";
 const DETOKENIZE: [&str; 2] = ["/detokenize", "/decode"];
 
 /// What Vertex AI's envelope may hold.
 pub(super) struct Instances {
-    /// The forms of one.
+    /// The schemas of the forms that an instance may have.
     pub(super) forms: Vec<Value>,
-    /// How many there may be.
+    /// The most instances that there may be.
     pub(super) most: usize,
 }
 
@@ -50,17 +50,18 @@ pub(super) fn describe(
         book.answer::<LlamaTokens<'_>>(),
     ];
     let about = "The tokens, in the shape of the request.";
-    let answers = parts.work_answers(about, Cut::Never, shapes);
+    let answers = parts.work_answers(about, TruncationHeader::Never, shapes);
     insert(TOKENIZE, "Texts as the model's tokens", &tokenize, &answers);
     for path in DETOKENIZE {
         let shapes = vec![book.answer::<DetokenizeAnswer<'_>>()];
         let about = "The texts, in the shape of the request.";
-        let answers = parts.work_answers(about, Cut::Never, shapes);
+        let answers = parts.work_answers(about, TruncationHeader::Never, shapes);
         insert(path, "Tokens as text", &detokenize, &answers);
     }
 }
 
-/// Its instances are the bodies of other routes, and its predictions their answers.
+/// Describes Vertex's route, whose instances are the bodies of other routes, and whose predictions
+/// are their answers.
 fn vertex(paths: &mut Map<String, Value>, parts: &Parts, Instances { forms, most }: Instances) {
     let answer = json!({
         "type": "object",
@@ -82,7 +83,7 @@ fn vertex(paths: &mut Map<String, Value>, parts: &Parts, Instances { forms, most
                 }},
                 "required": ["instances"],
             }}}},
-            "responses": parts.work_answers(about, Cut::Inputs, vec![answer]),
+            "responses": parts.work_answers(about, TruncationHeader::Inputs, vec![answer]),
         }}),
     );
 }

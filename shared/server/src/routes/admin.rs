@@ -1,12 +1,13 @@
 //! The hooks around a memory snapshot as routes, for platforms that are told by hand: Modal (call
-//! them in `@modal.enter(snap=True)` and `@modal.enter(snap=False)`), or a checkpoint of a container.
+//! them in `@modal.enter(snap=True)` and `@modal.enter(snap=False)`), or a checkpoint of a
+//! container.
 //!
-//! They exist with `SNAPSHOT_HOOKS=true` only, because whoever reaches them can stop the service.
-//! With `API_KEYS` set they need a key like other routes. Without, they take requests made on this
-//! machine for this machine: the peer is loopback, `Host` names loopback, and no header says that
-//! the request was passed on or comes from a web page ([`MARKS`]). The peer alone would not do: a platform's
-//! own proxy may sit in the same container and bring the whole internet to it over loopback. A
-//! proxy that leaves no trace of itself needs `API_KEYS`.
+//! They exist with `SNAPSHOT_HOOKS=true` only, because a client that reaches them can stop the
+//! service. With `API_KEYS` set they need a key like other routes. Without, they take requests made
+//! on this machine for this machine: the peer is loopback, `Host` names loopback, and no header
+//! says that the request was passed on or comes from a web page ([`MARKS`]). The peer alone would
+//! not do: a platform's own proxy may sit in the same container and bring the whole internet to it
+//! over loopback. A proxy that leaves no trace of itself needs `API_KEYS`.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -90,8 +91,8 @@ impl Mark {
     }
 }
 
-/// The marks of proxies, content networks, gateways, platforms and browsers. Too many rather than too few: whoever calls
-/// these routes by hand sends none of them.
+/// The marks of proxies, content networks, gateways, platforms and browsers. Too many rather than
+/// too few: a person who calls these routes by hand sends none of them.
 const MARKS: [Mark; 55] = [
     // Whatever the vendor, a header that tells an address or a host of before.
     Mark::Holds("forwarded"),

@@ -1,10 +1,11 @@
 //! Reading a request body within its limits.
 //!
-//! The bound holds for bodies with and without a Content-Length. What has come is held from the budget of all requests
-//! ([`crate::edge::budget`]), and a body that comes too slowly is given up ([`crate::edge::pace`]). A body that is refused is still
-//! read, up to a bound, before the answer goes out: a connection closed on unread bytes is reset,
-//! and the client would see the reset instead of the 413. A client that asked first
-//! (`Expect: 100-continue`) has not sent its body and is answered at once.
+//! The bound holds for bodies with and without a Content-Length. What has come is held from the
+//! budget of all requests ([`crate::edge::budget`]), and a body that comes too slowly is given up
+//! ([`crate::edge::pace`]). A body that is refused is still read, up to a bound, before the answer
+//! goes out: a connection closed on unread bytes is reset, and the client would see the reset
+//! instead of the 413. A client that asked first (`Expect: 100-continue`) has not sent its body and
+//! is answered at once.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -28,8 +29,8 @@ const MAX_DISCARD_BYTES: usize = 64 << 20;
 /// Longest time spent on throwing a refused body away.
 const MAX_DISCARD_TIME: Duration = Duration::from_secs(5);
 
-/// The whole body of a JSON request, and the bytes that the request holds until it is answered: those of the body and of what is
-/// parsed of it.
+/// The whole body of a JSON request, and the bytes that the request holds until it is answered:
+/// those of the body and of what is parsed of it.
 pub(super) async fn read(app: &App, parts: &Parts, body: Body) -> Result<(Bytes, Held), ApiError> {
     let (bytes, mut held) = received(app, parts, body).await?;
     let (limit, most) = (app.config.max_body_bytes, app.budget.most());
@@ -80,8 +81,8 @@ async fn received(app: &App, parts: &Parts, mut body: Body) -> Result<(Bytes, He
     Ok((bytes.into(), held))
 }
 
-/// Room for so many bytes more, of which there will be `most` in all. What is held is what is allocated: a buffer that
-/// doubled by itself would take twice what has come.
+/// Room for so many bytes more, of which there will be `most` in all. What is held is what is
+/// allocated: a buffer that doubled by itself would take twice what has come.
 fn make_room(
     bytes: &mut Vec<u8>,
     more: usize,
@@ -141,7 +142,8 @@ async fn discard(mut body: Body) {
     let _ = timeout(MAX_DISCARD_TIME, all).await;
 }
 
-/// What was done to a body, in the order in which it was done; a header may come twice and a value be a list.
+/// What was done to a body, in the order in which it was done; a header may come twice and a value
+/// be a list.
 fn encodings(headers: &HeaderMap) -> Vec<&[u8]> {
     let values = headers.get_all(header::CONTENT_ENCODING).iter();
     values

@@ -10,21 +10,18 @@ use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{RawPathParams, Request, State};
 use axum::response::Response;
 use bytes::Bytes;
-use defrost_api::{Cut, EmbedBody, EmbedInput, EmbedRequest, EmbedRoute, Piece, Prompt};
-use defrost_tasks::{
-    EmbedRequest as Asked, EmbedTruncation, EmbedderInfo, Error, Input, Outputs as Kinds, Overflow,
-    PromptChoice,
-};
+use defrost_api::{EmbedBody, EmbedInput, EmbedRequest, EmbedRoute, Piece};
+use defrost_tasks::Error;
 
-use self::answer::Answering;
+use self::answer::AnswerWriter;
 use super::{body, tokenize};
 use crate::app::App;
 use crate::edge::request_id::RequestId;
 use crate::error::ApiError;
 use crate::models::admission::{Admitted, Finished};
-use crate::models::backend::{Inputs, Outputs};
-use crate::models::batching::Outcome;
-use crate::models::info::Info;
+use crate::models::model::Model;
+use crate::services::embed::translate::to_request;
+use crate::services::embed::vectorizer::{EmbedQuestion, Vectorizer};
 
 type Reply = Result<Response, ApiError>;
 
@@ -68,23 +65,20 @@ pub(crate) async fn answer_to(
 
 async fn embed(app: &App, id: &RequestId, mut request: EmbedRequest, begun: Instant) -> Reply {
     let model = app.model(request.model.as_deref()).await?;
-    let Info::Embedder(info) = &model.info else {
-        return Err(ApiError::internal("the function embeds and its model does not"));
-    };
+    let vectorizer = vectorizer(&model)?;
     join_pieces(app, &model, &mut request).await?;
-    let asked = Arc::new(to_asked(app, info, &mut request)?);
-    let finished = app.run(&model, Inputs::Embed(Arc::clone(&asked))).await?;
-    let Finished { outcome: Outcome { result, times }, held } = finished;
-    let outputs = result.map_err(|error| match *error {
+    let asked = Arc::new(to_request(&app.config.embed, vectorizer.facts(), &mut request)?);
+    let question =
+        EmbedQuestion { vectorizer: Arc::clone(&vectorizer), request: Arc::clone(&asked) };
+    let Finished { result, times, held } = app.run(&model, question).await?;
+    let embeddings = result.map_err(|error| match *error {
         Error::InputTooLong { limit, found, index, .. } => {
             ApiError::from(request.too_long(index, limit, found))
         }
         ref other => other.into(),
     })?;
-    let Outputs::Embeddings(embeddings) = outputs else {
-        return Err(ApiError::internal("the backend returned scores for embeddings"));
-    };
-    let answering = Answering {
+    let writer = AnswerWriter {
+        vectorizer,
         model: model.shared(),
         id: format!("embed-{}", id.0),
         created: app.phases.unix().as_secs(),
@@ -95,7 +89,13 @@ async fn embed(app: &App, id: &RequestId, mut request: EmbedRequest, begun: Inst
         times,
         held,
     };
-    answer::answer(app, answering).await
+    answer::answer(app, writer).await
+}
+
+/// The model as one that embeds.
+pub(crate) fn vectorizer(model: &Model) -> Result<Arc<dyn Vectorizer>, ApiError> {
+    let vectorizer = model.loaded.own::<dyn Vectorizer>();
+    vectorizer.ok_or_else(|| ApiError::internal("the function embeds and its model does not"))
 }
 
 /// Makes token ids of inputs that are texts and token ids in turn.
@@ -113,14 +113,14 @@ async fn join_pieces(
             Piece::Text(text) => text.len(),
         });
         let _reading = tokenize::held_to_read(app, lengths)?;
-        let joined = tokenize::apart(app, model, move |backend| {
+        let joined = tokenize::apart(app, model, move |pipeline| {
             let mut ids = Vec::new();
             for piece in pieces {
                 match piece {
                     Piece::Token(id) => ids.push(id),
                     Piece::Text(text) => {
-                        tokenize::check_count(backend, &text, most)?;
-                        let tokens = backend.tokenize(&text, false)?;
+                        tokenize::check_count(pipeline, &text, most)?;
+                        let tokens = pipeline.tokenize(&text, false)?;
                         ids.extend(tokens.iter().map(|token| token.id));
                     }
                 }
@@ -130,67 +130,4 @@ async fn join_pieces(
         *input = EmbedInput::Tokens(joined.await?);
     }
     Ok(())
-}
-
-/// The request in the words of the model, which takes the inputs out of it.
-fn to_asked(app: &App, info: &EmbedderInfo, request: &mut EmbedRequest) -> Result<Asked, ApiError> {
-    request.check_outputs(defrost_api::Outputs {
-        dense: true,
-        sparse: info.has_sparse,
-        colbert: info.has_colbert,
-        hidden: info.has_tokens,
-    })?;
-    if matches!(request.prompt, Prompt::Instruction(_)) && !info.takes_instruction {
-        let warning =
-            "instruction is ignored: this model takes none; the inputs are taken for queries";
-        request.warnings.push(warning.to_owned());
-        request.prompt = Prompt::Query;
-    }
-    let allowed = app.config.embed.allow_non_mrl;
-    let (full, matryoshka) = (info.hidden, &info.matryoshka);
-    request.fit_dimensions(full, |width| allowed || matryoshka.allows(width, full));
-    request.fit_scale(info.normalizes);
-    let limit = request.token_limit(info.max_length)?;
-    let overflow = match request.truncation {
-        Cut::ServerDefault if app.config.embed.auto_truncate => Overflow::CutEnd,
-        Cut::ServerDefault | Cut::Refuse => Overflow::Refuse,
-        Cut::End => Overflow::CutEnd,
-        Cut::Start => Overflow::CutStart,
-    };
-    // A model's prompt by the request's own word is nearer than what that word means.
-    let own = request.role_word.as_ref().and_then(|word| {
-        let plain = |name: &str| name.to_ascii_lowercase().replace(['.', '-'], "_");
-        info.prompts.keys().find(|name| plain(name) == plain(word)).cloned()
-    });
-    let inputs = std::mem::take(&mut request.inputs).into_iter().map(|input| match input {
-        EmbedInput::Text(text) => Input::Text(text),
-        EmbedInput::Tokens(tokens) => Input::Tokens(tokens),
-        // Joined before.
-        EmbedInput::Mixed(_) => Input::Tokens(Vec::new()),
-    });
-    let defrost_api::Outputs { dense, sparse, colbert, hidden } = request.outputs;
-    Ok(Asked {
-        inputs: inputs.collect(),
-        prompt: match &request.prompt {
-            Prompt::Default => PromptChoice::Default,
-            Prompt::Purpose(name) if info.prompts.contains_key(name) => {
-                PromptChoice::Named(name.clone())
-            }
-            Prompt::Purpose(_) => PromptChoice::None,
-            Prompt::Query | Prompt::Document if own.is_some() => {
-                PromptChoice::Named(own.unwrap_or_default())
-            }
-            Prompt::Query => PromptChoice::Query,
-            Prompt::Document => PromptChoice::Document,
-            Prompt::Named(name) => PromptChoice::Named(name.clone()),
-            Prompt::Instruction(task) => PromptChoice::Instruction(task.clone()),
-            Prompt::Prefix(text) if text.is_empty() => PromptChoice::None,
-            Prompt::Prefix(text) => PromptChoice::Prefix(text.clone()),
-        },
-        outputs: Kinds { dense, sparse, colbert, tokens: hidden },
-        dimensions: request.dimensions,
-        normalize: request.normalize,
-        truncation: EmbedTruncation { overflow, limit: Some(limit) },
-        late_chunking: request.late_chunking,
-    })
 }

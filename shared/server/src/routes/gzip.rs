@@ -1,7 +1,8 @@
 //! Bodies that come compressed with gzip, as some clients and proxies send large ones.
 //!
-//! A few kilobytes can stand for gigabytes, so the bounds on a body hold for what it becomes: decompression goes
-//! in steps, and ends with the first one beyond the bound of a body or of all that requests hold together.
+//! A few kilobytes can stand for gigabytes, so the bounds on a body hold for what it becomes:
+//! decompression goes in steps, and ends with the first one beyond the bound of a body or of all
+//! that requests hold together.
 
 use std::io::Read as _;
 
@@ -11,10 +12,11 @@ use flate2::bufread::MultiGzDecoder;
 use crate::edge::budget::Held;
 use crate::error::ApiError;
 
-/// Compressed bytes from which on it is worth another thread: a hundred microseconds of work.
+/// Bodies of so many compressed bytes or more are decompressed on another thread: a hundred
+/// microseconds.
 const LARGE: usize = 16 << 10;
 
-/// Bytes that are built between two looks at the bounds.
+/// How many bytes are decompressed between two looks at the bounds.
 const STEP: usize = 64 << 10;
 
 /// Whether a name in `content-encoding` means gzip.

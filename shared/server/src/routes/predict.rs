@@ -12,8 +12,6 @@ use super::{body, cached, rerank};
 use crate::app::App;
 use crate::edge::request_id::RequestId;
 
-pub(crate) const PATHS: [&str; 2] = ["/predict", "/classify"];
-
 pub(crate) async fn predict(
     State(app): State<Arc<App>>,
     Extension(id): Extension<RequestId>,

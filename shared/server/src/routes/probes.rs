@@ -11,7 +11,6 @@ use serde_json::{Map, Value, json};
 use crate::app::App;
 use crate::edge::metrics;
 use crate::error::ApiError;
-use crate::models::info::Info;
 use crate::service::Service;
 use crate::web::accept;
 
@@ -26,10 +25,10 @@ const PROBES: [(&str, &str); 7] = [
     ("metrics", "/metrics"),
 ];
 
-/// For programs; browsers get the page of [`crate::web`].
+/// The service as JSON, for programs; browsers get the page of [`crate::web`].
 pub(crate) fn root(app: &App, service: &Service) -> Json<Value> {
     let model = app.ready_model();
-    let backend = model.as_ref().map_or(app.function.backend(), |model| model.info.backend());
+    let backend = model.as_ref().map_or(app.function.backend(), |model| model.info.backend);
     let mut endpoints = (service.endpoints)();
     if let Some(endpoints) = endpoints.as_object_mut() {
         for (name, path) in PROBES {
@@ -69,8 +68,8 @@ pub(crate) async fn health(State(app): State<Arc<App>>) -> Response {
         "model_name": model.as_ref().map(|model| model.name_for(None)),
         "device": "cpu",
         "version": app.function.version,
-        "embedding_dim": info.map(Info::hidden),
-        "dimensions": info.map(Info::hidden),
+        "embedding_dim": info.map(|info| info.hidden),
+        "dimensions": info.map(|info| info.hidden),
         "memory_usage_mb": resident_mb(),
         "uptime_seconds": app.phases.since_zero().as_secs_f64(),
         "timestamp": unix,
@@ -105,7 +104,7 @@ pub(crate) async fn version(State(app): State<Arc<App>>) -> Json<Value> {
     Json(json!({"version": app.function.version}))
 }
 
-/// Prometheus's text, or JSON for those who ask for it by `Accept` or `?format=json`.
+/// Prometheus's text, or JSON for clients that ask for it by `Accept` or `?format=json`.
 pub(crate) async fn metrics(
     State(app): State<Arc<App>>,
     uri: Uri,

@@ -1,6 +1,5 @@
 //! The rerank routes: read, check, score, answer.
 
-use std::mem::take;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,10 +9,9 @@ use axum::http::HeaderValue;
 use axum::response::Response;
 use bytes::Bytes;
 use defrost_api::{
-    Facts, Invalid, Limits, RerankBody, RerankRequest, Route, Scored, Shape, Work, answer,
-    rerank_warnings,
+    Limits, RerankBody, RerankFacts, RerankRequest, Route, Shape, answer, rerank_warnings,
 };
-use defrost_tasks::{Error, ModelInfo, Normalization, Score, ScoreRequest, Truncation};
+use defrost_tasks::{Error, Normalization};
 
 use super::tei::{self, Took};
 use super::{X_TRUNCATED_DOCUMENTS, body};
@@ -23,13 +21,9 @@ use crate::edge::cost::Cost;
 use crate::edge::request_id::RequestId;
 use crate::error::ApiError;
 use crate::models::admission::Finished;
-use crate::models::backend::{Inputs, Outputs};
-use crate::models::batching::Outcome;
-use crate::models::info::Info;
-
-/// One handler under every name that clients use.
-pub(crate) const PATHS: [&str; 6] =
-    ["/v1/rerank", "/rerank", "/v2/rerank", "/reranking", "/v1/reranking", "/invocations"];
+use crate::models::model::Model;
+use crate::services::rerank::scorer::{ScoreQuestion, Scorer};
+use crate::services::rerank::translate::{in_request_order, normalization, to_requests};
 
 pub(super) type Reply = Result<Response, ApiError>;
 
@@ -88,28 +82,24 @@ pub(super) async fn respond(app: &App, id: &RequestId, request: RerankRequest) -
 async fn score(app: &App, id: &RequestId, mut request: RerankRequest) -> Reply {
     let begun = Instant::now();
     let model = app.model(request.model.as_deref()).await?;
-    let Info::Reranker(info) = &model.info else {
-        return Err(ApiError::internal("the function reranks and its model does not"));
-    };
-    let normalization = normalization(app, info, &request)?;
+    let scorer = scorer(&model)?;
+    let info = scorer.facts();
+    let normalization = normalization(&app.config, info, &request)?;
     if request.instruction.is_some() && !info.takes_instruction {
         request.warnings.push("instruction is ignored: this model takes none".to_owned());
     }
     let count = request.document_count();
-    let (positions, texts) = to_texts(&mut request);
-    let finished = app.run(&model, Inputs::Score(Arc::clone(&texts))).await?;
-    let Finished { outcome: Outcome { result, times }, held } = finished;
-    let outputs = result.map_err(|error| match *error {
-        // The backend counts within a query's documents, the client within its request.
+    let (positions, texts) = to_requests(&mut request);
+    let question = ScoreQuestion { scorer: Arc::clone(&scorer), requests: Arc::clone(&texts) };
+    let Finished { result, times, held } = app.run(&model, question).await?;
+    let scores = result.map_err(|error| match *error {
+        // The model counts within a query's documents, the client within its request.
         Error::NonFinite { request, index } => {
             let place = positions.get(request).and_then(|group| group.get(index));
             ApiError::non_finite(place.copied().unwrap_or(index))
         }
         ref other => other.into(),
     })?;
-    let Outputs::Scores(scores) = outputs else {
-        return Err(ApiError::internal("the backend returned something else than scores"));
-    };
     let scored = in_request_order(&scores, &positions, count, normalization, info)?;
     let mut documents = vec![""; count];
     for (text, position) in
@@ -120,7 +110,7 @@ async fn score(app: &App, id: &RequestId, mut request: RerankRequest) -> Reply {
         }
     }
     let kind = if request.shape == Shape::Score { "score" } else { "rerank" };
-    let facts = Facts {
+    let facts = RerankFacts {
         id: &format!("{kind}-{}", id.0),
         created: app.phases.unix().as_secs(),
         model: model.name_for(request.model.as_deref()),
@@ -150,91 +140,7 @@ async fn score(app: &App, id: &RequestId, mut request: RerankRequest) -> Reply {
     Ok(response)
 }
 
-/// Takes the texts out of the request, with each one's place in it.
-fn to_texts(request: &mut RerankRequest) -> (Vec<Vec<usize>>, Arc<Vec<ScoreRequest>>) {
-    let truncation = Truncation {
-        max_tokens_per_query: request.truncation.max_tokens_per_query,
-        max_tokens_per_doc: request.truncation.max_tokens_per_doc,
-        forbidden: request.truncation.forbidden,
-        max_chunks_per_doc: request.truncation.max_chunks_per_doc,
-        max_tokens: request.truncation.max_tokens,
-        from_start: request.truncation.from_start,
-    };
-    let (positions, texts): (Vec<_>, Vec<_>) = take(&mut request.work)
-        .into_iter()
-        .map(|Work { query, documents, positions }| {
-            let truncation = truncation.clone();
-            (
-                positions,
-                ScoreRequest {
-                    query,
-                    documents,
-                    instruction: request.instruction.clone(),
-                    truncation,
-                },
-            )
-        })
-        .unzip();
-    (positions, Arc::new(texts))
-}
-
-/// What scores are where the request does not say.
-pub(super) fn default_normalization(app: &App, info: &ModelInfo) -> Normalization {
-    let own =
-        if app.config.legacy_results { Normalization::Raw } else { info.default_normalization };
-    app.config.normalization.unwrap_or(own)
-}
-
-fn normalization(
-    app: &App,
-    info: &ModelInfo,
-    request: &RerankRequest,
-) -> Result<Normalization, ApiError> {
-    use defrost_api::Normalization as Asked;
-    let default = default_normalization(app, info);
-    Ok(match request.normalization {
-        Some(Asked::Normalized) if default == Normalization::Raw => Normalization::Sigmoid,
-        None | Some(Asked::Normalized) => default,
-        Some(Asked::Sigmoid) => Normalization::Sigmoid,
-        Some(Asked::Raw) => Normalization::Raw,
-        Some(Asked::Mxbai) if Normalization::takes_mxbai(info.template) => Normalization::Mxbai,
-        Some(Asked::Mxbai) => {
-            let message = format!(
-                "normalization: mxbai is made for mxbai-rerank-v2 models only, {} is none; use \
-                 sigmoid or raw",
-                info.name
-            );
-            return Err(Invalid::new("normalization", message).into());
-        }
-    })
-}
-
-fn in_request_order(
-    scores: &[Vec<Score>],
-    positions: &[Vec<usize>],
-    count: usize,
-    normalization: Normalization,
-    info: &ModelInfo,
-) -> Result<Vec<Scored>, ApiError> {
-    let lengths_match = scores.len() == positions.len()
-        && scores.iter().zip(positions).all(|(s, p)| s.len() == p.len());
-    if !lengths_match {
-        return Err(ApiError::internal("the backend returned another number of scores than texts"));
-    }
-    let mut scored = vec![Scored::default(); count];
-    for (score, &position) in scores.iter().flatten().zip(positions.iter().flatten()) {
-        let value = normalization.apply(info.kind, score.raw, info.estimated_max);
-        if !value.is_finite() {
-            return Err(ApiError::non_finite(position));
-        }
-        if let Some(slot) = scored.get_mut(position) {
-            *slot = Scored {
-                score: value,
-                tokens: score.tokens,
-                truncated: score.truncated,
-                query_truncated: score.query_truncated,
-            };
-        }
-    }
-    Ok(scored)
+fn scorer(model: &Model) -> Result<Arc<dyn Scorer>, ApiError> {
+    let scorer = model.loaded.own::<dyn Scorer>();
+    scorer.ok_or_else(|| ApiError::internal("the function reranks and its model does not"))
 }

@@ -12,8 +12,6 @@ use super::{body, cached, rerank};
 use crate::app::App;
 use crate::edge::request_id::RequestId;
 
-pub(crate) const PATHS: [&str; 2] = ["/v1/score", "/score"];
-
 pub(crate) async fn score(
     State(app): State<Arc<App>>,
     Extension(id): Extension<RequestId>,

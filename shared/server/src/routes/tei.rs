@@ -1,10 +1,11 @@
-//! The headers in which Text Embeddings Inference tells what a request took: whole milliseconds, characters and tokens.
+//! The headers in which Text Embeddings Inference tells what a request took: whole milliseconds,
+//! characters and tokens.
 
 use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::models::batching::Times;
+use crate::models::usage::Times;
 
 const COMPUTE_TYPE: HeaderName = HeaderName::from_static("x-compute-type");
 const COMPUTE_TIME: HeaderName = HeaderName::from_static("x-compute-time");
@@ -15,7 +16,7 @@ const TOKENIZATION_TIME: HeaderName = HeaderName::from_static("x-tokenization-ti
 const QUEUE_TIME: HeaderName = HeaderName::from_static("x-queue-time");
 const INFERENCE_TIME: HeaderName = HeaderName::from_static("x-inference-time");
 
-/// All of them, as browsers must be told them.
+/// All of these headers, as browsers must be told them.
 pub(crate) const HEADERS: [HeaderName; 8] = [
     COMPUTE_TYPE,
     COMPUTE_TIME,
@@ -30,11 +31,11 @@ pub(crate) const HEADERS: [HeaderName; 8] = [
 /// What a request took.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Took {
-    /// When its body had been read.
+    /// When the request's body had been read.
     pub(super) begun: Instant,
-    /// Characters of its texts.
+    /// How many characters its texts have.
     pub(super) characters: u64,
-    /// Tokens as run.
+    /// How many tokens were run for it.
     pub(super) tokens: usize,
     pub(super) times: Times,
 }
@@ -45,7 +46,7 @@ pub(super) fn count_in(headers: &HeaderMap, name: &HeaderName) -> u64 {
     told.and_then(|count| count.parse().ok()).unwrap_or(0)
 }
 
-/// Tells it.
+/// Tells it in headers.
 pub(super) fn tell(headers: &mut HeaderMap, took: &Took) {
     let Took { begun, characters, tokens, times } = *took;
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);

@@ -1,11 +1,13 @@
 //! `/tokenize`, `/detokenize` and `/decode`: texts as the model's tokens and back.
 //!
-//! They do not meet the model's queue: a thread beside it looks the tokens up ([`crate::models::tokenise`]), the first time after
-//! reading the vocabulary, which takes up to a second. Tokens are counted before their texts and places are written down,
-//! which take a hundred times the bytes of the text.
+//! They do not meet the model's queue: a thread beside it looks the tokens up
+//! ([`crate::models::tokenise`]), the first time after reading the vocabulary, which takes up to a
+//! second. Tokens are counted before their texts and places are written down, which take a hundred
+//! times the bytes of the text.
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use defrost_api::{
@@ -19,25 +21,32 @@ use crate::app::App;
 use crate::edge::budget::Held;
 use crate::error::ApiError;
 use crate::models::admission::Admitted;
-use crate::models::backend::Backend;
-use crate::models::info::Info;
+use crate::models::pipeline::Pipeline;
+use crate::service::Service;
 
 type Reply = Result<Response, ApiError>;
 
-pub(crate) async fn tokenize(State(app): State<Arc<App>>, request: Request) -> Reply {
+pub(crate) async fn tokenize(
+    State(app): State<Arc<App>>,
+    Extension(service): Extension<&'static Service>,
+    request: Request,
+) -> Reply {
     let (parts, body) = request.into_parts();
     let (bytes, _held) = body::read(&app, &parts, body).await?;
     let limits = app.config.embed.limits.clone();
     let parse = move |bytes: &[u8]| TokenizeBody::parse(bytes)?.into_request(&limits);
     let request = super::parsed(&app, bytes, parse).await?;
     let style = request.shape.error_style();
-    tokens(&app, request).await.map_err(|error| error.styled(style))
+    tokens(&app, service, request).await.map_err(|error| error.styled(style))
 }
 
-async fn tokens(app: &App, mut request: TokenizeRequest) -> Reply {
+async fn tokens(app: &App, service: &Service, mut request: TokenizeRequest) -> Reply {
     let model = app.model(request.model.as_deref()).await?;
-    let prompt = prompt(&model.info, request.prompt_name.as_deref())?;
-    let texts = match &mut request.work {
+    let prompt = match &request.prompt_name {
+        Some(name) => (service.prompt)(&model, name)?,
+        None => String::new(),
+    };
+    let texts = match &mut request.input {
         ToTokenize::Texts(texts) => std::mem::take(texts),
         ToTokenize::Messages { .. } => {
             let message = "messages: this model has no template for conversations; send prompt";
@@ -49,18 +58,18 @@ async fn tokens(app: &App, mut request: TokenizeRequest) -> Reply {
     let most = most_tokens(app);
     let _reading = held_to_read(app, texts.iter().map(String::len))?;
     let of = Arc::clone(&texts);
-    let count = apart(app, &model, move |backend| {
+    let count = apart(app, &model, move |pipeline| {
         of.iter().try_fold(0, |sum: usize, text| {
             // What is beyond the bound need not be counted.
-            if sum > most { Ok(sum) } else { Ok(sum + backend.count_tokens(text, most - sum)?) }
+            if sum > most { Ok(sum) } else { Ok(sum + pipeline.count_tokens(text, most - sum)?) }
         })
     });
     let held = held(app, count.await?, most)?;
     let special = request.add_special_tokens;
-    let most = model.info.max_length();
-    let written = apart(app, &model, move |backend| {
+    let most = model.info.max_length;
+    let written = apart(app, &model, move |pipeline| {
         let lists: Result<Vec<_>, _> =
-            texts.iter().map(|text| backend.tokenize(text, special)).collect();
+            texts.iter().map(|text| pipeline.tokenize(text, special)).collect();
         let lists = lists?;
         let lists: Vec<Vec<Token<'_>>> =
             lists.iter().map(|list| list.iter().map(token).collect()).collect();
@@ -81,9 +90,9 @@ pub(crate) async fn detokenize(State(app): State<Arc<App>>, request: Request) ->
         let (ids, skip) = (std::mem::take(&mut request.ids), request.skip_special_tokens);
         let count = ids.iter().map(Vec::len).sum();
         let held = held(&app, count, most_tokens(&app))?;
-        let written = apart(&app, &model, move |backend| {
+        let written = apart(&app, &model, move |pipeline| {
             let texts: Result<Vec<_>, _> =
-                ids.iter().map(|ids| backend.detokenize(ids, skip)).collect();
+                ids.iter().map(|ids| pipeline.detokenize(ids, skip)).collect();
             Ok(super::json(held, &detokenize_answer(&request, &texts?)))
         });
         written.await?
@@ -91,19 +100,20 @@ pub(crate) async fn detokenize(State(app): State<Arc<App>>, request: Request) ->
     answer.await.map_err(|error: ApiError| error.styled(style))
 }
 
-/// Most bytes of memory that a token takes while an answer with its text and place is made: as the tokenizer gives it, as
-/// the answer says it, and in JSON.
+/// Most bytes of memory that a token takes while an answer with its text and place is made: as the
+/// tokenizer gives it, as the answer says it, and in JSON.
 const BYTES_OF_A_TOKEN: usize = 320;
 
-/// Bytes of memory for each byte of a text while it is normalised and cut into pieces: what it is and where each of its
-/// letters came from, several times over. Korean without a space takes 120, English 55.
+/// Bytes of memory for each byte of a text while it is normalised and cut into pieces: what it is
+/// and where each of its letters came from, several times over. Korean without a space takes 120,
+/// English 55.
 const BYTES_OF_A_BYTE: usize = 128;
 
 /// Up to here that is 8 MiB for each processor at most, since few texts are read at once.
 const SHORT_TEXT: usize = 64 << 10;
 
-/// The bytes that reading the longest of these texts to its end takes. A text that is scored or embedded is read no further
-/// than the model does.
+/// The bytes that reading the longest of these texts to its end takes. A text that is scored or
+/// embedded is read no further than the model does.
 pub(super) fn held_to_read(
     app: &App,
     lengths: impl Iterator<Item = usize>,
@@ -122,11 +132,11 @@ pub(crate) fn most_tokens(app: &App) -> usize {
 
 /// Refuses a text of more tokens than that.
 pub(super) fn check_count(
-    backend: &dyn Backend,
+    pipeline: &dyn Pipeline,
     text: &str,
     most: usize,
 ) -> Result<(), defrost_tasks::Error> {
-    if backend.count_tokens(text, most)? <= most {
+    if pipeline.count_tokens(text, most)? <= most {
         return Ok(());
     }
     let message = format!("a text among token ids has more than {most} tokens; send a shorter one");
@@ -149,27 +159,15 @@ fn held(app: &App, count: usize, most: usize) -> Result<Held, ApiError> {
     Ok(held)
 }
 
-/// The model's own prompt of that name.
-fn prompt(info: &Info, name: Option<&str>) -> Result<String, ApiError> {
-    let Some(name) = name else { return Ok(String::new()) };
-    let Info::Embedder(info) = info else {
-        let message = "prompt_name: this model reads pairs and has no prompts; leave it out";
-        return Err(Invalid::new("prompt_name", message).into());
-    };
-    info.prompts.get(name).cloned().ok_or_else(|| {
-        let known: Vec<&str> = info.prompts.keys().map(String::as_str).collect();
-        let message =
-            format!("prompt_name: the model has no such prompt; it has: {}", known.join(", "));
-        Invalid::new("prompt_name", message).into()
-    })
-}
-
+/// A token in the words of the API.
 fn token(token: &TextToken) -> Token<'_> {
-    let chars = token.chars.as_ref();
+    // Taken apart whole: a field that is new there must be looked at here.
+    let TextToken { id, piece, bytes: _, chars, special } = token;
+    let chars = chars.as_ref();
     Token {
-        id: token.id,
-        text: &token.piece,
-        special: token.special,
+        id: *id,
+        text: piece,
+        special: *special,
         start: chars.map(|chars| chars.start),
         stop: chars.map(|chars| chars.end),
     }
@@ -178,9 +176,9 @@ fn token(token: &TextToken) -> Token<'_> {
 pub(super) async fn apart<T: Send + 'static>(
     app: &App,
     model: &Admitted,
-    work: impl FnOnce(&dyn Backend) -> Result<T, defrost_tasks::Error> + Send + 'static,
+    work: impl FnOnce(&dyn Pipeline) -> Result<T, defrost_tasks::Error> + Send + 'static,
 ) -> Result<T, ApiError> {
     let shared = model.shared();
-    let done = app.tokenising.apart(move || work(&*shared.backend)).await;
+    let done = app.tokenising.apart(move || work(&*shared.loaded.pipeline)).await;
     done.and_then(|result| result).map_err(|error| model.failed(error))
 }

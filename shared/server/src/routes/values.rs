@@ -1,8 +1,8 @@
-//! What a JSON body takes once it is parsed, before it is.
+//! How many bytes a JSON body will take in memory, before it is parsed.
 //!
-//! `{"a":0}` is seven bytes and more than half a kilobyte as a map, `""` two and fifty as a string. So the values of a body are
-//! counted, which takes a millisecond a megabyte, and what they will take is held from the budget of all requests
-//! ([`crate::edge::budget`]) or refused.
+//! `{"a":0}` is seven bytes and more than half a kilobyte as a map, `""` two and fifty as a string.
+//! So the values of a body are counted, which takes a millisecond a megabyte, and what they will
+//! take is held from the budget of all requests ([`crate::edge::budget`]) or refused.
 
 use crate::error::ApiError;
 
@@ -15,8 +15,9 @@ const LIST_BYTES: usize = 64;
 /// Bytes of any other value, or of a place in a list.
 const VALUE_BYTES: usize = 16;
 
-/// Times as many bytes as the largest body may have, that a body may take when it is parsed: texts of one byte each, and a quarter
-/// of a million of token ids or ten thousand documents with fields, are within.
+/// Times as many bytes as the largest body may have, that a body may take when it is parsed: texts
+/// of one byte each, and a quarter of a million of token ids or ten thousand documents with fields,
+/// are within.
 const MOST_BODIES: usize = 16;
 
 /// Bytes that the values of a body take beside its own, about and at least.
@@ -46,7 +47,8 @@ fn parsed_bytes(body: &[u8]) -> usize {
     bytes
 }
 
-/// Bytes to hold for a body once it is parsed, its own among them, where at most `largest` are allowed of one.
+/// Bytes to hold for a body once it is parsed, its own among them, where at most `largest` are
+/// allowed of one.
 pub(super) fn held_for(body: &[u8], largest: usize, most: usize) -> Result<usize, ApiError> {
     let parsed = parsed_bytes(body);
     // Small bodies are within, whatever the settings say of large ones.

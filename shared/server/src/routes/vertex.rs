@@ -1,7 +1,9 @@
-//! Vertex AI's form of TEI's requests: `{"instances": [...]}`, answered with `{"predictions": [...]}`.
+//! Vertex AI's form of TEI's requests: `{"instances": [...]}`, answered with `{"predictions":
+//! [...]}`.
 //!
-//! An instance is what TEI's own routes take: `query` with `texts`, or `inputs` to predict or to embed. Each is answered as
-//! if it had come by itself, one after the other, and the first that cannot be is the answer to all, with its place.
+//! An instance is what TEI's own routes take: `query` with `texts`, or `inputs` to predict or to
+//! embed. Each is answered as if it had come by itself, one after the other, and the first that
+//! cannot be is the answer to all, with its place.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,7 +24,7 @@ use crate::edge::budget::Held;
 use crate::edge::cost::Cost;
 use crate::edge::request_id::RequestId;
 use crate::error::ApiError;
-use crate::service::{Asked, Service};
+use crate::service::{InstanceRequest, Service};
 
 const JSON: &str = "application/json";
 
@@ -52,7 +54,7 @@ async fn predictions(
     let mut held = app.budget.hold();
     let mut all = Predictions { warnings, ..Predictions::default() };
     for (index, instance) in instances.into_iter().enumerate() {
-        let answer = (service.instance)(Asked { app, id, instance, begun }).await;
+        let answer = (service.instance)(InstanceRequest { app, id, instance, begun }).await;
         let answer = answer.map_err(|error| error.within(&format!("instances[{index}]")))?;
         all.add(index, answer).await?;
         if all.written.len() > most {
@@ -67,7 +69,8 @@ async fn predictions(
 /// What there is to tell of all instances so far.
 #[derive(Default)]
 struct Predictions {
-    /// Their answers, a comma between two. They are JSON already: as they are, they need no tree of values.
+    /// Their answers, a comma between two. They are JSON already: as they are, they need no tree of
+    /// values.
     written: Vec<u8>,
     cost: Option<Cost>,
     characters: u64,

@@ -1,18 +1,26 @@
 //! Functions that embed texts.
 
+pub(crate) mod translate;
+pub(crate) mod vectorizer;
+
 use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::post;
-use defrost_api::{EmbedRoute, EmbedRules, Outputs, VERTEX_PATH};
+use defrost_api::{
+    EmbedRoute, EmbedRules, Invalid, PREDICT_PATHS, RERANK_PATHS, SCORE_PATHS, VERTEX_PATH,
+    VectorKinds,
+};
 use defrost_tasks::EmbedderInfo;
 use serde_json::{Value, json};
 
 use crate::app::App;
-use crate::models::info::Info;
+use crate::error::ApiError;
+use crate::models::model::Model;
 use crate::openapi::Api;
-use crate::routes::{embed, predict, rerank, score};
-use crate::service::{Answering, Asked, Service};
+use crate::routes::embed;
+use crate::service::{InstanceRequest, ResponseFuture, Service};
+use vectorizer::Vectorizer;
 
 /// Embeds texts.
 pub static EMBED: Service = Service {
@@ -22,6 +30,8 @@ pub static EMBED: Service = Service {
     elsewhere,
     api,
     most_items: |config| config.embed.limits.max_inputs,
+    about_model,
+    prompt,
     instance,
 };
 
@@ -42,9 +52,9 @@ fn endpoints() -> Value {
     })
 }
 
-/// One snapshot of an embedder serves both.
+/// Texts are ranked by another function, with the same snapshot.
 fn elsewhere(path: &str) -> Option<&'static str> {
-    let paths = rerank::PATHS.iter().chain(&score::PATHS).chain(&predict::PATHS);
+    let paths = RERANK_PATHS.iter().chain(&SCORE_PATHS).chain(&PREDICT_PATHS);
     let ranks = paths.copied().any(|known| known == path)
         || ["/rerank/batch", "/rerank/query"].contains(&path);
     ranks.then_some(
@@ -54,31 +64,54 @@ fn elsewhere(path: &str) -> Option<&'static str> {
 }
 
 fn api(app: &App) -> Api {
-    // Of several models each has its own; what holds for all of them is what is known before any is loaded.
+    // Of several models each has its own; what holds for all of them is what is known before any is
+    // loaded.
     let model = app.ready_model().filter(|_| !app.fleet.has_several());
-    let info = model.as_ref().and_then(|model| match &model.info {
-        Info::Embedder(info) => Some(info),
-        Info::Reranker(_) => None,
-    });
-    let has = |has: fn(&EmbedderInfo) -> bool| info.is_none_or(has);
+    let vectorizer = model.and_then(|model| model.loaded.own::<dyn Vectorizer>());
+    let info = vectorizer.as_ref().map(|vectorizer| vectorizer.facts());
     Api::embed(EmbedRules {
         limits: app.config.embed.limits.clone(),
-        outputs: Outputs {
-            dense: true,
-            sparse: has(|info| info.has_sparse),
-            colbert: has(|info| info.has_colbert),
-            hidden: has(|info| info.has_tokens),
-        },
-        late_chunking: has(EmbedderInfo::takes_late_chunking),
+        outputs: info.map_or(VectorKinds::ALL, translate::available),
+        late_chunking: info.is_none_or(EmbedderInfo::takes_late_chunking),
         vocab: info.map(|info| info.vocab),
         max_length: info.map(|info| info.max_length),
         prompts: info.map(|info| info.prompts.keys().cloned().collect()),
     })
 }
 
-fn instance(asked: Asked<'_>) -> Answering<'_> {
+fn about_model(app: &App, model: &Model) -> Value {
+    let Some(vectorizer) = model.loaded.own::<dyn Vectorizer>() else { return Value::Null };
+    let info = vectorizer.facts();
+    json!({
+        "model_type": {"embedding": {"pooling": info.pooling, "family": info.family}},
+        "pooling": info.pooling,
+        "dimensions": info.hidden,
+        "matryoshka": info.matryoshka.to_string(),
+        "normalizes": info.normalizes,
+        "prompts": info.prompts,
+        "default_prompt_name": info.default_prompt,
+        "outputs": {
+            "dense": true, "sparse": info.has_sparse, "colbert": info.has_colbert, "tokens": info.has_tokens,
+        },
+        "auto_truncate": app.config.embed.auto_truncate,
+        "max_inputs": app.config.embed.limits.max_inputs,
+    })
+}
+
+fn prompt(model: &Model, name: &str) -> Result<String, ApiError> {
+    let vectorizer = embed::vectorizer(model)?;
+    let prompts = &vectorizer.facts().prompts;
+    prompts.get(name).cloned().ok_or_else(|| {
+        let known: Vec<&str> = prompts.keys().map(String::as_str).collect();
+        let message =
+            format!("prompt_name: the model has no such prompt; it has: {}", known.join(", "));
+        Invalid::new("prompt_name", message).into()
+    })
+}
+
+fn instance(request: InstanceRequest<'_>) -> ResponseFuture<'_> {
     Box::pin(async move {
-        let Asked { app, id, instance, begun } = asked;
+        let InstanceRequest { app, id, instance, begun } = request;
         embed::answer_to(app, id, EmbedRoute::Embed, None, instance.body.into(), begun).await
     })
 }

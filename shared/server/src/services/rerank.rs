@@ -1,18 +1,27 @@
 //! Functions that score documents against queries.
 
+pub(crate) mod scorer;
+pub(crate) mod translate;
+
 use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::post;
-use defrost_api::{EmbedRoute, RerankRules, Route, VERTEX_PATH};
+use defrost_api::{
+    EmbedRoute, Invalid, PREDICT_PATHS, RERANK_PATHS, RerankRules, Route, SCORE_PATHS, VERTEX_PATH,
+};
+use defrost_model::RerankerKind;
 use defrost_tasks::Normalization;
 use serde_json::{Value, json};
 
 use crate::app::App;
-use crate::models::info::Info;
+use crate::error::ApiError;
+use crate::models::model::Model;
 use crate::openapi::Api;
 use crate::routes::{predict, rerank, score};
-use crate::service::{Answering, Asked, Service};
+use crate::service::{InstanceRequest, ResponseFuture, Service};
+use scorer::Scorer;
+use translate::default_normalization;
 
 /// Scores documents against queries.
 pub static RERANK: Service = Service {
@@ -22,6 +31,8 @@ pub static RERANK: Service = Service {
     elsewhere,
     api,
     most_items: |config| config.max_documents,
+    about_model,
+    prompt,
     instance,
 };
 
@@ -30,27 +41,27 @@ fn routes() -> Router<Arc<App>> {
         .route("/", post(rerank::rerank))
         .route("/rerank/batch", post(rerank::batch))
         .route("/rerank/query", post(rerank::query));
-    let paths = rerank::PATHS.iter();
+    let paths = RERANK_PATHS.iter();
     let router = paths.fold(router, |router, path| router.route(path, post(rerank::rerank)));
-    let paths = score::PATHS.iter();
+    let paths = SCORE_PATHS.iter();
     let router = paths.fold(router, |router, path| router.route(path, post(score::score)));
-    predict::PATHS.iter().fold(router, |router, path| router.route(path, post(predict::predict)))
+    PREDICT_PATHS.iter().fold(router, |router, path| router.route(path, post(predict::predict)))
 }
 
 fn endpoints() -> Value {
     json!({
-        "rerank": rerank::PATHS,
+        "rerank": RERANK_PATHS,
         "rerank_batch": "/rerank/batch",
         "rerank_query": "/rerank/query",
-        "score": score::PATHS,
-        "predict": predict::PATHS,
+        "score": SCORE_PATHS,
+        "predict": PREDICT_PATHS,
         "vertex": VERTEX_PATH,
         "tokenize": "/tokenize",
         "detokenize": ["/detokenize", "/decode"],
     })
 }
 
-/// One snapshot of an embedder serves both.
+/// Texts are embedded by another function, with the same snapshot where its model is an embedder.
 fn elsewhere(path: &str) -> Option<&'static str> {
     let embeds = EmbedRoute::PATHS.iter().any(|(known, _)| *known == path)
         || (path.starts_with("/openai/") && path.ends_with("/embeddings"));
@@ -63,25 +74,43 @@ fn elsewhere(path: &str) -> Option<&'static str> {
 fn api(app: &App) -> Api {
     // Of several models each reads its own number of tokens.
     let model = app.ready_model().filter(|_| !app.fleet.has_several());
-    let max_sequence = |info: &Info| match info {
-        Info::Reranker(info) => info.max_sequence,
-        Info::Embedder(info) => info.max_length,
-    };
+    let scorer_of = |model: &Model| model.loaded.own::<dyn Scorer>();
+    let scorer = model.as_ref().and_then(|model| scorer_of(model));
     Api::rerank(RerankRules {
         limits: rerank::limits(app),
-        max_length: model.as_ref().map(|model| max_sequence(&model.info)),
-        vocab: model.as_ref().map(|model| model.info.vocab()),
+        max_length: scorer.map(|scorer| scorer.facts().max_sequence),
+        vocab: model.as_ref().map(|model| model.info.vocab),
         max_inputs: app.config.embed.limits.max_inputs,
-        takes_mxbai: app.ready_model().is_some_and(|model| match &model.info {
-            Info::Reranker(info) => Normalization::takes_mxbai(info.template),
-            Info::Embedder(_) => false,
-        }),
+        takes_mxbai: app
+            .ready_model()
+            .and_then(|model| scorer_of(&model))
+            .is_some_and(|scorer| Normalization::takes_mxbai(scorer.facts().template)),
     })
 }
 
-fn instance(asked: Asked<'_>) -> Answering<'_> {
+fn about_model(app: &App, model: &Model) -> Value {
+    let Some(scorer) = model.loaded.own::<dyn Scorer>() else { return Value::Null };
+    let info = scorer.facts();
+    let kind = match info.kind {
+        RerankerKind::CrossEncoder => "cross-encoder",
+        RerankerKind::YesNoLogit => "yes-no-logit",
+        RerankerKind::EmbeddingSimilarity => "embedding-similarity",
+    };
+    json!({
+        "model_type": {"reranker": {"kind": kind, "family": info.family}},
+        "score_type": default_normalization(&app.config, info).score_type(info.kind),
+        "max_documents": app.config.max_documents,
+    })
+}
+
+fn prompt(_: &Model, _: &str) -> Result<String, ApiError> {
+    let message = "prompt_name: this model reads pairs and has no prompts; leave it out";
+    Err(Invalid::new("prompt_name", message).into())
+}
+
+fn instance(request: InstanceRequest<'_>) -> ResponseFuture<'_> {
     Box::pin(async move {
-        let Asked { app, id, instance, .. } = asked;
+        let InstanceRequest { app, id, instance, .. } = request;
         let (has_inputs, body) = (instance.has_inputs, instance.body.into());
         if has_inputs {
             predict::answer_to(app, id, body).await

@@ -3,8 +3,8 @@
 use axum::http::HeaderMap;
 use axum::http::header::{ACCEPT, ACCEPT_ENCODING, HeaderName};
 
-/// Whether HTML is what the client wants: it names it, and likes it no less than JSON. Clients
-/// that take anything (`*/*`) are programs.
+/// Whether HTML is what the client wants: it names it, and likes it no less than JSON. Clients that
+/// take anything (`*/*`) are programs.
 pub(super) fn wants_html(headers: &HeaderMap) -> bool {
     let html = weight(headers, &ACCEPT, "text/html").unwrap_or(0);
     html > 0 && weight(headers, &ACCEPT, "application/json").is_none_or(|json| html >= json)
@@ -18,7 +18,8 @@ pub(crate) fn wants_json(headers: &HeaderMap) -> bool {
         && text.iter().all(|text| weight(headers, &ACCEPT, text).is_none_or(|text| json >= text))
 }
 
-/// Whether plain text is what the client wants where `OpenMetrics` is usual: it names it, and likes it better.
+/// Whether plain text is what the client wants where `OpenMetrics` is usual: it names it, and likes
+/// it better.
 pub(crate) fn wants_plain(headers: &HeaderMap) -> bool {
     let plain = weight(headers, &ACCEPT, "text/plain").unwrap_or(0);
     plain > weight(headers, &ACCEPT, "application/openmetrics-text").unwrap_or(0)

@@ -1,10 +1,10 @@
-//! Bytes that do not change while the process runs, as answers: tagged, so that a browser asks
-//! for them once, and compressed where the client takes it.
+//! Bytes that do not change while the process runs, as answers: tagged, so that a browser asks for
+//! them once, and compressed where the client takes it.
 //!
-//! What is stored compressed is sent as it is; only for clients without gzip is it opened, at
-//! each request, because there are hardly any and a copy would stay in memory for ever. The tag
-//! is made from the bytes, so it is the same in every process of one build and another one after
-//! an update; the plain and the compressed bytes have different ones.
+//! What is stored compressed is sent as it is; only for clients without gzip is it opened, at each
+//! request, because there are hardly any and a copy would stay in memory for ever. The tag is made
+//! from the bytes, so it is the same in every process of one build and another one after an update;
+//! the plain and the compressed bytes have different ones.
 
 use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -33,12 +33,12 @@ pub(super) struct Content {
 }
 
 impl Content {
-    /// Text as it is.
+    /// Content from a text as it is.
     pub(super) fn new(media_type: &'static str, text: String) -> Self {
         Self::of(media_type, text.into(), false)
     }
 
-    /// A file stored with gzip.
+    /// Content from a file that is stored with gzip.
     #[cfg(feature = "docs")]
     pub(super) fn gzip(media_type: &'static str, bytes: &'static [u8]) -> Self {
         Self::of(media_type, Bytes::from_static(bytes), true)
@@ -50,7 +50,7 @@ impl Content {
         Self { media_type, bytes, is_gzip, tag: hasher.finish(), policy: None }
     }
 
-    /// With this `content-security-policy`.
+    /// The same content with this `content-security-policy`.
     pub(super) fn with_policy(self, policy: impl Into<Cow<'static, str>>) -> Self {
         Self { policy: Some(policy.into()), ..self }
     }

@@ -1,5 +1,5 @@
-//! Swagger UI at `/docs` and ReDoc at `/redoc`, as their makers publish them
-//! (`assets/NOTICE.md`), with the few lines that start them on our document.
+//! Swagger UI at `/docs` and ReDoc at `/redoc`, as their makers publish them (`assets/NOTICE.md`),
+//! with the few lines that start them on our document.
 //!
 //! Both put styles into the page while they run, so their policy allows those; scripts come from
 //! this server only. ReDoc's search runs in a worker that it makes from a blob.
@@ -32,7 +32,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'u
     img-src 'self' data:; font-src data:; connect-src 'self'; worker-src blob:; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// In the order of [`PATHS`].
+/// The files, in the order of [`PATHS`].
 static FILES: LazyLock<[Content; 7]> = LazyLock::new(|| {
     let page = |text: &str| Content::new(HTML, text.to_owned()).with_policy(POLICY);
     [

@@ -19,8 +19,9 @@ const PAGE: &str = include_str!("../../assets/page.html");
 const STYLE_SHA256: &str = "7x6mM+Rs9zWhIGhD3XLsTGX8bbdssZuOhlZuWzKqBko=";
 const SCRIPT_SHA256: &str = "nI67QXlaKOzWa6jzS1KXVUfMPrBAWGBC8IJIe3OQZfc=";
 
-/// The marks in the page that say which function it is for, and whether there are viewers.
-const KIND: &str = "data-kind=\"rerank\"";
+/// The marks in the page where it is filled in which function it is for, and whether there are
+/// viewers.
+const KIND: &str = "data-kind=\"KIND\"";
 const VIEWERS: &str = "data-docs=\"yes\"";
 
 pub(super) fn root(

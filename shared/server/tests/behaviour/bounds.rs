@@ -104,7 +104,8 @@ async fn answers_that_nobody_reads_hold_no_more_than_the_budget() {
     assert_eq!(again.status, 200, "what is gone is free again");
 }
 
-/// Objects of seven bytes take half a kilobyte each once they are parsed, wherever in a document they are.
+/// Objects of seven bytes take half a kilobyte each once they are parsed, wherever in a document
+/// they are.
 #[tokio::test]
 async fn bodies_of_very_many_values_are_refused_unparsed() {
     let router = ready(&VARS).await;
@@ -134,7 +135,8 @@ async fn tokens_are_counted_before_they_are_written_down() {
     assert_eq!(answer.status, 413, "{}", answer.text);
 }
 
-/// One word of many letters is few tokens, and reading it to its end takes a hundred times its bytes.
+/// One word of many letters is few tokens, and reading it to its end takes a hundred times its
+/// bytes.
 #[tokio::test]
 async fn a_long_text_is_held_while_it_is_read() {
     let router = ready(&VARS).await;

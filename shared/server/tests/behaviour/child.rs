@@ -7,7 +7,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Child, ChildStderr, Command, ExitCode, Stdio};
 
-use defrost_server::{Backend, BootError, RERANK, run_with_args};
+use defrost_server::{BootError, Loaded, RERANK, run_with_args};
 use defrost_tasks::Error;
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit};
 use serde_json::json;
@@ -26,13 +26,13 @@ fn process() {
     }
     let code = run_with_args(FUNCTION, &RERANK, ["toy"], move |_, _| match kind.as_str() {
         "broken" => Err(BootError::new("segment 3 of m.snap is truncated")),
-        "waits" => Ok(Box::new(Toy::with_hook(|| {
+        "waits" => Ok(Loaded::scorer(Toy::with_hook(|| {
             eprintln!("scoring");
             let _ = std::io::stdin().read(&mut [0]);
             Ok(())
-        })) as Box<dyn Backend>),
-        "tells" => Ok(Box::new(telling())),
-        _ => Ok(Box::new(Toy::new())),
+        }))),
+        "tells" => Ok(Loaded::scorer(telling())),
+        _ => Ok(Loaded::scorer(Toy::new())),
     });
     // The harness reports success as 0 and a panic as 101.
     assert_eq!(code, ExitCode::SUCCESS, "{code:?}");
@@ -161,8 +161,8 @@ fn idleness_ends_the_process() {
     assert!(child.wait().expect("ended").success());
 }
 
-/// A7: where the system gives few threads, a function says so in one line, or serves with fewer; it never falls over, at
-/// the start or later.
+/// A7: where the system gives few threads, a function says so in one line, or serves with fewer; it
+/// never falls over, at the start or later.
 #[test]
 fn few_threads_are_enough_or_told() {
     use std::os::unix::fs::PermissionsExt as _;
@@ -182,7 +182,8 @@ fn few_threads_are_enough_or_told() {
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         if rustix::process::getuid().is_root() {
-            // The limit is one of users, and not of this one. Nobody runs as this user but the child.
+            // The limit is one of users, and not of this one. Nobody runs as this user but the
+            // child.
             command.uid(54_321);
         }
         let mut child = command.spawn().expect("the child starts");

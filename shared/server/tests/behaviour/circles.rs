@@ -1,7 +1,9 @@
-//! No two modules of the server need each other, nor do three in a ring: each can be read, and tested, with those below it.
+//! No two modules of the server need each other, nor do three in a ring: each can be read, and
+//! tested, with those below it.
 //!
-//! Read from the sources: what a module needs are the paths in its `use` lines and its code, as far as they lead to another
-//! file of this crate. The crate's own page is left out, which needs all of them, and so are tests.
+//! Read from the sources: what a module needs are the paths in its `use` lines and its code, as far
+//! as they lead to another file of this crate. The crate's own page is left out, which needs all of
+//! them, and so are tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -9,9 +11,9 @@ use std::path::Path;
 /// Modules that exist for tests only.
 const TESTS: &str = "interleavings";
 
-type Modules = BTreeMap<String, String>;
+pub(super) type Modules = BTreeMap<String, String>;
 
-fn read(folder: &Path, name: &str, modules: &mut Modules) {
+pub(super) fn read(folder: &Path, name: &str, modules: &mut Modules) {
     for entry in std::fs::read_dir(folder).expect("a folder of sources") {
         let path = entry.expect("an entry").path();
         let stem = path.file_stem().and_then(|stem| stem.to_str()).expect("a name").to_owned();
@@ -100,7 +102,7 @@ fn circle<'a>(
     found
 }
 
-fn needs(modules: &Modules) -> BTreeMap<String, BTreeSet<String>> {
+pub(super) fn needs(modules: &Modules) -> BTreeMap<String, BTreeSet<String>> {
     let of = |(module, code): (&String, &String)| {
         let named = named(code).into_iter();
         (module.clone(), named.filter_map(|path| target(module, &path, modules)).collect())

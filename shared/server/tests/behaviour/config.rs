@@ -180,7 +180,8 @@ fn the_page_of_settings_lists_every_one() {
     assert_eq!(found, rows, "write this table into docs/settings.md:\n{}", rows.join("\n"));
 }
 
-/// D19: a filter takes any word for the name of a module, so a mistyped level would log everything or nothing.
+/// D19: a filter takes any word for the name of a module, so a mistyped level would log everything
+/// or nothing.
 #[test]
 fn mistyped_levels_are_told() {
     for (level, word) in [

@@ -1,4 +1,5 @@
-//! Several models in one process: loaded when they are asked for, unloaded when another one needs their memory.
+//! Several models in one process: loaded when they are asked for, unloaded when another one needs
+//! their memory.
 
 use std::pin::pin;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -8,9 +9,9 @@ use std::time::Duration;
 use axum::Router;
 use defrost_model::{Tokens, Wanted};
 use defrost_server::{
-    App, Backend, BootError, Config, Info, Inputs, Outputs, PhaseRecorder, start,
+    App, BootError, Config, Info, Loaded, PhaseRecorder, Pipeline, ScoreLists, Scorer, start,
 };
-use defrost_tasks::{Error, Prepared};
+use defrost_tasks::{Error, ModelInfo, Prepared, ScoreRequest};
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
@@ -35,13 +36,19 @@ impl Drop for Noted {
     }
 }
 
-impl Backend for Noted {
-    fn info(&self) -> Info {
-        self.toy.info()
+impl Scorer for Noted {
+    fn facts(&self) -> &ModelInfo {
+        self.toy.facts()
     }
 
-    fn prepare(&self, inputs: &Inputs) -> Result<Prepared<Outputs>, Error> {
-        self.toy.prepare(inputs)
+    fn prepare(&self, requests: &[ScoreRequest]) -> Result<Prepared<ScoreLists>, Error> {
+        self.toy.prepare(requests)
+    }
+}
+
+impl Pipeline for Noted {
+    fn info(&self) -> Info {
+        self.toy.info()
     }
 
     fn run(
@@ -52,7 +59,7 @@ impl Backend for Noted {
         self.toy.run(tokens, wanted)
     }
 
-    fn sample(&self) -> Inputs {
+    fn sample(&self) -> Result<Prepared<()>, Error> {
         self.toy.sample()
     }
 
@@ -83,7 +90,7 @@ fn fleet(
         let toy = toys(&place)?.named(&format!("toy/{place}"));
         notes.lock().expect("no panic").push(format!("+{place}"));
         let journal = Arc::clone(&notes);
-        Ok(Box::new(Noted { toy, place, journal }) as Box<dyn Backend>)
+        Ok(Loaded::scorer(Noted { toy, place, journal }))
     };
     let phases = Arc::new(PhaseRecorder::start());
     (start(FUNCTION, served(&vars), phases, load).expect("a thread starts"), journal)
@@ -298,7 +305,8 @@ async fn one_that_fails_again_and_again_rests() {
     assert!(still.await.is_ok());
 }
 
-/// Its file was overwritten while it was unloaded: what is in it now is not what its name stands for.
+/// Its file was overwritten while it was unloaded: what is in it now is not what its name stands
+/// for.
 #[tokio::test]
 async fn another_snapshot_under_a_models_name_is_not_served() {
     let loads = Mutex::new(0);

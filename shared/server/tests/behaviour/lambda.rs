@@ -366,7 +366,8 @@ fn ways_in() -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// C16, F13: whatever a function can be behind, the route is the one that was meant, and the answer has its envelope.
+/// C16, F13: whatever a function can be behind, the route is the one that was meant, and the answer
+/// has its envelope.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_way_in_finds_its_route() {
     let body = json!({"query": "q", "documents": ["a"]});

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use defrost_api::{
-    EmbedBody, EmbedLimits, EmbedRoute, EmbedRules, Limits, Outputs, RerankBody, Route,
+    EmbedBody, EmbedLimits, EmbedRoute, EmbedRules, Limits, RerankBody, Route, VectorKinds,
 };
 use defrost_server::{Api, Description, openapi};
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ fn described(api: Api) -> Value {
 
 /// Of a model that has everything.
 fn rules() -> EmbedRules {
-    let outputs = Outputs { dense: true, sparse: true, colbert: true, hidden: true };
+    let outputs = VectorKinds { dense: true, sparse: true, colbert: true, hidden: true };
     EmbedRules { outputs, late_chunking: true, ..EmbedRules::default() }
 }
 
@@ -33,10 +33,10 @@ fn both() -> [Value; 2] {
 #[test]
 fn what_the_model_has_not_is_not_described() {
     let of = |outputs| described(Api::embed(EmbedRules { outputs, ..rules() }))["paths"].clone();
-    let dense = of(Outputs { dense: true, ..Outputs::default() });
+    let dense = of(VectorKinds { dense: true, ..VectorKinds::default() });
     assert!(dense.get("/embed_sparse").is_none() && dense.get("/embed_all").is_none());
     assert!(dense.get("/v1/embeddings").is_some());
-    let sparse = of(Outputs { dense: true, sparse: true, ..Outputs::default() });
+    let sparse = of(VectorKinds { dense: true, sparse: true, ..VectorKinds::default() });
     assert!(sparse.get("/embed_sparse").is_some() && sparse.get("/embed_all").is_none());
 
     let document = |late_chunking| {
@@ -212,7 +212,8 @@ async fn limits_and_keys_are_those_of_this_server() {
     assert!(names.as_array().is_some_and(|names| names.contains(&json!("mxbai"))), "{names}");
 }
 
-/// What is said of a field that several services name is said by the rules alone, and null is as good as nothing.
+/// What is said of a field that several services name is said by the rules alone, and null is as
+/// good as nothing.
 #[test]
 fn forms_leave_to_the_rules_what_these_govern_and_optional_fields_may_be_null() {
     for document in both() {

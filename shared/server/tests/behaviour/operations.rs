@@ -217,7 +217,8 @@ async fn browsers() {
         preflight(&listed, "https://c.example").await.header("access-control-allow-origin"),
         ""
     );
-    // By the Fetch standard `*` does not stand for authorization, and for nothing at all in requests with credentials.
+    // By the Fetch standard `*` does not stand for authorization, and for nothing at all in
+    // requests with credentials.
     let headers = any.header("access-control-allow-headers").to_ascii_lowercase();
     let headers: Vec<&str> = headers.split(',').map(str::trim).collect();
     for name in [
@@ -238,8 +239,8 @@ async fn browsers() {
     assert_eq!(root["status"], "ok");
 }
 
-/// D19: what every Prometheus client library tells of its process, under the usual names.
-/// A request is not over while its client takes the answer.
+/// D19: what every Prometheus client library tells of its process, under the usual names. A request
+/// is not over while its client takes the answer.
 #[tokio::test]
 async fn a_request_is_at_hand_until_its_answer_is_taken_or_left() {
     let router = ready(&[]).await;

@@ -1,5 +1,5 @@
-//! The waiting room, the queue and clients that go away. Requests are parked by polling them
-//! once, and released through channels: nothing here depends on time.
+//! The waiting room, the queue and clients that go away. Requests are parked by polling them once,
+//! and released through channels: nothing here depends on time.
 
 use std::pin::pin;
 use std::sync::Mutex;
@@ -178,7 +178,8 @@ async fn a_small_request_does_not_wait_for_a_large_one() {
     assert_eq!(answer.json()["results"].as_array().map(Vec::len), Some(20));
 }
 
-/// As many large requests as may run at once do, and more wait: the small one has its turn among those that run.
+/// As many large requests as may run at once do, and more wait: the small one has its turn among
+/// those that run.
 #[tokio::test]
 async fn a_small_request_does_not_wait_for_many_large_ones() {
     let (toy, starts, release) = gated();

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use defrost_server::{App, Backend, BootError, Clock, Config, HookError, PhaseRecorder, start};
+use defrost_server::{App, BootError, Clock, Config, HookError, Loaded, PhaseRecorder, start};
 use defrost_tasks::Error;
 use serde_json::json;
 
@@ -216,7 +216,7 @@ async fn times_are_counted_from_the_restore() {
     let toy = Mutex::new(Some(toy));
     let load = move |_: &Config, _: &PhaseRecorder| {
         let toy = toy.lock().expect("no panic").take().expect("loaded once");
-        Ok(Box::new(toy) as Box<dyn Backend>)
+        Ok(Loaded::scorer(toy))
     };
     let app = start(FUNCTION, config(&[]), phases, load).expect("a thread starts");
     app.booted().await;

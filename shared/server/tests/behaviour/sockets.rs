@@ -88,7 +88,8 @@ async fn chunked_bodies() {
     assert_eq!(status, 413, "a client that sends on still reads its answer: {body}");
 }
 
-/// A body that breaks the rules of chunks is not one that ended early: its client has something else to mend.
+/// A body that breaks the rules of chunks is not one that ended early: its client has something
+/// else to mend.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn malformed_chunks_are_told_apart_from_missing_ones() {
     let server = server(&[], || Ok(Toy::new())).await;
@@ -208,7 +209,8 @@ async fn garbage_is_not_http() {
         .expect("no panic");
 }
 
-/// The kernel accepts connections before the process does; closing the listener then would reset them.
+/// The kernel accepts connections before the process does; closing the listener then would reset
+/// them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_that_wait_to_be_accepted_at_the_end_are_served() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");

@@ -9,8 +9,8 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use defrost_model::{Answers, Grouping, RerankerKind, Tokens, Wanted};
 use defrost_server::{
-    Action, App, Backend, BootError, Config, ConfigError, Function, Info, Inputs, Outputs,
-    PhaseRecorder, RERANK, start,
+    Action, App, BootError, Config, ConfigError, Function, Info, Loaded, PhaseRecorder, Pipeline,
+    RERANK, ScoreLists, Scorer, start,
 };
 use defrost_tasks::{Error, ModelInfo, Normalization, Prepared, Score, ScoreRequest, TextToken};
 use http_body_util::BodyExt as _;
@@ -85,18 +85,15 @@ impl Toy {
     }
 }
 
-impl Backend for Toy {
-    fn info(&self) -> Info {
-        Info::Reranker(self.info.clone())
+impl Scorer for Toy {
+    fn facts(&self) -> &ModelInfo {
+        &self.info
     }
 
-    fn prepare(&self, inputs: &Inputs) -> Result<Prepared<Outputs>, Error> {
-        let Inputs::Score(requests) = inputs else {
-            return Err(Error::Model("a toy embeds nothing".into()));
-        };
+    fn prepare(&self, requests: &[ScoreRequest]) -> Result<Prepared<ScoreLists>, Error> {
         let mut sequences = Vec::new();
         let mut unscored = Vec::new();
-        for request in &**requests {
+        for request in requests {
             let mut scores = Vec::new();
             for (index, document) in request.documents.iter().enumerate() {
                 sequences.push(pair(&request.query, document));
@@ -110,8 +107,14 @@ impl Backend for Toy {
                 score.raw +=
                     answers.next().and_then(|one| *one).map_or(f32::NAN, |(_, one)| one.pooled[0]);
             }
-            Ok(Outputs::Scores(unscored))
+            Ok(unscored)
         }))
+    }
+}
+
+impl Pipeline for Toy {
+    fn info(&self) -> Info {
+        (&self.info).into()
     }
 
     /// Words in common, less one.
@@ -128,9 +131,10 @@ impl Backend for Toy {
         Ok(sequences.iter().map(score).collect())
     }
 
-    fn sample(&self) -> Inputs {
+    fn sample(&self) -> Result<Prepared<()>, Error> {
         let documents = vec!["a".into()];
-        Inputs::Score(Arc::new(vec![ScoreRequest { documents, ..ScoreRequest::default() }]))
+        let request = ScoreRequest { documents, ..ScoreRequest::default() };
+        Ok(self.prepare(&[request])?.map(drop))
     }
 
     /// Words, each with its place among those of the text.
@@ -240,7 +244,7 @@ pub(crate) fn start_with(
     let load = Mutex::new(Some(load));
     let load = move |_: &Config, _: &PhaseRecorder| {
         let load = load.lock().expect("no panic").take().expect("loaded once");
-        load().map(|toy| Box::new(toy) as Box<dyn Backend>)
+        load().map(Loaded::scorer)
     };
     start(FUNCTION, config(vars), Arc::new(PhaseRecorder::start()), load).expect("a thread starts")
 }
@@ -252,12 +256,12 @@ pub(crate) async fn ready(vars: &[(&str, &str)]) -> Router {
     router(app)
 }
 
-/// An answer, read to its end.
 /// The routes of a function that reranks.
 pub(crate) fn router(app: Arc<App>) -> Router {
     defrost_server::router(app, &RERANK)
 }
 
+/// An answer, read to its end.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,

@@ -8,9 +8,9 @@ use axum::body::Body;
 use axum::http::Request;
 use defrost_model::{Answers, Grouping, Matryoshka, Tokens, Wanted};
 use defrost_server::{
-    Backend, Config, EMBED, Function, Info, Inputs, Outputs, PhaseRecorder, router, start,
+    Config, EMBED, Function, Info, Loaded, PhaseRecorder, Pipeline, Vectorizer, router, start,
 };
-use defrost_tasks::{EmbedderInfo, Embedding, Error, Input, Prepared, TextToken};
+use defrost_tasks::{EmbedRequest, EmbedderInfo, Embedding, Error, Input, Prepared, TextToken};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
@@ -21,11 +21,13 @@ use super::toy::{FUNCTION, config, get, post, post_request, ready, send};
 const MAX_WORDS: usize = 8;
 
 /// Embeds a text as its number of words, 3 and 4.
-struct Counter;
+struct Counter {
+    info: EmbedderInfo,
+}
 
-impl Backend for Counter {
-    fn info(&self) -> Info {
-        Info::Embedder(EmbedderInfo {
+impl Counter {
+    fn new() -> Self {
+        let info = EmbedderInfo {
             name: "toy/counter".into(),
             family: "bert".into(),
             pooling: "mean",
@@ -47,14 +49,18 @@ impl Backend for Counter {
             threads: 1,
             snapshot: "00ff".into(),
             bytes: 100,
-        })
+        };
+        Self { info }
+    }
+}
+
+impl Vectorizer for Counter {
+    fn facts(&self) -> &EmbedderInfo {
+        &self.info
     }
 
-    fn prepare(&self, inputs: &Inputs) -> Result<Prepared<Outputs>, Error> {
-        let Inputs::Embed(request) = inputs else {
-            return Err(Error::Model("a counter scores nothing".into()));
-        };
-        let request = Arc::clone(request);
+    fn prepare(&self, request: &EmbedRequest) -> Result<Prepared<Vec<Embedding>>, Error> {
+        let request = request.clone();
         let ids = |input: &Input| match input {
             Input::Text(text) => vec![1; text.split_whitespace().count().max(1)],
             Input::Tokens(ids) => ids.clone(),
@@ -80,8 +86,14 @@ impl Backend for Counter {
                 let token_count = found.min(MAX_WORDS);
                 Embedding { dense, token_count, truncated, ..Embedding::default() }
             };
-            Ok(Outputs::Embeddings(said.iter().zip(&found).map(embedding).collect()))
+            Ok(said.iter().zip(&found).map(embedding).collect())
         }))
+    }
+}
+
+impl Pipeline for Counter {
+    fn info(&self) -> Info {
+        (&self.info).into()
     }
 
     #[allow(clippy::cast_precision_loss, reason = "a handful of words")]
@@ -93,12 +105,10 @@ impl Backend for Counter {
         Ok(sequences.iter().map(answer).collect())
     }
 
-    fn sample(&self) -> Inputs {
+    fn sample(&self) -> Result<Prepared<()>, Error> {
         let inputs = vec!["a".into()];
-        Inputs::Embed(Arc::new(defrost_tasks::EmbedRequest {
-            inputs,
-            ..defrost_tasks::EmbedRequest::default()
-        }))
+        let request = EmbedRequest { inputs, ..EmbedRequest::default() };
+        Ok(self.prepare(&request)?.map(drop))
     }
 
     fn tokenize(&self, text: &str, _: bool) -> Result<Vec<TextToken>, Error> {
@@ -110,7 +120,7 @@ impl Backend for Counter {
 
 async fn embedder() -> Router {
     let function = Function { name: "counter", ..FUNCTION };
-    let load = |_: &Config, _: &PhaseRecorder| Ok(Box::new(Counter) as Box<dyn Backend>);
+    let load = |_: &Config, _: &PhaseRecorder| Ok(Loaded::vectorizer(Counter::new()));
     let app = start(function, config(&[]), Arc::new(PhaseRecorder::start()), load);
     let app = app.expect("a thread starts");
     app.booted().await;

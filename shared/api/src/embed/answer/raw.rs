@@ -1,7 +1,8 @@
 //! Vectors as bytes and nothing else (`encoding_format: "bytes"`), as vLLM's clients ask for them.
 //!
-//! The body is the vectors in the order of the inputs, each as [`Dtype::to_bytes`](crate::Dtype::to_bytes) writes it. A header holds
-//! what an answer in JSON would say beside them, and where each vector begins and ends.
+//! The body is the vectors in the order of the inputs, each as
+//! [`Dtype::to_bytes`](crate::Dtype::to_bytes) writes it. A header holds what an answer in JSON
+//! would say beside them, and where each vector begins and ends.
 
 use serde::Serialize;
 

@@ -6,15 +6,17 @@
 //! defrost answer 1 <key> <bytes that follow the line> <their BLAKE3>
 //! ```
 //!
-//! Nobody is trusted to have written a file as we would. Writers are many (threads, processes, containers that all
-//! call themselves process 1), so each writes under a name that it has made and nobody else has, and renames; a failed
-//! write takes that name away again. Disks fill up and lose power, files are copied and edited, so a reader makes the
-//! first line anew from the question's key and what it has read: any other byte in the file, or a file under another
-//! question's name, and there is no answer.
+//! No writer is trusted to have written a file as we would. Writers are many (threads, processes,
+//! containers that all call themselves process 1), so each writes under a name that no other writer
+//! has, and renames; a failed write takes that name away again. Disks fill up and lose power, files
+//! are copied and edited, so a reader makes the first line anew from the question's key and what it
+//! has read: any other byte in the file, or a file under another question's name, and there is no
+//! answer.
 //!
-//! The folder is bounded by removing files, and it may hold files of others. Ours are those that have both our name and
-//! our first line; a file that a killed process left unfinished has the name of an unfinished one and the beginning of
-//! that line. Their age is the file's. Whatever goes wrong costs the answer's place in the cache and nothing else.
+//! The folder is bounded by removing files, and it may hold files of others. Ours are those that
+//! have both our name and our first line; a file that a killed process left unfinished has the name
+//! of an unfinished one and the beginning of that line. Their age is the file's. Whatever goes
+//! wrong costs the answer's place in the cache and nothing else.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -34,7 +36,8 @@ const MAGIC: &str = "defrost answer 1 ";
 /// Of the first line: the key and the hash in 64 digits, the length in 16.
 const FIRST_LINE: usize = MAGIC.len() + 64 + 1 + 16 + 1 + 64 + 1;
 
-/// More than the longest answer with its headers has, which hyper bounds; a longer file is not read.
+/// More than the longest answer with its headers has, which hyper bounds; a longer file is not
+/// read.
 const LONGEST: u64 = (MAX_ANSWER_BYTES + (1 << 20)) as u64;
 
 /// A folder of answers.
@@ -61,7 +64,8 @@ impl Disk {
     /// Writes in the background.
     pub(super) fn put(&self, key: Key, entry: &Entry) {
         let (path, bytes) = (self.path(key), encode(key, entry));
-        // Looking through the folder costs little when it is done once for a tenth of what it may hold.
+        // Looking through the folder costs little when it is done once for a tenth of what it may
+        // hold.
         let prune = self.written.fetch_add(1, Ordering::Relaxed).is_multiple_of(self.most / 10 + 1);
         let (dir, ttl, most) = (self.dir.clone(), self.ttl, self.most);
         let failed = Arc::clone(&self.failed);
@@ -126,7 +130,7 @@ fn decode(key: Key, bytes: Vec<u8>) -> Option<Entry> {
 }
 
 fn read(path: &Path, key: Key, ttl: Duration) -> Option<Entry> {
-    // Opening a pipe would wait for whoever writes into it.
+    // Opening a pipe would wait for a process that writes into it.
     if !path.metadata().ok()?.is_file() {
         return None;
     }
@@ -265,7 +269,8 @@ mod tests {
     }
 
     proptest! {
-        /// What other writers, disks and people make of a file: bytes set, cut out, doubled, or of two files joined.
+        /// What other writers, disks and people make of a file: bytes set, cut out, doubled, or of
+        /// two files joined.
         #[test]
         fn no_damage_is_served(
             bodies in prop::array::uniform2(prop::collection::vec(any::<u8>(), 0..200)),

@@ -1,10 +1,12 @@
 //! Metrics as JSON, for dashboards that read no Prometheus text.
 //!
-//! Made from the text, so that there is one list of metrics: each sample line becomes an element of its name's list.
+//! Made from the text, so that there is one list of metrics: each sample line becomes an element of
+//! its name's list.
 
 use serde_json::{Map, Value, json};
 
-/// `{"defrost_requests_total": [{"labels": {"route": "/v1/rerank", "code": "200"}, "value": 3.0}], …}`
+/// `{"defrost_requests_total": [{"labels": {"route": "/v1/rerank", "code": "200"}, "value": 3.0}],
+/// …}`
 pub(super) fn from_text(text: &str) -> Value {
     let mut metrics: Map<String, Value> = Map::new();
     for (name, labels, value) in text.lines().filter_map(sample) {

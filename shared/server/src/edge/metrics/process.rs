@@ -20,10 +20,10 @@ pub(super) struct Process;
 /// Fields of `/proc/self/stat`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Stat {
-    /// User and system, in ticks.
+    /// Time on the processor for user and system together, in ticks.
     cpu: u64,
     threads: u64,
-    /// In ticks since the machine was started.
+    /// When the process started, in ticks since the machine did.
     start: u64,
     virtual_bytes: u64,
     resident_pages: u64,

@@ -1,8 +1,10 @@
-//! The metrics of Text Embeddings Inference under its own names, for dashboards and scalers that were made for it.
+//! The metrics of Text Embeddings Inference under its own names, for dashboards and scalers that
+//! were made for it.
 //!
-//! Counters keep its names without the `_total` that the format `OpenMetrics` wants of counters, so they are written as gauges:
-//! a query by name finds them, and `rate` reads them as before. They count what our own metrics count; a text is one document
-//! or input, and scores are what TEI calls predictions. What it tells of the batches it forms has no counterpart here.
+//! Counters keep its names without the `_total` that the format `OpenMetrics` wants of counters, so
+//! they are written as gauges: a query by name finds them, and `rate` reads them as before. They
+//! count what our own metrics count; a text is one document or input, and scores are what TEI calls
+//! predictions. What it tells of the batches it forms has no counterpart here.
 
 use std::time::Duration;
 
@@ -12,8 +14,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-use crate::models::backend::Outputs;
-use crate::models::batching::Times;
+use crate::models::usage::{TeiCounter, Times, Usage};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct MethodLabels {
@@ -110,21 +111,16 @@ impl Tei {
     }
 
     /// Notes what came of a job.
-    pub(super) fn ran(&self, times: &Times, outputs: &Outputs) {
-        let (count, success, lengths): (_, _, Vec<usize>) = match outputs {
-            Outputs::Scores(scores) => {
-                let lengths = scores.iter().flatten().map(|score| score.tokens).collect();
-                (&self.predict_count, &self.predict_success, lengths)
-            }
-            Outputs::Embeddings(embeddings) => {
-                let lengths = embeddings.iter().map(|one| one.token_count).collect();
-                (&self.embed_count, &self.embed_success, lengths)
-            }
+    pub(super) fn ran(&self, times: &Times, usage: &Usage) {
+        let (count, success) = match usage.tei {
+            Some(TeiCounter::Predict) => (&self.predict_count, &self.predict_success),
+            Some(TeiCounter::Embed) => (&self.embed_count, &self.embed_success),
+            None => return,
         };
-        let items = i64::try_from(lengths.len()).unwrap_or(i64::MAX);
+        let items = i64::try_from(usage.items()).unwrap_or(i64::MAX);
         count.inc_by(items);
         success.inc_by(items);
-        for length in lengths {
+        for &length in &usage.lengths {
             self.request_input_length.observe(length as f64);
         }
         let method = MethodLabels { method: if items == 1 { "single" } else { "batch" } };

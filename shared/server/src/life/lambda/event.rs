@@ -6,10 +6,12 @@
 //! | REST API, HTTP API with events of format 1.0 | `httpMethod` | `path`; with the stage before it in format 1.0 |
 //! | load balancer | `requestContext.elb` | `path` |
 //!
-//! The path for the router is the one within the API. A stage called `prod` is a part of the address, as the domain is, and
-//! so is the part of a custom domain that an API is mapped to; the latter is told from the route or resource that matched
-//! (`/{proxy+}`), where there is one. What `lambda_http` would make of stages is the opposite: it puts them before each
-//! path. It also unwraps what it makes of hosts and queries, which clients choose, so they are made harmless first.
+//! The path for the router is the one within the API. A stage called `prod` is a part of the
+//! address, as the domain is, and so is the part of a custom domain that an API is mapped to; the
+//! latter is told from the route or resource that matched (`/{proxy+}`), where there is one. What
+//! `lambda_http` would make of stages is the opposite: it puts them before each path. It also
+//! unwraps what it makes of hosts and queries, which clients choose, so they are made harmless
+//! first.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -30,11 +32,11 @@ const KEYS_SHOWN: usize = 8;
 pub(super) enum Event {
     Request {
         request: Box<LambdaRequest>,
-        /// Whether whoever sent it may understand a streamed answer.
+        /// Whether its sender may understand a streamed answer.
         may_stream: bool,
     },
     WebSocket,
-    /// What was expected and found.
+    /// The event is none that is known: what was expected and found, in words.
     Unknown(String),
 }
 
@@ -125,7 +127,8 @@ fn rest_api(event: Value) -> Result<Event, serde_json::Error> {
     Ok(Event::Request { request, may_stream: domain.is_some() })
 }
 
-/// A load balancer sends one kind of headers and queries; what it leaves out some senders write as null.
+/// A load balancer sends one kind of headers and queries; what it leaves out some senders write as
+/// null.
 fn without_nulls(mut event: Value) -> Value {
     if let Value::Object(event) = &mut event {
         event.retain(|_, value| !value.is_null());
@@ -133,8 +136,8 @@ fn without_nulls(mut event: Value) -> Value {
     event
 }
 
-/// The lists have all that the single ones have, and every value of it; the host, which nobody here needs, is taken out of
-/// what an address is made of.
+/// The lists have all that the single ones have, and every value of it; the host, which no route
+/// needs, is taken out of what an address is made of.
 fn one_set(single: &mut HeaderMap, lists: &HeaderMap) {
     if lists.is_empty() {
         single.remove(header::HOST);
@@ -147,7 +150,8 @@ fn rooted(path: String) -> String {
     if path.starts_with('/') { path } else { format!("/{path}") }
 }
 
-/// Under the gateway's own domain the first part of a path is the stage; under others it is not there.
+/// Under the gateway's own domain the first part of a path is the stage; under others it is not
+/// there.
 fn without_stage<'a>(path: &'a str, stage: Option<&str>, domain: Option<&str>) -> &'a str {
     let own = domain.is_none_or(|domain| domain.contains(".execute-api."));
     let stage = stage.filter(|stage| own && *stage != "$default");

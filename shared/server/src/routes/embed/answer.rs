@@ -1,7 +1,8 @@
 //! Vectors written down in the shape that was asked for.
 //!
-//! A number takes 50 ns to write in decimals: the vectors of 2,000 texts are a tenth of a second, in which a thread that reads
-//! requests would answer nobody, probes neither. Large answers are therefore written beside those threads.
+//! A number takes 50 ns to write in decimals: the vectors of 2,000 texts are a tenth of a second,
+//! in which a thread that reads requests would answer no other request, probes neither. Large
+//! answers are therefore written beside those threads.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,38 +10,42 @@ use std::time::Instant;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use defrost_api::{
-    EmbedFacts, EmbedRequest, Embedded, RawAnswer, Rows, embed_answer, embed_warnings, raw_answer,
+    EmbedFacts, EmbedRequest, Embedded, RawAnswer, embed_answer, embed_warnings, raw_answer,
 };
-use defrost_tasks::{EmbedRequest as Asked, EmbedderInfo, Embedding, Input, Outputs as Kinds};
+use defrost_tasks::{EmbedRequest as Asked, Embedding, Input};
 
 use crate::app::App;
 use crate::edge::budget::Held;
 use crate::edge::cost::Cost;
 use crate::error::ApiError;
-use crate::models::batching::Times;
-use crate::models::info::Info;
 use crate::models::model::Model;
+use crate::models::usage::Times;
 use crate::routes::X_TRUNCATED_INPUTS;
 use crate::routes::tei::{self, Took};
+use crate::services::embed::translate::embedded;
+use crate::services::embed::vectorizer::Vectorizer;
 
 const OCTETS: &str = "application/octet-stream";
 
 /// vLLM's clients look for what describes the bytes in a header of this name.
 const METADATA: HeaderName = HeaderName::from_static("metadata");
 
-/// Python's `http.client` ends the request at a header line of 64 KiB, other clients and proxies at less.
+/// Python's `http.client` ends the request at a header line of 64 KiB, other clients and proxies at
+/// less.
 const LONGEST_METADATA: usize = 32 << 10;
 const NO_METADATA: &str = "the header metadata is left out: it would be longer than clients read; send encoding_format: bytes_only";
 
-/// Bytes set aside for an answer from which on it is written beside the threads that read requests: 12,000 numbers, half a
-/// millisecond.
+/// Bytes set aside for an answer from which on it is written beside the threads that read requests:
+/// 12,000 numbers, half a millisecond.
 const LARGE_ANSWER: usize = 256 << 10;
 
 /// All that an answer is written from.
-pub(super) struct Answering {
+pub(super) struct AnswerWriter {
     pub(super) request: EmbedRequest,
     pub(super) asked: Arc<Asked>,
     pub(super) embeddings: Vec<Embedding>,
+    /// Before the model, which it must not outlive.
+    pub(super) vectorizer: Arc<dyn Vectorizer>,
     pub(super) model: Arc<Model>,
     pub(super) id: String,
     /// When the process began, in seconds since 1970.
@@ -51,23 +56,21 @@ pub(super) struct Answering {
 }
 
 /// The answer to a request.
-pub(super) async fn answer(app: &App, answering: Answering) -> Result<Response, ApiError> {
-    let times = answering.times;
-    let mut response = if answering.held.bytes() < LARGE_ANSWER {
-        answering.write()?
+pub(super) async fn answer(app: &App, writer: AnswerWriter) -> Result<Response, ApiError> {
+    let times = writer.times;
+    let mut response = if writer.held.bytes() < LARGE_ANSWER {
+        writer.write()?
     } else {
-        let written = app.tokenising.apart(move || answering.write()).await;
+        let written = app.tokenising.apart(move || writer.write()).await;
         written.map_err(|error| ApiError::from(&error))??
     };
     crate::routes::timing(app, response.headers_mut(), &times);
     Ok(response)
 }
 
-impl Answering {
+impl AnswerWriter {
     fn write(mut self) -> Result<Response, ApiError> {
-        let Info::Embedder(info) = &self.model.info else {
-            return Err(ApiError::internal("the function embeds and its model does not"));
-        };
+        let info = self.vectorizer.facts();
         if let Some(norm) = self.request.norm {
             for one in &mut self.embeddings {
                 norm.apply(&mut one.dense);
@@ -113,24 +116,12 @@ impl Answering {
 
 fn bytes(held: Held, RawAnswer { body, metadata }: RawAnswer) -> Result<Response, ApiError> {
     let mut response = ([(header::CONTENT_TYPE, OCTETS)], held.answer(body)?).into_response();
-    // A model's name may hold what no header can carry; the vectors are worth more than their description.
+    // A model's name may hold what no header can carry; the vectors are worth more than their
+    // description.
     if let Some(value) = metadata.and_then(|text| HeaderValue::try_from(text).ok()) {
         response.headers_mut().insert(METADATA, value);
     }
     Ok(response)
-}
-
-fn embedded<'a>(one: &'a Embedding, wanted: Kinds, info: &EmbedderInfo) -> Embedded<'a> {
-    Embedded {
-        dense: wanted.dense.then_some(&one.dense[..]),
-        sparse: wanted.sparse.then_some(&one.sparse[..]),
-        colbert: wanted
-            .colbert
-            .then_some(Rows { values: &one.colbert, width: one.colbert_width.max(1) }),
-        hidden: wanted.tokens.then_some(Rows { values: &one.tokens, width: info.hidden }),
-        tokens: one.token_count,
-        truncated: one.truncated,
-    }
 }
 
 /// Cohere's answers repeat the texts; ids have none.

@@ -1,8 +1,8 @@
 //! The gate that requests pass on their way to the model, and that a snapshot closes.
 //!
 //! A request holds its pass until it is answered, so a closed gate means that nothing is scored.
-//! Passes are the readers of a fair lock and closing is its writer: once somebody wants to close,
-//! later requests stand behind, and closing is done when those before have been answered.
+//! Passes are the readers of a fair lock and closing is its writer: once a snapshot wants to close
+//! it, later requests stand behind, and closing is done when those before have been answered.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,16 +10,16 @@ use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 /// See the module page.
 #[derive(Debug, Default)]
-pub(crate) struct Gate {
+pub(crate) struct AdmissionGate {
     passes: Arc<RwLock<()>>,
     closed: Mutex<Option<OwnedRwLockWriteGuard<()>>>,
 }
 
-/// While one is there, the gate is not closed.
+/// As long as a pass is there, the gate is not closed.
 pub(crate) type Pass = OwnedRwLockReadGuard<()>;
 
-impl Gate {
-    /// A pass, if the gate is open and nobody is closing it.
+impl AdmissionGate {
+    /// A pass, if the gate is open and no snapshot is closing it.
     pub(crate) fn try_pass(&self) -> Option<Pass> {
         Arc::clone(&self.passes).try_read_owned().ok()
     }
@@ -29,14 +29,14 @@ impl Gate {
         Arc::clone(&self.passes).read_owned().await
     }
 
-    /// Lets nobody in any more and returns when everybody is out. Dropped before that, it was
-    /// never closed.
+    /// Lets no request in any more and returns when every pass has come back. Dropped before that,
+    /// the gate was never closed.
     pub(crate) async fn close(&self) {
         let guard = Arc::clone(&self.passes).write_owned().await;
         *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
     }
 
-    /// Lets those in that wait; an open gate stays open.
+    /// Lets the requests in that wait; an open gate stays open.
     pub(crate) fn open(&self) {
         self.closed.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn closing_waits_for_those_inside_and_stops_those_behind() {
-        let gate = Gate::default();
+        let gate = AdmissionGate::default();
         let inside = gate.try_pass().expect("open");
         let mut closing = pin!(gate.close());
         assert!(poll(closing.as_mut()).is_pending());
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn giving_up_closing_opens() {
-        let gate = Gate::default();
+        let gate = AdmissionGate::default();
         let inside = gate.try_pass().expect("open");
         {
             let mut closing = pin!(gate.close());

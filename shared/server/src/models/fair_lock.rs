@@ -1,7 +1,7 @@
-//! Turns of several threads at one thing, first come, first served.
+//! A lock that threads get in the order in which they ask for it.
 //!
-//! A `Mutex` will not do: who lets go of it and asks again at once, as a thread with work left does, mostly gets it again,
-//! and the others wait as long as that one has work.
+//! A `Mutex` will not do: a thread that lets go of it and asks again at once, as one with jobs left
+//! does, mostly gets it again, and the others wait as long as that one has jobs.
 
 use std::sync::PoisonError;
 
@@ -9,33 +9,33 @@ use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// See the module page.
 #[derive(Debug, Default)]
-pub(crate) struct Turns {
+pub(crate) struct FairLock {
     state: Mutex<State>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// The number that the next one who asks gets.
+    /// The number that the next thread to ask gets.
     next: u64,
-    /// Whose turn it is.
+    /// The number of the thread that may hold the lock.
     now: u64,
 }
 
-/// It is the holder's turn until this is dropped.
+/// The lock is held until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Turn<'a>(&'a Turns);
+pub(crate) struct FairLockGuard<'a>(&'a FairLock);
 
-impl Turns {
-    /// Waits for its turn.
-    pub(crate) fn wait(&self) -> Turn<'_> {
+impl FairLock {
+    /// Waits behind the threads that have asked before.
+    pub(crate) fn lock(&self) -> FairLockGuard<'_> {
         let mut state = self.state();
         let own = state.next;
         state.next += 1;
         while state.now != own {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        Turn(self)
+        FairLockGuard(self)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -43,7 +43,7 @@ impl Turns {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for FairLockGuard<'_> {
     fn drop(&mut self) {
         self.0.state().now += 1;
         self.0.changed.notify_all();
@@ -57,22 +57,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_asks_again_stands_behind() {
+    fn a_thread_that_asks_again_stands_behind() {
         let test = || {
-            let turns = Arc::new(Turns::default());
-            let first = turns.wait();
+            let lock = Arc::new(FairLock::default());
+            let first = lock.lock();
             let order = Arc::new(std::sync::Mutex::new(Vec::new()));
             let waiting: Vec<_> = (0..3)
                 .map(|number| {
-                    let (their, order) = (Arc::clone(&turns), Arc::clone(&order));
+                    let (their, order) = (Arc::clone(&lock), Arc::clone(&order));
                     let thread = shuttle::thread::spawn(move || {
                         for _ in 0..2 {
-                            let _turn = their.wait();
+                            let _guard = their.lock();
                             order.lock().unwrap().push(number);
                         }
                     });
                     // Asked before the next one is started.
-                    while turns.state().next < number + 2 {
+                    while lock.state().next < number + 2 {
                         shuttle::thread::yield_now();
                     }
                     thread
@@ -83,7 +83,7 @@ mod tests {
                 thread.join().unwrap();
             }
             let order = order.lock().unwrap();
-            assert_eq!(order[..3], [0, 1, 2], "nobody has a second turn before all had the first");
+            assert_eq!(order[..3], [0, 1, 2], "no thread has it twice before all had it once");
             assert_eq!(order.len(), 6);
         };
         shuttle::check_random(test, 300);

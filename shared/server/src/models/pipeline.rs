@@ -1,0 +1,105 @@
+//! The seam between serving and a model.
+//!
+//! A [`Pipeline`] is what the server needs of every loaded model, whatever it is for. What one kind
+//! of function asks beside it is a trait of that service, and a [`Loaded`] model carries both: the
+//! model's thread and the tokenising routes see the pipeline, and only the service finds its own
+//! trait again ([`Loaded::own`]).
+
+use std::any::Any;
+use std::sync::Arc;
+
+use defrost_model::{Answers, Tokens, Wanted};
+use defrost_tasks::{Error, Prepared, TextToken};
+
+use crate::models::info::Info;
+
+/// A loaded model. Tests put a deterministic one behind it.
+pub trait Pipeline: Send + Sync {
+    /// Facts about the model.
+    fn info(&self) -> Info;
+
+    /// The answers to one micro-batch of sequences, each of which depends on its own tokens alone.
+    ///
+    /// # Errors
+    /// What is wrong with the model.
+    fn run(&self, sequences: &[&Tokens], wanted: Wanted) -> Result<Vec<Answers>, Error>;
+
+    /// What is run once, where the first request is to find everything warm.
+    ///
+    /// # Errors
+    /// What is wrong with the model.
+    fn sample(&self) -> Result<Prepared<()>, Error>;
+
+    /// The tokens of a text.
+    ///
+    /// # Errors
+    /// What is wrong with the tokenizer.
+    fn tokenize(&self, text: &str, add_special: bool) -> Result<Vec<TextToken>, Error> {
+        let _ = (text, add_special);
+        Err(unsupported("tokenises"))
+    }
+
+    /// How many tokens a text has without special ones; some number above `most` if it has more.
+    ///
+    /// # Errors
+    /// What is wrong with the tokenizer.
+    fn count_tokens(&self, text: &str, most: usize) -> Result<usize, Error> {
+        // A model that can count without writing texts and places down has its own way.
+        Ok(self.tokenize(text, false)?.len().min(most.saturating_add(1)))
+    }
+
+    /// The text of tokens.
+    ///
+    /// # Errors
+    /// Which id is unknown.
+    fn detokenize(&self, ids: &[u32], skip_special: bool) -> Result<String, Error> {
+        let _ = (ids, skip_special);
+        Err(unsupported("detokenises"))
+    }
+
+    /// Gives up what a copy of the process's memory could not bring back: files, mappings of files,
+    /// sockets. Called while nothing runs; running must still work afterwards.
+    fn before_snapshot(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Renews what must not be shared with other copies of the same memory. Called before anything
+    /// runs in the copy, also where [`before_snapshot`](Self::before_snapshot) gave up nothing.
+    fn after_restore(&self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// What a function's routes never ask of its model.
+fn unsupported(what: &str) -> Error {
+    Error::Model(format!("no model of this function {what}"))
+}
+
+/// A model as it was loaded, made by a service: see [`Loaded::scorer`] and [`Loaded::vectorizer`].
+#[derive(Clone)]
+pub struct Loaded {
+    pub(crate) pipeline: Arc<dyn Pipeline>,
+    /// The same model as an `Arc` of its service's trait.
+    own: Arc<dyn Any + Send + Sync>,
+}
+
+impl Loaded {
+    /// `own` is the model of `pipeline` as an `Arc` of a service's trait.
+    pub(crate) fn new<T: ?Sized + Send + Sync + 'static>(
+        pipeline: Arc<dyn Pipeline>,
+        own: Arc<T>,
+    ) -> Self {
+        Self { pipeline, own: Arc::new(own) }
+    }
+
+    /// The model by its service's trait; `None` where it is another service's.
+    pub(crate) fn own<T: ?Sized + Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.own.downcast_ref::<Arc<T>>().cloned()
+    }
+}
+
+impl std::fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Loaded({})", self.pipeline.info().name)
+    }
+}

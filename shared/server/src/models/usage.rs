@@ -1,0 +1,43 @@
+//! What a request has had of a model: time, texts and tokens.
+
+use std::time::Duration;
+
+/// Where a job's time went.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Times {
+    /// Time until its first micro-batch began, without its own tokenising.
+    pub(crate) queue: Duration,
+    pub(crate) tokenize: Duration,
+    /// Time from the beginning of its first micro-batch to the end of its last one.
+    pub(crate) inference: Duration,
+}
+
+/// The counters of Text Embeddings Inference, which has one pair for scores and one for vectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TeiCounter {
+    Predict,
+    Embed,
+}
+
+/// What a job has had of the model, for the metrics.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Usage {
+    /// The tokens that were run for each document or input.
+    pub(crate) lengths: Vec<usize>,
+    /// How many documents or inputs were cut to fit.
+    pub(crate) truncated: usize,
+    /// Where Text Embeddings Inference would count it, if it had such a request.
+    pub(crate) tei: Option<TeiCounter>,
+}
+
+impl Usage {
+    /// How many documents or inputs there were.
+    pub(crate) fn items(&self) -> usize {
+        self.lengths.len()
+    }
+
+    /// The tokens that were run for all of them.
+    pub(crate) fn tokens(&self) -> usize {
+        self.lengths.iter().sum()
+    }
+}

@@ -125,7 +125,7 @@ fn vectors_over_http_are_those_of_sentence_transformers() {
     assert!(lengths.iter().any(is_unit) && !lengths.iter().all(is_unit));
 }
 
-/// What nobody calls a query goes into a database; what is for something else gets the prompt for
+/// An input that is not called a query goes into a database; what is for something else gets the prompt for
 /// that, or none.
 #[test]
 fn prompts_are_those_of_what_inputs_are_for() {

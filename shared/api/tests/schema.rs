@@ -23,7 +23,7 @@ fn described<'a>(forms: impl IntoIterator<Item = &'a Form>) -> BTreeSet<String> 
     forms.into_iter().flat_map(Form::fields).map(str::to_owned).collect()
 }
 
-/// A field that is read and not described is a field that nobody finds.
+/// A field that is read and not described is a field that no user finds.
 #[test]
 fn every_field_is_in_a_form() {
     let rerank = RERANK_FORMS.iter().chain(&BATCH_FORMS).chain(&QUERY_FORMS);

@@ -12,9 +12,9 @@ const LARGEST: f64 = 32760.0;
 /// By what vectors are divided where it is not their length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Norm {
-    /// So that the largest number is 32,760.
+    /// Vectors are divided so that the largest number is 32,760.
     Largest,
-    /// So that the `p`-th root of the sum of all `p`-th powers is 1.
+    /// Vectors are divided so that the `p`-th root of the sum of all `p`-th powers is 1.
     Power(u32),
 }
 

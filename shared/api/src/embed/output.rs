@@ -9,9 +9,9 @@ use crate::lenient::{Flag, Names};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools, reason = "four independent kinds")]
 pub struct VectorKinds {
-    /// One vector an input.
+    /// The vector of an input as a whole.
     pub dense: bool,
-    /// Weights of token ids.
+    /// The weights of an input's token ids.
     pub sparse: bool,
     /// A projected vector for each token, for late interaction.
     pub colbert: bool,
@@ -55,7 +55,7 @@ impl Dtype {
 /// How numbers are written into JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Encoding {
-    /// As a list of numbers.
+    /// Numbers are a list.
     Array,
     /// As a string: base64 of their bytes, little-endian.
     Base64,

@@ -105,9 +105,9 @@ impl<'de> Visitor<'de> for InputsVisitor {
 
 /// What a list is, as far as its elements so far say.
 enum List {
-    /// One input.
+    /// The list is one input's token ids.
     Tokens(Vec<u32>),
-    /// One input of texts and tokens.
+    /// The list is one input of texts and token ids in turn.
     Pieces(Vec<Piece>),
     /// Several inputs; as long as they are texts, a token makes them pieces of one.
     Inputs { items: Vec<EmbedInput>, are_texts: bool },

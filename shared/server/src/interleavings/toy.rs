@@ -24,9 +24,9 @@ const FUNCTION: Function = Function { name: "toy", version: "1", about: "a toy",
 /// What all models of a process share.
 #[derive(Debug, Default)]
 struct Shared {
-    /// Nothing may run or load.
+    /// Whether nothing may run or load.
     quiet: AtomicBool,
-    /// Loads succeed from now on.
+    /// Whether loads succeed from now on.
     healed: AtomicBool,
     /// Bytes of the models that are there.
     loaded: AtomicU64,

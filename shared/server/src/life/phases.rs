@@ -38,7 +38,7 @@ pub struct PhaseRecorder {
 #[derive(Debug)]
 struct State {
     zero: Instant,
-    /// Time before `zero` that counts as well.
+    /// The time before `zero` that counts as well.
     exec: Duration,
     origin: &'static str,
     phases: Vec<(&'static str, Duration)>,

@@ -53,7 +53,7 @@ struct State {
     load: Load,
     /// The load whose thread is there.
     thread: Option<Load>,
-    /// Loads that failed since the last good one.
+    /// How many loads failed since the last good one.
     failures: u32,
     /// When a request first saw that the last of them failed.
     failed_at: Option<sync::Instant>,

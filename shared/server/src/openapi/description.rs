@@ -28,9 +28,9 @@ impl fmt::Debug for Api {
 /// What a document is written from.
 #[derive(Debug)]
 pub struct Description {
-    /// The binary.
+    /// What the binary says about itself.
     pub function: Function,
-    /// Its routes.
+    /// The routes of its kind of function.
     pub api: Api,
     /// Whether clients must send a key (`API_KEYS`).
     pub needs_key: bool,

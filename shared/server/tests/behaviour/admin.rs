@@ -1,4 +1,4 @@
-//! The routes around a memory snapshot: who may call them, and what becomes of connections.
+//! The routes around a memory snapshot: which callers they take, and what becomes of connections.
 
 use std::io::{BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

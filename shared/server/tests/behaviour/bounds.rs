@@ -1,4 +1,4 @@
-//! What clients can make the server hold: bodies that never end, answers that nobody reads.
+//! What clients can make the server hold: bodies that never end, answers that they do not read.
 
 use std::io::{BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

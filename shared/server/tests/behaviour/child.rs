@@ -152,7 +152,7 @@ fn two_cannot_listen_on_one_port() {
     first.wait().expect("ended");
 }
 
-/// C22: a function that nobody asks goes away by itself, as after a drain.
+/// C22: a function that gets no request goes away by itself, as after a drain.
 #[test]
 fn idleness_ends_the_process() {
     let (mut child, mut stderr) = spawn("serves", &[("SHUTDOWN_TIMEOUT", "0.05")]);

@@ -384,7 +384,7 @@ async fn metrics_tell_models_and_kept_answers_apart() {
     }
 }
 
-/// D5: JSON for those who ask for it.
+/// D5: JSON for clients that ask for it.
 #[tokio::test]
 async fn metrics_are_json_on_request() {
     let router = ready(&[]).await;

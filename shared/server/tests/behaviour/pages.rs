@@ -1,4 +1,4 @@
-//! Pages for browsers: who gets them, under which policy, how they are kept and compressed.
+//! Pages for browsers: which clients get them, under which policy, how they are kept and compressed.
 
 use axum::Router;
 use axum::body::Body;

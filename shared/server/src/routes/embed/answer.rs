@@ -44,7 +44,7 @@ pub(super) struct AnswerWriter {
     pub(super) request: EmbedRequest,
     pub(super) asked: Arc<Asked>,
     pub(super) embeddings: Vec<Embedding>,
-    /// Before the model, which it must not outlive.
+    /// The model by its service's trait; dropped before `model`, which it must not outlive.
     pub(super) vectorizer: Arc<dyn Vectorizer>,
     pub(super) model: Arc<Model>,
     pub(super) id: String,

@@ -5,7 +5,7 @@
 //! shape it is. The answer then goes back in that shape, and so does an error through
 //! [`ErrorBody`].
 //!
-//! - rerank: [`RerankBody`], [`RerankRequest`] of a [`Shape`], [`answer`];
+//! - rerank: [`RerankBody`], [`RerankRequest`] of a [`Shape`], [`answer()`];
 //! - score: [`ScoreBody`], and classes of pairs: [`PredictBody`], then as rerank;
 //! - embed: [`EmbedBody`], [`EmbedRequest`] of an [`EmbedShape`], [`embed_answer`];
 //! - schemas of all of them, for a document of the API: [`SchemaBook`], [`Form`];

@@ -3,7 +3,7 @@
 //! In the product these are the standard library's and tokio's. In this crate's unit tests they are
 //! those of `shuttle`, which runs one task or thread at a time and chooses at every step which one
 //! goes on, so that a test sees thousands of orders instead of the one that the machine happened to
-//! take ([`crate::interleavings`]). tokio's channels and locks work under either: they need no
+//! take (`src/interleavings.rs`). tokio's channels and locks work under either: they need no
 //! runtime, only wakers. Timers never fire there: whatever is to end must end because of what
 //! others do.
 

@@ -24,7 +24,7 @@
 //!
 //! Which steps a model's state may take, and which thread may take them, is in
 //! [`crate::models::state`]; that no request waits for ever is checked in thousands of orders of
-//! steps ([`crate::interleavings`]).
+//! steps (`src/interleavings.rs`).
 //!
 //! A model that could not be loaded twice in a row rests before it is tried again
 //! ([`crate::models::state`]): else each request for it would throw a good one out.

@@ -37,8 +37,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use defrost_loader::Location;
-use defrost_model::{Answers, Tokens, Wanted};
-use defrost_tasks::{Error, Prepared, Schedule, Turn};
+use defrost_model::Answers;
 
 use crate::overwrite;
 use crate::print::note;
@@ -171,22 +170,6 @@ pub(crate) trait Work: Sync {
 
     /// An answer in these columns, for an item that left this note.
     fn cells(&self, answer: &Answer, note: &[u8]) -> Result<Vec<Cell>>;
-}
-
-/// Runs what was prepared in micro-batches of so many tokens.
-pub(crate) fn in_batches(
-    prepared: &Prepared<Vec<Answer>>,
-    batch_tokens: usize,
-    run: impl Fn(&[&Tokens], Wanted) -> Result<Vec<Answers>, Error>,
-) -> Result<Vec<Answers>> {
-    let mut answers = Vec::new();
-    let mut schedule = Schedule::new(batch_tokens);
-    schedule.push(0, 0, prepared.costs());
-    while let Some(Turn { sequences, .. }) = schedule.next_batch().pop() {
-        let batch: Vec<&Tokens> = prepared.sequences()[sequences].iter().collect();
-        answers.extend(run(&batch, prepared.wanted())?);
-    }
-    Ok(answers)
 }
 
 /// Works through a file; returns what there is to say about it.

@@ -10,10 +10,10 @@ use anyhow::{Result, bail};
 use clap::ValueEnum;
 use defrost_api::Dtype;
 use defrost_loader::Location;
-use defrost_model::Answers;
+use defrost_model::{Answers, Planned};
 use defrost_tasks::{
     EmbedRequest, EmbedTruncation, Embedder, EmbedderOptions, Error, Input, Outputs, Overflow,
-    Prepared, PromptChoice,
+    Prepared, PromptChoice, in_batches,
 };
 
 use crate::backend::{self, BackendArgs, LINKED};
@@ -350,7 +350,8 @@ impl Work for Embed<'_> {
         match (asked, &self.model) {
             (Asked::Here(prepared), Model::Here { embedder, .. }) => {
                 let tokens = self.args.batch_tokens as usize;
-                bulk::in_batches(prepared, tokens, |all, wanted| embedder.run(all, wanted))
+                let run = |all: &[Planned<'_>], wanted| embedder.run(all, wanted);
+                Ok(in_batches(prepared, tokens, embedder.measure(), &|| false, run)?)
             }
             _ => Ok(Vec::new()),
         }

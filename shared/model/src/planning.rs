@@ -95,6 +95,17 @@ pub struct Planned<'a> {
     pub share: Share,
 }
 
+/// Sequences of a job that follow each other, as they are run in one micro-batch.
+pub fn planned<'a>(
+    sequences: &'a [Tokens],
+    shares: &'a [Share],
+) -> impl Iterator<Item = Planned<'a>> {
+    sequences.iter().zip(shares).enumerate().map(|(at, (tokens, share))| {
+        let joins = share.joins && at > 0;
+        Planned { tokens, share: Share { joins, ..*share } }
+    })
+}
+
 /// How each of a job's sequences, none of them empty, comes by its beginning.
 pub fn shares(sequences: &[impl Borrow<Tokens>], grouping: Grouping<'_>) -> Vec<Share> {
     let Grouping::ByBeginning(stored) = grouping else {

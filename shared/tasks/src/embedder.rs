@@ -17,7 +17,9 @@ use std::collections::BTreeMap;
 
 use answer::Rules;
 use defrost_loader::Snapshot;
-use defrost_model::{Answers, EmbeddingSpec, Head, Matryoshka, Runtime, Template, Tokens, Wanted};
+use defrost_model::{
+    Answers, EmbeddingSpec, Head, Matryoshka, Measure, Planned, Runtime, Template, Tokens, Wanted,
+};
 use sequence::{Common, Encoder, Sequence};
 
 use crate::Error;
@@ -203,6 +205,11 @@ impl Embedder {
         self.timings
     }
 
+    /// How full a micro-batch of its sequences is.
+    pub fn measure(&self) -> Measure {
+        self.model.measure()
+    }
+
     /// What the operator should know about how the model is run; mostly nothing.
     pub fn notes(&self) -> &[String] {
         self.model.runner().notes()
@@ -290,7 +297,7 @@ impl Embedder {
     }
 
     /// The answers to one micro-batch of sequences that [`Embedder::prepare`] gave, of any requests.
-    pub fn run(&self, sequences: &[&Tokens], wanted: Wanted) -> Result<Vec<Answers>, Error> {
+    pub fn run(&self, sequences: &[Planned<'_>], wanted: Wanted) -> Result<Vec<Answers>, Error> {
         self.model.run(sequences, wanted)
     }
 

@@ -34,6 +34,7 @@ pub use reranker::{
     ModelInfo, Reranker, RerankerOptions, Score, ScorePreparing, ScoreRequest, Truncation,
 };
 pub use restore::{RestoreOptions, restore};
+pub use running::in_batches;
 pub use schedule::{Schedule, Turn};
 pub use score::Normalization;
 pub use text_tokens::TextToken;

@@ -9,9 +9,10 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 
-use defrost_model::planning::shares;
-use defrost_model::{Answers, Cost, Grouping, Tokens, Wanted};
+use defrost_model::planning::{planned, shares};
+use defrost_model::{Answers, Grouping, Planned, Share, Tokens, Wanted};
 
 use crate::Error;
 
@@ -23,7 +24,7 @@ type Finish<T> = Box<dyn FnOnce(&[Said<'_>]) -> Result<T, Error> + Send>;
 /// Sequences to run and what becomes of their answers.
 pub struct Prepared<T> {
     distinct: Vec<Tokens>,
-    costs: Vec<Cost>,
+    shares: Vec<Share>,
     wanted: Wanted,
     numbers: usize,
     /// For each sequence the distinct one it equals; `None` if it is empty.
@@ -43,8 +44,8 @@ impl<T> Prepared<T> {
         if let Grouping::ByLength = grouping {
             by_length(&mut distinct, &mut places);
         }
-        let costs = costs(&distinct, grouping);
-        Self { distinct, costs, wanted, numbers: 0, places, finish: Box::new(finish) }
+        let shares = shares(&distinct, grouping);
+        Self { distinct, shares, wanted, numbers: 0, places, finish: Box::new(finish) }
     }
 
     /// The sequences to run, in the order that costs least.
@@ -52,9 +53,14 @@ impl<T> Prepared<T> {
         &self.distinct
     }
 
-    /// What each costs.
-    pub fn costs(&self) -> &[Cost] {
-        &self.costs
+    /// How each comes by its beginning, and so what it costs.
+    pub fn shares(&self) -> &[Share] {
+        &self.shares
+    }
+
+    /// Some that follow each other, as they are run in one micro-batch.
+    pub fn planned(&self, sequences: Range<usize>) -> Vec<Planned<'_>> {
+        planned(&self.distinct[sequences.clone()], &self.shares[sequences]).collect()
     }
 
     /// What is wanted of every token of them.
@@ -85,9 +91,9 @@ impl<T> Prepared<T> {
     where
         T: 'static,
     {
-        let Self { distinct, costs, wanted, numbers, places, finish } = self;
+        let Self { distinct, shares, wanted, numbers, places, finish } = self;
         let finish: Finish<U> = Box::new(move |answers| finish(answers).map(f));
-        Prepared { distinct, costs, wanted, numbers, places, finish }
+        Prepared { distinct, shares, wanted, numbers, places, finish }
     }
 }
 
@@ -137,11 +143,6 @@ fn by_length(distinct: &mut Vec<Tokens>, places: &mut [Option<usize>]) {
     }
 }
 
-fn costs(distinct: &[Tokens], grouping: Grouping<'_>) -> Vec<Cost> {
-    let shares = shares(distinct, grouping);
-    distinct.iter().zip(shares).map(|(tokens, share)| share.cost(tokens.ids.len())).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -180,7 +181,8 @@ mod tests {
             let distinct: std::collections::HashSet<&Vec<u32>> =
                 sequences.iter().filter(|ids| !ids.is_empty()).collect();
             prop_assert_eq!(prepared.sequences().len(), distinct.len());
-            for (cost, tokens) in prepared.costs().iter().zip(prepared.sequences()) {
+            for (share, tokens) in prepared.shares().iter().zip(prepared.sequences()) {
+                let cost = share.cost(tokens.ids.len());
                 prop_assert!(1 <= cost.beside && cost.beside <= cost.alone && cost.alone <= tokens.ids.len());
             }
             if let Grouping::ByLength = grouping {

@@ -9,7 +9,7 @@
 mod preparing;
 
 use defrost_loader::Snapshot;
-use defrost_model::{Answers, RerankerKind, Runtime, Tokens, Wanted};
+use defrost_model::{Answers, Measure, Planned, RerankerKind, Runtime, Tokens, Wanted};
 
 use crate::embedder::Special;
 use crate::loaded::{LoadTimings, ModelOptions, Opened, Started, in_parallel};
@@ -184,6 +184,11 @@ impl Reranker {
         self.model.set_batching(max_batch_tokens, together);
     }
 
+    /// How full a micro-batch of its sequences is.
+    pub fn measure(&self) -> Measure {
+        self.model.measure()
+    }
+
     /// What the operator should know about how the model is run; mostly nothing.
     pub fn notes(&self) -> &[String] {
         self.model.runner().notes()
@@ -233,7 +238,7 @@ impl Reranker {
 
     /// The answers to one micro-batch of sequences that [`Reranker::prepare`] gave, of any requests: one logit, or the
     /// pooled hidden state, each, and what is `wanted` of every token.
-    pub fn run(&self, sequences: &[&Tokens], wanted: Wanted) -> Result<Vec<Answers>, Error> {
+    pub fn run(&self, sequences: &[Planned<'_>], wanted: Wanted) -> Result<Vec<Answers>, Error> {
         self.model.run(sequences, wanted)
     }
 

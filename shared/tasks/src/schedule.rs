@@ -13,7 +13,8 @@
 use std::cmp::Reverse;
 use std::ops::Range;
 
-use defrost_model::Cost;
+use defrost_model::planning::Filling;
+use defrost_model::{Cost, Measure};
 
 /// Units of a clock in a token: fine enough for shares among thousands of jobs.
 const UNITS: u64 = 1 << 16;
@@ -52,10 +53,10 @@ impl Schedule {
         Self { budget, jobs: Vec::new(), now: 0 }
     }
 
-    /// Adds a job by a number of the caller's; one without sequences never comes up.
-    pub fn push(&mut self, id: u64, kind: u64, costs: &[Cost]) {
+    /// Adds a job by a number of the caller's, with what each of its sequences costs; one without sequences never comes up.
+    pub fn push(&mut self, id: u64, kind: u64, costs: impl IntoIterator<Item = Cost>) {
+        let costs: Vec<Cost> = costs.into_iter().collect();
         if !costs.is_empty() {
-            let costs = costs.to_vec();
             self.jobs.push(Job { id, kind, costs, next: 0, clock: self.now });
         }
     }
@@ -70,10 +71,11 @@ impl Schedule {
         self.jobs.is_empty()
     }
 
-    /// The next micro-batch: one turn of each job that takes part. Empty if nothing is left.
-    pub fn next_batch(&mut self) -> Vec<Turn> {
+    /// The next micro-batch, as full as `measure` says: one turn of each job that takes part. Empty if nothing is left.
+    pub fn next_batch(&mut self, measure: Measure) -> Vec<Turn> {
         let mut turns: Vec<(usize, Range<usize>)> = Vec::new();
-        let mut room = if self.jobs.len() > 1 { self.budget.div_ceil(2) } else { self.budget };
+        let room = if self.jobs.len() > 1 { self.budget.div_ceil(2) } else { self.budget };
+        let mut filling = Filling::new(measure, room);
         let mut kind = None;
         let left = self.jobs.len().max(1) as u64;
         let mut full = vec![false; self.jobs.len()];
@@ -89,7 +91,7 @@ impl Schedule {
             let turn = turns.iter_mut().find(|(of, _)| *of == at);
             let Cost { alone, beside } = job.costs[job.next];
             let cost = if turn.is_some() { beside } else { alone };
-            if cost > room && kind.is_some() {
+            if !filling.take(cost) {
                 // Its clock stays, so that it comes first next time.
                 full[at] = true;
                 continue;
@@ -99,7 +101,6 @@ impl Schedule {
                 None => turns.push((at, job.next..job.next + 1)),
             }
             kind = Some(job.kind);
-            room = room.saturating_sub(cost);
             job.next += 1;
             job.clock += cost as u64 * UNITS;
             self.now += cost as u64 * UNITS / left;
@@ -145,10 +146,10 @@ mod tests {
                         .iter()
                         .map(|&(alone, saved)| Cost { alone, beside: alone - saved.min(alone - 1) })
                         .collect();
-                    schedule.push(id as u64, *kind, &costs);
+                    schedule.push(id as u64, *kind, costs.iter().copied());
                     costs_of.push(costs);
                 }
-                let turns = schedule.next_batch();
+                let turns = schedule.next_batch(Measure::Tokens);
                 if turns.is_empty() {
                     prop_assert!(schedule.is_empty());
                     if costs_of.len() == jobs.len() { break; }
@@ -180,13 +181,13 @@ mod tests {
         ) {
             let mut schedule = Schedule::new(2048);
             for (id, &cost) in large.iter().enumerate() {
-                schedule.push(id as u64, 0, &same(cost, 10_000));
+                schedule.push(id as u64, 0, same(cost, 10_000));
             }
             for _ in 0..before {
-                schedule.next_batch();
+                schedule.next_batch(Measure::Tokens);
             }
-            schedule.push(99, 0, &same(small, 1));
-            prop_assert!(schedule.next_batch().iter().any(|turn| turn.job == 99));
+            schedule.push(99, 0, same(small, 1));
+            prop_assert!(schedule.next_batch(Measure::Tokens).iter().any(|turn| turn.job == 99));
         }
     }
 
@@ -194,12 +195,12 @@ mod tests {
     #[test]
     fn a_large_job_goes_on_beside_small_ones() {
         let mut schedule = Schedule::new(100);
-        schedule.push(0, 0, &same(10, 1000));
+        schedule.push(0, 0, same(10, 1000));
         let mut run = 0;
         for id in 1..=200 {
-            schedule.push(2 * id, 0, &same(60, 1));
-            schedule.push(2 * id + 1, 0, &same(60, 1));
-            let turns = schedule.next_batch();
+            schedule.push(2 * id, 0, same(60, 1));
+            schedule.push(2 * id + 1, 0, same(60, 1));
+            let turns = schedule.next_batch(Measure::Tokens);
             run += turns
                 .iter()
                 .filter(|turn| turn.job == 0)
@@ -213,10 +214,10 @@ mod tests {
     #[test]
     fn a_removed_job_is_gone() {
         let mut schedule = Schedule::new(10);
-        schedule.push(1, 0, &same(4, 5));
-        schedule.push(2, 0, &same(4, 1));
+        schedule.push(1, 0, same(4, 5));
+        schedule.push(2, 0, same(4, 1));
         schedule.remove(1);
-        assert_eq!(schedule.next_batch(), [Turn { job: 2, sequences: 0..1 }]);
+        assert_eq!(schedule.next_batch(Measure::Tokens), [Turn { job: 2, sequences: 0..1 }]);
         assert!(schedule.is_empty());
     }
 }

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Result;
 use clap::Parser;
-use defrost_model::{Answers, Grouping, Tokens, Wanted};
-use defrost_tasks::{Error, Prepared, Said};
+use defrost_model::{Answers, Grouping, Measure, Planned, Tokens, Wanted};
+use defrost_tasks::{Error, Prepared, Said, in_batches};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -76,7 +76,8 @@ impl Work for Echo {
     }
 
     fn run(&self, asked: &Prepared<Vec<Answer>>) -> Result<Vec<Answers>> {
-        in_batches(asked, 16, |sequences, _| self.batch(sequences))
+        let run = |sequences: &[Planned<'_>], _| self.batch(sequences);
+        Ok(in_batches(asked, 16, Measure::Tokens, &|| false, run)?)
     }
 
     fn finish(&self, asked: Prepared<Vec<Answer>>, answers: &[Answers]) -> Result<Vec<Answer>> {
@@ -94,7 +95,7 @@ impl Work for Echo {
 }
 
 impl Echo {
-    fn batch(&self, sequences: &[&Tokens]) -> Result<Vec<Answers>, Error> {
+    fn batch(&self, sequences: &[Planned<'_>]) -> Result<Vec<Answers>, Error> {
         let all = sequences.len();
         let left = self
             .left
@@ -103,8 +104,9 @@ impl Echo {
             return Err(Error::Model("broken".into()));
         }
         self.ran.fetch_add(all, Ordering::Relaxed);
-        let pooled = |tokens: &&Tokens| tokens.ids.iter().map(|&id| id as f32).collect();
-        let answer = |tokens| Answers { pooled: pooled(tokens), ..Answers::default() };
+        let pooled = |tokens: &Tokens| tokens.ids.iter().map(|&id| id as f32).collect();
+        let answer =
+            |one: &Planned<'_>| Answers { pooled: pooled(one.tokens), ..Answers::default() };
         Ok(sequences.iter().map(answer).collect())
     }
 }

@@ -8,8 +8,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
-use defrost_model::Answers;
-use defrost_tasks::{Error, Normalization, Prepared, Reranker, Score, ScoreRequest, Truncation};
+use defrost_model::{Answers, Planned};
+use defrost_tasks::{
+    Error, Normalization, Prepared, Reranker, Score, ScoreRequest, Truncation, in_batches,
+};
 use serde_json::Map;
 
 use super::options::{self, Options};
@@ -203,7 +205,9 @@ impl Work for Cases<'_> {
     }
 
     fn run(&self, asked: &Prepared<Vec<Answer>>) -> Result<Vec<Answers>> {
-        bulk::in_batches(asked, self.batch_tokens, |all, wanted| self.reranker.run(all, wanted))
+        let run = |all: &[Planned<'_>], wanted| self.reranker.run(all, wanted);
+        let measure = self.reranker.measure();
+        Ok(in_batches(asked, self.batch_tokens, measure, &|| false, run)?)
     }
 
     fn finish(&self, asked: Prepared<Vec<Answer>>, answers: &[Answers]) -> Result<Vec<Answer>> {

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use defrost_model::{Answers, Cost, Tokens, Wanted};
+use defrost_model::{Answers, Share, Tokens, Wanted};
 use defrost_tasks::{Bounds, Error};
 use hyper::body::Frame;
 use shuttle::rand::{Rng as _, thread_rng};
@@ -73,8 +73,8 @@ impl Job for StreamJob {
         &self.sequences
     }
 
-    fn costs(&self) -> &[Cost] {
-        &[Cost { alone: 1, beside: 1 }]
+    fn shares(&self) -> &[Share] {
+        &[Share { stored: 0, prefix: 0, joins: false }]
     }
 
     fn wanted(&self) -> Wanted {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use defrost_model::{Answers, Grouping, RerankerKind, Tokens, Wanted};
+use defrost_model::{Answers, Grouping, Planned, RerankerKind, Tokens, Wanted};
 use defrost_tasks::{Error, ModelInfo, Normalization, Prepared, Score, ScoreRequest};
 use shuttle::rand::{Rng as _, thread_rng};
 
@@ -159,7 +159,7 @@ impl Pipeline for Toy {
         (&self.info).into()
     }
 
-    fn run(&self, sequences: &[&Tokens], _: Wanted) -> Result<Vec<Answers>, Error> {
+    fn run(&self, sequences: &[Planned<'_>], _: Wanted) -> Result<Vec<Answers>, Error> {
         shuttle::thread::yield_now();
         assert!(!self.shared.quiet.load(Ordering::SeqCst), "run while it was quiet");
         Ok(vec![Answers::default(); sequences.len()])

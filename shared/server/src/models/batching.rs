@@ -17,7 +17,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use defrost_model::{Answers, Tokens, Wanted};
+use defrost_model::planning::planned;
+use defrost_model::{Answers, Planned, Wanted};
 use defrost_tasks::{Error, Schedule, Turn};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -110,7 +111,7 @@ impl Batching {
     pub(crate) fn round(&mut self, pipeline: &dyn Pipeline) -> Round {
         let mut round = Round { cancelled: self.forget_the_abandoned(), ..Round::default() };
         self.admit(&mut round.ended);
-        let turns = self.schedule.next_batch();
+        let turns = self.schedule.next_batch(pipeline.measure());
         if turns.is_empty() {
             return round;
         }
@@ -172,7 +173,9 @@ impl Batching {
             return self.advance(running, ended);
         }
         let job = &running.job;
-        self.schedule.push(running.id, kind(job.wanted()), job.costs());
+        let sequences = job.sequences().iter().zip(job.shares());
+        let costs = sequences.map(|(tokens, share)| share.cost(tokens.ids.len()));
+        self.schedule.push(running.id, kind(job.wanted()), costs);
         self.running.push(running);
     }
 
@@ -197,14 +200,17 @@ impl Batching {
     }
 
     /// The sequences of a micro-batch, and what is wanted of them all.
-    fn sequences(&self, turns: &[Turn]) -> (Vec<&Tokens>, Wanted) {
+    fn sequences(&self, turns: &[Turn]) -> (Vec<Planned<'_>>, Wanted) {
         let job = |turn: &Turn| {
             let running = self.running.iter().find(|running| running.id == turn.job);
             running.map(|running| &*running.job)
         };
         let wanted = turns.first().and_then(job).map(Job::wanted);
-        let of =
-            |turn: &Turn| job(turn).map_or(&[][..], |job| &job.sequences()[turn.sequences.clone()]);
+        let of = |turn: &Turn| {
+            let range = turn.sequences.clone();
+            let own = job(turn).map(|job| (&job.sequences()[range.clone()], &job.shares()[range]));
+            own.into_iter().flat_map(|(sequences, shares)| planned(sequences, shares))
+        };
         (turns.iter().flat_map(of).collect(), wanted.unwrap_or_default())
     }
 
@@ -255,7 +261,7 @@ mod tests {
             (&crate::interleavings::toy::info("still")).into()
         }
 
-        fn run(&self, sequences: &[&Tokens], _: Wanted) -> Result<Vec<Answers>, Error> {
+        fn run(&self, sequences: &[Planned<'_>], _: Wanted) -> Result<Vec<Answers>, Error> {
             Ok(vec![Answers::default(); sequences.len()])
         }
 

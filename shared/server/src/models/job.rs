@@ -11,7 +11,7 @@
 //! and beside those of other jobs; then [`Job::advance`] gets the answers and says whether there is
 //! another round. An answer at once ([`at_once`]) has one round and one event.
 
-use defrost_model::{Answers, Cost, Tokens, Wanted};
+use defrost_model::{Answers, Share, Tokens, Wanted};
 use defrost_tasks::{Bounds, Error, Prepared, Preparing};
 
 use crate::models::events::{End, Sink};
@@ -57,8 +57,8 @@ pub(crate) trait Job: Send {
     /// The sequences of this round.
     fn sequences(&self) -> &[Tokens];
 
-    /// What each of them costs.
-    fn costs(&self) -> &[Cost];
+    /// How each of them comes by its beginning, and so what it costs.
+    fn shares(&self) -> &[Share];
 
     /// What is wanted of every token of them.
     fn wanted(&self) -> Wanted;
@@ -120,8 +120,8 @@ impl<P: Send> Job for AtOnce<P> {
         self.prepared.as_ref().map_or(&[], Prepared::sequences)
     }
 
-    fn costs(&self) -> &[Cost] {
-        self.prepared.as_ref().map_or(&[], Prepared::costs)
+    fn shares(&self) -> &[Share] {
+        self.prepared.as_ref().map_or(&[], Prepared::shares)
     }
 
     fn wanted(&self) -> Wanted {

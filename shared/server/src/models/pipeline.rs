@@ -8,7 +8,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use defrost_model::{Answers, Tokens, Wanted};
+use defrost_model::{Answers, Measure, Planned, Wanted};
 use defrost_tasks::{Error, Prepared, TextToken};
 
 use crate::models::info::Info;
@@ -22,7 +22,12 @@ pub trait Pipeline: Send + Sync {
     ///
     /// # Errors
     /// What is wrong with the model.
-    fn run(&self, sequences: &[&Tokens], wanted: Wanted) -> Result<Vec<Answers>, Error>;
+    fn run(&self, sequences: &[Planned<'_>], wanted: Wanted) -> Result<Vec<Answers>, Error>;
+
+    /// How full a micro-batch is.
+    fn measure(&self) -> Measure {
+        Measure::Tokens
+    }
 
     /// What is run once, where the first request is to find everything warm.
     ///

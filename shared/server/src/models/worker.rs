@@ -11,7 +11,6 @@
 
 use std::sync::Arc;
 
-use defrost_model::Tokens;
 use defrost_tasks::Error;
 use tokio::sync::mpsc;
 
@@ -110,8 +109,8 @@ impl Worker {
     fn warm_up(&self, pipeline: &dyn Pipeline, why: &str) -> Result<(), BootError> {
         let run = || -> Result<(), Error> {
             let prepared = pipeline.sample()?;
-            let sequences: Vec<&Tokens> = prepared.sequences().iter().collect();
-            let answers = pipeline.run(&sequences, prepared.wanted())?;
+            let all = 0..prepared.sequences().len();
+            let answers = pipeline.run(&prepared.planned(all), prepared.wanted())?;
             prepared.finish(&answers)
         };
         let run = self.phases.time("warmup", run);

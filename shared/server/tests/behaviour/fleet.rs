@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
-use defrost_model::{Tokens, Wanted};
+use defrost_model::{Planned, Wanted};
 use defrost_server::{
     App, BootError, Config, Info, Loaded, PhaseRecorder, Pipeline, ScoreLists, Scorer, start,
 };
@@ -53,7 +53,7 @@ impl Pipeline for Noted {
 
     fn run(
         &self,
-        tokens: &[&Tokens],
+        tokens: &[Planned<'_>],
         wanted: Wanted,
     ) -> Result<Vec<defrost_model::Answers>, Error> {
         self.toy.run(tokens, wanted)

@@ -7,7 +7,7 @@ use std::task::Poll;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
-use defrost_model::{Answers, Grouping, RerankerKind, Tokens, Wanted};
+use defrost_model::{Answers, Grouping, Planned, RerankerKind, Tokens, Wanted};
 use defrost_server::{
     Action, App, BootError, Config, ConfigError, Function, Info, Loaded, PhaseRecorder, Pipeline,
     RERANK, ScoreLists, Scorer, start,
@@ -118,9 +118,9 @@ impl Pipeline for Toy {
     }
 
     /// Words in common, less one.
-    fn run(&self, sequences: &[&Tokens], _: Wanted) -> Result<Vec<Answers>, Error> {
+    fn run(&self, sequences: &[Planned<'_>], _: Wanted) -> Result<Vec<Answers>, Error> {
         (self.hook)()?;
-        let score = |tokens: &&Tokens| {
+        let score = |Planned { tokens, .. }: &Planned<'_>| {
             let end = tokens.ids.iter().position(|&id| id == END).unwrap_or_default();
             let (query, document) = tokens.ids.split_at(end);
             let common = query.iter().filter(|word| document.contains(word)).count();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
-use defrost_model::{Answers, Grouping, Matryoshka, Tokens, Wanted};
+use defrost_model::{Answers, Grouping, Matryoshka, Planned, Tokens, Wanted};
 use defrost_server::{
     Config, EMBED, Function, Info, Loaded, PhaseRecorder, Pipeline, Vectorizer, router, start,
 };
@@ -97,8 +97,8 @@ impl Pipeline for Counter {
     }
 
     #[allow(clippy::cast_precision_loss, reason = "a handful of words")]
-    fn run(&self, sequences: &[&Tokens], _: Wanted) -> Result<Vec<Answers>, Error> {
-        let answer = |tokens: &&Tokens| Answers {
+    fn run(&self, sequences: &[Planned<'_>], _: Wanted) -> Result<Vec<Answers>, Error> {
+        let answer = |Planned { tokens, .. }: &Planned<'_>| Answers {
             pooled: vec![tokens.ids.len() as f32, 3.0, 4.0],
             ..Answers::default()
         };

@@ -62,7 +62,7 @@ fn documents_in_steps_are_documents_at_once() {
         let reranker = reranker(model);
         let at_once = reranker.prepare(&requests).unwrap();
         let answers =
-            reranker.run(&at_once.sequences().iter().collect::<Vec<_>>(), at_once.wanted());
+            reranker.run(&at_once.planned(0..at_once.sequences().len()), at_once.wanted());
         let answers = answers.unwrap();
         let sequences_at_once = at_once.sequences().to_vec();
         let scores = at_once.finish(&answers).unwrap();

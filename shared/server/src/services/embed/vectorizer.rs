@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use defrost_model::{Answers, Tokens, Wanted};
+use defrost_model::{Answers, Measure, Planned, Wanted};
 use defrost_tasks::{
     Bounds, EmbedRequest, Embedder, EmbedderInfo, EmbedderOptions, Embedding, Error, Input,
     Prepared, Preparing, PromptChoice, TextToken,
@@ -167,8 +167,12 @@ impl Pipeline for Embedder {
         Embedder::info(self).into()
     }
 
-    fn run(&self, sequences: &[&Tokens], wanted: Wanted) -> Result<Vec<Answers>, Error> {
+    fn run(&self, sequences: &[Planned<'_>], wanted: Wanted) -> Result<Vec<Answers>, Error> {
         Embedder::run(self, sequences, wanted)
+    }
+
+    fn measure(&self) -> Measure {
+        Embedder::measure(self)
     }
 
     fn sample(&self) -> Result<Prepared<()>, Error> {

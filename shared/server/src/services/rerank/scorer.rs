@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use defrost_model::{Answers, Tokens, Wanted};
+use defrost_model::{Answers, Measure, Planned, Wanted};
 use defrost_tasks::{
     Bounds, Error, ModelInfo, Normalization, Prepared, Preparing, Reranker, Score, ScoreRequest,
     TextToken,
@@ -154,8 +154,12 @@ impl Pipeline for Reranker {
         Reranker::info(self).into()
     }
 
-    fn run(&self, sequences: &[&Tokens], wanted: Wanted) -> Result<Vec<Answers>, Error> {
+    fn run(&self, sequences: &[Planned<'_>], wanted: Wanted) -> Result<Vec<Answers>, Error> {
         Reranker::run(self, sequences, wanted)
+    }
+
+    fn measure(&self) -> Measure {
+        Reranker::measure(self)
     }
 
     fn sample(&self) -> Result<Prepared<()>, Error> {

@@ -31,7 +31,7 @@ import tokenizers
 import torch
 import transformers
 from tokenizers import Tokenizer
-from transformers import Qwen2Config, Qwen3Config
+from transformers import CamembertConfig, Qwen2Config, Qwen3Config, RobertaConfig
 
 import golden_models as build
 import golden_texts as texts
@@ -98,6 +98,51 @@ MODELS = {
             Qwen3Config, t, **SMALL, intermediate_size=96, num_key_value_heads=1, head_dim=32
         ),
     },
+    "roberta-classifier": {
+        "kind": "cross-encoder", "loader": "classifier", "architecture": "RobertaForSequenceClassification",
+        "dtype": torch.float16, "seed": 9, "max_length": 512, "head_std": 0.5, "word_std": 0.8,
+        "tokenizer_config": True, "named_tokens": True,
+        "tokenizer": lambda: build.roberta_bpe(480),
+        "config": lambda t: build.xlm_roberta(
+            t, RobertaConfig, **DIMS, intermediate_size=128, max_position_embeddings=514, num_labels=1
+        ),
+    },
+    "camembert-classifier": {
+        "kind": "cross-encoder", "loader": "classifier", "architecture": "CamembertForSequenceClassification",
+        "dtype": torch.bfloat16, "seed": 10, "max_length": 512, "head_std": 0.5, "word_std": 0.8,
+        "tokenizer_config": True, "named_tokens": True,
+        "tokenizer": lambda: build.unigram(480, camembert=True),
+        "config": lambda t: build.xlm_roberta(
+            t, CamembertConfig, **DIMS, intermediate_size=128, max_position_embeddings=514, num_labels=1
+        ),
+    },
+    "distilbert-classifier": {
+        "kind": "cross-encoder", "loader": "classifier", "architecture": "DistilBertForSequenceClassification",
+        "dtype": torch.float16, "seed": 13, "max_length": 512, "head_std": 0.5, "tokenizer_config": True,
+        "named_tokens": True,
+        "tokenizer": lambda: build.wordpiece(480),
+        "config": lambda t: build.distilbert(
+            t, dim=64, n_layers=3, n_heads=4, hidden_dim=128, max_position_embeddings=512, num_labels=1
+        ),
+    },
+    "roberta-mean": {
+        "kind": "embedding-similarity", "loader": "encoder", "architecture": "RobertaModel", "pooling": "mean_tokens",
+        "dtype": torch.float32, "seed": 14, "max_length": 256, "word_std": 0.8, "sentence_bert_config": True,
+        "position_ids": True, "tokenizer_config": True, "named_tokens": True,
+        "tokenizer": lambda: build.roberta_bpe(480),
+        "config": lambda t: build.xlm_roberta(
+            t, RobertaConfig, **SMALL, intermediate_size=64, max_position_embeddings=258
+        ),
+    },
+    "distilbert-cls": {
+        "kind": "embedding-similarity", "loader": "encoder", "architecture": "DistilBertModel", "pooling": "cls_token",
+        "dtype": torch.float32, "seed": 15, "max_length": 256, "sentence_bert_config": True, "tokenizer_config": True,
+        "named_tokens": True,
+        "tokenizer": lambda: build.wordpiece(480),
+        "config": lambda t: build.distilbert(
+            t, dim=32, n_layers=3, n_heads=2, hidden_dim=64, max_position_embeddings=256
+        ),
+    },
 }  # fmt: skip
 
 
@@ -109,6 +154,8 @@ class Scorer:
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.model = build.load_model(folder, spec)
         self.eos = self.tokenizer.token_to_id("<|endoftext|>")
+        ends = ("[CLS]", "[SEP]") if self.tokenizer.token_to_id("[CLS]") is not None else ("<s>", "</s>")
+        self.cls, self.sep = map(self.tokenizer.token_to_id, ends)
         yes_no = {"mxbai-rerank-v2": ("1", "0"), "qwen3-reranker": ("yes", "no")}.get(spec.get("template"))
         if yes_no:
             self.yes, self.no = (self.tokenizer.token_to_id(token) for token in yes_no)
@@ -129,8 +176,9 @@ class Scorer:
             first = [2, *query, 3]
             second = [*self.plain(document)[: limit - len(first) - 1], 3]
             return first + second, [0] * len(first) + [1] * len(second)
-        first = [0, *query, 2, 2]
-        return first + [*self.plain(document)[: limit - len(first) - 1], 2], []
+        joint = [self.sep] if self.spec["architecture"].startswith("DistilBert") else [self.sep, self.sep]
+        first = [self.cls, *query, *joint]
+        return first + [*self.plain(document)[: limit - len(first) - 1], self.sep], []
 
     def mxbai(self, query, document, instruction, limit):
         """mxbai-rerank-v2: segments tokenized apart, then joined."""
@@ -224,6 +272,9 @@ def cases(scorer):
     result.append(scorer.case("both-cut", grow(scorer, limit, rng), grow(scorer, limit // 2, rng)))
     if "template" in scorer.spec:
         result += [scorer.case(*pair) for pair in texts.INSTRUCTED]
+    if scorer.spec.get("named_tokens"):
+        named = ("[MASK]", "[PAD]") if scorer.tokenizer.token_to_id("[PAD]") is not None else ("<mask>", "<pad>")
+        result += [scorer.case(name, *(text.format(*named) for text in pair)) for name, *pair in texts.NAMED]
     return result
 
 
@@ -241,10 +292,11 @@ def long_pairs(scorer):
         second = None
         if scorer.spec["kind"] == "cross-encoder":
             query = int(rng.integers(4, 64))
+            ids[0], ids[query], ids[-1] = scorer.cls, scorer.sep, scorer.sep
             if scorer.spec["architecture"].startswith("Bert"):
-                ids[0], ids[query], ids[-1], second = 2, 3, 3, query + 1
-            else:
-                ids[0], ids[query], ids[query + 1], ids[-1] = 0, 2, 2, 2
+                second = query + 1
+            elif not scorer.spec["architecture"].startswith("DistilBert"):
+                ids[query + 1] = scorer.sep
         types = [] if second is None else [0] * second + [1] * (LONG_TOKENS - second)
         rows.append({"second_start": second, "raw": scorer.raw(ids, types), "ids": ids})
     return rows
@@ -294,7 +346,7 @@ def check(scorer, golden):
         change = max(abs(scorer.score(case) - b) for case, b in zip(few, before, strict=True))
         parameter.data.copy_(saved)
         # A constant added to every key leaves softmax unchanged; an embedder never runs BERT's pooler.
-        idle = (name.endswith("key.bias")) or ("pooling" in scorer.spec and name.startswith("pooler."))
+        idle = name.endswith(("key.bias", "k_lin.bias")) or ("pooling" in scorer.spec and name.startswith("pooler."))
         assert idle or change > 1e-3, f"{name} hardly matters: {change}"
         weakest = weakest if idle else min(weakest, (name, change), key=lambda pair: pair[1])
     result["weakest_tensor"] = {"name": weakest[0], "largest_change_when_zeroed": weakest[1]}
@@ -302,7 +354,8 @@ def check(scorer, golden):
     if golden["long_pairs"]:
         linear = torch.nn.Linear.forward
         rows = golden["long_pairs"]
-        heads = [m for n, m in scorer.model.named_modules() if n.startswith(("lm_head", "classifier", "bert.pooler"))]
+        exact = ("lm_head", "classifier", "pre_classifier", "bert.pooler")
+        heads = [m for n, m in scorer.model.named_modules() if n.startswith(exact)]
         torch.nn.Linear.forward = lambda layer, x: (linear if layer in heads else int8_linear)(layer, x)
         types = [[0] * s + [1] * (LONG_TOKENS - s) if (s := row["second_start"]) else [] for row in rows]
         int8 = np.array([scorer.raw(row["ids"], t) for row, t in zip(rows, types, strict=True)])

@@ -132,12 +132,13 @@ def main():
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("data/golden"), help="golden.py's folder (default: %(default)s)")
+    parser.add_argument("--only", choices=golden.MODELS, action="append", help="only this model; may be repeated")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     for name, spec in golden.MODELS.items():
-        if "pooling" not in spec:
+        if "pooling" not in spec or (arguments.only and name not in arguments.only):
             continue
         folder = arguments.out / name
         embedder = Embedder(folder, spec)

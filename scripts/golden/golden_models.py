@@ -13,6 +13,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     BertConfig,
+    DistilBertConfig,
     XLMRobertaConfig,
 )
 
@@ -67,24 +68,35 @@ def wordpiece(vocab_size):
     return tokenizer
 
 
-def unigram(vocab_size):
-    """An XLM-R tokenizer with NFKC in place of the precompiled character map."""
+def unigram(vocab_size, camembert=False):
+    """An XLM-R tokenizer with NFKC in place of the precompiled character map.
+
+    CamemBERT's splits at white space first and has names of its own in the first places, so that `<s>` is 5 and `</s>` 6.
+    """
     normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")])
     pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
+    if camembert:
+        pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizer])
     counts = {}
     for (piece, _), count in pieces(normalizer, pre_tokenizer, vocab_size).items():
         counts[piece] = counts.get(piece, 0) + count
     special = ["<s>", "<pad>", "</s>", "<unk>"]
-    ranked = sorted(counts, key=lambda piece: (len(piece) > 1, -counts[piece], piece))[: vocab_size - len(special)]
+    last = []
+    if camembert:
+        special, last = ["<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>", "<unk>NOTUSED", "<s>", "</s>"], ["<mask>"]
+    size = vocab_size - len(special + last)
+    ranked = sorted(counts, key=lambda piece: (len(piece) > 1, -counts[piece], piece))[:size]
     total = sum(counts[piece] for piece in ranked)
     scored = [(piece, round(float(np.log(counts[piece] / total)), 4)) for piece in ranked]
-    tokenizer = Tokenizer(models.Unigram([(token, 0.0) for token in special] + scored, unk_id=3, byte_fallback=False))
+    scored = [(token, 0.0) for token in special] + scored + [(token, 0.0) for token in last]
+    tokenizer = Tokenizer(models.Unigram(scored, unk_id=3, byte_fallback=False))
     tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, pre_tokenizer
     tokenizer.add_special_tokens(special)
+    tokenizer.add_special_tokens([AddedToken(token, lstrip=True, normalized=False, special=True) for token in last])
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s>:0 $A:0 </s>:0",
         pair="<s>:0 $A:0 </s>:0 </s>:0 $B:0 </s>:0",
-        special_tokens=[("<s>", 0), ("</s>", 2)],
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in ("<s>", "</s>")],
     )
     return tokenizer
 
@@ -119,6 +131,28 @@ def byte_bpe(vocab_size, append_eos):
     return tokenizer
 
 
+def roberta_bpe(vocab_size):
+    """A RoBERTa tokenizer: GPT-2's splits without a blank before a text, ids 0..3 as XLM-R has them, `<mask>` last."""
+    trained = Tokenizer(models.BPE())
+    trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - len(special) - 1, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    trained.train_from_iterator(SENTENCES, trainer)
+    model = json.loads(trained.to_str())["model"]
+    kept = sorted(model["vocab"], key=model["vocab"].get)
+    vocab = {token: at for at, token in enumerate([*special, *kept, "<mask>"])}
+    tokenizer = Tokenizer(models.BPE(vocab, [tuple(merge) for merge in model["merges"]]))
+    tokenizer.pre_tokenizer = trained.pre_tokenizer
+    tokenizer.add_special_tokens(special)
+    tokenizer.add_special_tokens([AddedToken("<mask>", lstrip=True, normalized=False, special=True)])
+    tokenizer.post_processor = processors.RobertaProcessing(
+        ("</s>", 2), ("<s>", 0), trim_offsets=True, add_prefix_space=False
+    )
+    return tokenizer
+
+
 def bert(tokenizer, **dims):
     """Configuration of a BERT of these dimensions."""
     return BertConfig(
@@ -126,12 +160,37 @@ def bert(tokenizer, **dims):
     )
 
 
-def xlm_roberta(tokenizer, **dims):
-    """Configuration of an XLM-RoBERTa of these dimensions."""
-    return XLMRobertaConfig(
+def distilbert(tokenizer, **dims):
+    """Configuration of a DistilBERT of these dimensions."""
+    return DistilBertConfig(vocab_size=tokenizer.get_vocab_size(), pad_token_id=0, **dims)
+
+
+def xlm_roberta(tokenizer, config_class=XLMRobertaConfig, **dims):
+    """Configuration of an XLM-RoBERTa of these dimensions, or of its relatives."""
+    bos, eos = (tokenizer.token_to_id(token) for token in ("<s>", "</s>"))
+    return config_class(
         vocab_size=tokenizer.get_vocab_size(), type_vocab_size=1, layer_norm_eps=1e-5,
-        bos_token_id=0, pad_token_id=1, eos_token_id=2, **dims,
+        bos_token_id=bos, pad_token_id=1, eos_token_id=eos, **dims,
     )  # fmt: skip
+
+
+def tokenizer_config(kind):
+    """tokenizer_config.json in the form of the published checkpoints."""
+    if kind == "distilbert":
+        return {
+            "cls_token": "[CLS]", "do_lower_case": True, "mask_token": "[MASK]", "model_max_length": 512,
+            "pad_token": "[PAD]", "sep_token": "[SEP]", "strip_accents": None, "tokenize_chinese_chars": True,
+            "tokenizer_class": "DistilBertTokenizer", "unk_token": "[UNK]",
+        }  # fmt: skip
+    named = {
+        "bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "mask_token": "<mask>", "model_max_length": 512,
+        "pad_token": "<pad>", "sep_token": "</s>", "unk_token": "<unk>",
+    }  # fmt: skip
+    if kind == "camembert":
+        more = {"additional_special_tokens": ["<s>NOTUSED", "</s>NOTUSED"], "tokenizer_class": "CamembertTokenizer"}
+    else:
+        more = {"add_prefix_space": False, "errors": "replace", "tokenizer_class": "RobertaTokenizer", "trim_offsets": True}
+    return dict(sorted({**named, **more}.items()))
 
 
 def qwen(config_class, tokenizer, **dims):
@@ -177,12 +236,20 @@ def hub_config(config, architecture, dtype, rope_parameters):
     values["architectures"] = [architecture]
     values["torch_dtype"] = str(dtype).removeprefix("torch.")
     for key in ("hidden_act", "max_position_embeddings", "num_attention_heads", "num_hidden_layers", "vocab_size"):
-        values[key] = getattr(config, key)
+        values[key] = getattr(config, key, None)
     for key in ("hidden_size", "intermediate_size", "layer_norm_eps", "type_vocab_size", "pad_token_id", "rms_norm_eps",
                 "num_key_value_heads", "head_dim", "tie_word_embeddings", "attention_bias"):  # fmt: skip
         if getattr(config, key, None) is not None:
             values[key] = getattr(config, key)
-    if config.model_type == "bert":
+    if config.model_type == "distilbert":
+        # Its own names for the dimensions, and what the published files have beside them.
+        for key in ("hidden_act", "num_attention_heads", "num_hidden_layers", "hidden_size", "tie_word_embeddings"):
+            values.pop(key, None)
+        for key in ("activation", "attention_dropout", "dim", "dropout", "hidden_dim", "initializer_range", "n_heads",
+                    "n_layers", "qa_dropout", "seq_classif_dropout", "sinusoidal_pos_embds"):  # fmt: skip
+            values[key] = getattr(config, key)
+        values["tie_weights_"] = True
+    if config.model_type in ("bert", "roberta", "camembert"):
         values["position_embedding_type"] = "absolute"
         values.pop("tie_word_embeddings", None)
     if "rope_parameters" in values and not rope_parameters:
@@ -196,6 +263,8 @@ def write_model(folder, spec, tokenizer, config):
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
     write_json(folder / "config.json", hub_config(config, spec["architecture"], spec["dtype"], spec.get("rope_parameters")))
+    if spec.get("tokenizer_config"):
+        write_json(folder / "tokenizer_config.json", tokenizer_config(config.model_type))
     model = LOADERS[spec["loader"]].from_config(config)
     random_weights(model, spec["seed"], spec.get("head_std", 0.3), spec.get("word_std", 0.25))
     tensors = {k: v.to(spec["dtype"]).contiguous() for k, v in model.state_dict().items() if k != "lm_head.weight"}

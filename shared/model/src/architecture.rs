@@ -181,6 +181,8 @@ pub struct Files {
     pub defaults: Defaults,
     /// What may stand before the names of the transformer's tensors: what a bare model has, then what one with a head has.
     pub prefixes: &'static [&'static str],
+    /// What the names of tensors begin with that only training needs.
+    pub unused: &'static [&'static str],
     /// Names of tensors, without `.weight` and `.bias`.
     pub names: Names,
     /// The tokenizer's class, without `Tokenizer` and `Fast`, where no file names one.

@@ -75,7 +75,7 @@ pub fn pack(
     let checkpoint = &*prepare(checkpoint)?;
     let mut source = read(checkpoint, &options.spec)?;
     let groups = plan(&source.spec.config, &source.naming);
-    source.told.extend(check_all_read(checkpoint, &groups)?);
+    source.told.extend(check_all_read(checkpoint, &groups, source.spec.config.family)?);
     let (compiled, tokenizer_not_compiled) = match defrost_tokenizer::compile(&source.tokenizer) {
         Ok(image) => (Some(image), None),
         Err(reason) => (None, Some(reason.to_string())),

@@ -13,6 +13,7 @@ pub(super) static BERT: Architecture = Architecture {
     files: Files {
         keys: &[],
         harmless: &[],
+        unused: &[],
         only: &[],
         defaults: Defaults { norm_eps: 1e-12, type_vocab: 2, pad_id: 0, head_dim: None },
         prefixes: &["", "bert.", "roberta."],

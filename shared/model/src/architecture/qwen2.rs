@@ -13,6 +13,7 @@ pub(super) static QWEN2: Architecture = Architecture {
     files: Files {
         keys: &[],
         harmless: &[],
+        unused: &[],
         only: &[],
         defaults: Defaults { norm_eps: 1e-6, type_vocab: 0, pad_id: 0, head_dim: None },
         prefixes: &["model.", ""],

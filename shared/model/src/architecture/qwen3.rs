@@ -11,6 +11,7 @@ pub(super) static QWEN3: Architecture = Architecture {
     files: Files {
         keys: &[],
         harmless: &[],
+        unused: &[],
         only: &[("attention_bias", false)],
         // What `transformers` takes for the width of a head.
         defaults: Defaults { norm_eps: 1e-6, type_vocab: 0, pad_id: 0, head_dim: Some(128) },

@@ -11,6 +11,7 @@ pub(super) static XLM_ROBERTA: Architecture = Architecture {
     files: Files {
         keys: &[],
         harmless: &[],
+        unused: &[],
         only: &[],
         defaults: Defaults { norm_eps: 1e-12, type_vocab: 2, pad_id: 1, head_dim: None },
         prefixes: &["", "roberta.", "bert."],

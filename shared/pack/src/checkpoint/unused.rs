@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 
 use defrost_loader::{Checkpoint, first_not_finite};
+use defrost_model::Family;
 use defrost_model::parts::Group;
 
 use super::told::Told;
@@ -23,6 +24,7 @@ const UNUSED: [&str; 4] =
 pub(crate) fn check_all_read(
     checkpoint: &Checkpoint,
     groups: &[Group],
+    family: Family,
 ) -> Result<Vec<Told>, Error> {
     let read: BTreeSet<&str> = groups
         .iter()
@@ -33,6 +35,7 @@ pub(crate) fn check_all_read(
     let ignored = |name: &str| {
         name.starts_with("cls.")
             || name.starts_with("lm_head.")
+            || family.files.unused.iter().any(|begin| name.starts_with(begin))
             || UNUSED.iter().any(|end| name.ends_with(end))
     };
     let mut told = Vec::new();

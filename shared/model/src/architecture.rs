@@ -14,6 +14,7 @@
 mod bert;
 mod qwen2;
 mod qwen3;
+mod roberta;
 mod xlm_roberta;
 
 use std::fmt;
@@ -22,8 +23,14 @@ use std::ops::Deref;
 use crate::{DenseActivation, Head};
 
 /// Every architecture.
-const ALL: [&Architecture; 4] =
-    [&bert::BERT, &xlm_roberta::XLM_ROBERTA, &qwen2::QWEN2, &qwen3::QWEN3];
+const ALL: [&Architecture; 6] = [
+    &bert::BERT,
+    &xlm_roberta::XLM_ROBERTA,
+    &roberta::ROBERTA,
+    &roberta::CAMEMBERT,
+    &qwen2::QWEN2,
+    &qwen3::QWEN3,
+];
 
 /// A family of models.
 #[derive(Debug)]

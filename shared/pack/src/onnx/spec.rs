@@ -182,13 +182,13 @@ fn decide(
     };
     let has_logits = model.outputs().iter().any(|name| name == "logits");
     let ends = |end: &str| raw.architectures.iter().flatten().any(|name| name.ends_with(end));
-    let reranker = || match raw.model_type.as_deref().unwrap_or_default() {
-        "qwen2" => Ok("mxbai-rerank-v2"),
-        "qwen3" => Ok("qwen3-reranker"),
-        other if ends("ForCausalLM") => Err(Error::Model(format!(
-            "the prompt of a decoder of model_type {other:?} is not known: give --template"
+    let family = raw.model_type.as_deref().unwrap_or_default();
+    let reranker = || match Family::by_name(family) {
+        Some(known) => Ok(known.files.template),
+        None if ends("ForCausalLM") => Err(Error::Model(format!(
+            "the prompt of a decoder of model_type {family:?} is not known: give --template"
         ))),
-        _ => Ok("pair"),
+        None => Ok("pair"),
     };
     let (template, from) = match (&options.template, options.kind) {
         (Some(name), _) => (name.as_str(), "--template"),

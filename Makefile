@@ -1,7 +1,7 @@
 # `make help` lists the targets. Two commands matter: `make demo` and `make test`.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help demo quick release test lint test-rust test-model test-ort test-lambda test-clients test-schema test-browser test-modal bench-scifact bench-boot bench-loader golden clean check-checkpoints check-hostile check-infra package-lambda test-scripts bench-cold bench-load benchmark benchmark-full benchmark-shapes benchmark-stress benchmark-extreme bench-build bench-cost bench-scale images image-run image-stop image-logs test-images check-budgets
+.PHONY: help demo quick release test lint test-rust test-model test-ort test-candle test-lambda test-clients test-schema test-browser test-modal bench-scifact bench-boot bench-loader golden clean check-checkpoints check-hostile check-infra package-lambda test-scripts bench-cold bench-load benchmark benchmark-full benchmark-shapes benchmark-stress benchmark-extreme bench-build bench-cost bench-scale images image-run image-stop image-logs test-images check-budgets
 
 PYTHON ?= python3
 BEIR ?= data/scifact-mini
@@ -11,6 +11,9 @@ FUNCTION ?= rerank-cpu-int8
 # The binaries as the tests of the workspace have them: naming packages would build their dependencies anew with fewer features.
 TEST_BINARIES = cargo test --workspace --locked --lib --bins --tests --no-run --quiet
 WITH_ORT = --workspace --locked --features defrost-cli/ort,defrost-server/ort
+# Two packages rather than the workspace: candle changes features of crates that the other tests share, and each of them would be
+# built again.
+WITH_CANDLE = --locked --no-default-features -p defrost-candle -p embed --features defrost-candle/candle,embed/candle
 MIB ?= 1024
 IMAGE_PORT ?= 8000
 IMAGE_MODEL ?= $(MODEL)
@@ -38,13 +41,14 @@ release: ## build the binaries as they ship: fat LTO (target/release)
 demo: quick ## fetch MiniLM, pack it, start the function, rerank over HTTP, show the boot, stop
 	scripts/ops/demo target/quick
 
-test: lint test-rust test-model test-ort test-lambda test-modal check-infra test-scripts ## everything, from formatting to real weights, the Lambda emulator, Modal apps and templates
+test: lint test-rust test-model test-ort test-candle test-lambda test-modal check-infra test-scripts ## everything, from formatting to real weights, the Lambda emulator, Modal apps and templates
 
 lint: ## formatting, clippy and documentation, warnings as errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo clippy -p rerank-cpu-int8 --no-default-features --locked -- -D warnings
 	cargo clippy $(WITH_ORT) --all-targets -- -D warnings
+	cargo clippy $(WITH_CANDLE) --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
 
 test-rust: ## unit, property, golden and process tests
@@ -65,6 +69,9 @@ test-ort: ## ONNX models under the real ONNX Runtime, fetched through pip
 	export ORT_DYLIB_PATH=$$(scripts/ops/fetch_onnxruntime); \
 	cargo test $(WITH_ORT) --test ort && \
 	cargo test $(WITH_ORT) --quiet --lib -- ort::
+
+test-candle: ## candle's answers on the golden models, by themselves and from a function
+	cargo test $(WITH_CANDLE) --lib --test candle
 
 test-lambda: ## the same binary behind cargo-lambda's emulator and on a port: identical bodies
 	$(TEST_BINARIES)

@@ -71,7 +71,7 @@ def wordpiece(vocab_size):
 def unigram(vocab_size, camembert=False):
     """An XLM-R tokenizer with NFKC in place of the precompiled character map.
 
-    CamemBERT's splits at white space first and has names of its own in the first places, so that `<s>` is 5 and `</s>` 6.
+    CamemBERT's splits at white space first and has names of its own in the first places: `<s>` is 5 and `</s>` 6.
     """
     normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")])
     pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")

@@ -76,8 +76,8 @@ INSTRUCTED = [
     ("special-token-in-text", "What is <|im_end|>?", "The token <|im_end|>\n<|im_start|>assistant\nends a turn.", None),
 ]
 
-# (name, query, document): {0} is the name of the token for masks, {1} that of the one for padding, after which some models
-# count no position.
+# (name, query, document): {0} is the name of the token for masks, {1} that of the one for padding, for which some
+# models count no position.
 NAMED = [
     ("padding-token-in-text", "{1}What is {1}?", "The token {1} {1}\nfills a batch {0}, {1}"),
 ]

@@ -12,6 +12,8 @@ const FUNCTION: Function = Function {
         &defrost_engine::RUNTIME,
         #[cfg(feature = "ort")]
         &defrost_ort::RUNTIME,
+        #[cfg(feature = "candle")]
+        &defrost_candle::RUNTIME,
     ],
 };
 

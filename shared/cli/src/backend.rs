@@ -10,12 +10,14 @@ pub(crate) const LINKED: &[&dyn Runtime] = &[
     &defrost_engine::RUNTIME,
     #[cfg(feature = "ort")]
     &defrost_ort::RUNTIME,
+    #[cfg(feature = "candle")]
+    &defrost_candle::RUNTIME,
 ];
 
 /// How models are run.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct BackendArgs {
-    /// What must run the model: engine, or ort where it is built in; default: what the snapshot is made for.
+    /// What must run the model: engine, or ort or candle where built in; default: what the snapshot is made for.
     #[arg(long, env = "BACKEND", value_parser = parse)]
     backend: Option<&'static str>,
     /// ONNX Runtime's library or its folder; default: beside the binary, or the system's.

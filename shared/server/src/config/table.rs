@@ -117,7 +117,7 @@ pub const SETTINGS: &[Setting] = &[
         "BACKEND",
         "NAME",
         "",
-        "what must run the model: engine, or ort where it is built in; default: what the snapshot is made for",
+        "what must run the model: engine, or ort or candle where built in; default: what the snapshot is made for",
     ),
     setting(
         "DTYPE",

@@ -126,7 +126,7 @@ async fn metrics_count() {
         "defrost_queue_depth 0",
         "defrost_inflight 1",
         "defrost_ready 1",
-        r#"defrost_build_info{function="toy",version="1.2.3",backend="engine"} 1"#,
+        r#"defrost_build_info{function="toy",version="1.2.3",backend="none"} 1"#,
         "defrost_model_info{model=\"toy/words\"",
         r#"defrost_boot_phase_seconds{phase="exec"}"#,
         r#"defrost_boot_phase_seconds{phase="first_score"}"#,

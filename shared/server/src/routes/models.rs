@@ -127,7 +127,7 @@ impl<'a> Listing<'a> {
             "root": info.map(|info| &*info.name).or_else(|| self.slot.full_name()),
             "parent": null,
             "permission": [],
-            "backend": info.map_or(app.function.backend(), |info| info.backend),
+            "backend": info.map_or_else(|| app.function.backend(), |info| info.backend),
             "capabilities": [service.capability],
             "max_model_len": info.map(|info| info.max_length),
             "stats": {"queue_fraction": 0.0, "queue_absolute": 0, "results_pending": 0, "batch_size": app.config.max_batch_tokens},

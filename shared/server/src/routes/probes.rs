@@ -28,7 +28,7 @@ const PROBES: [(&str, &str); 7] = [
 /// The service as JSON, for programs; browsers get the page of [`crate::web`].
 pub(crate) fn root(app: &App, service: &Service) -> Json<Value> {
     let model = app.ready_model();
-    let backend = model.as_ref().map_or(app.function.backend(), |model| model.info.backend);
+    let backend = model.as_ref().map_or_else(|| app.function.backend(), |model| model.info.backend);
     let mut endpoints = (service.endpoints)();
     if let Some(endpoints) = endpoints.as_object_mut() {
         for (name, path) in PROBES {

@@ -195,9 +195,23 @@ fn run_tile(
     }
     for first in (0..width).step_by(PANEL) {
         for page in sequence.pages::<i16>(keys) {
+            let end = page.first + page.seen;
+            let apart = !page.seen.is_multiple_of(2) && end < keys;
+            // The last pair's other key is not the sequence's, while the code in its place is that of the next page.
+            let mut next = [0; MOST_ROWS];
+            if apart {
+                for (row, next) in next.iter_mut().enumerate().take(count) {
+                    *next = std::mem::take(&mut codes[row * stride + end]);
+                }
+            }
             let (values, columns) = page.value_panel(first);
             let operands = Operands::new(&codes[page.first..], stride, count, values, columns);
             cx.kernel.int16_tile(&operands.onto_sums(page.first > 0), sums);
+            if apart {
+                for (row, next) in next.iter().enumerate().take(count) {
+                    codes[row * stride + end] = *next;
+                }
+            }
         }
         let used = PANEL.min(width - first);
         for (row, (sums, back)) in sums.iter().zip(back).enumerate().take(count) {

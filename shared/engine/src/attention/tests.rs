@@ -140,7 +140,7 @@ proptest! {
         let whole = random(seed, length * row);
         let span = Span { stored: 0, prefix: 0..0, tokens: 0..length, queries: 0..length, out: 0 };
         let stored = stored.index(cut);
-        let rows: Vec<f32> = whole[..stored * row]
+        let rows: Vec<f32> = whole[..cut * row]
             .chunks_exact(row)
             .flat_map(|row| &row[heads.queries * heads.width..])
             .chain(&[f32::NAN; 4]) // More may be stored than is used.
@@ -152,12 +152,16 @@ proptest! {
         let own = shared + between..length - stored + between;
         let spans = [
             Span { stored, prefix: 0..0, tokens: 0..shared, queries: 0..shared, out: 0 },
-            Span { stored, prefix: 0..shared, tokens: own, queries: 0..length - cut, out: shared },
+            Span { stored, prefix: 0..shared, tokens: own.clone(), queries: 0..length - cut, out: shared },
+            // The same, after more of what is stored: the others see a part of that.
+            Span { stored: cut, prefix: 0..0, tokens: own, queries: 0..length - cut, out: length - stored },
         ];
         for arithmetic in [Arithmetic::Float, Arithmetic::Int16] {
             let expected = run(heads, arithmetic, &whole, std::slice::from_ref(&span), length);
-            let expected = &expected[stored * heads.queries * heads.width..];
-            let found = run_after(heads, arithmetic, &apart, &rows, &spans, length - stored);
+            let after = |token: usize| &expected[token * heads.queries * heads.width..];
+            let expected = [after(stored), after(cut)].concat();
+            let found =
+                run_after(heads, arithmetic, &apart, &rows, &spans, 2 * length - stored - cut);
             prop_assert_eq!(found.len(), expected.len());
             prop_assert!(found.iter().zip(expected).all(|(a, b)| a.to_bits() == b.to_bits()));
         }

@@ -7,12 +7,12 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use defrost_loader::{Checkpoint, Snapshot};
+use defrost_loader::Snapshot;
 use defrost_model::spec::Description;
 use defrost_model::{
     LoadOptions, Planned, Precision, Runner, Runtime, Share, Tokens, Wanted, isa, stored,
 };
-use defrost_pack::{Outliers, PackOptions, SpecOptions, pack};
+use defrost_pack::{Checkpoint, Outliers, PackOptions, SpecOptions, pack};
 use defrost_tasks::{
     EmbedRequest, EmbedTruncation, Embedder, EmbedderOptions, Embedding, ModelOptions, Outputs,
     Overflow, PromptChoice, Reranker, RerankerOptions, RestoreOptions, ScoreRequest, restore,

@@ -8,9 +8,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use defrost_loader::Checkpoint;
 use defrost_model::{Precision, isa};
-use defrost_pack::{Outliers, PackOptions, SpecOptions, pack};
+use defrost_pack::{Checkpoint, Outliers, PackOptions, SpecOptions, pack};
 use defrost_tasks::{Reranker, RerankerOptions, RestoreOptions, ScoreRequest, restore};
 use defrost_testing::golden::repository;
 use serde_json::Value;

@@ -94,7 +94,8 @@ impl Error {
         self.inner.found.as_deref()
     }
 
-    pub(crate) fn new(kind: Kind, what: impl Into<String>) -> Self {
+    /// An error of this kind; `what` is wrong, without a full stop. The other functions add to it.
+    pub fn new(kind: Kind, what: impl Into<String>) -> Self {
         Self {
             inner: Arc::new(Inner {
                 kind,
@@ -111,7 +112,7 @@ impl Error {
     }
 
     /// Wraps a failure of the operating system; the kind follows from its code.
-    pub(crate) fn io(what: impl Into<String>, path: &Path, source: io::Error) -> Self {
+    pub fn io(what: impl Into<String>, path: &Path, source: io::Error) -> Self {
         let kind = match source.kind() {
             io::ErrorKind::NotFound => Kind::NotFound,
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Kind::Denied,
@@ -124,7 +125,8 @@ impl Error {
     }
 
     /// Names the file, unless an inner layer already did.
-    pub(crate) fn in_file(mut self, path: impl AsRef<Path>) -> Self {
+    #[must_use]
+    pub fn in_file(mut self, path: impl AsRef<Path>) -> Self {
         let path = path.as_ref();
         let inner = self.edit();
         if inner.path.is_none() {
@@ -133,7 +135,9 @@ impl Error {
         self
     }
 
-    pub(crate) fn at(mut self, offset: u64) -> Self {
+    /// Says where in the file, in bytes from its start.
+    #[must_use]
+    pub fn at(mut self, offset: u64) -> Self {
         self.edit().offset = Some(offset);
         self
     }
@@ -143,18 +147,18 @@ impl Error {
         self
     }
 
-    pub(crate) fn mismatch(
-        mut self,
-        expected: impl fmt::Display,
-        found: impl fmt::Display,
-    ) -> Self {
+    /// Says what a correct file or call would have held, and what was there instead.
+    #[must_use]
+    pub fn mismatch(mut self, expected: impl fmt::Display, found: impl fmt::Display) -> Self {
         let inner = self.edit();
         inner.expected = Some(expected.to_string());
         inner.found = Some(found.to_string());
         self
     }
 
-    pub(crate) fn remedy(mut self, remedy: impl Into<String>) -> Self {
+    /// Says what the reader of the message can do.
+    #[must_use]
+    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.edit().remedy = Some(remedy.into());
         self
     }
@@ -200,7 +204,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 /// Shows at most 80 characters of a foreign string, escaped, so that a hostile file cannot flood or colour a log.
-pub(crate) fn shown(text: &str) -> String {
+pub fn shown(text: &str) -> String {
     const LONGEST: usize = 80;
     let mut out = format!("{:?}", text.chars().take(LONGEST).collect::<String>());
     if text.chars().nth(LONGEST).is_some() {

@@ -59,10 +59,10 @@ pub(crate) const CHUNK_RANGE: std::ops::RangeInclusive<u32> = 4096..=64 * 1024 *
 pub(crate) const MAX_MANIFEST: u64 = 64 * 1024 * 1024;
 
 /// Most dimensions of a tensor.
-pub(crate) const MAX_RANK: usize = 8;
+pub const MAX_RANK: usize = 8;
 
 /// Longest name of a segment, tensor or metadata key, in bytes; checkpoints stay below 100.
-pub(crate) const MAX_NAME: usize = 512;
+pub const MAX_NAME: usize = 512;
 
 /// Longest ISA or layout tag, in bytes.
 pub(crate) const MAX_TAG: usize = 64;

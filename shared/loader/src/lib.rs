@@ -2,10 +2,10 @@
 //!
 //! A [`SnapshotWriter`] turns a [`Plan`] and the bytes it promises into one immutable file; [`Snapshot::open`] maps
 //! that file and hands out its tensors without parsing, copying or repacking, and never before their bytes are known
-//! to be the ones that were written. [`Checkpoint`] reads what snapshots are made from: safetensors directories.
-//! [`Gguf`] and [`OnnxModel`] look into files of other formats.
+//! to be the ones that were written.
 //!
-//! The loader knows nothing of models: names, layouts and metadata are the caller's.
+//! The loader knows bytes and snapshots only, nothing of models or of the formats of checkpoints: names, layouts and
+//! metadata are the caller's.
 //!
 //! ```
 //! use defrost_loader::{Dtype, OpenOptions, Plan, SegmentPlan, Snapshot, SnapshotWriter, TensorPlan};
@@ -42,7 +42,6 @@
 mod allocator;
 mod board;
 mod cache;
-mod checkpoint;
 mod dtype;
 mod error;
 mod fetch;
@@ -68,18 +67,14 @@ mod writer;
 
 pub use allocator::share_memory_among_threads;
 pub use cache::{Cache, Cached, Collected, default_cache};
-pub use checkpoint::gguf::{
-    Gguf, GgufArray, GgufKind, GgufTensor, GgufType, GgufValue, GgufValues,
-};
-pub use checkpoint::onnx::{OnnxData, OnnxModel, OnnxTensor, OnnxType, Placement};
-pub use checkpoint::{Checkpoint, CheckpointDtype, CheckpointTensor, first_not_finite, to_f32};
 pub use dtype::Dtype;
-pub use error::{Error, Kind};
+pub use error::{Error, Kind, shown};
 pub use fetch::FetchOptions;
 pub use format::manifest::{Manifest, Segment, TensorEntry};
+pub use format::{MAX_NAME, MAX_RANK};
 pub use hash::ChunkHash;
 pub use location::{Location, hub_name};
-pub use map::release_freed_memory;
+pub use map::{map_file, release_freed_memory};
 pub use plan::{Plan, SegmentPlan, TensorPlan};
 pub use restore::{RestoreOptions, restore};
 pub use root::Root;

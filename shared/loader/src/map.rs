@@ -22,6 +22,7 @@ mod words;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -31,6 +32,8 @@ use rustix::mm::MremapFlags;
 
 pub(crate) use words::Words;
 
+use crate::error::Error;
+use crate::format::cursor::to_usize;
 use guard::Guarded;
 
 /// Memory that holds a snapshot; clones share it.
@@ -166,6 +169,22 @@ impl Mapping {
     }
 }
 
+/// The content of a file of weights that is no snapshot, mapped: a view that keeps the mapping alive, empty for an empty
+/// file.
+///
+/// Nothing is hashed: whoever changes the file in place changes what is read, and of a file that was shortened the pages
+/// that are gone read as zeros.
+///
+/// Fails with [`Kind::NotFound`](crate::Kind::NotFound), [`Kind::Denied`](crate::Kind::Denied) or
+/// [`Kind::Io`](crate::Kind::Io) if the file cannot be opened or mapped.
+pub fn map_file(path: &Path) -> Result<Bytes, Error> {
+    let file = File::open(path).map_err(|e| Error::io("cannot open the weights", path, e))?;
+    let len = file.metadata().map_err(|e| Error::io("cannot stat the weights", path, e))?.len();
+    let mapping = Mapping::of(&file, to_usize(len)?)
+        .map_err(|e| Error::io("cannot map the weights", path, e))?;
+    Ok(mapping.bytes())
+}
+
 /// Gives memory that was freed back to the system.
 ///
 /// A boot frees much of what it takes (the text of tokenizers, pieces of downloads), and the allocator keeps it for a
@@ -225,6 +244,19 @@ mod tests {
         assert_eq!(&memory.as_slice()[9..21], b"\x000123456789\x00");
         assert!(memory.fill(90..101, |_| Ok(())).is_err());
         assert!(Mapping::of(&file(b"x"), 1).unwrap().fill(0..1, |_| Ok(())).is_err());
+    }
+
+    #[test]
+    fn a_whole_file_is_mapped_and_one_that_is_not_there_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("weights");
+        for content in [&b"abc"[..], b""] {
+            std::fs::write(&path, content).unwrap();
+            assert_eq!(&map_file(&path).unwrap()[..], content);
+        }
+        std::fs::remove_file(&path).unwrap();
+        let error = map_file(&path).unwrap_err();
+        assert_eq!((error.kind(), error.path()), (crate::Kind::NotFound, Some(path.as_path())));
     }
 
     trait Start {

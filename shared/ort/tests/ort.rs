@@ -7,9 +7,9 @@
 
 use std::path::{Path, PathBuf};
 
-use defrost_loader::{Checkpoint, Snapshot};
+use defrost_loader::Snapshot;
 use defrost_model::{Precision, isa};
-use defrost_pack::{OnnxSource, Outliers, PackOptions, SpecOptions, pack, pack_onnx};
+use defrost_pack::{Checkpoint, OnnxSource, Outliers, PackOptions, SpecOptions, pack, pack_onnx};
 use defrost_tasks::{
     EmbedRequest, Embedder, EmbedderOptions, Reranker, RerankerOptions, RestoreOptions,
     ScoreRequest, restore,

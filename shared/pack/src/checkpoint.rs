@@ -30,7 +30,6 @@ mod unused;
 
 use std::collections::BTreeMap;
 
-use defrost_loader::Checkpoint;
 use defrost_model::architecture::{Norm, Positions};
 use defrost_model::parts::Naming;
 use defrost_model::{Family, Head, ModelConfig, TokenHeads};
@@ -56,6 +55,7 @@ use self::contradictions::{check_labels, check_sizes};
 use self::keys::File;
 use self::sentence_transformers::{TransformerFile, similarity};
 use crate::Error;
+use crate::formats::Checkpoint;
 use defrost_model::TextRules;
 use defrost_model::{Matryoshka, ModelSpec, Template};
 use defrost_tasks::TextTokenizer;

@@ -3,19 +3,23 @@
 //! Each function takes bytes from anywhere. To refuse them is always right; what is accepted must keep the promises
 //! that later code relies on, and the function panics where it does not.
 
+mod formats;
+
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use defrost_loader::Checkpoint;
 use defrost_model::parts::{Naming, plan};
 
 use crate::checkpoint::{prepare, read};
+use crate::formats::Checkpoint;
 use defrost_model::ModelSpec;
 use defrost_tasks::Prompt;
 use defrost_tasks::{TextTokenizer, Truncation};
 
 use crate::SpecOptions;
+
+pub use formats::{gguf, onnx, safetensors, shard_index};
 
 /// Words enough for every template.
 const TOKENIZER: &[u8] = br#"{"version":"1.0","truncation":null,"padding":null,"added_tokens":[],"normalizer":null,"pre_tokenizer":{"type":"Whitespace"},"post_processor":null,"decoder":null,"model":{"type":"WordLevel","vocab":{"[UNK]":0,"0":1,"1":2,"no":3,"yes":4},"unk_token":"[UNK]"}}"#;

@@ -13,15 +13,14 @@ mod weights;
 
 use std::path::{Path, PathBuf};
 
-use defrost_loader::{
-    Checkpoint, Dtype, OnnxModel, Plan, Root, SegmentPlan, SnapshotWriter, TensorPlan,
-};
+use defrost_loader::{Dtype, Plan, Root, SegmentPlan, SnapshotWriter, TensorPlan};
 use defrost_model::isa;
 use defrost_model::spec::OnnxSpec;
 use defrost_model::stored::{FILE, GRAPH};
 
 use crate::Error;
 use crate::checkpoint::{SpecOptions, Told, refuse_adapters};
+use crate::formats::{Checkpoint, OnnxModel};
 use crate::pack::{TokenizerFiles, total_bytes};
 
 /// Where models lie in a folder, the first one that exists.

@@ -12,10 +12,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use defrost_engine::{Encoding, Weights};
-use defrost_loader::{
-    Checkpoint, CheckpointTensor, Dtype, Plan, Root, SegmentPlan, SnapshotWriter, Tensor,
-    TensorPlan, first_not_finite, to_f32,
-};
+use defrost_loader::{Dtype, Plan, Root, SegmentPlan, SnapshotWriter, Tensor, TensorPlan};
 use defrost_model::parts::{Group, Part, Storage, plan};
 use defrost_model::stored::{COMPILED_TOKENIZER, FILE, IMAGE, PRECISION, TOKENIZER};
 use defrost_model::{ModelSpec, Precision, isa};
@@ -23,6 +20,7 @@ use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use crate::Error;
 use crate::checkpoint::{SpecOptions, Told, check_all_read, prepare, read};
+use crate::formats::{Checkpoint, CheckpointTensor, first_not_finite, to_f32};
 use crate::prefix::StoredPrefix;
 use crate::quality::{self, Outliers, Report, Treatment};
 
@@ -389,9 +387,8 @@ pub(crate) fn values(checkpoint: &Checkpoint, part: &Part) -> Result<Vec<f32>, E
 
 #[cfg(test)]
 mod tests {
-    use defrost_loader::CheckpointDtype;
-
     use super::*;
+    use crate::formats::CheckpointDtype;
 
     /// The file's number is none that f32 has; the message does not blame a number that it does not hold.
     #[test]

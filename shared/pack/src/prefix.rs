@@ -7,11 +7,11 @@
 
 use bytes::Bytes;
 use defrost_engine::{Encoding, Kernel, LayerPass, Probe, Threads};
-use defrost_loader::Checkpoint;
 use defrost_model::parts::{Group, Part, Storage};
 use defrost_model::{ModelConfig, ModelSpec, isa};
 
 use crate::Error;
+use crate::formats::Checkpoint;
 use crate::pack::{Encoded, Tensors, encode};
 use crate::quality::Treatment;
 

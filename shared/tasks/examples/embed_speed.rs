@@ -9,9 +9,8 @@
 use std::error::Error;
 use std::time::Instant;
 
-use defrost_loader::Checkpoint;
 use defrost_model::{Precision, isa};
-use defrost_pack::{Outliers, PackOptions, Shape, SpecOptions, pack, synthesize};
+use defrost_pack::{Checkpoint, Outliers, PackOptions, Shape, SpecOptions, pack, synthesize};
 use defrost_tasks::{
     EmbedRequest, Embedder, EmbedderOptions, Input, ModelOptions, Outputs, RestoreOptions, restore,
 };

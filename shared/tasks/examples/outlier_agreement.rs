@@ -16,9 +16,10 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use defrost_loader::Checkpoint;
 use defrost_model::{Precision, isa};
-use defrost_pack::{Outliers, PackOptions, Shape, SpecOptions, pack, quality_summary, synthesize};
+use defrost_pack::{
+    Checkpoint, Outliers, PackOptions, Shape, SpecOptions, pack, quality_summary, synthesize,
+};
 use defrost_tasks::{Reranker, RerankerOptions, RestoreOptions, ScoreRequest, restore};
 
 type Fallible<T> = Result<T, Box<dyn Error>>;

@@ -7,9 +7,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-use defrost_loader::Checkpoint;
 use defrost_model::{Precision, isa};
-use defrost_pack::{Outliers, PackOptions, SpecOptions, pack};
+use defrost_pack::{Checkpoint, Outliers, PackOptions, SpecOptions, pack};
 use defrost_testing::golden;
 use serde_json::Value;
 

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::Path;
 
 use anyhow::Result;
-use defrost_loader::{Checkpoint, Gguf, GgufArray, GgufValue, OnnxData, OnnxModel};
+use defrost_pack::{Checkpoint, Gguf, GgufArray, GgufValue, OnnxData, OnnxModel};
 use serde_json::{Map, Value, json};
 
 use super::Args;

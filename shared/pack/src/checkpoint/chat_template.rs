@@ -15,12 +15,12 @@
 
 use std::collections::BTreeMap;
 
-use defrost_loader::Checkpoint;
 use defrost_tasks::{mxbai_pieces, qwen3_pieces};
 use serde_json::Value;
 
 use super::optional_beside_weights;
 use crate::Error;
+use crate::formats::Checkpoint;
 
 /// What a checkpoint has of chat templates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,5 @@
 //! Numbers that a checkpoint says twice. Where the two differ, one of the files belongs to another model.
 
-use defrost_loader::Checkpoint;
 use defrost_model::{Family, Head, Matryoshka};
 use serde_json::Value;
 
@@ -9,6 +8,7 @@ use super::modules::Modules;
 use super::sentence_transformers::said_kind;
 use super::{RawConfig, refuse};
 use crate::Error;
+use crate::formats::Checkpoint;
 
 /// Refuses sizes in config.json that contradict each other.
 pub(crate) fn check_sizes(raw: &RawConfig) -> Result<(), Error> {

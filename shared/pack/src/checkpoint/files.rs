@@ -18,7 +18,6 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use defrost_loader::Checkpoint;
 use defrost_model::Family;
 use defrost_model::parts::dense_source;
 use serde_json::Value;
@@ -26,6 +25,7 @@ use serde_json::Value;
 use super::modules::Modules;
 use super::{optional_beside_weights, token_heads};
 use crate::Error;
+use crate::formats::Checkpoint;
 
 /// Files of an adapter, the first of which says what it belongs to.
 const ADAPTERS: [&str; 4] = [

@@ -6,7 +6,6 @@
 //! sentence-transformers without its modules.json are not read there. These are asked for; a guess would give vectors that
 //! look like any others.
 
-use defrost_loader::Checkpoint;
 use defrost_model::{Family, Head, Template};
 
 use super::chat_template::{self, ChatTemplate};
@@ -16,6 +15,7 @@ use super::sentence_transformers::{prompts_of_embedder, unread_without_modules};
 use super::told::Told;
 use super::{RawConfig, SpecOptions, named_template};
 use crate::Error;
+use crate::formats::Checkpoint;
 
 /// What a model is for, as a user says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

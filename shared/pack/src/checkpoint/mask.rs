@@ -8,7 +8,6 @@
 
 use std::collections::BTreeMap;
 
-use defrost_loader::Checkpoint;
 use defrost_model::Family;
 use serde_json::Value;
 
@@ -17,6 +16,7 @@ use super::modules::Modules;
 use super::told::Told;
 use super::{RawConfig, SpecOptions, python};
 use crate::Error;
+use crate::formats::Checkpoint;
 
 /// What tokens see, as a user says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,6 @@
 //! vectors is refused by name. Of two modules of one name sentence-transformers keeps the last, in the place of the first;
 //! so does this.
 
-use defrost_loader::Checkpoint;
 use defrost_model::{DenseActivation, DenseLayer, Head};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -19,6 +18,7 @@ use super::keys::{self, File};
 use super::sentence_transformers::has_prompts;
 use super::{optional, required};
 use crate::Error;
+use crate::formats::Checkpoint;
 
 const FILE: &str = "modules.json";
 /// What the types of modules begin with; others are somebody's own code.

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use defrost_loader::Checkpoint;
 use defrost_model::Template;
 use defrost_model::spec::{EmbeddingSpec, MOST_PROMPTS, Matryoshka};
 use serde::Deserialize;
@@ -14,6 +13,7 @@ use super::modules::Modules;
 use super::told::Told;
 use super::{optional, optional_beside_weights};
 use crate::Error;
+use crate::formats::Checkpoint;
 
 const FILE: &str = "config_sentence_transformers.json";
 

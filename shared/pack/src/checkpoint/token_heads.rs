@@ -7,12 +7,12 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use defrost_loader::Checkpoint;
 use defrost_model::{ModelConfig, TokenHeads};
 use defrost_tasks::TextTokenizer;
 use serde_json::Value;
 
 use crate::Error;
+use crate::formats::Checkpoint;
 
 const SPARSE: &str = "sparse_linear";
 const COLBERT: &str = "colbert_linear";

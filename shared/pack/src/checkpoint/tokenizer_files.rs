@@ -9,7 +9,6 @@
 //! - A padding token that was added after the model had its vocabulary has an id that the model has no row for. No text
 //!   needs it: it is left out.
 
-use defrost_loader::Checkpoint;
 use defrost_model::Family;
 use defrost_tasks::TextTokenizer;
 use serde::Deserialize;
@@ -19,6 +18,7 @@ use super::keys::{self, File};
 use super::told::Told;
 use super::{optional_beside_weights, tokens};
 use crate::Error;
+use crate::formats::Checkpoint;
 
 const FILE: &str = "tokenizer_config.json";
 const JSON: &str = "tokenizer.json";

@@ -15,7 +15,6 @@
 //! put their own `cls_token`, `sep_token` and `unk_token` in place of those in tokenizer.json, of which the older versions of
 //! `transformers` took the one and the newer ones the other.
 
-use defrost_loader::Checkpoint;
 use defrost_tasks::TextTokenizer;
 use serde_json::{Map, Value, json};
 
@@ -23,6 +22,7 @@ use super::keys::{self, File};
 use super::optional_beside_weights;
 use super::told::Told;
 use crate::Error;
+use crate::formats::Checkpoint;
 
 const CONFIG: &str = "tokenizer_config.json";
 const JSON: &str = "tokenizer.json";

@@ -7,12 +7,12 @@
 
 use std::collections::BTreeSet;
 
-use defrost_loader::{Checkpoint, first_not_finite};
 use defrost_model::Family;
 use defrost_model::parts::Group;
 
 use super::told::Told;
 use crate::Error;
+use crate::formats::{Checkpoint, first_not_finite};
 use crate::pack::place;
 
 /// Ends of their names.

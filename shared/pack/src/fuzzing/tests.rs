@@ -1,5 +1,7 @@
 //! The committed inputs of the fuzz targets, run without a fuzzer; and the test that writes their seeds.
 
+mod formats;
+
 use std::path::PathBuf;
 
 use defrost_testing::golden;
@@ -9,8 +11,15 @@ use crate::checkpoint::prepare;
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 3] =
-    [("config", config), ("snapshot_meta", snapshot_meta), ("tokenizer", tokenizer)];
+const TARGETS: [Target; 7] = [
+    ("config", config),
+    ("gguf", gguf),
+    ("onnx", onnx),
+    ("safetensors", safetensors),
+    ("shard_index", shard_index),
+    ("snapshot_meta", snapshot_meta),
+    ("tokenizer", tokenizer),
+];
 
 const MODELS: [&str; 6] = [
     "bert-embedding",
@@ -61,7 +70,7 @@ fn seeds_are_accepted() {
     }
 }
 
-/// `cargo test -p defrost-tasks write_seeds -- --ignored` after a change of the golden models.
+/// `cargo test -p defrost-pack write_seeds -- --ignored` after a change of the golden models or of a format.
 #[test]
 #[ignore = "writes into the source tree"]
 fn write_seeds() {
@@ -71,8 +80,16 @@ fn write_seeds() {
     }
 }
 
+#[test]
+fn seeds_of_formats_are_committed_as_they_are_made() {
+    for (target, name, bytes) in formats::seeds() {
+        let committed = fs::read(corpus(target).join(format!("seed-{name}"))).unwrap_or_default();
+        assert!(committed == bytes, "{target}/seed-{name} differs: run write_seeds");
+    }
+}
+
 fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
-    let mut seeds = Vec::new();
+    let mut seeds = formats::seeds();
     for model in MODELS {
         let dir = golden::checkpoint(model);
         let file = |name: &str| fs::read(dir.join(name)).unwrap_or_default();

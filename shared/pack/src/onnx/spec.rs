@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use defrost_loader::{Checkpoint, Dtype, OnnxModel};
+use defrost_loader::Dtype;
 use defrost_model::spec::OnnxSpec;
 use defrost_model::{Family, Head, Template, TextRules};
 use defrost_tasks::{Prompt, QWEN3_INSTRUCTION, TextTokenizer};
@@ -19,6 +19,7 @@ use crate::checkpoint::{
     named_template, not_normalized, pooling_by_name, pooling_name, pooling_names, required, size,
     tokenizer_files, transformer,
 };
+use crate::formats::{Checkpoint, OnnxModel};
 
 /// The output that needs no pooling.
 const POOLED: &str = "sentence_embedding";

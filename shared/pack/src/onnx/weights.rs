@@ -9,10 +9,11 @@ use std::path::Path;
 
 use bytes::Bytes;
 use defrost_engine::layout::ROW_MAJOR;
-use defrost_loader::{Dtype, OnnxData, OnnxModel, OnnxTensor, OnnxType, Placement, TensorPlan};
+use defrost_loader::{Dtype, TensorPlan};
 use defrost_model::stored::ONNX_WEIGHT as WEIGHT;
 
 use crate::Error;
+use crate::formats::{OnnxData, OnnxModel, OnnxTensor, OnnxType, Placement};
 
 /// Smaller initializers stay in the graph, in bytes.
 const SMALLEST: usize = 1024;

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use defrost_engine::layout::quantize_rows;
 use defrost_engine::{Encoding, Kernel, LayerPass, Probe, ProbedProduct, Threads};
-use defrost_loader::{Checkpoint, CheckpointTensor, to_f32};
 use defrost_model::architecture::Placed;
 use defrost_model::parts::{Group, Part, Storage};
 use defrost_model::{ModelConfig, Precision, Tokens, isa};
@@ -16,6 +15,7 @@ use super::report::{Entry, WORDS};
 use super::{TOO_MUCH, TOO_MUCH_OF_WORDS, Treatment, texts};
 use crate::Error;
 use crate::checkpoint::FromCheckpoint;
+use crate::formats::{Checkpoint, CheckpointTensor, to_f32};
 use crate::pack::{Tensors, values};
 
 /// Decides about every product of the model. `progress` is called with each layer's values once

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use defrost_engine::{Encoding, Kernel, Model, Threads, Weights};
-use defrost_loader::{Checkpoint, Dtype, Tensor};
+use defrost_loader::{Dtype, Tensor};
 use defrost_model::parts::plan;
 use defrost_model::{Batch, Error as EngineError, Precision, isa};
 use defrost_testing::golden;
@@ -13,6 +13,7 @@ use proptest::prelude::*;
 
 use super::{Treatment, decide};
 use crate::checkpoint::{SpecOptions, read};
+use crate::formats::Checkpoint;
 use crate::pack::values;
 use crate::{Shape, synthesize};
 

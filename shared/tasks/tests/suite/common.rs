@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use defrost_loader::Checkpoint;
 use defrost_model::{Precision, Runtime, isa};
-use defrost_pack::{Outliers, PackOptions, SpecOptions, pack};
+use defrost_pack::{Checkpoint, Outliers, PackOptions, SpecOptions, pack};
 use defrost_tasks::{
     EmbedRequest, Embedder, EmbedderOptions, Embedding, Input, Reranker, RerankerOptions,
     RestoreOptions, restore,

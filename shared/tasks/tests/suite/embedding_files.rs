@@ -6,9 +6,9 @@ use super::embedding_rules::{TEXT, refusal, with};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use defrost_loader::{Checkpoint, Plan, SegmentPlan, Snapshot, SnapshotWriter, TensorPlan};
+use defrost_loader::{Plan, SegmentPlan, Snapshot, SnapshotWriter, TensorPlan};
 use defrost_model::{Matryoshka, Precision, isa};
-use defrost_pack::{Outliers, PackOptions, SpecOptions, pack};
+use defrost_pack::{Checkpoint, Outliers, PackOptions, SpecOptions, pack};
 use defrost_tasks::{
     EmbedRequest, Embedder, EmbedderOptions, Outputs, PromptChoice, Reranker, RerankerOptions,
     RestoreOptions, restore,

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use defrost_loader::{OnnxData, OnnxModel, Placement, Root};
-use defrost_pack::{OnnxSource, SpecOptions, pack_onnx};
+use defrost_loader::Root;
+use defrost_pack::{OnnxData, OnnxModel, OnnxSource, Placement, SpecOptions, pack_onnx};
 use defrost_tasks::{Reranker, RerankerOptions, RestoreOptions, restore};
 use defrost_testing::golden::repository;
 use serde_json::json;

@@ -4,9 +4,8 @@ use super::common::{self, LINKED};
 
 use std::path::Path;
 
-use defrost_loader::Checkpoint;
 use defrost_model::{Precision, isa};
-use defrost_pack::{Outliers, PackOptions, SpecOptions, pack};
+use defrost_pack::{Checkpoint, Outliers, PackOptions, SpecOptions, pack};
 use defrost_tasks::{
     Error, Reranker, RerankerOptions, RestoreOptions, ScoreRequest, Truncation, restore,
 };

@@ -4,9 +4,8 @@ use super::common::{self, LINKED};
 
 use std::path::Path;
 
-use defrost_loader::Checkpoint;
 use defrost_model::{ModelSpec, Precision, Tokens, isa};
-use defrost_pack::{PackOptions, pack};
+use defrost_pack::{Checkpoint, PackOptions, pack};
 use defrost_tasks::{Reranker, RerankerOptions, RestoreOptions, ScoreRequest, restore};
 use defrost_testing::golden;
 

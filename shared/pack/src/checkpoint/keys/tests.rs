@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use defrost_loader::Checkpoint;
 use defrost_testing::golden::repository;
 use serde_json::json;
 
 use super::*;
 use crate::SpecOptions;
 use crate::checkpoint::{prepare, read};
+use crate::formats::Checkpoint;
 
 /// Folders of `data` that a file's rows are tried on, and where the file lies in them.
 fn folders(file: File) -> (&'static [&'static str], &'static str) {

@@ -1,11 +1,11 @@
 //! One initializer: its shape and type, and proof that its data fit them.
 
+use defrost_loader::{Error, Kind, MAX_RANK, shown};
+
+use super::super::is_plain_name;
 use super::data::{OnnxData, OnnxType};
 use super::pair;
 use super::wire::Field;
-use crate::checkpoint::is_plain_name;
-use crate::error::{Error, Kind, shown};
-use crate::format::MAX_RANK;
 
 /// A weight of an ONNX model.
 #[derive(Debug, Clone, PartialEq, Eq)]

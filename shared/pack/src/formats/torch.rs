@@ -18,11 +18,11 @@ mod zip;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use defrost_loader::{Error, Kind, shown};
 
 use self::pickle::Stored;
 use self::zip::Archive;
 use super::{CheckpointDtype, CheckpointTensor};
-use crate::error::{Error, Kind, shown};
 
 const PICKLE: &str = "/data.pkl";
 

@@ -9,9 +9,9 @@
 //! given up before ONNX existed, so they are refused.
 
 use bytes::Bytes;
+use defrost_loader::{Error, Kind};
 
 use super::super::reader::Reader;
-use crate::error::{Error, Kind};
 
 /// Bytes of the longest varint: 64 bits, 7 a byte.
 const LONGEST_VARINT: usize = 10;

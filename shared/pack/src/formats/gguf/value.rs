@@ -4,9 +4,9 @@
 //! walked through once to find their end, and decoded element by element by whoever asks.
 
 use bytes::Bytes;
+use defrost_loader::{Error, Kind};
 
 use super::super::reader::Reader;
-use crate::error::{Error, Kind};
 
 /// Arrays may hold arrays this deep. llama.cpp writes none, the format allows them; a limit keeps hostile files off the
 /// stack.

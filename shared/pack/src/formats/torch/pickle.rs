@@ -10,8 +10,9 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use defrost_loader::{Error, Kind, shown};
+
 use super::super::CheckpointDtype;
-use crate::error::{Error, Kind, shown};
 
 /// Longest program; a tensor takes some two hundred bytes.
 const LONGEST: usize = 1 << 20;

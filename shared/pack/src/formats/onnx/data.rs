@@ -7,7 +7,7 @@ use bytes::Bytes;
 /// The element type of a tensor, `TensorProto.DataType`.
 ///
 /// ```
-/// use defrost_loader::OnnxType;
+/// use defrost_pack::OnnxType;
 ///
 /// assert_eq!(OnnxType::from_number(10).to_string(), "float16");
 /// assert_eq!(OnnxType::from_number(10).bits(), Some(16));

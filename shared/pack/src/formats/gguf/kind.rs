@@ -5,7 +5,7 @@ use std::fmt;
 /// The storage of a tensor: plain floats, or blocks of elements that share scales.
 ///
 /// ```
-/// use defrost_loader::GgufKind;
+/// use defrost_pack::GgufKind;
 ///
 /// let kind = GgufKind::from_number(8);
 /// assert_eq!((kind, kind.block()), (GgufKind::Q8_0, Some((32, 34))));

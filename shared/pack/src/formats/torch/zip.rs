@@ -13,9 +13,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use defrost_loader::{Error, Kind, shown};
 
 use super::super::reader::Reader;
-use crate::error::{Error, Kind, shown};
 
 const END: [u8; 4] = *b"PK\x05\x06";
 const ENTRY: [u8; 4] = *b"PK\x01\x02";

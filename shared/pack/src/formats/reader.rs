@@ -4,10 +4,7 @@
 //! counting from the start of the file.
 
 use bytes::Bytes;
-
-use crate::error::{Error, Kind, shown};
-use crate::format::MAX_NAME;
-use crate::format::cursor::to_usize;
+use defrost_loader::{Error, Kind, MAX_NAME, shown};
 
 #[derive(Debug, Clone)]
 pub(super) struct Reader {
@@ -105,4 +102,12 @@ impl Reader {
         }
         Ok(name)
     }
+}
+
+/// A number from a file as an in-memory size.
+pub(super) fn to_usize(value: u64) -> Result<usize, Error> {
+    usize::try_from(value).map_err(|_| {
+        Error::new(Kind::Unsupported, "a size exceeds this machine's address space")
+            .mismatch(usize::MAX, value)
+    })
 }

@@ -26,10 +26,9 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 
 use bytes::Bytes;
+use defrost_loader::{Error, Kind, map_file, shown};
 
-use super::map_file;
 use super::reader::Reader;
-use crate::error::{Error, Kind, shown};
 use wire::{Field, Fields};
 
 pub use data::{OnnxData, OnnxType};
@@ -43,7 +42,7 @@ const MOST: usize = 1 << 20;
 /// An ONNX model without its computation.
 ///
 /// ```
-/// use defrost_loader::OnnxModel;
+/// use defrost_pack::OnnxModel;
 ///
 /// # fn main() -> Result<(), defrost_loader::Error> {
 /// let file: &[u8] = b"\x08\x08\x12\x07pytorch\x3a\x02\x12\x00"; // ir_version, producer_name, an empty graph

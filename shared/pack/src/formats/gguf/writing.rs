@@ -4,7 +4,6 @@ use bytes::Bytes;
 
 use super::value::{GgufArray, GgufType, GgufValue, number};
 use super::{GgufKind, MAGIC};
-use crate::format::align_up;
 
 /// What goes into a file; nothing is checked, so that files can be wrong on purpose.
 #[derive(Debug, Clone, Default)]
@@ -94,7 +93,7 @@ fn len(kind: GgufKind, shape: &[usize]) -> u64 {
 }
 
 fn padded(len: u64, alignment: u64) -> u64 {
-    align_up(len, alignment.max(1)).unwrap_or(len)
+    len.next_multiple_of(alignment.max(1))
 }
 
 impl GgufArray {

@@ -9,12 +9,11 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use defrost_loader::Error;
 
+use super::super::reader::{Reader, to_usize};
 use super::wire::{Field, Fields};
 use super::{OnnxModel, OnnxTensor};
-use crate::checkpoint::reader::Reader;
-use crate::error::Error;
-use crate::format::cursor::to_usize;
 
 /// Where the data of an initializer shall be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -185,8 +184,8 @@ mod tests {
 
     #[test]
     fn an_error_of_the_caller_is_passed_on() {
-        let refuse = |_: &OnnxTensor| Err(Error::new(crate::Kind::Invalid, "refused"));
+        let refuse = |_: &OnnxTensor| Err(Error::new(defrost_loader::Kind::Invalid, "refused"));
         let error = OnnxModel::rewrite(&sample().into(), refuse).unwrap_err();
-        assert_eq!(error.kind(), crate::Kind::Invalid);
+        assert_eq!(error.kind(), defrost_loader::Kind::Invalid);
     }
 }

@@ -20,12 +20,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use bytes::Bytes;
+use defrost_loader::{Error, Kind, MAX_RANK, map_file, shown};
 
-use super::map_file;
-use super::reader::Reader;
-use crate::error::{Error, Kind, shown};
-use crate::format::cursor::to_usize;
-use crate::format::{MAX_RANK, align_up};
+use super::reader::{Reader, to_usize};
 
 pub use kind::GgufKind;
 pub use value::{GgufArray, GgufType, GgufValue, GgufValues};
@@ -44,7 +41,7 @@ const SHORTEST_TENSOR: u64 = 8 + 1 + 4 + 4 + 8;
 /// A GGUF file: its metadata and tensors.
 ///
 /// ```
-/// use defrost_loader::{Gguf, GgufValue};
+/// use defrost_pack::{Gguf, GgufValue};
 ///
 /// # fn main() -> Result<(), defrost_loader::Error> {
 /// let mut file = b"GGUF\x03\0\0\0".to_vec();
@@ -123,7 +120,7 @@ impl Gguf {
         for _ in 0..tensor_count {
             infos.push(Info::read(&mut reader)?);
         }
-        let start = align_up(reader.offset(), u64::from(alignment));
+        let start = reader.offset().checked_next_multiple_of(u64::from(alignment));
         let start = start.filter(|&start| infos.is_empty() || start <= file.len() as u64);
         let start = start.ok_or_else(|| {
             Error::new(Kind::Truncated, "the file ends before its data")

@@ -5,7 +5,8 @@
 //! checked by the `safetensors` crate; tensors are views of the mapping. The format has no content hashes, so damage
 //! inside a tensor goes unseen here; that is why snapshots exist.
 //!
-//! A few models keep a tensor or two apart, in the format of `torch.save`: see [`torch`].
+//! A few models keep a tensor or two apart, in the format of `torch.save`: see [`torch`]. Files of other formats are looked
+//! into by [`gguf`] and [`onnx`].
 //!
 //! Shard names come out of a JSON file and are joined to the directory, so only plain file names are followed.
 //! Symbolic links are followed, because the hub's cache consists of them.
@@ -22,15 +23,15 @@ use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
+use defrost_loader::{Error, Kind, map_file, shown};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 
-use crate::error::{Error, Kind, shown};
-use crate::map::Mapping;
-
 pub use finite::first_not_finite;
+pub use gguf::{Gguf, GgufArray, GgufKind, GgufTensor, GgufType, GgufValue, GgufValues};
+pub use onnx::{OnnxData, OnnxModel, OnnxTensor, OnnxType, Placement};
 pub use safetensors::Dtype as CheckpointDtype;
 
 const SINGLE: &str = "model.safetensors";
@@ -348,16 +349,6 @@ fn is_plain_name(name: &str) -> bool {
     let mut parts = Path::new(name).components();
     matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name)
         && !name.contains(['\\', '\0'])
-}
-
-/// The content of a weight file, mapped.
-fn map_file(path: &Path) -> Result<Bytes, Error> {
-    let file = File::open(path).map_err(|e| Error::io("cannot open the weights", path, e))?;
-    let len = file.metadata().map_err(|e| Error::io("cannot stat the weights", path, e))?.len();
-    let len = crate::format::cursor::to_usize(len)?;
-    let mapping =
-        Mapping::of(&file, len).map_err(|e| Error::io("cannot map the weights", path, e))?;
-    Ok(mapping.bytes())
 }
 
 /// A whole file, `None` if it does not exist.

@@ -12,6 +12,7 @@
 //! no family did before, the blueprint gets a word for that, and the runtimes that know the word run it.
 
 mod bert;
+mod distilbert;
 mod qwen2;
 mod qwen3;
 mod roberta;
@@ -23,11 +24,12 @@ use std::ops::Deref;
 use crate::{DenseActivation, Head};
 
 /// Every architecture.
-const ALL: [&Architecture; 6] = [
+const ALL: [&Architecture; 7] = [
     &bert::BERT,
     &xlm_roberta::XLM_ROBERTA,
     &roberta::ROBERTA,
     &roberta::CAMEMBERT,
+    &distilbert::DISTILBERT,
     &qwen2::QWEN2,
     &qwen3::QWEN3,
 ];
@@ -49,6 +51,7 @@ pub struct Architecture {
 
 /// What the layers of a model compute, beside sizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts")]
 pub struct Blueprint {
     /// How hidden states are normalised.
     pub norm: Norm,

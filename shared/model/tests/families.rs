@@ -13,7 +13,7 @@ fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
         let is_test = ["tests", "fuzz", "examples", "benches", "interleavings", "target"];
         if path.is_dir() && !is_test.contains(&&*name) && !declares {
             sources(&path, found);
-        } else if name.ends_with(".rs")
+        } else if path.extension().is_some_and(|end| end == "rs")
             && !["tests.rs", "architecture.rs", "build.rs"].contains(&&*name)
         {
             found.push(path);

@@ -564,7 +564,7 @@ fn dimensions(raw: &RawConfig, family: Family, head: Head) -> Result<ModelConfig
     let pad_id = raw.pad_id()?.unwrap_or(defaults.pad_id);
     let reserved = blueprint.positions.reserved(pad_id);
     let rope = rope_theta(raw, family)?;
-    let usual_width = defaults.head_dim.unwrap_or(hidden / heads.max(1));
+    let usual_width = defaults.head_dim.unwrap_or_else(|| hidden / heads.max(1));
     Ok(ModelConfig {
         family,
         head,

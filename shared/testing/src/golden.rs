@@ -5,17 +5,24 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 /// The tiny models that score pairs.
-pub const PAIR_MODELS: [&str; 6] = [
+pub const PAIR_MODELS: [&str; 7] = [
     "bert-classifier",
     "xlm-roberta-classifier",
     "roberta-classifier",
     "camembert-classifier",
+    "distilbert-classifier",
     "qwen2-mxbai",
     "qwen3-reranker",
 ];
 /// The tiny models that embed.
-pub const EMBEDDING_MODELS: [&str; 5] =
-    ["bert-embedding", "xlmr-embedding", "xlmr-m3", "roberta-mean", "qwen3-embedding"];
+pub const EMBEDDING_MODELS: [&str; 6] = [
+    "bert-embedding",
+    "xlmr-embedding",
+    "xlmr-m3",
+    "roberta-mean",
+    "distilbert-cls",
+    "qwen3-embedding",
+];
 /// The one of them with sparse and `ColBERT` heads.
 pub const TOKEN_HEADS_MODEL: &str = "xlmr-m3";
 

@@ -1,4 +1,4 @@
-//! RoBERTa (Liu et al., 2019) and CamemBERT (Martin et al., 2019): the layers and the names of XLM-RoBERTa, under class
+//! RoBERTa (Liu et al., 2019) and `CamemBERT` (Martin et al., 2019): the layers and the names of XLM-RoBERTa, under class
 //! names and with tokenizers of their own. Published files have `layer_norm_eps` 1e-5 and one token type.
 
 use super::bert::{ENCODER, NAMES};

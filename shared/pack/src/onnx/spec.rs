@@ -104,7 +104,7 @@ pub(super) fn read(
     let Decided { template, head, output } =
         decide(checkpoint, model, &raw, modules, options, &mut told)?;
     let pad_id = raw.pad_token_id.and_then(|id| u32::try_from(id).ok());
-    let pad_id = pad_id.unwrap_or(known.map_or(0, |known| known.files.defaults.pad_id));
+    let pad_id = pad_id.unwrap_or_else(|| known.map_or(0, |known| known.files.defaults.pad_id));
     let reserved = known.map_or(0, |known| known.blueprint.positions.reserved(pad_id));
     let max_positions =
         raw.max_position_embeddings.unwrap_or(USUAL_POSITIONS).saturating_sub(reserved).max(1);

@@ -63,7 +63,7 @@ impl QuantizedRows {
     }
 }
 
-/// Rows start on cache lines, and not at distances of 4096 bytes: six rows of a tile that fall into the same set of
+/// Rows start on cache lines, and not at distances of 4096 bytes: rows of a tile that fall into the same set of
 /// the first-level cache push each other out.
 fn stride(k: usize) -> usize {
     let lines = k.next_multiple_of(INT8_GROUP).div_ceil(64);

@@ -9,9 +9,9 @@
 
 use std::arch::x86_64::{
     __m512, __m512i, _mm256_loadu_si256, _mm512_add_epi32, _mm512_castsi512_ps,
-    _mm512_cvtepu16_epi32, _mm512_dpbusd_epi32, _mm512_dpwssd_epi32, _mm512_fmadd_ps,
-    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_reduce_add_epi32, _mm512_set1_epi32,
-    _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_slli_epi32, _mm512_storeu_ps,
+    _mm512_cvtepu16_epi32, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps,
+    _mm512_loadu_si512, _mm512_reduce_add_epi32, _mm512_set1_epi32, _mm512_set1_ps,
+    _mm512_setzero_ps, _mm512_setzero_si512, _mm512_slli_epi32, _mm512_storeu_ps,
     _mm512_storeu_si512, _mm512_sub_epi32,
 };
 
@@ -130,6 +130,24 @@ fn int16_tile(operands: &Int16Operands<'_>, sums: &mut [RowOf<i32>]) {
     }
 }
 
+/// `VPDPWSSD`: adds the products of pairs to sums. As the intrinsic, the compiler takes most apart again, into a multiply
+/// and an addition.
+#[target_feature(enable = "avx512f,avx512vnni")]
+#[inline]
+fn add_pairs(mut sums: __m512i, x: __m512i, y: __m512i) -> __m512i {
+    // SAFETY: an instruction on registers, which the processor has.
+    unsafe {
+        std::arch::asm!(
+            "vpdpwssd {sums}, {x}, {y}",
+            sums = inout(zmm_reg) sums,
+            x = in(zmm_reg) x,
+            y = in(zmm_reg) y,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    sums
+}
+
 macro_rules! int16_rows {
     ($name:ident, $registers:literal) => {
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
@@ -162,7 +180,7 @@ macro_rules! int16_rows {
                     let values = unsafe { at.read_unaligned() };
                     let values = _mm512_set1_epi32(values);
                     for part in 0..$registers {
-                        acc[row][part] = _mm512_dpwssd_epi32(acc[row][part], values, columns[part]);
+                        acc[row][part] = add_pairs(acc[row][part], values, columns[part]);
                     }
                 }
             }

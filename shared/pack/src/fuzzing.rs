@@ -9,15 +9,13 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use defrost_model::parts::{Naming, plan};
-
-use crate::checkpoint::{prepare, read};
-use crate::formats::Checkpoint;
 use defrost_model::ModelSpec;
-use defrost_tasks::Prompt;
-use defrost_tasks::{TextTokenizer, Truncation};
+use defrost_model::parts::{Naming, plan};
+use defrost_tasks::{Prompt, TextTokenizer, Truncation};
 
 use crate::SpecOptions;
+use crate::checkpoint::{prepare, read};
+use crate::formats::Checkpoint;
 
 pub use formats::{gguf, onnx, safetensors, shard_index};
 

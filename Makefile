@@ -10,7 +10,7 @@ RUNS ?= 10
 FUNCTION ?= rerank-cpu-int8
 # The binaries as the tests of the workspace have them: naming packages would build their dependencies anew with fewer features.
 TEST_BINARIES = cargo test --workspace --locked --lib --bins --tests --no-run --quiet
-WITH_ORT = --workspace --locked --features defrost-cli/ort,defrost-server/ort
+WITH_ORT = --workspace --locked --features defrost-cli/ort,rerank-cpu-int8/ort,embed/ort,defrost-ort/test-library
 # Two packages rather than the workspace: candle changes features of crates that the other tests share, and each of them would be
 # built again.
 WITH_CANDLE = --locked --no-default-features -p defrost-candle -p embed --features defrost-candle/candle,embed/candle
@@ -67,8 +67,7 @@ test-model: ## real MiniLM weights: scores and nDCG@10 against transformers, and
 
 test-ort: ## ONNX models under the real ONNX Runtime, fetched through pip
 	export ORT_DYLIB_PATH=$$(scripts/ops/fetch_onnxruntime); \
-	cargo test $(WITH_ORT) --test ort && \
-	cargo test $(WITH_ORT) --quiet --lib -- ort::
+	cargo test $(WITH_ORT) --test ort
 
 test-candle: ## candle's answers on the golden models, by themselves and from a function
 	cargo test $(WITH_CANDLE) --lib --test candle

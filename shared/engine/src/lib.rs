@@ -4,7 +4,7 @@
 //! token ids -> Batch (packed, no padding) -> Model::forward -> one logit or vector a sequence,
 //!                                              |            and vectors a token where asked for
 //!                                              |- Linear: quantise rows, panels x tiles, epilogue
-//!                                              |- attention: tiles of six query rows
+//!                                              |- attention: tiles of query rows, as many as the kernel set's
 //!                                              `- norms, rotation, gate: plain loops, vectorised
 //! ```
 //!

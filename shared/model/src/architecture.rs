@@ -7,8 +7,8 @@
 //!   presets     models of it in true sizes      read by synth
 //! ```
 //!
-//! [`ALL`] lists them. Nothing else in the house asks which family a model is of: it asks for what the blueprint and the
-//! files say. A new family is a new file here, its line in [`ALL`], and its golden outputs; where it computes something that
+//! The table `ALL` lists them. Nothing else in the house asks which family a model is of: it asks for what the blueprint and the
+//! files say. A new family is a new file here, its line in `ALL`, and its golden outputs; where it computes something that
 //! no family did before, the blueprint gets a word for that, and the runtimes that know the word run it.
 
 mod bert;
@@ -284,7 +284,7 @@ pub struct Preset {
     pub pad_id: u32,
 }
 
-/// One of [`ALL`]; families are equal if they are the same.
+/// One of the table; families are equal if they are the same.
 #[derive(Clone, Copy)]
 pub struct Family(&'static Architecture);
 

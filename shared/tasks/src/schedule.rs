@@ -16,6 +16,9 @@ use std::ops::Range;
 use defrost_model::planning::Filling;
 use defrost_model::{Cost, Measure};
 
+/// What takes at most this part of a micro-batch is small: eight such jobs fill it.
+const SMALL: usize = 8;
+
 /// Units of a clock in a token: fine enough for shares among thousands of jobs.
 const UNITS: u64 = 1 << 16;
 
@@ -79,12 +82,14 @@ impl Schedule {
         let mut kind = None;
         let left = self.jobs.len().max(1) as u64;
         let mut full = vec![false; self.jobs.len()];
+        let mut newcomers = self.newcomers(room).into_iter();
         loop {
             let waiting = self.jobs.iter().enumerate().filter(|(at, job)| {
                 !full[*at] && job.next < job.costs.len() && kind.is_none_or(|kind| kind == job.kind)
             });
             // Of equals the one that came last: it has had nothing yet.
-            let Some((at, _)) = waiting.min_by_key(|&(at, job)| (job.clock, Reverse(at))) else {
+            let behind = waiting.min_by_key(|&(at, job)| (job.clock, Reverse(at)));
+            let Some(at) = newcomers.next().or(behind.map(|(at, _)| at)) else {
                 break;
             };
             let job = &mut self.jobs[at];
@@ -111,6 +116,25 @@ impl Schedule {
             .collect();
         self.jobs.retain(|job| job.next < job.costs.len());
         turns
+    }
+
+    /// Jobs that have had nothing and begin with little, of the kind whose turn it is: they go first, in order of arrival,
+    /// until they have half of the room. The clocks of many large jobs may be behind that of a new one by more than a
+    /// micro-batch; what is as small as this delays them by less than they delay each other.
+    fn newcomers(&self, room: usize) -> Vec<usize> {
+        let behind = self.jobs.iter().enumerate().min_by_key(|&(at, job)| (job.clock, Reverse(at)));
+        let Some((_, next)) = behind else { return Vec::new() };
+        let mut left = room / 2;
+        let jobs = self.jobs.iter().enumerate();
+        let new = jobs.filter(|(_, job)| job.next == 0 && job.kind == next.kind);
+        new.filter(|(_, job)| {
+            let cost = job.costs[0].alone;
+            let goes = cost <= room / SMALL && cost <= left;
+            left -= if goes { cost } else { 0 };
+            goes
+        })
+        .map(|(at, _)| at)
+        .collect()
     }
 }
 
@@ -189,6 +213,36 @@ mod tests {
             schedule.push(99, 0, same(small, 1));
             prop_assert!(schedule.next_batch(Measure::Tokens).iter().any(|turn| turn.job == 99));
         }
+    }
+
+    /// Found by the property: nine large jobs whose clocks were behind by more than a micro-batch together.
+    #[test]
+    fn many_large_jobs_do_not_make_a_small_one_wait() {
+        let mut schedule = Schedule::new(2048);
+        for (id, cost) in [177, 103, 186, 106, 120, 120, 14, 65, 185].into_iter().enumerate() {
+            schedule.push(id as u64, 0, same(cost, 10_000));
+        }
+        for _ in 0..33 {
+            schedule.next_batch(Measure::Tokens);
+        }
+        schedule.push(99, 0, same(28, 1));
+        assert!(schedule.next_batch(Measure::Tokens).iter().any(|turn| turn.job == 99));
+    }
+
+    /// Tiny jobs that come without end go first, and a large one goes on beside them.
+    #[test]
+    fn newcomers_leave_the_others_room() {
+        let mut schedule = Schedule::new(100);
+        schedule.push(0, 0, same(10, 1000));
+        let mut run = 0;
+        for round in 1..=100 {
+            for id in 0..4 {
+                schedule.push(100 * round + id, 0, same(5, 1));
+            }
+            let turns = schedule.next_batch(Measure::Tokens);
+            run += turns.iter().filter(|turn| turn.job == 0).count();
+        }
+        assert!(run >= 90, "{run} turns beside 400 tiny jobs");
     }
 
     /// Small jobs without end leave a large one its share.

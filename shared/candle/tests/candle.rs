@@ -29,7 +29,8 @@ const LINKED: &[&dyn Runtime] = &[&defrost_engine::RUNTIME, &defrost_candle::RUN
 const TOLERANCE: f32 = 1e-4;
 
 /// The tiny models whose checkpoints are in bf16: packing them to bf16 changes nothing.
-const BF16_MODELS: [&str; 3] = ["xlm-roberta-classifier", "qwen2-mxbai", "qwen3-reranker"];
+const BF16_MODELS: [&str; 4] =
+    ["xlm-roberta-classifier", "camembert-classifier", "qwen2-mxbai", "qwen3-reranker"];
 
 fn models() -> impl Iterator<Item = &'static str> {
     PAIR_MODELS.into_iter().chain(EMBEDDING_MODELS)

@@ -27,8 +27,6 @@ mod head;
 mod model;
 mod weights;
 
-use std::path::Path;
-
 use defrost_loader::Snapshot;
 use defrost_model::spec::Description;
 use defrost_model::{Error, LoadOptions, Runner, Runtime, isa};
@@ -53,14 +51,6 @@ impl Runtime for Candle {
     /// All models that are stored part by part. Which of them it lacks is said on loading, where it can be said why.
     fn runs(&self, description: &Description) -> bool {
         matches!(description, Description::Parts(_))
-    }
-
-    fn lay_out(&self, portable: &Snapshot, _: &Path) -> Result<(), Error> {
-        Err(Error::Model(format!("{} is run as it is", portable.path().display())))
-    }
-
-    fn is_laid_out(&self, _: &Snapshot, _: &Snapshot) -> bool {
-        false
     }
 
     fn load(

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use defrost_model::Family;
 use defrost_pack::{Shape, synthesize};
 
 use crate::overwrite;
@@ -12,7 +13,7 @@ use crate::print::{note, say};
 /// Arguments of `defrost synth`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Model to imitate: mxbai-rerank-base-v2, qwen3-reranker-0.6b, bge-reranker-v2-m3, bge-m3, ms-marco-minilm-l6-v2, all-minilm-l6-v2; or a family: bert, xlm-roberta, qwen2, qwen3.
+    #[arg(help = format!("Model to imitate: {}", known()))]
     model: String,
     /// Directory to write the checkpoint into.
     #[arg(long, short)]
@@ -38,16 +39,18 @@ pub(crate) struct Args {
     ranking: bool,
 }
 
+/// The models that can be imitated, and the families, each of which has one that stands for it.
+fn known() -> String {
+    let models: Vec<&str> = Shape::presets().collect();
+    let families: Vec<&str> = Family::all().map(|family| family.name).collect();
+    format!("{}, or a family: {}", models.join(", "), families.join(", "))
+}
+
 /// Writes the checkpoint.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let start = Instant::now();
     let Some(mut shape) = Shape::preset(&args.model) else {
-        let known: Vec<&str> = Shape::presets().collect();
-        bail!(
-            "unknown model {:?}, expected one of {}, or a family: bert, xlm-roberta, qwen2, qwen3",
-            args.model,
-            known.join(", ")
-        );
+        bail!("unknown model {:?}, expected one of {}", args.model, known());
     };
     shape.outliers = args.outliers;
     shape.ranking = args.ranking;

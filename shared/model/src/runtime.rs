@@ -31,14 +31,23 @@ pub trait Runtime: Send + Sync + fmt::Debug {
     /// Whether it runs such models.
     fn runs(&self, description: &Description) -> bool;
 
-    /// Writes a portable snapshot's weights to `out` in its own layout.
+    /// Writes a portable snapshot's weights to `out` in its own layout, if that is another.
     ///
     /// # Errors
     /// If the snapshot is not what its metadata say, or cannot be written.
-    fn lay_out(&self, portable: &Snapshot, out: &Path) -> Result<(), Error>;
+    fn lay_out(&self, portable: &Snapshot, out: &Path) -> Result<(), Error> {
+        let (name, found) = (self.name(), portable.path().display());
+        Err(Error::Model(format!(
+            "{found} is run by {name} as it is, {} is not needed",
+            out.display()
+        )))
+    }
 
     /// Whether a snapshot is what [`Runtime::lay_out`] made of this one.
-    fn is_laid_out(&self, copy: &Snapshot, portable: &Snapshot) -> bool;
+    fn is_laid_out(&self, copy: &Snapshot, portable: &Snapshot) -> bool {
+        let _ = (copy, portable);
+        false
+    }
 
     /// Builds the model over the snapshot's weights, which may still be on their way.
     ///

@@ -19,7 +19,6 @@ mod compiled;
 mod library;
 mod session;
 
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -50,14 +49,6 @@ impl Runtime for OnnxRuntime {
 
     fn runs(&self, description: &Description) -> bool {
         matches!(description, Description::Onnx(_))
-    }
-
-    fn lay_out(&self, portable: &Snapshot, _: &Path) -> Result<(), Error> {
-        Err(Error::Model(format!("{} is run as it is", portable.path().display())))
-    }
-
-    fn is_laid_out(&self, _: &Snapshot, _: &Snapshot) -> bool {
-        false
     }
 
     fn load(

@@ -1,0 +1,42 @@
+//! What a function's binary links: the handlers and describers of its own kind, and of no other. Included by a test of each
+//! function, which alone knows where its binary is.
+
+/// Sentences that only handlers and describers of embeddings hold.
+pub(crate) const OF_EMBEDDINGS: [&str; 3] = [
+    "Texts as vectors, for clients of Cohere v2",
+    "Answered with the cosine of the source sentence with each of the others.",
+    "the function embeds and its model does not",
+];
+
+/// Sentences that only those of rankings hold.
+pub(crate) const OF_RANKINGS: [&str; 3] = [
+    "Order documents by how well they answer a query",
+    "Pairs as classes, of which there is one",
+    "the function reranks and its model does not",
+];
+
+/// Sentences of errors and reports that only what packs holds.
+const OF_PACKING: [&str; 3] = [
+    "whether that key changes results",
+    "expected one label, as rerankers have",
+    "outliers are planted into decoders",
+];
+
+/// The binary holds all sentences of `own`, and none of `others` or of what packs.
+pub(crate) fn check(binary: &str, own: &[&str], others: &[&str]) {
+    let binary = std::fs::read(binary).expect("the binary");
+    // Searching a text is many times as fast as searching bytes.
+    let binary = String::from_utf8_lossy(&binary);
+    for sentence in own {
+        assert!(
+            binary.contains(sentence),
+            "{sentence:?} is not in the binary: the check has gone blind"
+        );
+    }
+    for sentence in others.iter().chain(&OF_PACKING) {
+        assert!(
+            !binary.contains(sentence),
+            "{sentence:?} is in the binary, which needs none of it"
+        );
+    }
+}

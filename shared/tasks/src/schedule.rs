@@ -89,7 +89,7 @@ impl Schedule {
             });
             // Of equals the one that came last: it has had nothing yet.
             let behind = waiting.min_by_key(|&(at, job)| (job.clock, Reverse(at)));
-            let Some(at) = newcomers.next().or(behind.map(|(at, _)| at)) else {
+            let Some(at) = newcomers.next().or_else(|| behind.map(|(at, _)| at)) else {
                 break;
             };
             let job = &mut self.jobs[at];

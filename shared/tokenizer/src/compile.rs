@@ -52,7 +52,7 @@ pub fn compile(tokenizer_json: &[u8]) -> Result<Vec<u8>, CompileError> {
         vocabulary::compile(file.object("model")?, &mut writer)?;
         pipeline::normalizer(file.get("normalizer"), &mut writer)?;
         pipeline::splitter(file.get("pre_tokenizer"), &mut writer)?;
-        post::check(file.get("post_processor"))?;
+        post::check(file.get("post_processor"), &mut writer.settings)?;
     }
     pipeline::check_together(&writer.settings)?;
     match writer.settings.model {

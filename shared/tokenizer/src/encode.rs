@@ -16,6 +16,7 @@ use crate::normalize::{Compatible, Composed, Span, Text};
 use crate::split::{Pattern, Scanner};
 use crate::template::{Sequence, Template};
 use crate::trie::Trie;
+use crate::trim::{Ends, Trim};
 use crate::unigram::{Best, Unigram};
 use crate::view::{Longs, Words};
 use crate::word_piece::WordPiece;
@@ -32,7 +33,7 @@ pub struct Compiled {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    BytePair(Pattern),
+    BytePair { pattern: Pattern, trim: Option<Trim> },
     Unigram { blanks: Blanks, split: bool },
     WordPiece,
 }
@@ -49,7 +50,8 @@ enum Blanks {
 pub struct Encoded {
     /// Token ids.
     pub ids: Vec<u32>,
-    /// For each token, its first byte in the text and the byte after its last.
+    /// For each token, its first byte in the text and the byte after its last; where the tokenizer says so, without the
+    /// blanks at its ends.
     pub offsets: Vec<(usize, usize)>,
 }
 
@@ -66,6 +68,8 @@ struct Output {
     encoded: Encoded,
     tracked: bool,
     largest_id: u32,
+    /// `None` if spans stay as they are, or nobody asks for them.
+    trim: Option<Trim>,
     /// Where the part begins that is being encoded.
     shift: usize,
 }
@@ -77,6 +81,15 @@ impl Output {
             self.encoded.offsets.push((self.shift + start, self.shift + end));
         }
     }
+
+    /// Leaves the blanks at its ends out of the span of the token pushed last.
+    fn trim(&mut self, ends: impl FnOnce() -> Ends) {
+        let Some(trim) = self.trim else { return };
+        let is_first = self.encoded.offsets.len() == 1;
+        if let Some(span) = self.encoded.offsets.last_mut() {
+            *span = trim.apply(*span, ends(), is_first);
+        }
+    }
 }
 
 impl Compiled {
@@ -84,8 +97,14 @@ impl Compiled {
     pub fn open(bytes: Bytes) -> Result<Self, FormatError> {
         let (layout, settings) = image::read(&bytes)?;
         let kind = match (settings.model, settings.splitter) {
-            (model::BYTE_PAIR, splitter::QWEN) => Kind::BytePair(Pattern::Qwen),
-            (model::BYTE_PAIR, splitter::GPT2) => Kind::BytePair(Pattern::Gpt2),
+            (model::BYTE_PAIR, kind) => {
+                let trim = Trim::of(kind);
+                match kind & !splitter::TRIMS {
+                    splitter::QWEN => Kind::BytePair { pattern: Pattern::Qwen, trim },
+                    splitter::GPT2 => Kind::BytePair { pattern: Pattern::Gpt2, trim },
+                    _ => return Err(FormatError::Damaged("it is of no known kind")),
+                }
+            }
             (model::UNIGRAM, kind) if kind & !7 == splitter::METASPACE => {
                 let prefix = kind & splitter::METASPACE_PREFIX != 0;
                 let is_words = kind & splitter::METASPACE_WORDS != 0;
@@ -154,6 +173,10 @@ impl Compiled {
             encoded: Encoded::default(),
             tracked,
             largest_id: self.settings.largest_id,
+            trim: match self.kind {
+                Kind::BytePair { trim, .. } if tracked => trim,
+                _ => None,
+            },
             shift: 0,
         };
         let added = Added {
@@ -167,13 +190,14 @@ impl Compiled {
             Part::Token(id, Range { start, end }) => {
                 out.shift = 0;
                 out.push(id, (start, end));
+                out.trim(|| Ends::of_text(&text[start..end]));
             }
             Part::Text(range) => {
                 out.shift = range.start;
                 let mut part = Text::new(&text[range], tracked);
                 self.normalize(&mut part);
                 match self.kind {
-                    Kind::BytePair(pattern) => {
+                    Kind::BytePair { pattern, .. } => {
                         self.byte_pair(&part, pattern, &mut scratch, &mut out);
                     }
                     Kind::Unigram { blanks, split } => {
@@ -216,7 +240,7 @@ impl Compiled {
     /// Whether no character can change under NFC. Only byte-pair tokenizers have the flag in their classes.
     fn is_composed(&self, text: &str) -> bool {
         let classes = self.classes();
-        matches!(self.kind, Kind::BytePair(_))
+        matches!(self.kind, Kind::BytePair { .. })
             && text.chars().all(|c| classes.of(c) & split::COMPOSED != 0)
     }
 
@@ -239,8 +263,10 @@ impl Compiled {
             let end = scanner.piece_end(at);
             merges.encode(bytes.get(at..end).unwrap_or_default(), &mut scratch.symbols);
             for symbol in &scratch.symbols {
-                out.push(symbol.id, text.span(at, at + symbol.len));
-                at += symbol.len;
+                let after = at + symbol.len;
+                out.push(symbol.id, text.span(at, after));
+                out.trim(|| Ends::of_bytes(bytes.get(at..after).unwrap_or_default()));
+                at = after;
             }
             at = end;
         }

@@ -34,7 +34,8 @@ use crate::error::FormatError;
 
 /// A byte that is no UTF-8, a name, and a line end, as in snapshots.
 const MAGIC: [u8; 8] = *b"\x89DFTOK\r\n";
-/// Goes up with any change of the format, or of what the same bytes mean.
+/// Goes up with any change of the format, or of what the same bytes mean. A new value of a setting that earlier builds
+/// refuse as unknown is neither: images made before stay as they are and open as before.
 pub(crate) const VERSION: u32 = 1;
 /// Bytes of the header: a page, so that the tables start on one of their own.
 pub(crate) const HEADER: usize = 4096;
@@ -108,6 +109,12 @@ pub(crate) mod model {
 pub(crate) mod splitter {
     pub(crate) const QWEN: u32 = 1;
     pub(crate) const GPT2: u32 = 2;
+    /// Spans leave out the blanks at the ends of tokens; a flag beside [`QWEN`] and [`GPT2`], see [`crate::trim`].
+    pub(crate) const TRIMMED: u32 = 256;
+    /// All but a single blank that starts a text; with [`TRIMMED`].
+    pub(crate) const TRIMMED_PREFIX: u32 = 512;
+    /// Both flags.
+    pub(crate) const TRIMS: u32 = TRIMMED | TRIMMED_PREFIX;
     /// Blanks become `▁`; bit flags [`METASPACE_PREFIX`] and [`METASPACE_SPLIT`] follow.
     pub(crate) const METASPACE: u32 = 8;
     /// A text that does not start with one gets a `▁`.

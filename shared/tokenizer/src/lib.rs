@@ -15,13 +15,13 @@
 //!
 //! | kind        | normalizer                               | split                   | such as         |
 //! |-------------|------------------------------------------|-------------------------|-----------------|
-//! | byte pairs  | none, NFC                                | Qwen's pattern, GPT-2's | Qwen2.5, Qwen3  |
+//! | byte pairs  | none, NFC                                | Qwen's pattern, GPT-2's | Qwen3, RoBERTa  |
 //! | unigram     | character map, NFC, NFKC, runs of blanks | at blanks               | XLM-RoBERTa     |
 //! | word pieces | BERT's                                   | BERT's                  | BERT, `MiniLM`  |
 //!
 //! A text takes this way: added tokens are cut out (`added`); what is between them is normalized (`normalize`), cut
-//! into pieces (`split`, `words`), and the pieces become tokens (`byte_pair`, `unigram`, `word_piece`);
-//! special tokens around texts come last (`template`). The format is described in `image`.
+//! into pieces (`split`, `words`), and the pieces become tokens (`byte_pair`, `unigram`, `word_piece`), from whose spans
+//! blanks may be left out (`trim`); special tokens around texts come last (`template`). The format is described in `image`.
 //!
 //! Nothing in an image is trusted: all indices are checked, and all loops end after an amount of work that depends on
 //! the text alone. A damaged image gives wrong ids, none above [`Compiled::largest_id`], but no panic.
@@ -38,6 +38,7 @@ mod normalize;
 mod split;
 mod template;
 mod trie;
+mod trim;
 mod unigram;
 mod view;
 mod word_piece;

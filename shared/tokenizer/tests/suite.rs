@@ -12,5 +12,6 @@ mod suite {
     mod hostile;
     mod made_up;
     mod real_texts;
+    mod trimmed;
     mod unsupported;
 }

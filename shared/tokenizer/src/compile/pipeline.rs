@@ -178,7 +178,7 @@ pub(super) fn check_together(settings: &Settings) -> Result<(), CompileError> {
         settings.steps.iter().copied().take_while(|&step| step != step::NONE).collect();
     let fits = match settings.model {
         model::BYTE_PAIR => {
-            [splitter::QWEN, splitter::GPT2].contains(&settings.splitter)
+            [splitter::QWEN, splitter::GPT2].contains(&(settings.splitter & !splitter::TRIMS))
                 && (steps.is_empty() || steps == [step::NFC])
         }
         model::UNIGRAM => {

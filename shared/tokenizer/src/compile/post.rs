@@ -6,23 +6,24 @@ use tokenizers::{Encoding, PostProcessor, Token, Tokenizer};
 use super::json::Object;
 use super::reference::refused;
 use crate::error::CompileError;
-use crate::image::{Section, Writer};
+use crate::image::{Section, Settings, Writer, model, splitter};
 use crate::template::{FIRST, MAX_ENTRIES, SECOND, SPECIAL};
 
 /// Ids that stand for the two texts. No token has them: ids end at 2^31.
 const TEXTS: [(u32, u32); 2] = [(u32::MAX, FIRST), (u32::MAX - 1, SECOND)];
 
-/// Refuses what changes offsets, and what the crate would panic at.
-pub(super) fn check(value: Option<&Value>) -> Result<(), CompileError> {
+/// Refuses what is not reproduced and what the crate would panic at, and notes how spans are trimmed.
+pub(super) fn check(value: Option<&Value>, settings: &mut Settings) -> Result<(), CompileError> {
     let Some(value) = value else { return Ok(()) };
     let object = Object::of(value, "the post-processor")?;
     if object.text("type")? != "Sequence" {
-        return check_one(object).map(|_| ());
+        return check_one(object, settings).map(|_| ());
     }
     object.only(&["type", "processors"])?;
     let mut templates = 0;
     for value in object.list("processors")? {
-        templates += usize::from(check_one(Object::of(value, "the post-processor")?)?);
+        let object = Object::of(value, "the post-processor")?;
+        templates += usize::from(check_one(object, settings)?);
     }
     if templates > 1 {
         return Err(CompileError::unsupported("more than one template"));
@@ -31,13 +32,11 @@ pub(super) fn check(value: Option<&Value>) -> Result<(), CompileError> {
 }
 
 /// Says whether it adds tokens.
-fn check_one(object: Object<'_>) -> Result<bool, CompileError> {
+fn check_one(object: Object<'_>, settings: &mut Settings) -> Result<bool, CompileError> {
     match object.text("type")? {
         "ByteLevel" => {
             object.only(&["type", "add_prefix_space", "trim_offsets", "use_regex"])?;
-            if object.boolean("trim_offsets", None)? {
-                return Err(object.wrong("trim_offsets"));
-            }
+            note_trim(object, settings)?;
             return Ok(false);
         }
         "TemplateProcessing" => {
@@ -56,13 +55,26 @@ fn check_one(object: Object<'_>) -> Result<bool, CompileError> {
         "BertProcessing" => object.only(&["type", "sep", "cls"])?,
         "RobertaProcessing" => {
             object.only(&["type", "sep", "cls", "trim_offsets", "add_prefix_space"])?;
-            if object.boolean("trim_offsets", None)? {
-                return Err(object.wrong("trim_offsets"));
-            }
+            note_trim(object, settings)?;
         }
         _ => return Err(object.wrong("type")),
     }
     Ok(true)
+}
+
+/// Only byte pairs are trimmed: the blanks of their tokens are bytes of the text, which other models do not keep. Twice
+/// is refused because the crate counts the same blanks again.
+fn note_trim(object: Object<'_>, settings: &mut Settings) -> Result<(), CompileError> {
+    let keeps_prefix = object.boolean("add_prefix_space", None)?;
+    if !object.boolean("trim_offsets", None)? {
+        return Ok(());
+    }
+    if settings.model != model::BYTE_PAIR || settings.splitter & splitter::TRIMMED != 0 {
+        return Err(object.wrong("trim_offsets"));
+    }
+    let prefix = if keeps_prefix { splitter::TRIMMED_PREFIX } else { 0 };
+    settings.splitter |= splitter::TRIMMED | prefix;
+    Ok(())
 }
 
 fn check_piece(

@@ -15,7 +15,7 @@ use tokenizers::{
 use super::trie;
 use crate::added::{STRIPS_LEFT, STRIPS_RIGHT};
 use crate::error::CompileError;
-use crate::image::{Section, Writer, model};
+use crate::image::{Section, Writer, model, step};
 
 /// Builds the tokenizer out of a file of which everything is known to be well formed. Takes the file apart.
 pub(super) fn build(file: &mut Value, kind: u32) -> Result<Tokenizer, CompileError> {
@@ -61,11 +61,14 @@ pub(super) fn added(
     let tokens: BTreeMap<u32, AddedToken> =
         reference.get_added_tokens_decoder().into_iter().collect();
     let strips_right = tokens.values().any(|token| token.rstrip);
+    let normalizes = writer.settings.steps[0] != step::NONE;
     let mut keys = BTreeMap::new();
     let mut records = Vec::new();
     for (index, (&id, token)) in (0u32..).zip(&tokens) {
         let starts_blank = token.content.starts_with(char::is_whitespace);
-        if token.normalized || token.single_word || strips_right && starts_blank {
+        let is_late =
+            token.normalized && (normalizes || !may_be_found_early(token, tokens.values()));
+        if is_late || token.single_word || strips_right && starts_blank {
             return Err(CompileError::unsupported(format!("the added token {:?}", token.content)));
         }
         let key = token.content.as_bytes().to_vec();
@@ -83,4 +86,48 @@ pub(super) fn added(
     writer.set(Section::AddedTrie, trie::build(&keys)?);
     writer.set(Section::Added, records);
     Ok(tokens.into_values().map(|token| token.content).collect())
+}
+
+/// Whether a token that the crate looks for in normalized text, between the other tokens, is found just there when all
+/// are looked for at once, where there is no normalizer: it shares no byte with one of the others, nor white space that
+/// one of the two strips.
+fn may_be_found_early<'a>(
+    token: &AddedToken,
+    mut all: impl Iterator<Item = &'a AddedToken>,
+) -> bool {
+    let text = token.content.as_str();
+    let is_bare = !token.lstrip && !token.rstrip && text.trim() == text;
+    is_bare && !all.any(|other| !other.normalized && may_overlap(text, &other.content))
+}
+
+/// Whether there is a text in which two tokens share bytes.
+fn may_overlap(one: &str, other: &str) -> bool {
+    let meets = |left: &str, right: &str| {
+        left.char_indices().any(|(at, _)| {
+            let rest = &left[at..];
+            rest.starts_with(right) || right.starts_with(rest)
+        })
+    };
+    meets(one, other) || meets(other, one)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::may_overlap;
+
+    #[test]
+    fn tokens_overlap_in_whole_and_in_part() {
+        for (one, other, expected) in [
+            ("<s>", "<mask>", false),
+            ("<s>", "</s>", false),
+            ("<s>", "<s>x", true),
+            ("<s>", "x<s>y", true),
+            ("ab", "bc", true),
+            ("a\u{e9}", "\u{e9}b", true),
+            ("a", "", true),
+        ] {
+            assert_eq!(may_overlap(one, other), expected, "{one:?} {other:?}");
+            assert_eq!(may_overlap(other, one), expected, "{other:?} {one:?}");
+        }
+    }
 }

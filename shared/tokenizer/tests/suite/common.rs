@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use defrost_testing::golden::{self, EMBEDDING_MODELS, PAIR_MODELS, repository};
 use defrost_tokenizer::{Compiled, compile};
+use serde_json::Value;
 use tokenizers::{DecoderWrapper, PostProcessor, Tokenizer};
 
 /// One tokenizer in both forms.
@@ -100,6 +101,14 @@ pub(super) fn golden_tokenizers() -> Vec<Both> {
     all
 }
 
+/// The tokenizer of a golden model with another value at one place.
+pub(super) fn edited(model: &str, pointer: &str, value: Value) -> Vec<u8> {
+    let json = std::fs::read(golden::checkpoint(model).join("tokenizer.json")).unwrap();
+    let mut file: Value = serde_json::from_slice(&json).unwrap();
+    *file.pointer_mut(pointer).unwrap_or_else(|| panic!("{pointer} in {model}")) = value;
+    serde_json::to_vec(&file).unwrap()
+}
+
 /// A file of the reference data beside a development checkout; `None`, with a word about it, where that is absent.
 pub(super) fn data(path: &str) -> Option<PathBuf> {
     let found = repository("../shared/data").join(path);
@@ -118,6 +127,8 @@ pub(super) fn real_tokenizers() -> Vec<Both> {
         "tokenizers/qwen3",
         "tokenizers/qwen3-embedding",
         "tokenizers/xlm-roberta",
+        "tokenizers/roberta-base",
+        "tokenizers/distilroberta-base",
         "configs/cross-encoder_ms-marco-MiniLM-L-6-v2",
     ];
     files.into_iter().filter_map(real).collect()

@@ -1,20 +1,22 @@
 //! Files that are not compiled, each for the component that is not reproduced.
 
-use defrost_testing::golden;
 use defrost_tokenizer::{CompileError, compile};
 use serde_json::{Value, json};
 
-fn edited(model: &str, pointer: &str, value: Value) -> Vec<u8> {
-    let json = std::fs::read(golden::checkpoint(model).join("tokenizer.json")).unwrap();
-    let mut file: Value = serde_json::from_slice(&json).unwrap();
-    *file.pointer_mut(pointer).unwrap_or_else(|| panic!("{pointer} in {model}")) = value;
-    serde_json::to_vec(&file).unwrap()
-}
+use super::common::edited;
 
 #[test]
 fn what_is_not_reproduced_is_refused_by_name() {
     let (bert, qwen, xlm) = ("bert-classifier", "qwen2-mxbai", "xlm-roberta-classifier");
+    let roberta = "roberta-classifier";
     let byte_level = json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true});
+    let trimming = json!({"type": "RobertaProcessing", "sep": ["</s>", 2], "cls": ["<s>", 0],
+                          "trim_offsets": true, "add_prefix_space": false});
+    let twice = json!({"type": "Sequence", "processors": [byte_level, trimming]});
+    let late = |content: &str| {
+        json!({"id": 3, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+               "normalized": true, "special": true})
+    };
     for (model, pointer, value, part) in [
         (bert, "/version", json!("2.0"), "version"),
         (bert, "/normalizer", json!({"type": "NFD"}), "NFD"),
@@ -22,6 +24,12 @@ fn what_is_not_reproduced_is_refused_by_name() {
         (bert, "/pre_tokenizer", json!({"type": "Whitespace"}), "Whitespace"),
         (bert, "/pre_tokenizer", Value::Null, "without pre-tokenizer"),
         (bert, "/post_processor", byte_level.clone(), "trim_offsets"),
+        (xlm, "/post_processor", trimming.clone(), "trim_offsets"),
+        (roberta, "/post_processor", twice, "trim_offsets"),
+        (roberta, "/added_tokens/3", late("k><"), "k><"),
+        (roberta, "/added_tokens/3", late(" <unk>"), "<unk>"),
+        (roberta, "/added_tokens/4/normalized", json!(true), "<mask>"),
+        (qwen, "/added_tokens/0/normalized", json!(true), "added token"),
         (bert, "/added_tokens/0/normalized", json!(true), "[PAD]"),
         (bert, "/added_tokens/0/single_word", json!(true), "[PAD]"),
         (bert, "/model/unk_token", json!("[NONE]"), "unk_token"),

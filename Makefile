@@ -11,9 +11,9 @@ FUNCTION ?= rerank-cpu-int8
 # The binaries as the tests of the workspace have them: naming packages would build their dependencies anew with fewer features.
 TEST_BINARIES = cargo test --workspace --locked --lib --bins --tests --no-run --quiet
 WITH_ORT = --workspace --locked --features defrost-cli/ort,rerank-cpu-int8/ort,embed/ort,defrost-ort/test-library
-# Two packages rather than the workspace: candle changes features of crates that the other tests share, and each of them would be
-# built again.
-WITH_CANDLE = --locked --no-default-features -p defrost-candle -p embed --features defrost-candle/candle,embed/candle
+# These packages rather than the workspace: candle changes features of crates that all other tests share, which would be built again.
+WITH_CANDLE = --locked --no-default-features -p defrost-candle -p embed -p rerank-cpu-int8 \
+	--features defrost-candle/candle,embed/candle,rerank-cpu-int8/candle
 MIB ?= 1024
 IMAGE_PORT ?= 8000
 IMAGE_MODEL ?= $(MODEL)

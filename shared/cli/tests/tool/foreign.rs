@@ -1,4 +1,4 @@
-//! inspect and pack on files of other formats. The files are seeds of the loader's fuzz targets.
+//! inspect and pack on files of other formats. The files are seeds of pack's fuzz targets.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use defrost_testing::golden;
 use super::support::run;
 
 fn seed(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../loader/fuzz/corpus").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../pack/fuzz/corpus").join(name)
 }
 
 fn with(name: &str, source: &str) -> tempfile::TempDir {

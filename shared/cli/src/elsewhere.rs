@@ -5,9 +5,12 @@
 //! given on the command line; what the environment says is there for other commands too, and is let pass. The parser's own
 //! rules do not say all of this: they count what the environment says, and they let an argument go that requires another
 //! one which the rest of the line rules out.
+//!
+//! Which arguments a command has is asked of the command: of its matches clap tells it in debug builds only, and in others
+//! says of one that the command does not know that it was not given.
 
-use clap::ArgMatches;
 use clap::parser::ValueSource;
+use clap::{ArgMatches, Command};
 
 /// What is said about a model that this process would load, by the names of its arguments.
 const OF_A_MODEL: [(&str, &str); 12] = [
@@ -49,12 +52,12 @@ const OF_ROWS: [(&str, &str); 10] = [
 ];
 
 /// The first argument of a command that has no meaning beside the others.
-pub(crate) fn meaningless(matches: &ArgMatches) -> Option<String> {
-    let is_given = |id: &str| {
-        matches.try_contains_id(id).is_ok_and(|given| given)
-            && matches.value_source(id) == Some(ValueSource::CommandLine)
-    };
-    if matches.try_contains_id("input").is_ok_and(|given| !given)
+pub(crate) fn meaningless(command: &Command, matches: &ArgMatches) -> Option<String> {
+    let is_known = |id: &str| command.get_arguments().any(|argument| argument.get_id() == id);
+    let source = |id: &str| if is_known(id) { matches.value_source(id) } else { None };
+    let is_given = |id: &str| source(id) == Some(ValueSource::CommandLine);
+    if is_known("input")
+        && source("input").is_none()
         && let Some((_, flag)) = OF_ROWS.into_iter().find(|(id, _)| is_given(id))
     {
         return Some(format!(
@@ -62,8 +65,10 @@ pub(crate) fn meaningless(matches: &ArgMatches) -> Option<String> {
         ));
     }
     // A command that knows no other place than a function has a usual one.
-    let url = matches.try_contains_id("url").ok()?;
-    if !url {
+    if !is_known("url") {
+        return None;
+    }
+    if source("url").is_none() {
         let (_, flag) = OF_A_URL.into_iter().find(|(id, _)| is_given(id))?;
         return Some(format!(
             "{flag} is for a running function, and there is no --url that says where one is"

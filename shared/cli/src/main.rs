@@ -86,13 +86,10 @@ fn parse() -> Result<Cli, clap::Error> {
     let mut command = Cli::command();
     let matches = command.try_get_matches_from_mut(std::env::args_os())?;
     if let Some((name, matches)) = matches.subcommand()
-        && let Some(what) = elsewhere::meaningless(matches)
+        && let Some(of) = command.find_subcommand_mut(name)
+        && let Some(what) = elsewhere::meaningless(of, matches)
     {
-        let of = command.find_subcommand_mut(name);
-        return Err(match of {
-            Some(of) => of.error(ErrorKind::ArgumentConflict, what),
-            None => command.error(ErrorKind::ArgumentConflict, what),
-        });
+        return Err(of.error(ErrorKind::ArgumentConflict, what));
     }
     Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
 }

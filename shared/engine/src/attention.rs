@@ -81,13 +81,13 @@ impl Arithmetic {
 /// One sequence and the query rows wanted of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Span {
-    /// Stored rows that the sequence begins with.
+    /// The number of stored rows that the sequence begins with.
     pub(crate) stored: usize,
-    /// Rows of what comes between them and the sequence's own; may be empty.
+    /// The rows between the stored ones and the sequence's own; may be empty.
     pub(crate) prefix: Range<usize>,
-    /// Rows of its own tokens.
+    /// The rows of the sequence's own tokens.
     pub(crate) tokens: Range<usize>,
-    /// Which of its own tokens ask.
+    /// The range of the sequence's own tokens whose queries are computed.
     pub(crate) queries: Range<usize>,
     /// Row of the output that the first query goes to.
     pub(crate) out: usize,
@@ -141,9 +141,9 @@ type Parts = [Option<(usize, usize)>; 3];
 struct Run {
     source: Source,
     keys: usize,
-    /// Tasks of a key-value head that read it.
+    /// The number of tasks of a key-value head that read the run.
     readers: usize,
-    /// Where its pages begin in the pass's memory, if that is where they are.
+    /// The start of the run's pages in the pass's memory, if that is where they are.
     at: Option<usize>,
 }
 

@@ -38,7 +38,7 @@ pub const PANEL64: &str = "panel64";
 /// is the layout's.
 #[derive(Debug)]
 pub(crate) struct PanelLayout {
-    /// Its tag in snapshots.
+    /// The layout's tag in snapshots.
     pub(crate) tag: &'static str,
     /// Inputs that int8 panels are padded to a multiple of: a multiple of [`INT8_GROUP`].
     pub(crate) int8_group: usize,

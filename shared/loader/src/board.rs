@@ -10,7 +10,7 @@
 //! The same board serves two cases. In private memory it coordinates the threads of one process that read or hash a
 //! local file: a thread *takes* an idle chunk, and declares it good. In a file beside a download (`<root>.state`) it is
 //! shared by every process on the host: the one that downloads declares chunks good, all others wait for them, and
-//! write WANTED where somebody waits, so that the downloader fetches those chunks first. The file outlives a killed
+//! write WANTED where a reader waits, so that the downloader fetches those chunks first. The file outlives a killed
 //! process and tells its successor what is there already.
 //!
 //! GOOD is stored with release after the chunk's bytes are in place and read with acquire before they are looked at.
@@ -38,11 +38,11 @@ const HEADER: usize = 64;
 /// Flag: the partial file's superblock and manifest are complete.
 const MANIFEST: u32 = 1;
 
-/// Nobody has begun this chunk.
+/// No worker has begun this chunk.
 pub(crate) const IDLE: u8 = 0;
 /// A thread of this process is reading or hashing it (local boards only).
 pub(crate) const TAKEN: u8 = 1;
-/// Somebody waits for it (shared boards only).
+/// A reader waits for this chunk (shared boards only).
 pub(crate) const WANTED: u8 = 2;
 /// Its bytes are in place and verified.
 pub(crate) const GOOD: u8 = 3;
@@ -121,12 +121,12 @@ impl Board {
         self.swap(chunk, IDLE, TAKEN)
     }
 
-    /// Notes that somebody waits for a chunk nobody has yet.
+    /// Notes that a reader waits for a chunk that no worker has begun.
     pub(crate) fn want(&self, chunk: usize) {
         self.swap(chunk, IDLE, WANTED);
     }
 
-    /// Declares a chunk good and wakes who waits.
+    /// Declares a chunk good and wakes the threads and processes that wait.
     pub(crate) fn good(&self, chunk: usize) {
         self.words.byte(HEADER + chunk).store(GOOD, Ordering::Release);
         self.ring();

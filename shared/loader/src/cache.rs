@@ -4,16 +4,16 @@
 //! <root>.snap       a complete snapshot, immutable
 //! <root>.ok         the stamp of one that was verified (verify/stamp.rs); its own time tells the last use
 //! <root>.partial    one that is being downloaded, or whose download was killed
-//! <root>.state      the board of that download (board.rs); whoever holds its lock downloads
+//! <root>.state      the board of that download (board.rs); the process that holds its lock downloads
 //! .<name>.<n>.tmp   a file that is being written, or whose process was killed (temporary.rs)
 //! ```
 //!
 //! Packed copies of portable snapshots and of models of the hub lie there too, as `*.snap` under names of their own; which
-//! stamp is theirs is told by the stamp. What has another name is somebody else's, and left alone (own.rs).
+//! stamp is theirs is told by the stamp. A file by any other name is not the cache's, and is left alone (own.rs).
 //!
 //! Every process that uses a snapshot holds a shared lock (`flock`) on its file; locks end with the process however it
 //! ends. [`Cache::collect`] removes, least recently used first, only files of which it gets the exclusive lock, so a
-//! snapshot in use is never removed, and a partial only if nobody is at it.
+//! snapshot in use is never removed, and a partial only if no process downloads it.
 
 mod entry;
 mod own;
@@ -68,11 +68,11 @@ pub struct Cache {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Cached {
-    /// Where it is.
+    /// The path of the file.
     pub path: PathBuf,
     /// Bytes it takes on the disk.
     pub bytes: u64,
-    /// When it was last opened from the cache, or written.
+    /// The time at which the file was last opened from the cache, or written.
     pub last_used: SystemTime,
     /// A process has it open, or is downloading it.
     pub in_use: bool,
@@ -84,7 +84,7 @@ pub struct Cached {
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Collected {
-    /// What was removed.
+    /// The paths of the files that were removed.
     pub removed: Vec<PathBuf>,
     /// Bytes that freed.
     pub freed: u64,
@@ -176,7 +176,7 @@ impl Cache {
         Ok(done)
     }
 
-    /// Removes one file, with its stamp or board, if nobody uses it.
+    /// Removes one file, with its stamp or board, if no process uses it.
     fn discard(&self, cached: &Cached, done: &mut Collected) {
         let failed = |path: &Path, error| Error::io("cannot remove it from the cache", path, error);
         let board = cached.path.with_extension("state");
@@ -240,12 +240,12 @@ impl Cache {
 /// A temporary file untouched for so long has no process: writing the largest snapshot takes minutes.
 const ABANDONED: Duration = Duration::from_hours(24);
 
-/// What is of no use to anybody: boards without a download, temporary files of killed processes, and stamps of files that
-/// are not in the cache. These may be about files elsewhere, which are then hashed once more; that is for `gc` to decide,
-/// which empties the cache, and not for a download that needs room.
+/// The files that no process has a use for: boards without a download, temporary files of killed processes, and stamps
+/// of files that are not in the cache. Such stamps may be about files elsewhere, which are then hashed once more; that
+/// is for `gc` to decide, which empties the cache, and not for a download that needs room.
 fn leftovers(dir: &Path, found: &[Cached], with_stamps: bool) -> Vec<Cached> {
     let paths = || fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
-    // Also of snapshots that are somebody else's: their stamps stay with them.
+    // Snapshots that are not the cache's count too: their stamps stay with them.
     let subjects: Vec<(u64, u64)> = paths()
         .filter(|path| path.extension() == Some("snap".as_ref()))
         .filter_map(|path| fs::metadata(path).ok())
@@ -299,13 +299,13 @@ fn occupied(stat: &fs::Metadata) -> u64 {
 
 /// The exclusive lock of a file, if it can be had.
 enum Lock {
-    /// Nobody uses the file while this is held.
+    /// No process uses the file while this lock is held.
     Held { _file: File },
-    /// There is no file that anybody could use.
+    /// There is no such file to use.
     Absent,
-    /// Somebody uses it.
+    /// A process uses the file.
     Busy,
-    /// It cannot be opened, so that nobody can tell.
+    /// The file cannot be opened, so there is no telling whether a process uses it.
     Unknown(io::Error),
 }
 

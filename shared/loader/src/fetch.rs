@@ -4,7 +4,7 @@
 //! Queue (which chunks next) -> up to Pace (how many requests at once) parts in flight, each a ranged GET
 //!   part: pieces arrive -> a chunk is complete -> BLAKE3 -> written to the file -> GOOD on the board
 //!   a part that fails -> Retry (how soon again, how often) -> back in flight, only for what is still missing
-//!   a part that is silent or slow -> a second request for what it has not brought; whoever is first wins
+//!   a part that is silent or slow -> a second request for what it has not brought; the first of the two wins
 //! ```
 //!
 //! One task, the conductor, decides; parts only carry out. A part covers one to four chunks in a row. A chunk is put
@@ -105,7 +105,7 @@ impl Target {
     }
 }
 
-/// How often the conductor looks up from its desk: whether anybody still wants the download, and who is late.
+/// How often the conductor looks whether the download is still wanted, and which parts are late.
 const TICK: Duration = Duration::from_millis(50);
 
 /// A request is late if nothing came for this long: AWS answers after 30 ms, and then bytes flow.
@@ -123,9 +123,9 @@ const FREE_SECOND_REQUESTS: usize = 4;
 struct Flight {
     chunks: Range<usize>,
     begun: Instant,
-    /// When something last came, in milliseconds since the download began.
+    /// The time at which bytes last came, in milliseconds since the download began.
     moved: Arc<AtomicU64>,
-    /// There is a second request for the same chunks, or this is one.
+    /// Whether there is a second request for the same chunks, or this is one.
     doubled: bool,
     abort: AbortHandle,
 }

@@ -1,9 +1,9 @@
 //! The two hashes of a chunk.
 //!
 //! Every chunk carries both. xxh3 is checked whenever a snapshot is restored: it is fast enough to vanish behind reading
-//! the bytes and finds every kind of accident (flipped bits, zeroed or swapped blocks, short writes), but somebody who
-//! wants to can construct a collision. BLAKE3 is what the root is built from: it names the content, so that nobody can
-//! make another file with the same name; `verify` checks it, and so must whatever fetches a snapshot from elsewhere.
+//! the bytes and finds every kind of accident (flipped bits, zeroed or swapped blocks, short writes), but an attacker
+//! can construct a collision. BLAKE3 is what the root is built from: it names the content, so that no attacker can make
+//! another file with the same name; `verify` checks it, and so must whatever fetches a snapshot from elsewhere.
 //!
 //! Measured on 2026-11-21 on one core of a shared Xeon virtual machine with AVX-512, best of five, with
 //! `examples/restore_speed.rs`: xxh3 19.5 GB/s (AVX2, chosen at run time by the library), BLAKE3 4.0 to 4.7 GB/s. A

@@ -7,9 +7,9 @@
 //! renames them when complete, and replacing one by rename leaves existing mappings on the old file. A download is
 //! mapped while it grows, but there a byte is handed out only after it was written and is never written again with
 //! another value. Of file systems where other machines write (network mounts) a private copy is made first (`reading`).
-//! Whoever edits a file in place all the same gets an error instead of answers (`verify::watch`).
+//! After an edit in place all the same, requests get an error instead of answers (`verify::watch`).
 //!
-//! A file that somebody shortens all the same is caught: [`guard`] turns the fault into zeros and a flag, and every
+//! A file that is shortened all the same is caught: [`guard`] turns the fault into zeros and a flag, and every
 //! reader asks [`Mapping::lost`] before it believes what it read.
 #![allow(
     unsafe_code,
@@ -104,7 +104,7 @@ impl Mapping {
     }
 
     /// Fills a range of [`Mapping::memory`] through `write`. Only for the one thread that claimed the range, before
-    /// anybody was told that it may be read.
+    /// any reader was told that it may be read.
     pub(crate) fn fill<T>(
         &self,
         range: Range<usize>,
@@ -172,7 +172,7 @@ impl Mapping {
 /// The content of a file of weights that is no snapshot, mapped: a view that keeps the mapping alive, empty for an empty
 /// file.
 ///
-/// Nothing is hashed: whoever changes the file in place changes what is read, and of a file that was shortened the pages
+/// Nothing is hashed: an edit of the file in place changes what is read, and of a file that was shortened the pages
 /// that are gone read as zeros.
 ///
 /// Fails with [`Kind::NotFound`](crate::Kind::NotFound), [`Kind::Denied`](crate::Kind::Denied) or

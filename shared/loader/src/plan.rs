@@ -29,18 +29,18 @@ pub struct Plan {
 /// A run of tensors that are needed together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SegmentPlan {
-    /// Its name, unique in the plan.
+    /// The name of the segment, unique in the plan.
     pub name: String,
     /// Whether its bytes are read here and there, as embedding tables are.
     pub sparse: bool,
-    /// Its tensors in the order in which they are written.
+    /// The tensors of the segment in the order in which they are written.
     pub tensors: Vec<TensorPlan>,
 }
 
 /// A tensor to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorPlan {
-    /// Its name, unique in the plan.
+    /// The name of the tensor, unique in the plan.
     pub name: String,
     /// Element type.
     pub dtype: Dtype,

@@ -3,7 +3,7 @@
 //! ```text
 //! path ------------------------------------------------> Snapshot::open
 //! s3://bucket/key -> superblock -> root -> cache has it -> Snapshot::open
-//!                                   |-> nobody is at it -> lead: manifest, then a thread that fetches the chunks
+//!                                   |-> no process yet  -> lead: manifest, then a thread that fetches the chunks
 //!                                   `-> another process -> follow: its file, its board; take over if it dies
 //! ```
 //!
@@ -34,13 +34,13 @@ use remote::Remote;
 /// How to restore.
 #[derive(Debug, Clone)]
 pub struct RestoreOptions {
-    /// How files are opened.
+    /// The options with which files are opened.
     pub open: OpenOptions,
-    /// Where downloads go; into memory if `None`.
+    /// The cache that downloads go to; they stay in memory if `None`.
     pub cache: Option<Cache>,
-    /// How downloads behave.
+    /// The options of downloads.
     pub fetch: FetchOptions,
-    /// How object stores are reached.
+    /// The options with which object stores are reached.
     pub store: StoreOptions,
 }
 

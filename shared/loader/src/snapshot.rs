@@ -59,17 +59,17 @@ struct Inner {
 /// A tensor; the bytes of a snapshot's are a view of the mapped file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tensor {
-    /// Its name.
+    /// The name of the tensor.
     pub name: String,
     /// Element type.
     pub dtype: Dtype,
-    /// How the elements are arranged.
+    /// The arrangement of the elements.
     pub layout: String,
     /// Logical dimensions, outermost first.
     pub shape: Vec<usize>,
     /// The elements, little endian; starts on a multiple of 64 bytes in memory, from 64 KiB on of 4096.
     pub bytes: Bytes,
-    /// Where they lie in the snapshot; the default for a tensor of no snapshot.
+    /// The place of the bytes in the snapshot; the default for a tensor of no snapshot.
     pub place: Place,
 }
 

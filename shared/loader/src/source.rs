@@ -52,9 +52,9 @@ pub(crate) trait Source: fmt::Debug + Send + Sync {
 #[derive(Debug, Clone)]
 pub(crate) struct Request<'a> {
     pub(crate) key: &'a str,
-    /// Not empty.
+    /// The bytes that are asked for, at least one.
     pub(crate) range: Range<u64>,
-    /// Only this version will do.
+    /// The version of the object that is asked for; `None`: any.
     pub(crate) version: Option<&'a str>,
     /// Use another connection than ordinary requests: theirs went wrong or is slow.
     #[cfg_attr(not(feature = "s3"), allow(dead_code, reason = "a directory has no connections"))]
@@ -82,11 +82,11 @@ pub(crate) trait Body: Send {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Listed {
-    /// Its key, or its file name in a directory.
+    /// The key of the object, or its file name in a directory.
     pub key: String,
-    /// Its location, to be given to `pull` or as `MODEL`.
+    /// The location of the object, to be given to `pull` or as `MODEL`.
     pub url: String,
-    /// Its length in bytes.
+    /// The length of the object in bytes.
     pub len: u64,
     /// Seconds since 1970 at which it was stored, where the source says.
     pub modified: Option<i64>,
@@ -109,13 +109,13 @@ pub(crate) enum FaultKind {
     Denied,
     /// The object is another version than the one asked for.
     Changed,
-    /// Fewer requests, please.
+    /// The store asks for fewer requests.
     Throttled,
     /// The other side failed (5xx), or could not be reached.
     Unavailable,
     /// The connection broke, or the body ended early.
     Broken,
-    /// Nothing came for too long.
+    /// The store sent nothing for too long.
     Stalled,
     /// The answer is not one to the question: another range, the whole object, no HTTP.
     Wrong,
@@ -178,7 +178,7 @@ impl fmt::Display for Fault {
 pub struct StoreOptions {
     /// Address of the service, such as `http://127.0.0.1:9000`; buckets are then named in the path.
     pub endpoint_url: Option<String>,
-    /// Its region.
+    /// The region of the bucket.
     pub region: Option<String>,
     /// Access key id and secret.
     pub credentials: Option<(String, String)>,

@@ -79,7 +79,7 @@ pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
 impl Drop for Temporary {
     fn drop(&mut self) {
         if !self.renamed {
-            // Nothing can be done about a failure, and the leftover harms nobody.
+            // Nothing can be done about a failure, and the leftover does no harm.
             let _ = fs::remove_file(&self.path);
         }
     }

@@ -66,7 +66,7 @@ fn runtime_where(is_near: bool, wanted: ThreadsWanted<'_>) -> io::Result<Runtime
             let (release, released) = channel::<()>();
             let here = here.clone();
             runtime.spawn_blocking(move || {
-                // Whether or not somebody still waits, this ends when the other end is dropped.
+                // Whether or not the caller still waits, this ends when the other end is dropped.
                 let _ = here.send(());
                 let _ = released.recv();
             });

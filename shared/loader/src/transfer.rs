@@ -21,13 +21,13 @@ use crate::verify::stamp;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Pushed {
-    /// Where it is now, to be given as `MODEL`.
+    /// The location of the copy, to be given as `MODEL`.
     pub url: String,
-    /// Its root.
+    /// The root of the snapshot.
     pub root: Root,
     /// Bytes of the file.
     pub len: u64,
-    /// It was there already; nothing was sent.
+    /// Whether the snapshot was there already, so that nothing was sent.
     pub already: bool,
 }
 
@@ -209,7 +209,7 @@ pub fn pull(
     drop(snapshot);
     let fetched = dir.join(format!("{root}.snap"));
     if matches!(location, Location::Path(_)) || fetched != out && were_there.contains(&fetched) {
-        // One that lay there before is somebody's own.
+        // A file that lay there before is the user's own.
         let from = if from.is_file() { from } else { fetched };
         source::dir::copy(&from, out, &|_| {})
             .map_err(|e| Error::io("cannot write the snapshot", out, e))?;

@@ -27,12 +27,12 @@ pub(crate) mod watch;
 /// When the bytes of a snapshot are hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum VerifyMode {
-    /// Not again, if a stamp proves that this file was hashed before; otherwise like `Eager`.
+    /// The file is not hashed again if a stamp proves that it was hashed before; otherwise like `Eager`.
     #[default]
     Stamped,
-    /// In the background, each tensor before it is handed out.
+    /// The file is hashed in the background, each tensor before it is handed out.
     OnTheFly,
-    /// All of them before `open` returns.
+    /// All bytes are hashed before `open` returns.
     Eager,
 }
 

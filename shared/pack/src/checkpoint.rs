@@ -157,29 +157,29 @@ pub struct SpecOptions {
     pub name: String,
     /// `pair`, `mxbai-rerank-v2`, `qwen3-reranker` or `embedding`, whatever the files say.
     pub template: Option<String>,
-    /// What the model is for, whatever the files say.
+    /// The purpose of the model, whatever the files say.
     pub kind: Option<ModelKind>,
-    /// How an embedder pools (`mean`, `cls`, `lasttoken`, …), whatever the files say.
+    /// The pooling of an embedder (`mean`, `cls`, `lasttoken`, …), whatever the files say.
     pub pooling: Option<String>,
-    /// What tokens see, whatever the files say.
+    /// The tokens that a token sees, whatever the files say.
     pub attention: Option<AttentionMask>,
     /// Default length instead of the model's own.
     pub max_length: Option<usize>,
-    /// To what embeddings may be cut, instead of what the files or the name say.
+    /// The lengths to which embeddings may be cut, instead of those that the files or the name say.
     pub matryoshka: Option<Matryoshka>,
 }
 
 /// A checkpoint's specification and the names its tensors go by.
 #[derive(Debug)]
 pub(crate) struct FromCheckpoint {
-    /// As yet without a stored prefix.
+    /// The specification, as yet without a stored prefix.
     pub(crate) spec: ModelSpec,
-    /// What that may be.
+    /// The tokens that the stored prefix may be.
     pub(crate) beginning: Vec<u32>,
     pub(crate) naming: Naming,
     /// The bytes of tokenizer.json, changed where another file overrules it.
     pub(crate) tokenizer: Vec<u8>,
-    /// What was decided, and by which file.
+    /// The decisions about the model, and the files that made them.
     pub(crate) told: Vec<Told>,
 }
 

@@ -49,7 +49,7 @@ const MOST_LISTED: usize = 10_000;
 #[derive(Debug, Clone)]
 pub struct Checkpoint {
     dir: PathBuf,
-    /// Of the weights, below `dir`; mostly `dir` itself.
+    /// The directory of the weights, below `dir`; mostly `dir` itself.
     weights: PathBuf,
     tensors: BTreeMap<String, CheckpointTensor>,
     metadata: BTreeMap<String, String>,

@@ -65,7 +65,7 @@ impl OnnxSource {
 pub struct PackedOnnx {
     /// Hash that names the snapshot.
     pub root: Root,
-    /// What was decided about the model, and which file says so.
+    /// The decisions about the model, and the files that made them.
     pub told: Vec<Told>,
 }
 

@@ -33,7 +33,7 @@ pub struct PackOptions {
     pub precision: Precision,
     /// [`isa::NATIVE`] or [`isa::PORTABLE`].
     pub isa: String,
-    /// What to do about outlier channels where `precision` is int8.
+    /// The treatment of outlier channels where `precision` is int8.
     pub outliers: Outliers,
     /// Whether keys and values of what prompts begin with are stored: 4 bytes for each value of each layer, half a
     /// megabyte for a Qwen2 of 0.5B. Only causal models have any.
@@ -45,9 +45,9 @@ pub struct PackOptions {
 pub struct Packed {
     /// Hash that names the snapshot.
     pub root: Root,
-    /// What the snapshot says about the model.
+    /// The specification that the snapshot holds.
     pub spec: ModelSpec,
-    /// What was decided about the model, and which file says so.
+    /// The decisions about the model, and the files that made them.
     pub told: Vec<Told>,
     /// Why the tokenizer is not in the snapshot in compiled form, if it is not: every start reads tokenizer.json then,
     /// which takes up to a second.
@@ -174,7 +174,7 @@ pub(crate) fn encode(
 pub(crate) struct TokenizerFiles<'a> {
     /// The bytes of tokenizer.json.
     pub(crate) json: &'a [u8],
-    /// What `defrost_tokenizer` makes of them.
+    /// The image that `defrost_tokenizer` compiles from the file, if it can.
     pub(crate) compiled: Option<&'a [u8]>,
 }
 

@@ -20,7 +20,7 @@ use crate::quality::Treatment;
 pub(crate) struct StoredPrefix<'a> {
     pass: LayerPass,
     config: ModelConfig,
-    /// What the pass reads, whatever the snapshot is packed for.
+    /// The encoding that the pass reads, whatever the snapshot is packed for.
     native: Encoding<'a>,
 }
 

@@ -30,7 +30,7 @@ pub struct Shape {
     pub config: ModelConfig,
     /// Whether scores spread over documents as a trained reranker's do.
     pub ranking: bool,
-    /// Whether the model gets that and outlier channels as real decoders have them.
+    /// Whether scores spread and the model also has outlier channels, as real decoders do.
     pub outliers: bool,
 }
 

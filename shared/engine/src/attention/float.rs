@@ -64,9 +64,9 @@ pub(super) fn run(cx: Context<'_>, data: &Data<'_>, task: &Task<'_>) {
     });
 }
 
-/// What a tile needs.
+/// The memory that a tile needs.
 struct Memory<'a> {
-    /// From a row of scores to the next.
+    /// The distance from a row of scores to the next.
     stride: usize,
     scores: &'a mut [f32],
     sums: &'a mut [[f32; PANEL]],

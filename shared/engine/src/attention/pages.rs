@@ -121,8 +121,8 @@ impl<T: Pod> PageMut<'_, T> {
         &mut self.values[start * self.room + key * columns..][..columns * self.form.group()]
     }
 
-    /// Clears what will lie behind the last of so many keys, which is multiplied though nobody sees it: it must not be
-    /// another model's.
+    /// Clears what will lie behind the last of so many keys, which is multiplied though no query sees it: it must not
+    /// be another model's.
     pub(super) fn clear_after(&mut self, keys: usize) {
         self.keys[keys / PANEL * PANEL * self.form.depth()..].fill(T::zeroed());
         for scales in [&mut *self.key_scales, &mut *self.value_scales] {
@@ -136,9 +136,9 @@ impl<T: Pod> PageMut<'_, T> {
 pub(super) struct Page<'a, T> {
     form: Form,
     room: usize,
-    /// Which of the sequence's keys is its first.
+    /// The place, among the sequence's keys, of the page's first.
     pub(super) first: usize,
-    /// How many of its keys are seen.
+    /// The number of the page's keys that are seen.
     pub(super) seen: usize,
     pub(super) key_scales: &'a [f32],
     pub(super) value_scales: &'a [f32],
@@ -165,11 +165,11 @@ impl<'a, T> Page<'a, T> {
 #[derive(Clone, Copy, Default)]
 pub(super) struct RunPages<'a> {
     pub(super) words: &'a [f32],
-    /// Keys that it holds.
+    /// The number of keys that the run holds.
     pub(super) keys: usize,
-    /// Which of the sequence's keys is its first.
+    /// The place, among the sequence's keys, of the run's first.
     pub(super) first: usize,
-    /// How many of its keys belong to the sequence.
+    /// The number of the run's keys that belong to the sequence.
     pub(super) seen: usize,
 }
 

@@ -47,10 +47,10 @@ per_kernel! {
 pub(super) struct Weights<'a> {
     /// Keys that the row sees; the others get the code 0.
     pub(super) seen: usize,
-    /// From scores to the exponent: the query's scale over the root of the width.
+    /// The factor from scores to the exponent: the query's scale over the root of the width.
     pub(super) factor: f32,
     pub(super) value_scales: &'a [f32],
-    /// From the second product's sums to results.
+    /// The factor from the second product's sums to results.
     pub(super) back: f32,
 }
 

@@ -12,7 +12,7 @@ use crate::math;
 /// Element-wise function applied to a linear layer's output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Activation {
-    /// None.
+    /// The output stays as it is.
     #[default]
     Identity,
     /// `x Phi(x)` with the error function.

@@ -116,7 +116,7 @@ pub(crate) struct Channels<'a> {
 pub(crate) struct Scaled<'a> {
     pub(crate) operands: Int8Operands<'a>,
     pub(crate) offsets: &'a RowOf<i32>,
-    /// One a row.
+    /// The scales of the rows, one for each.
     pub(crate) row_scales: &'a [f32],
     pub(crate) channels: Channels<'a>,
 }
@@ -124,15 +124,15 @@ pub(crate) struct Scaled<'a> {
 /// What is done with a scaled and biased value.
 #[derive(Clone, Copy)]
 pub(crate) enum Step<'a> {
-    /// It replaces the output.
+    /// The value replaces the output.
     Replace,
-    /// It is added to the output.
+    /// The value is added to the output.
     Add,
-    /// Its GELU replaces the output.
+    /// The value's GELU replaces the output.
     Gelu,
-    /// Its `SiLU` replaces the output.
+    /// The value's `SiLU` replaces the output.
     Silu,
-    /// Its product with another tile's value replaces the output.
+    /// The product of the value with another tile's replaces the output.
     Multiply(&'a [RowOf<f32>]),
 }
 
@@ -155,7 +155,7 @@ impl<'a> OutRows<'a> {
     ///
     /// # Safety
     /// From `first` on, `rows` runs of 64 values that begin at multiples of `stride` may be read and written while this
-    /// lives, by nobody else.
+    /// lives, and no other code reads or writes them.
     #[allow(unsafe_code, reason = "the bounds of a matrix that other threads write too")]
     pub(crate) unsafe fn new(first: *mut f32, stride: usize, rows: usize) -> Self {
         Self { first, stride, rows, life: PhantomData }

@@ -22,13 +22,13 @@ pub(crate) const MOST_ROWS: usize = 32;
 /// A kernel set. [`KernelSet::runs_here`] says yes only where the processor, and the system, offer the instructions
 /// of every function and of [`KernelSet::vectors`]: a [`super::Kernel`] is proof of that.
 pub(crate) struct KernelSet {
-    /// What users and metrics call it.
+    /// The name by which users and metrics call the set.
     pub(crate) name: &'static str,
-    /// Whether this processor and system run it.
+    /// Whether this processor and system run the set.
     pub(crate) runs_here: fn() -> bool,
-    /// What plain loops are compiled for.
+    /// The instructions that plain loops are compiled for.
     pub(crate) vectors: Vectors,
-    /// How the panels of weights lie that its tiles read.
+    /// The layout of the panels of weights that the set's tiles read.
     pub(crate) layout: &'static PanelLayout,
     /// Exact sums of unsigned codes by int8 weights, less an offset a channel.
     pub(crate) int8: Tile<Int8Tile>,
@@ -36,7 +36,7 @@ pub(crate) struct KernelSet {
     pub(crate) int16: Tile<Int16Tile>,
     /// Sums of fused multiply-adds over f32 panels, inputs in ascending order.
     pub(crate) float: Tile<FloatTile>,
-    /// As [`KernelSet::float`] over bf16 panels of whole width.
+    /// Sums as of [`KernelSet::float`], over bf16 panels of whole width.
     pub(crate) bf16: Tile<Bf16Tile>,
     /// An int8 tile of as many rows that finishes its sums before they leave the registers.
     pub(crate) finished_int8: Option<FinishedInt8>,
@@ -44,16 +44,16 @@ pub(crate) struct KernelSet {
     pub(crate) quantize: Option<Quantize>,
     /// The inner loops of the softmax in integers.
     pub(crate) softmax: Option<Softmax>,
-    /// What a thread does before its first tile of a step and after its last.
+    /// The work of a thread before its first tile of a step and after its last.
     pub(crate) thread: Option<ThreadState>,
-    /// The limit of its multiplier.
+    /// The limit of the set's multiplier.
     pub(crate) peak: Option<Peak>,
 }
 
 /// The vectors that plain Rust is compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Vectors {
-    /// Those of every processor of the architecture.
+    /// The vectors of every processor of the architecture.
     Baseline,
     /// AVX2 and FMA.
     #[cfg(target_arch = "x86_64")]

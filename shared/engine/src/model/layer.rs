@@ -52,7 +52,7 @@ pub struct ProbedProduct<'a> {
 pub(super) struct Layer {
     attention_norm: NormWeights,
     qkv: Linear,
-    /// Of queries and of keys.
+    /// The norms of queries and of keys, head by head, if the family has them.
     head_norms: Option<(NormWeights, NormWeights)>,
     out: Linear,
     output_norm: NormWeights,

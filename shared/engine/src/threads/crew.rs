@@ -1,8 +1,8 @@
 //! Threads that wait for the next step of a pass without sleeping, and sleep between passes.
 //!
-//! The caller *opens* a job, works on it like everybody else, *closes* it when no task is left, and
-//! returns once all who joined have left. A helper joins an open job by counting itself in; one that
-//! wakes up late finds the job closed and is not waited for. Everything that decides who may touch
+//! The caller *opens* a job, works on it like the helpers, *closes* it when no task is left, and
+//! returns once all helpers that joined have left. A helper joins an open job by counting itself in; one that
+//! wakes up late finds the job closed and is not waited for. All that decides which thread may touch
 //! the job is in one word:
 //!
 //! ```text
@@ -12,7 +12,7 @@
 //! Every thread begins with a run of neighbouring tasks of its own and helps others with theirs when it is done:
 //! neighbours write neighbouring memory, which two processors would take from each other.
 //!
-//! The job itself is written while it is closed and nobody is inside, and read by those inside only.
+//! The job itself is written while it is closed and no helper is inside, and read by helpers inside only.
 //! A helper looks at the word for [`SPINS`] rounds after a job, then sleeps until the next one.
 
 use std::any::Any;
@@ -34,7 +34,7 @@ const NEXT_NUMBER: u64 = 1 << 32;
 /// between two jobs of a pass, shorter than what a client could notice on its bill.
 const SPINS: u32 = 4000;
 
-/// Rounds of looking before the caller lets others have its processor: whoever is inside may wait for it.
+/// Rounds of looking before the caller lets other threads have its processor: a helper inside may wait for it.
 const CALLER_SPINS: u32 = 20_000;
 
 type Work<'a> = dyn Fn(usize) + Sync + 'a;
@@ -66,7 +66,7 @@ struct Shared {
 
 #[allow(unsafe_code, reason = "see the page above")]
 // SAFETY: `job` is written by the one caller that holds `Crew::turn`, while the word is closed with
-// nobody inside, and read only by helpers inside; the word's orderings make each see the other's
+// no helper inside, and read only by helpers inside; the word's orderings make each see the other's
 // writes. Everything else is made to be shared.
 unsafe impl Sync for Shared {}
 #[allow(unsafe_code, reason = "see the page above")]
@@ -100,14 +100,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(super) type Start<'a> =
     &'a mut dyn FnMut(String, Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>>;
 
-/// As the system does.
+/// Starts a thread as the system does.
 pub(super) fn start(name: String, work: Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(name).spawn(work)
 }
 
 impl Crew {
-    /// Starts up to `helpers` threads: where the system gives no more, with its reason, as many as it gave. Those who
-    /// are there do the runs of those who are not.
+    /// Starts up to `helpers` threads: where the system gives no more, with its reason, as many as it gave. The helpers
+    /// that there are do the runs of those that there are not.
     pub(super) fn new(helpers: usize, start: Start<'_>) -> (Self, Option<io::Error>) {
         let nothing: &'static Work<'static> = &|_| {};
         let shared = Arc::new(Shared {
@@ -149,10 +149,10 @@ impl Crew {
         let shared = &*self.shared;
         let work: *const Work<'_> = work;
         // SAFETY: only the lifetime changes. Helpers follow the pointer while they are inside, and this function does
-        // not return, or unwind, before the job is closed and nobody is inside.
+        // not return, or unwind, before the job is closed and no helper is inside.
         let work: *const Work<'static> =
             unsafe { std::mem::transmute::<*const Work<'_>, *const Work<'static>>(work) };
-        // SAFETY: it is this caller's turn, and the last job was left closed with nobody inside.
+        // SAFETY: it is this caller's turn, and the last job was left closed with no helper inside.
         unsafe { *shared.job.get() = Job { work, tasks, kernel } };
         shared.taken.iter().for_each(|taken| taken.0.store(0, Ordering::Relaxed));
         let number = (shared.word.load(Ordering::Relaxed) & NUMBER).wrapping_add(NEXT_NUMBER);
@@ -231,7 +231,7 @@ impl Shared {
                     Ordering::Relaxed,
                 ) {
                     Ok(_) => {
-                        // SAFETY: inside, so nobody writes it.
+                        // SAFETY: this helper is inside, so no thread writes the job.
                         let job = unsafe { *self.job.get() };
                         self.take_tasks(job, own);
                         self.word.fetch_sub(1, Ordering::Release);
@@ -269,7 +269,7 @@ impl Shared {
 impl Drop for Crew {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
-        // A closed job with another number wakes everybody, and the lock lets nobody miss it.
+        // A closed job with another number wakes every helper, and the lock lets none miss it.
         self.shared.word.fetch_add(NEXT_NUMBER, Ordering::SeqCst);
         drop(lock(&self.shared.bed));
         self.shared.alarm.notify_all();

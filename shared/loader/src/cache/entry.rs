@@ -1,8 +1,9 @@
-//! One snapshot on its way into the cache: who downloads it, and what is there already.
+//! One snapshot on its way into the cache: which process downloads it, and what is there already.
 //!
 //! The lock of `<root>.state` elects the one process that downloads; it is a lock of the kernel's, gone with its
-//! process. Whoever gets it looks first whether the snapshot is complete by now, then whether a killed download left
-//! something: chunks that the board calls good are hashed once more and kept if they are. All others wait at the board.
+//! process. The one that gets it looks first whether the snapshot is complete by now, then whether a killed download
+//! left something: chunks that the board calls good are hashed once more and kept if they are. All others wait at the
+//! board.
 //!
 //! The lock saves traffic; nothing depends on it for being right. Two processes that download at once write the same
 //! verified bytes to the same places, and the second rename finds the work done.
@@ -33,7 +34,7 @@ use crate::verify::stamp;
 /// What this process has to do about a snapshot.
 #[derive(Debug)]
 pub(crate) enum Role {
-    /// Nothing: the cache has it.
+    /// Nothing is left to do: the cache has the snapshot.
     Done,
     /// Download it.
     Lead(Download),
@@ -79,7 +80,7 @@ impl Cache {
                     return Ok(Role::Done);
                 }
                 Ok(true) => return Ok(Role::Lead(download)),
-                // The file was removed by whoever finished, or collected: look again.
+                // The process that finished removed the file, or it was collected: look again.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
@@ -113,7 +114,8 @@ impl Cache {
 }
 
 impl Download {
-    /// Takes the lock if nobody has it, and closes the board until this process publishes it. `NotFound` if the locked file is no longer the one under its name.
+    /// Takes the lock if no other process has it, and closes the board until this process publishes it. `NotFound` if
+    /// the locked file is no longer the one under its name.
     pub(crate) fn try_lead(&self) -> io::Result<bool> {
         match flock(&self.state, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}

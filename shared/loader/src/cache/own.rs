@@ -10,7 +10,7 @@
 //! ORG-NAME@REVISION.PRECISION.ISA-ABI.snap   a model of the hub, packed
 //! ```
 //!
-//! A root has 64 digits, which nobody gives to a file by chance: these are the cache's even where they are damaged. The
+//! A root has 64 digits, which no file is named by chance: these are the cache's even where they are damaged. The
 //! last form is less certain, so such a file must also begin as snapshots do.
 
 use std::fs::File;
@@ -25,11 +25,11 @@ use crate::root::Root;
 pub(crate) enum Own {
     /// A complete snapshot.
     Snapshot,
-    /// One that is being downloaded, or whose download was killed.
+    /// A snapshot that is being downloaded, or whose download was killed.
     Partial,
 }
 
-/// What the file is to the cache; nothing if it is somebody else's.
+/// What the file is to the cache; `None` if it is not the cache's own.
 pub(crate) fn own(path: &Path) -> Option<Own> {
     let name = path.file_name()?.to_str()?;
     if let Some(stem) = name.strip_suffix(".partial") {

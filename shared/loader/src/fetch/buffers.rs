@@ -10,7 +10,7 @@ use memmap2::{MmapMut, MmapOptions};
 
 use crate::source::{Fault, FaultKind};
 
-/// Buffers that nobody uses at the moment.
+/// Buffers that no request uses at the moment.
 #[derive(Debug)]
 pub(crate) struct Buffers {
     len: usize,

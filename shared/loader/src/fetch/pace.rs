@@ -5,7 +5,7 @@
 //! [`GAIN`] or more, steps back once when it did not, and stays; now and then it tries one step up again. A store that
 //! asks for fewer requests gets half as many at once.
 //!
-//! What is on its way delays what somebody begins to wait for. So a request asks for what one connection brings in
+//! What is on its way delays what a reader begins to wait for. So a request asks for what one connection brings in
 //! [`PART_TIME`], from one chunk to four: on a fast link requests are large and few, on a slow one small and soon done.
 
 use std::collections::VecDeque;

@@ -2,7 +2,7 @@
 //!
 //! Chunks that a reader waits for come first, then all others in file order, which is execution order. Several chunks in
 //! a row go into one request; a request for wanted chunks takes only those, because the ones between would delay what
-//! somebody waits for.
+//! a reader waits for.
 
 use std::ops::Range;
 
@@ -40,7 +40,7 @@ impl Queue {
         (!run.is_empty()).then_some(run)
     }
 
-    /// Chunks that are no longer anybody's business; missing ones may be taken again.
+    /// Takes chunks back from the request that had them; the missing ones may be taken again.
     pub(super) fn release(&mut self, chunks: Range<usize>) {
         self.low = self.low.min(chunks.start);
         self.taken[chunks].fill(false);

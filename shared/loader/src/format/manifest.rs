@@ -25,7 +25,7 @@ pub struct Manifest {
     pub chunk_size: u32,
     /// The hashes of the data region, chunk by chunk.
     pub chunks: Vec<ChunkHash>,
-    /// Where the data region starts in the file, in bytes.
+    /// The offset of the data region in the file, in bytes.
     pub data_offset: u64,
     /// Bytes of the data region, a multiple of 4096.
     pub data_len: u64,
@@ -35,13 +35,13 @@ pub struct Manifest {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Segment {
-    /// Its name, for instance `layer.3`.
+    /// The name of the segment, for instance `layer.3`.
     pub name: Arc<str>,
-    /// Where it starts in the file, in bytes; a multiple of 4096.
+    /// The offset of the segment in the file, in bytes; a multiple of 4096.
     pub offset: u64,
-    /// Its length in bytes, without the padding after it.
+    /// The length of the segment in bytes, without the padding after it.
     pub len: u64,
-    /// Read here and there, as embedding tables are: its pages are not mapped ahead of their use.
+    /// Whether it is read here and there, as embedding tables are: its pages are then not mapped ahead of use.
     pub sparse: bool,
 }
 
@@ -49,19 +49,19 @@ pub struct Segment {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TensorEntry {
-    /// Its name, unique in the snapshot.
+    /// The name of the tensor, unique in the snapshot.
     pub name: Arc<str>,
     /// Element type.
     pub dtype: Dtype,
-    /// How the elements are arranged: `row-major`, `file`, or a packing the engine knows.
+    /// The arrangement of the elements: `row-major`, `file`, or a packing the engine knows.
     pub layout: Arc<str>,
     /// Logical dimensions, outermost first.
     pub shape: Vec<usize>,
     /// Index into [`Manifest::segments`].
     pub segment: usize,
-    /// Where it starts in the file, in bytes; a multiple of 64, from 64 KiB on of 4096.
+    /// The offset of the tensor in the file, in bytes; a multiple of 64, from 64 KiB on of 4096.
     pub offset: u64,
-    /// Its length in bytes.
+    /// The length of the tensor in bytes.
     pub len: u64,
 }
 

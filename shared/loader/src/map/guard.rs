@@ -3,7 +3,7 @@
 //! When a file is shortened while it is mapped, the kernel answers a read beyond its new end with SIGBUS, which ends
 //! the process: a server would die in the middle of other people's requests, without a word. With the guard, the
 //! handler looks the address up in a table of our mappings; if it is one of them, it puts zeroed memory over the rest
-//! of that mapping and marks it lost. The read goes on and sees zeros; whoever computes with them must ask
+//! of that mapping and marks it lost. The read goes on and sees zeros; code that computes with them must ask
 //! [`Guarded::lost`] before giving an answer away. A disk that fails to read is treated the same way.
 //!
 //! An address that is not ours goes to the handler that was there before us, or to the default action.
@@ -125,13 +125,13 @@ extern "C" fn on_fault(
 /// Puts zeroed memory over everything from the page of `address` up to `end`.
 fn zero_from(address: usize, end: usize) -> bool {
     let page = address & !(PAGE_SIZE.load(Ordering::Relaxed) - 1);
-    // SAFETY: the range lies inside one of our own mappings (the caller looked it up), which nobody unmaps while its
+    // SAFETY: the range lies inside one of our own mappings (the caller looked it up), which no thread unmaps while its
     // slot is filled; MAP_FIXED replaces exactly that range. mmap is a system call without locks or allocation.
     let mapped = unsafe {
         libc::mmap(
             page as *mut libc::c_void,
             end - page,
-            // Boards are written too; of files that are only read nobody has a way to write.
+            // Boards are written too; of files that are only read no code has a way to write.
             libc::PROT_READ | libc::PROT_WRITE,
             libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE,
             -1,
@@ -154,7 +154,7 @@ fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::
         return;
     }
     let with_info = previous.is_some_and(|previous| previous.sa_flags & libc::SA_SIGINFO != 0);
-    // SAFETY: the address was installed as a handler by whoever set it, with the signature its flags tell.
+    // SAFETY: the address is that of the handler installed before ours, with the signature its flags tell.
     unsafe {
         if with_info {
             let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) =

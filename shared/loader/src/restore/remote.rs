@@ -167,7 +167,7 @@ impl Remote {
             match download.try_lead() {
                 Ok(true) => return self.lead(cache, download, self.find()?),
                 Ok(false) => {}
-                // Somebody tidied up meanwhile.
+                // Another process emptied the cache meanwhile.
                 Err(_) => return self.restore(),
             }
             if begun.elapsed() > self.options.fetch.deadline {
@@ -282,7 +282,7 @@ impl Remote {
             if target.gate.cancelled() || target.board.all_good(chunks.clone()) {
                 return Ok(());
             }
-            // A file that is no longer under its name is collected or complete: nobody else will bring the rest.
+            // A file that is no longer under its name is collected or complete: no other process will bring the rest.
             let lead = download.try_lead().unwrap_or(true);
             if lead || quiet_since.elapsed() > STUCK {
                 target.board.publish(download.root);

@@ -9,9 +9,9 @@ use crate::verify::VerifyMode;
 /// How to open a snapshot.
 #[derive(Debug, Clone)]
 pub struct OpenOptions {
-    /// When the bytes are hashed.
+    /// The moment at which the bytes are hashed.
     pub verify: VerifyMode,
-    /// Where stamps lie; beside the snapshot if `None`.
+    /// The directory of stamps; they lie beside the snapshot if `None`.
     pub stamp_dir: Option<PathBuf>,
     /// The instruction sets this machine and build can run; a snapshot packed for another one is refused.
     pub isa_accepted: Vec<String>,
@@ -19,7 +19,7 @@ pub struct OpenOptions {
     pub layout_abi: u32,
     /// Threads that hash and read, at least 1.
     pub threads: usize,
-    /// How the file is read.
+    /// The way in which the file is read.
     pub reading: Reading,
 }
 

@@ -165,7 +165,7 @@ fn a_file_that_is_left_alone_is_not_hashed_again() {
         })
         .unwrap();
     assert_eq!(hashed, 1);
-    // A download is believed as it is when nobody writes it any more.
+    // A download is believed as it is once no process writes it any more.
     let mut watch = Watch::growing(File::open(&path).unwrap());
     watch.look(place, false, || panic!("it grows")).unwrap();
     fs::write(&path, "whole").unwrap();

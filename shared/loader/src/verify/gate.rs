@@ -5,12 +5,12 @@
 //! * `Check`: the file is mapped; a chunk is hashed where it lies.
 //! * `Read`: the file lies where mapping it would be slow or dangerous; a chunk is read into private memory and hashed
 //!   there, unless a stamp vouches for the file.
-//! * `Download`: somebody, perhaps another process, fetches chunks and declares them good (`fetch`).
+//! * `Download`: the downloader, perhaps another process, fetches chunks and declares them good (`fetch`).
 //!
-//! In the first two every chunk has one worker: whoever *takes* it on the [`Board`], be it a thread that walks the file
-//! in execution order or a reader that needs this chunk now. A reader first takes what nobody has begun and then sleeps
-//! for the rest; it therefore makes progress even if no worker could be started. In the third a reader marks the chunk
-//! as wanted, so that it is fetched next, and sleeps.
+//! In the first two every chunk has one worker: the thread that *takes* it on the [`Board`], be it one that walks the
+//! file in execution order or a reader that needs this chunk now. A reader first takes the chunks that no worker has
+//! begun and then sleeps for the rest; it therefore makes progress even if no worker could be started. In the third a
+//! reader marks the chunk as wanted, so that it is fetched next, and sleeps.
 //!
 //! The first bad chunk fails the whole snapshot: from then on every reader gets the error, also for chunks that were
 //! good, because a file with one wrong byte is the wrong file. So does a file that was shortened while mapped, or edited
@@ -35,8 +35,8 @@ use crate::reading::Reader;
 /// snapshot dropped meanwhile waits for milliseconds only.
 const POPULATE_STEP: usize = 4 * 1024 * 1024;
 
-/// How long a reader sleeps before it looks again though nobody rang: only a process killed between declaring a chunk
-/// good and ringing leaves a change unrung.
+/// How long a reader sleeps before it looks again though no worker rang: only a process killed between declaring a
+/// chunk good and ringing leaves a change unrung.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Where good chunks come from.
@@ -44,9 +44,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 pub(crate) enum Feed {
     /// Hashed in the mapped file.
     Check,
-    /// Read into memory first.
+    /// The chunks are read into memory first.
     Read(Reader),
-    /// Fetched by somebody else.
+    /// The chunks are fetched by the downloader.
     Download,
 }
 
@@ -147,7 +147,7 @@ impl Gate {
         }
     }
 
-    /// Lets the threads stop; for when nobody can ask for tensors any more.
+    /// Lets the threads stop; for when no caller can ask for tensors any more.
     pub(crate) fn cancel(&self) {
         self.cancelled.store(true, Ordering::Relaxed);
         self.board.ring();
@@ -269,7 +269,7 @@ impl Gate {
         }
     }
 
-    /// Brings a chunk in and checks it, unless somebody else has or does.
+    /// Brings a chunk in and checks it, unless another worker has or does.
     fn try_chunk(&self, chunk: usize) {
         if !self.board.take(chunk) {
             return;

@@ -7,9 +7,9 @@
 //!
 //! One hole needs care, known from version control systems: file times advance in ticks of up to 10 ms (the kernel's
 //! timer; 4 ms is usual). An edit in the same tick as the previous one leaves the times as they were, so a stamp taken
-//! in between would vouch for bytes that nobody hashed. Therefore no stamp is written for a file that changed less than
-//! [`SETTLED`] before it was hashed; it is hashed once more at the next start. A time in the future (a foreign clock)
-//! counts as recent.
+//! in between would vouch for bytes that were never hashed. Therefore no stamp is written for a file that changed less
+//! than [`SETTLED`] before it was hashed; it is hashed once more at the next start. A time in the future (a foreign
+//! clock) counts as recent.
 //!
 //! Another hole stays open: stores through a writable shared mapping move times only when a page becomes dirty, so one
 //! that was made before the file was stamped may change it unseen. `SECURITY.md` says what that means.
@@ -53,8 +53,8 @@ pub(crate) fn settled(stat: &Metadata, began: SystemTime) -> bool {
     now - latest >= i128::try_from(SETTLED.as_nanos()).unwrap_or(0)
 }
 
-/// Waits until a later edit is sure to move the file's times: at most 20 ms, while the file still has a name nobody else
-/// knows. Writing or fetching a real model takes longer than that anyway, and then this does not wait.
+/// Waits until a later edit is sure to move the file's times: at most 20 ms, while the file still has a name that only
+/// its writer knows. Writing or fetching a real model takes longer than that anyway, and then this does not wait.
 pub(crate) fn settle(file: &fs::File) -> io::Result<()> {
     let age = SystemTime::now().duration_since(file.metadata()?.modified()?).unwrap_or_default();
     std::thread::sleep(SETTLED.saturating_sub(age));

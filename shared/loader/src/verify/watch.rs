@@ -7,7 +7,7 @@
 //!
 //! * the same: the bytes are the same.
 //! * another size: the file is another one, and the snapshot fails as one that was shortened.
-//! * other times: somebody edited it, or merely touched, renamed, linked or unlinked it. Every chunk is hashed again
+//! * other times: the file was edited, or merely touched, renamed, linked or unlinked. Every chunk is hashed again
 //!   where it lies (0.1 s for half a gigabyte). One that differs fails the snapshot; otherwise the new times are the
 //!   ones to compare with, unless they are so recent that another edit could hide behind them ([`stamp::settled`]), in
 //!   which case the next look hashes once more.
@@ -18,7 +18,7 @@
 //! a page becomes dirty, not at each store into it, and on file systems in memory not at all.
 //!
 //! Of a snapshot that was copied, the file matters until it is read; of one that is being downloaded, from the moment
-//! when nobody writes it any more.
+//! when no process writes it any more.
 
 use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -32,7 +32,7 @@ use crate::error::{Error, Kind};
 #[derive(Debug)]
 pub(crate) struct Watch {
     file: File,
-    /// As it was when its bytes were believed; `None` if they are to be hashed before that.
+    /// The file as it was when its bytes were believed; `None` if they are to be hashed before that.
     known: Option<Seen>,
     holds: Holds,
 }

@@ -55,7 +55,7 @@ pub fn open_checkpoint(dir: &Path) -> Result<Checkpoint, Error> {
     refuse_adapters(dir)?;
     let folder = Modules::read(&files)?.map(|modules| modules.transformer).unwrap_or_default();
     if !folder.is_empty() {
-        // A folder that leads elsewhere is refused by whoever opens it.
+        // A folder that leads elsewhere is refused by the code that opens it.
         refuse_adapters(&dir.join(&folder))?;
     }
     Ok(Checkpoint::open_in(dir, &folder)?)

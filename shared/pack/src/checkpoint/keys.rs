@@ -1,6 +1,6 @@
 //! Which keys of a checkpoint's configuration files are known, and what of them.
 //!
-//! Whoever trains a model may write any key into its files, and libraries add new ones; one that changes what the model
+//! The author of a model may write any key into its files, and libraries add new ones; one that changes what the model
 //! computes, and is passed over here, would give other numbers without a word. So a key is either read, or known to change
 //! nothing, or accepted with such values only as change nothing; with any other key, or value, the checkpoint is refused by
 //! name. `null` is as good as absent everywhere. The table is the list of what is known; each row has a test.
@@ -41,13 +41,13 @@ pub(crate) enum File {
     allow(dead_code, reason = "the value of a key that is read is for the row's test")
 )]
 pub(crate) enum Rule {
-    /// It is read. With this value, which is JSON, some model becomes another or is refused.
+    /// The key is read. With this value, which is JSON, some model becomes another or is refused.
     Read(&'static str),
-    /// It changes nothing.
+    /// The key changes nothing.
     Harmless,
-    /// It changes nothing with these values, which are JSON.
+    /// The key changes nothing with these values, which are JSON.
     Only(&'static [&'static str]),
-    /// It is an object and changes nothing with these keys and values, which are JSON.
+    /// The key holds an object and changes nothing with these keys and values, which are JSON.
     Parts(&'static [(&'static str, &'static [&'static str])]),
 }
 
@@ -75,7 +75,7 @@ const LOADING: Rule = Parts(&[
     ("torch_dtype", &[r#""float32""#, r#""torch.float32""#]),
     ("trust_remote_code", &["true", "false"]),
 ]);
-/// Either, since only who loads a model decides it.
+/// Either value, since only the caller that loads a model decides it.
 const EITHER: Rule = Only(&["false", "true"]);
 /// A token that no tokenizer has.
 const NO_TOKEN: Rule = Read(r#""no such token""#);

@@ -113,7 +113,7 @@ struct Asked<'a> {
     family: Family,
     modules: Option<&'a Modules>,
     bidirectional: bool,
-    /// What the model is called, by its publisher as a rule.
+    /// The name of the model, as a rule its publisher's.
     name: &'a str,
 }
 

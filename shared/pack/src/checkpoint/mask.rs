@@ -21,9 +21,9 @@ use crate::formats::Checkpoint;
 /// What tokens see, as a user says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttentionMask {
-    /// What precedes them.
+    /// Tokens see those that precede them.
     Causal,
-    /// All of their sequence.
+    /// Tokens see all of their sequence.
     Bidirectional,
 }
 

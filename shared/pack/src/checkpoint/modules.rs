@@ -21,21 +21,21 @@ use crate::Error;
 use crate::formats::Checkpoint;
 
 const FILE: &str = "modules.json";
-/// What the types of modules begin with; others are somebody's own code.
+/// The beginning of the types of the library's own modules; all others are code of the model's author.
 const PACKAGE: &str = "sentence_transformers.";
 
 /// The steps of a checkpoint.
 #[derive(Debug, Default)]
 pub(crate) struct Modules {
-    /// Folder of the transformer, mostly empty: the checkpoint itself.
+    /// The folder of the transformer, mostly empty: the checkpoint itself.
     pub(crate) transformer: String,
-    /// How tokens' vectors become one, and the file that says so.
+    /// The way in which tokens' vectors become one, and the file that says so.
     pub(crate) pooling: Option<(Head, String)>,
     pub(crate) dense: Vec<DenseModule>,
     pub(crate) normalizes: bool,
     /// Ids of the tokens that answer no and yes.
     pub(crate) logit_score: Option<[usize; 2]>,
-    /// Whether two modules have one name, and which.
+    /// The name that two modules share, if any do.
     pub(crate) replaced: Option<String>,
     /// Widths of the model's vectors as the pooling's file has them, and their keys.
     pub(crate) widths: Vec<(String, Value)>,

@@ -1,4 +1,4 @@
-//! The part of a Python file that a class is made of, for whoever reads code without running it.
+//! The part of a Python file that a class is made of, for checks that read code without running it.
 //!
 //! A file of a model's own code mostly holds several classes: attention of two kinds, a model, heads for tasks. What one of
 //! them does says nothing about another. So comments and the text of strings are taken out, the file is cut into its

@@ -43,17 +43,17 @@ const RULES: [&str; 4] = ["single_word", "lstrip", "rstrip", "normalized"];
 /// A token that a file names.
 struct Token {
     content: String,
-    /// In the order of [`RULES`].
+    /// The rules that the file sets, in the order of [`RULES`].
     rules: [bool; 4],
     special: bool,
     /// The id that the file gives it.
     id: Option<u64>,
-    /// File and key.
+    /// The file and the key that name it.
     from: String,
 }
 
 impl Token {
-    /// Of a text, or of an object as `AddedToken` is written. `None` of null and of the empty text, which is nowhere.
+    /// The token of a text, or of an object as `AddedToken` is written; `None` for null and the empty text.
     fn new(
         value: &Value,
         special: bool,

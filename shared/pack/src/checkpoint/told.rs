@@ -5,9 +5,9 @@ use std::fmt;
 /// One decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told {
-    /// What it is about: `kind`, `pooling`, `attention`, …
+    /// The subject of the decision: `kind`, `pooling`, `attention`, …
     pub what: &'static str,
-    /// What was decided.
+    /// The value that was decided on.
     pub value: String,
     /// The file and the key that say so, or the option.
     pub from: String,

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The file is mapped and arrays and tensors are views of it, so that a vocabulary of 250,000 words costs nothing until
-//! somebody looks at it. The counts of the header are compared with what the rest of the file could hold before
+//! a caller looks at it. The counts of the header are compared with what the rest of the file could hold before
 //! anything is made of them. Dimensions are written innermost first and given outermost first here, as everywhere in
 //! this crate. GGUF has no hashes: damage inside a tensor goes unseen.
 
@@ -71,15 +71,15 @@ pub struct Gguf {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GgufTensor {
-    /// Its name, unique in the file.
+    /// The name of the tensor, unique in the file.
     pub name: String,
-    /// How its elements are stored.
+    /// The kind of storage of the elements.
     pub kind: GgufKind,
     /// Dimensions in elements, outermost first.
     pub shape: Vec<usize>,
-    /// Where it starts in the file, in bytes.
+    /// The offset of the tensor in the file, in bytes.
     pub offset: u64,
-    /// Its bytes, a view of the file; `None` if the kind, and with it the length, is not known.
+    /// The bytes of the tensor, a view of the file; `None` if the kind, and with it the length, is not known.
     pub bytes: Option<Bytes>,
 }
 
@@ -204,12 +204,12 @@ fn alignment(metadata: &BTreeMap<String, GgufValue>) -> Result<u32, Error> {
 
 /// A tensor as the table describes it.
 struct Info {
-    /// Where its entry lies in the file, for messages.
+    /// The offset of the tensor's entry in the file, for messages.
     at: u64,
     name: String,
     kind: GgufKind,
     shape: Vec<usize>,
-    /// From the start of the data, in bytes.
+    /// The distance of the tensor from the start of the data, in bytes.
     offset: u64,
 }
 

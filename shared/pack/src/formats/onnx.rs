@@ -1,4 +1,4 @@
-//! Reads ONNX models as far as their weights go: who made them, what goes in and out, and the initializers.
+//! Reads ONNX models as far as their weights go: their producer, what goes in and out, and the initializers.
 //!
 //! An ONNX file is one protobuf message, `ModelProto`. Of its schema these fields are read, by number, everything else
 //! is passed over by length:
@@ -14,7 +14,7 @@
 //! Messages nest four deep on this path and nothing recurses, so a file cannot reach the stack's end; graphs inside
 //! nodes (the branches of `If`, the bodies of `Loop`) are passed over, and with them their initializers. The file is
 //! mapped and raw data are views of it. Weights of large models lie in other files beside it: their names come from the
-//! file, so only plain names are accepted. Reading a model opens none of them; who wants one maps it by
+//! file, so only plain names are accepted. Reading a model opens none of them; a caller that wants one maps it by
 //! [`OnnxModel::map`].
 
 mod data;
@@ -222,7 +222,7 @@ fn bounded(len: usize, what: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// The type of an operation; none if it has no name, which whoever runs the graph will refuse.
+/// The type of an operation; `None` if it has no name, which the runtime that gets the graph will refuse.
 fn operator(field: Field) -> Result<Option<String>, Error> {
     let mut kind = None;
     let mut fields = field.message("a node")?;

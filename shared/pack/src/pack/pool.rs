@@ -12,7 +12,7 @@ use rayon::ThreadPoolBuilder;
 
 use crate::Error;
 
-/// Sees to it that there are threads. Where somebody else has started them, theirs are used.
+/// Sees to it that there are threads. Where the program has started a pool, that one is used.
 pub(crate) fn start() -> Result<(), Error> {
     static STARTED: OnceLock<Result<(), String>> = OnceLock::new();
     let started = STARTED.get_or_init(|| {

@@ -54,7 +54,7 @@ pub(super) struct Product<'a> {
     /// Weights, rows of `k`.
     pub(super) weights: &'a [f32],
     pub(super) k: usize,
-    /// Which scale each input channel takes; `None`: each its own.
+    /// The scale that each input channel takes, by number; `None`: each channel has its own.
     pub(super) slots: Option<&'a [usize]>,
 }
 
@@ -62,7 +62,7 @@ pub(super) struct Product<'a> {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Scales {
     pub(super) exponent: f32,
-    /// One power of two per slot.
+    /// The scales, one power of two per slot.
     pub(super) values: Vec<f32>,
 }
 

@@ -10,7 +10,7 @@
 //!
 //! and the residues themselves are rounded to int8 with scales of their own, so that three int8
 //! products give the exact one to fifteen bits. They run at the speed of int8, and unlike sums in f32
-//! they are equal bit for bit on every processor: whoever packs a checkpoint takes the same decisions.
+//! they are equal bit for bit on every processor: packing a checkpoint takes the same decisions on each.
 
 use defrost_engine::layout::quantize_rows;
 use defrost_engine::{Int8Matrix, Kernel, Threads};

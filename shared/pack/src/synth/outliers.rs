@@ -85,7 +85,7 @@ impl Planted {
 pub(super) struct Planter<'a> {
     pub(super) config: &'a ModelConfig,
     pub(super) seed: u64,
-    /// Whether there are outliers, or something to rank by alone.
+    /// Whether outliers are planted too, or only the direction to rank by.
     pub(super) outliers: bool,
     /// Token that prompts begin with.
     pub(super) first_token: u32,

@@ -13,7 +13,7 @@ use crate::{Error, Kind};
 enum Outcome {
     /// The right snapshot.
     Restored,
-    /// One error of this kind.
+    /// The restore fails with one error of this kind.
     Refused(Kind),
 }
 

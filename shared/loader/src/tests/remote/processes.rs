@@ -33,7 +33,7 @@ fn child() {
     println!("\nread {}", hasher.finalize());
     println!("pss {}", pss());
     std::io::stdout().flush().unwrap();
-    // Stays until everybody has measured, if it is asked to.
+    // Stays until every process has measured, if it is asked to.
     if std::env::var_os("DEFROST_TEST_CHILD_STAYS").is_some() {
         let mut line = String::new();
         std::io::stdin().read_line(&mut line).unwrap();

@@ -1,4 +1,4 @@
-//! Every source does the same: a directory, the test server, and s3s-fs, an S3 server somebody else wrote.
+//! Every source does the same: a directory, the test server, and s3s-fs, an S3 server of other authors.
 
 use std::net::TcpListener;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! A store over HTTPS whose certificate nobody vouches for.
+//! A store over HTTPS whose certificate no known authority signed.
 
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Metadata values of GGUF files: numbers, texts, arrays.
 //!
 //! Everything is checked when the file is read, so that looking at it later cannot fail. Arrays stay bytes: they are
-//! walked through once to find their end, and decoded element by element by whoever asks.
+//! walked through once to find their end, and decoded element by element where a caller asks.
 
 use bytes::Bytes;
 use defrost_loader::{Error, Kind};

@@ -79,20 +79,20 @@ impl fmt::Display for OnnxType {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnnxData {
-    /// In the file, little endian, row-major; the bytes are a view of it.
+    /// The data are in the file, little endian, row-major; the bytes are a view of it.
     Raw(Bytes),
-    /// In the file, as protobuf numbers or texts in the field of this name; only their number is read.
+    /// The data are in the file, as protobuf numbers or texts in a named field; only their number is read.
     Typed {
-        /// For instance `float_data`.
+        /// The name of the field, for instance `float_data`.
         field: &'static str,
-        /// How many numbers or texts it holds.
+        /// The number of numbers or texts that the field holds.
         values: u64,
     },
-    /// In another file of the same directory.
+    /// The data are in another file of the same directory.
     External {
-        /// Its name, without any directory.
+        /// The name of the file, without any directory.
         location: String,
-        /// Where the tensor starts in it, in bytes.
+        /// The offset of the tensor in the file, in bytes.
         offset: u64,
         /// Bytes of the tensor; `None`: up to the end of that file.
         len: Option<u64>,

@@ -18,15 +18,15 @@ use super::{OnnxModel, OnnxTensor};
 /// Where the data of an initializer shall be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Placement {
-    /// Where they are: the initializer is copied as it is.
+    /// The data stay where they are: the initializer is copied as it is.
     Keep,
-    /// In the model itself, with this content.
+    /// The data go into the model itself, with this content.
     Inline(Bytes),
-    /// In a file of this name, from its start. Whoever loads the model supplies it.
+    /// The data go into another file, from its start. The code that loads the model supplies the file.
     External {
         /// The file's name.
         location: String,
-        /// Its length in bytes.
+        /// The length of the file in bytes.
         len: u64,
     },
 }

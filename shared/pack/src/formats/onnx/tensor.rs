@@ -11,15 +11,15 @@ use super::wire::Field;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OnnxTensor {
-    /// Its name, unique in the graph.
+    /// The name of the tensor, unique in the graph.
     pub name: String,
     /// Element type.
     pub data_type: OnnxType,
     /// Dimensions in elements, outermost first.
     pub shape: Vec<u64>,
-    /// Where its description starts in the file, in bytes.
+    /// The offset of the tensor's description in the file, in bytes.
     pub offset: u64,
-    /// Its elements, or where they are.
+    /// The elements of the tensor, or where they are.
     pub data: OnnxData,
 }
 

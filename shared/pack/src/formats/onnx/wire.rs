@@ -26,7 +26,7 @@ pub(super) struct Fields {
 #[derive(Debug)]
 pub(super) struct Field {
     pub(super) number: u64,
-    /// Where its tag lies in the file, in bytes.
+    /// The offset of the field's tag in the file, in bytes.
     pub(super) offset: u64,
     value: Value,
 }

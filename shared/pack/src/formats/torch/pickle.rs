@@ -26,17 +26,17 @@ const MOST_DIMENSIONS: usize = 8;
 pub(super) struct Stored {
     pub(super) key: String,
     pub(super) dtype: CheckpointDtype,
-    /// First element, in elements.
+    /// The place of the first element in the storage, in elements.
     pub(super) offset: usize,
     pub(super) shape: Vec<usize>,
-    /// In elements, one a dimension.
+    /// The strides in elements, one for each dimension.
     pub(super) strides: Vec<usize>,
 }
 
 /// What lies on the stack.
 #[derive(Debug, Clone)]
 enum Value {
-    /// None, a boolean, or a dictionary that is not the result: nothing that is needed.
+    /// `None`, a boolean, or a dictionary that is not the result: a value that is not needed.
     Other,
     Number(usize),
     Text(Rc<str>),

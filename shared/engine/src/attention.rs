@@ -113,11 +113,11 @@ impl Span {
 /// The part of an attention layer that one thread computes.
 struct Task<'a> {
     span: &'a Span,
-    /// The runs that make up its sequence, and how many of their keys.
+    /// The runs that make up the task's sequence, and how many of their keys.
     parts: Parts,
-    /// Key-value head.
+    /// The number of the key-value head.
     head: usize,
-    /// Query rows.
+    /// The rows of queries.
     queries: Range<usize>,
 }
 

@@ -59,7 +59,7 @@ pub(crate) struct Int8Product<'a> {
     pub(crate) scales: &'a [f32],
     /// `128 * sum(w)` of each channel, padded.
     pub(crate) offsets: &'a [i32],
-    /// Inputs of a channel.
+    /// The number of inputs of a channel.
     pub(crate) k: usize,
 }
 

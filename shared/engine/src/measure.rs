@@ -23,9 +23,9 @@ pub fn peak(kernel: Kernel, threads: &Threads) -> Option<f64> {
 /// What a layer does with its product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Adds a bias.
+    /// The layer adds a bias.
     Plain,
-    /// Adds a bias and applies GELU.
+    /// The layer adds a bias and applies GELU.
     Gelu,
     /// Gate and up projection in one, `silu(gate) * up`.
     SwiGlu,

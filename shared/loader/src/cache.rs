@@ -86,9 +86,9 @@ pub struct Cached {
 pub struct Collected {
     /// The paths of the files that were removed.
     pub removed: Vec<PathBuf>,
-    /// Bytes that freed.
+    /// The bytes that their removal freed.
     pub freed: u64,
-    /// Bytes that are left.
+    /// The bytes that are left.
     pub bytes: u64,
     /// Why files stayed that should have gone.
     pub failed: Vec<Error>,

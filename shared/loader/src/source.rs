@@ -65,7 +65,7 @@ pub(crate) struct Request<'a> {
 pub(crate) struct Reply {
     /// The version the bytes are of (an `ETag`).
     pub(crate) version: String,
-    /// Bytes of the whole object.
+    /// The length of the whole object in bytes.
     pub(crate) total: u64,
     /// The bytes that are sent, as the source says; `None` if it did not say.
     pub(crate) range: Option<Range<u64>>,

@@ -3,11 +3,11 @@
 /// What a pass answers for every token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Wanted {
-    /// The last hidden states.
+    /// Whether the last hidden states are wanted.
     pub hidden: bool,
-    /// The sparse head's weights.
+    /// Whether the sparse head's weights are wanted.
     pub sparse: bool,
-    /// The `ColBERT` head's vectors.
+    /// Whether the `ColBERT` head's vectors are wanted.
     pub colbert: bool,
 }
 
@@ -16,10 +16,10 @@ pub struct Wanted {
 pub struct Answers {
     /// `[sequences, ModelConfig::outputs]`: the head's answers, poolings not normalised.
     pub pooled: Vec<f32>,
-    /// `[T, hidden]`.
+    /// `[T, hidden]`: the last hidden states.
     pub hidden: Vec<f32>,
-    /// `[T]`: weights from 0 on.
+    /// `[T]`: the sparse head's weights, from 0 on.
     pub sparse: Vec<f32>,
-    /// `[T, colbert]`, not normalised.
+    /// `[T, colbert]`: the `ColBERT` head's vectors, not normalised.
     pub colbert: Vec<f32>,
 }

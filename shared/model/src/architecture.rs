@@ -41,11 +41,11 @@ pub struct Architecture {
     pub name: &'static str,
     /// Other `model_type`s that mean the same.
     pub aliases: &'static [&'static str],
-    /// What its layers compute.
+    /// The arithmetic of the family's layers.
     pub blueprint: Blueprint,
-    /// What its checkpoints look like.
+    /// The form of the family's checkpoints.
     pub files: Files,
-    /// Well-known models of it, the one that stands for the family first.
+    /// Well-known models of the family, the one that stands for it first.
     pub presets: &'static [Preset],
 }
 
@@ -53,11 +53,11 @@ pub struct Architecture {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools, reason = "independent facts")]
 pub struct Blueprint {
-    /// How hidden states are normalised.
+    /// The norm of hidden states.
     pub norm: Norm,
-    /// Where, in a layer.
+    /// The place of the norms in a layer.
     pub placed: Placed,
-    /// How a token's place enters.
+    /// The way in which a token's place enters.
     pub positions: Positions,
     /// Whether tokens have types, whose vectors are added to the words'.
     pub token_types: bool,
@@ -67,13 +67,13 @@ pub struct Blueprint {
     pub final_norm: bool,
     /// Whether tokens see only what precedes them, unless a model says otherwise ([`crate::ModelConfig::bidirectional`]).
     pub causal: bool,
-    /// Which products have a bias.
+    /// The products that have a bias.
     pub biases: Biases,
     /// Whether queries and keys are normalised head by head.
     pub head_norms: bool,
     /// The feed-forward layer.
     pub feed_forward: FeedForward,
-    /// What the classifier's hidden layer goes through; `None` if the family has no classifier that is known.
+    /// The activation of the classifier's hidden layer; `None` if the family has no classifier that is known.
     pub classifier: Option<DenseActivation>,
 }
 
@@ -89,9 +89,9 @@ pub enum Norm {
 /// Where a layer normalises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Placed {
-    /// What enters attention and feed-forward layer: `x += f(norm(x))`.
+    /// The norms are taken of what enters attention and feed-forward layer: `x += f(norm(x))`.
     Pre,
-    /// What comes out: `x = norm(x + f(x))`.
+    /// The norms are taken of what comes out: `x = norm(x + f(x))`.
     Post,
 }
 
@@ -134,18 +134,18 @@ impl Positions {
 /// Which products have a bias.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Biases {
-    /// Queries, keys and values.
+    /// Whether those of queries, keys and values have one.
     pub qkv: bool,
-    /// The output projection of attention.
+    /// Whether the output projection of attention has one.
     pub out: bool,
-    /// The feed-forward layer's.
+    /// Whether those of the feed-forward layer have one.
     pub feed_forward: bool,
 }
 
 impl Biases {
-    /// Every product has one.
+    /// Every product has a bias.
     pub const ALL: Self = Self { qkv: true, out: true, feed_forward: true };
-    /// None has.
+    /// No product has a bias.
     pub const NONE: Self = Self { qkv: false, out: false, feed_forward: false };
 }
 
@@ -189,9 +189,9 @@ pub struct Files {
     pub only: &'static [(&'static str, bool)],
     /// Values of keys that config.json may leave out.
     pub defaults: Defaults,
-    /// What may stand before the names of the transformer's tensors: what a bare model has, then what one with a head has.
+    /// The prefixes that the names of the transformer's tensors may have: a bare model's, then that of one with a head.
     pub prefixes: &'static [&'static str],
-    /// What the names of tensors begin with that only training needs.
+    /// The beginnings of the names of tensors that only training needs.
     pub unused: &'static [&'static str],
     /// Names of tensors, without `.weight` and `.bias`.
     pub names: Names,
@@ -199,7 +199,7 @@ pub struct Files {
     pub tokenizer: &'static str,
     /// The classes of `transformers`: of the bare model, and of the one that this project's rerankers are.
     pub classes: [&'static str; 2],
-    /// How rerankers of this family put query and document together, where no file says it.
+    /// The template of this family's rerankers, query and document put together, where no file says it.
     pub template: &'static str,
     /// Whether published rerankers keep the chat template of the model that they were made from, which is not theirs.
     pub keeps_chat_template: bool,
@@ -229,7 +229,7 @@ pub struct Names {
     pub types: &'static str,
     /// The norm before the first layer; empty if there is none.
     pub embedding_norm: &'static str,
-    /// Before the names in a layer; `{}` is its number.
+    /// The prefix of the names in a layer; `{}` is the layer's number.
     pub layer: &'static str,
     /// Queries, keys and values.
     pub qkv: [&'static str; 3],
@@ -241,7 +241,7 @@ pub struct Names {
     pub head_norms: [&'static str; 2],
     /// The way up of the feed-forward layer, after the gate if there is one.
     pub up: &'static [&'static str],
-    /// The way down.
+    /// The way down of the feed-forward layer.
     pub down: &'static str,
     /// The norm of the feed-forward layer.
     pub output_norm: &'static str,
@@ -254,19 +254,19 @@ pub struct Names {
 /// A model in its true size.
 #[derive(Debug)]
 pub struct Preset {
-    /// Its name in lower case.
+    /// The name of the model in lower case.
     pub name: &'static str,
-    /// Its head.
+    /// The head of the model.
     pub head: Head,
-    /// Whether it has the heads of BGE-M3 for every token.
+    /// Whether the model has the heads of BGE-M3 for every token.
     pub token_heads: bool,
     /// Width of the hidden states.
     pub hidden: usize,
-    /// Transformer layers.
+    /// The number of transformer layers.
     pub layers: usize,
-    /// Query heads.
+    /// The number of query heads.
     pub heads: usize,
-    /// Key-value heads.
+    /// The number of key-value heads.
     pub kv_heads: usize,
     /// Width of a head.
     pub head_dim: usize,
@@ -274,7 +274,7 @@ pub struct Preset {
     pub intermediate: usize,
     /// Rows of the table of words.
     pub vocab: usize,
-    /// Most tokens of a sequence.
+    /// The most tokens that a sequence may have.
     pub max_positions: usize,
     /// Rows of the table of token types.
     pub type_vocab: usize,

@@ -21,13 +21,13 @@ pub struct Batch {
 /// Where a sequence's tokens lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sequence {
-    /// Tokens of the stored prefix that it begins with.
+    /// The number of tokens of the stored prefix that the sequence begins with.
     pub stored: usize,
-    /// Rows of what follows them and is shared; empty if nothing is.
+    /// The rows of the shared beginning that follows those tokens; empty if there is none.
     pub prefix: Range<usize>,
-    /// Rows of its own tokens.
+    /// The rows of the sequence's own tokens.
     pub tokens: Range<usize>,
-    /// Whether it has an answer; prefixes have none.
+    /// Whether the sequence has an answer; prefixes have none.
     pub answered: bool,
 }
 

@@ -6,9 +6,9 @@ use crate::{DenseLayer, Error, Family, Head, TokenHeads};
 /// Everything the forward pass needs to know besides the weights.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelConfig {
-    /// Architecture.
+    /// The architecture.
     pub family: Family,
-    /// Head.
+    /// The head, which makes answers of hidden states.
     pub head: Head,
     /// Heads that answer for every token.
     pub token_heads: TokenHeads,
@@ -19,11 +19,11 @@ pub struct ModelConfig {
     pub dense: Vec<DenseLayer>,
     /// Width of the hidden states.
     pub hidden: usize,
-    /// Transformer layers.
+    /// The number of transformer layers.
     pub layers: usize,
-    /// Query heads.
+    /// The number of query heads.
     pub heads: usize,
-    /// Key-value heads.
+    /// The number of key-value heads.
     pub kv_heads: usize,
     /// Width of one head.
     pub head_dim: usize,
@@ -31,7 +31,7 @@ pub struct ModelConfig {
     pub intermediate: usize,
     /// Rows of the word embedding.
     pub vocab: usize,
-    /// Most tokens of a sequence, without positions that are reserved.
+    /// The most tokens that a sequence may have, without positions that are reserved.
     pub max_positions: usize,
     /// Rows of the token-type embedding; 0 if there is none.
     pub type_vocab: usize,

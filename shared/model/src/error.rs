@@ -15,9 +15,9 @@ pub enum Error {
     Mismatch {
         /// Name of the tensor.
         name: String,
-        /// What the configuration implies.
+        /// The type, layout or size that the configuration implies.
         expected: String,
-        /// What the weights hold.
+        /// The type, layout or size that the weights have.
         found: String,
     },
     /// The configuration contradicts itself or asks for something unknown.
@@ -32,9 +32,9 @@ pub enum Error {
     /// A library that runs models could not be opened, or refused a model or a batch.
     #[error("{name}: {message}")]
     Library {
-        /// What the library is called.
+        /// The name of the library.
         name: &'static str,
-        /// What it said.
+        /// The message of the library.
         message: String,
     },
     /// Reading or verifying the snapshot failed.

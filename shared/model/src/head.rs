@@ -73,22 +73,22 @@ impl Head {
 /// A layer that the pooled vector goes through, `activation(W x + b)`: the module `Dense` of sentence-transformers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DenseLayer {
-    /// Length of its vectors.
+    /// The length of the vectors that the layer gives.
     pub outputs: usize,
-    /// What each value of them goes through.
+    /// The function that each value of the vectors goes through.
     pub activation: DenseActivation,
-    /// Whether there is a bias.
+    /// Whether the layer has a bias.
     pub bias: bool,
 }
 
 /// What the values of a [`DenseLayer`] go through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DenseActivation {
-    /// Nothing.
+    /// Values stay as they are.
     Identity,
     /// Hyperbolic tangent.
     Tanh,
-    /// What is below 0 becomes 0.
+    /// Values below 0 become 0.
     Relu,
     /// `x Phi(x)` with the error function.
     Gelu,
@@ -99,7 +99,7 @@ pub enum DenseActivation {
 }
 
 impl DenseActivation {
-    /// Every one.
+    /// Every activation.
     pub const ALL: [Self; 6] =
         [Self::Identity, Self::Tanh, Self::Relu, Self::Gelu, Self::Silu, Self::Sigmoid];
 
@@ -115,7 +115,7 @@ impl DenseActivation {
         }
     }
 
-    /// The one of that name.
+    /// The activation of that name.
     pub fn by_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|activation| activation.name() == name)
     }

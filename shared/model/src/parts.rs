@@ -17,8 +17,8 @@ pub enum Storage {
     LinearF32,
     /// Rows gathered one by one, in the model's precision, row-major.
     Table,
-    /// As a table, but bf16 where the model is int8: positions and token types, a hundredth of the
-    /// bytes, whose error every token would carry.
+    /// Rows as of a table, but bf16 where the model is int8: positions and token types, a hundredth
+    /// of the bytes, whose error every token would carry.
     FineTable,
     /// A vector or small matrix of f32, row-major.
     Vector,
@@ -31,9 +31,9 @@ pub enum Storage {
 /// One tensor of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
-    /// Name in the snapshot.
+    /// The name of the tensor in the snapshot.
     pub name: String,
-    /// How it is stored.
+    /// The form in which the tensor is stored.
     pub storage: Storage,
     /// Rows by columns, or one length.
     pub shape: Vec<usize>,
@@ -46,18 +46,18 @@ pub struct Part {
 /// Parts that are read together: the embedding, one layer, or the head.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
-    /// `embedding`, `layer.N` or `head`.
+    /// The name of the group: `embedding`, `layer.N` or `head`.
     pub name: String,
-    /// Whether a pass reads only some rows of it.
+    /// Whether a pass reads only some rows of the group.
     pub sparse: bool,
-    /// In the order of use.
+    /// The parts of the group in the order of use.
     pub parts: Vec<Part>,
 }
 
 /// What checkpoints leave open.
 #[derive(Debug, Clone, Default)]
 pub struct Naming {
-    /// Before every name of the transformer, such as `bert.` or `model.`.
+    /// The prefix of every name of the transformer, such as `bert.` or `model.`.
     pub prefix: String,
     /// The matrix that the yes/no rows are taken from.
     pub lm_head: String,

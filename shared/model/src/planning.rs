@@ -26,13 +26,14 @@ const SHORTEST_PREFIX: usize = 8;
 /// How a runner likes the sequences of a job grouped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Grouping<'a> {
-    /// As they come: none influences another, or costs less beside it.
+    /// Sequences stay as they come: none influences another, or costs less beside it.
     AsTheyCome,
-    /// After what begins alike, which is run once; the ids are those of the stored prefix, which is not run at all.
+    /// Sequences that begin alike are together, and their beginning is run once; the ids are those of the stored
+    /// prefix, which is not run at all.
     ByBeginning(&'a [u32]),
-    /// Those of like length together, longest first: shorter ones are padded.
+    /// Sequences of like length are together, longest first: shorter ones are padded.
     ByLength,
-    /// Each in a pass of its own.
+    /// Each sequence has a pass of its own.
     OneByOne,
 }
 
@@ -50,31 +51,31 @@ impl Grouping<'_> {
 /// How full a micro-batch is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Measure {
-    /// As many tokens as its sequences cost.
+    /// A micro-batch counts as many tokens as its sequences cost.
     Tokens,
-    /// As many as its sequences times the longest of them.
+    /// A micro-batch counts its sequences times the tokens of the longest of them.
     Rectangle,
-    /// Always, with one sequence.
+    /// A micro-batch is full with one sequence.
     One,
 }
 
 /// How a sequence comes by its beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Share {
-    /// Tokens that it has in common with the stored prefix.
+    /// The number of tokens that the sequence has in common with the stored prefix.
     pub stored: usize,
-    /// Tokens after those that all sequences of its run begin with; 0 if it is alone.
+    /// The number of tokens after those that all sequences of its run begin with; 0 if the sequence is alone.
     pub prefix: usize,
-    /// Whether it belongs to the run of the sequence before it.
+    /// Whether the sequence belongs to the run of the one before it.
     pub joins: bool,
 }
 
 /// Tokens to compute for a sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cost {
-    /// In a micro-batch without the sequence before it.
+    /// The cost in a micro-batch without the sequence before it.
     pub alone: usize,
-    /// In one micro-batch with it.
+    /// The cost in one micro-batch with the sequence before it.
     pub beside: usize,
 }
 
@@ -89,9 +90,9 @@ impl Share {
 /// A sequence of a micro-batch.
 #[derive(Debug, Clone, Copy)]
 pub struct Planned<'a> {
-    /// Its tokens, at least one.
+    /// The tokens of the sequence, at least one.
     pub tokens: &'a Tokens,
-    /// How it comes by its beginning. The first of a job's sequences in a micro-batch joins none.
+    /// The way in which it comes by its beginning. The first of a job's sequences in a micro-batch joins none.
     pub share: Share,
 }
 

@@ -72,7 +72,7 @@ pub struct LoadOptions {
     pub compile: bool,
     /// The runtime's own library, or the folder that holds it, where it opens one; `None`: it is looked for.
     pub library: Option<PathBuf>,
-    /// Where compiled models are kept.
+    /// The directory in which compiled models are kept.
     pub cache_dir: PathBuf,
 }
 

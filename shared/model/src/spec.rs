@@ -42,9 +42,9 @@ pub enum Template {
     Qwen3Reranker,
     /// Each text alone, after a prompt.
     Embedding {
-        /// Before queries, such as `Instruct: …\nQuery:`; may be empty.
+        /// The text before queries, such as `Instruct: …\nQuery:`; may be empty.
         query_prompt: String,
-        /// Before documents; mostly empty.
+        /// The text before documents; mostly empty.
         document_prompt: String,
     },
 }
@@ -75,20 +75,20 @@ impl Template {
 pub struct ModelSpec {
     /// Name shown to clients, such as `BAAI/bge-reranker-v2-m3`.
     pub name: String,
-    /// Dimensions.
+    /// The dimensions of the model.
     pub config: ModelConfig,
     /// Ids of the stored prefix ([`ModelConfig::stored_prefix`]): what prompts begin with, as far as it is always the same.
     pub stored_prefix: Vec<u32>,
-    /// What is done to texts and tokens beside what tokenizer.json says.
+    /// The rules for texts and tokens beside those of tokenizer.json.
     pub text: TextRules,
-    /// How pairs become token ids.
+    /// The template by which pairs become token ids.
     pub template: Template,
-    /// Most tokens of a pair (for mxbai-rerank-v2 without its template), unless configured otherwise.
+    /// The most tokens of a pair (for mxbai-rerank-v2 without its template), unless configured otherwise.
     pub max_length: usize,
     /// Largest logit the authors expect; see `Normalization::Mxbai` of the tasks.
     pub estimated_max: f32,
-    /// How texts are embedded. `None` for models that score pairs, and in snapshots that were packed before this was
-    /// recorded.
+    /// The rules of embedding texts. `None` for models that score pairs, and in snapshots that were packed before this
+    /// was recorded.
     pub embedding: Option<EmbeddingSpec>,
 }
 

@@ -108,7 +108,7 @@ struct RawConfig {
     activation: RawActivation,
     tie_word_embeddings: Option<bool>,
     tokenizer_class: Option<String>,
-    /// Below 0 there is none.
+    /// The id of the padding token; below 0 there is none.
     pad_token_id: Option<f64>,
     #[serde(flatten)]
     matryoshka: RawMatryoshka,

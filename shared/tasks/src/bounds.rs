@@ -11,16 +11,16 @@ use crate::prepared::Prepared;
 pub struct Bounds {
     /// Bytes of text that are tokenised; a prompt or a query counts with every text that it goes before.
     pub text_bytes: usize,
-    /// Sequences that are run.
+    /// The number of sequences that are run.
     pub sequences: usize,
-    /// Tokens of all sequences together.
+    /// The number of tokens of all sequences together.
     pub tokens: usize,
-    /// Numbers of all vectors of the answer together.
+    /// The count of numbers in all vectors of the answer together.
     pub numbers: usize,
 }
 
 impl Bounds {
-    /// For callers who know what they ask for.
+    /// No bounds, for callers that know what they ask for.
     pub const NONE: Self = Self {
         text_bytes: usize::MAX,
         sequences: usize::MAX,

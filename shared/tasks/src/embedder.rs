@@ -37,7 +37,7 @@ pub(crate) use sequence::Special;
 /// Settings that do not come from the snapshot.
 #[derive(Debug, Clone, Default)]
 pub struct EmbedderOptions {
-    /// Those of every model.
+    /// The settings that every model has.
     pub model: ModelOptions,
     /// Cut vectors to any number of dimensions, even of models that are not trained for it.
     pub any_dimensions: bool,
@@ -49,46 +49,46 @@ pub struct EmbedderOptions {
 pub struct EmbedderInfo {
     /// The name given at pack time, such as `BAAI/bge-m3`.
     pub name: String,
-    /// `bert`, `xlm-roberta`, `qwen2`, `qwen3`, or any `model_type` of an ONNX model.
+    /// The architecture: `bert`, `xlm-roberta`, `qwen2`, `qwen3`, or any `model_type` of an ONNX model.
     pub family: String,
-    /// What dense vectors are made of, in the words of sentence-transformers: `mean`, `cls` (the first token),
+    /// The pooling of dense vectors, in the words of sentence-transformers: `mean`, `cls` (the first token),
     /// `lasttoken`, `max`, `mean_sqrt_len_tokens` or `weightedmean`.
     pub pooling: &'static str,
     /// Length of dense vectors, and of the hidden states where these can be had.
     pub hidden: usize,
-    /// Transformer layers.
+    /// The number of transformer layers.
     pub layers: usize,
-    /// To what dense vectors may be cut.
+    /// The lengths to which dense vectors may be cut.
     pub matryoshka: Matryoshka,
     /// Whether dense vectors have length 1 unless a request says otherwise.
     pub normalizes: bool,
     /// The model's prompts by name.
     pub prompts: BTreeMap<String, String>,
-    /// The one of them for inputs of no particular kind, if the model names one.
+    /// The name of the prompt for inputs of no particular kind, if the model names one.
     pub default_prompt: Option<String>,
-    /// Whether [`PromptChoice::Instruction`] is understood.
+    /// Whether the model takes [`PromptChoice::Instruction`].
     pub takes_instruction: bool,
-    /// Most tokens of one input, special tokens and prompt included.
+    /// The most tokens of one input, special tokens and prompt included.
     pub max_length: usize,
     /// Token ids from this one on have no meaning.
     pub vocab: usize,
-    /// Whether there are sparse vectors.
+    /// Whether the model gives sparse vectors.
     pub has_sparse: bool,
-    /// Whether there are `ColBERT` vectors.
+    /// Whether the model gives `ColBERT` vectors.
     pub has_colbert: bool,
     /// Whether the hidden states of all tokens can be had.
     pub has_tokens: bool,
-    /// `int8`, `bf16` or `f32`.
+    /// The precision of the weights: `int8`, `bf16` or `f32`.
     pub precision: String,
-    /// What runs it.
+    /// The name of the runtime that runs the model.
     pub backend: &'static str,
     /// Kernel set chosen for this CPU, such as `avx512-vnni`; `onnxruntime` if that chooses by itself.
     pub kernel: &'static str,
-    /// Worker threads.
+    /// The number of worker threads.
     pub threads: usize,
     /// The snapshot's root hash in hex.
     pub snapshot: String,
-    /// Length of the snapshot.
+    /// The length of the snapshot in bytes.
     pub bytes: u64,
 }
 

@@ -9,7 +9,7 @@ pub enum Error {
     InvalidInput {
         /// The request field at fault, in the names of [`crate::ScoreRequest`] or [`crate::EmbedRequest`].
         param: &'static str,
-        /// What was expected, what was found, and what to do.
+        /// The text that says what was expected, what was found, and what to do.
         message: String,
     },
     /// The request asks for more than [`crate::Bounds`] allow.
@@ -17,7 +17,7 @@ pub enum Error {
     TooMuch {
         /// The request field that makes it so much.
         param: &'static str,
-        /// What was counted, the bound, and what to do.
+        /// The text that says what was counted, the bound, and what to do.
         message: String,
     },
     /// A text does not fit the model and the request forbids truncation.
@@ -25,7 +25,7 @@ pub enum Error {
         "{param}: input is too large. This model's maximum context length is {limit} tokens. Please reduce the length of the input prompt, or allow truncation"
     )]
     TooLong {
-        /// Most tokens of one pair.
+        /// The most tokens of one pair.
         limit: usize,
         /// The text that did not fit: `query` or `documents`.
         param: &'static str,
@@ -35,7 +35,7 @@ pub enum Error {
         "this model's maximum context length is {limit} tokens and input {index} has at least {found}: input is too large. Please reduce the length of the input prompt or allow truncation"
     )]
     InputTooLong {
-        /// Most tokens of one input, special tokens and prompt included.
+        /// The most tokens of one input, special tokens and prompt included.
         limit: usize,
         /// Tokens of the input, all of them unless it is many times too long.
         found: usize,

@@ -20,21 +20,21 @@ use crate::tokenizer::TextTokenizer;
 /// Settings that do not come from the snapshot.
 #[derive(Debug, Clone)]
 pub struct ModelOptions {
-    /// Most tokens of one sequence, template included; `None`: the model's own default.
+    /// The most tokens of one sequence, template included; `None`: the model's own default.
     pub max_length: Option<usize>,
     /// Token budget of one forward pass. Bounds memory, never changes answers.
     pub max_batch_tokens: usize,
-    /// Worker threads; `None`: physical cores within the cgroup's quota.
+    /// The number of worker threads; `None`: physical cores within the cgroup's quota.
     pub num_threads: Option<usize>,
     /// Kernel set by its name; `None`: the best of this processor.
     pub kernel: Option<&'static str>,
-    /// Name of the runtime that must run it; `None`: what the snapshot is made for.
+    /// The name of the runtime that must run the model; `None`: what the snapshot is made for.
     pub backend: Option<&'static str>,
     /// Optimise fully for this processor and store the result for the next start, where the runtime compiles models.
     pub compile: bool,
     /// The library that the runtime opens, or its folder; `None`: it is looked for.
     pub library: Option<PathBuf>,
-    /// Where compiled models are kept; `None`: [`default_cache`].
+    /// The directory in which compiled models are kept; `None`: [`default_cache`].
     pub cache_dir: Option<PathBuf>,
 }
 

@@ -4,8 +4,8 @@
 //! request --prepare--> Prepared --(micro-batches, maybe with others': Schedule)--> answers --finish--> result
 //! ```
 //!
-//! Equal sequences have equal answers, so each is run once. An answer depends on the sequence's tokens alone, so whoever
-//! runs them may do so in any order and company.
+//! Equal sequences have equal answers, so each is run once. An answer depends on the sequence's tokens alone, so they
+//! may be run in any order and company.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -27,7 +27,7 @@ pub struct Prepared<T> {
     shares: Vec<Share>,
     wanted: Wanted,
     numbers: usize,
-    /// For each sequence the distinct one it equals; `None` if it is empty.
+    /// The place, for each sequence, of the distinct one that it equals; `None` if it is empty.
     places: Vec<Option<usize>>,
     finish: Finish<T>,
 }

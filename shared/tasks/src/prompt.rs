@@ -72,20 +72,20 @@ pub struct Query {
 #[derive(Debug)]
 enum QueryPart {
     Ids(Vec<u32>),
-    /// Text up to the document.
+    /// The text up to the document.
     Text(String),
-    /// For embeddings the query is a sequence of its own.
+    /// The query as a sequence of its own, for embeddings.
     Sequence(Tokens),
 }
 
 /// One sequence for the model.
 #[derive(Debug, Clone)]
 pub struct Sequence {
-    /// Its tokens.
+    /// The tokens of the sequence.
     pub tokens: Tokens,
-    /// Whether anything was cut from the document (or from an embedded query itself).
+    /// Whether any token was cut from the document (or from an embedded query itself).
     pub truncated: bool,
-    /// Whether anything was cut from the query.
+    /// Whether any token was cut from the query.
     pub query_truncated: bool,
 }
 

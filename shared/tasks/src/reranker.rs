@@ -30,21 +30,21 @@ pub type RerankerOptions = ModelOptions;
 pub struct ModelInfo {
     /// The name given at pack time, such as `mixedbread-ai/mxbai-rerank-base-v2`.
     pub name: String,
-    /// `bert`, `xlm-roberta`, `qwen2` or `qwen3`.
+    /// The architecture: `bert`, `xlm-roberta`, `qwen2` or `qwen3`.
     pub family: String,
-    /// How texts become tokens: `pair`, `mxbai-rerank-v2`, `qwen3-reranker` or `embedding`.
+    /// The template by which texts become tokens: `pair`, `mxbai-rerank-v2`, `qwen3-reranker` or `embedding`.
     pub template: &'static str,
-    /// How pairs are scored.
+    /// The way in which pairs are scored.
     pub kind: RerankerKind,
-    /// `int8`, `bf16` or `f32`.
+    /// The precision of the weights: `int8`, `bf16` or `f32`.
     pub precision: String,
     /// Width of the hidden states.
     pub hidden: usize,
-    /// Transformer layers.
+    /// The number of transformer layers.
     pub layers: usize,
-    /// Most tokens of one pair.
+    /// The most tokens of one pair (for mxbai-rerank-v2 without its template).
     pub max_length: usize,
-    /// Most tokens of one pair, those of the template included.
+    /// The most tokens of one pair, those of the template included.
     pub max_sequence: usize,
     /// Token ids from this one on have no meaning.
     pub vocab: usize,
@@ -52,15 +52,15 @@ pub struct ModelInfo {
     pub takes_instruction: bool,
     /// Largest logit the model's authors expect, for [`Normalization::Mxbai`].
     pub estimated_max: f32,
-    /// What runs it.
+    /// The name of the runtime that runs the model.
     pub backend: &'static str,
     /// Kernel set chosen for this CPU, such as `avx512-vnni`; `onnxruntime` if that chooses by itself.
     pub kernel: &'static str,
-    /// Worker threads.
+    /// The number of worker threads.
     pub threads: usize,
     /// The snapshot's root hash in hex.
     pub snapshot: String,
-    /// Length of the snapshot.
+    /// The length of the snapshot in bytes.
     pub bytes: u64,
     /// Normalisation used unless a request says otherwise.
     pub default_normalization: Normalization,
@@ -78,7 +78,7 @@ pub struct Truncation {
     /// Score a document that does not fit in up to this many pieces and take the best score; `None` or 1: cut it.
     pub max_chunks_per_doc: Option<usize>,
     /// Read at most this many tokens of each sequence, template and special tokens included; `None`: what the model reads.
-    /// One that leaves no room for texts is taken as the least that does.
+    /// A number that leaves no room for texts is taken as the least that does.
     pub max_tokens: Option<usize>,
     /// Cut texts at their start, so that their end is read.
     pub from_start: bool,
@@ -93,7 +93,7 @@ pub struct ScoreRequest {
     pub documents: Vec<String>,
     /// Task description for models that take one.
     pub instruction: Option<String>,
-    /// Over-long texts.
+    /// The treatment of over-long texts.
     pub truncation: Truncation,
 }
 

@@ -17,16 +17,16 @@ use crate::Error;
 /// How to restore.
 #[derive(Debug, Clone, Default)]
 pub struct RestoreOptions {
-    /// When bytes are hashed.
+    /// The moment at which bytes are hashed.
     pub verify: VerifyMode,
-    /// Where stamps, downloads and packed copies of portable snapshots go. `None`: stamps beside a local snapshot,
-    /// all else in [`default_cache`].
+    /// The directory of stamps, downloads and packed copies of portable snapshots. `None`: stamps go beside a local
+    /// snapshot, all else into [`default_cache`].
     pub cache_dir: Option<PathBuf>,
-    /// Most bytes that downloads may take there; others are removed first, least recently used first.
+    /// The most bytes that downloads may take there; others make room before, least recently used ones first.
     pub cache_max_bytes: Option<u64>,
     /// Threads that hash; `None`: one per core.
     pub threads: Option<usize>,
-    /// How downloads behave.
+    /// The options of downloads.
     pub fetch: FetchOptions,
     /// Name of the runtime that must run the model; `None`: what the snapshot is made for.
     pub backend: Option<&'static str>,

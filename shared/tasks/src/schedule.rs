@@ -25,9 +25,9 @@ const UNITS: u64 = 1 << 16;
 /// A part of a job in a micro-batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Turn {
-    /// Which job.
+    /// The number of the job.
     pub job: u64,
-    /// Which of its sequences.
+    /// The range of the job's sequences.
     pub sequences: Range<usize>,
 }
 
@@ -35,7 +35,7 @@ pub struct Turn {
 #[derive(Debug)]
 pub struct Schedule {
     budget: usize,
-    /// In order of arrival.
+    /// The jobs in order of arrival.
     jobs: Vec<Job>,
     /// The common clock.
     now: u64,

@@ -5,7 +5,7 @@ use defrost_model::RerankerKind;
 /// How raw scores are mapped before they are returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Normalization {
-    /// Into `[0, 1]`: `sigmoid(logit)`; for embeddings `(1 + cosine) / 2`.
+    /// The score in `[0, 1]`: `sigmoid(logit)`; for embeddings `(1 + cosine) / 2`.
     #[default]
     Sigmoid,
     /// The logit or cosine itself.

@@ -1,4 +1,4 @@
-//! Texts as tokens and back, for those who count, show or cut them.
+//! Texts as tokens and back, for callers that count, show or cut them.
 
 use std::ops::Range;
 
@@ -11,15 +11,15 @@ use crate::tokenizer::{TextTokenizer, Vocabulary};
 /// One token of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TextToken {
-    /// Its id.
+    /// The id of the token.
     pub id: u32,
-    /// What the vocabulary calls it, such as `##ing` or `▁the`.
+    /// The token's text in the vocabulary, such as `##ing` or `▁the`.
     pub piece: String,
-    /// The bytes of the text that it stands for; `None` for tokens that are put around a text.
+    /// The bytes of the text that the token stands for; `None` for tokens that are put around a text.
     pub bytes: Option<Range<usize>>,
-    /// The same in characters.
+    /// The characters of the text that the token stands for.
     pub chars: Option<Range<usize>>,
-    /// Whether it is one of the tokenizer's special tokens, which stand for no text.
+    /// Whether the token is one of the tokenizer's special ones, which stand for no text.
     pub special: bool,
 }
 

@@ -113,8 +113,8 @@ pub(crate) struct ThreadState {
 
 /// A loop that does nothing but multiply.
 pub(crate) struct Peak {
-    /// Runs so many rounds.
+    /// Runs a given number of rounds.
     pub(crate) run: unsafe fn(usize) -> i32,
-    /// Multiply-adds of a round.
+    /// The number of multiply-adds in a round.
     pub(crate) multiplies: usize,
 }

@@ -39,7 +39,7 @@ pub trait Probe {
 /// A product that a [`Probe`] may compute.
 #[derive(Debug, Clone, Copy)]
 pub struct ProbedProduct<'a> {
-    /// `qkv`, `out`, `up` or `gate_up`, or `down`.
+    /// The name of the product: `qkv`, `out`, `up` or `gate_up`, or `down`.
     pub name: &'static str,
     /// Rows of inputs.
     pub x: &'a [f32],

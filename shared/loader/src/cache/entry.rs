@@ -36,9 +36,9 @@ use crate::verify::stamp;
 pub(crate) enum Role {
     /// Nothing is left to do: the cache has the snapshot.
     Done,
-    /// Download it.
+    /// This process downloads the snapshot.
     Lead(Download),
-    /// Another process downloads it.
+    /// Another process downloads the snapshot.
     Follow(Download),
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct Download {
     complete: PathBuf,
     pub(crate) partial: PathBuf,
     state_path: PathBuf,
-    /// Locked while this process leads.
+    /// The file of the board, locked while this process leads.
     state: File,
 }
 

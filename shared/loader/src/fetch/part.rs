@@ -18,9 +18,9 @@ use crate::verify::gate::holder;
 #[derive(Debug, Clone)]
 pub(super) struct Progress {
     pub(super) since: Instant,
-    /// Milliseconds since then.
+    /// The milliseconds from `since` to the last arrival of bytes.
     pub(super) moved: Arc<AtomicU64>,
-    /// Bytes of all requests together.
+    /// The bytes of all requests together.
     pub(super) arrived: Arc<AtomicU64>,
 }
 

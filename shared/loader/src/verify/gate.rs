@@ -42,7 +42,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Where good chunks come from.
 #[derive(Debug)]
 pub(crate) enum Feed {
-    /// Hashed in the mapped file.
+    /// The chunks are hashed in the mapped file.
     Check,
     /// The chunks are read into memory first.
     Read(Reader),

@@ -41,11 +41,11 @@ pub(crate) struct Watch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Holds {
     Mapped,
-    /// Mapped, and still being written.
+    /// A mapping of a file that is still being written.
     Growing,
     /// A copy that is still being made.
     Copying,
-    /// A copy.
+    /// A copy that is complete: nothing of the file.
     Nothing,
 }
 

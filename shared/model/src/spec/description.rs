@@ -9,45 +9,45 @@ use crate::{Error, Head, TokenHeads, stored};
 /// A snapshot's metadata as values.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Description {
-    /// Of a model whose weights are stored part by part.
+    /// The metadata of a model whose weights are stored part by part.
     Parts(Box<ModelSpec>),
-    /// Of an ONNX model.
+    /// The metadata of an ONNX model.
     Onnx(Box<OnnxSpec>),
 }
 
-/// What all of them say.
+/// What all descriptions say.
 #[derive(Debug, Clone)]
 pub struct Common {
     /// Name shown to clients.
     pub name: String,
     /// The architecture's name.
     pub family: String,
-    /// How texts become sequences.
+    /// The template by which texts become sequences.
     pub template: Template,
-    /// What turns hidden states into an answer.
+    /// The head, which turns hidden states into an answer.
     pub head: Head,
     /// Heads that answer for every token.
     pub token_heads: TokenHeads,
     /// Whether the last hidden states of every token can be had: a model with layers after the pooling is not trained for
     /// them, and an ONNX model gives what it gives.
     pub answers_tokens: bool,
-    /// `int8`, `bf16`, `f16` or `f32`.
+    /// The precision of the weights: `int8`, `bf16`, `f16` or `f32`.
     pub precision: String,
     /// Width of the hidden states.
     pub hidden: usize,
-    /// Transformer layers.
+    /// The number of transformer layers.
     pub layers: usize,
     /// Token ids from this one on have no meaning; `None`: the tokenizer says it.
     pub vocab: Option<usize>,
-    /// Most tokens of a sequence.
+    /// The most tokens that a sequence may have.
     pub max_positions: usize,
-    /// Most tokens of a pair or input, unless configured otherwise.
+    /// The most tokens of a pair or input, unless configured otherwise.
     pub max_length: usize,
     /// Largest logit the authors expect.
     pub estimated_max: f32,
-    /// How texts are embedded.
+    /// The rules of embedding texts; `None` for models that score pairs.
     pub embedding: Option<EmbeddingSpec>,
-    /// What is done to texts and tokens beside what tokenizer.json says.
+    /// The rules for texts and tokens beside those of tokenizer.json.
     pub text: TextRules,
 }
 

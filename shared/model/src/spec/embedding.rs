@@ -55,7 +55,7 @@ pub struct EmbeddingSpec {
     pub default_prompt: Option<String>,
     /// Whether dense vectors are scaled to length 1.
     pub normalizes: bool,
-    /// To what dense vectors may be cut.
+    /// The lengths to which dense vectors may be cut.
     pub matryoshka: Matryoshka,
     /// Token ids that get no weight in sparse vectors: those of cls, eos, pad and unk, as in `FlagEmbedding`.
     pub weightless: BTreeSet<u32>,
@@ -65,12 +65,12 @@ pub struct EmbeddingSpec {
 /// representation learning).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Matryoshka {
-    /// Only all of them are any good.
+    /// Vectors are of use only at full length.
     #[default]
     No,
-    /// From so many on.
+    /// Vectors may be cut to any number of dimensions from this one on.
     From(usize),
-    /// To one of these, ascending.
+    /// Vectors may be cut to one of these numbers of dimensions, ascending.
     Only(Vec<usize>),
 }
 

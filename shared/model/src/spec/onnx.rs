@@ -26,29 +26,29 @@ pub struct OnnxSpec {
     pub name: String,
     /// The `model_type` of config.json.
     pub family: String,
-    /// What turns the output into an answer.
+    /// The head, which turns the output into an answer.
     pub head: Head,
     /// Width of the hidden states; 0 if config.json does not say.
     pub hidden: usize,
-    /// Transformer layers; 0 if config.json does not say.
+    /// The number of transformer layers; 0 if config.json does not say.
     pub layers: usize,
-    /// Most tokens of a sequence.
+    /// The most tokens that a sequence may have.
     pub max_positions: usize,
     /// Token id that shorter sequences of a micro-batch are filled up with.
     pub pad_id: u32,
-    /// What is done to texts and tokens beside what tokenizer.json says.
+    /// The rules for texts and tokens beside those of tokenizer.json.
     pub text: TextRules,
-    /// How texts become sequences.
+    /// The template by which texts become sequences.
     pub template: Template,
-    /// Most tokens of a pair or input, unless configured otherwise.
+    /// The most tokens of a pair or input, unless configured otherwise.
     pub max_length: usize,
     /// Largest logit the authors expect.
     pub estimated_max: f32,
-    /// How texts are embedded; `None` for models that score pairs.
+    /// The rules of embedding texts; `None` for models that score pairs.
     pub embedding: Option<EmbeddingSpec>,
     /// The type that most bytes of the weights have.
     pub precision: String,
-    /// The output to read.
+    /// The name of the output to read.
     pub output: String,
     /// Whether sequences must be run one by one, because the model quantises the activations of a run together.
     pub alone: bool,

@@ -20,17 +20,17 @@ pub(crate) enum File {
     SentenceTransformers,
     /// An entry of modules.json.
     Modules,
-    /// `1_Pooling/config.json`.
+    /// The file `1_Pooling/config.json`.
     Pooling,
-    /// `2_Dense/config.json`.
+    /// The file `2_Dense/config.json`.
     Dense,
-    /// `3_Normalize/config.json`.
+    /// The file `3_Normalize/config.json`.
     Normalize,
-    /// `1_LogitScore/config.json`.
+    /// The file `1_LogitScore/config.json`.
     LogitScore,
-    /// `tokenizer_config.json`.
+    /// The file `tokenizer_config.json`.
     Tokenizer,
-    /// `special_tokens_map.json`.
+    /// The file `special_tokens_map.json`.
     SpecialTokens,
 }
 

@@ -20,9 +20,9 @@ use crate::formats::Checkpoint;
 /// What a model is for, as a user says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ModelKind {
-    /// Scores pairs.
+    /// The model scores pairs.
     Reranker,
-    /// Gives vectors.
+    /// The model gives vectors.
     Embedder,
 }
 

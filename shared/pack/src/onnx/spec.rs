@@ -64,7 +64,7 @@ struct RawConfig {
     #[serde(default, deserialize_with = "size")]
     type_vocab_size: Option<usize>,
     tokenizer_class: Option<String>,
-    /// Below 0 there is none.
+    /// The id of the padding token; below 0 there is none.
     pad_token_id: Option<i64>,
     #[serde(flatten)]
     matryoshka: RawMatryoshka,

@@ -136,11 +136,11 @@ fn treated(config: &ModelConfig, product: &str) -> (Vec<usize>, Inverse<'static>
 /// Where the scales of a product's inputs go.
 #[derive(Clone, Copy)]
 enum Inverse<'a> {
-    /// Nowhere: the inputs also go elsewhere, or are not linear in any weight.
+    /// The scales go nowhere: the inputs also go elsewhere, or are not linear in any weight.
     None,
-    /// Into a norm's weight.
+    /// The scales go into a norm's weight.
     Norm(&'a str),
-    /// Into rows of a product and its bias, from the row on.
+    /// The scales go into rows of a product and its bias, from the row `first` on.
     Rows { of: &'a str, first: usize },
 }
 

@@ -33,7 +33,7 @@ pub(super) struct Measured {
     pub(super) scales: Option<Scales>,
     /// Relative error of the plain int8 product: root of the mean over rows of `|dy|^2 / |y|^2`.
     pub(super) before: f32,
-    /// The same with the scales.
+    /// The relative error with the scales.
     pub(super) after: f32,
     /// The product to fifteen bits.
     pub(super) y: Vec<f32>,

@@ -1,13 +1,13 @@
-//! What a caller asks of an embedder, and what it gets.
+//! What a caller asks of an embedder, and what the caller gets.
 
 /// Inputs that are embedded in the same way.
 #[derive(Debug, Clone, Default)]
 pub struct EmbedRequest {
-    /// The texts.
+    /// The texts, or their token ids.
     pub inputs: Vec<Input>,
-    /// What goes before each of them.
+    /// The prompt that goes before each input.
     pub prompt: PromptChoice,
-    /// What is wanted of each.
+    /// The vectors that are wanted of each input.
     pub outputs: Outputs,
     /// Length of the dense vectors, from 1 to the model's own; `None`: the model's own. A shorter one is cut off the
     /// front of the whole vector.
@@ -15,7 +15,7 @@ pub struct EmbedRequest {
     /// Whether dense vectors are scaled to length 1. `None`: as the model's files say, and always where they are cut to
     /// `dimensions`.
     pub normalize: Option<bool>,
-    /// Over-long inputs.
+    /// The treatment of over-long inputs.
     pub truncation: EmbedTruncation,
     /// Whether the inputs are chunks of one text, each to be read in the context of all.
     pub late_chunking: bool,
@@ -41,20 +41,20 @@ impl From<&str> for Input {
 /// The prompt before every input of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum PromptChoice {
-    /// The one that the model's files name as default, or else that of documents.
+    /// The prompt that the model's files name as default, or else that of documents.
     #[default]
     Default,
-    /// None at all.
+    /// No prompt at all.
     None,
-    /// That of queries; none if the model has none.
+    /// The prompt of queries; none if the model has none.
     Query,
-    /// That of documents; none if the model has none.
+    /// The prompt of documents; none if the model has none.
     Document,
-    /// The one of that name in the model's files.
+    /// The prompt of this name in the model's files.
     Named(String),
     /// A task in one sentence, for models whose query prompt holds one: `Instruct: {task}\nQuery:`.
     Instruction(String),
-    /// This very text.
+    /// The prompt is this very text.
     Prefix(String),
 }
 
@@ -62,11 +62,11 @@ pub enum PromptChoice {
 #[allow(clippy::struct_excessive_bools, reason = "four independent outputs")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outputs {
-    /// The pooled one.
+    /// The pooled vector.
     pub dense: bool,
-    /// Weights of tokens, from models with a sparse head.
+    /// The weights of tokens, from models with a sparse head.
     pub sparse: bool,
-    /// One a token, from models with a `ColBERT` head.
+    /// One vector for each token, from models with a `ColBERT` head.
     pub colbert: bool,
     /// The hidden state of every token, special tokens included.
     pub tokens: bool,
@@ -81,20 +81,20 @@ impl Default for Outputs {
 /// How over-long inputs of a request are handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct EmbedTruncation {
-    /// What happens to them.
+    /// What happens to over-long inputs.
     pub overflow: Overflow,
-    /// Most tokens of an input, special tokens and prompt included; `None` or more than that: the model's own maximum.
-    /// One that leaves no room for a text is taken as the least that does.
+    /// The most tokens of an input, special tokens and prompt included; `None` or more than that: the model's own
+    /// maximum. A limit that leaves no room for a text is taken as the least that does.
     pub limit: Option<usize>,
 }
 
 /// What happens to an input that is too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Overflow {
-    /// [`crate::Error::InputTooLong`].
+    /// The request fails with [`crate::Error::InputTooLong`].
     #[default]
     Refuse,
-    /// Its end is cut off.
+    /// The end of the text is cut off.
     CutEnd,
     /// The beginning of the text is cut off; the prompt stays.
     CutStart,
@@ -113,8 +113,8 @@ pub struct Embedding {
     pub colbert_width: usize,
     /// `[token_count, hidden]`, row-major: the last hidden states as they are.
     pub tokens: Vec<f32>,
-    /// Tokens that were run for it, special tokens and prompt included.
+    /// The number of tokens that were run for the input, special tokens and prompt included.
     pub token_count: usize,
-    /// Whether it was cut to fit.
+    /// Whether the input was cut to fit.
     pub truncated: bool,
 }

@@ -30,7 +30,7 @@ pub(super) struct Common {
     /// The prompt alone.
     prompt_ids: Vec<u32>,
     overflow: Overflow,
-    /// Most tokens, special ones included.
+    /// The most tokens of a sequence, special ones included.
     limit: usize,
     vocab: usize,
 }

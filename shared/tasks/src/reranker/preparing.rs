@@ -15,7 +15,7 @@ use crate::prompt::{Prompt, Query, Sequence};
 pub struct ScorePreparing {
     model: Arc<Reranker>,
     requests: Arc<Vec<ScoreRequest>>,
-    /// Requests that are done.
+    /// The number of requests that are done.
     done: usize,
     at_hand: Option<AtHand>,
     count: Count,

@@ -1,4 +1,4 @@
-//! From ids back to texts, for those few who ask.
+//! From ids back to texts, for the few callers that ask.
 //!
 //! Compiled tokenizers know ids only. What the tokens are called, which of them are special and how they join into a text
 //! is read from tokenizer.json at the first question, by the `tokenizers` crate, which takes up to a second and 50 MB.

@@ -236,8 +236,7 @@ fn few_threads_are_enough_or_told() {
         command.envs([("PORT", "0"), ("NUM_THREADS", "4")]).env("MODEL", &model);
         command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
         if owner == 0 {
-            // The limit is one of users, and not of this one. Nobody runs as this user but the
-            // child.
+            // The limit is one of users, and not of this one. No process but the child runs as this user.
             command.uid(54_322);
         }
         let mut child = command.spawn().unwrap();

@@ -29,7 +29,7 @@ type Built = (Box<dyn Body>, VarBuilder<'static>);
 struct Written {
     /// The family that it is written for, whose names its tensors have.
     family: &'static str,
-    /// What it has before the names.
+    /// The prefix of the names.
     prefix: &'static str,
     build: fn(&ModelConfig, Weights) -> Result<Built, Error>,
 }

@@ -6,12 +6,12 @@ use defrost_model::{Answers, DenseActivation, Error, Head, ModelConfig, Wanted};
 
 use crate::fault;
 
-/// What a model has after its transformer.
+/// The weights that a model has after its transformer.
 pub(crate) struct HeadWeights {
     head: Head,
-    /// Of classifiers: the layer before the last with its activation, and the last.
+    /// The layers of a classifier: the one before the last with its activation, and the last.
     classifier: Option<(Linear, DenseActivation, Linear)>,
-    /// Of models that answer yes or no: the rows of those words, no first.
+    /// The rows of the words no and yes, in this order, of models that answer with one of them.
     no_yes: Option<Tensor>,
     /// Layers that a pooled vector goes through.
     dense: Vec<(Linear, DenseActivation)>,

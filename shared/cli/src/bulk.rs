@@ -118,9 +118,9 @@ impl FileArgs {
 /// An answer as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Answer {
-    /// Tokens that were run for it.
+    /// The number of tokens that were run for the answer.
     pub(crate) tokens: u32,
-    /// How many of its texts were cut to fit.
+    /// The number of the answer's texts that were cut to fit.
     pub(crate) cut: u32,
     /// The rest, in a form that the work knows.
     pub(crate) bytes: Vec<u8>,
@@ -128,10 +128,10 @@ pub(crate) struct Answer {
 
 /// What is done with rows.
 pub(crate) trait Work: Sync {
-    /// What a row asks.
+    /// The question of one row.
     type Item: Send;
 
-    /// What some items ask of the model, without their texts.
+    /// The question of some items to the model, without their texts.
     type Asked: Send;
 
     /// The fields that it reads, of which the first so many must be there.
@@ -272,7 +272,7 @@ fn write<W: Work>(
         }
     }
     if missing > 0 {
-        // Only --join comes here: everybody else has computed what was missing.
+        // Only --join comes here: every other run has computed what was missing.
         let more = args.join.as_ref().map_or(0, Vec::len);
         bail!(
             "{missing} of {} rows have no answer in {} and {more} other folders: run the shards that are missing, or run \

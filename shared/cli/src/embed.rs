@@ -278,7 +278,7 @@ impl Args {
 enum Model {
     Here {
         embedder: Box<Embedder>,
-        /// Without inputs.
+        /// The request without inputs.
         request: EmbedRequest,
     },
     Remote(Box<Remote>),
@@ -287,7 +287,7 @@ enum Model {
 /// What was asked.
 enum Asked {
     Here(Prepared<Vec<Answer>>),
-    /// It is answered.
+    /// The answers, which a function has given already.
     Remote(Vec<Answer>),
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Certificates are held against those of the system, or of the file that `SSL_CERT_FILE` names, as downloads are. A key goes
 //! into the one header that is meant for it, and into no message; an address with a key in it is refused, since addresses
-//! are told. Redirections are answers like others: followed, a key would go where nobody sent it.
+//! are told. Redirections are answers like others: followed, a key would go where the user did not send it.
 //!
 //! The benchmark of boots has [`crate::http`] instead, so that no library lies between its clock and the socket.
 
@@ -41,7 +41,7 @@ impl fmt::Debug for KeyArgs {
 
 /// A function at an address.
 pub(crate) struct Function {
-    /// Without a slash at its end.
+    /// The address without a slash at its end.
     url: String,
     agent: Agent,
     key: Option<HeaderValue>,
@@ -54,7 +54,7 @@ pub(crate) struct Answer {
     pub(crate) body: String,
     /// Texts that were cut to fit, where it says so.
     pub(crate) truncated: u32,
-    /// Where a redirection leads.
+    /// The address to which a redirection leads.
     location: Option<String>,
     had_key: bool,
 }

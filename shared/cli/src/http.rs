@@ -1,5 +1,5 @@
 //! Just enough HTTP/1.1 to ask a function on this machine or network: one request a connection. No
-//! library lies between the benchmark's clock and the socket. Everybody else asks through [`crate::function`].
+//! library lies between the benchmark's clock and the socket. All other commands ask through [`crate::function`].
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -72,7 +72,7 @@ fn main() -> ExitCode {
     match parse() {
         Ok(cli) => ended(run(cli)),
         Err(error) if error.use_stderr() => {
-            // Where stderr cannot be written there is nobody left to tell.
+            // Where stderr cannot be written there is no way left to tell the user.
             let _ = error.print();
             ExitCode::from(2)
         }

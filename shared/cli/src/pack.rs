@@ -105,9 +105,9 @@ pub(crate) enum OutliersArg {
 pub(crate) struct Report {
     /// The snapshot's name.
     pub(crate) root: Root,
-    /// Where it is.
+    /// The path of the snapshot.
     pub(crate) out: PathBuf,
-    /// What was decided about the model, and by which file.
+    /// The decisions about the model, and the files that made them.
     told: Vec<Told>,
 }
 

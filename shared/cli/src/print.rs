@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind, Write};
 
 use anyhow::{Context, Result};
 
-/// Nobody reads stdout any more: nothing is left to do, and nothing went wrong.
+/// No process reads stdout any more: nothing is left to do, and nothing went wrong.
 #[derive(Debug)]
 pub(crate) struct Closed;
 
@@ -34,7 +34,7 @@ pub(crate) fn written(result: io::Result<()>) -> Result<()> {
 
 /// Writes a line to stderr; use [`note!`].
 pub(crate) fn note_line(text: fmt::Arguments<'_>) {
-    // Whoever closed stderr does not want to know, and where it is full there is nobody left to tell.
+    // A user who closed stderr does not want to know, and where it is full there is no way left to tell.
     let _ = writeln!(io::stderr(), "defrost: {text}");
 }
 

@@ -49,7 +49,7 @@ impl Lines {
         }
         *last = now;
         let text = text(now.saturating_duration_since(self.begun));
-        // A log that nobody takes any more is no reason to stop.
+        // A log that no process takes any more is no reason to stop.
         let _ = writeln!(out, "defrost: {text}");
     }
 }

@@ -115,7 +115,7 @@ struct Written {
 struct Case {
     query: String,
     documents: Vec<String>,
-    /// As the file says them.
+    /// The options as the file says them.
     said: Map<String, Value>,
     options: Options,
 }

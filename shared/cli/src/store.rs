@@ -210,7 +210,7 @@ pub(crate) fn collect(args: &CollectArgs) -> Result<()> {
     }
 }
 
-/// The cache. One that somebody names is there; the usual one may not be yet.
+/// The cache. One that the user names is there; the usual one may not be yet.
 fn cache(dir: Option<&PathBuf>) -> Result<Cache> {
     if let Some(dir) = dir {
         match std::fs::metadata(dir) {

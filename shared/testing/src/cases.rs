@@ -36,7 +36,7 @@ fn copy(from: &Path, to: &Path) {
 /// Variants of checkpoints, and the texts that all of them embed.
 #[derive(Debug, Deserialize)]
 pub struct Variants {
-    /// What is embedded.
+    /// The texts that are embedded.
     pub texts: Vec<String>,
     /// The variants.
     pub cases: Vec<Variant>,
@@ -45,13 +45,13 @@ pub struct Variants {
 /// A folder of `data` with some files changed.
 #[derive(Debug, Deserialize)]
 pub struct Variant {
-    /// What is special about it.
+    /// The peculiarity of the variant, which is its name.
     pub name: String,
     /// The folder, below `data`.
     pub base: String,
-    /// Files to write into a copy of it, by name.
+    /// Files to write into a copy of the folder, by name.
     pub files: Map<String, Value>,
-    /// What sentence-transformers makes of each text.
+    /// The vectors that sentence-transformers makes of the texts.
     pub vectors: Vec<Vec<f32>>,
 }
 

@@ -43,7 +43,7 @@ pub struct Golden {
 /// One query and document.
 #[derive(Debug, Deserialize)]
 pub struct Case {
-    /// What it is about.
+    /// The subject of the case.
     pub name: String,
     /// The query.
     pub query: String,
@@ -74,7 +74,7 @@ pub struct Case {
 pub struct LongPair {
     /// Token ids.
     pub ids: Vec<u32>,
-    /// Where tokens of type 1 begin; `None` where the model has one type.
+    /// The place from which tokens have type 1; `None` where the model has one type.
     pub second_start: Option<usize>,
     /// The logit.
     pub raw: f32,
@@ -94,7 +94,7 @@ impl LongPair {
 pub struct Embeddings {
     /// The task of the prompt `instruct`.
     pub task: String,
-    /// Most tokens of a text.
+    /// The most tokens of a text.
     pub max_length: usize,
     /// Length of [`EmbeddingCase::short`].
     pub short_dimensions: usize,
@@ -110,9 +110,9 @@ pub struct Embeddings {
 pub struct ChunksCase {
     /// The chunks.
     pub texts: Vec<String>,
-    /// `none`, `query` or `document`.
+    /// The prompt: `none`, `query` or `document`.
     pub prompt: String,
-    /// What the model is run on.
+    /// The ids that the model is run on.
     pub ids: Vec<u32>,
     /// The mean over each chunk's own tokens, of length 1.
     pub dense: Vec<Vec<f32>>,
@@ -121,17 +121,17 @@ pub struct ChunksCase {
 /// One text and its vectors.
 #[derive(Debug, Deserialize)]
 pub struct EmbeddingCase {
-    /// What it is about.
+    /// The subject of the case.
     pub name: String,
     /// The text.
     pub text: String,
-    /// `none`, `query`, `document` or `instruct`.
+    /// The prompt: `none`, `query`, `document` or `instruct`.
     pub prompt: String,
-    /// What the model is run on, special tokens included.
+    /// The ids that the model is run on, special tokens included.
     pub ids: Vec<u32>,
     /// The pooled vector, of length 1.
     pub dense: Vec<f32>,
-    /// The same, cut first.
+    /// The pooled vector, cut before it is brought to length 1.
     pub short: Vec<f32>,
     /// Weights of tokens, ascending by id; empty without the head.
     #[serde(default)]

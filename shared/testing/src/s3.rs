@@ -78,13 +78,13 @@ use bytes::Bytes;
 pub struct Options {
     /// The port on 127.0.0.1; 0 takes a free one.
     pub port: u16,
-    /// What all bodies together may take of the simulated network; unlimited if `None`.
+    /// The rate at which all bodies together are sent; unlimited if `None`.
     pub rate_bytes_per_s: Option<u64>,
-    /// What may be sent above the rate after a pause. At least two drips.
+    /// The bytes that may be sent above the rate after a pause, at least two drips.
     pub burst_bytes: u64,
-    /// What one connection may take, as S3 limits it; unlimited if `None`.
+    /// The rate at which one connection is served, as S3 limits it; unlimited if `None`.
     pub connection_rate_bytes_per_s: Option<u64>,
-    /// How long every answer is held back.
+    /// The time for which every answer is held back.
     pub first_byte_delay: Duration,
     /// The piece in which connections take turns when there is a rate.
     pub drip_bytes: u32,

@@ -25,9 +25,9 @@ pub struct CharacterMap {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected}, found {found}")]
 pub struct CharacterMapError {
-    /// What belongs there.
+    /// The content that belongs there.
     pub expected: String,
-    /// What is there.
+    /// The content that is there.
     pub found: String,
 }
 

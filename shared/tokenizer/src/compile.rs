@@ -23,7 +23,7 @@ use crate::error::CompileError;
 use crate::image::{Writer, model};
 use json::Object;
 
-/// Fields of a tokenizer.json. Truncation and padding are decided by whoever calls, and nothing is decoded.
+/// Fields of a tokenizer.json. Truncation and padding are decided by the caller, and nothing is decoded.
 const FIELDS: [&str; 9] = [
     "version",
     "truncation",

@@ -48,9 +48,9 @@ enum Blanks {
 /// The tokens of a text.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Encoded {
-    /// Token ids.
+    /// The token ids.
     pub ids: Vec<u32>,
-    /// For each token, its first byte in the text and the byte after its last; where the tokenizer says so, without the
+    /// The first byte of each token in the text, and the byte after its last; where the tokenizer says so, without the
     /// blanks at its ends.
     pub offsets: Vec<(usize, usize)>,
 }
@@ -68,9 +68,9 @@ struct Output {
     encoded: Encoded,
     tracked: bool,
     largest_id: u32,
-    /// `None` if spans stay as they are, or nobody asks for them.
+    /// The trimming of spans; `None` if they stay as they are, or the caller does not ask for them.
     trim: Option<Trim>,
-    /// Where the part begins that is being encoded.
+    /// The start of the part that is being encoded, in bytes of the text.
     shift: usize,
 }
 

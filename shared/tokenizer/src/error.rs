@@ -1,6 +1,6 @@
 //! What can go wrong when compiling a tokenizer and when opening an image.
 
-/// Why a tokenizer.json gave no image. Whoever asked goes on with the `tokenizers` crate.
+/// Why a tokenizer.json gave no image. The caller goes on with the `tokenizers` crate.
 #[derive(Debug, thiserror::Error)]
 pub enum CompileError {
     /// The file has a component, or a setting of one, that the compiled form does not reproduce exactly.

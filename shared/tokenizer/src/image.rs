@@ -132,11 +132,11 @@ pub(crate) mod step {
     pub(crate) const NFC: u8 = 1;
     pub(crate) const NFKC: u8 = 2;
     pub(crate) const CHARSMAP: u8 = 3;
-    /// One blank for each run of them.
+    /// Each run of blanks becomes one.
     pub(crate) const COLLAPSE: u8 = 4;
-    /// One `▁` for each run of two blanks and more; always the last.
+    /// Each run of two blanks and more becomes one `▁`; always the last step.
     pub(crate) const COLLAPSE_MARKED: u8 = 5;
-    /// No white space at the end.
+    /// White space at the end is removed.
     pub(crate) const TRIM_END: u8 = 6;
     /// BERT's; bit flags [`CLEAN`] and so on follow.
     pub(crate) const BERT: u8 = 16;

@@ -71,7 +71,7 @@ pub(crate) trait Step {
 #[derive(Debug)]
 pub(crate) struct Text<'t> {
     pub(crate) chars: Cow<'t, str>,
-    /// One for each byte of `chars`. `None`: the text is the original, or nobody asks.
+    /// One span for each byte of `chars`. `None`: the text is the original, or the caller asks for no spans.
     spans: Option<Vec<Span>>,
     tracked: bool,
 }

@@ -19,7 +19,7 @@ pub(crate) struct Unigram<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Best {
     score: f64,
-    /// Where its last token starts; [`NOWHERE`] if no way leads here.
+    /// The start of the last token; [`NOWHERE`] if no way leads here.
     start: usize,
     id: u32,
 }

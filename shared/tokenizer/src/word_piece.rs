@@ -7,10 +7,10 @@ use crate::trie::{Node, Trie};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WordPiece<'a> {
     pub(crate) trie: Trie<'a>,
-    /// Where the prefix leads; `None`: no token has it.
+    /// The node to which the prefix leads; `None`: no token has the prefix.
     pub(crate) inside: Option<Node>,
     pub(crate) unknown: u32,
-    /// Characters of the longest word that is looked up.
+    /// The number of characters of the longest word that is looked up.
     pub(crate) longest_word: usize,
 }
 

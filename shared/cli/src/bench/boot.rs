@@ -165,7 +165,7 @@ fn documents(count: usize) -> Vec<String> {
     }
 }
 
-/// Sends the request as soon as somebody listens. Polls without pause: a connection refused on
+/// Sends the request as soon as the function listens. Polls without pause: a connection refused on
 /// loopback costs microseconds, a sleep would be part of the figure.
 fn first_answer(child: &mut Child, address: SocketAddr, body: &str, start: Instant) -> Result<()> {
     loop {

@@ -12,7 +12,7 @@ use crate::place::RestoreArgs;
 
 /// A loaded model and what to call it.
 pub(super) struct Contestant {
-    /// Its file's name, and what runs it.
+    /// The name of the model's file, and the runtime that runs it.
     pub(super) label: String,
     pub(super) reranker: Reranker,
 }

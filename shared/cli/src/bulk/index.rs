@@ -16,16 +16,16 @@ use super::key::Key;
 /// Where an answer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
-    /// In the part of this number, at this offset.
+    /// The answer is in the part of this number, at this offset.
     At {
         /// Number of the part.
         part: u32,
         /// Offset of the record.
         offset: u32,
     },
-    /// Being computed.
+    /// The answer is being computed.
     Pending,
-    /// There will be none: the text was refused.
+    /// There will be no answer: the text was refused.
     Refused,
 }
 

@@ -1,4 +1,4 @@
-//! Where rows come from: JSON lines or Parquet, as objects with the fields that somebody asked for.
+//! Where rows come from: JSON lines or Parquet, as objects with the fields that the command asked for.
 //!
 //! Rows are read one at a time. A line may be 64 MiB long and no longer, so that a file without line ends does not become
 //! one string in memory.
@@ -128,7 +128,7 @@ impl Input {
         row.with_context(|| format!("cannot read {}", self.name))
     }
 
-    /// The fields that nobody asked for.
+    /// The fields that the command did not ask for.
     pub(super) fn unread(&self) -> Unread {
         match &self.rows {
             Rows::Lines(lines) => lines.unread.clone(),

@@ -39,7 +39,7 @@ pub(super) struct PartWriter {
     temporary: TempPath,
     path: PathBuf,
     bytes: u64,
-    /// Where each answer is.
+    /// The key and the offset of each answer.
     places: Vec<(Key, u32)>,
 }
 
@@ -108,9 +108,9 @@ pub(super) fn create_new(path: &Path) -> Result<(File, TempPath)> {
 /// What a scan of a part found.
 #[derive(Debug)]
 pub(super) enum Scanned {
-    /// Where each answer is.
+    /// The part is right: the key and the offset of each answer.
     Right(Vec<(Key, u32)>),
-    /// Made under other settings.
+    /// The part was made under other settings.
     Other(Settings),
 }
 
@@ -151,7 +151,7 @@ pub(super) fn read(part: &File, offset: u32, key: &Key) -> Result<Answer> {
     let mut bytes = [0; HEAD];
     part.read_exact_at(&mut bytes, u64::from(offset))?;
     let (found, tokens, cut, length) = head(&bytes);
-    // It was scanned: whoever changed it since has to be told.
+    // It was scanned: if its bytes changed since, the user has to be told.
     ensure!(found == *key, "its bytes changed while it was in use");
     let mut bytes = vec![0; length];
     part.read_exact_at(&mut bytes, u64::from(offset) + HEAD as u64)?;

@@ -1,8 +1,8 @@
 //! The folder of parts: `OUT.parts`, and others whose answers may be used as well.
 //!
-//! One run a shard writes there, which a lock ensures; whoever dies gives it up. Names count up:
+//! One run a shard writes there, which a lock ensures; a run that dies gives it up. Names count up:
 //! `0003-of-0008.000012.part`. What a killed run had not finished ends in `.tmp` and is removed by the next. Files by
-//! other names are somebody else's: no run removes them.
+//! other names are not the tool's: no run removes them.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -46,9 +46,9 @@ struct Known {
 pub(super) struct Found {
     /// Parts that count.
     pub(super) parts: usize,
-    /// Answers in them.
+    /// The answers in the parts that count.
     pub(super) answers: u64,
-    /// What the user should know of the others.
+    /// The notes for the user about the other parts.
     pub(super) notes: Vec<String>,
 }
 
@@ -172,7 +172,7 @@ impl Parts {
         AnswerReader { parts: self, open: BTreeMap::new() }
     }
 
-    /// Removes all parts of the folder, the locks that nobody holds, and the folder if nothing else is in it.
+    /// Removes all parts of the folder, the locks that no run holds, and the folder if nothing else is in it.
     pub(super) fn remove(self) -> Result<()> {
         let Self { dir, lock: held, .. } = self;
         drop(held);
@@ -187,7 +187,7 @@ impl Parts {
                     .with_context(|| format!("cannot remove {}", path.display()))?;
             }
         }
-        // Something else in it is somebody else's.
+        // A folder with other files in it stays: they are not the tool's.
         let _ = std::fs::remove_dir(&dir);
         Ok(())
     }

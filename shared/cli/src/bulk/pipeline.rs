@@ -36,7 +36,7 @@ const PART_BYTES: u64 = 64 << 20;
 pub(super) struct Plan<'a> {
     /// Fields that may hold the id, the first that is there counts.
     pub(super) ids: &'a [&'a str],
-    /// Whether one of them must be there.
+    /// Whether one of the id fields must be there.
     pub(super) id_needed: bool,
     pub(super) shard: Shard,
     pub(super) skip_bad: bool,
@@ -49,7 +49,7 @@ pub(super) struct Plan<'a> {
 struct Chunk<I> {
     items: Vec<I>,
     keys: Vec<Key>,
-    /// Where they were first met.
+    /// The places where the texts were first met.
     places: Vec<String>,
     rows: u64,
     bytes: usize,
@@ -62,7 +62,7 @@ struct Asked<A> {
     places: Vec<String>,
     rows: u64,
     progress: (u64, Option<u64>),
-    /// Nothing, if no text is left.
+    /// The prepared request; `None` if no text is left.
     prepared: Option<A>,
 }
 
@@ -171,7 +171,7 @@ impl<W: Work> Run<'_, W> {
             }
         }
         chunk.progress = input.progress();
-        // Whoever does not take it has failed, and says so.
+        // A receiver that does not take it has failed, and says so.
         let _ = to.send(chunk);
         Ok(Read { spool, rows, unread, fields: input.unread() })
     }

@@ -56,7 +56,7 @@ pub(super) struct Counts {
     pub(super) tokens: u64,
     /// Texts that were cut to fit, row by row; in a shard those computed.
     pub(super) cut: u64,
-    /// How long computing took.
+    /// The time that computing took, in seconds.
     pub(super) seconds: f64,
 }
 
@@ -79,7 +79,7 @@ impl Counts {
         let Self { rows, refused, reused, computed, computed_tokens, tokens, cut, seconds } = self;
         let parts = Parts::dir_of(out);
         let rate = |count: &u64| *count as f64 / seconds.max(1e-9);
-        // Nobody reads more digits than these, and no clock has them.
+        // No reader needs more digits than these, and no clock has them.
         let rounded = |number: f64, digits: i32| {
             let scale = 10f64.powi(digits);
             (number * scale).round() / scale

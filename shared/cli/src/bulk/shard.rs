@@ -1,5 +1,5 @@
 //! Which texts are this machine's: those whose key, as a number, leaves I when divided by N. Keys are hashes, so shards are
-//! of like size, equal texts are in one of them, and nobody needs to know how many rows there are.
+//! of like size, equal texts are in one of them, and no machine needs to know how many rows there are.
 
 use std::fmt;
 use std::str::FromStr;

@@ -12,7 +12,7 @@ use super::key::Key;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Id {
     Text(String),
-    /// As it was written.
+    /// A number as it was written.
     Number(String),
 }
 

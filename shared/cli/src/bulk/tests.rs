@@ -1,7 +1,7 @@
 //! The whole machinery around a model that is none: an answer is the bytes of its text.
 //!
-//! Whatever rows there are, however a run was interrupted and whoever shared in it, the output is what a loop over the rows in
-//! memory would have written.
+//! Whatever rows there are, however a run was interrupted and however many machines shared in it, the output is what a
+//! loop over the rows in memory would have written.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -252,7 +252,7 @@ proptest! {
         let join: Vec<&str> = std::iter::once("--join").chain(folders.iter().map(String::as_str)).collect();
         let long = lines.iter().any(|line| matches!(line, Line::Text(text) if text.len() > LONGEST));
         let joined = work_through(dir.path(), &none, "all.jsonl", &join);
-        // What was refused is refused again by whoever computes, not by whoever only joins.
+        // What was refused is refused again by a run that computes, not by one that only joins.
         prop_assert_eq!(joined.is_err(), long);
         if !long {
             let found = std::fs::read_to_string(dir.path().join("all.jsonl")).unwrap();

@@ -215,7 +215,7 @@ fn refused(answered: &Answered) -> Option<anyhow::Error> {
     let param = error.get("param")?.as_str()?;
     let index = param.strip_prefix("input[")?.strip_suffix(']')?.parse().ok()?;
     let message = line(error.get("message")?.as_str()?);
-    // Its place in the request is none that anybody knows.
+    // Its place in the request is none that the user knows.
     let message = message.trim_start_matches(param).trim_start_matches(": ").to_owned();
     Some(Refused { index, message }.into())
 }

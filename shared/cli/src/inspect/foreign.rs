@@ -49,7 +49,7 @@ pub(super) fn recognise(path: &Path) -> Option<Format> {
 
 /// What is shown of a file.
 struct Contents {
-    /// One line for people.
+    /// The title, one line for people.
     title: String,
     /// Facts of the format itself; `format` is one.
     facts: Map<String, Value>,
@@ -61,9 +61,9 @@ struct Row {
     name: String,
     dtype: String,
     shape: Vec<u64>,
-    /// Unknown for texts and types of which the size is not known.
+    /// The length in bytes; unknown for texts and for types of unknown size.
     bytes: Option<u64>,
-    /// Where the bytes are, if not simply in this file.
+    /// The place of the bytes, if they are not simply in this file.
     place: Option<String>,
 }
 

@@ -70,7 +70,7 @@ struct Cases<'a> {
 /// A case that is to be scored.
 pub(super) struct Item {
     request: ScoreRequest,
-    /// What it says itself.
+    /// The settings that the case itself names.
     own: Vec<(&'static str, String)>,
     note: Note,
 }

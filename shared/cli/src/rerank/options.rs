@@ -45,7 +45,7 @@ pub(super) const REFUSED: [&str; 2] = ["rankFields", "rank_fields"];
 /// How a case is to be scored.
 #[derive(Debug, Clone)]
 pub(super) struct Options {
-    /// Most results; 0: all.
+    /// The most results; 0: all.
     pub(super) top_n: usize,
     pub(super) normalization: Normalization,
     pub(super) instruction: Option<String>,

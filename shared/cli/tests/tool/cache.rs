@@ -169,7 +169,7 @@ fn only_snapshots_are_removed() {
     }
 }
 
-/// To open a pipe is to wait for its writer, who never comes.
+/// To open a pipe is to wait for its writer, which never comes.
 #[test]
 fn nothing_waits_for_a_pipe() {
     let dir = tempfile::tempdir().unwrap();

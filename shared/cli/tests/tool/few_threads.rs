@@ -33,7 +33,7 @@ fn run_with(threads: usize, dir: &Path, args: &[&str]) -> Done {
     finish(command)
 }
 
-/// A folder that everybody may write, with the tool, a model and files in it.
+/// A folder that every user may write, with the tool, a model and files in it.
 fn folder() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).unwrap();

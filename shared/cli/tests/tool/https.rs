@@ -181,6 +181,6 @@ fn a_key_is_in_no_message() {
     }
     let help = run(dir.path(), &["health", "--help"], None, Some(KEY)).text();
     assert!(help.contains("DEFROST_API_KEY") && !help.contains(KEY), "{help}");
-    // A redirection is not followed, and nobody else gets the key.
+    // A redirection is not followed, and no other server gets the key.
     assert_eq!(refusing.seen().len(), 3);
 }

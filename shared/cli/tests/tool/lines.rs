@@ -79,7 +79,7 @@ fn values_that_would_be_taken_for_something_else_are_refused() {
     let args = ["embed", "--model", "model.snap", "--in", "in.jsonl", "--out", "v.jsonl"];
     let done = run(dir.path(), &args);
     assert!(done.failure().contains("in.jsonl:1: byte 14 is not UTF-8"), "{done:?}");
-    // What nobody asked for may be there as often as it likes.
+    // A field that the command does not ask for may be there any number of times.
     let line = r#"{"text": "one", "more": 1, "more": 2, "long": 123456789012345678901234567890}"#;
     fs::write(dir.path().join("in.jsonl"), line).unwrap();
     run(dir.path(), &args).text();

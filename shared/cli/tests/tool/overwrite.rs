@@ -1,4 +1,4 @@
-//! What commands write: nothing over what they read, nothing over what is there, no folder that nobody asked for.
+//! What commands write: nothing over what they read, nothing over what is there, no folder that was not asked for.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileTypeExt, symlink};

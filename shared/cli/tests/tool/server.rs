@@ -10,9 +10,9 @@ use std::thread::{self, JoinHandle};
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     pub(crate) method: String,
-    /// With the query string.
+    /// The path with the query string.
     pub(crate) path: String,
-    /// Names in lower case.
+    /// The headers, names in lower case.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: String,
 }

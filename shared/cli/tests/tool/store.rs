@@ -6,7 +6,7 @@ use defrost_testing::s3::{Fault, Options, Rule, S3Server, When, Which};
 
 use super::support::{Done, command, finish, pack};
 
-/// A bucket, a packed model, and a cache of one's own.
+/// A bucket, a packed model, and a cache for this test alone.
 struct Shop {
     server: S3Server,
     dir: tempfile::TempDir,

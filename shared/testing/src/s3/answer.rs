@@ -80,7 +80,7 @@ impl Code {
 #[derive(Debug)]
 pub(super) struct Answer {
     pub status: u16,
-    /// Without those of the connection and the length, which follow from the rest.
+    /// The headers without those of the connection and the length, which follow from the rest.
     pub headers: Vec<(String, String)>,
     pub body: Body,
     pub cut: Option<Cut>,
@@ -95,7 +95,7 @@ pub(super) enum Body {
 /// Bytes of an object.
 #[derive(Debug)]
 pub(super) struct Part {
-    /// `bucket/key`
+    /// The bucket and the key: `bucket/key`.
     pub name: String,
     /// The whole object.
     pub bytes: Bytes,

@@ -55,7 +55,7 @@ pub enum Fault {
     },
     /// Every byte of the object, and its `ETag`, is another from this request on.
     NewVersion,
-    /// As [`Fault::NewVersion`], and from this request on `If-Match` is not looked at.
+    /// The object changes as by [`Fault::NewVersion`], and from this request on `If-Match` is not looked at.
     SilentNewVersion,
 }
 

@@ -1,7 +1,7 @@
 //! Counting, and calls at an exact byte.
 //!
-//! Bytes are counted before they are written, and taken back where the write fails: whoever has
-//! received a byte finds it counted. A writer asks for a grant ([`Meter::grant`]), writes no more
+//! Bytes are counted before they are written, and taken back where the write fails: a client that
+//! has received a byte finds it counted. A writer asks for a grant ([`Meter::grant`]), writes no more
 //! than it was granted and settles what became of it. Grants end at the next mark, and behind a
 //! mark none is given until all earlier ones are settled and the mark's call has returned; so the
 //! kernel then holds exactly the marked number of bytes.
@@ -18,9 +18,9 @@ use super::lock;
 /// What the server did since its start or the last reset.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Stats {
-    /// Requests whose head was read.
+    /// The number of requests whose head was read.
     pub requests: u64,
-    /// Those that were a GET of an object.
+    /// The number of requests that were a GET of an object.
     pub gets: u64,
     /// Bytes of objects that were handed to the kernel, in bodies whole or cut.
     pub body_bytes_sent: u64,

@@ -9,11 +9,11 @@ use std::ops::Range;
 /// What a `Range` header asks of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Asked {
-    /// Everything: no header, or none that counts.
+    /// The whole object: there is no header, or none that counts.
     Whole,
-    /// These bytes, which exist.
+    /// A range of bytes that exist.
     Part(Range<u64>),
-    /// Bytes that do not exist.
+    /// A range of bytes that do not exist.
     Unsatisfiable,
 }
 

@@ -19,9 +19,9 @@ use super::Fault;
 pub struct Rule {
     /// The requests that count.
     pub on: Which,
-    /// Those of them that fail.
+    /// The requests, of those that count, that fail.
     pub when: When,
-    /// How they fail.
+    /// The way in which they fail.
     pub fault: Fault,
 }
 
@@ -50,25 +50,25 @@ pub enum Which {
 /// When a rule fires. Requests and attempts are counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
-    /// For every request.
+    /// The rule fires for every request.
     Always,
-    /// For one request.
+    /// The rule fires for the request of this number.
     Nth(u64),
-    /// For this request and all later ones.
+    /// The rule fires for the request of this number and all later ones.
     From(u64),
-    /// For this many requests.
+    /// The rule fires for this many requests from the first on.
     FirstN(u64),
-    /// For the n-th, the 2n-th and so on.
+    /// The rule fires for the n-th request, the 2n-th and so on.
     Every(u64),
-    /// When the same bytes (or the same operation) are asked for the n-th time.
+    /// The rule fires when the same bytes (or the same operation) are asked for the n-th time.
     Attempt(u64),
-    /// When the same bytes (or the same operation) are asked for, this many times.
+    /// The rule fires when the same bytes (or the same operation) are asked for, this many times.
     FirstAttempts(u64),
-    /// For so many of a thousand requests, drawn from the seed, what is asked and the attempt.
+    /// The rule fires for so many of a thousand requests, drawn from the seed, what is asked and the attempt.
     PerMille {
-        /// Of 1000.
+        /// The number of requests of 1000.
         p: u16,
-        /// Draws other requests.
+        /// The seed; another one draws other requests.
         seed: u64,
     },
 }
@@ -83,7 +83,7 @@ pub(super) struct Seen<'a> {
     pub method: &'a str,
     pub target: &'a str,
     pub key: &'a str,
-    /// For GETs of objects that exist, the bytes asked for.
+    /// The bytes that a GET of an object that exists asks for.
     pub range: Option<Range<u64>>,
     pub ranged: bool,
 }

@@ -2,8 +2,8 @@
 //!
 //! A bucket keeps one number, the moment at which it will be full again. Taking `n` bytes moves
 //! that moment by `n / rate`; they may be sent as soon as it is no further away than a full
-//! bucket takes to fill. Takers are thus served in the order in which they come, and whoever sends
-//! in small pieces shares with the others. A sleep that lasts too long costs no throughput, because
+//! bucket takes to fill. Takers are thus served in the order in which they come, and a taker that
+//! sends in small pieces shares with the others. A sleep that lasts too long costs no throughput, because
 //! the next piece is counted from where the last one should have ended.
 //!
 //! Sleeping happens on a condition variable, so that a stopping server need not wait for it.

@@ -10,7 +10,7 @@ use twox_hash::XxHash3_64;
 #[derive(Debug, Clone)]
 pub(super) struct Object {
     pub bytes: Bytes,
-    /// With its quotes. Like S3's it is the hash of the bytes, though not their MD5.
+    /// The `ETag` with its quotes. Like S3's it is the hash of the bytes, though not their MD5.
     pub etag: String,
     pub modified: SystemTime,
     /// `Content-Type` and `x-amz-meta-*` as they were uploaded.
@@ -47,7 +47,7 @@ pub(super) struct Upload {
     pub bucket: String,
     pub key: String,
     pub headers: Vec<(String, String)>,
-    /// By number.
+    /// The parts by number.
     pub parts: BTreeMap<u32, Object>,
 }
 
@@ -70,7 +70,7 @@ impl Upload {
 #[derive(Debug, Default)]
 pub(super) struct Store {
     buckets: BTreeMap<String, BTreeMap<String, Object>>,
-    /// By upload id.
+    /// The uploads by id.
     pub uploads: HashMap<String, Upload>,
     uploads_begun: u64,
 }

@@ -14,11 +14,11 @@ use super::{Fault, Options, Rule, S3Server, When, Which};
 /// How an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// With its last byte.
+    /// The answer ended with its last byte.
     Whole,
-    /// Too early, with a close.
+    /// The answer ended too early, with a close.
     Closed,
-    /// Too early, with a reset.
+    /// The answer ended too early, with a reset.
     Reset,
 }
 

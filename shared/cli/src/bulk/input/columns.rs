@@ -21,7 +21,7 @@ pub(super) struct Columns {
     rows: RowIter<'static>,
     number: u64,
     total: u64,
-    /// Columns that nobody asked for.
+    /// The columns that the command did not ask for.
     others: Vec<String>,
 }
 

@@ -1,7 +1,7 @@
 //! Values of a row, of whichever form of file.
 //!
 //! Beside JSON's own there is what must not be taken for something else: a field that is there twice, a number with more
-//! digits than are kept, and what has no counterpart in JSON. Only a field that somebody asks for is a fault then.
+//! digits than are kept, and what has no counterpart in JSON. Only a field that the command asks for is a fault then.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -25,14 +25,14 @@ const INEXACT: f64 = 1e15;
 pub(crate) enum Datum {
     Null,
     Bool(bool),
-    /// As it is printed.
+    /// A number as it is printed.
     Number(String),
     Text(String),
     List(Vec<Datum>),
     Object(Record),
     /// Two values under one name.
     Twice,
-    /// What it is, in words.
+    /// Another value, named in words.
     Other(Cow<'static, str>),
 }
 

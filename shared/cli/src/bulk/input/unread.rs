@@ -1,16 +1,16 @@
 //! Fields of rows that nothing reads: told once, with the number of rows that have them. A misspelled field is one of them,
-//! and so is a wish that nobody grants.
+//! and so is a wish that no command grants.
 
 use std::collections::BTreeMap;
 
-/// Names that are remembered. Tables have fewer columns that anybody would look through, and rows may have any number.
+/// Names that are remembered. No user looks through a list of more, and rows may have any number of fields.
 const MOST: usize = 64;
 /// Names that are told; more are counted.
 const TOLD: usize = 10;
 /// Characters of a name that are told.
 const CHARS: usize = 40;
 
-/// What BEIR's files have beside texts, and everybody leaves alone.
+/// The fields that BEIR's files have beside texts, and that every command leaves alone.
 const HARMLESS: [&str; 1] = ["metadata"];
 
 /// Names with the number of rows that have them.

@@ -61,7 +61,7 @@ impl Weights {
         Ok(Self(tensors))
     }
 
-    /// As what candle's models are built from.
+    /// The weights as the builder from which candle's models are made.
     pub(crate) fn builder(self) -> VarBuilder<'static> {
         VarBuilder::from_tensors(self.0, DType::F32, &Device::Cpu)
     }

@@ -127,7 +127,7 @@ impl Task<'_> {
         self.span.seen(heads, self.queries.end - 1)
     }
 
-    /// Its tiles of up to `rows` queries: the first and how many.
+    /// The task's tiles of up to `rows` queries: the first and how many.
     fn tiles(&self, rows: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
         let end = self.queries.end;
         self.queries.clone().step_by(rows).map(move |start| (start, rows.min(end - start)))

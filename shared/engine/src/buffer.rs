@@ -11,7 +11,7 @@ use memmap2::MmapMut;
 /// Below this, huge pages would waste more than they save.
 const HUGE: usize = 1 << 20;
 
-/// As many values as were ever asked for.
+/// Memory for as many values as were ever asked for.
 #[derive(Debug)]
 pub(crate) struct Buffer<T> {
     memory: Option<MmapMut>,
@@ -35,7 +35,7 @@ impl<T: Pod> Buffer<T> {
         &mut self[..]
     }
 
-    /// As [`Buffer::slot`], for later.
+    /// Makes room as [`Buffer::slot`] does, for later use.
     pub(crate) fn resize(&mut self, len: usize) {
         let bytes = len * size_of::<T>();
         if self.memory.as_ref().is_none_or(|memory| memory.len() < bytes) {

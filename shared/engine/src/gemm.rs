@@ -131,7 +131,7 @@ fn of_panel<T>(values: &[T], panel: usize) -> &RowOf<T> {
     &values.as_chunks().0[panel]
 }
 
-/// As [`int8`] from f32 rows of `k`.
+/// Computes what [`int8`] does, from f32 rows of `k`.
 pub(crate) fn float(
     cx: Context<'_>,
     x: &[f32],

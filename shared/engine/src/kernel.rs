@@ -87,7 +87,7 @@ impl Kernel {
         self.0
     }
 
-    /// Those of [`Kernel::available`], and one whose tiles have rows like no other's.
+    /// The kernels of [`Kernel::available`], and one whose tiles have rows like no other's.
     #[cfg(test)]
     pub(crate) fn for_tests() -> Vec<Self> {
         use set::{MOST_ROWS, Tile};

@@ -38,7 +38,7 @@ pub(crate) const ERF_NUMERATOR: [f32; 7] = [
     -1.609_603_3e-2,
 ];
 
-/// Its denominator.
+/// The denominator of the same fraction.
 #[allow(clippy::excessive_precision, reason = "the published coefficients")]
 pub(crate) const ERF_DENOMINATOR: [f32; 5] =
     [-1.456_607_2e-5, -2.133_740_6e-4, -1.682_827e-3, -7.373_329e-3, -1.426_474e-2];

@@ -181,7 +181,7 @@ impl Model {
         Ok(Self { config, kernel, threads, body, head, token_heads, dense, gate, buffers })
     }
 
-    /// Its configuration.
+    /// The configuration of the model.
     pub fn config(&self) -> &ModelConfig {
         &self.config
     }
@@ -208,8 +208,8 @@ impl Model {
         Ok(self.forward_with(batch, Wanted::default())?.pooled)
     }
 
-    /// As [`Model::forward`], with what is `wanted` of every token beside the head's answers, which stay the same to the
-    /// bit. Whatever is wanted makes the last layer compute every row; nothing wanted costs nothing.
+    /// Runs as [`Model::forward`] does, with what is `wanted` of every token beside the head's answers, which stay the
+    /// same to the bit. Whatever is wanted makes the last layer compute every row; nothing wanted costs nothing.
     ///
     /// Fails with [`Error::Config`] if the model lacks a head that is wanted, and with [`Error::Batch`] if something is
     /// wanted of a batch with prefixes, whose tokens belong to several sequences.

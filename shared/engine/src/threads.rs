@@ -65,8 +65,8 @@ impl Threads {
         self.run(None, tasks, &work);
     }
 
-    /// As [`Threads::for_each`] for work that calls the tiles of `kernel`: each thread is made ready for them before its
-    /// first task and set back after its last.
+    /// Runs as [`Threads::for_each`] does work that calls the tiles of `kernel`: each thread is made ready for them
+    /// before its first task and set back after its last.
     pub(crate) fn for_each_with(
         &self,
         kernel: Kernel,

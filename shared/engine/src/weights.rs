@@ -243,7 +243,7 @@ impl Linear {
         }
     }
 
-    /// As [`Linear::finish`], of a layer whose first half of channels is the gate.
+    /// Finishes as [`Linear::finish`] does, for a layer whose first half of channels is the gate.
     pub(crate) fn finish_gated(&self, cx: Context<'_>, both: &mut [f32], out: &mut [f32]) {
         let half = self.n / 2;
         for (out, both) in out.chunks_exact_mut(half).zip(both.chunks_exact_mut(self.n)) {

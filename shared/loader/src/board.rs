@@ -44,7 +44,7 @@ pub(crate) const IDLE: u8 = 0;
 pub(crate) const TAKEN: u8 = 1;
 /// A reader waits for this chunk (shared boards only).
 pub(crate) const WANTED: u8 = 2;
-/// Its bytes are in place and verified.
+/// The chunk's bytes are in place and verified.
 pub(crate) const GOOD: u8 = 3;
 
 /// States of all chunks of one snapshot.
@@ -151,7 +151,7 @@ impl Board {
         let _ = futex::wake(self.generation_word(), futex::Flags::empty(), i32::MAX.unsigned_abs());
     }
 
-    /// To be read before looking at states, and given to [`Board::wait`] after.
+    /// The generation, to be read before looking at states and given to [`Board::wait`] after.
     pub(crate) fn generation(&self) -> u32 {
         self.generation_word().load(Ordering::Acquire)
     }

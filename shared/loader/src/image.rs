@@ -38,7 +38,7 @@ impl Image {
         })
     }
 
-    /// Of a download that may have to be continued.
+    /// Opens the file of a download that may have to be continued.
     pub(crate) fn open_writable(path: &Path) -> Result<Self, Error> {
         Self::read(path, OpenOptions::new().read(true).write(true))
     }

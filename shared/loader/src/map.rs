@@ -1,6 +1,6 @@
 //! The one place that maps files: snapshots, memory to read them into, words shared by processes.
 //!
-//! # Who may change a mapped file
+//! # Changes of a mapped file
 //!
 //! The pages of a mapped file are those of the page cache, so a process that writes to the file in place changes what
 //! we read. Snapshots are therefore immutable by contract: `defrost` only ever creates them under a temporary name and

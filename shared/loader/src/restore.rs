@@ -45,7 +45,7 @@ pub struct RestoreOptions {
 }
 
 impl RestoreOptions {
-    /// Without a cache, with the defaults of everything but `open`.
+    /// Options without a cache, with the defaults of everything but `open`.
     pub fn new(open: OpenOptions) -> Self {
         Self { open, cache: None, fetch: FetchOptions::default(), store: StoreOptions::default() }
     }

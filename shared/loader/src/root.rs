@@ -12,7 +12,7 @@ use crate::error::{Error, Kind, shown};
 pub struct Root([u8; 32]);
 
 impl Root {
-    /// Its first eight bytes, which tell the snapshots of a process apart.
+    /// The root's first eight bytes, which tell the snapshots of a process apart.
     pub(crate) fn short(&self) -> u64 {
         let [a, b, c, d, e, f, g, h, ..] = self.0;
         u64::from_le_bytes([a, b, c, d, e, f, g, h])

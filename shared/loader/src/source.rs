@@ -138,7 +138,7 @@ impl Fault {
         matches!(self.kind, Throttled | Unavailable | Broken | Stalled | Wrong | Corrupt)
     }
 
-    /// As the error of a whole operation on an object.
+    /// Turns the fault into the error of a whole operation on an object.
     pub(crate) fn into_error(self, what: &str, url: &str) -> Error {
         let kind = match self.kind {
             FaultKind::Missing => Kind::NotFound,

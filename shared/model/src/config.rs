@@ -49,13 +49,14 @@ pub struct ModelConfig {
 /// Sizes above this are no model we know, but would overflow or exhaust memory.
 const LARGEST: usize = 1 << 24;
 
-/// Most layers. The deepest models have 126; every layer costs memory for its names before any weight is looked for.
+/// The most layers of a model. The deepest have 126; every layer costs memory for its names before any weight is looked
+/// for.
 const MOST_LAYERS: usize = 1024;
 
 /// Longest row of an int8 matrix whose sums fit 32 bits: 255 * 128 * 65,536 is below 2^31.
 const LONGEST_ROW: usize = 1 << 16;
 
-/// Most layers after the pooling; published models have two.
+/// The most layers after the pooling; published models have two.
 const MOST_DENSE: usize = 16;
 
 impl ModelConfig {

@@ -34,7 +34,7 @@ impl Head {
         Self::WeightedPooling,
     ];
 
-    /// Its name in snapshots.
+    /// The name of the head in snapshots.
     pub fn name(self) -> &'static str {
         match self {
             Self::Classifier => "classifier",
@@ -103,7 +103,7 @@ impl DenseActivation {
     pub const ALL: [Self; 6] =
         [Self::Identity, Self::Tanh, Self::Relu, Self::Gelu, Self::Silu, Self::Sigmoid];
 
-    /// Its name in snapshots: that of torch's module, in lower case.
+    /// The name of the activation in snapshots: that of torch's module, in lower case.
     pub fn name(self) -> &'static str {
         match self {
             Self::Identity => "identity",

@@ -25,10 +25,10 @@ pub trait Runtime: Send + Sync + fmt::Debug {
     /// The value of `BACKEND` that means it.
     fn name(&self) -> &'static str;
 
-    /// The layout that it reads weights in: [`crate::isa::PORTABLE`], or what [`Runtime::lay_out`] writes.
+    /// The layout that the runtime reads weights in: [`crate::isa::PORTABLE`], or what [`Runtime::lay_out`] writes.
     fn isa(&self) -> &'static str;
 
-    /// Whether it runs such models.
+    /// Whether the runtime runs such models.
     fn runs(&self, description: &Description) -> bool;
 
     /// Writes a portable snapshot's weights to `out` in its own layout, if that is another.

@@ -50,7 +50,7 @@ pub enum Template {
 }
 
 impl Template {
-    /// Its name in snapshots and on the command line.
+    /// The name of the template in snapshots and on the command line.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Pair => "pair",

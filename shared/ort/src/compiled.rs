@@ -47,7 +47,7 @@ impl Drop for Scratch {
 }
 
 impl Place {
-    /// For this snapshot, under this build of the library, on this processor.
+    /// The place for this snapshot, under this build of the library, on this processor.
     pub(super) fn of(snapshot: &Snapshot, build: &str, dir: &Path) -> Self {
         let dir = dir.to_path_buf();
         let root = snapshot.root().to_string();

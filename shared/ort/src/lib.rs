@@ -42,7 +42,7 @@ impl Runtime for OnnxRuntime {
         "ort"
     }
 
-    /// It packs weights for the processor by itself.
+    /// The portable layout: ONNX Runtime packs weights for the processor by itself.
     fn isa(&self) -> &'static str {
         isa::PORTABLE
     }
@@ -178,7 +178,7 @@ impl Runner for OrtModel {
         Ok(rows.chunks_exact(self.width).map(answer).collect())
     }
 
-    /// On threads of their own: those of ONNX Runtime take no other work.
+    /// Runs the work on threads of its own: those of ONNX Runtime take no other work.
     fn for_each(&self, count: usize, work: &(dyn Fn(usize) + Sync)) {
         let next = AtomicUsize::new(0);
         let work_on = || {

@@ -22,7 +22,7 @@ const VARIABLE: &str = "ORT_DYLIB_PATH";
 pub(super) struct Library {
     pub(super) environment: Environment,
     pub(super) path: PathBuf,
-    /// What the library says about itself: commit, build type, flags.
+    /// The library's description of itself: commit, build type, flags.
     pub(super) build: &'static str,
 }
 

@@ -439,7 +439,7 @@ pub(crate) fn optional<T: for<'de> Deserialize<'de>>(
         .transpose()
 }
 
-/// As [`optional`], of the folder that the weights lie in.
+/// Reads as [`optional`] does, from the folder that the weights lie in.
 pub(crate) fn optional_beside_weights<T: for<'de> Deserialize<'de>>(
     checkpoint: &Checkpoint,
     name: &str,
@@ -626,7 +626,7 @@ fn max_length(
     length(transformer, tokenizer, &spec.template, spec.config.max_positions, options)
 }
 
-/// As [`max_length`], of any model. `tokenizer` is what the tokenizer's file says, and in which key.
+/// The length of any model, as [`max_length`] has it. `tokenizer` is what the tokenizer's file says, and in which key.
 pub(crate) fn length(
     transformer: &TransformerFile,
     tokenizer: Option<&(usize, &'static str)>,

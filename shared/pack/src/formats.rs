@@ -80,8 +80,8 @@ impl Checkpoint {
         Self::open_in(dir, "")
     }
 
-    /// As [`open`](Self::open) for a checkpoint whose weights lie in a folder of it, such as `0_Transformer`; an empty
-    /// name is the directory itself.
+    /// Opens as [`open`](Self::open) does a checkpoint whose weights lie in a folder of it, such as `0_Transformer`; an
+    /// empty name is the directory itself.
     ///
     /// Fails with [`Kind::Invalid`] if the name leads out of the directory.
     pub fn open_in(dir: &Path, folder: &str) -> Result<Self, Error> {
@@ -200,7 +200,7 @@ impl Checkpoint {
         read_small(&self.within(name)?)
     }
 
-    /// As [`file`](Self::file), of the folder that the weights lie in.
+    /// Reads as [`file`](Self::file) does, from the folder that the weights lie in.
     pub fn file_beside_weights(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
         check_inside(&self.dir, name)?;
         read_small(&self.weights.join(name))

@@ -46,7 +46,7 @@ pub(crate) use report::{KEY, Report};
 /// had outliers.
 const TOO_MUCH: f32 = 0.1;
 
-/// The same for the table of words, of which a pass reads few rows: bf16 costs it bytes, not time.
+/// The same bound for the table of words, of which a pass reads few rows: bf16 costs it bytes, not time.
 const TOO_MUCH_OF_WORDS: f32 = 0.03;
 
 /// What packing does about outlier channels of int8 models.

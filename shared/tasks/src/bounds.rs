@@ -115,7 +115,7 @@ fn within(
     if found <= most { Ok(()) } else { Err(Error::TooMuch { param, message: message() }) }
 }
 
-/// For each item the first one that equals it, itself mostly.
+/// The place, for each item, of the first one that equals it, mostly its own.
 pub(crate) fn first_of<T: std::hash::Hash + Eq>(items: &[T]) -> Vec<usize> {
     let mut known = std::collections::HashMap::with_capacity(items.len());
     items.iter().enumerate().map(|(at, item)| *known.entry(item).or_insert(at)).collect()

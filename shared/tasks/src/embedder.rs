@@ -215,7 +215,8 @@ impl Embedder {
         self.model.runner().notes()
     }
 
-    /// As [`crate::Reranker::prepare_for_snapshot`]: afterwards a copy of this process's memory is all it takes to embed.
+    /// Prepares as [`crate::Reranker::prepare_for_snapshot`] does: afterwards a copy of this process's memory is all it
+    /// takes to embed.
     pub fn prepare_for_snapshot(&self) -> Result<(), Error> {
         self.model.runner().before_snapshot()?;
         Ok(self.snapshot.detach()?)

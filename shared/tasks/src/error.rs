@@ -70,7 +70,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The same about the request at this position.
+    /// The same error about the request at this position.
     pub(crate) fn of_request(mut self, at: usize) -> Self {
         if let Self::InputTooLong { request, .. } | Self::NonFinite { request, .. } = &mut self {
             *request = at;

@@ -86,7 +86,7 @@ impl<T> Prepared<T> {
         (self.finish)(&all)
     }
 
-    /// With another result.
+    /// The same work with another result, which `f` makes of the first.
     pub fn map<U>(self, f: impl FnOnce(T) -> U + Send + 'static) -> Prepared<U>
     where
         T: 'static,

@@ -37,7 +37,7 @@ pub fn qwen3_pieces() -> [String; 3] {
     [before, "\n<Document>: ".to_owned(), QWEN3_SUFFIX.to_owned()]
 }
 
-/// As [`qwen3_pieces`], of mxbai-rerank-v2 without an instruction.
+/// The pieces as of [`qwen3_pieces`], of mxbai-rerank-v2 without an instruction.
 pub fn mxbai_pieces() -> [String; 3] {
     let after = format!("\n{MXBAI_TASK}{MXBAI_SUFFIX}");
     [format!("{MXBAI_PREFIX}query: "), "\ndocument: ".to_owned(), after]
@@ -169,17 +169,17 @@ impl Prompt {
         Ok(common.unwrap_or_default())
     }
 
-    /// Its tokenizer.
+    /// The tokenizer of the model.
     pub fn tokenizer(&self) -> &TextTokenizer {
         &self.tokenizer
     }
 
-    /// Most tokens of one sequence.
+    /// The most tokens of one sequence, for mxbai-rerank-v2 without those of the template.
     pub fn max_length(&self) -> usize {
         self.max_length
     }
 
-    /// Most tokens of one sequence, those of the template included, which [`Prompt::max_length`] may leave out.
+    /// The most tokens of one sequence, those of the template included, which [`Prompt::max_length`] may leave out.
     pub fn max_sequence(&self) -> usize {
         match self.form {
             Form::Mxbai { .. } => self.fixed_tokens() + self.max_length,

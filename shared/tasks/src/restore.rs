@@ -33,7 +33,7 @@ pub struct RestoreOptions {
 }
 
 impl RestoreOptions {
-    /// As the loader's options, for snapshots that runtimes of this build read.
+    /// The same as options of the loader, for snapshots that runtimes of this build read.
     pub fn for_loader(&self) -> defrost_loader::RestoreOptions {
         let mut open = OpenOptions::new(isa::ACCEPTED, isa::LAYOUT_ABI);
         open.verify = self.verify;

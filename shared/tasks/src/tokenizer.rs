@@ -66,7 +66,7 @@ impl TextTokenizer {
         Ok(Self { form, rules: TextRules::default() })
     }
 
-    /// The same, by these rules.
+    /// The same tokenizer, by these rules.
     #[must_use]
     pub fn with_rules(self, rules: TextRules) -> Self {
         Self { rules, ..self }
@@ -97,7 +97,7 @@ impl TextTokenizer {
         })
     }
 
-    /// As [`TextTokenizer::ids`], from the end: all of them, or more than `limit` that the text ends with.
+    /// Ids as of [`TextTokenizer::ids`], from the end: all of them, or more than `limit` that the text ends with.
     pub fn last_ids(&self, text: &str, limit: usize) -> Result<Vec<u32>, Error> {
         let (_, ids) = bounded_end(text, limit, |rest| self.ids(rest, usize::MAX))?;
         Ok(ids)

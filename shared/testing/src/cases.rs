@@ -56,7 +56,7 @@ pub struct Variant {
 }
 
 impl Variants {
-    /// Those of `data/cases/sentence_transformers.json`.
+    /// The variants of `data/cases/sentence_transformers.json`.
     ///
     /// # Panics
     /// If the file cannot be read.

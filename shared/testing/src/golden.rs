@@ -23,7 +23,7 @@ pub const EMBEDDING_MODELS: [&str; 6] = [
     "distilbert-cls",
     "qwen3-embedding",
 ];
-/// The one of them with sparse and `ColBERT` heads.
+/// The model among them with sparse and `ColBERT` heads.
 pub const TOKEN_HEADS_MODEL: &str = "xlmr-m3";
 
 /// The golden file of one model.

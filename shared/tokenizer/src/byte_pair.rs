@@ -28,7 +28,7 @@ pub(crate) const MAX_PROBES: usize = 128;
 /// 2^64 divided by the golden ratio, made odd: spreads keys that differ little.
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// No merge.
+/// The rank of a merge that does not exist.
 const NONE: u32 = u32::MAX;
 /// Symbols up to which merging shifts an array; beyond, a heap keeps the work from growing with the square.
 const SHORT: usize = 64;

@@ -12,7 +12,7 @@ pub(crate) const FIRST: u32 = 1;
 pub(crate) const SECOND: u32 = 2;
 /// Values of an entry.
 pub(crate) const ENTRY: usize = 3;
-/// Most entries of a template; real ones have 7 at most.
+/// The most entries of a template; real ones have 7 at most.
 pub(crate) const MAX_ENTRIES: usize = 64;
 
 /// Ids and types as a model takes them.

@@ -31,7 +31,7 @@ pub(crate) struct Ends {
 }
 
 impl Ends {
-    /// Of a token of the vocabulary.
+    /// The ends of a token of the vocabulary.
     pub(crate) fn of_bytes(bytes: &[u8]) -> Self {
         let is_blank = |&&byte: &&u8| byte == b' ';
         Self {
@@ -40,7 +40,7 @@ impl Ends {
         }
     }
 
-    /// Of an added token.
+    /// The ends of an added token.
     pub(crate) fn of_text(text: &str) -> Self {
         let is_blank = |c: &char| *c == '\u{120}' || c.is_whitespace();
         Self {

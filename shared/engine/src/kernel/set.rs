@@ -74,9 +74,9 @@ pub(crate) type Int8Tile = unsafe fn(&Int8Operands<'_>, &RowOf<i32>, &mut [RowOf
 /// Fills as many rows of sums as the operands have, as far as these are wide, or adds to them
 /// ([`super::operands::Operands::onto_sums`]).
 pub(crate) type Int16Tile = unsafe fn(&Int16Operands<'_>, &mut [RowOf<i32>]);
-/// As [`Int16Tile`].
+/// Fills sums as [`Int16Tile`] does, in f32.
 pub(crate) type FloatTile = unsafe fn(&FloatOperands<'_>, &mut [RowOf<f32>]);
-/// As [`Int8Tile`].
+/// Fills sums as [`Int8Tile`] does, over bf16 weights.
 pub(crate) type Bf16Tile = unsafe fn(&Bf16Operands<'_>, &mut [RowOf<f32>]);
 /// Takes an int8 tile to finished values, in the steps and the order of `gemm::epilogue`.
 pub(crate) type FinishedInt8 = unsafe fn(&Scaled<'_>, Step<'_>, &mut OutRows<'_>);

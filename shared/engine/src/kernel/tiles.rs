@@ -51,7 +51,7 @@ impl Kernel {
         unsafe { (tile.run)(operands, sums) }
     }
 
-    /// As [`Kernel::float_tile`] over a whole panel of bf16, widened on the way.
+    /// Computes what [`Kernel::float_tile`] does over a whole panel of bf16, widened on the way.
     pub(crate) fn bf16_tile(self, operands: &Bf16Operands<'_>, sums: &mut [RowOf<f32>]) {
         let tile = &self.set().bf16;
         check(operands, tile, sums);

@@ -83,7 +83,7 @@ fn rest(activation: DenseActivation, x: f32) -> f32 {
     }
 }
 
-/// Not `max`, which would turn NaN into a zero.
+/// The larger of `x` and 0; not by `max`, which would turn NaN into a zero.
 fn relu(x: f32) -> f32 {
     if x < 0.0 { 0.0 } else { x }
 }

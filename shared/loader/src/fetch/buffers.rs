@@ -25,7 +25,7 @@ pub(super) struct Buffer<'a> {
 }
 
 impl Buffers {
-    /// Of this many bytes each.
+    /// Buffers of `len` bytes each.
     pub(crate) fn new(len: usize) -> Self {
         Self { len, idle: Mutex::default() }
     }

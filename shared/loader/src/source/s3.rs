@@ -43,7 +43,7 @@ const CONNECT: Duration = Duration::from_millis(3100);
 pub(crate) struct S3 {
     bucket: String,
     client: Client,
-    /// The same with connections of its own, for requests that must not meet the one that failed them.
+    /// The same client with connections of its own, for requests that must not meet the one that failed them.
     fresh: Client,
 }
 
@@ -293,7 +293,7 @@ fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     shorten(&said)
 }
 
-/// At a length that fits a log line.
+/// The text at a length that fits a log line.
 fn shorten(text: &str) -> String {
     const LONGEST: usize = 240;
     let mut out: String =

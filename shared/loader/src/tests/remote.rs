@@ -32,7 +32,7 @@ impl Fixture {
         Self::of(Sample::model(), Options::default())
     }
 
-    /// With so many chunks of data.
+    /// A fixture with so many chunks of data.
     pub(super) fn with_chunks(chunks: usize, server: Options) -> Self {
         let mut sample = Sample::empty();
         for layer in 0..chunks.div_ceil(16) {

@@ -186,7 +186,7 @@ impl Gate {
         }
     }
 
-    /// Returns when every chunk is good. Who waits for everything wants nothing before the rest.
+    /// Returns when every chunk is good. A caller that waits for everything wants nothing before the rest.
     pub(crate) fn pass_all(&self) -> Result<(), Error> {
         self.wait_for(0..self.board.chunks())?;
         self.finish(self.begun.elapsed());

@@ -68,13 +68,13 @@ impl Seen {
 }
 
 impl Watch {
-    /// Of a file with this state at `began`, before any of its bytes were read.
+    /// The watch over a file with this state at `began`, before any of its bytes were read.
     pub(crate) fn of(file: File, stat: &Metadata, began: SystemTime, mapped: bool) -> Self {
         let known = stamp::settled(stat, began).then(|| Seen::of(stat));
         Self { file, known, holds: if mapped { Holds::Mapped } else { Holds::Copying } }
     }
 
-    /// Of a download.
+    /// The watch over a download.
     pub(crate) fn growing(file: File) -> Self {
         Self { file, known: None, holds: Holds::Growing }
     }

@@ -26,7 +26,7 @@ const PROMPTS: &str = "embedding.prompts";
 const DEFAULT_PROMPT: &str = "embedding.default_prompt";
 const WEIGHTLESS: &str = "embedding.weightless";
 
-/// Most prompts of a model; the richest on the hub have some dozens.
+/// The most prompts of a model; the richest on the hub have some dozens.
 pub const MOST_PROMPTS: usize = 1024;
 
 /// Names that queries' prompts go by: sentence-transformers', then those of models that name theirs in the words of hosted

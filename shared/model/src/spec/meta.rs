@@ -21,10 +21,10 @@ const COLBERT: &str = "model.colbert";
 const DENSE: &str = "model.dense";
 /// Metadata key of the family and what else must not be overlooked.
 const FAMILY: &str = "model.family";
-/// Names of the latter.
+/// The names of what must not be overlooked.
 const BIDIRECTIONAL: &str = "bidirectional";
 const HAS_DENSE: &str = "dense";
-/// Also keys of ONNX models' metadata.
+/// Names that are also keys of ONNX models' metadata.
 pub(crate) const LOWERCASE: &str = "lowercase";
 pub(crate) const NO_TYPES: &str = "no-token-types";
 
@@ -206,7 +206,7 @@ impl<'a> Meta<'a> {
         text.parse().map_err(|_| self.unknown(key, text))
     }
 
-    /// As [`Meta::parse`], for keys that may be absent.
+    /// Parses as [`Meta::parse`] does a key that may be absent.
     pub(crate) fn parse_or<T: FromStr>(&self, key: &str, absent: T) -> Result<T, Error> {
         if (self.get)(key).is_none() { Ok(absent) } else { self.parse(key) }
     }

@@ -9,9 +9,9 @@ use super::meta::{LOWERCASE, Meta, NO_TYPES};
 use super::{EmbeddingSpec, Template, TextRules};
 use crate::{Error, Head};
 
-/// Metadata key of what runs the model; the engine's snapshots do not have it.
+/// The metadata key of the runtime of the model; the engine's snapshots do not have it.
 const BACKEND: &str = "backend";
-/// Its value for ONNX models.
+/// The value of that key for ONNX models.
 const ORT: &str = "ort";
 
 /// Whether the snapshot holds an ONNX model instead of parts.

@@ -57,18 +57,18 @@ use File::{
 };
 use Rule::{Harmless, Only, Parts, Read};
 
-/// `false`, or nothing said.
+/// The key is `false`, or absent.
 const NOT: Rule = Only(&["false"]);
-/// Nothing said.
+/// The key is absent.
 const ABSENT: Rule = Only(&[]);
-/// Nothing asked for.
+/// The key asks for nothing: an empty object.
 const EMPTY: Rule = Only(&["{}"]);
 /// No share of the layers is left out in training; none ever is after it.
 const NO_SHARE: Rule = Only(&["0", "0.0"]);
-/// Nothing asked for but leave to run code, which sentence-transformers takes from no file.
+/// The key asks for nothing but leave to run code, which sentence-transformers takes from no file.
 const ONLY_TRUST: Rule =
     Only(&["{}", r#"{"trust_remote_code":true}"#, r#"{"trust_remote_code":false}"#]);
-/// What only makes the same numbers in another way, or in the way they are made anyway.
+/// Keys that only make the same numbers in another way, or in the way they are made anyway.
 const LOADING: Rule = Parts(&[
     ("attn_implementation", &[r#""eager""#, r#""sdpa""#, r#""flash_attention_2""#]),
     ("dtype", &[r#""float32""#, r#""torch.float32""#]),

@@ -146,7 +146,7 @@ impl Asked<'_> {
         self.family.files.template
     }
 
-    /// Of a reranker that reads logits: the prompt that its chat template is, or the family's where it has none.
+    /// The prompt of a reranker that reads logits: that which its chat template is, or the family's where it has none.
     fn by_chat_template(&self) -> Result<(String, String), Error> {
         match chat_template::read(self.checkpoint)? {
             ChatTemplate::Known(name) => Ok((name.to_owned(), "the chat template".to_owned())),
@@ -167,7 +167,7 @@ impl Asked<'_> {
         }
     }
 
-    /// Of a causal model without modules, which may as well be for chat, or an embedder.
+    /// The prompt of a causal model without modules, which may as well be for chat, or an embedder.
     fn causal(&self, from: String) -> Result<(String, String), Error> {
         let prompt = self.usual_prompt();
         let ask = |found: &str| {

@@ -22,7 +22,7 @@ const MATRYOSHKA_NAME: &str = "qwen3-embedding";
 const MATRYOSHKA_LEAST: usize = 32;
 
 impl RawMatryoshka {
-    /// To what vectors may be cut: what the user says, else what the file says, else what is known of the name.
+    /// The lengths to which vectors may be cut: as the user says, else as the file says, else as is known of the name.
     pub(crate) fn decide(&self, options: &SpecOptions) -> Result<Matryoshka, Error> {
         let named = || options.name.to_ascii_lowercase().contains(MATRYOSHKA_NAME);
         let dims: BTreeSet<usize> = self.matryoshka_dims.iter().flatten().copied().collect();

@@ -52,7 +52,7 @@ const PLAIN: [&str; 12] = [
     "XLNet",
 ];
 
-/// Of these, the classes that stand for whatever tokenizer.json is.
+/// The classes among these that stand for whatever tokenizer.json is.
 const AS_IT_IS: [&str; 2] = ["PreTrained", "TokenizersBackend"];
 
 /// Classes that put a blank before every part of a text, if before any.
@@ -235,7 +235,7 @@ fn check_prefix_space(
     )))
 }
 
-/// Before what a tokenizer puts a blank.
+/// The parts of a text before which a tokenizer puts a blank.
 #[derive(Debug, Clone, Copy)]
 enum PrefixSpace {
     Never,

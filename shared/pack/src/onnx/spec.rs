@@ -72,7 +72,7 @@ struct RawConfig {
     activation: RawActivation,
 }
 
-/// From the files beside the model.
+/// Reads the specification from the files beside the model.
 pub(super) fn read(
     checkpoint: &Checkpoint,
     model: &OnnxModel,

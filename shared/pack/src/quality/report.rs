@@ -1,4 +1,4 @@
-//! What was decided, as one string of the snapshot's metadata, and in one line for people.
+//! The decisions about products, as one string of the snapshot's metadata, and in one line for people.
 //!
 //! Per product: layer and name, the exponent of its scales in hundredths (`-` for none), and the
 //! relative error in hundredths of a percent before and after; `bf16` in place of the last where the
@@ -21,13 +21,13 @@ pub(crate) struct Report(pub(crate) Vec<Entry>);
 /// What was decided about one product.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Entry {
-    /// `LAYER.PRODUCT`, such as `3.down`, or [`WORDS`].
+    /// The product as `LAYER.PRODUCT`, such as `3.down`, or [`WORDS`].
     pub(crate) product: String,
-    /// Exponent of the scales in hundredths.
+    /// The exponent of the scales in hundredths; `None` if there are no scales.
     pub(crate) exponent: Option<u32>,
-    /// Relative error before, in hundredths of a percent.
+    /// The relative error of the plain int8 product, in hundredths of a percent.
     pub(crate) before: u32,
-    /// The same after; `None` if the product is stored in bf16.
+    /// The relative error of what is stored, in the same unit; `None` if the product is stored in bf16.
     pub(crate) after: Option<u32>,
 }
 

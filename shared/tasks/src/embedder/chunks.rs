@@ -61,7 +61,7 @@ impl Embedder {
     }
 }
 
-/// Of rows of this width; zeros where there are none.
+/// The mean of rows of this width; zeros where there are none.
 #[allow(clippy::cast_possible_truncation, reason = "rounding to f32 is meant")]
 fn mean(rows: &[f32], width: usize) -> Vec<f32> {
     let rows = rows.chunks_exact(width);

@@ -26,7 +26,7 @@ struct Begun {
 }
 
 impl Embedder {
-    /// As [`Embedder::prepare`], in steps and within bounds, and on the thread that makes them alone.
+    /// Prepares as [`Embedder::prepare`] does, in steps and within bounds, and on the thread that makes them alone.
     pub fn preparing(
         self: Arc<Self>,
         request: Arc<EmbedRequest>,

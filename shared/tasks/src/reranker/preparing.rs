@@ -34,7 +34,7 @@ struct AtHand {
 }
 
 impl Reranker {
-    /// As [`Reranker::prepare`], in steps and within bounds, and on the thread that makes them alone.
+    /// Prepares as [`Reranker::prepare`] does, in steps and within bounds, and on the thread that makes them alone.
     pub fn preparing(
         self: Arc<Self>,
         requests: Arc<Vec<ScoreRequest>>,

@@ -553,7 +553,7 @@ fn a_folder_that_does_not_say_what_it_is_for_is_asked() {
     }
 }
 
-/// Of every type, in every kind of part, told with its place.
+/// Bad weights of every type, in every kind of part, are told with their place.
 #[test]
 fn the_place_of_a_bad_weight_is_named() {
     let spoil = |dir: &Path, tensor: &str, at: usize, value: &[u8]| {

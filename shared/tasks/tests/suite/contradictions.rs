@@ -258,7 +258,7 @@ fn files_that_are_not_read_without_modules_are_asked_for() {
     assert_eq!(packed(dir.path(), Precision::F32, length).unwrap().0.spec.max_length, 64);
 }
 
-/// The other kind than that of the other files; the user's word settles it.
+/// A `model_type` of the other kind than the other files have is refused; the user's word settles it.
 #[test]
 fn a_model_type_of_the_other_kind_is_refused() {
     const FILE: &str = "config_sentence_transformers.json";

@@ -18,7 +18,7 @@ fn flags(of: impl Fn(char) -> u8) -> Flags {
     (0..0x11_0000).map(|code| char::from_u32(code).map_or(0, &of)).collect()
 }
 
-/// For Qwen's and GPT-2's patterns.
+/// Stores the classes for Qwen's and GPT-2's patterns.
 pub(super) fn for_splitting(writer: &mut Writer) -> Result<(), CompileError> {
     let mut flags = flags(|c| {
         let stays = canonical_combining_class(c) == 0
@@ -45,7 +45,7 @@ pub(super) fn for_splitting(writer: &mut Writer) -> Result<(), CompileError> {
     Ok(())
 }
 
-/// For BERT's normalizer and splitter.
+/// Stores the classes for BERT's normalizer and splitter.
 pub(super) fn for_bert(writer: &mut Writer) {
     store(&flags(bert_flags), writer);
 }

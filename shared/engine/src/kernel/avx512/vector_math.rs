@@ -8,7 +8,7 @@ use std::arch::x86_64::{
 
 use crate::math::{ERF_DENOMINATOR, ERF_NUMERATOR, EXP, LN2_HIGH, LN2_LOW, ROUND};
 
-/// Into the range; NaN stays NaN, because both instructions give their second operand then.
+/// Brings values into the range; NaN stays NaN, because both instructions give their second operand then.
 #[target_feature(enable = "avx512f")]
 #[inline]
 fn clamp(x: __m512, low: f32, high: f32) -> __m512 {

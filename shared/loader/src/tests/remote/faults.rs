@@ -238,7 +238,7 @@ fn a_store_that_never_answers_ends_at_the_deadline() {
     let error = crate::restore(&fixture.by_root(), &options).unwrap().wait_verified().unwrap_err();
     assert_eq!(error.kind(), Kind::Timeout);
     assert!(error.to_string().contains("16 of 16 missing"), "{error}");
-    // Who waited for everything wanted no chunk before others, or a reader's wishes would drown among them.
+    // A caller that waited for everything wanted no chunk before others, or a reader's wishes would drown among them.
     let state = fixture.cache().join(format!("{}.state", fixture.root));
     assert_eq!(std::fs::read(state).unwrap()[64..], [0; 16]);
 }

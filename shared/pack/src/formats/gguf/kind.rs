@@ -70,7 +70,7 @@ impl GgufKind {
         TABLE.iter().find(|row| row.1 == number).map_or(Self::Other(number), |row| row.0)
     }
 
-    /// Its number in a file.
+    /// The number of the type in a file.
     pub fn number(self) -> u32 {
         match self {
             Self::Other(number) => number,

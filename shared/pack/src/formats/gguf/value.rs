@@ -105,7 +105,7 @@ pub(super) fn number(kind: GgufType) -> u32 {
 }
 
 impl GgufValue {
-    /// Its type.
+    /// The type of the value.
     pub fn kind(&self) -> GgufType {
         match self {
             Self::U8(_) => GgufType::U8,
@@ -134,22 +134,22 @@ pub struct GgufArray {
 }
 
 impl GgufArray {
-    /// The type of its elements.
+    /// The type of the elements.
     pub fn element(&self) -> GgufType {
         self.element
     }
 
-    /// How many elements it has.
+    /// The number of elements.
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// Whether it has none.
+    /// Whether the array has no elements.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Its elements, decoded one by one.
+    /// The elements, decoded one by one.
     pub fn values(&self) -> GgufValues {
         GgufValues {
             element: self.element,

@@ -54,7 +54,7 @@ impl OnnxType {
         Self(number)
     }
 
-    /// Its number in a file.
+    /// The number of the type in a file.
     pub fn number(self) -> i32 {
         self.0
     }
@@ -65,7 +65,7 @@ impl OnnxType {
     }
 }
 
-/// Its name as in numpy, such as `float32`, or `type 99`.
+/// The name of the type as in numpy, such as `float32`, or `type 99`.
 impl fmt::Display for OnnxType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match TABLE.iter().find(|row| row.0 == self.0) {

@@ -18,7 +18,7 @@ use super::super::CheckpointDtype;
 const LONGEST: usize = 1 << 20;
 /// Deepest nesting of tuples; a tensor's arguments have three levels.
 const DEEPEST: usize = 8;
-/// Most dimensions.
+/// The most dimensions of a tensor.
 const MOST_DIMENSIONS: usize = 8;
 
 /// A tensor as the pickle describes it.

@@ -22,7 +22,7 @@ const ENTRY: [u8; 4] = *b"PK\x01\x02";
 const HEADER: [u8; 4] = *b"PK\x03\x04";
 /// Bytes of the end without its comment, which `torch.save` leaves empty.
 const END_LEN: usize = 22;
-/// Most entries; a state dict of a few tensors has a dozen.
+/// The most entries of an archive; a state dict of a few tensors has a dozen.
 const MOST_ENTRIES: u16 = 4096;
 /// What fields say whose value is elsewhere, because it needs 64 bits. Such files have gigabytes.
 const ELSEWHERE: u32 = u32::MAX;

@@ -31,7 +31,7 @@ pub(crate) struct BackendArgs {
 }
 
 impl BackendArgs {
-    /// As the options of a reranker, the rest of them usual.
+    /// The arguments as options of a reranker, the others of which are the usual ones.
     pub(crate) fn options(&self, restore: &RestoreArgs) -> RerankerOptions {
         RerankerOptions {
             backend: self.backend,

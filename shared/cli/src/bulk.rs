@@ -122,7 +122,7 @@ pub(crate) struct Answer {
     pub(crate) tokens: u32,
     /// The number of the answer's texts that were cut to fit.
     pub(crate) cut: u32,
-    /// The rest, in a form that the work knows.
+    /// The answer itself, in a form that the work knows.
     pub(crate) bytes: Vec<u8>,
 }
 

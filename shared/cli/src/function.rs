@@ -60,7 +60,7 @@ pub(crate) struct Answer {
 }
 
 impl Function {
-    /// At `http://HOST:PORT` or `https://HOST`, with a path before the routes where a gateway has one.
+    /// A function at `http://HOST:PORT` or `https://HOST`, with a path before the routes where a gateway has one.
     pub(crate) fn new(url: &str, key: &KeyArgs) -> Result<Self> {
         let expected = "expected http://HOST:PORT or https://HOST";
         if url.contains('@') {

@@ -33,7 +33,7 @@ pub(crate) struct RestoreArgs {
 }
 
 impl RestoreArgs {
-    /// As the options of a restore with so many threads.
+    /// The arguments as options of a restore with so many threads.
     pub(crate) fn options(&self, threads: Option<usize>) -> RestoreOptions {
         let usual = FetchOptions::default();
         let most = usize::try_from(self.restore_connections).unwrap_or(1);

@@ -24,7 +24,7 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// On stderr.
+    /// Lines on stderr.
     pub(crate) fn stderr() -> Self {
         Self::new(Arc::new(Instant::now), Box::new(io::stderr()))
     }
@@ -112,7 +112,7 @@ impl Bar {
         }
     }
 
-    /// It is over.
+    /// Ends the bar and takes it off the terminal.
     pub(crate) fn finish_and_clear(&self) {
         self.drawn.finish_and_clear();
     }

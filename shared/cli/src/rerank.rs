@@ -231,7 +231,7 @@ fn score<'a>(args: &Args, model: &Location, cases: &'a [Case]) -> Result<Vec<Ran
     Ok(cases.iter().zip(&scores).map(rank).collect())
 }
 
-/// As a function tells it, which answers all the same: a file may be meant for several models.
+/// Tells the user as a function does, which answers all the same: a file may be meant for several models.
 fn tell_ignored(info: &ModelInfo, cases: u64) {
     if cases > 0 {
         note!("the instruction of {cases} cases is ignored: {} takes none", info.name);

@@ -71,13 +71,13 @@ impl Default for FetchOptions {
     }
 }
 
-/// What is downloaded.
+/// The object that is downloaded.
 #[derive(Debug, Clone)]
 pub(crate) struct Object {
     pub(crate) source: Arc<dyn Source>,
     pub(crate) key: String,
     pub(crate) version: String,
-    /// Bytes of the whole object.
+    /// The length of the whole object in bytes.
     pub(crate) len: u64,
 }
 

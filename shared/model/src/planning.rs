@@ -225,7 +225,7 @@ mod tests {
             .collect()
     }
 
-    /// What all of them cost in one micro-batch.
+    /// The cost of all sequences in one micro-batch.
     fn total(all: &[Tokens], grouping: Grouping<'_>) -> usize {
         let shares = shares(all, grouping);
         all.iter().zip(shares).map(|(one, share)| share.cost(one.ids.len()).beside).sum()

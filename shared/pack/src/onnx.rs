@@ -60,7 +60,7 @@ impl OnnxSource {
     }
 }
 
-/// What was packed of an ONNX model.
+/// The snapshot that was packed of an ONNX model.
 #[derive(Debug)]
 pub struct PackedOnnx {
     /// Hash that names the snapshot.

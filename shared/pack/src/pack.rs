@@ -40,10 +40,10 @@ pub struct PackOptions {
     pub store_prefix: bool,
 }
 
-/// What was packed.
+/// The snapshot that was packed.
 #[derive(Debug)]
 pub struct Packed {
-    /// Hash that names the snapshot.
+    /// The hash that names the snapshot.
     pub root: Root,
     /// The specification that the snapshot holds.
     pub spec: ModelSpec,

@@ -29,12 +29,12 @@ impl Bounds {
     };
 }
 
-/// A request that is tokenised in steps, so that others have their turn in between and it can be given up.
+/// A request that is tokenised in steps, so that other requests have their turn in between and it can be given up.
 pub trait Preparing<T>: Send {
-    /// Tokenises about so many bytes of text, at least one text; the request once all are.
+    /// Tokenises about `bytes` bytes of text, at least one text; gives the request once all texts are tokenised.
     ///
     /// # Errors
-    /// What is wrong with the request, [`Error::TooMuch`] among it.
+    /// If the request is wrong, or asks for more than its bounds allow ([`Error::TooMuch`]).
     fn step(&mut self, bytes: usize) -> Result<Option<Prepared<T>>, Error>;
 }
 

@@ -53,17 +53,17 @@ impl<T> Prepared<T> {
         &self.distinct
     }
 
-    /// How each comes by its beginning, and so what it costs.
+    /// The way in which each sequence comes by its beginning, and so what it costs.
     pub fn shares(&self) -> &[Share] {
         &self.shares
     }
 
-    /// Some that follow each other, as they are run in one micro-batch.
+    /// Sequences that follow each other, as they are run in one micro-batch.
     pub fn planned(&self, sequences: Range<usize>) -> Vec<Planned<'_>> {
         planned(&self.distinct[sequences.clone()], &self.shares[sequences]).collect()
     }
 
-    /// What is wanted of every token of them.
+    /// The answers that are wanted of every token of the sequences.
     pub fn wanted(&self) -> Wanted {
         self.wanted
     }

@@ -148,9 +148,9 @@ impl Prompt {
         }
     }
 
-    /// What all sequences begin with, or those of queries where documents are embedded alone; an instruction of a request
-    /// may replace the end of it. Found by trying texts that begin with a letter, a digit, punctuation, a line break, a
-    /// letter of another script and nothing: what comes after a fixed text may change its last token.
+    /// The ids that all sequences begin with, or those of queries where documents are embedded alone; an instruction of
+    /// a request may replace the end of them. Found by trying texts that begin with a letter, a digit, punctuation, a
+    /// line break, a letter of another script and nothing: what comes after a fixed text may change its last token.
     pub fn beginning(&self) -> Result<Vec<u32>, Error> {
         let truncation = Truncation::default();
         let sequences = ["a", "1", "?", "\n", "\u{4e2d}", ""].map(|text| {

@@ -48,7 +48,7 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// As BEIR gives documents to models: title, a space, text.
+    /// The document as BEIR gives it to models: title, a space, text.
     pub(super) fn whole(&self) -> String {
         format!("{} {}", self.title, self.text).trim().to_owned()
     }

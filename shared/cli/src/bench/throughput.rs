@@ -242,7 +242,7 @@ fn measure(args: &Args, contestants: &mut [Contestant], works: &[Work]) -> Resul
     Ok(measured)
 }
 
-/// Of each contestant on each work, the budget with the best median.
+/// The budget with the best median of each contestant on each work.
 fn best(measured: Vec<Measured>) -> Vec<Measured> {
     let mut best: Vec<Measured> = Vec::new();
     for one in measured {

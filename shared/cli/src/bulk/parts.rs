@@ -28,7 +28,7 @@ pub(super) struct Parts {
     dir: PathBuf,
     prefix: String,
     settings: Settings,
-    /// Locked while it is open.
+    /// The lock of the shard, held while the folder is open.
     lock: File,
     known: Mutex<Known>,
 }
@@ -167,7 +167,7 @@ impl Parts {
         self.dir.join(format!("{}joined.tmp", self.prefix))
     }
 
-    /// For reading answers.
+    /// A reader of the answers.
     pub(super) fn answers(&self) -> AnswerReader<'_> {
         AnswerReader { parts: self, open: BTreeMap::new() }
     }

@@ -240,7 +240,7 @@ impl<W: Work> Run<'_, W> {
         Ok(())
     }
 
-    /// On the thread that loaded the model, which is one of the model's own.
+    /// Runs the model, on the thread that loaded it, which is one of the model's own.
     fn model(
         &self,
         from: Receiver<Asked<W::Asked>>,

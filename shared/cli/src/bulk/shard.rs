@@ -13,7 +13,7 @@ pub(crate) struct Shard {
     count: u32,
 }
 
-/// Most shards; their numbers have four digits in file names.
+/// The most shards; their numbers have four digits in file names.
 const MOST: u32 = 9999;
 
 impl Shard {

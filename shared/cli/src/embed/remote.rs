@@ -19,9 +19,9 @@ use super::{Args, InputType, Truncate, VectorKind, answer};
 use crate::bulk::{Answer, Settings};
 use crate::function::{Answer as Answered, Function, line};
 
-/// Texts of a request. More bring no more speed: the function computes in micro-batches of some.
+/// The texts of a request. More bring no more speed: the function computes in micro-batches of some texts.
 const TEXTS: usize = 64;
-/// The same where each token has a vector: 512 tokens of 1,024 numbers each are 5 MB as JSON.
+/// The texts of a request where each token has a vector: 512 tokens of 1,024 numbers each are 5 MB as JSON.
 const TEXTS_OF_TOKENS: usize = 8;
 
 /// A function that embeds.

@@ -35,7 +35,7 @@ per_kernel! {
 }
 
 per_kernel! {
-    /// What comes of the second product: `sum * back`.
+    /// The results of the second product: `sum * back`.
     pub(super) fn back(sums: &[i32; PANEL], back: f32, out: &mut [f32]) {
         for (out, &sum) in out.iter_mut().zip(sums) {
             *out = sum as f32 * back;

@@ -73,7 +73,7 @@ fn fused(activation: DenseActivation) -> Activation {
     }
 }
 
-/// What is left of it after that.
+/// The part of an activation that is left after the product.
 fn rest(activation: DenseActivation, x: f32) -> f32 {
     match activation {
         DenseActivation::Relu => relu(x),

@@ -39,7 +39,7 @@ const CALLER_SPINS: u32 = 20_000;
 
 type Work<'a> = dyn Fn(usize) + Sync + 'a;
 
-/// What is to be done.
+/// The work of one step, and what threads need for it.
 #[derive(Clone, Copy)]
 struct Job {
     work: *const Work<'static>,

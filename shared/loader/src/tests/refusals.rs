@@ -156,7 +156,7 @@ fn layouts_other_than_row_major_may_have_any_length() {
     sample.assert_equal(&Snapshot::open(&path, &options(VerifyMode::Eager)).unwrap());
 }
 
-/// What was given in its place, and what to do then.
+/// The error names what was given in place of a snapshot, and what to do then.
 #[test]
 fn what_is_no_snapshot_is_told_with_what_it_is() {
     let dir = tempfile::tempdir().unwrap();

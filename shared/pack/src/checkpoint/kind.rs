@@ -43,7 +43,7 @@ impl ModelKind {
     }
 }
 
-/// What was decided.
+/// The kind that was decided on.
 #[derive(Debug)]
 pub(crate) struct Kind {
     pub(crate) template: Template,

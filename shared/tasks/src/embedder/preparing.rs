@@ -17,7 +17,7 @@ pub struct EmbedPreparing {
     count: Count,
 }
 
-/// What is known once the prompt is tokenised.
+/// The part of the work that is done once the prompt is tokenised.
 #[derive(Debug)]
 struct Begun {
     common: Common,

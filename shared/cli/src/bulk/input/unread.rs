@@ -18,7 +18,7 @@ const HARMLESS: [&str; 1] = ["metadata"];
 pub(crate) struct Unread(BTreeMap<String, u64>);
 
 impl Unread {
-    /// So many more rows have a field of this name.
+    /// Notes that so many more rows have a field of this name.
     pub(crate) fn add(&mut self, name: String, rows: u64) {
         if HARMLESS.contains(&name.as_str()) || rows == 0 {
             return;

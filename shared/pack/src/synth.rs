@@ -131,6 +131,15 @@ impl Shape {
         };
         if let (Value::Object(json), Value::Object(more)) = (&mut json, more) {
             json.extend(more);
+            for &(own, usual) in files.keys {
+                if let Some(value) = json.remove(usual) {
+                    json.insert(own.to_owned(), value);
+                }
+            }
+            json.retain(|key, _| !files.harmless.contains(&key.as_str()));
+            if !blueprint.token_types {
+                json.remove("type_vocab_size");
+            }
         }
         json
     }

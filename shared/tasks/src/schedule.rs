@@ -3,8 +3,9 @@
 //! Fair queueing (Demers, Keshav and Shenker, 1989) over tokens. Every job has a clock that each of its sequences advances
 //! by its cost; the next place in a micro-batch goes to the job whose clock is behind. The common clock advances by the
 //! share that each job has in what is served, and a new job's starts there: it neither overtakes for what others had before
-//! it came nor waits behind what they still have. A text that arrives beside ten thousand runs in the very next
-//! micro-batch, and texts that arrive without end leave the ten thousand their share. Nothing waits for a timer:
+//! it came nor waits behind what they still have. A text of at most an eighth of a micro-batch that arrives beside ten
+//! thousand runs in the next micro-batch of its kind, a longer one when its clock says so, and texts that arrive without end
+//! leave the ten thousand their share. Nothing waits for a timer:
 //! what is there runs. While several jobs share the model, micro-batches are half as long, since what a small job waits
 //! for is the one that runs.
 //!

@@ -17,9 +17,11 @@ pub(super) static DISTILBERT: Architecture = Architecture {
             ("hidden_dim", "intermediate_size"),
             ("activation", "hidden_act"),
         ],
-        // The table of positions is stored however it was filled at the beginning of training.
+        // The table of positions is stored however it was filled at the beginning of training, and the epsilon of the norms
+        // stands in the code of `transformers`, which reads no key for it.
         harmless: &[
             "dropout",
+            "layer_norm_eps",
             "qa_dropout",
             "seq_classif_dropout",
             "sinusoidal_pos_embds",

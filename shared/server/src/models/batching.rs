@@ -97,8 +97,9 @@ impl Batching {
     }
 
     pub(crate) fn push(&mut self, queued: Queued) {
-        let tokens = queued.job.sequences().iter().map(|tokens| tokens.ids.len());
-        let large = tokens.sum::<usize>() > self.budget;
+        let sequences = queued.job.sequences().iter().zip(queued.job.shares());
+        let costs = sequences.map(|(tokens, share)| share.cost(tokens.ids.len()).beside);
+        let large = costs.sum::<usize>() > self.budget;
         self.waiting.push_back(Waiting { queued, large });
     }
 

@@ -13,8 +13,10 @@ const KINDS: [&str; 6] =
     ["\"embed\"", "\"rerank\"", "::Embedder", "::Reranker", "::Embed", "::Rerank"];
 
 /// Families of models, of which only what packs and loads them knows more than the name.
-const FAMILIES: [&str; 10] = [
+const FAMILIES: [&str; 12] = [
     "\"bert\"",
+    "\"camembert\"",
+    "\"distilbert\"",
     "\"roberta\"",
     "\"xlm-roberta\"",
     "\"modernbert\"",

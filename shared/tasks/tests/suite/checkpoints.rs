@@ -741,3 +741,13 @@ fn how_a_model_is_loaded_changes_nothing_where_numbers_stay() {
         assert!(error.contains("model_args") && error.contains("dtype"), "{error}");
     }
 }
+
+/// `transformers` has the epsilon of `DistilBERT`'s norms in its code and reads no key for it; found with a file that had one.
+#[test]
+fn a_key_that_the_family_does_not_read_changes_nothing() {
+    let dir = copied("golden/distilbert-classifier");
+    let (plain, _) = packed(dir.path(), Precision::F32, SpecOptions::default()).unwrap();
+    edit(dir.path(), "config.json", json!({"layer_norm_eps": 0.5}));
+    let (edited, _) = packed(dir.path(), Precision::F32, SpecOptions::default()).unwrap();
+    assert_eq!(edited.root, plain.root);
+}

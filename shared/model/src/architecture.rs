@@ -205,6 +205,13 @@ pub struct Files {
     pub keeps_chat_template: bool,
 }
 
+impl Files {
+    /// What the family calls a key of config.json that others call so.
+    pub fn own_key<'a>(&self, usual: &'a str) -> &'a str {
+        self.keys.iter().find(|(_, known)| *known == usual).map_or(usual, |(own, _)| own)
+    }
+}
+
 /// What holds where config.json does not say.
 #[derive(Debug)]
 pub struct Defaults {

@@ -468,7 +468,7 @@ fn check_variants(raw: &RawConfig, family: Family) -> Result<(), Error> {
     // The first is what messages expect; the others are other names of the same function.
     let names = blueprint.feed_forward.activation_names();
     if let Some(found) = raw.hidden_act.as_deref().filter(|act| !names.contains(act)) {
-        return Err(refuse("hidden_act", found, names[0]));
+        return Err(refuse(family.files.own_key("hidden_act"), found, names[0]));
     }
     // An encoder's layers all see all of the text, whatever their types are called.
     let mut kinds = raw.layer_types.iter().flatten().filter(|_| blueprint.causal);
@@ -551,7 +551,8 @@ fn rope_theta(raw: &RawConfig, family: Family) -> Result<Option<f32>, Error> {
 
 fn dimensions(raw: &RawConfig, family: Family, head: Head) -> Result<ModelConfig, Error> {
     let need = |name: &str, value: Option<usize>| {
-        value.ok_or_else(|| Error::Model(format!("config.json has no {name}")))
+        let own = family.files.own_key(name);
+        value.ok_or_else(|| Error::Model(format!("config.json has no {own}")))
     };
     let hidden = need("hidden_size", raw.hidden_size)?;
     let heads = need("num_attention_heads", raw.num_attention_heads)?;

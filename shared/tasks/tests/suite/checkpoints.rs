@@ -751,3 +751,18 @@ fn a_key_that_the_family_does_not_read_changes_nothing() {
     let (edited, _) = packed(dir.path(), Precision::F32, SpecOptions::default()).unwrap();
     assert_eq!(edited.root, plain.root);
 }
+
+/// A message names the key that the file has or should have, not the one that other families have in its place.
+#[test]
+fn messages_name_the_family_s_own_keys() {
+    for (key, value, part) in [
+        ("dim", Value::Null, "config.json has no dim"),
+        ("activation", json!("relu"), "activation is relu, expected gelu"),
+        ("hidden_size", json!(7), "hidden_size is, which means the same"),
+    ] {
+        let dir = copied("golden/distilbert-classifier");
+        edit(dir.path(), "config.json", json!({key: value}));
+        let message = refused(dir.path(), SpecOptions::default());
+        assert!(message.contains(part), "{message}");
+    }
+}

@@ -1,0 +1,1 @@
+//! The GPU kernels on the CPU, for tests.

@@ -1,0 +1,1 @@
+//! The kernels: what each is asked, and with which geometry it starts.

@@ -1,0 +1,15 @@
+//! Runs snapshots on an NVIDIA GPU, with kernels of our own.
+//!
+//! ```text
+//! kernels/*.cu   the sources, compiled by nvcc for each compute capability, and by g++ for the emulator
+//! kernels        a kernel's arguments -> a Launch: its name, geometry and parameters
+//! launch         what any device can start
+//! ```
+//!
+//! The sources are written once and compiled twice: for the card, and for the CPU under a header that gives CUDA's names a
+//! meaning there (`defrost-gpu-emulator`). So every kernel is proved where no card is at hand; speed alone needs one.
+
+pub mod kernels;
+pub mod launch;
+
+pub use launch::{Address, Launch, Params};

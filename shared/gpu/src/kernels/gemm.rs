@@ -246,12 +246,13 @@ pub struct Shape {
     pub columns: u32,
     /// Warps along rows, columns and k.
     pub split: [u32; 3],
-    /// Bytes of k that are copied at once from each row.
+    /// Bytes that are copied at once of each row.
     pub depth: u32,
     /// Copies that are on their way or being multiplied.
     pub stages: u32,
-    /// The share of the tensor cores' rate that a full multiprocessor gets with this tile, in percent. Estimated from
-    /// bytes of shared memory read for each product; only their order matters, to [`Tile::choose`].
+    /// The share of the tensor cores' rate that a multiprocessor full of such blocks is expected to reach, in percent:
+    /// their time over that of the shared memory which products and copies move, at `sm_80`'s 128 bytes a cycle, where that is
+    /// longer. Measured on no card; [`Tile::choose`] compares them.
     pub rate: u32,
 }
 
@@ -288,12 +289,12 @@ impl Tile {
         let (rows, columns, split, depth, stages, rate) = match self {
             Self::T128x256 => (128, 256, [2, 4, 1], 64, 4, 100),
             Self::T128x128 => (128, 128, [2, 2, 1], 64, 3, 96),
-            Self::T128x64 => (128, 64, [2, 2, 1], 64, 4, 80),
-            Self::T64x128 => (64, 128, [2, 2, 1], 64, 4, 80),
-            Self::T64x64 => (64, 64, [2, 2, 1], 128, 3, 64),
-            Self::T32x64 => (32, 64, [1, 2, 2], 128, 4, 40),
-            Self::T16x64 => (16, 64, [1, 1, 4], 128, 4, 24),
-            Self::T16x32 => (16, 32, [1, 1, 8], 256, 4, 16),
+            Self::T128x64 => (128, 64, [2, 2, 1], 64, 4, 84),
+            Self::T64x128 => (64, 128, [2, 2, 1], 64, 4, 84),
+            Self::T64x64 => (64, 64, [2, 2, 1], 128, 3, 66),
+            Self::T32x64 => (32, 64, [1, 2, 2], 128, 4, 48),
+            Self::T16x64 => (16, 64, [1, 2, 4], 256, 3, 32),
+            Self::T16x32 => (16, 32, [1, 2, 4], 256, 4, 22),
         };
         Shape { rows, columns, split, depth, stages, rate }
     }
@@ -307,12 +308,15 @@ impl Tile {
     /// The tile with which the busiest multiprocessor should be done first.
     pub fn choose(m: u32, n: u32, k: u32, multiprocessors: u32) -> Self {
         /// What a block spends before its first product and after its last, as if k were so much longer: the copies of
-        /// the first stage, and C.
+        /// the first stages, and C. A neighbour on the same multiprocessor fills half of that time.
         const ENDS: u64 = 256;
+        /// Shared memory of a block that has room for a neighbour on every card: `sm_86` and `sm_89` have 100 KB.
+        const BESIDE: u32 = 49 << 10;
         let time = |tile: &Self| {
             let shape = tile.shape();
+            let ends = if shape.shared_bytes() > BESIDE { ENDS } else { ENDS / 2 };
             let blocks = u64::from(tile.blocks(m, n).div_ceil(multiprocessors.max(1)));
-            let products = u64::from(shape.rows * shape.columns) * (u64::from(k) + ENDS);
+            let products = u64::from(shape.rows * shape.columns) * (u64::from(k) + ends);
             blocks * products * 1000 / u64::from(shape.rate)
         };
         Self::ALL.into_iter().min_by_key(time).unwrap_or(Self::T64x64)
@@ -339,5 +343,118 @@ impl fmt::Display for Tile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Shape { rows, columns, .. } = self.shape();
         write!(f, "{rows}x{columns}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A product that every check lets pass.
+    fn product(element: Element) -> Gemm {
+        let scales = (element == Element::Int8).then_some(Address(1 << 20));
+        Gemm {
+            element,
+            m: 100,
+            n: 384,
+            k: 1536,
+            a: Address(1 << 12),
+            a_stride: 1536,
+            a_scales: scales,
+            weight: Address(1 << 16),
+            weight_scales: scales,
+            bias: None,
+            epilogue: Epilogue::Store,
+            out: Address(1 << 24),
+            out_stride: 384,
+            out_type: OutType::F32,
+            tile: None,
+        }
+    }
+
+    #[test]
+    fn tiles_are_those_of_the_source() {
+        let source = include_str!("../../kernels/gemm.cuh");
+        for tile in Tile::ALL {
+            let Shape { rows, columns, split: [m, n, k], depth, stages, .. } = tile.shape();
+            let line = format!(
+                "using Gemm{tile} = GemmTile<{rows}, {columns}, {m}, {n}, {k}, {depth}, {stages}>;"
+            );
+            assert!(source.contains(&line), "{line}");
+        }
+        assert_eq!(source.matches("= GemmTile<").count(), Tile::ALL.len());
+    }
+
+    #[test]
+    fn blocks_fit_into_the_smallest_multiprocessor() {
+        for tile in Tile::ALL {
+            let shape = tile.shape();
+            assert!(shape.shared_bytes() <= 99 << 10, "{tile}: {} bytes", shape.shared_bytes());
+            assert!(shape.warps() * 32 <= 256, "{tile}: {} warps", shape.warps());
+        }
+    }
+
+    #[test]
+    fn many_rows_get_large_tiles_and_few_rows_small_ones() {
+        // 100 texts of 512 tokens on an L4, and the query alone.
+        assert_eq!(Tile::choose(51_200, 1024, 1024, 58), Tile::T128x128);
+        assert_eq!(Tile::choose(51_200, 4096, 4096, 132), Tile::T128x256);
+        for (n, k) in [(384, 384), (1024, 1024), (1024, 4096), (3072, 1024)] {
+            let chosen = Tile::choose(12, n, k, 58);
+            assert!(matches!(chosen, Tile::T16x64 | Tile::T16x32), "12 x {n} x {k}: {chosen}");
+        }
+        // No part of a tile is idle, and no multiprocessor has two blocks while others have none.
+        for (m, n) in [(40, 1024), (64, 1024), (200, 768), (512, 384)] {
+            let chosen = Tile::choose(m, n, 1024, 132);
+            assert!(chosen.blocks(m, n) <= 132 && chosen.shape().rows <= 64, "{m} x {n}: {chosen}");
+        }
+    }
+
+    #[test]
+    fn grids_cover_the_result() {
+        assert_eq!(Tile::T64x64.blocks(129, 65), 3 * 2);
+        assert_eq!(Tile::T16x32.blocks(1, 1), 1);
+        let launch = product(Element::Bf16).launch(58);
+        let tile = Tile::choose(100, 384, 1536, 58);
+        assert_eq!(launch.kernel, format!("gemm_bf16_{tile}"));
+        assert_eq!(launch.grid, [tile.blocks(100, 384), 1, 1]);
+    }
+
+    #[test]
+    fn rows_are_whole_granules() {
+        assert!(Gemm::supports(Element::Bf16, 8) && !Gemm::supports(Element::F16, 12));
+        assert!(Gemm::supports(Element::Int8, 16) && !Gemm::supports(Element::Int8, 8));
+        assert!(!Gemm::supports(Element::Bf16, 0) && !Gemm::supports(Element::Int8, 131_088));
+    }
+
+    fn refused(change: impl FnOnce(&mut Gemm)) -> String {
+        let mut gemm = product(Element::Bf16);
+        change(&mut gemm);
+        let panic = std::panic::catch_unwind(|| gemm.launch(58)).expect_err("a launch");
+        match panic.downcast::<String>() {
+            Ok(text) => *text,
+            Err(panic) => (*panic.downcast::<&str>().expect("a message")).to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_no_kernel_computes_is_refused_by_name() {
+        product(Element::Int8).launch(58);
+        assert!(refused(|gemm| gemm.k = 1532).contains("k = 1532: expected a multiple of 8"));
+        assert!(refused(|gemm| gemm.a_stride = 1528).contains("rows of A at 1528"));
+        assert!(refused(|gemm| gemm.a = Address(8)).contains("begin at 0x8"));
+        assert!(refused(|gemm| gemm.a_scales = Some(Address(16))).contains("belong to int8"));
+        assert!(refused(|gemm| gemm.element = Element::Int8).contains("belong to int8"));
+        assert!(refused(|gemm| gemm.m = 0).contains("0 x 384"));
+        let added = |gemm: &mut Gemm| {
+            gemm.epilogue = Epilogue::AddTo;
+            gemm.out_type = Half::Bf16.into();
+        };
+        assert!(refused(added).contains("f32 alone"));
+        let gated = |gemm: &mut Gemm| {
+            gemm.epilogue = Epilogue::SwiGlu;
+            gemm.n = 383;
+        };
+        assert!(refused(gated).contains("383 rows"));
     }
 }

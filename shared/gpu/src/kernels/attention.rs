@@ -22,6 +22,9 @@ use crate::{Address, Launch, Params};
 /// Queries of a tile: 16 for each of the 4 warps of a block, which is the height of a tensor core's product.
 pub const TILE_QUERIES: u32 = 64;
 
+/// A window that no sequence is longer than, and that can be added to a place without an overflow.
+const UNLIMITED: u32 = 1 << 30;
+
 /// Threads of a block.
 const THREADS: u32 = 128;
 
@@ -115,9 +118,15 @@ struct Raw {
     out: Address,
     sequences: Address,
     tiles: Address,
-    heads: u32,
-    kv_heads: u32,
     head_dim: u32,
+    /// Heads of queries for each of keys.
+    group: u32,
+    /// Values of a row of `qkv`.
+    row: u32,
+    /// The place of the keys in such a row; also the values of a row of `out`.
+    keys_at: u32,
+    /// From a key to its value.
+    values_at: u32,
     causal: u32,
     window: u32,
     scale: f32,
@@ -167,11 +176,13 @@ impl Attention {
                 out: self.out,
                 sequences: self.sequences,
                 tiles: self.tiles,
-                heads: self.heads,
-                kv_heads: self.kv_heads,
                 head_dim: self.head_dim,
+                group: self.heads / self.kv_heads,
+                row: (self.heads + 2 * self.kv_heads) * self.head_dim,
+                keys_at: self.heads * self.head_dim,
+                values_at: self.kv_heads * self.head_dim,
                 causal: self.causal.into(),
-                window: self.window,
+                window: if self.window == 0 { UNLIMITED } else { self.window.min(UNLIMITED) },
                 scale: self.scale,
             }),
         }

@@ -19,7 +19,7 @@ struct EmbedParams {
 
 namespace {
 
-// As Kind of embed.rs.
+// As TableKind of embed.rs.
 constexpr uint32_t F32 = 0, BF16 = 1, HALF = 2;
 
 // One value of a row; the first of a row is number `at` of the table.

@@ -14,7 +14,7 @@ struct PoolParams {
 
 namespace {
 
-// As Kind of pool.rs.
+// As Pooling of pool.rs.
 constexpr uint32_t FIRST = 0, LAST = 1, MAX = 3, SQRT = 4, WEIGHTED = 5;
 
 // The larger one, or a NaN if one is: fmaxf would leave it out.

@@ -6,7 +6,7 @@ use crate::{Address, Launch, Params};
 
 /// What a table's values are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum TableKind {
     /// f32.
     F32,
     /// bfloat16.
@@ -23,7 +23,7 @@ pub struct Table {
     /// Its first row.
     pub address: Address,
     /// What its values are.
-    pub kind: Kind,
+    pub kind: TableKind,
     /// The scales of an int8 table's rows.
     pub scales: Option<Address>,
 }
@@ -60,7 +60,11 @@ struct RawTable {
 
 impl RawTable {
     fn new(ids: Address, table: Table) -> Self {
-        assert_eq!(table.kind == Kind::Int8, table.scales.is_some(), "int8 rows alone have scales");
+        assert_eq!(
+            table.kind == TableKind::Int8,
+            table.scales.is_some(),
+            "int8 rows alone have scales"
+        );
         Self {
             ids,
             rows: table.address,

@@ -11,7 +11,7 @@ use crate::{Address, Launch, Params};
 
 /// Which norm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum NormKind {
     /// `(x - mean) / sqrt(variance + eps) * weight + bias`.
     Layer,
     /// `x / sqrt(mean(x^2) + eps) * weight`.
@@ -22,7 +22,7 @@ pub enum Kind {
 #[derive(Debug, Clone, Copy)]
 pub struct Norm {
     /// Which norm.
-    pub kind: Kind,
+    pub kind: NormKind,
     /// Rows of the result.
     pub rows: u32,
     /// Values of a row; up to [`Norm::WIDEST`].
@@ -43,7 +43,7 @@ pub struct Norm {
     pub out: Option<(Address, Half)>,
     /// Where the result goes in f32.
     pub out_f32: Option<Address>,
-    /// Where the result goes as int8, and the f32 scales of its rows: `q = round_half_even(x * 127 / max|x|)`, and the scale NaN for a row that is not finite.
+    /// Where the result goes as int8, and the f32 scales of its rows, as those of [`super::Quantize`].
     pub quantized: Option<(Address, Address)>,
 }
 
@@ -113,7 +113,7 @@ impl Norm {
                 rows: self.rows,
                 width: self.width,
                 eps: self.eps,
-                flags: u32::from(self.kind == Kind::Rms) * RMS
+                flags: u32::from(self.kind == NormKind::Rms) * RMS
                     + u32::from(self.keep) * KEEP
                     + u32::from(f16) * F16,
             }),

@@ -6,7 +6,7 @@ use crate::{Address, Launch, Params};
 
 /// Which vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum Pooling {
     /// The first row.
     First,
     /// The last row.
@@ -25,7 +25,7 @@ pub enum Kind {
 #[derive(Debug, Clone, Copy)]
 pub struct Pool {
     /// Which vector.
-    pub kind: Kind,
+    pub kind: Pooling,
     /// f32 rows.
     pub hidden: Address,
     /// Values of a row.

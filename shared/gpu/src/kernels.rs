@@ -3,13 +3,25 @@
 //! Each is a struct of its arguments with a `launch`, which says what a device starts: the name of the kernel, blocks,
 //! threads, shared memory, and the struct of parameters as the source in `kernels/` declares it.
 
+pub mod attention;
 pub mod dense;
+pub mod embed;
+pub mod gather;
 pub mod gemm;
+pub mod norm;
+pub mod pool;
 pub mod quantize;
+pub mod rotary;
 
+pub use attention::{Attention, SequenceRow};
 pub use dense::{Activation, Dense};
+pub use embed::{Embed, Table, TableKind};
+pub use gather::Gather;
 pub use gemm::{Element, Epilogue, Gemm, OutType, Tile};
+pub use norm::{Norm, NormKind};
+pub use pool::{Pool, Pooling};
 pub use quantize::Quantize;
+pub use rotary::{HeadNorms, Rotary, Rotation};
 
 /// The floating-point types of two bytes that tensor cores multiply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -20,10 +20,14 @@
 //! plain numbers here, so kernels are trusted as the engine's own are. The emulator, which looks up every access of every
 //! thread, is what that trust is founded on.
 
+#[cfg(feature = "cuda")]
+pub mod cuda;
 #[cfg(feature = "emulated")]
 pub mod emulated;
 
 use std::any::Any;
+#[cfg(any(feature = "cuda", feature = "emulated"))]
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -155,7 +159,12 @@ pub trait Pinned: Any + Send + fmt::Debug {
     fn bytes(&mut self) -> Result<&mut [u8], Error>;
 
     /// Asks a stream to copy these bytes to the device.
-    fn upload(&mut self, stream: &dyn Stream, bytes: Range<usize>, to: Address) -> Result<(), Error>;
+    fn upload(
+        &mut self,
+        stream: &dyn Stream,
+        bytes: Range<usize>,
+        to: Address,
+    ) -> Result<(), Error>;
 }
 
 /// A queue of work, done in order.
@@ -184,10 +193,8 @@ pub trait Stream: Any + Send + fmt::Debug {
     fn synchronize(&self) -> Result<(), Error>;
 
     /// Calls `work`, which may launch kernels and set bytes to 0 on this stream; none of that is run, all of it is kept.
-    fn capture(
-        &self,
-        work: &mut dyn FnMut() -> Result<(), Error>,
-    ) -> Result<Box<dyn Graph>, Error>;
+    fn capture(&self, work: &mut dyn FnMut() -> Result<(), Error>)
+    -> Result<Box<dyn Graph>, Error>;
 
     /// Starts what was captured, with the parameters of that time.
     fn start(&self, graph: &dyn Graph) -> Result<(), Error>;
@@ -209,4 +216,41 @@ pub trait Event: Any + Send + Sync + fmt::Debug {
 pub trait Graph: Any + Send + fmt::Debug {
     /// Kernels in it.
     fn launches(&self) -> usize;
+}
+
+/// Fails if not all of these bytes are inside of one allocation, of those that begin here and have so many bytes.
+#[cfg(any(feature = "cuda", feature = "emulated"))]
+fn check(allocations: &BTreeMap<u64, usize>, at: Address, bytes: usize) -> Result<(), Error> {
+    let before = allocations.range(..=at.0).next_back();
+    let left = before.and_then(|(start, len)| len.checked_sub(usize::try_from(at.0 - start).ok()?));
+    if bytes == 0 || left.is_some_and(|left| left >= bytes) {
+        return Ok(());
+    }
+    Err(Error::Fault(format!("{bytes} bytes at {:#x} are not inside of an allocation", at.0)))
+}
+
+#[cfg(all(test, any(feature = "cuda", feature = "emulated")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_bytes_inside_of_one_allocation_are_copied() {
+        let allocations = BTreeMap::from([(256, 10), (512, 256), (768, 4)]);
+        for (at, bytes, inside) in [
+            (256, 10, true),
+            (256, 11, false),
+            (265, 1, true),
+            (266, 1, false),
+            (0, 1, false),
+            (0, 0, true),
+            (767, 1, true),
+            // Two that touch are two.
+            (767, 2, false),
+            (771, 1, true),
+            (u64::MAX, 1, false),
+            (512, usize::MAX, false),
+        ] {
+            assert_eq!(check(&allocations, Address(at), bytes).is_ok(), inside, "{at} {bytes}");
+        }
+    }
 }

@@ -68,6 +68,16 @@ pub enum Error {
     Missing(String),
 }
 
+impl From<Error> for defrost_model::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::OutOfMemory { .. } => Self::OutOfMemory(error.to_string()),
+            Error::Lost(_) => Self::Lost(error.to_string()),
+            Error::Fault(_) | Error::Missing(_) => Self::Model(error.to_string()),
+        }
+    }
+}
+
 /// What a device is and how much of everything it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from checks import clouds, images, kube, requests, sam, terraform, texts
+from checks import clouds, compose, images, kube, requests, sam, terraform, texts
 
 Case = tuple[Callable[[Path], list[str]], str, str, str, str]
 RUN, KNATIVE, KSERVE = "infra/cloudrun/rerank.yaml", "infra/knative/rerank.yaml", "infra/knative/kserve.yaml"
 RUN_TF, AZURE, LAMBDA_TF = "infra/cloudrun/terraform/main.tf", "infra/azure/app.tf", "infra/lambda/terraform/main.tf"
 IMAGE, ZIP, BULK = "infra/lambda/template.yaml", "infra/lambda/zip.yaml", "infra/lambda/bulk.yaml"
+GPU_IMAGE, COMPOSE = "infra/images/rerank-gpu/Dockerfile", "infra/images/compose.yaml"
 REQUEST = "data/requests/3-homeoffice.bru"
 
 CASES: dict[str, Case] = {
@@ -109,6 +110,35 @@ CASES: dict[str, Case] = {
     "duplicate key": (texts.check_yaml, KNATIVE, "      containerConcurrency: 16", "      containerConcurrency: 16\n      containerConcurrency: 8", "duplication of key"),
     "a key of AWS": (texts.check_secrets, RUN, "value: json", "value: AKIA" + "ABCDEFGHIJKLMNOP", "looks like a secret"),
     "dead link": (texts.check_links, "infra/README.md", r"\]\(lambda/README\.md\)", "](lambda/LIESMICH.md)", "LIESMICH"),
+    # Images for GPUs.
+    "CUDA under the function": (images.check, GPU_IMAGE, r"^FROM scratch\nCOPY --from=build", "FROM ${CUDA}\nCOPY --from=build", "expected scratch"),
+    "CUDA's libraries beside the function": (images.check, GPU_IMAGE, r"^(COPY --from=build .*)$", r"\1\nCOPY --from=cuda /usr/local/cuda/lib64 /usr/lib64", "nothing of CUDA belongs"),
+    "a driver that nobody asks for": (images.check, GPU_IMAGE, "NVIDIA_VISIBLE_DEVICES=all ", "", "mounts no driver"),
+    "a driver that cannot compute": (images.check, GPU_IMAGE, "=compute,utility", "=utility", "expected compute,utility"),
+    "a driver that is not found": (images.check, GPU_IMAGE, "/usr/local/nvidia/lib64:", "", "LD_LIBRARY_PATH lacks /usr/local/nvidia/lib64"),
+    "a static binary for a GPU": (images.check, GPU_IMAGE, r'RUSTFLAGS="', 'RUSTFLAGS="-C target-feature=+crt-static ', "cannot open libcuda"),
+    "no kernels": (images.check, GPU_IMAGE, ",cubins$", "", "FEATURES lacks cubins"),
+    "a compiler that is wrong": (images.check, GPU_IMAGE, "cuda:12.6.3-", "cuda:13.0.1-", "nested divergence"),
+    "no compiler": (images.check, GPU_IMAGE, "-devel-", "-runtime-", "whose nvcc compiles"),
+    "a lost device stays": (images.check, GPU_IMAGE, r"^HEALTHCHECK.*\n", "", "no HEALTHCHECK"),
+    "another health check": (images.check, GPU_IMAGE, r'"healthcheck"\]', '"--version"]', "own healthcheck"),
+    "root on a GPU": (images.check, GPU_IMAGE, r"^USER.*\n", "", "runs as root"),
+    "SnapStart with a GPU": (images.check, GPU_IMAGE, r"^LABEL ", 'LABEL com.amazonaws.lambda.feature.snapstart="Allow" ', "no SnapStart with a GPU"),
+    "an image without a budget": (images.check, "data/budgets.toml", r"^\[image.rerank-gpu\]", "[image.rerank-gpus]", "has no [image.rerank-gpu]"),
+    # The compose file.
+    "writable root": (compose.check, COMPOSE, "read_only: true", "read_only: false", "read_only: expected True"),
+    "all rights": (compose.check, COMPOSE, r"  cap_drop: .*\n", "", "cap_drop"),
+    "open to the network": (compose.check, COMPOSE, r'"127.0.0.1:\$\{GPU_PORT:-8002\}', '"${GPU_PORT:-8002}', "expected this machine's loopback"),
+    "no limit of memory": (compose.check, COMPOSE, r" +mem_limit: .*\n", "", "no mem_limit"),
+    "another check of health": (compose.check, COMPOSE, "CMD, /function, healthcheck", "CMD, /rerank-gpu, healthcheck", "the image's own is"),
+    "a service without its GPU": (compose.check, COMPOSE, r" +deploy:\n( {6}.*\n)+?(?=    healthcheck)", "", "no GPU is reserved"),
+    "two GPUs for one process": (compose.check, COMPOSE, "count: 1", "count: 2", "count: expected 1"),
+    "a GPU for a service on CPUs": (compose.check, COMPOSE, "  embed:\n", "  embed:\n    deploy: {resources: {reservations: {devices: [{driver: nvidia, count: 1, capabilities: [gpu]}]}}}\n", "one for CPUs"),
+    "a GPU for everybody": (compose.check, COMPOSE, r" +profiles: .*\n", "", "profiles: expected gpu"),
+    "another image": (compose.check, COMPOSE, "image: localhost/rerank-gpu:latest", "image: localhost/rerank-cpu-int8:latest", "expected localhost/rerank-gpu:latest"),
+    "unknown variable of a service": (compose.check, COMPOSE, "MODEL: /models/\\$\\{GPU_MODEL", "MODEL_PATHS: /models/${GPU_MODEL", "MODEL_PATHS"),
+    "setting of a GPU on a CPU": (compose.check, COMPOSE, r"      MODEL: /models/\$\{EMBED_MODEL", "      DEVICE: cuda:0\n      MODEL: /models/${EMBED_MODEL", "DEVICE is a setting of functions on a GPU"),
+    "no such device": (compose.check, COMPOSE, r"      MODEL: /models/\$\{GPU_MODEL", "      DEVICE: cuda\n      MODEL: /models/${GPU_MODEL", "DEVICE=cuda: expected"),
     # Requests.
     "broken body": (requests.load, REQUEST, '"top_n": 3,', '"top_n": 3', "body:"),
     "unknown address": (requests.load, REQUEST, r"\{\{rerank\}\}", "{{reranker}}", "variable reranker"),

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
-from checks import clouds, images, kube, requests, sam, settings, terraform, texts
+from checks import clouds, compose, images, kube, requests, sam, settings, terraform, texts
 
 CHECKS = {
     "clouds": clouds.check,
+    "compose": compose.check,
     "images": images.check,
     "kube schemas": kube.check_schemas,
     "kube services": kube.check_services,
@@ -51,6 +52,10 @@ def test_every_image_of_a_function_is_there_or_none(root: Path) -> None:
     """The templates name both; infra/images is either complete or not in this checkout."""
     found = {file.parent.name for file in images.dockerfiles(root) if file.name == "Dockerfile"}
     assert found & set(images.FUNCTIONS) in (set(), set(images.FUNCTIONS))
+    assert found >= set(images.GPU_FUNCTIONS)
+    assert {service["image"] for service in compose.services(root).values()} == {
+        f"localhost/{name}:latest" for name in images.FUNCTIONS + images.GPU_FUNCTIONS
+    }
 
 
 def test_files_are_short(root: Path) -> None:

@@ -13,6 +13,7 @@ from checks import clouds, compose, images, kube, requests, sam, terraform, text
 Case = tuple[Callable[[Path], list[str]], str, str, str, str]
 RUN, KNATIVE, KSERVE = "infra/cloudrun/rerank.yaml", "infra/knative/rerank.yaml", "infra/knative/kserve.yaml"
 RUN_TF, AZURE, LAMBDA_TF = "infra/cloudrun/terraform/main.tf", "infra/azure/app.tf", "infra/lambda/terraform/main.tf"
+RUN_GPU, KNATIVE_GPU, KSERVE_GPU = "infra/cloudrun/rerank-gpu.yaml", "infra/knative/rerank-gpu.yaml", "infra/knative/kserve-gpu.yaml"
 IMAGE, ZIP, BULK = "infra/lambda/template.yaml", "infra/lambda/zip.yaml", "infra/lambda/bulk.yaml"
 GPU_IMAGE, COMPOSE = "infra/images/rerank-gpu/Dockerfile", "infra/images/compose.yaml"
 REQUEST = "data/requests/3-homeoffice.bru"
@@ -50,7 +51,21 @@ CASES: dict[str, Case] = {
     "no keys": (kube.check_services, KNATIVE, r" +- name: API_KEYS_FILE\n.*\n", "", "whoever reaches it"),
     "secret in the file": (kube.check_services, "infra/knative/embed.yaml", r"name: AWS_SECRET_ACCESS_KEY\n(.*\n){4}", "name: AWS_SECRET_ACCESS_KEY\n              value: abc\n", "comes from a secret"),
     "undeclared volume": (kube.check_services, KNATIVE, "- name: tmp\n              mountPath", "- name: temp\n              mountPath", "volume temp"),
-    "small machine for a GPU": (kube.check_services, "infra/cloudrun/rerank-gpu.yaml", "memory: 16Gi", "memory: 8Gi", "an L4 needs"),
+    "small machine for a GPU": (kube.check_services, RUN_GPU, "memory: 16Gi", "memory: 8Gi", "an nvidia-l4 needs"),
+    "few processors for a GPU": (kube.check_services, RUN_GPU, 'cpu: "4"', 'cpu: "2"', "an nvidia-l4 needs at least 4 processors"),
+    "a larger card on the same machine": (kube.check_services, RUN_GPU, "nvidia-l4", "nvidia-rtx-pro-6000", "at least 20 processors and 80Gi"),
+    "a card that there is not": (kube.check_schemas, RUN_GPU, "nvidia-l4", "nvidia-t4", "nvidia-t4"),
+    "no card": (kube.check_services, RUN_GPU, r" +nodeSelector:\n.*accelerator.*\n", "", "expected one of nvidia-l4"),
+    "billed by the request": (kube.check_services, RUN_GPU, 'cpu-throttling: "false"', 'cpu-throttling: "true"', "cpu-throttling: true: expected false"),
+    "a second GPU in another zone": (kube.check_services, RUN_GPU, r" +run\.googleapis\.com/gpu-zonal.*\n", "", "gpu-zonal-redundancy-disabled"),
+    "a function for GPUs without one": (kube.check_services, KNATIVE_GPU, r" +nvidia.com/gpu: .*\n", "", "no node with one is looked for"),
+    "a function for CPUs on a GPU": (kube.check_services, KSERVE_GPU, "defrost/rerank-gpu:", "defrost/rerank-cpu-int8:", "one for CPUs"),
+    "two GPUs for one pod": (kube.check_services, KSERVE_GPU, 'gpu: "1"', 'gpu: "2"', "a process uses one GPU"),
+    "a GPU of another maker": (kube.check_schemas, KNATIVE_GPU, "nvidia.com/gpu", "amd.com/gpu", "amd.com/gpu"),
+    "a device that is none": (kube.check_services, KNATIVE_GPU, "- name: HOST\n", "- name: DEVICE\n              value: gpu0\n            - name: HOST\n", "DEVICE=gpu0: expected"),
+    "more than the card's memory": (kube.check_services, RUN_GPU, "- name: HOST\n", "- name: GPU_MEMORY_FRACTION\n              value: '1.5'\n            - name: HOST\n", "GPU_MEMORY_FRACTION=1.5"),
+    "a precision that there is not": (kube.check_services, RUN_GPU, "- name: HOST\n", "- name: DTYPE\n              value: fp8\n            - name: HOST\n", "DTYPE=fp8"),
+    "root in a pod with a GPU": (kube.check_services, KSERVE_GPU, "runAsNonRoot: true", "runAsNonRoot: false", "runAsNonRoot"),
     # Terraform: syntax and names.
     "broken HCL": (terraform.check, AZURE, 'resource "azurerm_container_app" "function" {', 'resource "azurerm_container_app" "function"', "does not parse"),
     "unknown argument": (terraform.check, AZURE, "target_port", "targetport", "unknown argument ingress.targetport"),
@@ -79,6 +94,21 @@ CASES: dict[str, Case] = {
     "URL for everybody": (clouds.check, LAMBDA_TF, '"AWS_IAM"', '"NONE"', "authorization_type NONE"),
     "buffering URL in Terraform": (clouds.check, LAMBDA_TF, '"RESPONSE_STREAM"', '"BUFFERED"', "INVOKE_MODE is response_stream"),
     "SnapStart for zips in Terraform": (clouds.check, LAMBDA_TF, r"for_each = local\.is_image \?", "for_each = true ?", "provided.al2023 refuses"),
+    # Terraform: GPUs.
+    "throttled GPU in Terraform": (clouds.check, RUN_TF, r"cpu_idle( +)= var\.gpu == null", r"cpu_idle\1= true", "instance-based billing"),
+    "zonal redundancy in Terraform": (clouds.check, RUN_TF, r" +gpu_zonal_redundancy_disabled .*\n", "", "gpu_zonal_redundancy_disabled"),
+    "no card in Terraform": (clouds.check, RUN_TF, "accelerator = node_selector.value", 'accelerator = "nvidia-t4"', "no node_selector"),
+    "a GPU for every function": (clouds.check, RUN_TF, r"var\.gpu == null \? \{\} : ", "", "nvidia.com/gpu = 1 where var.gpu is set"),
+    "small machine for a GPU in Terraform": (clouds.check, RUN_TF, r"cpu = 4, memory = 16", "cpu = 2, memory = 16", "local.least"),
+    "small machine that nobody refuses": (clouds.check, RUN_TF, r" >= local\.least\[var\.gpu\]\.memory", " > 0", "no precondition on local.least[var.gpu].memory"),
+    "a GPU's function without one": (clouds.check, RUN_TF, r'var\.function != "rerank-gpu" \|\| ', "", "no precondition on var.function"),
+    "unknown argument of a node selector": (terraform.check, RUN_TF, "accelerator = node", "accelerators = node", "accelerators"),
+    "T4 on Azure": (clouds.check, "infra/azure/main.tf", "Consumption-GPU-NC24-A100", "Consumption-GPU-NC8as-T4", "compute capability 7.5"),
+    "T4 let through on Azure": (clouds.check, "infra/azure/variables.tf", '== "Consumption-GPU-NC24-A100"', '== "Consumption-GPU-NC8as-T4"', "compute capability 7.5"),
+    "a profile that there is not": (clouds.check, "infra/azure/main.tf", "GPU-NC24-A100", "GPU-NC24-H100", "expected one of Consumption-GPU-NC24-A100"),
+    "an app without its profile": (clouds.check, AZURE, r" +workload_profile_name .*\n", "", "expected gpu where local.gpu"),
+    "an environment without a GPU": (clouds.check, "infra/azure/main.tf", r'name( +)= "gpu"', r'name\1= "large"', "with the name gpu"),
+    "unknown argument of a profile": (terraform.check, "infra/azure/main.tf", "workload_profile_type =", "profile_type =", "profile_type"),
     # SAM.
     "unknown property of a function": (sam.check_lint, IMAGE, "MemorySize: !Ref", "MemorySizes: !Ref", "MemorySizes"),
     "InvokeMode misspelt": (sam.check_lint, IMAGE, "InvokeMode: RESPONSE_STREAM", "InvokeMode: STREAM", "'STREAM' is not one of"),

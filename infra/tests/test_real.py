@@ -36,8 +36,15 @@ def test_every_platform_is_looked_at(root: Path) -> None:
         "infra/cloudrun/rerank-gpu.yaml",
         "infra/cloudrun/rerank.yaml",
         "infra/knative/embed.yaml",
+        "infra/knative/kserve-gpu.yaml",
         "infra/knative/kserve.yaml",
+        "infra/knative/rerank-gpu.yaml",
         "infra/knative/rerank.yaml",
+    }
+    assert {service.where for service in kube.services(root) if service.gpu} == {
+        "infra/cloudrun/rerank-gpu.yaml",
+        "infra/knative/kserve-gpu.yaml",
+        "infra/knative/rerank-gpu.yaml",
     }
     for service in (clouds.azure(root), clouds.cloud_run(root)):
         assert service.port == 8000

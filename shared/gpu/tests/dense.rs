@@ -1,5 +1,13 @@
 //! Small layers on the emulated device against f64.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::float_cmp,
+    reason = "small shapes, and values that are compared to the bit"
+)]
+
 mod emulated;
 
 use defrost_gpu::kernels::{Activation, Dense};
@@ -74,7 +82,9 @@ fn exact(activation: Activation, x: f64) -> f64 {
 fn layers_of_any_shape() {
     for rows in [1, 2, 4, 5, 13] {
         for n in [1, 2, 4, 7, 33] {
-            for (k, bias) in [(1, true), (3, false), (31, true), (128, false), (200, true), (401, true)] {
+            for (k, bias) in
+                [(1, true), (3, false), (31, true), (128, false), (200, true), (401, true)]
+            {
                 Layer::new(rows, n, k, bias).check(Activation::Identity);
             }
         }

@@ -1,5 +1,13 @@
 //! Products on the emulated device against sums in f64: every tile, type and epilogue, odd shapes, gaps between rows.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::float_cmp,
+    reason = "small shapes, and values that are compared to the bit"
+)]
+
 mod emulated;
 
 use defrost_gpu::kernels::{Element, Epilogue, Gemm, Half, OutType, Tile};
@@ -96,9 +104,11 @@ impl Operands {
                     gates.iter().zip(ups).map(|(&gate, up)| silu(gate) * up)
                 })
                 .collect(),
-            Epilogue::AddTo => {
-                sums.iter().zip(&self.before).map(|(sum, &before)| sum + f64::from(before)).collect()
-            }
+            Epilogue::AddTo => sums
+                .iter()
+                .zip(&self.before)
+                .map(|(sum, &before)| sum + f64::from(before))
+                .collect(),
         }
     }
 
@@ -172,7 +182,8 @@ fn matrix(
         Element::Bf16 => Half::Bf16,
         Element::F16 => Half::F16,
         Element::Int8 => {
-            let codes: Vec<i8> = (0..rows * k).map(|_| (random.below(255) as i32 - 127) as i8).collect();
+            let codes: Vec<i8> =
+                (0..rows * k).map(|_| (random.below(255) as i32 - 127) as i8).collect();
             let values = codes.iter().map(|&code| f64::from(code)).collect();
             return (values, bytemuck::cast_slice(&apart(&codes, k, stride, 127)).to_vec());
         }
@@ -192,7 +203,9 @@ fn apart<T: Copy>(values: &[T], k: usize, stride: usize, between: T) -> Vec<T> {
 
 fn scale(values: &mut [f64], scales: &[f32], k: usize) {
     for (row, &scale) in values.chunks_exact_mut(k).zip(scales) {
-        row.iter_mut().for_each(|value| *value *= f64::from(scale));
+        for value in row {
+            *value *= f64::from(scale);
+        }
     }
 }
 
@@ -229,7 +242,9 @@ fn check(case: &Case) {
 fn every_tile_multiplies_every_type() {
     for tile in Tile::ALL {
         let shape = tile.shape();
-        for (element, epilogue) in Element::ALL.into_iter().zip([Epilogue::Gelu, Epilogue::SwiGlu, Epilogue::AddTo]) {
+        for (element, epilogue) in
+            Element::ALL.into_iter().zip([Epilogue::Gelu, Epilogue::SwiGlu, Epilogue::AddTo])
+        {
             let (m, n) = (shape.rows as usize + 3, shape.columns as usize + 6);
             let k = (shape.depth * shape.stages / element.bytes() + element.granule()) as usize;
             check(&Case { epilogue, ..Case::new(element, tile, m, n, k) });
@@ -240,7 +255,9 @@ fn every_tile_multiplies_every_type() {
 #[test]
 fn every_epilogue_stores_every_type() {
     for tile in [Tile::T128x64, Tile::T64x64, Tile::T32x64, Tile::T16x32] {
-        for (element, out_type) in Element::ALL.into_iter().flat_map(|element| OutType::ALL.map(|out| (element, out))) {
+        for (element, out_type) in
+            Element::ALL.into_iter().flat_map(|element| OutType::ALL.map(|out| (element, out)))
+        {
             for epilogue in Epilogue::ALL {
                 if epilogue == Epilogue::AddTo && out_type != OutType::F32 {
                     continue;
@@ -300,14 +317,17 @@ fn int8_sums_are_exact() {
         operands.weight_bytes[..1024].fill(127);
         operands.weight_bytes[1024..2048].fill(-127i8 as u8);
         for row in operands.a_bytes.chunks_mut(1040).skip(1) {
-            row[..1024].iter_mut().for_each(|code| *code = random.next() as u8);
+            for code in &mut row[..1024] {
+                *code = random.next() as u8;
+            }
         }
         operands.a_scales.fill(1.0);
         operands.weight_scales.fill(1.0);
         let (got, _) = operands.run(&case, &Device::new(), 1);
         for (row, got) in operands.a_bytes.chunks(1040).zip(got.chunks(70)) {
             for (weight, &got) in operands.weight_bytes.chunks(1024).zip(got) {
-                let products = row.iter().zip(weight).map(|(&a, &w)| i32::from(a as i8) * i32::from(w as i8));
+                let products =
+                    row.iter().zip(weight).map(|(&a, &w)| i32::from(a as i8) * i32::from(w as i8));
                 assert_eq!(got, products.sum::<i32>() as f32);
             }
         }
@@ -353,7 +373,11 @@ fn not_a_number_spoils_its_row_and_its_column_alone() {
             let (got, _) = operands.run(&case, &Device::new(), 1);
             for (row, values) in got.chunks(case.columns()).enumerate() {
                 for (column, value) in values.iter().enumerate() {
-                    assert_eq!(value.is_nan(), row == 4 || column == 7, "{case:?}: {row}, {column}");
+                    assert_eq!(
+                        value.is_nan(),
+                        row == 4 || column == 7,
+                        "{case:?}: {row}, {column}"
+                    );
                 }
             }
         }

@@ -1,5 +1,13 @@
 //! Rows to int8 on the emulated device: the integers and scales of the CPU engine, to the bit.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::float_cmp,
+    reason = "small shapes, and values that are compared to the bit"
+)]
+
 mod emulated;
 
 use defrost_gpu::kernels::{Float, Quantize};
@@ -18,7 +26,13 @@ fn expected(row: &[f32]) -> (Vec<i8>, f32) {
 }
 
 /// Rows as the type holds them, quantised on a device.
-fn run(device: &Device, x_type: Float, rows: &[f32], width: usize, order: u64) -> (Vec<i8>, Vec<f32>) {
+fn run(
+    device: &Device,
+    x_type: Float,
+    rows: &[f32],
+    width: usize,
+    order: u64,
+) -> (Vec<i8>, Vec<f32>) {
     let count = rows.len() / width;
     let quantize = Quantize {
         rows: count as u32,
@@ -50,7 +64,11 @@ fn check(x_type: Float, rows: &[f32], width: usize, order: u64) {
         assert_eq!(codes[at * width..][..width], own, "{x_type:?}, width {width}, row {at}");
         assert_eq!(scales[at].is_nan(), scale.is_nan(), "{x_type:?}, width {width}, row {at}");
         if !scale.is_nan() {
-            assert_eq!(scales[at].to_bits(), scale.to_bits(), "{x_type:?}, width {width}, row {at}");
+            assert_eq!(
+                scales[at].to_bits(),
+                scale.to_bits(),
+                "{x_type:?}, width {width}, row {at}"
+            );
         }
     }
 }

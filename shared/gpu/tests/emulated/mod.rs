@@ -8,15 +8,15 @@ use defrost_gpu_emulator::Emulator;
 use half::{bf16, f16};
 
 /// A device of its own for each test.
-pub struct Device(Emulator);
+pub(crate) struct Device(Emulator);
 
 impl Device {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Emulator::new())
     }
 
     /// A copy of the values, with nothing readable before or behind them.
-    pub fn put<T: NoUninit>(&self, values: &[T]) -> Address {
+    pub(crate) fn put<T: NoUninit>(&self, values: &[T]) -> Address {
         let bytes = bytemuck::cast_slice::<T, u8>(values);
         let address = self.0.allocate(bytes.len());
         self.0.write(address, bytes);
@@ -24,18 +24,18 @@ impl Device {
     }
 
     /// Room for so many values, which hold NaN.
-    pub fn room<T>(&self, count: usize) -> Address {
+    pub(crate) fn room<T>(&self, count: usize) -> Address {
         Address(self.0.allocate(count * size_of::<T>()))
     }
 
-    pub fn get<T: AnyBitPattern + NoUninit>(&self, at: Address, count: usize) -> Vec<T> {
+    pub(crate) fn get<T: AnyBitPattern + NoUninit>(&self, at: Address, count: usize) -> Vec<T> {
         let mut values = vec![T::zeroed(); count];
         self.0.read(at.0, bytemuck::cast_slice_mut(&mut values));
         values
     }
 
     /// Runs it, with threads and blocks in the order of the seed.
-    pub fn run(&self, launch: &Launch, seed: u64) {
+    pub(crate) fn run(&self, launch: &Launch, seed: u64) {
         let Launch { kernel, grid, block, shared, params } = *launch;
         let done = self.0.launch(kernel, grid, block, shared, params.bytes(), seed);
         done.unwrap_or_else(|fault| panic!("{fault}"));
@@ -43,14 +43,14 @@ impl Device {
 }
 
 /// Numbers without a pattern, the same ones for the same seed.
-pub struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    pub fn next(&mut self) -> u32 {
+    pub(crate) fn next(&mut self) -> u32 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -58,21 +58,21 @@ impl Random {
     }
 
     /// From -1 to 1.
-    pub fn float(&mut self) -> f32 {
+    pub(crate) fn float(&mut self) -> f32 {
         (f64::from(self.next()) / f64::from(u32::MAX) * 2.0 - 1.0) as f32
     }
 
-    pub fn floats(&mut self, count: usize) -> Vec<f32> {
+    pub(crate) fn floats(&mut self, count: usize) -> Vec<f32> {
         (0..count).map(|_| self.float()).collect()
     }
 
-    pub fn below(&mut self, end: u32) -> u32 {
+    pub(crate) fn below(&mut self, end: u32) -> u32 {
         self.next() % end
     }
 }
 
 /// The values in two bytes each, as bits.
-pub fn halved(half: defrost_gpu::kernels::Half, values: &[f32]) -> Vec<u16> {
+pub(crate) fn halved(half: defrost_gpu::kernels::Half, values: &[f32]) -> Vec<u16> {
     use defrost_gpu::kernels::Half;
     let bits = |&value: &f32| match half {
         Half::Bf16 => bf16::from_f32(value).to_bits(),
@@ -82,7 +82,7 @@ pub fn halved(half: defrost_gpu::kernels::Half, values: &[f32]) -> Vec<u16> {
 }
 
 /// What such bits say.
-pub fn widened(half: defrost_gpu::kernels::Half, bits: &[u16]) -> Vec<f32> {
+pub(crate) fn widened(half: defrost_gpu::kernels::Half, bits: &[u16]) -> Vec<f32> {
     use defrost_gpu::kernels::Half;
     let value = |&bits: &u16| match half {
         Half::Bf16 => bf16::from_bits(bits).to_f32(),
@@ -92,7 +92,7 @@ pub fn widened(half: defrost_gpu::kernels::Half, bits: &[u16]) -> Vec<f32> {
 }
 
 /// The error function to 1e-15: its series for small, its continued fraction for large arguments.
-pub fn erf(x: f64) -> f64 {
+pub(crate) fn erf(x: f64) -> f64 {
     if x.abs() < 3.0 {
         let (mut term, mut sum) = (x, x);
         for i in 1..80 {
@@ -106,10 +106,10 @@ pub fn erf(x: f64) -> f64 {
     (1.0 - tail(x)).copysign(x)
 }
 
-pub fn gelu(x: f64) -> f64 {
+pub(crate) fn gelu(x: f64) -> f64 {
     0.5 * x * (1.0 + erf(x / std::f64::consts::SQRT_2))
 }
 
-pub fn silu(x: f64) -> f64 {
+pub(crate) fn silu(x: f64) -> f64 {
     x / (1.0 + (-x).exp())
 }

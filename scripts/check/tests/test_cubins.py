@@ -18,7 +18,7 @@ check_cubins = importlib.util.module_from_spec(spec)
 sys.modules["check_cubins"] = check_cubins
 loader.exec_module(check_cubins)
 
-# Of nvcc 13.3: a kernel of ours, one that was compiled with too few registers, one that indexes an array by an argument.
+# Of nvcc 13.3: a kernel of ours, one that had too few registers, one that indexes an array by an argument.
 PTXAS = """\
 spill.cu(12): warning #177-D: variable "unused" was declared but never referenced
 Remark: The warnings can be suppressed with "-diag-suppress <warning-number>"

@@ -37,7 +37,6 @@ constexpr uint32_t QUERIES = 64;
 constexpr uint32_t THREADS = 128;
 // Values of 16 bytes.
 constexpr uint32_t PIECE = 8;
-constexpr float LOG2_E = 1.4426950408889634f;
 
 // Pieces whose order is turned together: rows of 64 and 192 bytes begin in two groups of banks in turn, others all in one.
 template <uint32_t WIDTH>
@@ -99,26 +98,21 @@ struct Keys {
     // Starts the copy of the COUNT keys from `first` on to `to`, and of their values behind them.
     template <uint32_t WIDTH, uint32_t COUNT>
     DEFROST_INLINE void copy(Shared<T> memory, uint32_t to, uint32_t first) const {
-#pragma unroll
+        // Heads of 128 leave no registers for the addresses of several rows at once, with three blocks a multiprocessor.
+        constexpr int AT_ONCE = WIDTH == 128 ? 1 : COUNT / Part<WIDTH>::ROWS;
+#pragma unroll AT_ONCE
         for (uint32_t i = 0; i < COUNT; i += Part<WIDTH>::ROWS) {
             const uint32_t row = i + Part<WIDTH>::row(), key = first + row;
-            View<const T> from = p.qkv;
-            size_t at = 0;
-            if (key < stored) {
-                from = p.stored;
-                at = size_t(key) * (2 * p.values_at) + head_at;
-            } else if (key < total) {
-                const uint32_t in_batch = key + (key < before ? to_prefix : to_own);
-                at = size_t(in_batch) * p.row + (p.keys_at + head_at);
-            }
+            const bool in_stored = key < stored;
+            const View<const T> from = in_stored ? p.stored : p.qkv;
+            const uint32_t index = in_stored ? key : key + (key < before ? to_prefix : to_own);
+            const size_t at = size_t(index) * (in_stored ? 2 * p.values_at : p.row) + (in_stored ? 0 : p.keys_at) + head_at;
 #pragma unroll
             for (uint32_t j = 0; j < WIDTH / PIECE; j += Part<WIDTH>::LANES) {
-                const uint32_t piece = j + Part<WIDTH>::piece();
-                const bool there = key < total && piece * PIECE < p.head_dim;
-                const size_t own = there ? at + piece * PIECE : 0;
-                const uint32_t into = to + place<WIDTH>(row, piece);
-                copy_async16(memory, into, from, own, there ? 16 : 0);
-                copy_async16(memory, into + COUNT * WIDTH, from, there ? own + p.values_at : 0, there ? 16 : 0);
+                const uint32_t piece = j + Part<WIDTH>::piece(), into = to + place<WIDTH>(row, piece);
+                const uint32_t valid = key < total && piece * PIECE < p.head_dim ? 16 : 0;
+                copy_async16(memory, into, from, at + piece * PIECE, valid);
+                copy_async16(memory, into + COUNT * WIDTH, from, at + p.values_at + piece * PIECE, valid);
             }
         }
     }
@@ -186,7 +180,7 @@ DEFROST_INLINE void attend(const AttentionParams<T>& p) {
         for (uint32_t j = 0; j < WIDTH / PIECE; j += Part<WIDTH>::LANES) {
             const uint32_t piece = j + Part<WIDTH>::piece();
             const bool there = first + row <= last && piece * PIECE < p.head_dim;
-            const size_t at = there ? size_t(sequence.start + first + row) * p.row + head * p.head_dim + piece * PIECE : 0;
+            const size_t at = size_t(sequence.start + first + row) * p.row + head * p.head_dim + piece * PIECE;
             copy_async16(memory, query_tile + place<WIDTH>(row, piece), p.qkv, at, there ? 16 : 0);
         }
     }
@@ -210,7 +204,6 @@ DEFROST_INLINE void attend(const AttentionParams<T>& p) {
     const uint32_t warp_first = first + warp * 16, own = warp_first + lane / 4;
     const uint32_t warp_last = warp_first + 15 < last ? warp_first + 15 : last;
     const bool idle = warp_first > last;
-    const float scale = p.scale * LOG2_E;
     Row upper = {-INFINITY, 0.0f}, lower = upper;
     float out[WIDTH / 8][4] = {};
 
@@ -249,7 +242,7 @@ DEFROST_INLINE void attend(const AttentionParams<T>& p) {
                 }
             }
         }
-        const float above = take(upper, scores, 0, scale), below = take(lower, scores, 2, scale);
+        const float above = take(upper, scores, 0, p.scale), below = take(lower, scores, 2, p.scale);
 #pragma unroll
         for (uint32_t n = 0; n < WIDTH / 8; ++n) {
             out[n][0] *= above;

@@ -129,6 +129,7 @@ struct Raw {
     values_at: u32,
     causal: u32,
     window: u32,
+    /// Times log2(e): the kernel takes powers of two.
     scale: f32,
 }
 
@@ -183,7 +184,7 @@ impl Attention {
                 values_at: self.kv_heads * self.head_dim,
                 causal: self.causal.into(),
                 window: if self.window == 0 { UNLIMITED } else { self.window.min(UNLIMITED) },
-                scale: self.scale,
+                scale: self.scale * std::f32::consts::LOG2_E,
             }),
         }
     }

@@ -37,6 +37,8 @@ constexpr size_t KEPT_PAGES = 512;
 
 __thread Machine* Machine::running_;
 
+bool same_line(Site a, Site b) { return a.line == b.line && (a.file == b.file || std::strcmp(a.file, b.file) == 0); }
+
 Machine::Machine() : shared_memory_(nullptr, std::free) {}
 
 Machine& Machine::own() {
@@ -198,7 +200,7 @@ Vote Machine::barrier(bool predicate, Site site) {
     me.site = site;
     if (arrived_ > 0) {
         auto first = std::find_if(threads_.begin(), threads_.end(), [](const Thread& t) { return t.state == State::AtBarrier; });
-        if (first->site.line != site.line || std::strcmp(first->site.file, site.file) != 0) {
+        if (!same_line(first->site, site)) {
             fault(Kind::Lanes, format("comes to the __syncthreads of %s while thread %u waits at that of %s: all threads must come to the same",
                                       at_line(site).c_str(), first->index, at_line(first->site).c_str()));
         }

@@ -81,7 +81,7 @@ class Machine {
     // The rest is called by the threads of the kernel.
     [[noreturn]] void fault(Kind kind, const std::string& text);
     [[noreturn]] void fault_of(const Thread& thread, Kind kind, const std::string& text);
-    [[noreturn]] void race(const char* memory, uint64_t at, uint32_t size, Access access, const Conflict& conflict);
+    [[noreturn]] void race(bool in_shared, uint64_t at, uint32_t size, Access access, const Conflict& conflict);
     void* global(uint64_t address, uint32_t size, uint32_t align, Access access);
     void* shared(Stretch stretch, int64_t at, uint32_t size, uint32_t align, Access access);
     Stretch stretch(uint32_t offset, uint64_t bytes, uint32_t align);
@@ -170,5 +170,6 @@ class Machine {
 
 // The file without its folders, and the line.
 std::string at_line(Site site);
+bool same_line(Site a, Site b);
 
 }  // namespace emulator

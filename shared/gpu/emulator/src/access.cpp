@@ -90,7 +90,7 @@ void* Machine::global(uint64_t address, uint32_t size, uint32_t align, Access ac
         fault(Kind::OutOfBounds, format("%s %u bytes at 0x%llx, ", verb(access), size, number(address)) +
                                      device_->describe(address, size));
     }
-    if (address % align != 0) {
+    if ((address & (align - 1)) != 0) {
         fault(Kind::Misaligned, format("%s %u bytes at 0x%llx of global memory, which is no multiple of %u", verb(access), size,
                                        number(address), align));
     }
@@ -115,7 +115,7 @@ void* Machine::shared(Stretch stretch, int64_t at, uint32_t size, uint32_t align
         fault(Kind::OutOfBounds, format("%s %u bytes at byte %lld of shared memory, outside of its part, %u to %u", verb(access), size,
                                         static_cast<long long>(at), stretch.first, stretch.end));
     }
-    if (at % align != 0) {
+    if ((at & (align - 1)) != 0) {
         fault(Kind::Misaligned, format("%s %u bytes at byte %lld of shared memory, which is no multiple of %u", verb(access), size,
                                        static_cast<long long>(at), align));
     }

@@ -24,10 +24,10 @@ void Machine::meet(const Collective& collective, uint32_t mask, void* operand, S
     refuse_mask(mask, collective, site);
     me.site = site;
     uint32_t bit = 1u << (me.index % LANES);
-    std::vector<Meeting>& meetings = meetings_[me.index / LANES];
-    size_t at = meetings.size();
-    for (size_t i = 0; i < meetings.size(); ++i) {
-        const Meeting& other = meetings[i];
+    Meetings& meetings = meetings_[me.index / LANES];
+    uint32_t at = meetings.count;
+    for (uint32_t i = 0; i < meetings.count; ++i) {
+        const Meeting& other = meetings.all[i];
         if (other.operands.mask == mask && other.collective == &collective && same_line(other.site, site)) {
             at = i;
         } else if ((other.operands.mask & bit) != 0 && (other.come & mask) != 0) {
@@ -37,26 +37,29 @@ void Machine::meet(const Collective& collective, uint32_t mask, void* operand, S
                                       at_line(other.site).c_str(), other.operands.mask));
         }
     }
-    if (at == meetings.size()) {
-        meetings.push_back(Meeting{&collective, site, 0, {{}, mask}});
+    Meeting& meeting = meetings.all[at];
+    if (at == meetings.count) {
+        ++meetings.count;
+        meeting.collective = &collective;
+        meeting.site = site;
+        meeting.come = 0;
+        meeting.operands.mask = mask;
     }
-    Meeting& meeting = meetings[at];
     meeting.come |= bit;
     meeting.operands.of[me.index % LANES] = operand;
     me.state = State::AtCollective;
     if (meeting.come != mask) {
-        for (uint32_t missing = mask & ~meeting.come; missing != 0; missing &= missing - 1) {
-            const Thread& other = lane(static_cast<uint32_t>(__builtin_ctz(missing)));
-            if (other.state == State::Ended) {
-                missed(me, other);
-            }
+        uint32_t gone = mask & meetings.ended;
+        if (gone != 0) {
+            missed(me, lane(static_cast<uint32_t>(__builtin_ctz(gone))));
         }
         resume(me.context);
         return;
     }
-    Operands operands = meeting.operands;
-    meetings.erase(meetings.begin() + static_cast<std::ptrdiff_t>(at));
-    collective.perform(operands);
+    collective.perform(meeting.operands);
+    if (at != --meetings.count) {
+        meeting = meetings.all[meetings.count];
+    }
     for (uint32_t lanes = mask; lanes != 0; lanes &= lanes - 1) {
         make_ready(lane(static_cast<uint32_t>(__builtin_ctz(lanes))));
     }

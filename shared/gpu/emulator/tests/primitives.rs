@@ -316,7 +316,7 @@ fn ldmatrix_hands_out_rows_or_columns() {
 #[test]
 fn asynchronous_copies_land_group_by_group_and_fill_with_zeros() {
     let emulator = Emulator::new();
-    let bytes: Vec<u8> = (0..3 * 16 * 64_u32).map(|i| (i * 7 % 251 + 1) as u8).collect();
+    let bytes: Vec<u8> = (0..3 * 16 * 64_u32).map(|i| (i * 7 % 251 + 1).to_le_bytes()[0]).collect();
     let from = emulator.allocate(bytes.len());
     emulator.write(from, &bytes);
     let to = emulator.allocate(bytes.len());
@@ -345,6 +345,9 @@ fn asynchronous_copies_land_group_by_group_and_fill_with_zeros() {
     }
 }
 
+/// A half's number as the kernel takes it, its widening and its narrowing.
+type Conversion = (u32, fn(u16) -> f32, fn(f32) -> u16);
+
 /// Values around each of 16 bits: itself, the middle between it and the next, and what lies beside the middle.
 fn around(bits: u16, widen: fn(u16) -> f32) -> [f32; 6] {
     let (here, next) = (widen(bits), widen(bits.wrapping_add(1)));
@@ -356,7 +359,7 @@ fn around(bits: u16, widen: fn(u16) -> f32) -> [f32; 6] {
 #[test]
 fn conversions_are_those_of_half_for_every_pattern() {
     let emulator = Emulator::new();
-    let kinds: [(u32, fn(u16) -> f32, fn(f32) -> u16); 2] = [
+    let kinds: [Conversion; 2] = [
         (0, |x| bf16::from_bits(x).to_f32(), |x| bf16::from_f32(x).to_bits()),
         (1, |x| f16::from_bits(x).to_f32(), |x| f16::from_f32(x).to_bits()),
     ];
@@ -466,7 +469,8 @@ fn every_block_and_thread_runs_once_with_its_indices() {
         let found = read_words(&emulator, out, 3 * 4 * 5 * 64);
         for (i, word) in found.iter().enumerate() {
             let (thread, block) = (i % 64, i / 64);
-            let wanted = block % 3 | block / 3 % 4 << 8 | block / 12 << 16 | thread << 24;
+            let [x, y, z] = [block % 3, block / 3 % 4, block / 12];
+            let wanted = x | (y << 8) | (z << 16) | (thread << 24);
             assert_eq!(*word as usize, wanted);
         }
     }

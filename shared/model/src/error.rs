@@ -37,6 +37,12 @@ pub enum Error {
         /// The message of the library.
         message: String,
     },
+    /// There is no memory for this batch now; a smaller one, or a later try, may find some.
+    #[error("{0}")]
+    OutOfMemory(String),
+    /// What runs the model is gone for good, such as a device that has failed: this process cannot go on.
+    #[error("{0}")]
+    Lost(String),
     /// Reading or verifying the snapshot failed.
     #[error(transparent)]
     Loader(#[from] defrost_loader::Error),

@@ -1,7 +1,7 @@
 # `make help` lists the targets. Two commands matter: `make demo` and `make test`.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help demo quick release test lint test-rust test-model test-ort test-candle test-lambda test-clients test-schema test-browser test-modal bench-scifact bench-boot bench-loader golden clean check-checkpoints check-hostile check-infra package-lambda test-scripts bench-cold bench-load benchmark benchmark-full benchmark-shapes benchmark-stress benchmark-extreme bench-build bench-cost bench-scale images image-run image-stop image-logs test-images check-budgets
+.PHONY: help demo quick release test lint test-rust test-model test-ort test-candle test-lambda test-clients test-schema test-browser test-modal bench-scifact bench-boot bench-loader golden clean check-checkpoints check-hostile check-infra package-lambda test-scripts bench-cold bench-load benchmark benchmark-full benchmark-shapes benchmark-stress benchmark-extreme bench-build bench-cost bench-scale images image-run image-stop image-logs test-images check-budgets gpu-check bench-gpu
 
 PYTHON ?= python3
 BEIR ?= data/scifact-mini
@@ -133,6 +133,9 @@ image-logs: ## what it wrote
 
 test-images: $(MODEL) images ## the images run for real: IMAGE_MODEL=SNAPSHOT for the reranker, STARTS=N, KILLS=N
 	scripts/images/test_images --model $(IMAGE_MODEL) --embed-model $(MODEL) --starts $(STARTS) --kills $(KILLS)
+
+gpu-check: ## what this machine lacks to run rerank-gpu, else a score of MODEL from its image (GPU_CHECK="--function PATH": a binary)
+	scripts/check/check_gpu --model $(MODEL) $(GPU_CHECK)
 
 models/all-MiniLM-L6-v2-int8.snap:
 	$(MAKE) quick

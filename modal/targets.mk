@@ -1,13 +1,16 @@
 # Targets that deploy to Modal; included by the Makefile of the repository. `DEPLOY_...` variables of the shell or of
 # the command line are settings: modal/README.md. Variants: -uvx takes Modal's client through uv instead of an
 # environment under target/; -onnx deploys binaries that also run ONNX models, as an app of its own beside the other.
-.PHONY: release-ort modal-pack modal-serve modal-deploy modal-curl modal-bulk modal-pack-uvx modal-serve-uvx modal-deploy-uvx \
+.PHONY: release-ort release-gpu modal-pack modal-serve modal-deploy modal-curl modal-bulk modal-pack-uvx modal-serve-uvx modal-deploy-uvx \
 	modal-curl-uvx modal-bulk-uvx modal-serve-onnx modal-deploy-onnx
 
 APP ?= rerank_cpu_int8
 SOURCE ?= hf://BAAI/bge-reranker-v2-m3
 MODAL ?= scripts/ops/modal_cli
 %-uvx: MODAL = uvx --from "$$(cat modal/requirements.txt)" modal
+
+# What APP needs built.
+BUILT = $(if $(filter rerank_gpu,$(APP)),release-gpu,release)
 
 # `modal serve` makes no memory snapshots, and mounted binaries start sooner after a change than baked ones.
 SERVED = DEPLOY_MEMORY_SNAPSHOT=false DEPLOY_BAKE=false
@@ -18,13 +21,16 @@ BODY ?= $(if $(filter embed,$(APP)),{"input": ["who wrote it?"]},{"query": "who 
 release-ort: ## build the functions with ONNX Runtime too (target/ort/release)
 	cargo build --release --target-dir target/ort -p rerank-cpu-int8 -p embed --features rerank-cpu-int8/ort,embed/ort
 
+release-gpu: ## build rerank-gpu with its kernels (nvcc of CUDA_HOME or on the PATH)
+	cargo build --release -p rerank-gpu --features cuda,cubins
+
 modal-pack: release ## pack SOURCE=hf://org/name into the volume on Modal (FILE=NAME.snap, OPTIONS="--precision f32")
 	$(MODAL) run modal/pack.py --source $(SOURCE) $(if $(FILE),--file $(FILE)) $(if $(OPTIONS),--options "$(OPTIONS)")
 
-modal-serve: release ## run APP=rerank_cpu_int8|embed on Modal until ^C, anew with each change
+modal-serve: $(BUILT) ## run APP=rerank_cpu_int8|embed|rerank_gpu on Modal until ^C, anew with each change
 	$(SERVED) $(MODAL) serve modal/$(APP).py
 
-modal-deploy: release ## deploy APP=rerank_cpu_int8|embed to Modal
+modal-deploy: $(BUILT) ## deploy APP=rerank_cpu_int8|embed|rerank_gpu to Modal
 	$(MODAL) deploy modal/$(APP).py
 
 modal-serve-onnx: release-ort ## modal-serve with ONNX Runtime: DEPLOY_MODEL=NAME.snap

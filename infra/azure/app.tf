@@ -4,6 +4,9 @@
 # probe, which may fail 30 times here and no more, asks only whether the process lives; whether the model is there is asked by
 # the readiness probe, every second and for as long as it takes, and requests pass the moment it succeeds.
 # `make stop` and `make run` stop and start the app without Terraform.
+#
+# rerank-gpu runs in a profile of its environment that has a GPU, and takes all of a replica there. Which profile that may be
+# is decided by the kernels in the binary: they are compiled for compute capability 8.0 and up.
 
 resource "azurerm_container_app" "function" {
   count                        = var.deploy_app ? 1 : 0
@@ -11,6 +14,7 @@ resource "azurerm_container_app" "function" {
   resource_group_name          = azurerm_resource_group.defrost.name
   container_app_environment_id = azurerm_container_app_environment.defrost.id
   revision_mode                = "Single"
+  workload_profile_name        = local.gpu ? "gpu" : null
   tags                         = local.tags
 
   identity {
@@ -60,8 +64,8 @@ resource "azurerm_container_app" "function" {
     container {
       name   = var.function
       image  = "${azurerm_container_registry.images.login_server}/${var.function}:${var.image_tag}"
-      cpu    = var.container_cpu
-      memory = var.container_memory
+      cpu    = local.gpu ? local.gpu_cpu : var.container_cpu
+      memory = local.gpu ? local.gpu_memory : var.container_memory
 
       env {
         name  = "HOST"

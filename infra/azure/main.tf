@@ -3,6 +3,11 @@
 locals {
   tags         = merge({ project = "defrost" }, var.tags)
   compact_name = replace("${var.name}${var.suffix}", "-", "")
+  gpu          = var.function == "rerank-gpu" || var.gpu_profile != null
+  # What one replica of that profile has: 24 processors, 220 GiB and one A100 with 80 GB.
+  gpu_profile = coalesce(var.gpu_profile, "Consumption-GPU-NC24-A100")
+  gpu_cpu     = 24
+  gpu_memory  = "220Gi"
 }
 
 resource "azurerm_resource_group" "defrost" {
@@ -55,6 +60,15 @@ resource "azurerm_container_app_environment" "defrost" {
   logs_destination           = "log-analytics"
   log_analytics_workspace_id = azurerm_log_analytics_workspace.logs.id
   tags                       = local.tags
+
+  dynamic "workload_profile" {
+    for_each = local.gpu ? [local.gpu_profile] : []
+
+    content {
+      name                  = "gpu"
+      workload_profile_type = workload_profile.value
+    }
+  }
 }
 
 # The platform mounts shares with the key of the account; the function itself never sees it.

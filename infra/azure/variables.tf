@@ -36,8 +36,8 @@ variable "function" {
   default     = "rerank-cpu-int8"
 
   validation {
-    condition     = contains(["rerank-cpu-int8", "embed"], var.function)
-    error_message = "function: expected rerank-cpu-int8 or embed."
+    condition     = contains(["rerank-cpu-int8", "embed", "rerank-gpu"], var.function)
+    error_message = "function: expected rerank-cpu-int8, embed or rerank-gpu."
   }
 }
 
@@ -59,14 +59,25 @@ variable "model_file" {
   default     = "model.snap"
 }
 
+variable "gpu_profile" {
+  description = "Workload profile with a GPU; null: none, and Consumption-GPU-NC24-A100 for rerank-gpu. Name it for the GPU image of embed."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.gpu_profile == null ? true : var.gpu_profile == "Consumption-GPU-NC24-A100"
+    error_message = "gpu_profile: expected Consumption-GPU-NC24-A100. The T4 of Consumption-GPU-NC8as-T4 has compute capability 7.5, and the kernels are compiled for 8.0 and up."
+  }
+}
+
 variable "container_cpu" {
-  description = "Processors of one replica."
+  description = "Processors of one replica without a GPU."
   type        = number
   default     = 2
 }
 
 variable "container_memory" {
-  description = "Memory of one replica; the consumption plan ties it to the processors, 2 GiB each."
+  description = "Memory of one replica without a GPU; the consumption plan ties it to the processors, 2 GiB each."
   type        = string
   default     = "4Gi"
 

@@ -13,6 +13,7 @@ sys.path.insert(0, str(HERE))
 # What the checks read beside infra/.
 READ = (
     "SECURITY.md",
+    "data/budgets.toml",
     "data/requests",
     "docs",
     "scripts/check/check_infra",

@@ -32,7 +32,7 @@ class Azure:
         for name in ("az", "terraform"):
             (self.bin / name).write_text(STAND_IN)
             (self.bin / name).chmod(0o755)
-        for function in ("rerank-cpu-int8", "embed"):
+        for function in ("rerank-cpu-int8", "embed", "rerank-gpu"):
             folder = tree / "infra" / "images" / function
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "Dockerfile").write_text("FROM scratch\nUSER 1\n")
@@ -90,6 +90,14 @@ def test_an_app_that_runs_stays_while_its_image_is_built(azure: Azure) -> None:
     assert not any("upload" in line for line in asked)
 
 
+def test_a_function_on_a_gpu_is_deployed_alike(azure: Azure) -> None:
+    """Terraform itself knows which profile it needs (infra/azure/main.tf)."""
+    code, output, asked = azure.deploy("--snapshot", "model.snap", "--tag", "t3", "--function", "rerank-gpu", "--yes")
+    assert code == 0, output
+    assert any("--set function=rerank-gpu" in line for line in asked)
+    assert any("--path rerank-gpu.snap" in line for line in asked)
+
+
 @pytest.mark.parametrize("step", ["init", "deploy_app=false", "acr run", "keys list", "file upload", "deploy_app=true"])
 def test_a_step_that_fails_ends_it(azure: Azure, step: str) -> None:
     code, output, asked = azure.deploy("--snapshot", "model.snap", "--tag", "t", REFUSE=step)
@@ -108,7 +116,7 @@ def test_secrets_are_neither_shown_nor_passed_as_arguments(azure: Azure) -> None
 @pytest.mark.parametrize(
     ("arguments", "variables", "code", "words"),
     [
-        (["--function", "chat"], {}, 2, "expected rerank-cpu-int8 or embed, found chat"),
+        (["--function", "chat"], {}, 2, "expected rerank-cpu-int8, embed or rerank-gpu, found chat"),
         (["--tag"], {}, 2, "--tag needs a value"),
         (["--force"], {}, 2, "unknown argument --force"),
         (["--snapshot", "none.snap"], {}, 1, "none.snap: no such file"),

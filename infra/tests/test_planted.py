@@ -8,12 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from checks import clouds, images, kube, requests, sam, terraform, texts
+from checks import clouds, compose, images, kube, requests, sam, terraform, texts
 
 Case = tuple[Callable[[Path], list[str]], str, str, str, str]
 RUN, KNATIVE, KSERVE = "infra/cloudrun/rerank.yaml", "infra/knative/rerank.yaml", "infra/knative/kserve.yaml"
 RUN_TF, AZURE, LAMBDA_TF = "infra/cloudrun/terraform/main.tf", "infra/azure/app.tf", "infra/lambda/terraform/main.tf"
+RUN_GPU, KNATIVE_GPU, KSERVE_GPU = "infra/cloudrun/rerank-gpu.yaml", "infra/knative/rerank-gpu.yaml", "infra/knative/kserve-gpu.yaml"
 IMAGE, ZIP, BULK = "infra/lambda/template.yaml", "infra/lambda/zip.yaml", "infra/lambda/bulk.yaml"
+GPU_IMAGE, COMPOSE = "infra/images/rerank-gpu/Dockerfile", "infra/images/compose.yaml"
 REQUEST = "data/requests/3-homeoffice.bru"
 
 CASES: dict[str, Case] = {
@@ -49,7 +51,21 @@ CASES: dict[str, Case] = {
     "no keys": (kube.check_services, KNATIVE, r" +- name: API_KEYS_FILE\n.*\n", "", "whoever reaches it"),
     "secret in the file": (kube.check_services, "infra/knative/embed.yaml", r"name: AWS_SECRET_ACCESS_KEY\n(.*\n){4}", "name: AWS_SECRET_ACCESS_KEY\n              value: abc\n", "comes from a secret"),
     "undeclared volume": (kube.check_services, KNATIVE, "- name: tmp\n              mountPath", "- name: temp\n              mountPath", "volume temp"),
-    "small machine for a GPU": (kube.check_services, "infra/cloudrun/rerank-gpu.yaml", "memory: 16Gi", "memory: 8Gi", "an L4 needs"),
+    "small machine for a GPU": (kube.check_services, RUN_GPU, "memory: 16Gi", "memory: 8Gi", "an nvidia-l4 needs"),
+    "few processors for a GPU": (kube.check_services, RUN_GPU, 'cpu: "4"', 'cpu: "2"', "an nvidia-l4 needs at least 4 processors"),
+    "a larger card on the same machine": (kube.check_services, RUN_GPU, "nvidia-l4", "nvidia-rtx-pro-6000", "at least 20 processors and 80Gi"),
+    "a card that there is not": (kube.check_schemas, RUN_GPU, "nvidia-l4", "nvidia-t4", "nvidia-t4"),
+    "no card": (kube.check_services, RUN_GPU, r" +nodeSelector:\n.*accelerator.*\n", "", "expected one of nvidia-l4"),
+    "billed by the request": (kube.check_services, RUN_GPU, 'cpu-throttling: "false"', 'cpu-throttling: "true"', "cpu-throttling: true: expected false"),
+    "a second GPU in another zone": (kube.check_services, RUN_GPU, r" +run\.googleapis\.com/gpu-zonal.*\n", "", "gpu-zonal-redundancy-disabled"),
+    "a function for GPUs without one": (kube.check_services, KNATIVE_GPU, r" +nvidia.com/gpu: .*\n", "", "no node with one is looked for"),
+    "a function for CPUs on a GPU": (kube.check_services, KSERVE_GPU, "defrost/rerank-gpu:", "defrost/rerank-cpu-int8:", "one for CPUs"),
+    "two GPUs for one pod": (kube.check_services, KSERVE_GPU, 'gpu: "1"', 'gpu: "2"', "a process uses one GPU"),
+    "a GPU of another maker": (kube.check_schemas, KNATIVE_GPU, "nvidia.com/gpu", "amd.com/gpu", "amd.com/gpu"),
+    "a device that is none": (kube.check_services, KNATIVE_GPU, "- name: HOST\n", "- name: DEVICE\n              value: gpu0\n            - name: HOST\n", "DEVICE=gpu0: expected"),
+    "more than the card's memory": (kube.check_services, RUN_GPU, "- name: HOST\n", "- name: GPU_MEMORY_FRACTION\n              value: '1.5'\n            - name: HOST\n", "GPU_MEMORY_FRACTION=1.5"),
+    "a precision that there is not": (kube.check_services, RUN_GPU, "- name: HOST\n", "- name: DTYPE\n              value: fp8\n            - name: HOST\n", "DTYPE=fp8"),
+    "root in a pod with a GPU": (kube.check_services, KSERVE_GPU, "runAsNonRoot: true", "runAsNonRoot: false", "runAsNonRoot"),
     # Terraform: syntax and names.
     "broken HCL": (terraform.check, AZURE, 'resource "azurerm_container_app" "function" {', 'resource "azurerm_container_app" "function"', "does not parse"),
     "unknown argument": (terraform.check, AZURE, "target_port", "targetport", "unknown argument ingress.targetport"),
@@ -78,6 +94,21 @@ CASES: dict[str, Case] = {
     "URL for everybody": (clouds.check, LAMBDA_TF, '"AWS_IAM"', '"NONE"', "authorization_type NONE"),
     "buffering URL in Terraform": (clouds.check, LAMBDA_TF, '"RESPONSE_STREAM"', '"BUFFERED"', "INVOKE_MODE is response_stream"),
     "SnapStart for zips in Terraform": (clouds.check, LAMBDA_TF, r"for_each = local\.is_image \?", "for_each = true ?", "provided.al2023 refuses"),
+    # Terraform: GPUs.
+    "throttled GPU in Terraform": (clouds.check, RUN_TF, r"cpu_idle( +)= var\.gpu == null", r"cpu_idle\1= true", "instance-based billing"),
+    "zonal redundancy in Terraform": (clouds.check, RUN_TF, r" +gpu_zonal_redundancy_disabled .*\n", "", "gpu_zonal_redundancy_disabled"),
+    "no card in Terraform": (clouds.check, RUN_TF, "accelerator = node_selector.value", 'accelerator = "nvidia-t4"', "no node_selector"),
+    "a GPU for every function": (clouds.check, RUN_TF, r"var\.gpu == null \? \{\} : ", "", "nvidia.com/gpu = 1 where var.gpu is set"),
+    "small machine for a GPU in Terraform": (clouds.check, RUN_TF, r"cpu = 4, memory = 16", "cpu = 2, memory = 16", "local.least"),
+    "small machine that nobody refuses": (clouds.check, RUN_TF, r" >= local\.least\[var\.gpu\]\.memory", " > 0", "no precondition on local.least[var.gpu].memory"),
+    "a GPU's function without one": (clouds.check, RUN_TF, r'var\.function != "rerank-gpu" \|\| ', "", "no precondition on var.function"),
+    "unknown argument of a node selector": (terraform.check, RUN_TF, "accelerator = node", "accelerators = node", "accelerators"),
+    "T4 on Azure": (clouds.check, "infra/azure/main.tf", "Consumption-GPU-NC24-A100", "Consumption-GPU-NC8as-T4", "compute capability 7.5"),
+    "T4 let through on Azure": (clouds.check, "infra/azure/variables.tf", '== "Consumption-GPU-NC24-A100"', '== "Consumption-GPU-NC8as-T4"', "compute capability 7.5"),
+    "a profile that there is not": (clouds.check, "infra/azure/main.tf", "GPU-NC24-A100", "GPU-NC24-H100", "expected one of Consumption-GPU-NC24-A100"),
+    "an app without its profile": (clouds.check, AZURE, r" +workload_profile_name .*\n", "", "expected gpu where local.gpu"),
+    "an environment without a GPU": (clouds.check, "infra/azure/main.tf", r'name( +)= "gpu"', r'name\1= "large"', "with the name gpu"),
+    "unknown argument of a profile": (terraform.check, "infra/azure/main.tf", "workload_profile_type =", "profile_type =", "profile_type"),
     # SAM.
     "unknown property of a function": (sam.check_lint, IMAGE, "MemorySize: !Ref", "MemorySizes: !Ref", "MemorySizes"),
     "InvokeMode misspelt": (sam.check_lint, IMAGE, "InvokeMode: RESPONSE_STREAM", "InvokeMode: STREAM", "'STREAM' is not one of"),
@@ -109,6 +140,35 @@ CASES: dict[str, Case] = {
     "duplicate key": (texts.check_yaml, KNATIVE, "      containerConcurrency: 16", "      containerConcurrency: 16\n      containerConcurrency: 8", "duplication of key"),
     "a key of AWS": (texts.check_secrets, RUN, "value: json", "value: AKIA" + "ABCDEFGHIJKLMNOP", "looks like a secret"),
     "dead link": (texts.check_links, "infra/README.md", r"\]\(lambda/README\.md\)", "](lambda/LIESMICH.md)", "LIESMICH"),
+    # Images for GPUs.
+    "CUDA under the function": (images.check, GPU_IMAGE, r"^FROM scratch\nCOPY --from=build", "FROM ${CUDA}\nCOPY --from=build", "expected scratch"),
+    "CUDA's libraries beside the function": (images.check, GPU_IMAGE, r"^(COPY --from=build .*)$", r"\1\nCOPY --from=cuda /usr/local/cuda/lib64 /usr/lib64", "nothing of CUDA belongs"),
+    "a driver that nobody asks for": (images.check, GPU_IMAGE, "NVIDIA_VISIBLE_DEVICES=all ", "", "mounts no driver"),
+    "a driver that cannot compute": (images.check, GPU_IMAGE, "=compute,utility", "=utility", "expected compute,utility"),
+    "a driver that is not found": (images.check, GPU_IMAGE, "/usr/local/nvidia/lib64:", "", "LD_LIBRARY_PATH lacks /usr/local/nvidia/lib64"),
+    "a static binary for a GPU": (images.check, GPU_IMAGE, r'RUSTFLAGS="', 'RUSTFLAGS="-C target-feature=+crt-static ', "cannot open libcuda"),
+    "no kernels": (images.check, GPU_IMAGE, ",cubins$", "", "FEATURES lacks cubins"),
+    "a compiler that is wrong": (images.check, GPU_IMAGE, "cuda:12.6.3-", "cuda:13.0.1-", "nested divergence"),
+    "no compiler": (images.check, GPU_IMAGE, "-devel-", "-runtime-", "whose nvcc compiles"),
+    "a lost device stays": (images.check, GPU_IMAGE, r"^HEALTHCHECK.*\n", "", "no HEALTHCHECK"),
+    "another health check": (images.check, GPU_IMAGE, r'"healthcheck"\]', '"--version"]', "own healthcheck"),
+    "root on a GPU": (images.check, GPU_IMAGE, r"^USER.*\n", "", "runs as root"),
+    "SnapStart with a GPU": (images.check, GPU_IMAGE, r"^LABEL ", 'LABEL com.amazonaws.lambda.feature.snapstart="Allow" ', "no SnapStart with a GPU"),
+    "an image without a budget": (images.check, "data/budgets.toml", r"^\[image.rerank-gpu\]", "[image.rerank-gpus]", "has no [image.rerank-gpu]"),
+    # The compose file.
+    "writable root": (compose.check, COMPOSE, "read_only: true", "read_only: false", "read_only: expected True"),
+    "all rights": (compose.check, COMPOSE, r"  cap_drop: .*\n", "", "cap_drop"),
+    "open to the network": (compose.check, COMPOSE, r'"127.0.0.1:\$\{GPU_PORT:-8002\}', '"${GPU_PORT:-8002}', "expected this machine's loopback"),
+    "no limit of memory": (compose.check, COMPOSE, r" +mem_limit: .*\n", "", "no mem_limit"),
+    "another check of health": (compose.check, COMPOSE, "CMD, /function, healthcheck", "CMD, /rerank-gpu, healthcheck", "the image's own is"),
+    "a service without its GPU": (compose.check, COMPOSE, r" +deploy:\n( {6}.*\n)+?(?=    healthcheck)", "", "no GPU is reserved"),
+    "two GPUs for one process": (compose.check, COMPOSE, "count: 1", "count: 2", "count: expected 1"),
+    "a GPU for a service on CPUs": (compose.check, COMPOSE, "  embed:\n", "  embed:\n    deploy: {resources: {reservations: {devices: [{driver: nvidia, count: 1, capabilities: [gpu]}]}}}\n", "one for CPUs"),
+    "a GPU for everybody": (compose.check, COMPOSE, r" +profiles: .*\n", "", "profiles: expected gpu"),
+    "another image": (compose.check, COMPOSE, "image: localhost/rerank-gpu:latest", "image: localhost/rerank-cpu-int8:latest", "expected localhost/rerank-gpu:latest"),
+    "unknown variable of a service": (compose.check, COMPOSE, "MODEL: /models/\\$\\{GPU_MODEL", "MODEL_PATHS: /models/${GPU_MODEL", "MODEL_PATHS"),
+    "setting of a GPU on a CPU": (compose.check, COMPOSE, r"      MODEL: /models/\$\{EMBED_MODEL", "      DEVICE: cuda:0\n      MODEL: /models/${EMBED_MODEL", "DEVICE is a setting of functions on a GPU"),
+    "no such device": (compose.check, COMPOSE, r"      MODEL: /models/\$\{GPU_MODEL", "      DEVICE: cuda\n      MODEL: /models/${GPU_MODEL", "DEVICE=cuda: expected"),
     # Requests.
     "broken body": (requests.load, REQUEST, '"top_n": 3,', '"top_n": 3', "body:"),
     "unknown address": (requests.load, REQUEST, r"\{\{rerank\}\}", "{{reranker}}", "variable reranker"),

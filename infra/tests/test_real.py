@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
-from checks import clouds, images, kube, requests, sam, settings, terraform, texts
+from checks import clouds, compose, images, kube, requests, sam, settings, terraform, texts
 
 CHECKS = {
     "clouds": clouds.check,
+    "compose": compose.check,
     "images": images.check,
     "kube schemas": kube.check_schemas,
     "kube services": kube.check_services,
@@ -35,8 +36,15 @@ def test_every_platform_is_looked_at(root: Path) -> None:
         "infra/cloudrun/rerank-gpu.yaml",
         "infra/cloudrun/rerank.yaml",
         "infra/knative/embed.yaml",
+        "infra/knative/kserve-gpu.yaml",
         "infra/knative/kserve.yaml",
+        "infra/knative/rerank-gpu.yaml",
         "infra/knative/rerank.yaml",
+    }
+    assert {service.where for service in kube.services(root) if service.gpu} == {
+        "infra/cloudrun/rerank-gpu.yaml",
+        "infra/knative/kserve-gpu.yaml",
+        "infra/knative/rerank-gpu.yaml",
     }
     for service in (clouds.azure(root), clouds.cloud_run(root)):
         assert service.port == 8000
@@ -51,6 +59,10 @@ def test_every_image_of_a_function_is_there_or_none(root: Path) -> None:
     """The templates name both; infra/images is either complete or not in this checkout."""
     found = {file.parent.name for file in images.dockerfiles(root) if file.name == "Dockerfile"}
     assert found & set(images.FUNCTIONS) in (set(), set(images.FUNCTIONS))
+    assert found >= set(images.GPU_FUNCTIONS)
+    assert {service["image"] for service in compose.services(root).values()} == {
+        f"localhost/{name}:latest" for name in images.FUNCTIONS + images.GPU_FUNCTIONS
+    }
 
 
 def test_files_are_short(root: Path) -> None:

@@ -37,6 +37,8 @@ KILL_AFTER_GRACE_SECONDS = 2
 
 # What of the container's environment the binary may see: what Modal secrets bring for it.
 INHERITED = ("API_KEYS", "API_KEY", "API_KEYS_FILE", "AWS_", "SSL_CERT_FILE", "SSL_CERT_DIR")
+# Where the driver lies and which card is the container's: its base image and Modal say so in the environment.
+INHERITED_WITH_GPU = ("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_")
 # Would make the binary speak the Lambda runtime API.
 NOT_INHERITED = "AWS_LAMBDA_"
 
@@ -70,7 +72,8 @@ def environment(settings, container=None):
     }
     if settings.ort_library:
         made["ORT_DYLIB_PATH"] = ORT_LIBRARY
-    return made | inherited(container, INHERITED, NOT_INHERITED) | settings.binary_settings
+    names = INHERITED + (INHERITED_WITH_GPU if settings.gpu else ())
+    return made | inherited(container, names, NOT_INHERITED) | settings.binary_settings
 
 
 def inherited(container, prefixes, without=None):

@@ -22,6 +22,10 @@ MODELS = "/models"
 
 # Names that follow from fields here; a second place for them would only let the two disagree.
 FOLLOWING = ("MODEL", "HOST", "PORT", "PORT_FILE", "FAST_BOOT", "SNAPSHOT_HOOKS", "SHUTDOWN_GRACE", "CACHE_DIR")
+# Modal's names of cards whose compute capability the kernels are compiled for (8.0, 8.6, 8.9, 9.0), and of those that it is
+# not: a T4 has 7.5, a B200 10.0. A letter or a size after the name is Modal's, as in `H100!` or `A100-80GB`.
+GPUS = ("L4", "A10", "A10G", "L40S", "A100", "A100-40GB", "A100-80GB", "H100", "H100!", "H200")
+
 # Names whose values must not lie readable in an image.
 SECRET = ("API_KEYS", "API_KEY")
 
@@ -46,14 +50,14 @@ class Settings:
     volume: str = _setting("defrost-snapshots", "Modal volume with the snapshots, made if missing")
     form: str = _setting("server", "server (`@app.server`) or web_server (`@modal.web_server`)")
     fast_boot: bool = _setting(True, "the binary's FAST_BOOT; false compiles ONNX models and warms up before ready")
-    memory_snapshot: bool = _setting(True, "start containers from a copy of a booted one's memory (deployments only)")
-    gpu_snapshot: bool = _setting(False, "the copy holds the GPU's memory too (alpha; needs a GPU and memory snapshots)")
+    memory_snapshot: bool = _setting(True, "start containers from a copy of a booted one's memory (deployments only); with a GPU: as DEPLOY_GPU_SNAPSHOT")
+    gpu_snapshot: bool = _setting(False, "the copy holds the GPU's memory too (alpha)")
     unauthenticated: bool = _setting(False, "let anyone call; false: Modal asks for a proxy token")
     secrets: tuple[str, ...] = _setting((), "Modal secrets for the binary: API_KEYS, AWS_* of an s3:// model; comma-separated")
     hf_secret: str = _setting("", "Modal secret with HF_TOKEN, for packing gated or private models")
     cpu: float = _setting(4.0, "physical cores; also the binary's NUM_THREADS")
     memory: int = _setting(4096, "MiB")
-    gpu: str = _setting("", "GPU type, for functions that use one")
+    gpu: str = _setting("", "GPU type, for functions that use one: L4, A10G, A100, L40S, H100, H200")
     min_containers: int = _setting(0, "containers kept while no request comes; 0: nothing costs anything then")
     max_containers: int = _setting(20, "most containers at once, which bounds the bill")
     buffer_containers: int = _setting(1, "containers beyond need while requests come")
@@ -92,6 +96,9 @@ class Settings:
         if errors:
             raise SettingsError("; ".join(errors))
         chosen["name"] = chosen.get("name") or chosen["binary"]
+        if chosen.get("gpu"):
+            # While a memory snapshot without the GPU's is made, the container has no GPU to boot on.
+            chosen.setdefault("memory_snapshot", chosen.get("gpu_snapshot", False))
         settings = cls(**chosen)
         if errors := list(settings._mistakes()):
             raise SettingsError("; ".join(errors))
@@ -117,8 +124,12 @@ class Settings:
             yield say("model", "the path of a file in the volume, or s3://bucket/key")
         elif ".." in self.model.split("/"):
             yield say("model", "a path that stays in the volume")
+        if self.gpu and self.gpu not in GPUS:
+            yield say("gpu", f"one of {', '.join(GPUS)}: one card, for which there are kernels")
         if self.gpu_snapshot and not (self.gpu and self.memory_snapshot):
             yield say("gpu_snapshot", "false without DEPLOY_GPU or with DEPLOY_MEMORY_SNAPSHOT=false")
+        if self.gpu and self.memory_snapshot and not self.gpu_snapshot:
+            yield say("memory_snapshot", "false, or DEPLOY_GPU_SNAPSHOT=true: without it there is no GPU while the copy is made")
         if self.unauthenticated and self.memory_snapshot and not self.secrets:
             # The routes of the memory snapshot would be open too; `process.check_exposure` looks into the secrets.
             yield say(
@@ -164,7 +175,7 @@ class Settings:
         Modal's proxy answers 429 beyond this in the form `server`, while the binary would queue them (MAX_QUEUE), so
         there it is not limited. In the form `web_server` what is beyond waits at Modal for this or another container.
         """
-        return self.max_concurrency or (None if self.form == "server" else 8)
+        return self.max_concurrency or (None if self.form == "server" else 32 if self.gpu else 8)
 
     def carried(self, environ=None):
         """The `DEPLOY_` variables for the image, so that containers see the same settings."""

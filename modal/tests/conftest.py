@@ -53,7 +53,7 @@ def binaries(tmp_path):
     """A folder with files that pass for the binaries, where none is run."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    for name in ("rerank-cpu-int8", "embed", "defrost"):
+    for name in ("rerank-cpu-int8", "embed", "rerank-gpu", "defrost"):
         (folder / name).write_bytes(elf())
     return folder
 

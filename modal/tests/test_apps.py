@@ -10,7 +10,8 @@ import pytest
 from conftest import APPS, ROOT, elf
 from defrost_modal import images, process, settings as settings_module
 
-SERVERS = {"rerank_cpu_int8": ("rerank-cpu-int8", "bge-reranker-v2-m3-int8.snap"), "embed": ("embed", "bge-m3-int8.snap")}
+ON_CPUS = {"rerank_cpu_int8": ("rerank-cpu-int8", "bge-reranker-v2-m3-int8.snap"), "embed": ("embed", "bge-m3-int8.snap")}
+SERVERS = ON_CPUS | {"rerank_gpu": ("rerank-gpu", "bge-reranker-v2-m3-bf16.snap")}
 
 
 def only(calls):
@@ -19,7 +20,7 @@ def only(calls):
     return kwargs
 
 
-@pytest.mark.parametrize("app", SERVERS)
+@pytest.mark.parametrize("app", ON_CPUS)
 def test_a_function_costs_nothing_while_idle_and_asks_for_a_token(app, load, seen):
     load(app)
     given = only(seen.server)
@@ -44,7 +45,7 @@ def test_snapshots_are_mounted_read_only(app, load, seen):
     assert mounted == {"read_only": True}
 
 
-@pytest.mark.parametrize(("app", "binary", "model"), [(app, *names) for app, names in SERVERS.items()])
+@pytest.mark.parametrize(("app", "binary", "model"), [(app, *names) for app, names in ON_CPUS.items()])
 def test_command_and_environment_are_the_binarys(app, binary, model, load, binaries, seen):
     service = load(app, settings="MAX_LENGTH=512 LOG_FORMAT=json", shutdown_grace=7, cpu=2.5).service
     assert process.command(service) == [f"/usr/local/bin/{binary}"]
@@ -98,7 +99,7 @@ def test_binaries_are_baked_or_mounted_after_everything_else(bake, copy, load, s
     assert source[1:] == ("defrost_modal",)
 
 
-@pytest.mark.parametrize("app", SERVERS)
+@pytest.mark.parametrize("app", ON_CPUS)
 def test_the_older_form_has_the_same_containers(app, load, seen):
     load(app, form="web_server")
     given = only(seen.cls)
@@ -135,6 +136,51 @@ def test_memory_snapshots_of_gpus_are_asked_for_where_there_is_one(load, seen):
     given = only(seen.server)
     assert (given["gpu"], given["scaledown_window"]) == ("L4", 900)
     assert given["experimental_options"] == {"enable_gpu_snapshot": True}
+
+
+def test_a24_a_function_on_a_gpu_costs_nothing_while_idle_and_asks_for_a_token(load, seen):
+    service = load("rerank_gpu").service
+    given = only(seen.server)
+    assert (given["gpu"], given["min_containers"], given["unauthenticated"]) == ("L4", 0, False)
+    assert (given["target_concurrency"], given["max_concurrency"], given["max_containers"]) == (16, None, 5)
+    assert given["enable_memory_snapshot"] is False and "experimental_options" not in given
+    assert list(given["volumes"]) == ["/models"]
+    assert seen.images[0] == (("python:3.12-slim-trixie",), {"add_python": None}), "nothing of CUDA: the driver is the host's"
+    assert process.command(service) == ["/usr/local/bin/rerank-gpu"]
+
+
+@pytest.mark.parametrize("gpu", ["A10G", "H100", "A100-80GB"])
+def test_a24_another_card_is_a_setting(gpu, load, seen):
+    load("rerank_gpu", gpu=gpu)
+    assert only(seen.server)["gpu"] == gpu
+
+
+@pytest.mark.parametrize("fast_boot", ["true", "false"])
+def test_a24_the_binary_on_a_gpu_finds_the_driver_and_boots_as_asked(fast_boot, load, seen):
+    container = {"PATH": "/bin", "LD_LIBRARY_PATH": "/usr/local/nvidia/lib64", "CUDA_VISIBLE_DEVICES": "0", "HOME": "/root"}
+    service = load("rerank_gpu", fast_boot=fast_boot, settings="MAX_LENGTH=512").service
+    made = process.environment(service, container)
+    assert (made["FAST_BOOT"], made["SNAPSHOT_HOOKS"], made["MAX_LENGTH"]) == (fast_boot, "false", "512")
+    assert (made["LD_LIBRARY_PATH"], made["CUDA_VISIBLE_DEVICES"]) == ("/usr/local/nvidia/lib64", "0")
+    assert made["MODEL"] == "/models/bge-reranker-v2-m3-bf16.snap" and "HOME" not in made
+    on_cpus = process.environment(load("embed").service, container)
+    assert not {"LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"} & on_cpus.keys()
+
+
+def test_a24_memory_snapshots_of_a_gpu_hold_the_gpus_memory_or_are_not_made(load, seen):
+    service = load("rerank_gpu", gpu_snapshot="true").service
+    given = only(seen.server)
+    assert given["enable_memory_snapshot"] is True
+    assert given["experimental_options"] == {"enable_gpu_snapshot": True}
+    assert process.environment(service, {})["SNAPSHOT_HOOKS"] == "true"
+    with pytest.raises(settings_module.SettingsError, match="DEPLOY_MEMORY_SNAPSHOT: expected false, or DEPLOY_GPU_SNAPSHOT=true"):
+        load("rerank_gpu", gpu_snapshot="false", memory_snapshot="true")
+
+
+def test_a24_the_older_form_on_a_gpu(load, seen):
+    load("rerank_gpu", form="web_server")
+    assert only(seen.cls)["gpu"] == "L4"
+    assert only(seen.concurrent) == {"max_inputs": 32, "target_inputs": 16}
 
 
 def test_another_image_brings_its_own_libraries(load, seen, binaries):
@@ -190,5 +236,5 @@ def test_every_app_is_here():
     apps = {file.stem for file in APPS.glob("*.py")}
     assert apps == {*SERVERS, "pack", "bulk"}
     for app, (binary, _) in SERVERS.items():
-        assert (ROOT / "functions" / binary).is_dir()
+        assert (ROOT / "infra" / "images" / binary / "Dockerfile").is_file()
         assert len(inspect.cleandoc((APPS / f"{app}.py").read_text()).splitlines()) < 20

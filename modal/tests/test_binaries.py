@@ -65,6 +65,15 @@ def test_the_makefile_deploys_what_it_builds(target, form):
     assert ("DEPLOY_ORT_LIBRARY=" in deploy) == (form == "-onnx")
 
 
+@pytest.mark.parametrize("target", ["modal-serve", "modal-deploy", "modal-deploy-uvx"])
+def test_the_makefile_builds_kernels_for_a_function_on_a_gpu(target):
+    said = commands(target, APP="rerank_gpu").splitlines()
+    (built,) = [line for line in said if line.startswith("cargo build")]
+    assert built == "cargo build --release -p rerank-gpu --features cuda,cubins"
+    assert said[-1].endswith("modal/rerank_gpu.py")
+    assert "rerank-gpu" not in commands(target)
+
+
 def test_only_deployments_make_memory_snapshots():
     assert "DEPLOY_MEMORY_SNAPSHOT=false" in commands("modal-serve").splitlines()[-1]
     assert "DEPLOY_MEMORY_SNAPSHOT" not in commands("modal-deploy")

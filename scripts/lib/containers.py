@@ -19,6 +19,9 @@ from lib import ROOT, CannotCheck
 from lib.child import free_port
 
 FUNCTIONS = ("rerank-cpu-int8", "embed")
+# The function for GPUs, whose Dockerfile also makes the GPU variants of the others.
+GPU = "rerank-gpu"
+GPU_BINARY = "/function"
 # The image of the command line tool, which jobs run.
 TOOL = "defrost"
 # Bounds of the engine's own commands; a build in a container takes half an hour on two cores.
@@ -47,8 +50,10 @@ PODMAN_FITS = [
 ]
 
 # One short query, one short document: what a first score is measured with everywhere in this repository.
+RERANK = ("/v1/rerank", {"query": "who wrote it?", "documents": ["Harper Lee wrote it in 1960."]})
 REQUESTS = {
-    "rerank-cpu-int8": ("/v1/rerank", {"query": "who wrote it?", "documents": ["Harper Lee wrote it in 1960."]}),
+    "rerank-cpu-int8": RERANK,
+    GPU: RERANK,
     "embed": ("/v1/embeddings", {"input": ["who wrote it?"]}),
 }
 
@@ -118,6 +123,10 @@ class Engine:
     def has_image(self, name):
         """Whether the image is on this machine."""
         return self.tried("image", "inspect", name).returncode == 0
+
+    def gpu_flags(self):
+        """Flags of `run` that give a container the machine's GPUs and the driver: NVIDIA's runtime hook, or CDI."""
+        return ["--device=nvidia.com/gpu=all"] if self.is_podman else ["--gpus=all"]
 
     def memory_limit_works(self):
         """Whether --memory is enforced: the engine must have the memory controller."""

@@ -52,7 +52,7 @@ def served(function, model, **settings):
             process = subprocess.Popen([function], env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             url = f"http://127.0.0.1:{written_port(process, port_file, log_path)}"
-            wait_ready(url)
+            wait_ready(url, process, log_path)
             yield url
             if process.poll() is not None:
                 raise CannotCheck(f"the function ended by itself: {log_path.read_text()[-2000:]}")
@@ -75,9 +75,12 @@ def written_port(process, port_file, log_path):
     return port_file.read_text().strip()
 
 
-def wait_ready(url):
+def wait_ready(url, process=None, log_path=None):
+    """Returns when the function is ready; a process that ends before is told at once, with the end of its log."""
     deadline = time.monotonic() + START_SECONDS
     while True:
+        if process and process.poll() is not None:
+            raise CannotCheck(f"the function ended with {process.returncode}: {log_path.read_text()[-2000:]}")
         with contextlib.suppress(OSError), urllib.request.urlopen(url + "/ready", timeout=5) as answer:
             if answer.status == 200:
                 return

@@ -1,4 +1,13 @@
-# One function on Cloud Run, as ../rerank.yaml has it: scaled to zero, its model on a bucket that it may only read.
+# One function on Cloud Run, as ../rerank.yaml has it: scaled to zero, its model on a bucket that it may only read. With
+# `gpu`, as ../rerank-gpu.yaml has it: one card an instance, billed as long as the instance is there, in one zone.
+
+locals {
+  # What the platform asks beside a card, in processors and GiB.
+  least = {
+    nvidia-l4           = { cpu = 4, memory = 16 }
+    nvidia-rtx-pro-6000 = { cpu = 20, memory = 80 }
+  }
+}
 
 resource "google_service_account" "function" {
   account_id   = "defrost-${var.function}"
@@ -34,6 +43,15 @@ resource "google_cloud_run_v2_service" "service" {
     execution_environment            = "EXECUTION_ENVIRONMENT_GEN2"
     max_instance_request_concurrency = var.concurrency
     timeout                          = "300s"
+    gpu_zonal_redundancy_disabled    = var.gpu == null ? null : true
+
+    dynamic "node_selector" {
+      for_each = var.gpu == null ? [] : [var.gpu]
+
+      content {
+        accelerator = node_selector.value
+      }
+    }
 
     scaling {
       min_instance_count = 0
@@ -79,11 +97,8 @@ resource "google_cloud_run_v2_service" "service" {
       }
 
       resources {
-        limits = {
-          cpu    = var.cpu
-          memory = var.memory
-        }
-        cpu_idle          = true
+        limits            = merge({ cpu = var.cpu, memory = var.memory }, var.gpu == null ? {} : { "nvidia.com/gpu" = "1" })
+        cpu_idle          = var.gpu == null
         startup_cpu_boost = true
       }
 
@@ -154,6 +169,18 @@ resource "google_cloud_run_v2_service" "service" {
     precondition {
       condition     = !contains(var.invokers, "allUsers") || var.api_keys_secret != null
       error_message = "invokers: allUsers lets everybody in; name the secret with the API keys in api_keys_secret."
+    }
+
+    precondition {
+      condition     = var.function != "rerank-gpu" || var.gpu != null
+      error_message = "function: rerank-gpu needs a card; name it in gpu, such as nvidia-l4."
+    }
+
+    precondition {
+      condition = var.gpu == null ? true : (
+        tonumber(var.cpu) >= local.least[var.gpu].cpu && tonumber(trimsuffix(var.memory, "Gi")) >= local.least[var.gpu].memory
+      )
+      error_message = "gpu: an nvidia-l4 needs at least cpu=4 and memory=16Gi, an nvidia-rtx-pro-6000 cpu=20 and memory=80Gi."
     }
   }
 

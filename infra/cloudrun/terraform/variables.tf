@@ -13,8 +13,8 @@ variable "function" {
   type        = string
 
   validation {
-    condition     = contains(["rerank-cpu-int8", "embed"], var.function)
-    error_message = "function: expected rerank-cpu-int8 or embed."
+    condition     = contains(["rerank-cpu-int8", "embed", "rerank-gpu"], var.function)
+    error_message = "function: expected rerank-cpu-int8, embed or rerank-gpu."
   }
 }
 
@@ -52,6 +52,17 @@ variable "invokers" {
   validation {
     condition     = !contains(var.invokers, "allAuthenticatedUsers")
     error_message = "invokers: allAuthenticatedUsers is everybody with any Google account; name members, or allUsers with API keys."
+  }
+}
+
+variable "gpu" {
+  description = "The card, nvidia-l4 or nvidia-rtx-pro-6000; null for functions on CPUs. The latter needs an image built with CUDA 13.2.2 or later."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.gpu == null ? true : contains(["nvidia-l4", "nvidia-rtx-pro-6000"], var.gpu)
+    error_message = "gpu: expected nvidia-l4 or nvidia-rtx-pro-6000."
   }
 }
 

@@ -7,7 +7,13 @@ from typing import Any
 from . import contract, iam, kube, settings, terraform
 
 CLOUD_RUN, AZURE, LAMBDA = "infra/cloudrun/terraform", "infra/azure", "infra/lambda/terraform"
-VARIABLE = re.compile(r"^\$\{var\.(\w+)\}$")
+# A variable, the one for CPUs where there is another for a GPU, or a limit among others.
+VARIABLE = re.compile(r"^\$\{(?:local\.gpu \? local\.\w+ : )?var\.(\w+)\}$")
+LIMIT = re.compile(r"\b(\w+) = (var\.\w+)")
+WITH_GPU = re.compile(r'var\.gpu == null \? \{\} : \{"nvidia\.com/gpu" = "1"\}')
+# Compute capability of the cards in Azure's profiles; the kernels are compiled for 8.0 and up.
+PROFILES = {"Consumption-GPU-NC24-A100": 8.0, "Consumption-GPU-NC8as-T4": 7.5}
+LEAST_CAPABILITY = 8.0
 AZURE_PROBES = {"startup_probe": "startup", "readiness_probe": "readiness", "liveness_probe": "liveness"}
 GOOGLE_PROBES = {"startup_probe": "startup", "liveness_probe": "liveness"}
 GOOGLE_ROLES = {"roles/storage.objectViewer", "roles/secretmanager.secretAccessor", "roles/run.invoker"}
@@ -46,8 +52,7 @@ def cloud_run(root: Path) -> contract.Service:
     blocks, _ = terraform.module(root, CLOUD_RUN)
     template = one(resource(blocks, "google_cloud_run_v2_service"), "template")
     container = one(template, "containers")
-    resources = one(container, "resources")
-    limits = resources.get("limits", {})
+    limits = _limits(one(container, "resources"))
     environment = container.get("env", []) + dynamic(container, "env")
     mounts = container.get("volume_mounts", []) + dynamic(container, "volume_mounts")
     return contract.Service(
@@ -70,6 +75,11 @@ def cloud_run(root: Path) -> contract.Service:
         concurrency=default(blocks, template.get("max_instance_request_concurrency")),
         mounts=[mount["mount_path"] for mount in mounts],
     )
+
+
+def _limits(resources: dict[str, Any]) -> dict[str, str]:
+    """By name, with the variables that they are; merge() hides them in an expression."""
+    return {name: f"${{{variable}}}" for name, variable in LIMIT.findall(str(resources.get("limits", "")))}
 
 
 def azure(root: Path) -> contract.Service:
@@ -124,6 +134,29 @@ def _google(root: Path) -> list[str]:
         problems.append("the bucket is mounted for writing")
     if not one(one(one(service, "template"), "containers"), "resources").get("startup_cpu_boost"):
         problems.append("no startup_cpu_boost")
+    return problems + _google_gpu(blocks, one(service, "template"))
+
+
+def _google_gpu(blocks: dict[str, list[Any]], template: dict[str, Any]) -> list[str]:
+    """What depends on var.gpu: without it nothing of a GPU is asked for, and with it all that belongs together."""
+    resources, problems = one(one(template, "containers"), "resources"), []
+    if not WITH_GPU.search(str(resources.get("limits"))):
+        problems.append("limits: expected nvidia.com/gpu = 1 where var.gpu is set, and only there")
+    if resources.get("cpu_idle") != "${var.gpu == null}":
+        problems.append(f"cpu_idle {resources.get('cpu_idle')}: expected var.gpu == null, a GPU has instance-based billing")
+    if template.get("gpu_zonal_redundancy_disabled") != "${var.gpu == null ? null : true}":
+        problems.append("gpu_zonal_redundancy_disabled: expected true where var.gpu is set, a second GPU costs more")
+    if not [one for one in dynamic(template, "node_selector") if one.get("accelerator") == "${node_selector.value}"]:
+        problems.append("no node_selector with the card")
+    lifecycle = one(resource(blocks, "google_cloud_run_v2_service"), "lifecycle")
+    conditions = " ".join(str(one.get("condition")) for one in lifecycle.get("precondition", []))
+    least = next((block["least"] for block in blocks.get("locals", []) if "least" in block), {})
+    wanted = {name: {"cpu": cpu, "memory": memory // 1024} for name, (cpu, memory) in kube.LEAST.items()}
+    if {name: {key: of.get(key) for key in ("cpu", "memory")} for name, of in least.items()} != wanted:
+        problems.append(f"local.least {least}: expected {wanted}")
+    for named in ("local.least[var.gpu].cpu", "local.least[var.gpu].memory", 'var.function != "rerank-gpu"'):
+        if named not in conditions:
+            problems.append(f"no precondition on {named}")
     return problems
 
 
@@ -150,6 +183,29 @@ def _azure(root: Path) -> list[str]:
         problems.append("the share is mounted for writing")
     if not resource(blocks, "azurerm_consumption_budget_resource_group"):
         problems.append("no budget")
+    return problems + _azure_gpu(blocks, app)
+
+
+def _azure_gpu(blocks: dict[str, list[Any]], app: dict[str, Any]) -> list[str]:
+    """The environment has the profile with a GPU that the app names, and its card is one that the kernels run on."""
+    problems = []
+    environment = resource(blocks, "azurerm_container_app_environment")
+    profiles = dynamic(environment, "workload_profile")
+    if [profile.get("name") for profile in profiles] != ["gpu"]:
+        problems.append(f"workload_profile {profiles}: expected one with the name gpu in the environment")
+    if app.get("workload_profile_name") != '${local.gpu ? "gpu" : null}':
+        problems.append(f"workload_profile_name {app.get('workload_profile_name')}: expected gpu where local.gpu")
+    said = str([block for block in blocks.get("locals", []) if "gpu_profile" in block])
+    condition = next((block["gpu_profile"] for block in blocks.get("variable", []) if "gpu_profile" in block), {})
+    said += str([one.get("condition") for one in condition.get("validation", [])])
+    named = set(re.findall(r"Consumption-GPU-[\w-]+", said))
+    if not condition.get("validation"):
+        problems.append("gpu_profile takes any profile: expected those alone whose cards the kernels run on")
+    for profile in sorted(named):
+        if (capability := PROFILES.get(profile)) is None:
+            problems.append(f"profile {profile}: expected one of {', '.join(PROFILES)}")
+        elif capability < LEAST_CAPABILITY:
+            problems.append(f"profile {profile}: its card has compute capability {capability}, the kernels need {LEAST_CAPABILITY}")
     return problems
 
 

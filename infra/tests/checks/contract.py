@@ -45,6 +45,8 @@ class Service:
     concurrency: int | None
     # The platform sets PORT itself and refuses it among the variables.
     port_is_set: bool = True
+    # It runs on a GPU, and reads what such functions read beside.
+    gpu: bool = False
     mounts: list[str] = field(default_factory=list)
 
 
@@ -53,7 +55,7 @@ def check(root: Path, service: Service) -> list[str]:
     problems = [
         problem
         for name, value in service.variables.items()
-        for problem in settings.check_variable(root, name, value)
+        for problem in settings.check_variable(root, name, value, service.gpu)
     ]
     problems += _ports(root, service) + _probes(root, service) + _limits(root, service) + _model(service)
     return [f"{service.where}: {problem}" for problem in problems]

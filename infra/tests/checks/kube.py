@@ -15,7 +15,7 @@ import jsonschema
 import kubernetes_validate
 import yaml
 
-from . import contract
+from . import contract, images
 
 SCHEMAS = Path(__file__).resolve().parent.parent / "schemas" / "kube.json"
 KUBERNETES = "1.34"
@@ -27,6 +27,15 @@ VARIABLES = {
     "MODEL_KEY": "embed/model.snap",
 }
 UNITS = {"Mi": 1, "Gi": 1024}
+GPU = "nvidia.com/gpu"
+ACCELERATOR = "run.googleapis.com/accelerator"
+# What Cloud Run asks beside a card: processors, memory in MiB.
+LEAST = {"nvidia-l4": (4, 16 * 1024), "nvidia-rtx-pro-6000": (20, 80 * 1024)}
+# Instance-based billing is the only one with a GPU; a second GPU kept free in another zone costs more than a start takes.
+GPU_ANNOTATIONS = {
+    "run.googleapis.com/cpu-throttling": "false",
+    "run.googleapis.com/gpu-zonal-redundancy-disabled": "true",
+}
 KINDS = {"startupProbe": "startup", "readinessProbe": "readiness", "livenessProbe": "liveness"}
 SCHEMA_OF = {
     ("cloudrun", "Service"): "cloudrun_service",
@@ -113,6 +122,7 @@ def services(root: Path) -> list[contract.Service]:
                 request_timeout_s=timeout,
                 concurrency=pod.get("containerConcurrency"),
                 mounts=[mount["mountPath"] for mount in container.get("volumeMounts", [])],
+                gpu=GPU in container["resources"]["limits"],
             )
         )
     return found
@@ -147,6 +157,30 @@ def _own(platform: str, document: dict[str, Any]) -> list[str]:
         if mount["name"] not in declared:
             problems.append(f"volume {mount['name']} is mounted and not declared")
     limits = container["resources"]["limits"]
-    if "nvidia.com/gpu" in limits and (int(limits["cpu"]) < 4 or (mebibytes(limits["memory"]) or 0) < 16 * 1024):
-        problems.append("an L4 needs at least 4 processors and 16Gi")
+    function = container["image"].rsplit("/", 1)[-1].split(":")[0]
+    if images.for_gpus(function) != (GPU in limits):
+        which = f"no limit {GPU}: no node with one is looked for" if images.for_gpus(function) else "its function is one for CPUs"
+        problems.append(f"image {function}: {which}")
+    if GPU in limits:
+        if limits[GPU] != "1":
+            problems.append(f"{GPU}: {limits[GPU]}: expected 1, a process uses one GPU")
+        if platform == "cloudrun":
+            problems += _card(document["spec"]["template"], limits)
     return problems
+
+
+def _card(template: dict[str, Any], limits: dict[str, str]) -> list[str]:
+    """What Cloud Run asks of a service with a GPU."""
+    card = template["spec"].get("nodeSelector", {}).get(ACCELERATOR)
+    if card not in LEAST:
+        return [f"nodeSelector {ACCELERATOR}: {card}: expected one of {', '.join(LEAST)}"]
+    processors, memory = LEAST[card]
+    problems = []
+    if int(limits["cpu"]) < processors or (mebibytes(limits["memory"]) or 0) < memory:
+        problems.append(f"an {card} needs at least {processors} processors and {memory // 1024}Gi")
+    annotations = template["metadata"]["annotations"]
+    return problems + [
+        f"{name}: {annotations.get(name)}: expected {value} with a GPU"
+        for name, value in GPU_ANNOTATIONS.items()
+        if annotations.get(name) != value
+    ]

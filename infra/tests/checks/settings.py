@@ -30,7 +30,13 @@ WORDS = {
     "RETURN_DATA": {"auto", "always"},
     "NORMALIZATION": {"sigmoid", "raw", "mxbai"},
     "BACKEND": {"engine", "ort"},
-    "DTYPE": {"int8", "bf16", "f32"},
+    "DTYPE": {"auto", "int8", "bf16", "f16", "f32"},
+}
+# Settings that functions on a GPU read beside, with the form of their values.
+GPU_SETTINGS = {
+    "DEVICE": re.compile(r"auto|cuda:\d+"),
+    "GPU_MEMORY_FRACTION": re.compile(r"0\.\d+|1(\.0+)?"),
+    "USE_FP16": re.compile(r"true|false"),
 }
 
 
@@ -65,10 +71,16 @@ def port(root: Path) -> int:
     return int(settings(root)["PORT"])
 
 
-def check_variable(root: Path, name: str, value: str | None) -> list[str]:
-    """What is wrong with a variable; `value` is None where only the deployment knows it."""
+def check_variable(root: Path, name: str, value: str | None, gpu: bool = False) -> list[str]:
+    """What is wrong with a variable of a function, `gpu` one on a GPU; `value` is None where only the deployment knows it."""
     known = settings(root)
     if name in STORE_VARIABLES:
+        return []
+    if name in GPU_SETTINGS:
+        if not gpu:
+            return [f"{name} is a setting of functions on a GPU"]
+        if value is not None and "${" not in value and not GPU_SETTINGS[name].fullmatch(value):
+            return [f"{name}={value}: expected {GPU_SETTINGS[name].pattern}"]
         return []
     if name not in known:
         return [f"unknown setting {name}: the functions do not read it (docs/settings.md)"]

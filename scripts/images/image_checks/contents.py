@@ -41,10 +41,10 @@ class Archive:
                     self.files[member.name.strip("/")] = (member, data)
 
 
-def check_common(engine, name, image, archive):
+def check_common(engine, name, image, archive, libraries=frozenset()):
     """What every image has: one binary, certificates, a /tmp, no root, OCI's labels. Returns what the engine knows."""
     found = {path for path, (_, data) in archive.files.items() if data is not None}
-    expect("regular files", found, {name, CERTIFICATES})
+    expect("regular files", found, {name, CERTIFICATES, *libraries})
     expect("mode of /tmp", archive.files["tmp"][0].mode & 0o7777, 0o1777)
     expect(
         "files that others than root may write",
@@ -68,6 +68,12 @@ def check_common(engine, name, image, archive):
 def check_contents(engine, function, image, archive):
     """Files, user, port, variables, health check and labels are those that infra/images/README.md promises."""
     inspected = check_common(engine, function, image, archive)
+    check_service(inspected, f"/{function}", {})
+    expect("SnapStart label", inspected["Config"]["Labels"].get(SNAPSTART), "Allow")
+
+
+def check_service(inspected, binary, more):
+    """Port, variables and health check of an image that serves."""
     config = inspected["Config"]
     expect("ports", list(config["ExposedPorts"]), [f"{PORT}/tcp"])
     variables = dict(one.split("=", 1) for one in config["Env"])
@@ -75,12 +81,11 @@ def check_contents(engine, function, image, archive):
     expect(
         "variables",
         variables,
-        {"MODEL": "/models/model.snap", "HOST": "0.0.0.0", "PORT": str(PORT), "CACHE_DIR": "/tmp/defrost"},
+        {"MODEL": "/models/model.snap", "HOST": "0.0.0.0", "PORT": str(PORT), "CACHE_DIR": "/tmp/defrost"} | more,
     )
     # docker's place, then podman's.
     health = config.get("Healthcheck") or inspected.get("Healthcheck") or {"Test": None}
-    expect("health check", health["Test"], ["CMD", f"/{function}", "healthcheck"])
-    expect("SnapStart label", config["Labels"].get(SNAPSTART), "Allow")
+    expect("health check", health["Test"], ["CMD", binary, "healthcheck"])
 
 
 def check_size(engine, image, archive, limit):

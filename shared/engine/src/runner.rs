@@ -1,12 +1,11 @@
 //! The engine as a [`Runtime`], and a model of it as a [`Runner`].
 
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use defrost_loader::Snapshot;
 use defrost_model::spec::Description;
-use defrost_model::{Grouping, LoadOptions, Planned, Prefix, Runner, Runtime, Tokens, isa};
+use defrost_model::{Grouping, LoadOptions, Planned, Runner, Runtime, isa};
 
 use crate::snapshot_weights::SnapshotWeights;
 use crate::{Answers, Batch, Error, Kernel, Model, Threads, Wanted, measure, native};
@@ -99,9 +98,9 @@ impl Runner for Loaded {
     }
 
     fn run(&self, sequences: &[Planned<'_>], wanted: Wanted) -> Result<Vec<Answers>, Error> {
-        let batch = batch(sequences);
+        let batch = Batch::of(sequences);
         let all = self.model.forward_with(&batch, wanted)?;
-        Ok(answers(&all, sequences, &batch, wanted))
+        Ok(all.of_each(sequences, wanted))
     }
 
     fn for_each(&self, count: usize, work: &(dyn Fn(usize) + Sync)) {
@@ -120,65 +119,9 @@ impl Runner for Loaded {
     }
 }
 
-/// The sequences packed one after the other, what those of a run begin with before them.
-fn batch(sequences: &[Planned<'_>]) -> Batch {
-    let mut batch = Batch::default();
-    for run in sequences.chunk_by(|_, next| next.share.joins) {
-        let share = run[0].share;
-        let stored = Prefix::stored(share.stored);
-        let rest = |tokens: &Tokens| share.stored..tokens.ids.len();
-        match run {
-            [one] if share.stored == 0 => batch.push(&one.tokens.ids, &one.tokens.types),
-            [one] => batch.push_after(&stored, &one.tokens.ids[rest(one.tokens)]),
-            [first, ..] => {
-                let shared = share.stored + share.prefix;
-                let prefix = batch.push_prefix(&stored, &first.tokens.ids[share.stored..shared]);
-                for member in run {
-                    batch.push_after(&prefix, &member.tokens.ids[shared..]);
-                }
-            }
-            [] => {}
-        }
-    }
-    batch
-}
-
-/// Each sequence's part of what the model said: a row of what is pooled, and its tokens' rows of the rest.
-fn answers(
-    all: &Answers,
-    sequences: &[Planned<'_>],
-    batch: &Batch,
-    wanted: Wanted,
-) -> Vec<Answers> {
-    let mut end = 0;
-    sequences
-        .iter()
-        .enumerate()
-        .map(|(at, sequence)| {
-            let tokens = end..end + sequence.tokens.ids.len();
-            end = tokens.end;
-            let row = |values: &[f32], rows: Range<usize>, all: usize| {
-                let width = values.len() / all;
-                values[rows.start * width..rows.end * width].to_vec()
-            };
-            let pooled = row(&all.pooled, at..at + 1, sequences.len());
-            if wanted == Wanted::default() {
-                // Sequences that share beginnings have more tokens than the batch.
-                return Answers { pooled, ..Answers::default() };
-            }
-            let of_tokens = |values: &[f32]| row(values, tokens.clone(), batch.tokens());
-            Answers {
-                pooled,
-                hidden: of_tokens(&all.hidden),
-                sparse: of_tokens(&all.sparse),
-                colbert: of_tokens(&all.colbert),
-            }
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use defrost_model::Tokens;
     use defrost_model::planning::{Filling, shares};
     use proptest::prelude::*;
 
@@ -213,7 +156,7 @@ mod tests {
                     cost += own;
                     planned.push(Planned { tokens, share: defrost_model::Share { joins, ..*share } });
                 }
-                let batch = batch(&planned);
+                let batch = Batch::of(&planned);
                 prop_assert_eq!((batch.tokens(), batch.len()), (cost, planned.len()));
                 prop_assert!(cost <= budget || planned.len() == 1);
                 at += planned.len();

@@ -24,6 +24,7 @@
 pub mod cuda;
 #[cfg(feature = "emulated")]
 pub mod emulated;
+mod open;
 
 use std::any::Any;
 #[cfg(any(feature = "cuda", feature = "emulated"))]
@@ -34,6 +35,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{Address, Launch};
+
+pub use open::{Named, open};
 
 /// The name of the function that serves the same models without a GPU, for messages.
 pub const WITHOUT_A_GPU: &str = "rerank-cpu-int8";

@@ -3,6 +3,11 @@
 //! ```text
 //! kernels/*.cu   the sources, compiled by nvcc for each compute capability, and by g++ for the emulator
 //! kernels        a kernel's arguments -> a Launch: its name, geometry and parameters
+//! weights        what a pass calls the tensors in the arena; refuses what no kernel runs
+//! pass           a batch as numbers on the device
+//! forward        the blueprint's words as launches
+//! runtime        the Runtime that functions link: opens the device while the snapshot is restored
+//! runner         a model on a device, one pass after the other
 //! arena, upload  where each tensor of a snapshot lies on the device, and how it comes there
 //! cubins         the kernels as the binary carries them
 //! launch         what any device can start
@@ -15,8 +20,15 @@
 pub mod arena;
 pub mod cubins;
 pub mod device;
+mod forward;
 pub mod kernels;
 pub mod launch;
+mod pass;
+pub mod runner;
+pub mod runtime;
 pub mod upload;
+mod weights;
+mod workspace;
 
 pub use launch::{Address, Launch, Params};
+pub use runtime::{Gpu, RUNTIME};

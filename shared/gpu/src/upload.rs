@@ -131,6 +131,11 @@ impl Upload {
         }
     }
 
+    /// The time that it took, once all of it is there.
+    pub fn took(&self) -> Option<Duration> {
+        self.progress.state().ended.as_ref()?.as_ref().ok().copied()
+    }
+
     /// Returns when all of it is there, with the time that it took.
     ///
     /// # Errors

@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use crate::{Error, ModelConfig};
+use crate::{Error, ModelConfig, Planned, Tokens};
 
 /// The input of one forward pass.
 #[derive(Debug, Clone, Default)]
@@ -62,6 +62,30 @@ impl Prefix {
 }
 
 impl Batch {
+    /// The sequences of a micro-batch packed one after the other, and before those of a run what they begin with.
+    pub fn of(sequences: &[Planned<'_>]) -> Self {
+        let mut batch = Self::default();
+        for run in sequences.chunk_by(|_, next| next.share.joins) {
+            let share = run[0].share;
+            let stored = Prefix::stored(share.stored);
+            let rest = |tokens: &Tokens| share.stored..tokens.ids.len();
+            match run {
+                [one] if share.stored == 0 => batch.push(&one.tokens.ids, &one.tokens.types),
+                [one] => batch.push_after(&stored, &one.tokens.ids[rest(one.tokens)]),
+                [first, ..] => {
+                    let shared = share.stored + share.prefix;
+                    let own = &first.tokens.ids[share.stored..shared];
+                    let prefix = batch.push_prefix(&stored, own);
+                    for member in run {
+                        batch.push_after(&prefix, &member.tokens.ids[shared..]);
+                    }
+                }
+                [] => {}
+            }
+        }
+        batch
+    }
+
     /// Appends a sequence. `types` are token types, empty for all zero.
     pub fn push(&mut self, ids: &[u32], types: &[u32]) {
         self.append(ids, types, Prefix::default(), true);

@@ -5,15 +5,16 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use defrost_loader::Snapshot;
 
 use crate::planning::{Grouping, Planned};
 use crate::spec::Description;
-use crate::{Answers, Error, Wanted};
+use crate::{Answers, Error, Precision, Wanted};
 
 /// The names of all runtimes that there are, linked or not.
-pub const NAMES: [&str; 3] = ["engine", "ort", "candle"];
+pub const NAMES: [&str; 4] = ["engine", "ort", "candle", "gpu"];
 
 /// The name of a runtime as one of [`NAMES`].
 pub fn by_name(name: &str) -> Option<&'static str> {
@@ -30,6 +31,11 @@ pub trait Runtime: Send + Sync + fmt::Debug {
 
     /// Whether the runtime runs such models.
     fn runs(&self, description: &Description) -> bool;
+
+    /// Begins what loading takes and needs no snapshot for, such as a device's context, while the snapshot is restored.
+    fn prepare(&self, options: &LoadOptions) {
+        let _ = options;
+    }
 
     /// Writes a portable snapshot's weights to `out` in its own layout, if that is another.
     ///
@@ -74,6 +80,12 @@ pub struct LoadOptions {
     pub library: Option<PathBuf>,
     /// The directory in which compiled models are kept.
     pub cache_dir: PathBuf,
+    /// Which device runs the model, as `DEVICE` names it, where the runtime has devices; `None`: the first that fits.
+    pub device: Option<String>,
+    /// The type that is computed in, where runtime and snapshot leave a choice.
+    pub compute: Option<Precision>,
+    /// The part of the device's memory that may be used, from 0 to 1; `None`: the runtime's own default.
+    pub memory_fraction: Option<f64>,
 }
 
 /// A model that is ready to run. Passes of one model run one at a time.
@@ -115,6 +127,11 @@ pub trait Runner: Send + Sync + fmt::Debug {
     /// If what they hold cannot be read.
     fn before_snapshot(&self) -> Result<(), Error> {
         Ok(())
+    }
+
+    /// What loading was made of, beside what the caller can time: names of phases and how long they took, those that are over.
+    fn phases(&self) -> Vec<(&'static str, Duration)> {
+        Vec::new()
     }
 
     /// What the operator should know about how it runs; mostly nothing.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use defrost_loader::{Snapshot, default_cache};
 use defrost_model::spec::{Common, Description};
 use defrost_model::stored::{COMPILED_TOKENIZER, TOKENIZER};
-use defrost_model::{LoadOptions, Runner, Runtime, runtime};
+use defrost_model::{LoadOptions, Precision, Runner, Runtime, runtime};
 
 use crate::Error;
 use crate::running::Running;
@@ -36,6 +36,28 @@ pub struct ModelOptions {
     pub library: Option<PathBuf>,
     /// The directory in which compiled models are kept; `None`: [`default_cache`].
     pub cache_dir: Option<PathBuf>,
+    /// Which device runs the model, where the runtime has devices; `None`: the first that fits.
+    pub device: Option<String>,
+    /// The type that is computed in, where runtime and snapshot leave a choice.
+    pub compute: Option<Precision>,
+    /// The part of the device's memory that may be used, from 0 to 1.
+    pub memory_fraction: Option<f64>,
+}
+
+impl ModelOptions {
+    /// The part of them that runtimes are told.
+    pub fn for_runtime(&self) -> LoadOptions {
+        LoadOptions {
+            threads: self.num_threads,
+            kernel: self.kernel,
+            compile: self.compile,
+            library: self.library.clone(),
+            cache_dir: self.cache_dir.clone().unwrap_or_else(default_cache),
+            device: self.device.clone(),
+            compute: self.compute,
+            memory_fraction: self.memory_fraction,
+        }
+    }
 }
 
 impl Default for ModelOptions {
@@ -51,6 +73,9 @@ impl Default for ModelOptions {
             compile: false,
             library: None,
             cache_dir: None,
+            device: None,
+            compute: None,
+            memory_fraction: None,
         }
     }
 }
@@ -110,14 +135,7 @@ impl Rest {
     /// Starts threads and builds the model over the mapped weights.
     pub(crate) fn start(self, options: &ModelOptions) -> Result<Started, Error> {
         let tokenizer_ready = Instant::now();
-        let load = LoadOptions {
-            threads: options.num_threads,
-            kernel: options.kernel,
-            compile: options.compile,
-            library: options.library.clone(),
-            cache_dir: options.cache_dir.clone().unwrap_or_else(default_cache),
-        };
-        let model = self.runtime.load(&self.snapshot, self.description, &load)?;
+        let model = self.runtime.load(&self.snapshot, self.description, &options.for_runtime())?;
         let timings = LoadTimings {
             tokenizer: tokenizer_ready - self.start,
             engine: tokenizer_ready.elapsed(),

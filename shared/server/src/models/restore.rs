@@ -49,6 +49,7 @@ pub(crate) fn options(config: &Config) -> ModelOptions {
         library: config.ort_dylib_path.clone(),
         compile: !config.fast_boot,
         cache_dir: config.cache_dir.clone(),
+        ..ModelOptions::default()
     }
 }
 

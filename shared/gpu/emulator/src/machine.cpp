@@ -1,0 +1,284 @@
+#include "machine.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+__thread uint3 threadIdx;
+__thread uint3 blockIdx;
+__thread dim3 blockDim;
+__thread dim3 gridDim;
+
+namespace emulator {
+
+// Bytes of shared memory that a block finds: NaNs, as in fresh global memory.
+constexpr int UNWRITTEN = 0xff;
+// Alignment of shared memory, that of defrost.cuh.
+constexpr size_t SHARED_ALIGNMENT = 128;
+
+uint64_t Random::next() {
+    state_ += 0x9e3779b97f4a7c15;
+    uint64_t z = state_;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+    return z ^ (z >> 31);
+}
+
+std::string at_line(Site site) {
+    if (site.file == nullptr) {
+        return "its start";
+    }
+    const char* slash = std::strrchr(site.file, '/');
+    return format("%s:%d", slash == nullptr ? site.file : slash + 1, site.line);
+}
+
+// Records of pages that are kept for the next launch: 2 MiB of memory with its 12 MiB of cells, or 60 MiB where bytes are told apart.
+constexpr size_t KEPT_PAGES = 512;
+
+__thread Machine* Machine::running_;
+
+Machine::Machine() : shared_memory_(nullptr, std::free) {}
+
+Machine& Machine::own() {
+    static thread_local Machine machine;
+    return machine;
+}
+
+void Machine::launch(Device& device, const LaunchArguments& arguments) {
+    running_ = this;
+    device_ = &device;
+    arguments_ = arguments;
+    random_ = Random(arguments.seed);
+    ahead_ = arguments.seed % 2 == 0 ? 0 : random_.below(8);
+    failed_ = false;
+
+    threads_.resize(arguments.block);
+    while (stacks_.size() < arguments.block) {
+        stacks_.emplace_back();
+    }
+    meetings_.resize(arguments.block / LANES);
+    if (shared_capacity_ < arguments.shared) {
+        size_t rounded = (arguments.shared + SHARED_ALIGNMENT - 1) / SHARED_ALIGNMENT * SHARED_ALIGNMENT;
+        shared_memory_.reset(static_cast<unsigned char*>(std::aligned_alloc(SHARED_ALIGNMENT, rounded)));
+        if (shared_memory_ == nullptr) {
+            shared_capacity_ = 0;
+            throw std::bad_alloc();
+        }
+        shared_capacity_ = static_cast<uint32_t>(rounded);
+        in_flight_.assign(rounded / 16 + 1, 0);
+        while (shared_pages_.size() * Page::BYTES < rounded) {
+            shared_pages_.push_back(std::make_unique<Page>());
+        }
+    }
+    cache_.assign(CACHED, Known{});
+    known_.clear();
+    pages_used_ = 0;
+    blocks_.clear();
+    launch_epoch_ = epoch_ + 1;
+    gridDim = arguments.grid;
+    blockDim = {arguments.block, 1, 1};
+
+    uint32_t count = arguments.grid.x * arguments.grid.y * arguments.grid.z;
+    std::vector<uint32_t> order(count);
+    for (uint32_t i = 0; i < count; ++i) {
+        order[i] = i;
+    }
+    for (uint32_t i = count; i > 1; --i) {
+        std::swap(order[i - 1], order[random_.below(i)]);
+    }
+    for (uint32_t block : order) {
+        run_block(block);
+        if (failed_) {
+            break;
+        }
+    }
+    held_.clear();
+    if (pages_.size() > KEPT_PAGES) {
+        pages_.resize(KEPT_PAGES);
+    }
+    if (failed_) {
+        throw std::move(fault_);
+    }
+}
+
+void Machine::run_block(uint32_t block) {
+    const dim3& grid = arguments_.grid;
+    blockIdx = {block % grid.x, block / grid.x % grid.y, block / grid.x / grid.y};
+    block_epoch_ = ++epoch_;
+    blocks_.emplace_back(epoch_, block);
+    if (arguments_.shared > 0) {
+        std::memset(shared_memory_.get(), UNWRITTEN, arguments_.shared);
+    }
+    ended_ = 0;
+    arrived_ = 0;
+    collecting_ = {false, true, 0};
+    ready_.clear();
+    for (auto& meetings : meetings_) {
+        meetings.clear();
+    }
+    for (uint32_t i = 0; i < arguments_.block; ++i) {
+        Thread& thread = threads_[i];
+        thread.index = i;
+        thread.site = {nullptr, 0};
+        std::fill_n(thread.clocks, LANES, 0);
+        thread.clocks[i % LANES] = 1;
+        thread.copies.clear();
+        thread.groups = 0;
+        prepare(thread.context, stacks_[i], enter);
+        make_ready(thread);
+    }
+    resume(outside_);
+    if (!failed_ && ended_ < arguments_.block) {
+        fault_ = deadlock();
+        failed_ = true;
+    }
+    std::fill(in_flight_.begin(), in_flight_.end(), 0);
+}
+
+void Machine::enter() {
+    Machine& machine = running();
+    machine.arguments_.kernel->body(machine.arguments_.params);
+    machine.end_thread();
+}
+
+void Machine::make_ready(Thread& thread) {
+    thread.state = State::Ready;
+    ready_.push_back(thread.index);
+}
+
+Thread* Machine::pick() {
+    if (ready_.empty()) {
+        return nullptr;
+    }
+    uint32_t last = static_cast<uint32_t>(ready_.size()) - 1;
+    uint32_t chosen = ahead_ > 0 && random_.below(8) < ahead_ ? last : random_.below(last + 1);
+    std::swap(ready_[chosen], ready_[last]);
+    Thread* thread = &threads_[ready_[last]];
+    ready_.pop_back();
+    return thread;
+}
+
+// Goes on with another thread, or outside of all where none can.
+void Machine::resume(Context& from) {
+    Thread* next = pick();
+    Context& to = next == nullptr ? outside_ : next->context;
+    if (next != nullptr) {
+        current_ = next;
+        threadIdx = {next->index, 0, 0};
+    }
+    if (&from != &to) {
+        switch_to(from, to);
+    }
+}
+
+void Machine::wait(State state) {
+    current_->state = state;
+    resume(current_->context);
+}
+
+void Machine::end_thread() {
+    Thread& me = *current_;
+    for (const Meeting& meeting : meetings_[me.index / LANES]) {
+        if ((meeting.operands.mask >> (me.index % LANES) & 1) != 0) {
+            missed(lane(static_cast<uint32_t>(__builtin_ctz(meeting.come))), me);
+        }
+    }
+    me.state = State::Ended;
+    ++ended_;
+    if (arrived_ > 0) {
+        auto waiting = std::find_if(threads_.begin(), threads_.end(), [](const Thread& t) { return t.state == State::AtBarrier; });
+        missed(*waiting, me);
+    }
+    resume(me.context);
+    std::abort();
+}
+
+Vote Machine::barrier(bool predicate, Site site) {
+    Thread& me = *current_;
+    me.site = site;
+    if (arrived_ > 0) {
+        auto first = std::find_if(threads_.begin(), threads_.end(), [](const Thread& t) { return t.state == State::AtBarrier; });
+        if (first->site.line != site.line || std::strcmp(first->site.file, site.file) != 0) {
+            fault(Kind::Lanes, format("comes to the __syncthreads of %s while thread %u waits at that of %s: all threads must come to the same",
+                                      at_line(site).c_str(), first->index, at_line(first->site).c_str()));
+        }
+    }
+    me.state = State::AtBarrier;
+    if (ended_ > 0) {
+        auto ended = std::find_if(threads_.begin(), threads_.end(), [](const Thread& t) { return t.state == State::Ended; });
+        missed(me, *ended);
+    }
+    collecting_.any |= predicate;
+    collecting_.all &= predicate;
+    collecting_.count += predicate ? 1 : 0;
+    if (++arrived_ < arguments_.block) {
+        resume(me.context);
+        return vote_;
+    }
+    ++epoch_;
+    vote_ = collecting_;
+    collecting_ = {false, true, 0};
+    arrived_ = 0;
+    for (Thread& thread : threads_) {
+        make_ready(thread);
+    }
+    resume(me.context);
+    return vote_;
+}
+
+void Machine::leave(Fault fault) {
+    fault_ = std::move(fault);
+    failed_ = true;
+    switch_to(current_->context, outside_);
+    std::abort();
+}
+
+std::string Machine::place(const Thread& thread) const {
+    return format("kernel %s, block (%u, %u, %u), thread %u", arguments_.kernel->name, blockIdx.x, blockIdx.y, blockIdx.z,
+                  thread.index) +
+           (thread.site.file == nullptr ? "" : ", after " + at_line(thread.site)) + ": ";
+}
+
+void Machine::fault_of(const Thread& thread, Kind kind, const std::string& text) { leave({kind, place(thread) + text}); }
+
+void Machine::fault(Kind kind, const std::string& text) { fault_of(*current_, kind, text); }
+
+std::string Machine::waits_at(const Thread& thread) const {
+    const char* name = "__syncthreads";
+    if (thread.state == State::AtCollective) {
+        for (const Meeting& meeting : meetings_[thread.index / LANES]) {
+            if ((meeting.come >> (thread.index % LANES) & 1) != 0) {
+                name = meeting.collective->name;
+            }
+        }
+    }
+    return format("%s of %s", name, at_line(thread.site).c_str());
+}
+
+void Machine::missed(const Thread& waiting, const Thread& missing) {
+    leave({Kind::Deadlock, format("kernel %s, block (%u, %u, %u), thread %u: has ended, and thread %u waits for it at the %s",
+                                  arguments_.kernel->name, blockIdx.x, blockIdx.y, blockIdx.z, missing.index, waiting.index,
+                                  waits_at(waiting).c_str())});
+}
+
+// Nobody can go on: some wait at the barrier of the block, others for lanes of their warp.
+Fault Machine::deadlock() {
+    auto in_warp = std::find_if(threads_.begin(), threads_.end(), [](const Thread& t) { return t.state == State::AtCollective; });
+    auto at_barrier = std::find_if(threads_.begin(), threads_.end(), [](const Thread& t) { return t.state == State::AtBarrier; });
+    std::string text = place(*in_warp) + "waits at the " + waits_at(*in_warp) + " for lanes that do not come";
+    for (const Meeting& meeting : meetings_[in_warp->index / LANES]) {
+        uint32_t missing = meeting.operands.mask & ~meeting.come;
+        if ((meeting.come >> (in_warp->index % LANES) & 1) != 0 && missing != 0) {
+            const Thread& other = threads_[in_warp->index / LANES * LANES + static_cast<uint32_t>(__builtin_ctz(missing))];
+            return {Kind::Deadlock, text + format(": thread %u waits at the %s", other.index, waits_at(other).c_str())};
+        }
+    }
+    return {Kind::Deadlock, at_barrier == threads_.end() ? text : text + ", and others wait at the " + waits_at(*at_barrier)};
+}
+
+uint32_t Machine::block_at(uint32_t epoch) const {
+    auto after = std::upper_bound(blocks_.begin(), blocks_.end(), std::make_pair(epoch, ~0u));
+    return after == blocks_.begin() ? 0 : std::prev(after)->second;
+}
+
+}  // namespace emulator

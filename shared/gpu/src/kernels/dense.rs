@@ -1,0 +1,99 @@
+//! Small layers in f32: those of heads, of any width.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::{Address, Launch, Params};
+
+/// Warps of a block, each of which computes one column.
+const WARPS: u32 = 4;
+/// Rows that a warp computes its column of: it reads a row of the weight once for all of them.
+const ROWS: u32 = 4;
+
+/// `out = activation(x W^T + bias)` in f32 throughout.
+///
+/// For heads: a few rows, or few columns. Each element is a dot product by one warp, so a layer as wide as the model over
+/// all tokens is better a [`super::Gemm`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dense {
+    /// Rows of `x`, at least 1.
+    pub rows: u32,
+    /// Rows of the weight, which are columns of the result; at least 1.
+    pub n: u32,
+    /// Length of the rows of `x` and of the weight; at least 1.
+    pub k: u32,
+    /// f32 `[rows, k]`.
+    pub x: Address,
+    /// f32 `[n, k]`.
+    pub weight: Address,
+    /// f32 `[n]`.
+    pub bias: Option<Address>,
+    /// What each value goes through.
+    pub activation: Activation,
+    /// f32 `[rows, n]`; not `x`.
+    pub out: Address,
+}
+
+/// What the values of a [`Dense`] go through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Activation {
+    /// Values stay as they are.
+    Identity,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// Values below 0 become 0.
+    Relu,
+    /// `x Phi(x)` with the error function.
+    Gelu,
+    /// `x sigmoid(x)`.
+    Silu,
+    /// `1 / (1 + exp(-x))`.
+    Sigmoid,
+}
+
+impl Activation {
+    /// Every activation, in the order of their numbers in `dense.cu`.
+    pub const ALL: [Self; 6] =
+        [Self::Identity, Self::Tanh, Self::Relu, Self::Gelu, Self::Silu, Self::Sigmoid];
+}
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct DenseParams {
+    x: Address,
+    weight: Address,
+    bias: Address,
+    out: Address,
+    rows: u32,
+    n: u32,
+    k: u32,
+    activation: u32,
+    /// Whether rows begin on vectors and have a whole number of them.
+    vectors: u32,
+    has_bias: u32,
+}
+
+impl Dense {
+    /// What a device starts for it.
+    pub fn launch(&self) -> Launch {
+        let aligned = (self.x.0 | self.weight.0).is_multiple_of(16);
+        let params = DenseParams {
+            x: self.x,
+            weight: self.weight,
+            bias: self.bias.unwrap_or_default(),
+            out: self.out,
+            rows: self.rows,
+            n: self.n,
+            k: self.k,
+            activation: self.activation as u32,
+            vectors: u32::from(aligned && self.k.is_multiple_of(4)),
+            has_bias: u32::from(self.bias.is_some()),
+        };
+        Launch {
+            kernel: "dense",
+            grid: [self.n.div_ceil(WARPS) * self.rows.div_ceil(ROWS), 1, 1],
+            block: WARPS * 32,
+            shared: 0,
+            params: Params::of(&params),
+        }
+    }
+}

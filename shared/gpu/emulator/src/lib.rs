@@ -3,7 +3,9 @@
 mod fault;
 mod ffi;
 
+use std::ffi::CString;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use fault::{Fault, FaultKind};
 
@@ -17,6 +19,15 @@ const SHARED: u32 = 99 << 10;
 #[derive(Debug, Clone)]
 pub struct Emulator {
     device: Arc<ffi::Device>,
+    without: Option<Arc<LeftOut>>,
+}
+
+/// A line whose barriers and waits do nothing, and how often a thread came to it.
+#[derive(Debug)]
+struct LeftOut {
+    file: CString,
+    line: i32,
+    times: AtomicU64,
 }
 
 impl Default for Emulator {
@@ -33,7 +44,27 @@ impl Emulator {
 
     /// A device with so many bytes of memory, and of shared memory for a block.
     pub fn with_limits(memory: u64, shared: u32) -> Self {
-        Self { device: Arc::new(ffi::Device::new(memory, shared)) }
+        Self { device: Arc::new(ffi::Device::new(memory, shared)), without: None }
+    }
+
+    /// The same device, on which each `__syncthreads`, `__syncwarp` and `copy_wait` of one line of the sources does nothing: with
+    /// a barrier that matters, every launch that comes there ends with a fault. `file` is a name without folders.
+    ///
+    /// # Panics
+    /// If that is no name, or no line.
+    #[must_use]
+    pub fn without(&self, file: &str, line: usize) -> Self {
+        let left_out = LeftOut {
+            file: CString::new(file).expect("a name has no 0 in it"),
+            line: i32::try_from(line).expect("a line's number is small"),
+            times: AtomicU64::new(0),
+        };
+        Self { device: Arc::clone(&self.device), without: Some(Arc::new(left_out)) }
+    }
+
+    /// How often threads came to the line that this device leaves out.
+    pub fn times_left_out(&self) -> u64 {
+        self.without.as_ref().map_or(0, |left_out| left_out.times.load(Ordering::Relaxed))
     }
 
     /// Fresh memory, every byte 0xff (a NaN in each float), at a multiple of 256, far from any other.
@@ -103,7 +134,20 @@ impl Emulator {
         params: &[u8],
         seed: u64,
     ) -> Result<(), Fault> {
-        self.device.launch(&ffi::Launch { kernel, grid, block, shared, params, seed })
+        let without = self.without.as_deref();
+        let (times, done) = self.device.launch(&ffi::Launch {
+            kernel,
+            grid,
+            block,
+            shared,
+            params,
+            seed,
+            without: without.map(|left_out| (left_out.file.as_c_str(), left_out.line)),
+        });
+        if let Some(left_out) = without {
+            left_out.times.fetch_add(times, Ordering::Relaxed);
+        }
+        done
     }
 }
 

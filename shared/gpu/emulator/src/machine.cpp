@@ -24,12 +24,17 @@ uint64_t Random::next() {
     return z ^ (z >> 31);
 }
 
+// A file without its folders.
+static const char* name_of(const char* file) {
+    const char* slash = std::strrchr(file, '/');
+    return slash == nullptr ? file : slash + 1;
+}
+
 std::string at_line(Site site) {
     if (site.file == nullptr) {
         return "its start";
     }
-    const char* slash = std::strrchr(site.file, '/');
-    return format("%s:%d", slash == nullptr ? site.file : slash + 1, site.line);
+    return format("%s:%d", name_of(site.file), site.line);
 }
 
 // Records of pages that are kept for the next launch: 2 MiB of memory with its 12 MiB of cells, or 60 MiB where bytes are told apart.
@@ -194,8 +199,20 @@ void Machine::end_thread() {
     std::abort();
 }
 
+bool Machine::leaves_out(Site site) const {
+    const Site& without = arguments_.without;
+    if (without.line != site.line || without.file == nullptr || name_of(site.file) != std::string(without.file)) {
+        return false;
+    }
+    ++*arguments_.left_out;
+    return true;
+}
+
 Vote Machine::barrier(bool predicate, Site site) {
     Thread& me = *current_;
+    if (leaves_out(site)) {
+        return {predicate, predicate, predicate ? 1u : 0u};
+    }
     me.site = site;
     if (arrived_ > 0) {
         auto first = std::find_if(threads_.begin(), threads_.end(), [](const Thread& t) { return t.state == State::AtBarrier; });

@@ -40,6 +40,9 @@ std::string at_line(Site site) {
 // Records of pages that are kept for the next launch: 2 MiB of memory with its 12 MiB of cells, or 60 MiB where bytes are told apart.
 constexpr size_t KEPT_PAGES = 512;
 
+// Epochs are numbered anew from here on, half-way to the end of their numbers: no launch has 2^31 barriers.
+constexpr uint32_t LATE_EPOCH = 1u << 31;
+
 __thread Machine* Machine::running_;
 
 bool same_line(Site a, Site b) { return a.line == b.line && (a.file == b.file || std::strcmp(a.file, b.file) == 0); }
@@ -81,6 +84,13 @@ void Machine::launch(Device& device, const LaunchArguments& arguments) {
     known_.clear();
     pages_used_ = 0;
     blocks_.clear();
+    if (epoch_ > LATE_EPOCH) {
+        epoch_ = 0;
+        pages_.clear();
+        for (auto& page : shared_pages_) {
+            page = std::make_unique<Page>();
+        }
+    }
     launch_epoch_ = epoch_ + 1;
     gridDim = arguments.grid;
     blockDim = {arguments.block, 1, 1};

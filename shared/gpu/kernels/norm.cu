@@ -1,7 +1,8 @@
 // Norms of rows: what is asked stands in norm.rs.
 //
 // A group of threads, a warp or a block, has a row in its registers: thread t of a group of G has the vectors of four
-// columns at 4 (t + i G). Sums go over a thread's own values first, then over the group.
+// columns at 4 (t + i G). Sums go over a thread's own values first, then over the group. All loads of a row begin before
+// anything waits for one of them.
 
 #include "defrost.cuh"
 
@@ -39,90 +40,95 @@ struct Block {
     DEFROST_INLINE float max(float x) const { return block_max(x, scratch); }
 };
 
-// Up to four columns from the first on. Whole vectors are what every row has whose width is a multiple of four; otherwise
-// rows do not begin at multiples of 16 bytes, and values come one by one.
-template <typename V>
+// Up to four columns of a row from one on. WHOLE: there are four of them wherever there is one, as in every row whose width
+// is a multiple of four. Other rows do not begin at multiples of 16 bytes, and values come and go one by one.
+template <bool WHOLE, typename V>
 DEFROST_INLINE void read(float (&into)[FULL], V from, size_t row, uint32_t width, uint32_t column) {
-    if (width % FULL == 0) {
-        const uint4 word = load16(from, row + column);
-        into[0] = bits_as<float>(word.x);
-        into[1] = bits_as<float>(word.y);
-        into[2] = bits_as<float>(word.z);
-        into[3] = bits_as<float>(word.w);
-        return;
-    }
+    if constexpr (WHOLE) {
+        if (column < width) {
+            const uint4 word = load16(from, row + column);
+            into[0] = bits_as<float>(word.x);
+            into[1] = bits_as<float>(word.y);
+            into[2] = bits_as<float>(word.z);
+            into[3] = bits_as<float>(word.w);
+        }
+    } else {
 #pragma unroll
-    for (uint32_t j = 0; j < FULL; ++j) into[j] = column + j < width ? float(from[row + column + j]) : 0.0f;
+        for (uint32_t j = 0; j < FULL; ++j) {
+            if (column + j < width) into[j] = from[row + column + j];
+        }
+    }
 }
 
+template <bool WHOLE>
 DEFROST_INLINE void write(View<float> to, const float (&from)[FULL], size_t row, uint32_t width, uint32_t column) {
-    if (width % FULL == 0) {
+    if constexpr (WHOLE) {
         store16(to, row + column,
-                        make_uint4(bits_as<uint32_t>(from[0]), bits_as<uint32_t>(from[1]), bits_as<uint32_t>(from[2]),
-                                              bits_as<uint32_t>(from[3])));
-        return;
-    }
+                make_uint4(bits_as<uint32_t>(from[0]), bits_as<uint32_t>(from[1]), bits_as<uint32_t>(from[2]),
+                           bits_as<uint32_t>(from[3])));
+    } else {
 #pragma unroll
-    for (uint32_t j = 0; j < FULL; ++j) {
-        if (column + j < width) to[row + column + j] = from[j];
+        for (uint32_t j = 0; j < FULL; ++j) {
+            if (column + j < width) to[row + column + j] = from[j];
+        }
     }
 }
 
-template <typename T>
+template <bool WHOLE, typename T>
 DEFROST_INLINE void write_half(View<uint16_t> to, const float (&from)[FULL], size_t row, uint32_t width, uint32_t column) {
-    if (width % FULL == 0) {
+    if constexpr (WHOLE) {
         store8(to, row + column, make_uint2(pack2<T>(from[0], from[1]), pack2<T>(from[2], from[3])));
-        return;
-    }
+    } else {
 #pragma unroll
-    for (uint32_t j = 0; j < FULL; ++j) {
-        if (column + j < width) to[row + column + j] = from_f32<T>(from[j]).bits;
+        for (uint32_t j = 0; j < FULL; ++j) {
+            if (column + j < width) to[row + column + j] = from_f32<T>(from[j]).bits;
+        }
     }
 }
 
-DEFROST_INLINE void write_int8(View<int8_t> to, const float (&from)[FULL], float inverse, size_t row, uint32_t width,
-                                                              uint32_t column) {
+template <bool WHOLE>
+DEFROST_INLINE void write_int8(View<int8_t> to, const float (&from)[FULL], float factor, size_t row, uint32_t width,
+                               uint32_t column) {
     int32_t q[FULL];
 #pragma unroll
     for (uint32_t j = 0; j < FULL; ++j) {
-        // To the nearest, ties to even.
-        const float rounded = rintf(from[j] * inverse);
-        q[j] = inverse == 0.0f ? 0 : int32_t(rounded);
+        // To the nearest, ties to even. Without a factor, values may be what no integer is.
+        q[j] = factor == 0.0f ? 0 : static_cast<int32_t>(rintf(from[j] * factor));
     }
-    if (width % FULL == 0) {
+    if constexpr (WHOLE) {
         store4(to, row + column,
-                      uint32_t(q[0] & 255) | uint32_t(q[1] & 255) << 8 | uint32_t(q[2] & 255) << 16 | uint32_t(q[3]) << 24);
-        return;
-    }
+               uint32_t(q[0] & 255) | uint32_t(q[1] & 255) << 8 | uint32_t(q[2] & 255) << 16 | uint32_t(q[3]) << 24);
+    } else {
 #pragma unroll
-    for (uint32_t j = 0; j < FULL; ++j) {
-        if (column + j < width) to[row + column + j] = int8_t(q[j]);
+        for (uint32_t j = 0; j < FULL; ++j) {
+            if (column + j < width) to[row + column + j] = static_cast<int8_t>(q[j]);
+        }
     }
 }
 
-template <uint32_t VECTORS, typename Group>
-DEFROST_INLINE void normalize(const NormParams& p, const Group& group, uint32_t row) {
+template <bool WHOLE, uint32_t VECTORS, typename Group>
+DEFROST_INLINE void normalize_row(const NormParams& p, const Group& group, uint32_t row) {
     const uint32_t width = p.width, stride = group.size() * FULL, own = group.index() * FULL;
     const uint32_t source = p.row_of ? p.row_of[row] : row;
     const size_t from = size_t(source) * width, to = size_t(row) * width;
     float x[VECTORS][FULL] = {};
-    float sum = 0.0f;
 #pragma unroll
-    for (uint32_t i = 0; i < VECTORS; ++i) {
-        if (own + i * stride >= width) break;
-        read(x[i], p.x, from, width, own + i * stride);
+    for (uint32_t i = 0; i < VECTORS; ++i) read<WHOLE>(x[i], p.x, from, width, own + i * stride);
+
+    float mean = 0.0f;
+    if (!(p.flags & RMS)) {
+        float sum = 0.0f;
 #pragma unroll
-        for (uint32_t j = 0; j < FULL; ++j) sum += x[i][j];
+        for (uint32_t i = 0; i < VECTORS; ++i) sum += x[i][0] + x[i][1] + (x[i][2] + x[i][3]);
+        mean = group.sum(sum) / float(width);
     }
-    const float mean = p.flags & RMS ? 0.0f : group.sum(sum) / float(width);
     float squares = 0.0f;
 #pragma unroll
     for (uint32_t i = 0; i < VECTORS; ++i) {
 #pragma unroll
         for (uint32_t j = 0; j < FULL; ++j) {
-            if (own + i * stride + j >= width) break;
             x[i][j] -= mean;
-            squares = fmaf(x[i][j], x[i][j], squares);
+            if (own + i * stride + j < width) squares = fmaf(x[i][j], x[i][j], squares);
         }
     }
     const float inverse = 1.0f / sqrtf(group.sum(squares) / float(width) + p.eps);
@@ -132,10 +138,10 @@ DEFROST_INLINE void normalize(const NormParams& p, const Group& group, uint32_t 
 #pragma unroll
     for (uint32_t i = 0; i < VECTORS; ++i) {
         const uint32_t column = own + i * stride;
-        if (column >= width) break;
-        float weight[FULL], bias[FULL] = {};
-        read(weight, p.weight, 0, width, column);
-        if (p.bias) read(bias, p.bias, 0, width, column);
+        if (column >= width) continue;
+        float weight[FULL] = {}, bias[FULL] = {};
+        read<WHOLE>(weight, p.weight, 0, width, column);
+        if (p.bias) read<WHOLE>(bias, p.bias, 0, width, column);
 #pragma unroll
         for (uint32_t j = 0; j < FULL; ++j) {
             x[i][j] = x[i][j] * inverse * weight[j];
@@ -143,28 +149,36 @@ DEFROST_INLINE void normalize(const NormParams& p, const Group& group, uint32_t 
             const uint32_t magnitude = bits_as<uint32_t>(x[i][j]) & 0x7fffffff;
             if (column + j < width && magnitude > greatest) greatest = magnitude;
         }
-        if (p.flags & KEEP) write(p.x, x[i], from, width, column);
-        if (p.out_f32) write(p.out_f32, x[i], to, width, column);
-        if (p.out && p.flags & F16) write_half<f16>(p.out, x[i], to, width, column);
-        if (p.out && !(p.flags & F16)) write_half<bf16>(p.out, x[i], to, width, column);
+        if (p.flags & KEEP) write<WHOLE>(p.x, x[i], from, width, column);
+        if (p.out_f32) write<WHOLE>(p.out_f32, x[i], to, width, column);
+        if (p.out && p.flags & F16) write_half<WHOLE, f16>(p.out, x[i], to, width, column);
+        if (p.out && !(p.flags & F16)) write_half<WHOLE, bf16>(p.out, x[i], to, width, column);
     }
     if (!p.q) return;
     // A NaN would be lost among floats; infinity stands for it.
     const float largest = group.max(greatest >= 0x7f800000 ? INFINITY : bits_as<float>(greatest));
     const bool finite = largest < INFINITY;
-    // As quantize.rs of the CPU's engine: below 1e-36, 127 / largest overflows, and such a row is zero for every purpose.
+    // As the CPU's engine: below 1e-36, 127 / largest overflows, and such a row is zero for every purpose.
     const float factor = finite && largest > 1e-36f ? 127.0f / largest : 0.0f;
 #pragma unroll
     for (uint32_t i = 0; i < VECTORS; ++i) {
-        if (own + i * stride >= width) break;
-        write_int8(p.q, x[i], factor, to, width, own + i * stride);
+        if (own + i * stride < width) write_int8<WHOLE>(p.q, x[i], factor, to, width, own + i * stride);
     }
     if (group.index() == 0) p.scales[row] = finite ? largest / 127.0f : NAN;
 }
 
+template <uint32_t VECTORS, typename Group>
+DEFROST_INLINE void normalize(const NormParams& p, const Group& group, uint32_t row) {
+    if (p.width % FULL == 0) {
+        normalize_row<true, VECTORS>(p, group, row);
+    } else {
+        normalize_row<false, VECTORS>(p, group, row);
+    }
+}
+
 }  // namespace
 
-DEFROST_KERNEL_BOUNDS(norm_warp, NormParams, 128, 1) {
+DEFROST_KERNEL_BOUNDS(norm_warp, NormParams, 128, 5) {
     const uint32_t row = blockIdx.x * (blockDim.x / 32) + warp_id();
     if (row < p.rows) normalize<8>(p, Warp{}, row);
 }

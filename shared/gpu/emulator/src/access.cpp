@@ -13,7 +13,7 @@ Moment Machine::moment(uint32_t base) const {
     return {base, block_epoch_, epoch_, current_->index, current_->clocks};
 }
 
-void Machine::race(const char* memory, uint64_t at, uint32_t size, Access access, const Conflict& conflict) {
+void Machine::race(bool in_shared, uint64_t at, uint32_t size, Access access, const Conflict& conflict) {
     std::string other = conflict.thread == Conflict::NOBODY ? "a thread" : format("thread %u", conflict.thread);
     if (conflict.thread == Conflict::NOBODY && conflict.epoch != 0) {
         other += format(" of warp %u", conflict.warp);
@@ -26,7 +26,8 @@ void Machine::race(const char* memory, uint64_t at, uint32_t size, Access access
         const dim3& grid = arguments_.grid;
         other += format(" of block (%u, %u, %u)", block % grid.x, block / grid.x % grid.y, block / grid.x / grid.y);
     }
-    std::string text = format("%s %u bytes at 0x%llx of %s memory", verb(access), size, number(at), memory);
+    std::string text = format(in_shared ? "%s %u bytes at byte %llu of shared memory" : "%s %u bytes at 0x%llx of global memory",
+                              verb(access), size, number(at));
     if (conflict.stale) {
         fault(Kind::ReadOnly, text + " through a read-only view, after " + other + " has written there in the same launch");
     }
@@ -72,13 +73,13 @@ void Machine::note_global(Known& known, uint64_t address, uint32_t size, Access 
     uint32_t at = address % Page::BYTES;
     uint32_t here = size < Page::BYTES - at ? size : Page::BYTES - at;
     if (!known.page->touch(at, here, now, access, conflict)) {
-        race("global", address, size, access, conflict);
+        race(false, address, size, access, conflict);
     }
     // A struct may lie on two pages.
     if (here < size) {
         Known& next = know(address + here, size - here, access);
         if (!next.page->touch(0, size - here, now, access, conflict)) {
-            race("global", address, size, access, conflict);
+            race(false, address, size, access, conflict);
         }
     }
 }
@@ -89,7 +90,7 @@ void* Machine::global(uint64_t address, uint32_t size, uint32_t align, Access ac
         fault(Kind::OutOfBounds, format("%s %u bytes at 0x%llx, ", verb(access), size, number(address)) +
                                      device_->describe(address, size));
     }
-    if (address % align != 0) {
+    if ((address & (align - 1)) != 0) {
         fault(Kind::Misaligned, format("%s %u bytes at 0x%llx of global memory, which is no multiple of %u", verb(access), size,
                                        number(address), align));
     }
@@ -114,7 +115,7 @@ void* Machine::shared(Stretch stretch, int64_t at, uint32_t size, uint32_t align
         fault(Kind::OutOfBounds, format("%s %u bytes at byte %lld of shared memory, outside of its part, %u to %u", verb(access), size,
                                         static_cast<long long>(at), stretch.first, stretch.end));
     }
-    if (at % align != 0) {
+    if ((at & (align - 1)) != 0) {
         fault(Kind::Misaligned, format("%s %u bytes at byte %lld of shared memory, which is no multiple of %u", verb(access), size,
                                        static_cast<long long>(at), align));
     }
@@ -131,7 +132,7 @@ void* Machine::shared(Stretch stretch, int64_t at, uint32_t size, uint32_t align
     uint32_t here = size < Page::BYTES - in_page ? size : Page::BYTES - in_page;
     if (!shared_pages_[place / Page::BYTES]->touch(in_page, here, now, access, conflict) ||
         (here < size && !shared_pages_[place / Page::BYTES + 1]->touch(0, size - here, now, access, conflict))) {
-        race("shared", place, size, access, conflict);
+        race(true, place, size, access, conflict);
     }
     return shared_memory_.get() + place;
 }

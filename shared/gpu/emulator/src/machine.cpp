@@ -37,6 +37,8 @@ constexpr size_t KEPT_PAGES = 512;
 
 __thread Machine* Machine::running_;
 
+bool same_line(Site a, Site b) { return a.line == b.line && (a.file == b.file || std::strcmp(a.file, b.file) == 0); }
+
 Machine::Machine() : shared_memory_(nullptr, std::free) {}
 
 Machine& Machine::own() {
@@ -113,8 +115,9 @@ void Machine::run_block(uint32_t block) {
     arrived_ = 0;
     collecting_ = {false, true, 0};
     ready_.clear();
-    for (auto& meetings : meetings_) {
-        meetings.clear();
+    for (Meetings& meetings : meetings_) {
+        meetings.count = 0;
+        meetings.ended = 0;
     }
     for (uint32_t i = 0; i < arguments_.block; ++i) {
         Thread& thread = threads_[i];
@@ -171,14 +174,12 @@ void Machine::resume(Context& from) {
     }
 }
 
-void Machine::wait(State state) {
-    current_->state = state;
-    resume(current_->context);
-}
-
 void Machine::end_thread() {
     Thread& me = *current_;
-    for (const Meeting& meeting : meetings_[me.index / LANES]) {
+    Meetings& meetings = meetings_[me.index / LANES];
+    meetings.ended |= 1u << (me.index % LANES);
+    for (uint32_t i = 0; i < meetings.count; ++i) {
+        const Meeting& meeting = meetings.all[i];
         if ((meeting.operands.mask >> (me.index % LANES) & 1) != 0) {
             missed(lane(static_cast<uint32_t>(__builtin_ctz(meeting.come))), me);
         }
@@ -198,7 +199,7 @@ Vote Machine::barrier(bool predicate, Site site) {
     me.site = site;
     if (arrived_ > 0) {
         auto first = std::find_if(threads_.begin(), threads_.end(), [](const Thread& t) { return t.state == State::AtBarrier; });
-        if (first->site.line != site.line || std::strcmp(first->site.file, site.file) != 0) {
+        if (!same_line(first->site, site)) {
             fault(Kind::Lanes, format("comes to the __syncthreads of %s while thread %u waits at that of %s: all threads must come to the same",
                                       at_line(site).c_str(), first->index, at_line(first->site).c_str()));
         }
@@ -243,15 +244,19 @@ void Machine::fault_of(const Thread& thread, Kind kind, const std::string& text)
 
 void Machine::fault(Kind kind, const std::string& text) { fault_of(*current_, kind, text); }
 
-std::string Machine::waits_at(const Thread& thread) const {
-    const char* name = "__syncthreads";
-    if (thread.state == State::AtCollective) {
-        for (const Meeting& meeting : meetings_[thread.index / LANES]) {
-            if ((meeting.come >> (thread.index % LANES) & 1) != 0) {
-                name = meeting.collective->name;
-            }
+const Meeting* Machine::meeting_of(const Thread& thread) const {
+    const Meetings& meetings = meetings_[thread.index / LANES];
+    for (uint32_t i = 0; i < meetings.count; ++i) {
+        if ((meetings.all[i].come >> (thread.index % LANES) & 1) != 0) {
+            return &meetings.all[i];
         }
     }
+    return nullptr;
+}
+
+std::string Machine::waits_at(const Thread& thread) const {
+    const Meeting* meeting = thread.state == State::AtCollective ? meeting_of(thread) : nullptr;
+    const char* name = meeting == nullptr ? "__syncthreads" : meeting->collective->name;
     return format("%s of %s", name, at_line(thread.site).c_str());
 }
 
@@ -264,16 +269,11 @@ void Machine::missed(const Thread& waiting, const Thread& missing) {
 // Nobody can go on: some wait at the barrier of the block, others for lanes of their warp.
 Fault Machine::deadlock() {
     auto in_warp = std::find_if(threads_.begin(), threads_.end(), [](const Thread& t) { return t.state == State::AtCollective; });
-    auto at_barrier = std::find_if(threads_.begin(), threads_.end(), [](const Thread& t) { return t.state == State::AtBarrier; });
     std::string text = place(*in_warp) + "waits at the " + waits_at(*in_warp) + " for lanes that do not come";
-    for (const Meeting& meeting : meetings_[in_warp->index / LANES]) {
-        uint32_t missing = meeting.operands.mask & ~meeting.come;
-        if ((meeting.come >> (in_warp->index % LANES) & 1) != 0 && missing != 0) {
-            const Thread& other = threads_[in_warp->index / LANES * LANES + static_cast<uint32_t>(__builtin_ctz(missing))];
-            return {Kind::Deadlock, text + format(": thread %u waits at the %s", other.index, waits_at(other).c_str())};
-        }
-    }
-    return {Kind::Deadlock, at_barrier == threads_.end() ? text : text + ", and others wait at the " + waits_at(*at_barrier)};
+    const Meeting* meeting = meeting_of(*in_warp);
+    uint32_t missing = meeting->operands.mask & ~meeting->come;
+    const Thread& other = threads_[in_warp->index / LANES * LANES + static_cast<uint32_t>(__builtin_ctz(missing))];
+    return {Kind::Deadlock, text + format(": thread %u waits at the %s", other.index, waits_at(other).c_str())};
 }
 
 uint32_t Machine::block_at(uint32_t epoch) const {

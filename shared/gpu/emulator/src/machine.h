@@ -60,6 +60,14 @@ struct Meeting {
     Operands operands;
 };
 
+// Those of a warp: as many as lanes at most, since each lane waits at one.
+struct Meetings {
+    uint32_t count;
+    // The lanes whose threads have ended.
+    uint32_t ended;
+    Meeting all[LANES];
+};
+
 struct LaunchArguments {
     const Kernel* kernel;
     dim3 grid;
@@ -81,7 +89,7 @@ class Machine {
     // The rest is called by the threads of the kernel.
     [[noreturn]] void fault(Kind kind, const std::string& text);
     [[noreturn]] void fault_of(const Thread& thread, Kind kind, const std::string& text);
-    [[noreturn]] void race(const char* memory, uint64_t at, uint32_t size, Access access, const Conflict& conflict);
+    [[noreturn]] void race(bool in_shared, uint64_t at, uint32_t size, Access access, const Conflict& conflict);
     void* global(uint64_t address, uint32_t size, uint32_t align, Access access);
     void* shared(Stretch stretch, int64_t at, uint32_t size, uint32_t align, Access access);
     Stretch stretch(uint32_t offset, uint64_t bytes, uint32_t align);
@@ -98,7 +106,6 @@ class Machine {
     Machine();
     static void enter();
     void run_block(uint32_t block);
-    void wait(State state);
     void make_ready(Thread& thread);
     Thread* pick();
     void resume(Context& from);
@@ -107,6 +114,7 @@ class Machine {
     [[noreturn]] void missed(const Thread& waiting, const Thread& missing);
     Fault deadlock();
     std::string place(const Thread& thread) const;
+    const Meeting* meeting_of(const Thread& thread) const;
     std::string waits_at(const Thread& thread) const;
     void refuse_mask(uint32_t mask, const Collective& collective, Site site);
     Moment moment(uint32_t base) const;
@@ -146,7 +154,7 @@ class Machine {
     Vote collecting_ = {};
     Vote vote_ = {};
 
-    std::vector<std::vector<Meeting>> meetings_;
+    std::vector<Meetings> meetings_;
 
     uint32_t epoch_ = 0;
     uint32_t launch_epoch_ = 0;
@@ -170,5 +178,6 @@ class Machine {
 
 // The file without its folders, and the line.
 std::string at_line(Site site);
+bool same_line(Site a, Site b);
 
 }  // namespace emulator

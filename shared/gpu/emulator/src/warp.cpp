@@ -17,44 +17,49 @@ void Machine::refuse_mask(uint32_t mask, const Collective& collective, Site site
     }
 }
 
-// Lanes meet if their masks are the same. Parts of a warp whose masks have no lane in common do not disturb each other.
+// Lanes meet where mask, collective and line are the same. Parts of a warp may be at different ones: a meeting that this lane belongs to
+// may wait for it until it has been at another, unless lanes that it wants to meet there are themselves among the waiting.
 void Machine::meet(const Collective& collective, uint32_t mask, void* operand, Site site) {
     Thread& me = *current_;
     refuse_mask(mask, collective, site);
     me.site = site;
-    uint32_t warp = me.index / LANES;
     uint32_t bit = 1u << (me.index % LANES);
-    std::vector<Meeting>& meetings = meetings_[warp];
-    size_t at = 0;
-    while (at < meetings.size() && (meetings[at].operands.mask & mask) == 0) {
-        ++at;
+    Meetings& meetings = meetings_[me.index / LANES];
+    uint32_t at = meetings.count;
+    for (uint32_t i = 0; i < meetings.count; ++i) {
+        const Meeting& other = meetings.all[i];
+        if (other.operands.mask == mask && other.collective == &collective && same_line(other.site, site)) {
+            at = i;
+        } else if ((other.operands.mask & bit) != 0 && (other.come & mask) != 0) {
+            const Thread& waiting = lane(static_cast<uint32_t>(__builtin_ctz(other.come & mask)));
+            fault(Kind::Lanes, format("comes to the %s of %s with the mask 0x%08x while thread %u of its warp waits at the %s of %s with the mask 0x%08x",
+                                      collective.name, at_line(site).c_str(), mask, waiting.index, other.collective->name,
+                                      at_line(other.site).c_str(), other.operands.mask));
+        }
     }
-    if (at == meetings.size()) {
-        meetings.push_back(Meeting{&collective, site, 0, {{}, mask}});
-    }
-    Meeting& meeting = meetings[at];
-    if (meeting.operands.mask != mask || meeting.collective != &collective) {
-        const Thread& other = lane(static_cast<uint32_t>(__builtin_ctz(meeting.come)));
-        fault(Kind::Lanes, format("comes to the %s of %s with the mask 0x%08x while thread %u of its warp waits at the %s of %s with the mask 0x%08x",
-                                  collective.name, at_line(site).c_str(), mask, other.index, meeting.collective->name,
-                                  at_line(meeting.site).c_str(), meeting.operands.mask));
+    Meeting& meeting = meetings.all[at];
+    if (at == meetings.count) {
+        ++meetings.count;
+        meeting.collective = &collective;
+        meeting.site = site;
+        meeting.come = 0;
+        meeting.operands.mask = mask;
     }
     meeting.come |= bit;
     meeting.operands.of[me.index % LANES] = operand;
     me.state = State::AtCollective;
     if (meeting.come != mask) {
-        for (uint32_t missing = mask & ~meeting.come; missing != 0; missing &= missing - 1) {
-            const Thread& other = lane(static_cast<uint32_t>(__builtin_ctz(missing)));
-            if (other.state == State::Ended) {
-                missed(me, other);
-            }
+        uint32_t gone = mask & meetings.ended;
+        if (gone != 0) {
+            missed(me, lane(static_cast<uint32_t>(__builtin_ctz(gone))));
         }
         resume(me.context);
         return;
     }
-    Operands operands = meeting.operands;
-    meetings.erase(meetings.begin() + static_cast<std::ptrdiff_t>(at));
-    collective.perform(operands);
+    collective.perform(meeting.operands);
+    if (at != --meetings.count) {
+        meeting = meetings.all[meetings.count];
+    }
     for (uint32_t lanes = mask; lanes != 0; lanes &= lanes - 1) {
         make_ready(lane(static_cast<uint32_t>(__builtin_ctz(lanes))));
     }

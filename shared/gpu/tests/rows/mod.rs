@@ -9,43 +9,43 @@ use defrost_gpu_emulator::Emulator;
 use half::{bf16, f16};
 
 /// An emulated device. What is put into its memory lies there exactly, so that a read past the end is found.
-pub struct Device(Emulator);
+pub(crate) struct Device(Emulator);
 
 impl Device {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Emulator::new())
     }
 
     /// Memory for so many values, which hold what no kernel may take for an answer.
-    pub fn space<T>(&self, len: usize) -> Address {
+    pub(crate) fn space<T>(&self, len: usize) -> Address {
         Address(self.0.allocate(len * size_of::<T>()))
     }
 
-    pub fn put<T: NoUninit>(&self, values: &[T]) -> Address {
+    pub(crate) fn put<T: NoUninit>(&self, values: &[T]) -> Address {
         let at = self.space::<T>(values.len());
         self.0.write(at.0, bytemuck::cast_slice(values));
         at
     }
 
-    pub fn get<T: AnyBitPattern>(&self, at: Address, len: usize) -> Vec<T> {
+    pub(crate) fn get<T: AnyBitPattern>(&self, at: Address, len: usize) -> Vec<T> {
         let mut bytes = vec![0; len * size_of::<T>()];
         self.0.read(at.0, &mut bytes);
         bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect()
     }
 
     /// f32 values in 16 bits.
-    pub fn put_half(&self, half: Half, values: &[f32]) -> Address {
+    pub(crate) fn put_half(&self, half: Half, values: &[f32]) -> Address {
         self.put(&to_half(half, values))
     }
 
     /// 16-bit values as f32.
-    pub fn get_half(&self, half: Half, at: Address, len: usize) -> Vec<f32> {
+    pub(crate) fn get_half(&self, half: Half, at: Address, len: usize) -> Vec<f32> {
         from_half(half, &self.get::<u16>(at, len))
     }
 
     /// Runs a kernel, its threads in the order of the seed.
     #[track_caller]
-    pub fn run(&self, launch: &Launch, seed: u64) {
+    pub(crate) fn run(&self, launch: &Launch, seed: u64) {
         let Launch { kernel, grid, block, shared, params } = launch;
         if let Err(fault) = self.0.launch(kernel, *grid, *block, *shared, params.bytes(), seed) {
             panic!("{fault}");
@@ -54,7 +54,7 @@ impl Device {
 }
 
 /// The bits of values in 16 bits.
-pub fn to_half(half: Half, values: &[f32]) -> Vec<u16> {
+pub(crate) fn to_half(half: Half, values: &[f32]) -> Vec<u16> {
     let bits = |&value: &f32| match half {
         Half::Bf16 => bf16::from_f32(value).to_bits(),
         Half::F16 => f16::from_f32(value).to_bits(),
@@ -63,7 +63,7 @@ pub fn to_half(half: Half, values: &[f32]) -> Vec<u16> {
 }
 
 /// The values of such bits.
-pub fn from_half(half: Half, bits: &[u16]) -> Vec<f32> {
+pub(crate) fn from_half(half: Half, bits: &[u16]) -> Vec<f32> {
     let value = |&bits: &u16| match half {
         Half::Bf16 => bf16::from_bits(bits).to_f32(),
         Half::F16 => f16::from_bits(bits).to_f32(),
@@ -72,7 +72,7 @@ pub fn from_half(half: Half, bits: &[u16]) -> Vec<f32> {
 }
 
 /// Values between -2 and 2, those of a seed.
-pub fn random(seed: u64, len: usize) -> Vec<f32> {
+pub(crate) fn random(seed: u64, len: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x1234_5678;
     let mut next = || {
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -85,13 +85,18 @@ pub fn random(seed: u64, len: usize) -> Vec<f32> {
 }
 
 /// The bits of values, to compare with.
-pub fn bits(values: &[f32]) -> Vec<u32> {
+pub(crate) fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
 /// Fails where a value is further from what it should be than the share `within` of the largest of these.
 #[track_caller]
-pub fn assert_close(found: &[f32], expected: &[f64], within: f64, what: &dyn std::fmt::Debug) {
+pub(crate) fn assert_close(
+    found: &[f32],
+    expected: &[f64],
+    within: f64,
+    what: &dyn std::fmt::Debug,
+) {
     assert_eq!(found.len(), expected.len(), "{what:?}");
     let largest = expected.iter().fold(0.0, |largest: f64, value| largest.max(value.abs()));
     for (at, (&found, &expected)) in found.iter().zip(expected).enumerate() {

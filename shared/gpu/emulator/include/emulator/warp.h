@@ -15,7 +15,8 @@ extern const Collective SHUFFLE, SHUFFLE_UP, SHUFFLE_DOWN, SHUFFLE_XOR;
 
 template <class T>
 inline T shuffle(const Collective& collective, uint32_t mask, T value, uint32_t from, Site site) {
-    static_assert(sizeof(T) == 4 || sizeof(T) == 8, "a shuffle moves 4 or 8 bytes");
+    static_assert(std::is_trivially_copyable_v<T> && (sizeof(T) == 4 || sizeof(T) == 8),
+                  "a shuffle moves a value of 4 or 8 bytes: read an element of a view into a variable first");
     Shuffle operand{0, from, 0};
     std::memcpy(&operand.value, &value, sizeof(T));
     meet(collective, mask, &operand, site);

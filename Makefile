@@ -176,6 +176,9 @@ bench-scale: ## simulated simultaneous starts of MODEL, from target/bench-cold.j
 	scripts/bench/scale_out --snapshot $(MODEL) --cold target/bench-cold.json --contestant int8 --markdown target/bench-scale.md \
 		--plot target/bench-scale.png
 
+bench-gpu: release release-gpu ## everything that only a machine with a GPU can say, in ten minutes, in target/bench-gpu.json
+	scripts/bench/gpu_check --function target/release/rerank-gpu --tool target/release/defrost --out target/bench-gpu.json
+
 bench-boot: release ## exec to first score of MODEL=SNAPSHOT, RUNS=N starts
 	target/release/defrost bench boot --model $(MODEL) --runs $(RUNS)
 

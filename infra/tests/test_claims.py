@@ -7,6 +7,8 @@ import pytest
 from test_planted import CASES, IMAGE_CASES
 
 PAGES = ("SECURITY.md", "docs/api-rows.md", "docs/deploy-rows.md")
+# Folders with tests in Python.
+TESTED = ("infra", "modal", "scripts/bench", "scripts/check")
 SPAN = re.compile(r"`([^`]+)`")
 
 
@@ -14,7 +16,7 @@ SPAN = re.compile(r"`([^`]+)`")
 def functions(root: Path) -> set[str]:
     """Names of all functions in the Rust and Python tests."""
     rust = [file for folder in ("shared", "functions") for file in (root / folder).rglob("*.rs")]
-    python = [file for folder in ("infra", "modal") for file in (root / folder / "tests").glob("test_*.py")]
+    python = [file for folder in TESTED for file in (root / folder / "tests").glob("test_*.py")]
     found = {name for file in rust for name in re.findall(r"\bfn (\w+)", file.read_text(encoding="utf-8"))}
     return found | {name for file in python for name in re.findall(r"^def (\w+)", file.read_text("utf-8"), re.MULTILINE)}
 
@@ -23,7 +25,7 @@ def functions(root: Path) -> set[str]:
 def modules(root: Path) -> set[str]:
     """Names of all Rust files and Python tests and checks, which stand for all that is in them."""
     rust = {file.stem for folder in ("shared", "functions") for file in (root / folder).rglob("*.rs")}
-    return rust | {file.stem for folder in ("infra", "modal") for file in (root / folder / "tests").rglob("*.py")}
+    return rust | {file.stem for folder in TESTED for file in (root / folder / "tests").rglob("*.py")}
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -11,7 +11,7 @@
 //! It is slower than the engine and takes more memory: for comparing, and for models of architectures that the engine does
 //! not have yet. What follows from how candle is made:
 //!
-//! - Snapshots are f32 or bf16; int8 ones are refused, as candle has no such layers. Either way it computes in f32, and
+//! - Snapshots are f32, bf16 or f16; int8 ones are refused, as candle has no such layers. Either way it computes in f32, and
 //!   weights take four bytes each in memory. Candle's products in bf16 on CPU would widen the weights on every call, its
 //!   XLM-RoBERTa counts positions in the type of the weights, and its Qwen2 makes rotary angles in it, which in bf16 is
 //!   wrong from 257 tokens on.

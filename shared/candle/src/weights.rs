@@ -11,7 +11,7 @@ use candle_nn::VarBuilder;
 use defrost_loader::{Dtype, Snapshot};
 use defrost_model::parts::{Naming, Part, Storage, plan};
 use defrost_model::{Error, ModelConfig, Precision, stored};
-use half::bf16;
+use half::{bf16, f16};
 
 use crate::fault;
 
@@ -69,8 +69,8 @@ impl Weights {
 
 fn int8(snapshot: &Snapshot) -> Error {
     Error::Model(format!(
-        "snapshot {} is int8, which candle has no layers for: expected f32 or bf16. Pack the model again with `defrost pack \
-         --precision f32` (or bf16), or leave BACKEND unset",
+        "snapshot {} is int8, which candle has no layers for: expected f32, bf16 or f16. Pack the model again with `defrost pack \
+         --precision f32` (or bf16, f16), or leave BACKEND unset",
         snapshot.path().display()
     ))
 }
@@ -91,9 +91,14 @@ fn tensor(snapshot: &Snapshot, part: &Part) -> Result<Tensor, Error> {
     let values = match stored.dtype {
         Dtype::F32 => elements(&stored.bytes, f32::from_le_bytes),
         Dtype::Bf16 => elements(&stored.bytes, |bytes| bf16::from_le_bytes(bytes).to_f32()),
+        Dtype::F16 => elements(&stored.bytes, |bytes| f16::from_le_bytes(bytes).to_f32()),
         Dtype::I8 => return Err(int8(snapshot)),
         other => {
-            return Err(Error::mismatch(&part.name, "f32 or bf16 elements", other.to_string()));
+            return Err(Error::mismatch(
+                &part.name,
+                "f32, bf16 or f16 elements",
+                other.to_string(),
+            ));
         }
     };
     let values = match part.shape[..] {

@@ -32,6 +32,9 @@ const TOLERANCE: f32 = 1e-4;
 const BF16_MODELS: [&str; 4] =
     ["xlm-roberta-classifier", "camembert-classifier", "qwen2-mxbai", "qwen3-reranker"];
 
+/// Those whose checkpoints are in f16.
+const F16_MODELS: [&str; 3] = ["bert-classifier", "roberta-classifier", "distilbert-classifier"];
+
 fn models() -> impl Iterator<Item = &'static str> {
     PAIR_MODELS.into_iter().chain(EMBEDDING_MODELS)
 }
@@ -108,6 +111,18 @@ fn weights_in_bf16_are_multiplied_in_f32() {
         let snapshot = packed(&golden::checkpoint(model), Precision::Bf16, isa::NATIVE);
         let reranker = reranker(&snapshot, golden.max_length);
         assert_eq!(reranker.info().precision, "bf16");
+        let worst = worst(&reranker, &golden.cases);
+        assert!(worst <= TOLERANCE, "{model}: {worst}");
+    }
+}
+
+#[test]
+fn weights_in_f16_are_multiplied_in_f32() {
+    for model in F16_MODELS {
+        let golden = golden::read(model);
+        let snapshot = packed(&golden::checkpoint(model), Precision::F16, isa::PORTABLE);
+        let reranker = reranker(&snapshot, golden.max_length);
+        assert_eq!(reranker.info().precision, "f16");
         let worst = worst(&reranker, &golden.cases);
         assert!(worst <= TOLERANCE, "{model}: {worst}");
     }

@@ -89,8 +89,8 @@ pub(crate) struct Args {
     /// Worker threads; default: physical cores within the cgroup's quota.
     #[arg(long, env = "NUM_THREADS", value_parser = backend::threads)]
     num_threads: Option<usize>,
-    /// Precision that the snapshot must have: int8, bf16 or f32; default: whichever it has.
-    #[arg(long, env = "DTYPE", value_parser = ["int8", "bf16", "f32"])]
+    /// Precision that the snapshot must have: int8, bf16, f16 or f32; default: whichever it has.
+    #[arg(long, env = "DTYPE", value_parser = ["int8", "bf16", "f16", "f32"])]
     dtype: Option<String>,
     #[command(flatten)]
     restore: RestoreArgs,

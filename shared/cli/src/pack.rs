@@ -41,9 +41,10 @@ pub(crate) struct Args {
     /// request, and no score changes.
     #[arg(long)]
     pub(crate) no_stored_prefix: bool,
-    /// Layout of the weights: `native` (mapped and read as they are) or `portable` (any machine; packed once at the first start).
-    #[arg(long, default_value = "native")]
-    pub(crate) isa: String,
+    /// Layout of the weights: `native` (mapped and read as they are) or `portable` (any machine; packed once at the first
+    /// start of a CPU function, read as it is by a GPU's); default: native, portable for f16.
+    #[arg(long)]
+    pub(crate) isa: Option<String>,
     /// Name shown to clients; default: the hub's name or the directory's.
     #[arg(long, value_parser = name)]
     pub(crate) name: Option<String>,
@@ -76,6 +77,8 @@ pub(crate) enum PrecisionArg {
     Int8,
     /// bfloat16.
     Bf16,
+    /// IEEE half precision, for GPUs alone.
+    F16,
     /// 32-bit float.
     F32,
 }
@@ -85,6 +88,7 @@ impl From<PrecisionArg> for Precision {
         match arg {
             PrecisionArg::Int8 => Self::Int8,
             PrecisionArg::Bf16 => Self::Bf16,
+            PrecisionArg::F16 => Self::F16,
             PrecisionArg::F32 => Self::F32,
         }
     }
@@ -163,7 +167,12 @@ pub(crate) fn pack(args: &Args) -> Result<Report> {
     } else {
         let checkpoint = open_checkpoint(&source.dir)?;
         overwrite::make_room(&out)?;
-        let isa = if args.isa == "native" { isa::NATIVE.to_owned() } else { args.isa.clone() };
+        let isa = match args.isa.as_deref() {
+            None if precision == Precision::F16 => isa::PORTABLE,
+            None | Some("native") => isa::NATIVE,
+            Some(other) => other,
+        };
+        let isa = isa.to_owned();
         let outliers = match args.outliers {
             OutliersArg::Auto => Outliers::Auto,
             OutliersArg::Off => Outliers::Off,

@@ -78,7 +78,7 @@ impl RestoreArgs {
             out: Some(out.clone()),
             force: true,
             precision: pack::PrecisionArg::Int8,
-            isa: isa::NATIVE.to_owned(),
+            isa: Some(isa::NATIVE.to_owned()),
             name: None,
             template: None,
             max_length: None,

@@ -1,6 +1,6 @@
 //! Model parts as snapshot tensors: what is planned, and the bytes that fill the plan.
 //!
-//! | storage | int8 | bf16 / f32 |
+//! | storage | int8 | bf16 / f16 / f32 |
 //! |---|---|---|
 //! | linear | `.weight` i8 panels, `.scale` f32, `.offset` i32 | `.weight` panels |
 //! | table | `.weight` i8 rows, `.scale` f32 | `.weight` rows |
@@ -20,7 +20,7 @@ use defrost_model::parts::{Part, Storage};
 
 use crate::layout::{
     INT8_GROUP, PANEL, PANEL64, ROW_MAJOR, int8_offsets, pad_to_panel, panel_len, panels,
-    quantize_rows, to_bf16,
+    quantize_rows, to_bf16, to_f16,
 };
 
 /// Inputs that one multiply instruction sums.
@@ -115,6 +115,7 @@ impl Encoding<'_> {
             }
             (_, Storage::Bias) => vec![bytes(&pad_to_panel(values))],
             (Precision::Bf16, _) => vec![self.matrix(part, &to_bf16(&values), 1)],
+            (Precision::F16, _) => vec![self.matrix(part, &to_f16(&values), 1)],
             (Precision::F32, _) => vec![self.matrix(part, &values, 1)],
         }
     }

@@ -18,7 +18,7 @@
 //! `pack --isa portable` writes; [`panels`] turns it into the layout above. A change of this page is a
 //! new [`defrost_model::isa::LAYOUT_ABI`].
 
-use half::bf16;
+use half::{bf16, f16};
 
 use crate::math::ROUND;
 
@@ -98,6 +98,11 @@ pub fn int8_offsets(rows: &[i8], k: usize) -> Vec<i32> {
 /// Rounds f32 to bf16, ties to even.
 pub fn to_bf16(values: &[f32]) -> Vec<bf16> {
     values.iter().map(|&value| bf16::from_f32(value)).collect()
+}
+
+/// Rounds f32 to f16, ties to even.
+pub fn to_f16(values: &[f32]) -> Vec<f16> {
+    values.iter().map(|&value| f16::from_f32(value)).collect()
 }
 
 /// Appends zeros until the length is a whole number of panels.

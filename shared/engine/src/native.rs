@@ -26,6 +26,13 @@ pub(crate) fn write(portable: &Snapshot, out: &Path) -> Result<(), Error> {
         .meta(stored::PRECISION)
         .and_then(Precision::by_name)
         .ok_or_else(|| Error::Model("the snapshot does not say its precision".into()))?;
+    if precision == Precision::F16 {
+        return Err(Error::Model(format!(
+            "snapshot {} is in f16, for which there are no CPU kernels: expected int8, bf16 or f32. Pack the model again with \
+             `defrost pack --precision int8` (or bf16, f32), or serve it on a GPU",
+            portable.path().display()
+        )));
+    }
     let groups = plan(&spec.config, &Naming::default());
     let parts: Vec<&Part> = groups.iter().flat_map(|group| &group.parts).collect();
     // Which parts of an int8 model are bf16 is seen from how they are stored.

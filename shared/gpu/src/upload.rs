@@ -121,8 +121,11 @@ impl Upload {
         }
         let mut state = self.progress.state();
         loop {
-            if let Some(Err(error)) = &state.ended {
-                return Err(error.clone());
+            match &state.ended {
+                Some(Err(error)) => return Err(error.clone()),
+                // Also where there is no such group: a head without weights.
+                Some(Ok(_)) => return Ok(()),
+                None => {}
             }
             if let Some(event) = state.groups.get(group) {
                 return Ok(stream.wait(&**event)?);

@@ -9,26 +9,32 @@ pub enum Precision {
     Int8,
     /// bfloat16.
     Bf16,
+    /// IEEE half precision, for GPUs: the CPU engine has no kernels for it.
+    F16,
     /// 32-bit float.
     F32,
 }
 
 impl Precision {
-    /// Every precision.
+    /// Those that the CPU engine computes with.
     pub const ALL: [Self; 3] = [Self::Int8, Self::Bf16, Self::F32];
 
-    /// `int8`, `bf16` or `f32`.
+    /// Every precision that a snapshot can be in.
+    pub const OF_SNAPSHOTS: [Self; 4] = [Self::Int8, Self::Bf16, Self::F16, Self::F32];
+
+    /// `int8`, `bf16`, `f16` or `f32`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Int8 => "int8",
             Self::Bf16 => "bf16",
+            Self::F16 => "f16",
             Self::F32 => "f32",
         }
     }
 
     /// The precision of that name.
     pub fn by_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|precision| precision.name() == name)
+        Self::OF_SNAPSHOTS.into_iter().find(|precision| precision.name() == name)
     }
 
     /// The element type of its matrices.
@@ -36,6 +42,7 @@ impl Precision {
         match self {
             Self::Int8 => Dtype::I8,
             Self::Bf16 => Dtype::Bf16,
+            Self::F16 => Dtype::F16,
             Self::F32 => Dtype::F32,
         }
     }

@@ -31,7 +31,7 @@ pub struct PackOptions {
     pub spec: SpecOptions,
     /// Precision of the large matrices.
     pub precision: Precision,
-    /// [`isa::NATIVE`] or [`isa::PORTABLE`].
+    /// [`isa::NATIVE`] or [`isa::PORTABLE`]; only the latter for f16.
     pub isa: String,
     /// The treatment of outlier channels where `precision` is int8.
     pub outliers: Outliers,
@@ -67,6 +67,13 @@ pub fn pack(
             options.isa,
             isa::NATIVE,
             isa::PORTABLE
+        )));
+    }
+    if options.precision == Precision::F16 && options.isa != isa::PORTABLE {
+        return Err(Error::Model(format!(
+            "f16 is for GPUs, which read it row by row: expected --isa {}, found {}; for a CPU pack with --precision bf16",
+            isa::PORTABLE,
+            options.isa
         )));
     }
     pool::start()?;
@@ -293,6 +300,8 @@ pub(crate) fn place(shape: &[usize], at: usize) -> Vec<usize> {
 
 /// The largest number that bf16 does not round to infinity; int8 rows with a larger one could not be scaled back either.
 const MOST_IN_BF16: f32 = f32::from_bits(0x7f7f_7fff);
+/// The same of f16: half a step above 65504, and less.
+const MOST_IN_F16: f32 = 65520.0_f32.next_down();
 
 /// Refuses values of a part that its precision would make infinite.
 fn check_range(
@@ -301,7 +310,12 @@ fn check_range(
     values: &[f32],
     precision: Precision,
 ) -> Result<(), Error> {
-    let fits = |value: &f32| precision == Precision::F32 || value.abs() <= MOST_IN_BF16;
+    let (most, instead) = match precision {
+        Precision::F32 => return Ok(()),
+        Precision::F16 => (MOST_IN_F16, Precision::Bf16.name()),
+        Precision::Bf16 | Precision::Int8 => (MOST_IN_BF16, Precision::F32.name()),
+    };
+    let fits = |value: &f32| value.abs() <= most;
     let Some(at) = values.iter().position(|value| !fits(value)) else {
         return Ok(());
     };
@@ -317,8 +331,7 @@ fn check_range(
             let row = part.rows.get(row).copied().unwrap_or(row);
             return Err(Error::Model(format!(
                 "tensor {source:?} of shape {:?} has {:e} at {:?}, which {} makes infinite: expected numbers up to \
-                 {MOST_IN_BF16:e}. The file is damaged, or the training went wrong: get it again, or pack with --precision \
-                 f32",
+                 {most:e}. The file is damaged, or the training went wrong: get it again, or pack with --precision {instead}",
                 tensor.shape,
                 values[at],
                 place(&tensor.shape, row * columns + at % columns.max(1)),
@@ -328,7 +341,7 @@ fn check_range(
         row -= rows;
     }
     Err(Error::Model(format!(
-        "{} has {:e} at {:?}, which {} makes infinite: pack with --precision f32",
+        "{} has {:e} at {:?}, which {} makes infinite: pack with --precision {instead}",
         part.name,
         values[at],
         place(&part.shape, at),

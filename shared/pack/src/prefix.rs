@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use defrost_engine::{Encoding, Kernel, LayerPass, Probe, Threads};
 use defrost_model::parts::{Group, Part, Storage};
-use defrost_model::{ModelConfig, ModelSpec, isa};
+use defrost_model::{ModelConfig, ModelSpec, Precision, isa};
 
 use crate::Error;
 use crate::formats::Checkpoint;
@@ -51,7 +51,12 @@ impl<'a> StoredPrefix<'a> {
         };
         spec.config.stored_prefix = beginning.len();
         spec.stored_prefix = beginning;
-        let native = Encoding { isa: isa::NATIVE, ..encoding };
+        // The engine has no f16; its f32 is nearer still to what the model was trained as.
+        let precision = match encoding.precision {
+            Precision::F16 => Precision::F32,
+            own => own,
+        };
+        let native = Encoding { isa: isa::NATIVE, precision, ..encoding };
         let words = Tensors(encode(checkpoint, &words, treatment, native)?);
         let threads = Threads::new(None);
         let tokens = spec.stored_prefix.len();

@@ -12,6 +12,7 @@ mod suite {
     mod embedding_invariance;
     mod embedding_rules;
     mod embeddings;
+    mod f16;
     mod golden;
     mod invariance;
     mod named_tokens;

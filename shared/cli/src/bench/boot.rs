@@ -79,7 +79,7 @@ fn measure(args: &Args, scratch: &Path) -> Result<()> {
                 out: Some(scratch.join("bench.snap")),
                 force: false,
                 precision: args.precision,
-                isa: "native".into(),
+                isa: None,
                 name: None,
                 template: None,
                 max_length: None,

@@ -19,7 +19,7 @@ fn inspect(dir: &Path, snapshot: &str) -> Value {
 fn every_model_packs_in_every_precision_under_its_default_name() {
     let dir = tempfile::tempdir().unwrap();
     for model in PAIR_MODELS.into_iter().chain(EMBEDDING_MODELS) {
-        for precision in ["int8", "bf16", "f32"] {
+        for precision in ["int8", "bf16", "f16", "f32"] {
             let source = golden::checkpoint(model);
             let args = ["pack", source.to_str().unwrap(), "--precision", precision];
             let report = run(dir.path(), &args).text();
@@ -30,6 +30,7 @@ fn every_model_packs_in_every_precision_under_its_default_name() {
             assert_eq!(manifest["root"], root(&report));
             assert_eq!(manifest["meta"]["model.name"], model);
             assert_eq!(manifest["meta"]["precision"], precision);
+            assert_eq!(manifest["isa"] == "portable", precision == "f16");
             let verified = run(dir.path(), &["verify", &name]).text();
             assert!(verified.starts_with(&format!("{}  ok", root(&report))), "{verified}");
         }

@@ -215,7 +215,7 @@ impl Machine {
                 Work::Wait(other) => self.reach(state, other),
                 Work::Write { bytes, to } => self
                     .emulator
-                    .write(to.0, &bytes)
+                    .try_write(to.0, &bytes)
                     .map_err(|f| f.to_string())
                     .map_err(Error::Lost),
                 Work::Kernel(kept) => self.run(state, kept),
@@ -236,7 +236,7 @@ impl Machine {
 
     fn run(&self, state: &mut State, kept: Kept) -> Result<(), Error> {
         let done = match kept {
-            Kept::Zero { at, bytes } => self.emulator.write(at.0, &vec![0; bytes]),
+            Kept::Zero { at, bytes } => self.emulator.try_write(at.0, &vec![0; bytes]),
             Kept::Launch(Launch { kernel, grid, block, shared, params }) => {
                 if state.settings.lost_after.is_some_and(|most| state.launches >= most) {
                     return Err(Error::Lost(format!(
@@ -418,7 +418,7 @@ impl Stream for EmulatedStream {
     fn download(&self, from: Address, into: &mut [u8]) -> Result<(), Error> {
         self.check(from, into.len())?;
         self.synchronize()?;
-        let done = self.machine.emulator.read(from.0, into);
+        let done = self.machine.emulator.try_read(from.0, into);
         done.map_err(|fault| Error::Fault(fault.to_string()))
     }
 

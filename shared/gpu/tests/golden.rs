@@ -1,0 +1,156 @@
+//! The golden models on the emulated device: every kernel together, within 2e-2 of `transformers` in bf16, in the same order.
+
+#![allow(clippy::print_stdout, reason = "tests print their figures")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
+use std::path::Path;
+
+use defrost_loader::Snapshot;
+use defrost_model::{Precision, Runtime, isa};
+use defrost_pack::{Checkpoint, Outliers, PackOptions, SpecOptions, pack};
+use defrost_tasks::{
+    EmbedRequest, EmbedTruncation, Embedder, EmbedderOptions, Embedding, ModelOptions, Outputs,
+    Overflow, PromptChoice, Reranker, RestoreOptions, ScoreRequest, restore,
+};
+use defrost_testing::golden::{
+    self, Case, EMBEDDING_MODELS, EmbeddingCase, Embeddings, PAIR_MODELS, TOKEN_HEADS_MODEL,
+};
+
+const LINKED: &[&dyn Runtime] = &[&defrost_gpu::RUNTIME];
+
+/// The promise on scores in bf16.
+const TOLERANCE: f32 = 2e-2;
+
+/// A checkpoint as a snapshot; its file may be removed once it is mapped.
+fn packed(checkpoint: &Path, precision: Precision) -> Snapshot {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tiny.snap");
+    let options = PackOptions {
+        spec: SpecOptions { name: "tiny".into(), ..SpecOptions::default() },
+        precision,
+        isa: isa::PORTABLE.to_owned(),
+        outliers: Outliers::Auto,
+        store_prefix: true,
+    };
+    pack(&Checkpoint::open(checkpoint).unwrap(), &options, &path, &mut |_, _| {}).unwrap();
+    restore(LINKED, &path.as_path().into(), &RestoreOptions::default()).unwrap()
+}
+
+fn options(max_length: Option<usize>, compute: Option<Precision>) -> ModelOptions {
+    let device = Some("emulated".to_owned());
+    ModelOptions { max_length, device, compute, ..ModelOptions::default() }
+}
+
+fn scores(reranker: &Reranker, cases: &[Case]) -> Vec<f32> {
+    let request = |case: &Case| ScoreRequest {
+        query: case.query.clone(),
+        documents: vec![case.document.clone()],
+        instruction: case.instruction.clone(),
+        ..ScoreRequest::default()
+    };
+    let requests: Vec<ScoreRequest> = cases.iter().map(request).collect();
+    let scores = reranker.score(&requests, &|| false).unwrap();
+    scores.iter().map(|scores| scores[0].raw).collect()
+}
+
+/// Cases further apart than twice the tolerance are in the same order.
+fn same_ranking(found: &[f32], cases: &[Case], tolerance: f32) {
+    for (a, one) in cases.iter().enumerate() {
+        for (b, other) in cases.iter().enumerate() {
+            if one.raw - other.raw > 2.0 * tolerance {
+                assert!(found[a] > found[b], "{} before {}", one.document, other.document);
+            }
+        }
+    }
+}
+
+#[test]
+fn scores_are_those_of_transformers() {
+    for model in PAIR_MODELS {
+        let golden = golden::read(model);
+        for (precision, compute) in [
+            (Precision::F32, Precision::Bf16),
+            (Precision::F32, Precision::Bf16),
+            (Precision::Bf16, Precision::Bf16),
+            (Precision::Int8, Precision::Bf16),
+        ] {
+            let snapshot = packed(&golden::checkpoint(model), precision);
+            let options = options(Some(golden.max_length), Some(compute));
+            let reranker = Reranker::load(LINKED, &snapshot, &options).unwrap();
+            let found = scores(&reranker, &golden.cases);
+            let errors = golden.cases.iter().zip(&found).map(|(case, raw)| (raw - case.raw).abs());
+            let worst = errors.fold(0.0, f32::max);
+            let (stored, computed) = (precision.name(), compute.name());
+            println!("{model:<24} {stored:>4} computed in {computed}: worst error {worst:.1e}");
+            // Tiny random models lose more in int8 than real ones.
+            let tolerance = if precision == Precision::Int8 { 0.15 } else { TOLERANCE };
+            assert!(worst <= tolerance, "{model} {stored} {computed}: {worst}");
+            same_ranking(&found, &golden.cases, tolerance);
+        }
+    }
+}
+
+fn request(golden: &Embeddings, case: &EmbeddingCase, outputs: Outputs) -> EmbedRequest {
+    EmbedRequest {
+        inputs: vec![case.text.as_str().into()],
+        prompt: match case.prompt.as_str() {
+            "query" => PromptChoice::Query,
+            "document" => PromptChoice::Document,
+            "instruct" => PromptChoice::Instruction(golden.task.clone()),
+            _ => PromptChoice::None,
+        },
+        outputs,
+        truncation: EmbedTruncation { overflow: Overflow::CutEnd, limit: None },
+        ..EmbedRequest::default()
+    }
+}
+
+#[track_caller]
+fn near(found: &[f32], expected: &[f32], what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert!((found - expected).abs() <= TOLERANCE, "{what}: {found}, expected {expected}");
+    }
+}
+
+#[test]
+fn vectors_are_those_of_transformers() {
+    for model in EMBEDDING_MODELS {
+        let golden = golden::embeddings(model);
+        let snapshot = packed(&golden::checkpoint(model), Precision::F32);
+        let model_options = options(Some(golden.max_length), None);
+        let options = EmbedderOptions { model: model_options, any_dimensions: true };
+        let embedder = Embedder::load(LINKED, &snapshot, &options).unwrap();
+        let heads = model == TOKEN_HEADS_MODEL;
+        let outputs = Outputs { sparse: heads, colbert: heads, ..Outputs::default() };
+        let requests: Vec<EmbedRequest> =
+            golden.cases.iter().map(|case| request(&golden, case, outputs)).collect();
+        let found = embedder.embed(&requests, &|| false).unwrap();
+        for (case, found) in golden.cases.iter().zip(found.iter().flatten()) {
+            let what = format!("{model} {}", case.name);
+            near(&found.dense, &case.dense, &what);
+            if heads {
+                sparse_and_colbert_are_near(found, case, &what);
+            }
+        }
+    }
+}
+
+fn sparse_and_colbert_are_near(found: &Embedding, case: &EmbeddingCase, what: &str) {
+    let weight = |weights: &[(u32, f32)], id: u32| {
+        weights.iter().find(|weight| weight.0 == id).map_or(0.0, |weight| weight.1)
+    };
+    for &(id, expected) in &case.sparse {
+        near(&[weight(&found.sparse, id)], &[expected], what);
+    }
+    for &(id, found) in &found.sparse {
+        near(&[found], &[weight(&case.sparse, id)], what);
+    }
+    let rows: Vec<&[f32]> = found.colbert.chunks_exact(found.colbert_width).collect();
+    let some = [&rows[..2.min(rows.len())], &rows[rows.len().saturating_sub(2)..]].concat();
+    let compared = if rows.len() == case.colbert.len() { &rows } else { &some };
+    assert_eq!(compared.len(), case.colbert.len(), "{what}");
+    for (found, expected) in compared.iter().zip(&case.colbert) {
+        near(found, expected, what);
+    }
+}

@@ -208,6 +208,11 @@ impl Embedder {
         self.model.measure()
     }
 
+    /// What loading was made of beside [`LoadTimings`], some of which may still be going on: names, and how long they took.
+    pub fn phases(&self) -> Vec<(&'static str, std::time::Duration)> {
+        self.model.runner().phases()
+    }
+
     /// What the operator should know about how the model is run; mostly nothing.
     pub fn notes(&self) -> &[String] {
         self.model.runner().notes()

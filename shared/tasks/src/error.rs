@@ -78,9 +78,15 @@ impl Error {
         self
     }
 
-    /// Whether every later request would meet it too: the model's bytes cannot be had.
+    /// Whether every later request would meet it too: the model's bytes cannot be had, or its device is lost.
     pub fn is_permanent(&self) -> bool {
-        matches!(self, Self::Loader(_) | Self::Runtime(defrost_model::Error::Weights(_)))
+        use defrost_model::Error::{Lost, Weights};
+        matches!(self, Self::Loader(_) | Self::Runtime(Weights(_) | Lost(_)))
+    }
+
+    /// Whether there was no memory for it, so that a smaller request, or the same one later, may be answered.
+    pub fn is_out_of_memory(&self) -> bool {
+        matches!(self, Self::Runtime(defrost_model::Error::OutOfMemory(_)))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Models that embed texts.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use defrost_model::{Answers, Measure, Planned, Wanted};
 use defrost_tasks::{
@@ -173,6 +174,10 @@ impl Pipeline for Embedder {
 
     fn measure(&self) -> Measure {
         Embedder::measure(self)
+    }
+
+    fn phases(&self) -> Vec<(&'static str, Duration)> {
+        Embedder::phases(self)
     }
 
     fn sample(&self) -> Result<Prepared<()>, Error> {

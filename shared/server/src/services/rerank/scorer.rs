@@ -1,6 +1,7 @@
 //! Models that score documents against queries.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use defrost_model::{Answers, Measure, Planned, Wanted};
 use defrost_tasks::{
@@ -160,6 +161,10 @@ impl Pipeline for Reranker {
 
     fn measure(&self) -> Measure {
         Reranker::measure(self)
+    }
+
+    fn phases(&self) -> Vec<(&'static str, Duration)> {
+        Reranker::phases(self)
     }
 
     fn sample(&self) -> Result<Prepared<()>, Error> {

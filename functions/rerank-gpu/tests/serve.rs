@@ -17,10 +17,10 @@ use serde_json::{Value, json};
 
 use running::{Running, fails, function};
 
-/// The promise on scores in 16 bits, of weights that the snapshot has as the checkpoint has them.
+/// The promise on scores in f16, of weights that the snapshot has as the checkpoint has them.
 const TOLERANCE: f64 = 2e-2;
-/// What the rounding of weights to bf16 does to tiny random models beside it.
-const ROUNDED: f64 = 5e-2;
+/// Of tiny random models in bf16, which has three bits fewer: theirs are spread over a few tenths, those of real ones over ten.
+const IN_BF16: f64 = 5e-2;
 
 /// The models whose checkpoints are in f16; the others are in bf16.
 const IN_F16: [&str; 3] = ["bert-classifier", "roberta-classifier", "distilbert-classifier"];
@@ -72,17 +72,22 @@ fn scores_over_http_are_those_of_transformers() {
         let golden = golden::read(model);
         let own = if IN_F16.contains(&model) { Precision::F16 } else { Precision::Bf16 };
         let mut command = command(&snapshot(dir.path(), model, own));
-        command.env("MAX_LENGTH", golden.max_length.to_string());
+        command.env("MAX_LENGTH", golden.max_length.to_string()).env("DTYPE", "f16");
         let function = Running::start(command);
-        let mut scored = 0;
-        for case in cases(&golden) {
+        let scores: Vec<(f64, f64)> = cases(&golden)
             // The first request arrives while the model loads and is answered all the same.
-            let found = score(&function, case);
-            let error = (found - f64::from(case.raw)).abs();
-            assert!(error <= TOLERANCE, "{model} {}: {found} for {}", case.name, case.raw);
-            scored += 1;
+            .map(|case| (score(&function, case), f64::from(case.raw)))
+            .collect();
+        assert!(scores.len() > 1, "{model}");
+        for &(found, expected) in &scores {
+            assert!((found - expected).abs() <= TOLERANCE, "{model}: {found} for {expected}");
+            for &(other, lower) in &scores {
+                assert!(
+                    expected - lower <= 2.0 * TOLERANCE || found > other,
+                    "{model}: {scores:?}"
+                );
+            }
         }
-        assert!(scored > 1, "{model}");
         let (status, health) = function.ask("GET", "/health", "");
         assert_eq!((status, &health["status"]), (200, &json!("ok")));
     }
@@ -107,10 +112,11 @@ fn a_type_can_be_chosen_where_the_snapshot_leaves_a_choice() {
         let case = cases(&golden).next().unwrap();
         let found = score(&function, case);
         let tolerance = match precision {
+            // Not of weights that packing has rounded.
             Precision::F16 | Precision::F32 if kernel == "cuda-f16" => TOLERANCE,
             // Tiny random models lose more in int8 than real ones.
             Precision::Int8 => 0.2,
-            _ => ROUNDED,
+            _ => IN_BF16,
         };
         assert!(
             (found - f64::from(case.raw)).abs() <= tolerance,

@@ -95,8 +95,8 @@ DEFROST_KERNEL(dense, DenseParams) {
 }
 
 // 4 neighbours along k of a row; zeros beyond its end, or if there is no such row.
-DEFROST_INLINE void load_four(float (&values)[4], View<const float> from, size_t row, uint32_t at, bool valid, uint32_t k,
-                              bool vectors) {
+DEFROST_INLINE void load_four(float (&values)[4], View<const float> from, size_t row, uint32_t at, bool valid,
+                              uint32_t k, bool vectors) {
 #pragma unroll
     for (uint32_t i = 0; i < 4; i++) {
         values[i] = 0.0f;

@@ -51,7 +51,7 @@ struct GemmTile {
     // From a row of sums to the next on their way out: 8 banks further on than a multiple of 32 or of 16.
     static constexpr int PITCH = WARP_COLUMNS + 8;
     static_assert(ROWS % ROW_STEP == 0 && COLUMNS % ROW_STEP == 0, "each thread copies as many chunks");
-    static_assert(ROW_STEP % 16 == 0, "the rows that a thread copies have one swizzle, and are all of the gate or none");
+    static_assert(ROW_STEP % 16 == 0, "the rows that a thread copies have one swizzle, and one half of the gate");
     static_assert(M_PARTS >= 1 && N_PARTS % 2 == 0, "a warp multiplies whole parts");
     static_assert(K_PARTS % 2 == 0, "the two sets of operands take turns, and begin a stage alike");
     static_assert(STAGES >= 2 && (CHUNKS == 4 || CHUNKS >= 8), "known swizzles");
@@ -348,7 +348,7 @@ DEFROST_INLINE void gemm(const GemmParams<T>& p) {
                 up_channels.apply(ups, own, row_scale);
 #pragma unroll
                 for (uint32_t i = 0; i < 8; i++) {
-                    values[i] = silu(values[i]) * ups[i];
+                    values[i] = silu_fast(values[i]) * ups[i];
                 }
             } else if (p.epilogue == GELU) {
 #pragma unroll

@@ -9,6 +9,9 @@ const FUNCTION: Function = Function {
     version: env!("CARGO_PKG_VERSION"),
     about: "embeds texts on a CPU with a model restored from a snapshot",
     runtimes: &[
+        // First, so that a build for GPUs uses one unless BACKEND=engine says otherwise.
+        #[cfg(feature = "gpu")]
+        &defrost_gpu::RUNTIME,
         &defrost_engine::RUNTIME,
         #[cfg(feature = "ort")]
         &defrost_ort::RUNTIME,

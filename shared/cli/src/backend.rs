@@ -17,7 +17,7 @@ pub(crate) const LINKED: &[&dyn Runtime] = &[
 /// How models are run.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct BackendArgs {
-    /// What must run the model: engine, or ort or candle where built in; default: what the snapshot is made for.
+    /// What must run the model: engine, or gpu, ort or candle where built in; default: what the snapshot is made for.
     #[arg(long, env = "BACKEND", value_parser = parse)]
     backend: Option<&'static str>,
     /// ONNX Runtime's library or its folder; default: beside the binary, or the system's.
@@ -46,7 +46,8 @@ impl BackendArgs {
 }
 
 fn parse(name: &str) -> Result<&'static str, String> {
-    runtime::by_name(name).ok_or_else(|| format!("expected engine, ort or candle, found {name:?}"))
+    runtime::by_name(name)
+        .ok_or_else(|| format!("expected engine, gpu, ort or candle, found {name:?}"))
 }
 
 /// More threads than any machine has cores that this runs on; a system that is asked for 100,000 ends the process.

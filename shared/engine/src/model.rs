@@ -28,7 +28,7 @@ use crate::kernel::Kernel;
 use crate::quantize::QuantizedRows;
 use crate::threads::Threads;
 use crate::weights::{Linear, Values, Weights, vector};
-use crate::{Answers, Batch, DenseActivation, Error, Gate, Head, ModelConfig, Wanted};
+use crate::{Answers, Batch, DenseActivation, Error, Head, ModelConfig, ReadinessGate, Wanted};
 
 pub use layer::{Probe, ProbedProduct};
 pub use layer_pass::LayerPass;
@@ -47,7 +47,7 @@ pub struct Model {
     head: HeadWeights,
     token_heads: tokens::TokenHeadWeights,
     dense: dense::DenseWeights,
-    gate: Arc<dyn Gate>,
+    gate: Arc<dyn ReadinessGate>,
     buffers: Mutex<Buffers>,
 }
 
@@ -60,14 +60,14 @@ struct Body {
 }
 
 impl Body {
-    fn load(config: &ModelConfig, weights: &dyn Weights) -> Result<Self, Error> {
+    fn load(config: &ModelConfig, weights: &dyn Weights, kernel: Kernel) -> Result<Self, Error> {
         let blueprint = &config.family.blueprint;
         let layers = 0..config.layers;
         let norm = || norms::NormWeights::load(weights, "norm", config.hidden, blueprint.norm);
         Ok(Self {
             tables: embedding::Tables::load(config, weights)?,
             layers: layers
-                .map(|at| layer::Layer::load(config, weights, at))
+                .map(|at| layer::Layer::load(config, weights, at, kernel))
                 .collect::<Result<_, _>>()?,
             norm: blueprint.final_norm.then(norm).transpose()?,
         })
@@ -77,7 +77,7 @@ impl Body {
     fn run(
         &self,
         cx: Context<'_>,
-        gate: &dyn Gate,
+        gate: &dyn ReadinessGate,
         config: &ModelConfig,
         batch: &Batch,
         every_row: bool,
@@ -122,7 +122,7 @@ struct ClassifierWeights {
 }
 
 impl HeadWeights {
-    fn wait(&self, gate: &dyn Gate) -> Result<(), Error> {
+    fn wait(&self, gate: &dyn ReadinessGate) -> Result<(), Error> {
         match self {
             Self::Classifier(classifier) => {
                 classifier.dense.wait(gate)?;
@@ -162,20 +162,20 @@ impl Model {
         threads: Arc<Threads>,
     ) -> Result<Self, Error> {
         config.validate()?;
-        let body = Body::load(&config, weights)?;
+        let body = Body::load(&config, weights, kernel)?;
         let hidden = config.hidden;
         let head = match config.head {
             Head::Classifier => HeadWeights::Classifier(Box::new(ClassifierWeights {
-                dense: Linear::load(weights, "head.dense", hidden, hidden)?,
-                out: Linear::load(weights, "head.out", 1, hidden)?,
+                dense: Linear::load(weights, "head.dense", hidden, hidden, kernel)?,
+                out: Linear::load(weights, "head.out", 1, hidden, kernel)?,
             })),
             Head::YesNo => {
                 HeadWeights::YesNo { rows: vector(weights, "head.tokens.weight", 2 * hidden)? }
             }
             _ => HeadWeights::Pooling,
         };
-        let token_heads = tokens::TokenHeadWeights::load(&config, weights)?;
-        let dense = dense::DenseWeights::load(&config, weights)?;
+        let token_heads = tokens::TokenHeadWeights::load(&config, weights, kernel)?;
+        let dense = dense::DenseWeights::load(&config, weights, kernel)?;
         let gate = weights.gate();
         let buffers = Mutex::default();
         Ok(Self { config, kernel, threads, body, head, token_heads, dense, gate, buffers })

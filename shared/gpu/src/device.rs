@@ -24,6 +24,8 @@
 pub mod cuda;
 #[cfg(feature = "emulated")]
 pub mod emulated;
+#[cfg(feature = "cuda")]
+mod nvml;
 mod open;
 
 use std::any::Any;
@@ -34,12 +36,20 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use defrost_model::runtime::DeviceGauge;
+
 use crate::{Address, Launch};
 
-pub use open::{Named, open};
+pub use open::{Named, Opening};
 
 /// The name of the function that serves the same models without a GPU, for messages.
 pub const WITHOUT_A_GPU: &str = "rerank-cpu-int8";
+
+/// What the metrics of every kind of device say of themselves.
+#[cfg(any(feature = "cuda", feature = "emulated"))]
+const UTILIZATION: &str = "Part of the last moment in which kernels ran, in percent";
+#[cfg(any(feature = "cuda", feature = "emulated"))]
+const MEMORY_USED: &str = "Memory of the device that is in use, by any process";
 
 /// The alignment of every allocation: what CUDA promises, and the size of a line that a warp reads at once, twice.
 pub const ALIGNMENT: usize = 256;
@@ -123,6 +133,12 @@ pub trait Device: Any + Send + Sync + fmt::Debug {
 
     /// Makes kernels ready whose first launch would take longer than others.
     fn prepare(&self, kernels: &[&'static str]) -> Result<(), Error>;
+
+    /// What opening it was made of.
+    fn phases(&self) -> Vec<(&'static str, Duration)>;
+
+    /// What it does at the moment, as far as that can be told.
+    fn gauges(&self) -> Vec<DeviceGauge>;
 }
 
 /// An allocation of a device, which is given back with the last use of this.

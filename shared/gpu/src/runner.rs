@@ -74,7 +74,7 @@ impl GpuModel {
     ) -> Result<Self, Error> {
         config.validate()?;
         let own = match snapshot.meta(stored::PRECISION).and_then(Precision::by_name) {
-            //F16
+            Some(Precision::F16) => Half::F16,
             _ => Half::Bf16,
         };
         let half = settings.half.unwrap_or(own);

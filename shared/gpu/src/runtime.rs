@@ -8,57 +8,24 @@
 //!
 //! A context takes a quarter of a second and needs nothing of the model, so it is begun before the snapshot is looked for.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use defrost_loader::Snapshot;
+use defrost_model::runtime::DeviceGauge;
 use defrost_model::spec::Description;
 use defrost_model::{Error, LoadOptions, Precision, Runner, Runtime, isa};
 
-use crate::device::{self, Device};
+use crate::device::Opening;
 use crate::kernels::Half;
 use crate::runner::{GpuModel, Settings};
 
 /// The GPU.
-pub static RUNTIME: Gpu = Gpu { opening: Mutex::new(None) };
+pub static RUNTIME: Gpu = Gpu { opening: Opening::new() };
 
 /// This project's own kernels on a CUDA device.
 #[derive(Debug)]
 pub struct Gpu {
-    opening: Mutex<Option<Opening>>,
-}
-
-/// A device that a thread opens.
-#[derive(Debug)]
-struct Opening {
-    /// As `DEVICE` names it.
-    name: Option<String>,
-    thread: JoinHandle<Result<Opened, device::Error>>,
-}
-
-/// A device, and what opening it was made of.
-#[derive(Debug, Clone)]
-struct Opened {
-    device: Arc<dyn Device>,
-    context: Duration,
-}
-
-fn open(name: Option<&str>) -> Result<Opened, device::Error> {
-    let began = Instant::now();
-    let device = device::open(name)?;
-    Ok(Opened { device, context: began.elapsed() })
-}
-
-impl Gpu {
-    /// The device of that name: the one that is being opened, or another.
-    fn opened(&self, name: Option<&str>) -> Result<Opened, device::Error> {
-        let opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match opening.filter(|opening| opening.name.as_deref() == name) {
-            None => open(name),
-            Some(opening) => opening.thread.join().unwrap_or_else(|_| open(name)),
-        }
-    }
+    opening: Opening,
 }
 
 impl Runtime for Gpu {
@@ -75,13 +42,16 @@ impl Runtime for Gpu {
         matches!(description, Description::Parts(_))
     }
 
-    fn prepare(&self, options: &LoadOptions) {
-        let name = options.device.clone();
-        let own = name.clone();
-        let thread = thread::Builder::new().name("cuda".into()).spawn(move || open(own.as_deref()));
-        // Without the thread, loading opens it.
-        let opening = thread.ok().map(|thread| Opening { name, thread });
-        *self.opening.lock().unwrap_or_else(PoisonError::into_inner) = opening;
+    fn devices(&self) -> &'static [&'static str] {
+        if cfg!(feature = "emulated") { &["cuda", "emulated"] } else { &["cuda"] }
+    }
+
+    fn prepare(&self, options: &LoadOptions) -> Result<(), Error> {
+        Ok(self.opening.begin(options.device.as_deref())?)
+    }
+
+    fn gauges(&self) -> Vec<DeviceGauge> {
+        self.opening.gauges()
     }
 
     fn load(
@@ -103,9 +73,10 @@ impl Runtime for Gpu {
             )));
         }
         let half = match options.compute {
-            None => None,
+            // int8 is no wish, but what the snapshot is.
+            None | Some(Precision::Int8) => None,
             Some(Precision::Bf16) => Some(Half::Bf16),
-            //F16B
+            Some(Precision::F16) => Some(Half::F16),
             Some(other) => {
                 let name = other.name();
                 return Err(Error::Config(format!(
@@ -115,11 +86,13 @@ impl Runtime for Gpu {
         };
         let usual = Settings::default();
         let memory_fraction = options.memory_fraction.unwrap_or(usual.memory_fraction);
-        let Opened { device, context } = self.opened(options.device.as_deref())?;
+        let device: Arc<_> = self.opening.device(options.device.as_deref())?;
         let settings = Settings { half, memory_fraction };
         let mut model =
             GpuModel::load(&device, snapshot, spec.config, spec.stored_prefix, settings)?;
-        model.note_phase("context", context);
+        for (phase, took) in device.phases() {
+            model.note_phase(phase, took);
+        }
         Ok(Box::new(model))
     }
 }

@@ -94,12 +94,25 @@ impl Upload {
         plan: ArenaPlan,
         arena: &Arc<Arena>,
     ) -> Self {
+        Self::start_in_chunks(device, snapshot, plan, arena, CHUNK)
+    }
+
+    /// As [`Upload::start`], in chunks of so many bytes, a multiple of 256: for tests, whose models are small.
+    #[doc(hidden)]
+    pub fn start_in_chunks(
+        device: &Arc<dyn Device>,
+        snapshot: &Snapshot,
+        plan: ArenaPlan,
+        arena: &Arc<Arena>,
+        chunk: usize,
+    ) -> Self {
         let progress = Arc::new(Progress::default());
         let job = Job {
             device: Arc::clone(device),
             snapshot: snapshot.clone(),
             plan,
             arena: Arc::clone(arena),
+            chunk,
             progress: Arc::clone(&progress),
         };
         let job = Arc::new(job);
@@ -187,6 +200,8 @@ struct Job {
     snapshot: Snapshot,
     plan: ArenaPlan,
     arena: Arc<Arena>,
+    /// The most bytes that are copied at once.
+    chunk: usize,
     progress: Arc<Progress>,
 }
 
@@ -233,7 +248,7 @@ impl Job {
     }
 
     fn upload(&self) -> Result<(), Error> {
-        let chunks = chunks(self.plan.groups(), CHUNK);
+        let chunks = chunks(self.plan.groups(), self.chunk);
         let largest = chunks.iter().map(|chunk| chunk.bytes.len()).max().unwrap_or(0);
         let stream = self.device.stream()?;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

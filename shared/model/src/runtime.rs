@@ -32,9 +32,25 @@ pub trait Runtime: Send + Sync + fmt::Debug {
     /// Whether the runtime runs such models.
     fn runs(&self, description: &Description) -> bool;
 
-    /// Begins what loading takes and needs no snapshot for, such as a device's context, while the snapshot is restored.
-    fn prepare(&self, options: &LoadOptions) {
+    /// The kinds of devices that it runs on beside the processor, as `DEVICE` names them. A function that links a runtime
+    /// with any has the settings of devices.
+    fn devices(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Begins what loading takes and needs no snapshot for, such as a device's context, while the snapshot is restored. To
+    /// be called before the process has other threads.
+    ///
+    /// # Errors
+    /// If loading would fail, as far as that is seen at once.
+    fn prepare(&self, options: &LoadOptions) -> Result<(), Error> {
         let _ = options;
+        Ok(())
+    }
+
+    /// What its device does at the moment, for metrics.
+    fn gauges(&self) -> Vec<DeviceGauge> {
+        Vec::new()
     }
 
     /// Writes a portable snapshot's weights to `out` in its own layout, if that is another.
@@ -65,6 +81,19 @@ pub trait Runtime: Send + Sync + fmt::Debug {
         description: Description,
         options: &LoadOptions,
     ) -> Result<Box<dyn Runner>, Error>;
+}
+
+/// A number that a device tells of itself, under the name that others know it by.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeviceGauge {
+    /// The whole name of the metric.
+    pub name: &'static str,
+    /// What it means.
+    pub help: &'static str,
+    /// Which device it is of.
+    pub labels: Vec<(&'static str, String)>,
+    /// Its value now.
+    pub value: f64,
 }
 
 /// How to load.

@@ -284,6 +284,17 @@ impl ApiError {
         )
     }
 
+    /// There is no memory for the pass now; what was asked for is given up, and others are answered.
+    pub(crate) fn out_of_memory(cause: &str) -> Self {
+        tracing::warn!("{cause}");
+        Self::new(
+            Failure::Unavailable,
+            "out_of_memory",
+            format!("{cause}; retry later, send fewer or shorter texts, or set a smaller MAX_BATCH_TOKENS"),
+        )
+        .retriable()
+    }
+
     pub(crate) fn non_finite(index: usize) -> Self {
         Self::new(
             Failure::Internal,
@@ -346,6 +357,7 @@ impl From<&defrost_tasks::Error> for ApiError {
                 Self { param: Some("input".into()), ..error }
             }
             Error::NonFinite { index, .. } => Self::non_finite(*index),
+            out if out.is_out_of_memory() => Self::out_of_memory(&chain(out)),
             other => Self::internal(&chain(other)),
         }
     }

@@ -16,6 +16,11 @@ pub struct Function {
 }
 
 impl Function {
+    /// Whether a runtime of it has devices.
+    pub(crate) fn has_device(&self) -> bool {
+        self.runtimes.iter().any(|runtime| !runtime.devices().is_empty())
+    }
+
     /// What runs the model, as far as that is known before one is loaded.
     pub(crate) fn backend(&self) -> &'static str {
         self.runtimes.first().map_or("none", |runtime| runtime.name())

@@ -7,7 +7,7 @@ pub enum Error {
     /// The request itself cannot be served; `param` names the field to change.
     #[error("{message}")]
     InvalidInput {
-        /// The request field at fault, in the names of [`crate::ScoreRequest`] or [`crate::EmbedRequest`].
+        /// The request field at fault, in the names of [`crate::ScoreTask`] or [`crate::EmbedTask`].
         param: &'static str,
         /// The text that says what was expected, what was found, and what to do.
         message: String,
@@ -78,9 +78,15 @@ impl Error {
         self
     }
 
-    /// Whether every later request would meet it too: the model's bytes cannot be had.
+    /// Whether every later request would meet it too: the model's bytes cannot be had, or its device is lost.
     pub fn is_permanent(&self) -> bool {
-        matches!(self, Self::Loader(_) | Self::Runtime(defrost_model::Error::Weights(_)))
+        use defrost_model::Error::{Lost, Weights};
+        matches!(self, Self::Loader(_) | Self::Runtime(Weights(_) | Lost(_)))
+    }
+
+    /// Whether there was no memory for it, so that a smaller request, or the same one later, may be answered.
+    pub fn is_out_of_memory(&self) -> bool {
+        matches!(self, Self::Runtime(defrost_model::Error::OutOfMemory(_)))
     }
 }
 

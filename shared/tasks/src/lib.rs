@@ -10,6 +10,7 @@
 mod bounds;
 mod embedder;
 mod error;
+mod executor;
 mod loaded;
 mod prepared;
 mod prompt;
@@ -23,19 +24,19 @@ mod tokenizer;
 
 pub use bounds::{Bounds, Preparing};
 pub use embedder::{
-    EmbedPreparing, EmbedRequest, EmbedTruncation, Embedder, EmbedderInfo, EmbedderOptions,
-    Embedding, Input, Outputs, Overflow, PromptChoice,
+    EmbedPreparing, EmbedTask, EmbedTruncation, Embedder, EmbedderInfo, EmbedderOptions, Embedding,
+    Input, Outputs, Overflow, PromptChoice,
 };
 pub use error::Error;
+pub use executor::{Ended, Executor, Failed, Next, Rounds};
 pub use loaded::{LoadTimings, ModelOptions};
 pub use prepared::{Prepared, Said};
 pub use prompt::{Prompt, QWEN3_INSTRUCTION, Query, Sequence, mxbai_pieces, qwen3_pieces};
 pub use reranker::{
-    ModelInfo, Reranker, RerankerOptions, Score, ScorePreparing, ScoreRequest, Truncation,
+    ModelInfo, Reranker, RerankerOptions, Score, ScorePreparing, ScoreTask, Truncation,
 };
 pub use restore::{RestoreOptions, restore};
-pub use running::in_batches;
-pub use schedule::{Schedule, Turn};
-pub use score::Normalization;
+pub use schedule::Order;
+pub use score::ScoreScale;
 pub use text_tokens::TextToken;
 pub use tokenizer::TextTokenizer;

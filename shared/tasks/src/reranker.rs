@@ -2,7 +2,7 @@
 //!
 //! Requests are tokenised into sequences ([`Reranker::prepare`]), which run in micro-batches of at most
 //! [`RerankerOptions::max_batch_tokens`] tokens ([`Reranker::run`], see [`defrost_model::planning`]), one after the
-//! other; a server mixes those of several requests ([`crate::Schedule`]), [`Reranker::score`] does all
+//! other; a server mixes those of several requests ([`crate::Executor`]), [`Reranker::score`] does all
 //! by itself. A micro-batch has no padding and no sequence influences another, so how
 //! sequences are grouped changes memory and speed, never a score.
 
@@ -18,7 +18,7 @@ use crate::prompt::{Prompt, Sequence};
 use crate::running::Running;
 use crate::text_tokens::{TextToken, Words};
 use crate::tokenizer::Vocabulary;
-use crate::{Error, Normalization};
+use crate::{Error, ScoreScale};
 
 pub use preparing::ScorePreparing;
 
@@ -50,7 +50,7 @@ pub struct ModelInfo {
     pub vocab: usize,
     /// Whether `instruction` changes anything for this model.
     pub takes_instruction: bool,
-    /// Largest logit the model's authors expect, for [`Normalization::Mxbai`].
+    /// Largest logit the model's authors expect, for [`ScoreScale::Mxbai`].
     pub estimated_max: f32,
     /// The name of the runtime that runs the model.
     pub backend: &'static str,
@@ -63,7 +63,7 @@ pub struct ModelInfo {
     /// The length of the snapshot in bytes.
     pub bytes: u64,
     /// Normalisation used unless a request says otherwise.
-    pub default_normalization: Normalization,
+    pub default_normalization: ScoreScale,
 }
 
 /// How over-long texts of one request are handled.
@@ -86,7 +86,7 @@ pub struct Truncation {
 
 /// One query with the documents to score against it.
 #[derive(Debug, Clone, Default)]
-pub struct ScoreRequest {
+pub struct ScoreTask {
     /// The query text.
     pub query: String,
     /// The document texts.
@@ -152,7 +152,7 @@ impl Reranker {
             threads: model.runner().threads(),
             snapshot: snapshot.root().to_string(),
             bytes: snapshot.file_len(),
-            default_normalization: Normalization::default(),
+            default_normalization: ScoreScale::default(),
         };
         let snapshot = snapshot.clone();
         let vocabulary = Vocabulary::new(snapshot.clone());
@@ -189,6 +189,11 @@ impl Reranker {
         self.model.measure()
     }
 
+    /// What loading was made of beside [`LoadTimings`], some of which may still be going on: names, and how long they took.
+    pub fn phases(&self) -> Vec<(&'static str, std::time::Duration)> {
+        self.model.runner().phases()
+    }
+
     /// What the operator should know about how the model is run; mostly nothing.
     pub fn notes(&self) -> &[String] {
         self.model.runner().notes()
@@ -206,7 +211,7 @@ impl Reranker {
     /// micro-batches. A pair's score depends on the pair alone, never on the rest of the batch.
     pub fn score(
         &self,
-        requests: &[ScoreRequest],
+        requests: &[ScoreTask],
         cancelled: &(dyn Fn() -> bool + Sync),
     ) -> Result<Vec<Vec<Score>>, Error> {
         let prepared = self.prepare(requests)?;
@@ -215,7 +220,7 @@ impl Reranker {
     }
 
     /// Tokenises the requests, on all threads.
-    pub fn prepare(&self, requests: &[ScoreRequest]) -> Result<Prepared<Vec<Vec<Score>>>, Error> {
+    pub fn prepare(&self, requests: &[ScoreTask]) -> Result<Prepared<Vec<Vec<Score>>>, Error> {
         let prepared = self.prepare_unchecked(requests);
         // Tokens come from the mapped file too; one that was edited is the reason for whatever is wrong with them.
         self.snapshot.intact()?;
@@ -224,7 +229,7 @@ impl Reranker {
 
     fn prepare_unchecked(
         &self,
-        requests: &[ScoreRequest],
+        requests: &[ScoreTask],
     ) -> Result<Prepared<Vec<Vec<Score>>>, Error> {
         let (mut sequences, mut read) = (Vec::new(), Vec::new());
         for request in requests {
@@ -244,7 +249,7 @@ impl Reranker {
 
     /// The token ids a request becomes: for embedding models the query first, then each document;
     /// otherwise one pair per document.
-    pub fn encode(&self, request: &ScoreRequest) -> Result<Vec<Tokens>, Error> {
+    pub fn encode(&self, request: &ScoreTask) -> Result<Vec<Tokens>, Error> {
         let Encoded { query, documents } = self.encoded(request)?;
         let sequences = query.into_iter().chain(documents.into_iter().flatten());
         Ok(sequences.map(|sequence| sequence.tokens).collect())
@@ -286,7 +291,7 @@ impl Reranker {
         Words { tokenizer, special, vocabulary, vocab: self.info.vocab, snapshot: &self.snapshot }
     }
 
-    fn encoded(&self, request: &ScoreRequest) -> Result<Encoded, Error> {
+    fn encoded(&self, request: &ScoreTask) -> Result<Encoded, Error> {
         let instruction = request.instruction.as_deref();
         let query = self.prompt.query(&request.query, instruction, &request.truncation)?;
         let documents = in_parallel(self.model.runner(), &request.documents, |document| {

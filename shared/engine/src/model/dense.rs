@@ -3,12 +3,12 @@
 //! They are the modules `Dense` that sentence-transformers puts after a pooling, and make vectors shorter or longer than
 //! hidden states. In f32, whatever the model's precision: they are small and decide the last digit.
 
-use crate::gate::Gate;
+use crate::gate::ReadinessGate;
 use crate::gemm::{Activation, Context};
 use crate::math::{exp, silu};
 use crate::quantize::QuantizedRows;
 use crate::weights::{Linear, Weights};
-use crate::{DenseActivation, Error, ModelConfig};
+use crate::{DenseActivation, Error, Kernel, ModelConfig};
 
 /// Their weights.
 #[derive(Debug)]
@@ -17,10 +17,15 @@ pub(super) struct DenseWeights {
 }
 
 impl DenseWeights {
-    pub(super) fn load(config: &ModelConfig, weights: &dyn Weights) -> Result<Self, Error> {
+    pub(super) fn load(
+        config: &ModelConfig,
+        weights: &dyn Weights,
+        kernel: Kernel,
+    ) -> Result<Self, Error> {
         let mut inputs = config.hidden;
         let layers = config.dense.iter().enumerate().map(|(at, layer)| {
-            let linear = Linear::load(weights, &format!("head.dense.{at}"), layer.outputs, inputs)?;
+            let name = format!("head.dense.{at}");
+            let linear = Linear::load(weights, &name, layer.outputs, inputs, kernel)?;
             inputs = layer.outputs;
             Ok((linear, layer.activation))
         });
@@ -31,7 +36,7 @@ impl DenseWeights {
     pub(super) fn run(
         &self,
         cx: Context<'_>,
-        gate: &dyn Gate,
+        gate: &dyn ReadinessGate,
         mut pooled: Vec<f32>,
         quantized: &mut QuantizedRows,
     ) -> Result<Vec<f32>, Error> {

@@ -31,9 +31,11 @@ use std::fmt;
 use std::ops::Range;
 use std::ptr::{self, NonNull};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute, CUresult as Code};
+
+use defrost_model::runtime::DeviceGauge;
 
 use super::{ALIGNMENT, Device, Error, Event, Graph, Limits, Pinned, Stream, WITHOUT_A_GPU};
 use crate::cubins::{self, Version};
@@ -53,7 +55,9 @@ const STAGED: usize = 256 << 10;
 pub struct Cuda {
     context: Arc<Context>,
     limits: Limits,
+    /// Where the card is on the bus, such as `0000:3B:00.0`: what other libraries of the driver know it by.
     bus: String,
+    phases: Vec<(&'static str, Duration)>,
 }
 
 /// Leaves only the card of this number visible to the driver, and returns the number that it then has.
@@ -90,6 +94,7 @@ fn narrowed(visible: Option<&str>, card: u32) -> Option<String> {
 /// # Errors
 /// [`Error::Missing`], in one line, if there is no driver, no such card, or no kernels for it.
 pub fn open(card: u32) -> Result<Cuda, Error> {
+    let began = Instant::now();
     library()?;
     let version = driver_version()?;
     let needed = cubins::driver().unwrap_or(OLDEST_DRIVER);
@@ -169,19 +174,17 @@ pub fn open(card: u32) -> Result<Cuda, Error> {
         (context, image)
     });
     let context = Arc::new(context?);
+    let ready = Instant::now();
     context.load(&image?, limits.shared)?;
-    Ok(Cuda { context, limits, bus })
-}
-
-impl Cuda {
-    /// Where the card is on the bus, such as `0000:3B:00.0`: what other libraries of the driver know it by.
-    pub fn bus(&self) -> &str {
-        &self.bus
-    }
+    let phases = vec![("context", ready - began), ("module", ready.elapsed())];
+    Ok(Cuda { context, limits, bus, phases })
 }
 
 /// Opens the driver's library, for ever.
-fn library() -> Result<(), Error> {
+///
+/// # Errors
+/// [`Error::Missing`] if there is none.
+pub fn library() -> Result<(), Error> {
     static OPENED: OnceLock<Result<(), String>> = OnceLock::new();
     OPENED
         .get_or_init(|| {
@@ -489,6 +492,14 @@ impl Device for Cuda {
     fn prepare(&self, kernels: &[&'static str]) -> Result<(), Error> {
         self.context.enter()?;
         kernels.iter().try_for_each(|name| self.context.function(name).map(drop))
+    }
+
+    fn phases(&self) -> Vec<(&'static str, Duration)> {
+        self.phases.clone()
+    }
+
+    fn gauges(&self) -> Vec<DeviceGauge> {
+        super::nvml::gauges(&self.bus)
     }
 }
 

@@ -22,7 +22,8 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use defrost_gpu_emulator::Emulator;
+use defrost_gpu_emulator::{Emulator, Fault};
+use defrost_model::runtime::DeviceGauge;
 
 use super::{Device, Error, Event, Graph, Limits, Pinned, Stream};
 use crate::{Address, Launch};
@@ -74,6 +75,8 @@ pub struct Emulated {
 
 struct Machine {
     limits: Limits,
+    /// Sorted.
+    kernels: Vec<String>,
     emulator: Emulator,
     state: Mutex<State>,
 }
@@ -121,9 +124,9 @@ enum Work {
 }
 
 /// Work that a graph can hold.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Kept {
-    Launch(Launch),
+    Launch(Box<Launch>),
     Zero { at: Address, bytes: usize },
 }
 
@@ -153,7 +156,10 @@ impl Emulated {
             queues: HashMap::new(),
             streams: 0,
         };
-        let machine = Machine { limits, emulator: Emulator::new(), state: Mutex::new(state) };
+        // How much memory there is, this device says itself: the limit can be changed.
+        let emulator = Emulator::with_limits(u64::MAX, limits.shared);
+        let kernels = defrost_gpu_emulator::kernels();
+        let machine = Machine { limits, kernels, emulator, state: Mutex::new(state) };
         Self { machine: Arc::new(machine) }
     }
 
@@ -193,6 +199,11 @@ impl Machine {
         }
     }
 
+    /// Fails if the device is lost.
+    fn check(&self) -> Result<(), Error> {
+        self.here().map(drop)
+    }
+
     /// Puts work into a stream's queue.
     fn ask(&self, stream: u64, work: Work) -> Result<Point, Error> {
         let mut state = self.here()?;
@@ -213,13 +224,9 @@ impl Machine {
             queue.done += 1;
             let done = match work {
                 Work::Wait(other) => self.reach(state, other),
-                Work::Write { bytes, to } => self
-                    .emulator
-                    .try_write(to.0, &bytes)
-                    .map_err(|f| f.to_string())
-                    .map_err(Error::Lost),
-                Work::Kernel(kept) => self.run(state, kept),
-                Work::Kernels(all) => all.iter().try_for_each(|kept| self.run(state, *kept)),
+                Work::Write { bytes, to } => self.emulator.try_write(to.0, &bytes).map_err(lost),
+                Work::Kernel(kept) => self.run(state, &kept),
+                Work::Kernels(all) => all.iter().try_for_each(|kept| self.run(state, kept)),
                 Work::Record(recorded) => {
                     lock(&recorded).happened = Some(Instant::now());
                     Ok(())
@@ -234,10 +241,11 @@ impl Machine {
         }
     }
 
-    fn run(&self, state: &mut State, kept: Kept) -> Result<(), Error> {
-        let done = match kept {
+    fn run(&self, state: &mut State, kept: &Kept) -> Result<(), Error> {
+        let done = match *kept {
             Kept::Zero { at, bytes } => self.emulator.try_write(at.0, &vec![0; bytes]),
-            Kept::Launch(Launch { kernel, grid, block, shared, params }) => {
+            Kept::Launch(ref launch) => {
+                let Launch { kernel, grid, block, shared, params } = **launch;
                 if state.settings.lost_after.is_some_and(|most| state.launches >= most) {
                     return Err(Error::Lost(format!(
                         "{kernel}: EMULATED_LOST_AFTER={}",
@@ -249,7 +257,14 @@ impl Machine {
                 self.emulator.launch(kernel, grid, block, shared, params.bytes(), seed)
             }
         };
-        done.map_err(|fault| Error::Lost(fault.to_string()))
+        done.map_err(lost)
+    }
+
+    fn known(&self, kernel: &str) -> Result<(), Error> {
+        match self.kernels.binary_search_by(|known| known.as_str().cmp(kernel)) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Error::Fault(format!("{kernel}: there is no such kernel"))),
+        }
     }
 
     /// Does all that every stream was asked for.
@@ -281,7 +296,7 @@ impl Device for Emulated {
             let total = state.settings.memory;
             return Err(Error::OutOfMemory { wanted: bytes as u64, free, total });
         }
-        let at = self.machine.emulator.allocate(bytes);
+        let at = self.machine.emulator.try_allocate(bytes).map_err(lost)?;
         state.allocations.insert(at, bytes);
         Ok(Address(at))
     }
@@ -292,14 +307,15 @@ impl Device for Emulated {
             return Err(Error::Fault(format!("nothing is allocated at {:#x}", at.0)));
         }
         let done = self.machine.reach_all(&mut state);
-        self.machine.emulator.release(at.0);
-        done
+        let released = self.machine.emulator.try_release(at.0).map_err(lost);
+        done.and(released)
     }
 
     fn pinned(&self, bytes: usize) -> Result<Box<dyn Pinned>, Error> {
-        self.machine.here()?;
+        self.machine.check()?;
         let machine = Arc::clone(&self.machine);
-        Ok(Box::new(Buffer { machine, bytes: vec![0; bytes], copied: None }))
+        let words = vec![0; bytes.div_ceil(size_of::<u64>())];
+        Ok(Box::new(Buffer { machine, words, len: bytes, copied: None }))
     }
 
     fn stream(&self) -> Result<Box<dyn Stream>, Error> {
@@ -312,27 +328,47 @@ impl Device for Emulated {
     }
 
     fn event(&self) -> Result<Box<dyn Event>, Error> {
-        self.machine.here()?;
+        self.machine.check()?;
         let machine = Arc::clone(&self.machine);
         Ok(Box::new(EmulatedEvent { machine, recorded: Mutex::default() }))
     }
 
-    fn prepare(&self, _kernels: &[&'static str]) -> Result<(), Error> {
-        self.machine.here().map(drop)
+    fn prepare(&self, kernels: &[&'static str]) -> Result<(), Error> {
+        self.machine.check()?;
+        kernels.iter().try_for_each(|kernel| self.machine.known(kernel))
+    }
+
+    /// Nothing of it takes time.
+    fn phases(&self) -> Vec<(&'static str, Duration)> {
+        vec![("context", Duration::ZERO), ("module", Duration::ZERO)]
+    }
+
+    fn gauges(&self) -> Vec<DeviceGauge> {
+        let Ok(free) = self.free() else { return Vec::new() };
+        let used = self.machine.state().settings.memory.saturating_sub(free);
+        let labels = || vec![("gpu", "0".to_owned()), ("name", self.machine.limits.name.clone())];
+        let gauge = |name, help, value| DeviceGauge { name, help, labels: labels(), value };
+        // What is asked for is done at once, so between two answers nothing runs.
+        vec![
+            gauge("nvml_gpu_utilization", super::UTILIZATION, 0.0),
+            gauge("nvml_memory_used_bytes", super::MEMORY_USED, used as f64),
+        ]
     }
 }
 
 #[derive(Debug)]
 struct Buffer {
     machine: Arc<Machine>,
-    bytes: Vec<u8>,
+    /// Aligned as page-locked memory is for any number.
+    words: Vec<u64>,
+    len: usize,
     /// When the last copy from it is done.
     copied: Option<Point>,
 }
 
 impl Pinned for Buffer {
     fn len(&self) -> usize {
-        self.bytes.len()
+        self.len
     }
 
     fn bytes(&mut self) -> Result<&mut [u8], Error> {
@@ -340,7 +376,7 @@ impl Pinned for Buffer {
             let mut state = self.machine.here()?;
             self.machine.reach(&mut state, copied)?;
         }
-        Ok(&mut self.bytes)
+        Ok(&mut bytemuck::cast_slice_mut(&mut self.words)[..self.len])
     }
 
     fn upload(
@@ -350,8 +386,9 @@ impl Pinned for Buffer {
         to: Address,
     ) -> Result<(), Error> {
         let stream = own::<EmulatedStream>(stream)?;
-        let Some(part) = self.bytes.get(bytes.clone()) else {
-            let len = self.bytes.len();
+        let all: &[u8] = &bytemuck::cast_slice(&self.words)[..self.len];
+        let Some(part) = all.get(bytes.clone()) else {
+            let len = self.len;
             return Err(Error::Fault(format!("bytes {bytes:?} of a buffer of {len}")));
         };
         self.copied = Some(stream.copy(part, to, "an upload")?);
@@ -388,7 +425,7 @@ impl EmulatedStream {
     fn keep(&self, kept: Kept) -> Result<(), Error> {
         if let Some(captured) = &mut *self.captured.borrow_mut() {
             captured.push(kept);
-            return self.machine.here().map(drop);
+            return self.machine.check();
         }
         self.machine.ask(self.number, Work::Kernel(kept)).map(drop)
     }
@@ -405,6 +442,7 @@ impl Stream for EmulatedStream {
     }
 
     fn launch(&self, launch: &Launch) -> Result<(), Error> {
+        self.machine.known(launch.kernel)?;
         let most = self.machine.limits.shared;
         if launch.shared > most {
             let (kernel, asked) = (launch.kernel, launch.shared);
@@ -412,14 +450,13 @@ impl Stream for EmulatedStream {
                 "{kernel}: {asked} bytes of shared memory, at most {most} can be had"
             )));
         }
-        self.keep(Kept::Launch(*launch))
+        self.keep(Kept::Launch(Box::new(*launch)))
     }
 
     fn download(&self, from: Address, into: &mut [u8]) -> Result<(), Error> {
         self.check(from, into.len())?;
         self.synchronize()?;
-        let done = self.machine.emulator.try_read(from.0, into);
-        done.map_err(|fault| Error::Fault(fault.to_string()))
+        self.machine.emulator.try_read(from.0, into).map_err(lost)
     }
 
     fn record(&self, event: &dyn Event) -> Result<(), Error> {
@@ -492,15 +529,11 @@ struct EmulatedEvent {
 
 impl EmulatedEvent {
     fn point(&self) -> Option<Point> {
-        let recorded = Arc::clone(&lock(&self.recorded));
-        let at = lock(&recorded).at;
-        at
+        lock(&Arc::clone(&lock(&self.recorded))).at
     }
 
     fn happened(&self) -> Option<Instant> {
-        let recorded = Arc::clone(&lock(&self.recorded));
-        let happened = lock(&recorded).happened;
-        happened
+        lock(&Arc::clone(&lock(&self.recorded))).happened
     }
 }
 
@@ -510,13 +543,18 @@ impl Event for EmulatedEvent {
         self.point().map_or(Ok(()), |point| self.machine.reach(&mut state, point))
     }
 
+    /// Does a piece of the work that is before it, since a device goes on while it is asked.
     fn is_done(&self) -> Result<bool, Error> {
-        self.machine.here()?;
-        Ok(self.point().is_none() || self.happened().is_some())
+        let mut state = self.machine.here()?;
+        let Some(Point { stream, done }) = self.point() else { return Ok(true) };
+        let so_far = state.queues.get(&stream).map_or(done, |queue| queue.done);
+        self.machine.reach(&mut state, Point { stream, done: done.min(so_far + 1) })?;
+        drop(state);
+        Ok(self.happened().is_some())
     }
 
     fn since(&self, earlier: &dyn Event) -> Result<Duration, Error> {
-        self.machine.here()?;
+        self.machine.check()?;
         match (own::<Self>(earlier)?.happened(), self.happened()) {
             (Some(earlier), Some(now)) => Ok(now.saturating_duration_since(earlier)),
             _ => Err(Error::Fault("the time between events that have not happened".to_owned())),
@@ -533,6 +571,12 @@ impl Graph for EmulatedGraph {
     fn launches(&self) -> usize {
         self.kept.iter().filter(|kept| matches!(kept, Kept::Launch(_))).count()
     }
+}
+
+/// What a card's driver says of the like, too.
+#[allow(clippy::needless_pass_by_value, reason = "the shape map_err wants")]
+fn lost(fault: Fault) -> Error {
+    Error::Lost(fault.to_string())
 }
 
 /// What is one of this kind of device.

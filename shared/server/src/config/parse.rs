@@ -9,7 +9,7 @@ use clap::{Arg, ArgMatches, Command};
 use defrost_api::EmbedLimits;
 use defrost_loader::VerifyMode;
 use defrost_model::{Precision, Runtime, runtime};
-use defrost_tasks::Normalization;
+use defrost_tasks::ScoreScale;
 
 use super::log_level;
 use super::settings::{
@@ -70,6 +70,7 @@ impl Config {
 
 /// Every setting is taken by every function; `--help` leaves out those of other kinds.
 fn command(function: &Function, kind: &str) -> Command {
+    let has_device = function.has_device();
     let args = || {
         SETTINGS.iter().map(|setting| {
             let default = match setting.default {
@@ -84,7 +85,7 @@ fn command(function: &Function, kind: &str) -> Command {
                 .long(setting.flag())
                 .value_name(setting.value)
                 .help(format!("{}{default} [env: {}{aliases}]", setting.help, setting.name))
-                .hide(setting.of.is_some_and(|of| of != kind))
+                .hide(setting.of.is_some_and(|of| of != kind) || setting.gpu && !has_device)
         })
     };
     Command::new(function.name)
@@ -163,7 +164,9 @@ impl Reader<'_> {
             port_file: self.path("PORT_FILE"),
             fast_boot: self.flag("FAST_BOOT"),
             backend: self.choice("BACKEND", &runtime::NAMES.map(|name| (name, name))),
-            dtype: self.choice("DTYPE", &Precision::ALL.map(|one| (one.name(), one))),
+            dtype: self.dtype(),
+            device: self.has_device().then(|| self.text("DEVICE").to_ascii_lowercase()),
+            gpu_memory_fraction: self.memory_fraction(),
             ort_dylib_path: self.path("ORT_DYLIB_PATH"),
             num_threads: self.number("NUM_THREADS", 1, 1024),
             max_length: self.number("MAX_LENGTH", 1, usize::MAX),
@@ -207,9 +210,9 @@ impl Reader<'_> {
             normalization: self.choice(
                 "NORMALIZATION",
                 &[
-                    ("sigmoid", Normalization::Sigmoid),
-                    ("raw", Normalization::Raw),
-                    ("mxbai", Normalization::Mxbai),
+                    ("sigmoid", ScoreScale::Sigmoid),
+                    ("raw", ScoreScale::Raw),
+                    ("mxbai", ScoreScale::Mxbai),
                 ],
             ),
             return_data: self
@@ -245,6 +248,18 @@ impl Reader<'_> {
                 }
             ));
         }
+        let devices = || config.runtimes.iter().flat_map(|runtime| runtime.devices());
+        if let Some(device) = &config.device
+            && !names_device(device, &devices().copied().collect::<Vec<_>>())
+        {
+            let more: String = devices()
+                .filter(|kind| **kind != "cuda")
+                .fold(String::new(), |more, kind| more + " or " + kind);
+            self.errors.push(format!(
+                "DEVICE: expected auto, cuda or cuda:N, N from 0{more}, found {device:?}; {}",
+                self.without_a_gpu()
+            ));
+        }
         if let Some(most) = config.max_text_chars {
             config.embed.limits.max_text_chars = most;
         }
@@ -263,6 +278,67 @@ impl Reader<'_> {
             self.errors.push(format!("LOG_LEVEL: {error}"));
         }
         self.check_models(config);
+    }
+
+    /// Whether a linked runtime has devices, and with them the settings of these.
+    fn has_device(&self) -> bool {
+        self.runtimes.iter().any(|runtime| !runtime.devices().is_empty())
+    }
+
+    /// What computes where no device is wanted.
+    fn without_a_gpu(&self) -> &'static str {
+        if self.runtimes.iter().any(|runtime| runtime.name() == "engine") {
+            "BACKEND=engine computes without a GPU"
+        } else {
+            "rerank-cpu-int8 runs without a GPU"
+        }
+    }
+
+    /// `DTYPE`, in the names of other services too where a device computes in it, and `USE_FP16`.
+    fn dtype(&mut self) -> Option<Precision> {
+        use Precision::{Bf16, F16, Int8};
+        const OF_DEVICES: [(&str, Option<Precision>); 10] = [
+            ("auto", None),
+            ("bf16", Some(Bf16)),
+            ("bfloat16", Some(Bf16)),
+            ("f16", Some(F16)),
+            ("fp16", Some(F16)),
+            ("float16", Some(F16)),
+            ("half", Some(F16)),
+            ("int8", Some(Int8)),
+            // What a snapshot may be in, and no device here computes in.
+            ("f32", Some(Precision::F32)),
+            ("float32", Some(Precision::F32)),
+        ];
+        if !self.has_device() {
+            return self.choice("DTYPE", &Precision::ALL.map(|one| (one.name(), one)));
+        }
+        let engine = self.runtimes.iter().any(|runtime| runtime.name() == "engine");
+        let choices = if engine { &OF_DEVICES[..] } else { &OF_DEVICES[..8] };
+        let named = self.choice("DTYPE", choices).flatten();
+        match (self.flag("USE_FP16"), named) {
+            (true, None | Some(F16)) => Some(F16),
+            (true, Some(other)) => {
+                let name = other.name();
+                self.errors.push(format!("DTYPE={name}, USE_FP16=true: set one of them"));
+                named
+            }
+            (false, _) => named,
+        }
+    }
+
+    fn memory_fraction(&mut self) -> Option<f64> {
+        if !self.has_device() {
+            return None;
+        }
+        let value = self.text("GPU_MEMORY_FRACTION");
+        let fraction = value.parse::<f64>().ok().filter(|part| *part > 0.0 && *part <= 1.0);
+        if fraction.is_none() {
+            self.errors.push(format!(
+                "GPU_MEMORY_FRACTION: expected a number above 0 and up to 1, such as 0.9, found {value:?}"
+            ));
+        }
+        fraction
     }
 
     fn embed(&mut self) -> EmbedSettings {
@@ -415,6 +491,20 @@ impl Reader<'_> {
             self.errors.push(format!("{name}: expected {}, found {value:?}", names.join(" or ")));
         }
         found.map(|&(_, value)| value)
+    }
+}
+
+/// Whether `DEVICE` names one of these kinds of devices.
+fn names_device(name: &str, kinds: &[&str]) -> bool {
+    match name.split_once(':') {
+        _ if name == "auto" => true,
+        None => kinds.contains(&name),
+        Some((kind, number)) => {
+            kind == "cuda"
+                && kinds.contains(&kind)
+                && number.bytes().all(|byte| byte.is_ascii_digit())
+                && number.parse::<u16>().is_ok()
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use defrost_api::EmbedLimits;
 use defrost_loader::VerifyMode;
 use defrost_model::{Precision, Runtime};
-use defrost_tasks::Normalization;
+use defrost_tasks::ScoreScale;
 
 /// What the command line asks for.
 #[derive(Debug, Clone)]
@@ -48,7 +48,11 @@ pub struct Config {
     pub backend: Option<&'static str>,
     /// What runs models.
     pub runtimes: &'static [&'static dyn Runtime],
+    /// What the snapshot must be in, or what a device computes in.
     pub dtype: Option<Precision>,
+    /// As `DEVICE` names it; `None` where no runtime has devices.
+    pub device: Option<String>,
+    pub gpu_memory_fraction: Option<f64>,
     pub ort_dylib_path: Option<PathBuf>,
     pub num_threads: Option<usize>,
     pub max_length: Option<usize>,
@@ -79,7 +83,7 @@ pub struct Config {
     pub lazy_load: bool,
     pub strict_model: bool,
     pub default_top_n: Option<usize>,
-    pub normalization: Option<Normalization>,
+    pub normalization: Option<ScoreScale>,
     pub return_data: ReturnData,
     pub legacy_results: bool,
     /// The keys of `API_KEYS` and `API_KEYS_FILE`.
@@ -155,6 +159,13 @@ pub struct NamedModel {
 }
 
 impl Config {
+    /// Whether models are run by a runtime that has devices.
+    pub(crate) fn uses_device(&self) -> bool {
+        let chosen = |name: &str| self.backend.is_none_or(|backend| backend == name);
+        let runtimes = self.runtimes.iter().find(|runtime| chosen(runtime.name()));
+        runtimes.is_some_and(|runtime| !runtime.devices().is_empty())
+    }
+
     /// One line `NAME=value …` of the effective settings; secrets are counted, not shown.
     pub fn summary(&self) -> String {
         self.without(&[])

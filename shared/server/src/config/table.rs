@@ -18,6 +18,8 @@ pub struct Setting {
     pub secret: bool,
     /// The one kind of function that lists it; `None`: all do.
     pub of: Option<&'static str>,
+    /// Whether only functions that can use a GPU list and read it.
+    pub gpu: bool,
 }
 
 impl Setting {
@@ -31,6 +33,7 @@ impl Setting {
         let default =
             if self.default.is_empty() { String::new() } else { format!("`{}`", self.default) };
         let of = self.of.map_or_else(String::new, |kind| format!("{kind}: "));
+        let of = if self.gpu { "gpu: " } else { &*of };
         format!("| `{}` | {default} | {of}{} |", self.name, self.help)
     }
 }
@@ -41,7 +44,17 @@ const fn setting(
     default: &'static str,
     help: &'static str,
 ) -> Setting {
-    Setting { name, aliases: &[], default, value, help, secret: false, of: None }
+    Setting { name, aliases: &[], default, value, help, secret: false, of: None, gpu: false }
+}
+
+/// A setting that only functions list which can use a GPU.
+const fn of_gpu(
+    name: &'static str,
+    value: &'static str,
+    default: &'static str,
+    help: &'static str,
+) -> Setting {
+    Setting { gpu: true, ..setting(name, value, default, help) }
 }
 
 /// A setting that only functions which embed list.
@@ -117,14 +130,30 @@ pub const SETTINGS: &[Setting] = &[
         "BACKEND",
         "NAME",
         "",
-        "what must run the model: engine, or ort or candle where built in; default: what the snapshot is made for",
+        "what must run the model: engine, or gpu, ort or candle where built in; default: what the snapshot is made for",
     ),
     setting(
         "DTYPE",
         "NAME",
         "",
-        "precision that the snapshot must have: int8, bf16 or f32; default: whichever it has",
+        "precision that the snapshot must have: int8, bf16 or f32; on a GPU what is computed in: auto, bf16, f16 or int8; default: whichever it has",
     ),
+    of_gpu(
+        "DEVICE",
+        "NAME",
+        "auto",
+        "what runs the model: auto or cuda (the first card that is visible), or cuda:N",
+    ),
+    of_gpu("USE_FP16", "BOOL", "false", "compute in f16, as DTYPE=f16"),
+    Setting {
+        aliases: &["GPU_MEMORY_UTILIZATION"],
+        ..of_gpu(
+            "GPU_MEMORY_FRACTION",
+            "FRACTION",
+            "0.9",
+            "part of the card's memory that may be used, weights included",
+        )
+    },
     setting(
         "ORT_DYLIB_PATH",
         "PATH",

@@ -1,6 +1,7 @@
 //! Prometheus metrics, all named `defrost_…` but for those of the process, which have the usual
-//! names; beside them those of [`tei`].
+//! names, and those of devices; beside them those of [`tei`].
 
+mod devices;
 mod json;
 mod process;
 mod tei;
@@ -208,6 +209,7 @@ impl Metrics {
             })
             .set(1);
         self.process.register_collector(Box::new(process::Process));
+        self.process.register_collector(Box::new(devices::Devices(function.runtimes)));
         let r = &mut self.registry;
         // The encoder adds `_total` to counters.
         r.register("requests", "Requests answered", self.requests.clone());
@@ -310,15 +312,20 @@ impl Metrics {
         }
     }
 
-    /// Notes the end of boot.
-    pub(crate) fn ready(&self, after: Duration, phases: &[(&'static str, Duration)]) {
+    /// Notes the end of boot; `beside` are the phases that went on at the same time as others.
+    pub(crate) fn ready(
+        &self,
+        after: Duration,
+        phases: &[(&'static str, Duration)],
+        beside: &[&str],
+    ) {
         for &(phase, duration) in phases {
             self.phase(phase, duration);
         }
         let not_loading = ["exec", "config", "warmup"];
         let load: Duration = phases
             .iter()
-            .filter(|(phase, _)| !not_loading.contains(phase))
+            .filter(|(phase, _)| !not_loading.contains(phase) && !beside.contains(phase))
             .map(|(_, time)| *time)
             .sum();
         self.model_load.set(load.as_secs_f64());

@@ -140,8 +140,8 @@ impl Failure {
                 503,
                 "loading",
                 "the model is loading; retry later",
-                "The model is not loaded yet, or the server is going away; with `retry-after` \
-                 unless the model cannot be loaded at all.",
+                "The model is not loaded yet, the server is going away, or a GPU is `out_of_memory`; \
+                 with `retry-after` unless the model cannot be loaded at all.",
             ),
             Self::Late => (
                 "Late",

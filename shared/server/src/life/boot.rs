@@ -21,6 +21,7 @@ use crate::function::Function;
 use crate::life::phases::PhaseRecorder;
 use crate::life::{healthcheck, http, lambda, logging, start};
 use crate::models::pipeline::Loaded;
+use crate::models::restore;
 use crate::service::Service;
 
 /// Threads that read requests and write answers. Two, so that a large body being parsed does not
@@ -72,6 +73,9 @@ where
     logging::start(&config);
     phases.record("config", begun.elapsed());
     tracing::info!("{} {}: {}", function.name, function.version, config.summary());
+    if let Err(error) = prepare(&config) {
+        return fail(&function, &error.to_string(), 1);
+    }
     let runtime = defrost_loader::runtime(ThreadsWanted {
         name: "io",
         workers: IO_THREADS,
@@ -92,6 +96,16 @@ where
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&function, &error.to_string(), 1),
     }
+}
+
+/// Lets the runtime begin that will run the model, while this is the only thread.
+fn prepare(config: &Config) -> Result<(), BootError> {
+    let chosen = |name: &str| config.backend.is_none_or(|backend| backend == name);
+    let Some(runtime) = config.runtimes.iter().find(|runtime| chosen(runtime.name())) else {
+        return Ok(());
+    };
+    let options = restore::options(config).for_runtime();
+    runtime.prepare(&options).map_err(|error| BootError::from_error(&error))
 }
 
 fn fail(function: &Function, message: &str, code: u8) -> ExitCode {

@@ -42,6 +42,8 @@ struct State {
     exec: Duration,
     origin: &'static str,
     phases: Vec<(&'static str, Duration)>,
+    /// What went on at the same time as these.
+    beside: Vec<(&'static str, Duration)>,
     first_score_after: Option<Duration>,
 }
 
@@ -60,6 +62,7 @@ impl PhaseRecorder {
             exec,
             origin: "exec",
             phases: vec![("exec", exec)],
+            beside: Vec::new(),
             first_score_after: None,
         };
         Self { clock, state: Mutex::new(state) }
@@ -69,8 +72,9 @@ impl PhaseRecorder {
     pub(crate) fn on_demand() -> Self {
         let clock = Arc::new(SystemClock);
         let zero = clock.now();
-        let (exec, phases) = (Duration::ZERO, Vec::new());
-        let state = State { zero, exec, origin: ON_DEMAND, phases, first_score_after: None };
+        let (exec, phases, beside) = (Duration::ZERO, Vec::new(), Vec::new());
+        let state =
+            State { zero, exec, origin: ON_DEMAND, phases, beside, first_score_after: None };
         Self { clock, state: Mutex::new(state) }
     }
 
@@ -118,6 +122,15 @@ impl PhaseRecorder {
         }
     }
 
+    /// Notes how long something took that went on beside other phases, such as a device being opened while the snapshot is
+    /// restored: it is told with them, and is no part of their sum. One noted twice keeps its first time.
+    pub(crate) fn beside(&self, phase: &'static str, duration: Duration) {
+        let mut state = self.state();
+        if !state.beside.iter().any(|(name, _)| *name == phase) {
+            state.beside.push((phase, duration));
+        }
+    }
+
     /// Notes a score computed for a client. The first one is the phase `first_score`, and only for
     /// that one the time since zero is returned.
     pub(crate) fn scored(&self, inference: Duration) -> Option<Duration> {
@@ -160,9 +173,15 @@ impl PhaseRecorder {
         self.clock.unix()
     }
 
-    /// The phases so far, in order.
+    /// The phases so far, in order, and then those that went on beside them.
     pub fn phases(&self) -> Vec<(&'static str, Duration)> {
-        self.state().phases.clone()
+        let state = self.state();
+        [&state.phases[..], &state.beside].concat()
+    }
+
+    /// The names of phases that went on beside others.
+    pub(crate) fn names_beside(&self) -> Vec<&'static str> {
+        self.state().beside.iter().map(|(name, _)| *name).collect()
     }
 
     /// The phases as `exec 2.1 ms, config 0.3 ms, …`.
@@ -252,8 +271,12 @@ mod tests {
         recorder.time("restore", step);
         step();
         recorder.time("engine", step);
+        recorder.beside("context", second * 9);
+        recorder.beside("context", second);
         let after = recorder.ready();
-        let phases = recorder.phases();
+        let mut phases = recorder.phases();
+        assert_eq!(phases.pop(), Some(("context", second * 9)));
+        assert_eq!(recorder.names_beside(), ["context"]);
         assert_eq!(phases.iter().map(|(_, time)| *time).sum::<Duration>(), after);
         assert_eq!(phases.last(), Some(&("other", second * 2)));
         assert!(after >= second * 4);

@@ -7,6 +7,7 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::time::Duration;
 
 use defrost_model::{Answers, Measure, Planned, Wanted};
 use defrost_tasks::{Error, Prepared, TextToken};
@@ -34,6 +35,11 @@ pub trait Pipeline: Send + Sync {
     /// # Errors
     /// What is wrong with the model.
     fn sample(&self) -> Result<Prepared<()>, Error>;
+
+    /// What loading it was made of that went on beside other phases, or still does: names, and how long what is over took.
+    fn phases(&self) -> Vec<(&'static str, Duration)> {
+        Vec::new()
+    }
 
     /// The tokens of a text.
     ///

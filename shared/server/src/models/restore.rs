@@ -28,14 +28,23 @@ pub(crate) fn snapshot(config: &Config, phases: &PhaseRecorder) -> Result<Snapsh
     })?;
     report(&snapshot, phases.since_zero());
     let found = snapshot.meta("precision").unwrap_or("unknown");
-    match config.dtype.map(Precision::name) {
-        Some(wanted) if wanted != found => Err(BootError::new(format!(
-            "DTYPE={wanted}: snapshot {} is packed in {found}; pack the model with --precision {wanted}, or leave DTYPE \
-             unset",
-            snapshot.path().display()
-        ))),
+    match config.dtype {
+        Some(wanted) if !agrees(wanted, found, config.uses_device()) => {
+            let (wanted, path) = (wanted.name(), snapshot.path().display());
+            Err(BootError::new(format!(
+                "DTYPE={wanted}: snapshot {path} is packed in {found}; pack the model with --precision {wanted}, or leave \
+                 DTYPE unset"
+            )))
+        }
         _ => Ok(snapshot),
     }
+}
+
+/// Whether a snapshot in `found` is what `DTYPE` asks for. A device computes in another float than the snapshot's if asked
+/// to; int8 are products of their own everywhere.
+fn agrees(wanted: Precision, found: &str, on_device: bool) -> bool {
+    let int8 = Precision::Int8.name();
+    if on_device { (wanted.name() == int8) == (found == int8) } else { wanted.name() == found }
 }
 
 /// How the model is to be run, by the settings.
@@ -49,7 +58,9 @@ pub(crate) fn options(config: &Config) -> ModelOptions {
         library: config.ort_dylib_path.clone(),
         compile: !config.fast_boot,
         cache_dir: config.cache_dir.clone(),
-        ..ModelOptions::default()
+        device: config.device.clone(),
+        compute: config.dtype.filter(|_| config.uses_device()),
+        memory_fraction: config.gpu_memory_fraction,
     }
 }
 
@@ -120,4 +131,26 @@ fn report(snapshot: &Snapshot, at: Duration) {
 
 fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_computes_in_another_float_than_the_snapshots() {
+        use Precision::{Bf16, F16, F32, Int8};
+        for (wanted, found, cpu, device) in [
+            (Int8, "int8", true, true),
+            (Int8, "bf16", false, false),
+            (Bf16, "int8", false, false),
+            (Bf16, "bf16", true, true),
+            (F16, "bf16", false, true),
+            (Bf16, "f32", false, true),
+            (F32, "f32", true, true),
+        ] {
+            assert_eq!(agrees(wanted, found, false), cpu, "{wanted:?} {found}");
+            assert_eq!(agrees(wanted, found, true), device, "{wanted:?} {found}");
+        }
+    }
 }

@@ -98,7 +98,7 @@ impl Worker {
                         let _machine = self.machine.lock();
                         batching.round(&*loaded.pipeline)
                     };
-                    self.ended(round);
+                    self.ended(loaded, round);
                 }
             }
         }
@@ -163,8 +163,10 @@ impl Worker {
     fn announce(&self, loaded: &Loaded, queue: mpsc::UnboundedSender<Command>) {
         let model = Model { ready_after: self.phases.ready(), ..self.model(loaded, queue) };
         let Model { info, ready_after, .. } = &model;
+        self.note_beside(loaded);
         if !self.phases.is_on_demand() {
-            self.metrics.ready(*ready_after, &self.phases.phases());
+            let beside = self.phases.names_beside();
+            self.metrics.ready(*ready_after, &self.phases.phases(), &beside);
         }
         self.metrics.loaded(info);
         tracing::info!(
@@ -189,8 +191,18 @@ impl Worker {
         self.slot.life.serves(self.load, Arc::new(model));
     }
 
+    /// Notes what loading was made of and is over by now.
+    fn note_beside(&self, loaded: &Loaded) {
+        for (phase, took) in loaded.pipeline.phases() {
+            self.phases.beside(phase, took);
+            if !self.phases.is_on_demand() {
+                self.metrics.phase(phase, took);
+            }
+        }
+    }
+
     /// Counts what has ended and sends the last events.
-    fn ended(&self, Round { ended, cancelled }: Round) {
+    fn ended(&self, loaded: &Loaded, Round { ended, cancelled }: Round) {
         self.metrics.cancelled.inc_by(cancelled as u64);
         for Ended { job, end } in ended {
             let End { result, times } = &end;
@@ -200,6 +212,7 @@ impl Worker {
                     let model = self.slot.full_name().unwrap_or_default();
                     self.metrics.ran(model, times, job.usage());
                     if let Some(after) = self.phases.scored(inference) {
+                        self.note_beside(loaded);
                         if !self.phases.is_on_demand() {
                             self.metrics.phase("first_score", inference);
                         }

@@ -1,0 +1,9 @@
+//! What the binary links: its own kind of function, and nothing that packs.
+
+#[path = "../../../shared/testing/support/links.rs"]
+mod links;
+
+#[test]
+fn no_describer_of_embeddings_is_linked() {
+    links::check(env!("CARGO_BIN_EXE_rerank-gpu"), &links::OF_RANKINGS, &links::OF_EMBEDDINGS);
+}

@@ -224,6 +224,8 @@ impl Gemm {
 }
 
 /// The shapes of a block's tile, rows of A by rows of W.
+///
+/// Tiles whose warps do not split k add in one order, so that a value of C has the same bits with each of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the names are the shapes")]
 pub enum Tile {

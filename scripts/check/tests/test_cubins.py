@@ -61,7 +61,7 @@ def test_figures_and_faults_are_read():
     own, indexed, planted = kernels["gemm_int8_64x64"], kernels["indexed"], kernels["gemm_bf16_planted"]
     assert (own.registers, own.shared, own.code, list(own.problems())) == (122, 0, 0x40, [])
     assert (indexed.registers, indexed.shared, indexed.stack, indexed.spills) == (22, 2048, 64, 0)
-    assert [problem.split(",")[0] for problem in indexed.problems()] == ["a stack frame of 64 bytes"]
+    assert [problem.split(",")[0] for problem in indexed.problems()] == ["a stack frame of 64 bytes", "no code in the cubin"]
     assert (planted.registers, planted.spills, planted.stack, planted.code) == (32, 1152, 288, 0x1240)
     assert [problem.split(",")[0] for problem in planted.problems()] == [
         "1152 bytes of spills", "a stack frame of 288 bytes", "no HMMA instruction",
@@ -72,7 +72,7 @@ def test_figures_and_faults_are_read():
 @pytest.mark.parametrize("name, needs", [("gemm_int8_16x32", "IMMA"), ("gemm_f16_16x32", "HMMA"), ("attention_f16_64", "HMMA"), ("norm", None)])
 def test_who_needs_tensor_cores(name, needs):
     def problems(unit):
-        return list(check_cubins.Kernel(name, units=frozenset({unit})).problems())
+        return list(check_cubins.Kernel(name, code=16, units=frozenset({unit})).problems())
 
     assert [bool(problems(unit)) for unit in ("HMMA", "IMMA", "FFMA")] == [needs not in (None, unit) for unit in ("HMMA", "IMMA", "FFMA")]
 
@@ -115,10 +115,16 @@ DEFROST_KERNEL(indexed, Own) {
 
 @pytest.mark.skipif(not (shutil.which("nvcc") or os.environ.get("NVCC")), reason="no nvcc in $NVCC or $PATH")
 def test_planted_kernels_are_found(tmp_path):
-    """With a compiler: a sound kernel passes; the same file with a stack frame, or with an error, does not."""
+    """With a compiler: a sound kernel passes; with a stack frame, an error or a name that is taken beside it, not."""
     nvcc = os.environ.get("NVCC") or shutil.which("nvcc")
     shutil.copy(check_cubins.KERNELS / "defrost.cuh", tmp_path)
-    for text, code, found in [(SOUND, 0, "PASS"), (SOUND + INDEXED, 1, "indexed: a stack frame"), (SOUND + "nonsense", 1, "nvcc ends with")]:
-        (tmp_path / "own.cu").write_text(text)
+    (tmp_path / "own.cu").write_text(SOUND)
+    for text, code, found in [
+        ("", 0, "PASS"),
+        (INDEXED, 1, "sm_80: indexed: a stack frame"),
+        ("nonsense", 1, "nvcc ends with"),
+        ("struct Own {};", 1, "nvcc ends with"),
+    ]:
+        (tmp_path / "second.cu").write_text(text)
         done = run("--nvcc", nvcc, "--kernels", str(tmp_path), "--capabilities", "80", PATH=os.environ["PATH"])
         assert (done.returncode, found in done.stdout) == (code, True), done.stdout + done.stderr

@@ -41,7 +41,7 @@ class Archive:
                     self.files[member.name.strip("/")] = (member, data)
 
 
-def check_common(engine, name, image, archive, libraries=frozenset()):
+def check_common(engine, name, image, archive, libraries=frozenset(), title=None):
     """What every image has: one binary, certificates, a /tmp, no root, OCI's labels. Returns what the engine knows."""
     found = {path for path, (_, data) in archive.files.items() if data is not None}
     expect("regular files", found, {name, CERTIFICATES, *libraries})
@@ -62,6 +62,7 @@ def check_common(engine, name, image, archive, libraries=frozenset()):
         if not config["Labels"].get(f"org.opencontainers.image.{label}")
     ]
     expect("missing OCI labels", missing, [])
+    expect("title", config["Labels"]["org.opencontainers.image.title"], title or name)
     return inspected
 
 

@@ -116,7 +116,6 @@ fn weights_in_bf16_are_multiplied_in_f32() {
     }
 }
 
-<<<<<<< HEAD
 #[test]
 fn weights_in_f16_are_multiplied_in_f32() {
     for model in F16_MODELS {
@@ -129,12 +128,8 @@ fn weights_in_f16_are_multiplied_in_f32() {
     }
 }
 
-fn request(golden: &Embeddings, case: &EmbeddingCase, outputs: Outputs) -> EmbedRequest {
-    EmbedRequest {
-=======
 fn request(golden: &Embeddings, case: &EmbeddingCase, outputs: Outputs) -> EmbedTask {
     EmbedTask {
->>>>>>> h-exec
         inputs: vec![case.text.as_str().into()],
         prompt: match case.prompt.as_str() {
             "query" => PromptChoice::Query,

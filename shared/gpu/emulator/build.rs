@@ -4,6 +4,7 @@ use std::env;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::SystemTime;
 
 /// Where sources are, and whether they are kernels.
@@ -18,8 +19,10 @@ fn main() {
         println!("cargo::rerun-if-changed={place}");
     }
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    let compiler = compiler();
+    let stamp = stamp(&compiler, &out);
     let headers = HEADERS.iter().flat_map(|place| files(Path::new(place), &["h", "cuh"]));
-    let newest_header = headers.chain([PathBuf::from("build.rs")]).map(|path| written(&path)).max();
+    let newest_header = headers.map(|path| written(&path)).fold(stamp, SystemTime::max);
 
     let mut library = cc::Build::new();
     library.cpp(true);
@@ -34,9 +37,8 @@ fn main() {
                 source.file_stem().expect("a source has a name").to_string_lossy()
             ));
             // The compiler takes seconds for a kernel, so that one which has not changed is left as it is.
-            let newest = written(&source).max(newest_header.unwrap_or(SystemTime::UNIX_EPOCH));
-            if !object.exists() || written(&object) <= newest {
-                compile(&source, &object, kernels);
+            if !object.exists() || written(&object) <= written(&source).max(newest_header) {
+                compile(&compiler, &source, &object, kernels);
             }
             library.object(object);
         }
@@ -63,9 +65,9 @@ fn written(path: &Path) -> SystemTime {
     fs::metadata(path).and_then(|found| found.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
-fn compile(source: &Path, object: &Path, kernel: bool) {
-    let mut build = cc::Build::new();
-    build
+/// The compiler, with everything that it is told of each source.
+fn compiler() -> cc::Tool {
+    cc::Build::new()
         .cpp(true)
         .std("c++17")
         // Kernels are unusable otherwise, and tests run them in every profile.
@@ -73,20 +75,41 @@ fn compile(source: &Path, object: &Path, kernel: bool) {
         .debug(false)
         .include("include")
         .include("../kernels")
+        // Products and sums are rounded one by one, on every host alike.
         .flag("-ffp-contract=off")
         // Its longjmp refuses to change stacks.
         .flag("-U_FORTIFY_SOURCE")
         .flag_if_supported("-Wno-unknown-pragmas")
         .warnings(true)
-        .extra_warnings(true);
-    let compiler = build.try_get_compiler().unwrap_or_else(|error| missing(&error.to_string()));
-    let mut command = compiler.to_command();
+        .extra_warnings(true)
+        .try_get_compiler()
+        .unwrap_or_else(|error| missing(&error.to_string()))
+}
+
+/// When the compiler or what it is told last changed.
+fn stamp(compiler: &cc::Tool, out: &Path) -> SystemTime {
+    let path = out.join("compiler.txt");
+    let command = format!("{:?}", compiler.to_command());
+    if fs::read_to_string(&path).is_ok_and(|known| known == command) {
+        return written(&path);
+    }
+    fs::write(&path, command).expect("OUT_DIR is writable");
+    SystemTime::now()
+}
+
+fn compile(compiler: &cc::Tool, source: &Path, object: &Path, kernel: bool) {
+    let mut command: Command = compiler.to_command();
     if kernel {
         command.args(["-x", "c++"]);
     }
     command.arg("-c").arg(source).arg("-o").arg(object);
+    let start = SystemTime::now();
     match command.status() {
-        Ok(status) if status.success() => {}
+        Ok(status) if status.success() => {
+            // As old as what the compiler may have read: a source that was changed meanwhile is compiled again.
+            let dated = fs::File::options().append(true).open(object);
+            dated.and_then(|file| file.set_modified(start)).expect("the object was just written");
+        }
         Ok(status) => {
             let _ = fs::remove_file(object);
             panic!(

@@ -1,8 +1,11 @@
 // Small layers of heads: activation(x W^T + bias), in f32.
 //
-// A warp computes one column of up to ROWS rows: its lanes share k, each reads its part of the weight's row once for all
-// of the rows, and the sums meet by shuffles. The order of additions depends on k alone.
+// A warp computes one column of up to ROWS rows: its lanes share k, each reads its part of the weight's row once for
+// all of the rows, and the sums meet by shuffles. The order of additions depends on k alone.
+#include "activations.cuh"
 #include "defrost.cuh"
+
+namespace dense_layers {
 
 struct DenseParams {
     View<const float> x, weight, bias;
@@ -23,11 +26,11 @@ DEFROST_INLINE float activated(float x, uint32_t activation) {
             // Keeps a NaN, which fmaxf would not.
             return x < 0.0f ? 0.0f : x;
         case GELU:
-            return 0.5f * x * (1.0f + erff(x * 0.70710678118654752f));
+            return gelu(x);
         case SILU:
-            return x / (1.0f + expf(-x));
+            return silu(x);
         case SIGMOID:
-            return 1.0f / (1.0f + expf(-x));
+            return sigmoid(x);
         default:
             return x;
     }
@@ -81,3 +84,5 @@ DEFROST_KERNEL(dense, DenseParams) {
         }
     }
 }
+
+}  // namespace dense_layers

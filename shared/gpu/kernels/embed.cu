@@ -31,11 +31,11 @@ DEFROST_INLINE float value(const EmbedTable& table, size_t at, float scale) {
 }
 
 // A table's row for a row of the batch.
-struct Row {
+struct TableRow {
     size_t at;
     float scale;
 
-    DEFROST_INLINE Row(const EmbedTable& table, uint32_t row, uint32_t width) : at(0), scale(1.0f) {
+    DEFROST_INLINE TableRow(const EmbedTable& table, uint32_t row, uint32_t width) : at(0), scale(1.0f) {
         if (!table.rows) return;
         const uint32_t id = table.ids[row];
         at = size_t(id) * width;
@@ -47,7 +47,7 @@ struct Row {
 
 DEFROST_KERNEL(embed, EmbedParams) {
     const uint32_t row = blockIdx.x;
-    const Row word(p.words, row, p.width), type(p.types, row, p.width), position(p.positions, row, p.width);
+    const TableRow word(p.words, row, p.width), type(p.types, row, p.width), position(p.positions, row, p.width);
     for (uint32_t column = threadIdx.x; column < p.width; column += blockDim.x) {
         float sum = value(p.words, word.at + column, word.scale);
         if (p.types.rows) sum += value(p.types, type.at + column, type.scale);

@@ -1,26 +1,30 @@
 // C = A W^T on tensor cores, with what follows a product done on the way out.
 //
-// A block computes one tile of C, COLUMNS rows of W by ROWS rows of A. It walks along k in steps of DEPTH bytes of every
-// row. Through cp.async, STAGES - 1 of these steps are on their way while one is multiplied: step t + STAGES - 1 goes
-// where step t - 1 was, which the barrier at the end of t - 1 has freed, so that one barrier a step is enough.
+// A block computes one tile of C, COLUMNS rows of W by ROWS rows of A. It walks along k in steps of DEPTH bytes of
+// every row. Through cp.async, STAGES - 1 of these steps are on their way while one is multiplied: step t + STAGES - 1
+// goes where step t - 1 was, which the barrier at the end of t - 1 has freed, so that one barrier a step is enough.
 //
-//   stage   [ROWS][DEPTH] of A, [COLUMNS][DEPTH] of W. 16-byte chunk c of row r lies at c ^ swizzle(r), so that the eight
-//           rows of an 8x8 matrix lie in different banks for ldmatrix, and the copies of a warp fill whole lines.
-//   warp    a part of the tile of C, 16 x 8 by 16 x 8, and with WARPS_K > 1 a part of each stage's k. In registers: its
-//           sums, and two sets of operands, of which one is loaded (ldmatrix) while the other is multiplied (mma).
-//   way out 16 rows of sums at a time go through shared memory, so that a lane holds 8 consecutive values of a row: scales,
-//           bias and activation are computed on these, and stored as 16 bytes. Parts of k are added there, in order.
+//   stage   [ROWS][DEPTH] of A, [COLUMNS][DEPTH] of W. 16-byte chunk c of row r lies at c ^ swizzle(r), so that the
+//           eight rows of an 8x8 matrix lie in different banks for ldmatrix, and a warp's copies fill whole lines.
+//   warp    a part of the tile of C, 16 x 8 by 16 x 8, and with WARPS_K > 1 a part of each stage's k. In registers:
+//           its sums, and two sets of operands, of which one is loaded (ldmatrix) while the other is multiplied (mma).
+//   way out 16 rows of sums at a time go through shared memory, so that a lane holds 8 neighbouring values of a row:
+//           scales, bias and activation are computed on these, and stored as 16 bytes. Parts of k are added there, in
+//           order.
 //
 // Everything is counted in chunks of 16 bytes, so int8 with k in steps of 32 is the same text as 16-bit types with 16.
 //
 // A SwiGlu tile has COLUMNS / 2 rows of the gate and the same ones of the values, 8 and 8 in turn: gate and value of an
 // element of C are sums of the same warp. Rows of A and W beyond the last, and k beyond its end, are filled with zeros.
 //
-// Blocks go through C in bands of BAND tiles of rows: blocks that run at the same time share the rows of A and W that they
-// read, so that these come from the L2 cache.
+// Blocks go through C in bands of BAND tiles of rows: blocks that run at the same time share the rows of A and W that
+// they read, so that these come from the L2 cache.
 
 #pragma once
+#include "activations.cuh"
 #include "defrost.cuh"
+
+namespace products {
 
 template <class T>
 struct GemmParams {
@@ -48,7 +52,8 @@ struct GemmTile {
     static constexpr int PITCH = WARP_COLUMNS + 8;
     static_assert(ROWS % ROW_STEP == 0 && COLUMNS % ROW_STEP == 0, "each thread copies as many chunks");
     static_assert(ROW_STEP % 16 == 0, "the rows that a thread copies have one swizzle, and are all of the gate or none");
-    static_assert(M_PARTS >= 1 && N_PARTS % 2 == 0 && K_PARTS % 2 == 0, "a warp multiplies whole parts, and its sets of operands take turns");
+    static_assert(M_PARTS >= 1 && N_PARTS % 2 == 0, "a warp multiplies whole parts");
+    static_assert(K_PARTS % 2 == 0, "the two sets of operands take turns, and begin a stage alike");
     static_assert(STAGES >= 2 && (CHUNKS == 4 || CHUNKS >= 8), "known swizzles");
 };
 
@@ -82,9 +87,6 @@ template <int CHUNKS>
 DEFROST_INLINE uint32_t swizzled(uint32_t row, uint32_t chunk) {
     return chunk ^ (CHUNKS == 4 ? (row >> 1) & 3 : row & 7);
 }
-
-DEFROST_INLINE float gelu(float x) { return 0.5f * x * (1.0f + erff(x * 0.70710678118654752f)); }
-DEFROST_INLINE float silu(float x) { return x / (1.0f + expf(-x)); }
 
 // The first `count` of 8 neighbouring elements, from and to memory.
 DEFROST_INLINE void add_eight(float (&values)[8], View<float> from, size_t at, uint32_t count, bool vectors) {
@@ -182,10 +184,11 @@ DEFROST_INLINE void gather(Sum (&own)[8], Shared<Sum> slabs, uint32_t from, uint
 #pragma unroll
         for (uint32_t i = 0; i < 8; i += 4) {
             const uint4 four = load16(slabs, from + part * parts_apart + i);
-            const Sum read[4] = {bits_as<Sum>(four.x), bits_as<Sum>(four.y), bits_as<Sum>(four.z), bits_as<Sum>(four.w)};
+            const uint32_t words[4] = {four.x, four.y, four.z, four.w};
 #pragma unroll
             for (uint32_t j = 0; j < 4; j++) {
-                own[i + j] = part == 0 ? read[j] : own[i + j] + read[j];
+                const Sum sum = bits_as<Sum>(words[j]);
+                own[i + j] = part == 0 ? sum : own[i + j] + sum;
             }
         }
     }
@@ -227,14 +230,14 @@ DEFROST_INLINE void gemm(const GemmParams<T>& p) {
 #pragma unroll
         for (uint32_t i = 0; i < A_COPIES; i++) {
             const bool valid = inside && first_row + row + i * Tile::ROW_STEP < p.m;
-            copy_async16(stages, stage * STAGE + to + i * Tile::ROW_STEP * STAGE_K, a, i * Tile::ROW_STEP * p.a_stride + at,
-                         valid ? 16 : 0);
+            const uint32_t below = i * Tile::ROW_STEP;
+            copy_async16(stages, stage * STAGE + to + below * STAGE_K, a, below * p.a_stride + at, valid ? 16 : 0);
         }
 #pragma unroll
         for (uint32_t i = 0; i < W_COPIES; i++) {
             const bool valid = inside && first_column + w_row + i * w_step < columns;
-            copy_async16(stages, stage * STAGE + to + (Tile::ROWS + i * Tile::ROW_STEP) * STAGE_K, w, i * w_step * p.k + at,
-                         valid ? 16 : 0);
+            const uint32_t below = Tile::ROWS + i * Tile::ROW_STEP;
+            copy_async16(stages, stage * STAGE + to + below * STAGE_K, w, i * w_step * p.k + at, valid ? 16 : 0);
         }
     };
 
@@ -248,13 +251,15 @@ DEFROST_INLINE void gemm(const GemmParams<T>& p) {
     uint32_t a_part[2][Tile::M_PARTS][4], w_part[2][Tile::N_PARTS / 2][4];
     auto load = [&](uint32_t stage, uint32_t k_part, uint32_t set) {
         const uint32_t first_chunk = (warp_k * Tile::K_PARTS + k_part) * 2;
+        const uint32_t a_at = stage * STAGE + a_from + (a_chunk ^ first_chunk) * GRANULE;
+        const uint32_t w_at = stage * STAGE + w_from + (w_chunk ^ first_chunk) * GRANULE;
 #pragma unroll
         for (uint32_t i = 0; i < Tile::M_PARTS; i++) {
-            ldmatrix4(a_part[set][i], stages, stage * STAGE + a_from + i * 16 * STAGE_K + (a_chunk ^ first_chunk) * GRANULE);
+            ldmatrix4(a_part[set][i], stages, a_at + i * 16 * STAGE_K);
         }
 #pragma unroll
         for (uint32_t i = 0; i < Tile::N_PARTS; i += 2) {
-            ldmatrix4(w_part[set][i / 2], stages, stage * STAGE + w_from + i * 8 * STAGE_K + (w_chunk ^ first_chunk) * GRANULE);
+            ldmatrix4(w_part[set][i / 2], stages, w_at + i * 8 * STAGE_K);
         }
     };
 
@@ -315,15 +320,17 @@ DEFROST_INLINE void gemm(const GemmParams<T>& p) {
             if (i == part) {
 #pragma unroll
                 for (uint32_t j = 0; j < Tile::N_PARTS; j++) {
-                    store8(slab, j * 8, make_uint2(bits_as<uint32_t>(sums[i][j][0]), bits_as<uint32_t>(sums[i][j][1])));
-                    store8(slab, j * 8 + 8 * PITCH, make_uint2(bits_as<uint32_t>(sums[i][j][2]), bits_as<uint32_t>(sums[i][j][3])));
+                    const Sum(&own)[4] = sums[i][j];
+                    store8(slab, j * 8, make_uint2(bits_as<uint32_t>(own[0]), bits_as<uint32_t>(own[1])));
+                    store8(slab, j * 8 + 8 * PITCH, make_uint2(bits_as<uint32_t>(own[2]), bits_as<uint32_t>(own[3])));
                 }
             }
         }
         sync_parts<Tile>();
 #pragma unroll 1
         for (uint32_t slot = warp_k * 32 + lane; slot < 16 * groups; slot += Tile::WARPS_K * 32) {
-            const uint32_t row_of_slab = slot / groups, row_of_c = first_row + warp_m * Tile::WARP_ROWS + part * 16 + row_of_slab;
+            const uint32_t row_of_slab = slot / groups;
+            const uint32_t row_of_c = first_row + warp_m * Tile::WARP_ROWS + part * 16 + row_of_slab;
             if (row_of_c >= p.m || count == 0) {
                 continue;
             }
@@ -366,10 +373,12 @@ DEFROST_INLINE void gemm(const GemmParams<T>& p) {
     }
 }
 
+}  // namespace products
+
 // A tile's kernel. The blocks that should fit beside each other bound the registers of a thread.
-#define GEMM_KERNEL(name, T, shape, blocks)                                                  \
-    DEFROST_KERNEL_BOUNDS(gemm_##name##_##shape, GemmParams<T>, Gemm##shape::THREADS, blocks) { \
-        gemm<T, Gemm##shape>(p);                                                             \
+#define GEMM_KERNEL(name, T, shape, blocks)                                                                 \
+    DEFROST_KERNEL_BOUNDS(gemm_##name##_##shape, products::GemmParams<T>, products::Gemm##shape::THREADS, blocks) { \
+        products::gemm<T, products::Gemm##shape>(p);                                                        \
     }
 #define GEMM_KERNELS(name, T)        \
     GEMM_KERNEL(name, T, 128x256, 1) \

@@ -4,6 +4,8 @@
 // integers, among which NaN and infinity are the largest: such a row gets the scale NaN, and zeros.
 #include "defrost.cuh"
 
+namespace quantizing {
+
 template <class T>
 struct QuantizeParams {
     View<const T> x;
@@ -116,3 +118,5 @@ DEFROST_INLINE void quantize(const QuantizeParams<T>& p) {
 DEFROST_KERNEL(quantize_f32, QuantizeParams<float>) { quantize(p); }
 DEFROST_KERNEL(quantize_bf16, QuantizeParams<bf16>) { quantize(p); }
 DEFROST_KERNEL(quantize_f16, QuantizeParams<f16>) { quantize(p); }
+
+}  // namespace quantizing

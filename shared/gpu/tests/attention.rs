@@ -3,11 +3,13 @@
 //! A token's queries, keys and values are drawn from its number alone. So a text can be laid out in many ways, alone or in
 //! a batch, whole or cut into stored rows, a prefix and the rest, and must have the same answers in all of them.
 
-mod rows;
+#![allow(clippy::cast_possible_truncation, reason = "shapes are small")]
+
+mod emulated;
 
 use defrost_gpu::kernels::Half;
 use defrost_gpu::kernels::attention::{Attention, SequenceRow, TILE_QUERIES};
-use rows::{Device, assert_close, from_half, random, to_half};
+use emulated::{Device, Random, assert_close, halved, widened};
 
 #[derive(Debug, Clone, Copy)]
 struct Layer {
@@ -52,8 +54,11 @@ impl Layer {
 
     /// A token's row of `qkv`, as the type can hold it.
     fn row(&self, token: u64) -> Vec<f32> {
-        let values = random(token, ((self.heads + 2 * self.kv_heads) * self.head_dim) as usize);
-        from_half(self.half, &to_half(self.half, &values))
+        let values = (self.heads + 2 * self.kv_heads) * self.head_dim;
+        let values = Random::new(token).floats(values as usize);
+        // Doubled, so that scores differ by more than a little.
+        let values: Vec<f32> = values.iter().map(|value| 2.0 * value).collect();
+        widened(self.half, &halved(self.half, &values))
     }
 
     /// The kernel's answers: the bits of each text's rows.
@@ -89,11 +94,11 @@ impl Layer {
             rows.collect::<Vec<_>>()
         };
         let len = tokens.len() * self.width();
-        let out = device.space::<u16>(len);
+        let out = device.room::<u16>(len);
         let stored =
-            (!stored.is_empty()).then(|| device.put_half(self.half, &of(stored, self.width())));
+            (!stored.is_empty()).then(|| device.put(&halved(self.half, &of(stored, self.width()))));
         let attention = Attention {
-            qkv: device.put_half(self.half, &of(&tokens, 0)),
+            qkv: device.put(&halved(self.half, &of(&tokens, 0))),
             half: self.half,
             heads: self.heads,
             kv_heads: self.kv_heads,
@@ -163,7 +168,7 @@ impl Layer {
             let edges = [1, 8, 15, 16, 31, 32, 63, 64, 65, 127, 128].into_iter();
             let rows = (0..len).step_by(37).chain(edges).chain([len - 1]);
             for own in rows.filter(|&own| own < len) {
-                let found = from_half(self.half, &found[own * self.width()..][..self.width()]);
+                let found = widened(self.half, &found[own * self.width()..][..self.width()]);
                 let answer = self.answer(&tokens, before + own);
                 let heads = found.chunks_exact(self.head_dim as usize);
                 for (head, (found, expected)) in heads.zip(answer).enumerate() {
@@ -178,27 +183,25 @@ impl Layer {
 #[test]
 fn every_width_and_mask_agrees_with_the_formula() {
     use Half::{Bf16, F16};
-    let table: [(Half, [u32; 3], bool, u32, &[u64]); 16] = [
-        (Bf16, [2, 2, 32], false, 0, &[1, 7, 64, 65, 130]),
-        (F16, [4, 2, 64], true, 0, &[1, 63, 100, 129]),
-        (Bf16, [6, 2, 64], true, 33, &[200]),
-        (Bf16, [2, 1, 128], true, 0, &[5, 131]),
-        (Bf16, [2, 2, 96], false, 17, &[150, 3]),
-        (F16, [2, 1, 256], true, 0, &[70, 33]),
-        (Bf16, [1, 1, 256], false, 5, &[90]),
-        (F16, [1, 1, 64], false, 1, &[66]),
-        (Bf16, [1, 1, 64], true, 1000, &[66]),
-        (Bf16, [3, 3, 8], false, 0, &[17, 66]),
-        (F16, [3, 1, 24], true, 20, &[17, 66]),
-        (Bf16, [2, 1, 40], false, 9, &[70]),
-        (F16, [1, 1, 72], true, 0, &[70]),
-        (Bf16, [1, 1, 104], false, 0, &[70]),
-        (F16, [1, 1, 136], true, 0, &[40]),
-        (Bf16, [1, 1, 200], false, 0, &[40]),
-    ];
-    for (half, [heads, kv_heads, head_dim], causal, window, lens) in table {
+    let check = |half, [heads, kv_heads, head_dim]: [u32; 3], causal, window, lens: &[u64]| {
         Layer { half, heads, kv_heads, head_dim, causal, window }.check(&[], &texts(lens));
-    }
+    };
+    check(Bf16, [2, 2, 32], false, 0, &[1, 7, 64, 65, 130]);
+    check(F16, [4, 2, 64], true, 0, &[1, 63, 100, 129]);
+    check(Bf16, [6, 2, 64], true, 33, &[200]);
+    check(Bf16, [2, 1, 128], true, 0, &[5, 131]);
+    check(Bf16, [2, 2, 96], false, 17, &[150, 3]);
+    check(F16, [2, 1, 256], true, 0, &[70, 33]);
+    check(Bf16, [1, 1, 256], false, 5, &[90]);
+    check(F16, [1, 1, 64], false, 1, &[66]);
+    check(Bf16, [1, 1, 64], true, 1000, &[66]);
+    check(Bf16, [3, 3, 8], false, 0, &[17, 66]);
+    check(F16, [3, 1, 24], true, 20, &[17, 66]);
+    check(Bf16, [2, 1, 40], false, 9, &[70]);
+    check(F16, [1, 1, 72], true, 0, &[70]);
+    check(Bf16, [1, 1, 104], false, 0, &[70]);
+    check(F16, [1, 1, 136], true, 0, &[40]);
+    check(Bf16, [1, 1, 200], false, 0, &[40]);
 }
 
 #[test]
@@ -240,7 +243,9 @@ fn where_keys_lie_changes_no_bit() {
             ];
             if prefix == 0 {
                 texts.remove(1);
-                texts.iter_mut().for_each(|text| text.prefix = None);
+                for text in &mut texts {
+                    text.prefix = None;
+                }
             }
             assert_eq!(prefix, common.len() - stored);
             let found = layer.run(&common, &texts, 2);
@@ -306,7 +311,7 @@ fn no_order_of_threads_changes_a_bit() {
 fn a_nan_spreads_to_the_queries_that_see_it_alone() {
     let device = Device::new();
     let (head_dim, rows) = (32, 40);
-    let mut qkv = random(1, rows * 3 * head_dim);
+    let mut qkv = Random::new(1).floats(rows * 3 * head_dim);
     // A key of row 20, the first of the second sequence's.
     qkv[20 * 3 * head_dim + head_dim] = f32::NAN;
     let sequences = [(0, 20), (20, 20)].map(|(start, len)| SequenceRow {
@@ -315,9 +320,9 @@ fn a_nan_spreads_to_the_queries_that_see_it_alone() {
         ..SequenceRow::default()
     });
     let tiles = Attention::tiles(sequences.map(|row| row.len));
-    let out = device.space::<u16>(rows * head_dim);
+    let out = device.room::<u16>(rows * head_dim);
     let attention = Attention {
-        qkv: device.put_half(Half::Bf16, &qkv),
+        qkv: device.put(&halved(Half::Bf16, &qkv)),
         half: Half::Bf16,
         heads: 1,
         kv_heads: 1,
@@ -332,7 +337,7 @@ fn a_nan_spreads_to_the_queries_that_see_it_alone() {
         stored: None,
     };
     device.run(&attention.launch(), 1);
-    let out = device.get_half(Half::Bf16, out, rows * head_dim);
+    let out = widened(Half::Bf16, &device.get(out, rows * head_dim));
     for (row, values) in out.chunks_exact(head_dim).enumerate() {
         // A value of the row is in the tile of all, with the probability 0.
         let finite = values.iter().all(|value| value.is_finite());

@@ -1,18 +1,20 @@
 //! Embedding on the emulator, to the bit: sums of up to three f32 values have one answer.
 
-mod rows;
+#![allow(clippy::cast_possible_truncation, reason = "shapes are small")]
+
+mod emulated;
 
 use defrost_gpu::kernels::{Embed, Half, Table, TableKind};
-use rows::{Device, bits, from_half, random, to_half};
+use emulated::{Device, Random, bits, halved, widened};
 
 const KINDS: [TableKind; 4] = [TableKind::F32, TableKind::Bf16, TableKind::F16, TableKind::Int8];
 
 /// A table on the device, and its values as f32.
 fn table(device: &Device, kind: TableKind, rows: usize, width: usize) -> (Table, Vec<f32>) {
-    let values = random(kind as u64 + 10, rows * width);
+    let values = Random::new(kind as u64 + 10).floats(rows * width);
     let of_half = |half| {
-        let bits = to_half(half, &values);
-        (device.put(&bits), from_half(half, &bits))
+        let bits = halved(half, &values);
+        (device.put(&bits), widened(half, &bits))
     };
     let mut scales = None;
     let (address, values) = match kind {
@@ -51,7 +53,7 @@ fn check(kinds: [Option<TableKind>; 3], width: usize, seed: u64) {
             }
         }
     }
-    let out = device.space::<f32>(rows * width);
+    let out = device.room::<f32>(rows * width);
     let [words, types, positions] = tables;
     let (ids, words) = words.expect("every model has words");
     let embed = Embed { rows: rows as u32, width: width as u32, ids, words, positions, types, out };

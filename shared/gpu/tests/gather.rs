@@ -1,15 +1,17 @@
 //! Gathering on the emulator.
 
-mod rows;
+#![allow(clippy::cast_possible_truncation, reason = "shapes are small")]
+
+mod emulated;
 
 use defrost_gpu::kernels::Gather;
-use rows::Device;
+use emulated::Device;
 
 fn check(width_bytes: usize, rows: usize, seed: u64) {
     let device = Device::new();
     let (from, row_of) = (values(width_bytes), (0..rows as u32).map(|row| row * 5 % 7));
     let row_of: Vec<u32> = row_of.collect();
-    let out = device.space::<u8>(rows * width_bytes);
+    let out = device.room::<u8>(rows * width_bytes);
     let gather = Gather {
         rows: rows as u32,
         width_bytes: width_bytes as u32,

@@ -1,10 +1,12 @@
 //! Norms on the emulator against f64; 16-bit and int8 results to the bit against the f32 one.
 
-mod rows;
+#![allow(clippy::cast_possible_truncation, reason = "shapes are small")]
+
+mod emulated;
 
 use defrost_gpu::Address;
 use defrost_gpu::kernels::{Half, Norm, NormKind};
-use rows::{Device, assert_close, bits, from_half, random, to_half};
+use emulated::{Device, Random, assert_close, bits, halved, widened};
 
 /// Where a test's norm leaves everything that it can.
 struct Places {
@@ -27,8 +29,8 @@ fn places(
 ) -> Places {
     let rows = row_of.map_or(x.len() / width, <[u32]>::len);
     let (weight, bias) = weights(width);
-    let (out, out_f32) = (device.space::<u16>(rows * width), device.space::<f32>(rows * width));
-    let (q, scales) = (device.space::<i8>(rows * width), device.space::<f32>(rows));
+    let (out, out_f32) = (device.room::<u16>(rows * width), device.room::<f32>(rows * width));
+    let (q, scales) = (device.room::<i8>(rows * width), device.room::<f32>(rows));
     let norm = Norm {
         kind,
         rows: rows as u32,
@@ -49,7 +51,7 @@ fn places(
 const EPS: f32 = 1e-5;
 
 fn weights(width: usize) -> (Vec<f32>, Vec<f32>) {
-    (random(77, width), random(78, width))
+    (Random::new(77).floats(width), Random::new(78).floats(width))
 }
 
 fn formula(kind: NormKind, x: &[f32]) -> Vec<f64> {
@@ -86,14 +88,14 @@ fn every_width_agrees_with_the_formula() {
         for kind in [NormKind::Layer, NormKind::Rms] {
             let half = Half::ALL[number % 2];
             let device = Device::new();
-            let x = random(number as u64, 5 * width);
+            let x = Random::new(number as u64).floats(5 * width);
             let places = places(&device, kind, half, &x, width, None);
             device.run(&places.norm.launch(), number as u64);
             let out = device.get::<f32>(places.out_f32, x.len());
             for (found, x) in out.chunks_exact(width).zip(x.chunks_exact(width)) {
                 assert_close(found, &formula(kind, x), 2e-6, &(kind, width));
             }
-            assert_eq!(device.get::<u16>(places.out, x.len()), to_half(half, &out));
+            assert_eq!(device.get::<u16>(places.out, x.len()), halved(half, &out));
             let q = device.get::<i8>(places.q, x.len());
             let scales = device.get::<f32>(places.scales, places.rows);
             for ((row, q), scale) in out.chunks_exact(width).zip(q.chunks_exact(width)).zip(scales)
@@ -108,7 +110,7 @@ fn every_width_agrees_with_the_formula() {
 fn rows_are_chosen_and_kept() {
     for width in [40, 1100] {
         let device = Device::new();
-        let x = random(1, 6 * width);
+        let x = Random::new(1).floats(6 * width);
         let chosen = [5u32, 0, 3];
         let mut places = places(&device, NormKind::Layer, Half::Bf16, &x, width, Some(&chosen));
         places.norm.keep = true;
@@ -133,7 +135,7 @@ fn rows_are_chosen_and_kept() {
 #[test]
 fn the_variance_is_taken_about_the_mean() {
     for width in [64, 1536] {
-        let x: Vec<f32> = random(3, width).iter().map(|x| 3000.0 + x).collect();
+        let x: Vec<f32> = Random::new(3).floats(width).iter().map(|x| 3000.0 + x).collect();
         let device = Device::new();
         let places = places(&device, NormKind::Layer, Half::Bf16, &x, width, None);
         device.run(&places.norm.launch(), 1);
@@ -145,7 +147,7 @@ fn the_variance_is_taken_about_the_mean() {
 #[test]
 fn a_row_that_is_not_finite_has_no_scale_and_a_row_of_zeros_has_the_scale_zero() {
     for width in [33, 64, 1040] {
-        let mut x = random(4, 4 * width);
+        let mut x = Random::new(4).floats(4 * width);
         x[width + 2] = f32::NAN;
         x[2 * width..3 * width].fill(0.0);
         x[3 * width + 1] = f32::INFINITY;
@@ -154,7 +156,7 @@ fn a_row_that_is_not_finite_has_no_scale_and_a_row_of_zeros_has_the_scale_zero()
         device.run(&places.norm.launch(), 1);
         let scales = device.get::<f32>(places.scales, 4);
         assert!(scales[0] > 0.0 && scales[1].is_nan() && scales[2] == 0.0 && scales[3].is_nan());
-        let out = from_half(Half::F16, &device.get::<u16>(places.out, 4 * width));
+        let out = widened(Half::F16, &device.get::<u16>(places.out, 4 * width));
         let nan = |row: usize| out[row * width..][..width].iter().any(|x| x.is_nan());
         assert_eq!([nan(0), nan(1), nan(2), nan(3)], [false, true, false, true]);
         assert!(
@@ -166,7 +168,7 @@ fn a_row_that_is_not_finite_has_no_scale_and_a_row_of_zeros_has_the_scale_zero()
 #[test]
 fn no_order_of_threads_and_no_batch_changes_a_bit() {
     for width in [100, 1027] {
-        let x = random(9, 5 * width);
+        let x = Random::new(9).floats(5 * width);
         let run = |x: &[f32], seed| {
             let device = Device::new();
             let places = places(&device, NormKind::Layer, Half::Bf16, x, width, None);

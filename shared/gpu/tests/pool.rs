@@ -1,9 +1,11 @@
 //! Pooling on the emulator against f64.
 
-mod rows;
+#![allow(clippy::cast_possible_truncation, reason = "shapes are small")]
+
+mod emulated;
 
 use defrost_gpu::kernels::{Pool, Pooling, SequenceRow};
-use rows::{Device, assert_close, bits, random};
+use emulated::{Device, Random, assert_close, bits};
 
 const KINDS: [Pooling; 6] =
     [Pooling::First, Pooling::Last, Pooling::Mean, Pooling::Max, Pooling::Sqrt, Pooling::Weighted];
@@ -21,7 +23,7 @@ fn run(kind: Pooling, hidden: &[f32], lens: &[usize], width: usize, seed: u64) -
             SequenceRow { start: start - len as u32, len: len as u32, ..before }
         })
         .collect();
-    let out = device.space::<f32>(lens.len() * width);
+    let out = device.room::<f32>(lens.len() * width);
     let pool = Pool {
         kind,
         hidden: device.put(hidden),
@@ -60,7 +62,7 @@ fn every_pooling_agrees_with_the_formula() {
     let rows: usize = lens.iter().sum();
     for kind in KINDS {
         for width in [1, 31, 33, 100] {
-            let hidden = random(width as u64, rows * width);
+            let hidden = Random::new(width as u64).floats(rows * width);
             let found = run(kind, &hidden, &lens, width, 1);
             let mut rest = hidden.as_slice();
             for (found, len) in found.chunks_exact(width).zip(lens) {
@@ -76,7 +78,7 @@ fn every_pooling_agrees_with_the_formula() {
 fn a_nan_is_not_lost() {
     for kind in KINDS {
         for row in [0, 1, 11, 19] {
-            let mut hidden = random(1, 20 * 3);
+            let mut hidden = Random::new(1).floats(20 * 3);
             hidden[row * 3 + 1] = f32::NAN;
             let found = run(kind, &hidden, &[20], 3, 1);
             let read = match kind {
@@ -92,7 +94,7 @@ fn a_nan_is_not_lost() {
 #[test]
 fn no_order_of_threads_and_no_batch_changes_a_bit() {
     for kind in KINDS {
-        let hidden = random(2, 24 * 40);
+        let hidden = Random::new(2).floats(24 * 40);
         let first = bits(&run(kind, &hidden, &[21, 3], 40, 0));
         for seed in 1..200 {
             assert_eq!(

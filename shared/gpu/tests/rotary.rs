@@ -1,9 +1,11 @@
 //! Head norms and rotation on the emulator against f64.
 
-mod rows;
+#![allow(clippy::cast_possible_truncation, reason = "shapes are small")]
+
+mod emulated;
 
 use defrost_gpu::kernels::{Half, HeadNorms, Rotary, Rotation};
-use rows::{Device, assert_close, from_half, random, to_half};
+use emulated::{Device, Random, assert_close, halved, widened};
 
 #[derive(Debug, Clone, Copy)]
 struct Case {
@@ -24,7 +26,7 @@ impl Case {
     }
 
     fn qkv(&self) -> Vec<u16> {
-        to_half(self.half, &random(1, self.rows * self.width()))
+        halved(self.half, &Random::new(1).floats(self.rows * self.width()))
     }
 
     /// Places that do not follow each other.
@@ -45,7 +47,7 @@ impl Case {
     }
 
     fn norm_weights(&self) -> [Vec<f32>; 2] {
-        [random(2, self.head_dim), random(3, self.head_dim)]
+        [Random::new(2).floats(self.head_dim), Random::new(3).floats(self.head_dim)]
     }
 
     fn run(&self, seed: u64) -> Vec<u16> {
@@ -83,7 +85,7 @@ impl Case {
                 continue;
             }
             let mut x: Vec<f64> =
-                from_half(self.half, before).iter().map(|&x| f64::from(x)).collect();
+                widened(self.half, before).iter().map(|&x| f64::from(x)).collect();
             if self.norms {
                 let square = x.iter().map(|x| x * x).sum::<f64>() / dim as f64;
                 let inverse = (square + f64::from(EPS)).sqrt().recip();
@@ -100,7 +102,7 @@ impl Case {
                 }
             }
             let within = if self.half == Half::Bf16 { 4e-3 } else { 5e-4 };
-            assert_close(&from_half(self.half, found), &x, within, &(self, row, head));
+            assert_close(&widened(self.half, found), &x, within, &(self, row, head));
         }
     }
 }

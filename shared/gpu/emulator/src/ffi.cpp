@@ -88,6 +88,20 @@ using emulator::guarded;
 
 extern "C" {
 
+struct EmulatorLaunch {
+    const char* kernel;
+    size_t kernel_length;
+    uint32_t grid[3];
+    uint32_t block;
+    uint32_t shared;
+    const void* params;
+    size_t params_length;
+    uint64_t seed;
+    const char* without_file;
+    int without_line;
+    uint64_t* left_out;
+};
+
 Device* emulator_device_new(uint64_t memory, uint32_t shared) { return new (std::nothrow) Device(memory, shared); }
 
 void emulator_device_free(Device* device) { delete device; }
@@ -110,15 +124,21 @@ int emulator_read(Device* device, uint64_t address, void* to, uint64_t bytes, ch
 
 uint64_t emulator_in_use(Device* device) { return device->in_use(); }
 
-int emulator_launch(Device* device, const char* name, size_t name_length, const uint32_t* grid, uint32_t block, uint32_t shared,
-                    const void* params, size_t params_length, uint64_t seed, char* text, size_t capacity) {
+int emulator_launch(Device* device, const EmulatorLaunch* launch, char* text, size_t capacity) {
     return guarded(text, capacity, [&] {
-        const emulator::Kernel& kernel = emulator::find_kernel(std::string(name, name_length));
+        const emulator::Kernel& kernel = emulator::find_kernel(std::string(launch->kernel, launch->kernel_length));
         // Aligned as any struct of parameters needs it.
-        std::vector<uint64_t> aligned(params_length / sizeof(uint64_t) + 1);
-        std::memcpy(aligned.data(), params, params_length);
-        emulator::LaunchArguments arguments = {&kernel, {grid[0], grid[1], grid[2]}, block, shared, aligned.data(), seed};
-        emulator::check(arguments, params_length, device->shared_limit);
+        std::vector<uint64_t> aligned(launch->params_length / sizeof(uint64_t) + 1);
+        std::memcpy(aligned.data(), launch->params, launch->params_length);
+        emulator::LaunchArguments arguments = {&kernel,
+                                               {launch->grid[0], launch->grid[1], launch->grid[2]},
+                                               launch->block,
+                                               launch->shared,
+                                               aligned.data(),
+                                               launch->seed,
+                                               {launch->without_file, launch->without_line},
+                                               launch->left_out};
+        emulator::check(arguments, launch->params_length, device->shared_limit);
         emulator::Machine::own().launch(*device, arguments);
     });
 }

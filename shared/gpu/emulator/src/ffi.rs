@@ -3,13 +3,29 @@
 #![allow(unsafe_code, reason = "the emulator is C++: kernels are, and run on stacks of their own")]
 
 use std::ffi::{CStr, c_char, c_int, c_void};
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 
 use crate::fault::Fault;
 
 #[repr(C)]
 struct Opaque {
     _private: [u8; 0],
+}
+
+/// `EmulatorLaunch` of `ffi.cpp`.
+#[repr(C)]
+struct RawLaunch {
+    kernel: *const c_char,
+    kernel_length: usize,
+    grid: [u32; 3],
+    block: u32,
+    shared: u32,
+    params: *const c_void,
+    params_length: usize,
+    seed: u64,
+    without_file: *const c_char,
+    without_line: c_int,
+    left_out: *mut u64,
 }
 
 unsafe extern "C" {
@@ -47,14 +63,7 @@ unsafe extern "C" {
     fn emulator_in_use(device: *mut Opaque) -> u64;
     fn emulator_launch(
         device: *mut Opaque,
-        name: *const c_char,
-        name_length: usize,
-        grid: *const u32,
-        block: u32,
-        shared: u32,
-        params: *const c_void,
-        params_length: usize,
-        seed: u64,
+        launch: *const RawLaunch,
         text: *mut c_char,
         capacity: usize,
     ) -> c_int;
@@ -147,26 +156,29 @@ impl Device {
         unsafe { emulator_in_use(self.0.as_ptr()) }
     }
 
-    pub(crate) fn launch(&self, launch: &Launch<'_>) -> Result<(), Fault> {
-        guarded(|text, capacity| {
-            // SAFETY: name, grid and parameters are read during the call only; parameters are copied, and refused if they are
-            // not as long as the kernel's. What the kernel touches is checked to lie in allocations, which the launch keeps.
-            unsafe {
-                emulator_launch(
-                    self.0.as_ptr(),
-                    launch.kernel.as_ptr().cast(),
-                    launch.kernel.len(),
-                    launch.grid.as_ptr(),
-                    launch.block,
-                    launch.shared,
-                    launch.params.as_ptr().cast(),
-                    launch.params.len(),
-                    launch.seed,
-                    text,
-                    capacity,
-                )
-            }
-        })
+    /// Runs a kernel, and returns how often it came to what was left out, too.
+    pub(crate) fn launch(&self, launch: &Launch<'_>) -> (u64, Result<(), Fault>) {
+        let mut left_out = 0;
+        let raw = RawLaunch {
+            kernel: launch.kernel.as_ptr().cast(),
+            kernel_length: launch.kernel.len(),
+            grid: launch.grid,
+            block: launch.block,
+            shared: launch.shared,
+            params: launch.params.as_ptr().cast(),
+            params_length: launch.params.len(),
+            seed: launch.seed,
+            without_file: launch.without.map_or(ptr::null(), |(file, _)| file.as_ptr()),
+            without_line: launch.without.map_or(0, |(_, line)| line),
+            left_out: &raw mut left_out,
+        };
+        let done = guarded(|text, capacity| {
+            // SAFETY: all that `raw` points to outlives the call, and nothing of it is kept. Parameters are copied, and refused if
+            // they are not as long as the kernel's. What the kernel touches is checked to lie in allocations, which the launch
+            // keeps alive.
+            unsafe { emulator_launch(self.0.as_ptr(), &raw const raw, text, capacity) }
+        });
+        (left_out, done)
     }
 }
 
@@ -185,6 +197,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) shared: u32,
     pub(crate) params: &'a [u8],
     pub(crate) seed: u64,
+    /// A file's name without its folders, and a line: barriers and waits there do nothing.
+    pub(crate) without: Option<(&'a CStr, c_int)>,
 }
 
 /// The names of all kernels, in no order.

@@ -1,9 +1,68 @@
-//! The GPU kernels on the CPU, for tests.
+//! The GPU kernels on the CPU, for tests: the same sources, compiled by the system's C++ compiler, with every access checked.
+//!
+//! A card is rarely at hand, and where one is, it tells little: a read past an array's end finds what happens to lie there, and
+//! a missing barrier gives right answers for months. So the kernels are written in a few names (`kernels/defrost.cuh`) that have
+//! two meanings. nvcc takes the CUDA one; here they are calls of a runtime that knows what each thread does.
+//!
+//! ```text
+//! build.rs             compiles ../kernels/*.cu, planted/*.cu and tests/kernels/*.cu, and the runtime
+//! include/             the names: arithmetic.h  halves.h  memory.h  warp.h; runtime.h is what they ask of the runtime
+//! src/device.cpp       memory: allocations that lie far apart, and what was released
+//! src/machine.cpp      a launch: blocks, threads as fibres (fiber.cpp), barriers, faults
+//! src/access.cpp       bounds, alignment, asynchronous copies
+//! src/shadow.cpp       who touched which bytes, and when: races
+//! src/warp.cpp         shuffles, votes: where lanes meet; tensor.cpp: mma and ldmatrix
+//! src/ffi.cpp ffi.rs   the way here
+//! ```
+//!
+//! A launch runs on the thread that asks for it, block by block; several threads may run launches of one device at a time. The
+//! threads of a block are fibres: each runs until it must wait for others, and which goes on next is drawn from the seed, as the
+//! order of the blocks is. Odd seeds let some threads run far ahead of the others.
+//!
+//! # What is found
+//! With every seed, because it does not depend on the order:
+//! - an access outside of an allocation, in a released one, outside of its [part of shared memory](FaultKind::OutOfBounds), or
+//!   at an address that the size of the element or vector [does not divide](FaultKind::Misaligned);
+//! - a [race](FaultKind::Race): two threads touch the same bytes, one at least writes, and no `__syncthreads` is between, or no
+//!   `__syncwarp` if they are lanes of one warp; in global memory also two blocks of one launch. A shuffle orders nothing.
+//!   Threads that write the same value to the same place race too;
+//! - a read through a `View<const T>` of what the same launch [wrote](FaultKind::ReadOnly): a card may answer from a cache;
+//! - shared memory that is touched while an [asynchronous copy](FaultKind::InFlight) to it is under way. Copies land at
+//!   the `copy_wait` that must wait for them, never before; what is filled with zeros is not read;
+//! - lanes that come to [different](FaultKind::Lanes) collectives or lines, or with masks that do not fit; a shuffle from a
+//!   lane that the mask leaves out; a collective or barrier that waits [for ever](FaultKind::Deadlock), also for threads
+//!   that have ended (a card lets those be; no kernel of ours should depend on it);
+//! - geometries, parameters and shared memory that a card would [refuse](FaultKind::Launch).
+//!
+//! A launch ends with its first fault. The text names kernel, block, thread, the line where the thread last met others, and
+//! the other thread or the allocation in question.
+//!
+//! By the answer, as fresh memory, global and shared, holds NaNs in every type: reads of what nobody wrote.
+//!
+//! [`Emulator::without`] leaves out the barriers of one line, so that a test can tell that each of them matters and that
+//! its absence would be found.
+//!
+//! # What is not
+//! - Time: nothing here says how fast a kernel is, and bank conflicts and uncoalesced accesses are no faults.
+//! - Last bits: exponentials and the like are the host's, exact to its last bit or nearly so, and sums of products are rounded in
+//!   the order of k, where tensor cores keep other bits. Conversions to and from 16 bits, integers and int8 products are equal.
+//! - What nvcc makes of a source: registers, spills, what it contracts to one rounding.
+//! - The interior of a lane's instruction: a vector of 16 bytes is read at once, and asynchronous copies read their source when they
+//!   start, though a card may read it later.
+//! - A race between readers of one warp that were ordered in part by `__syncwarp` with different masks, in some cases.
+//! - Endless loops, and stacks of more than 256 KiB, which end the process.
+//! - The host: what it writes while a launch reads it is for the device's streams to order.
+//!
+//! # Adding a kernel
+//! A `DEFROST_KERNEL` in a new file in `kernels/` is found by its name after the next build. Names are those of all files, so
+//! planted faults are called `planted_...` and kernels of tests `test_...`.
 
 mod fault;
 mod ffi;
 
+use std::ffi::CString;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use fault::{Fault, FaultKind};
 
@@ -17,6 +76,15 @@ const SHARED: u32 = 99 << 10;
 #[derive(Debug, Clone)]
 pub struct Emulator {
     device: Arc<ffi::Device>,
+    without: Option<Arc<LeftOut>>,
+}
+
+/// A line whose barriers and waits do nothing, and how often a thread came to it.
+#[derive(Debug)]
+struct LeftOut {
+    file: CString,
+    line: i32,
+    times: AtomicU64,
 }
 
 impl Default for Emulator {
@@ -33,7 +101,27 @@ impl Emulator {
 
     /// A device with so many bytes of memory, and of shared memory for a block.
     pub fn with_limits(memory: u64, shared: u32) -> Self {
-        Self { device: Arc::new(ffi::Device::new(memory, shared)) }
+        Self { device: Arc::new(ffi::Device::new(memory, shared)), without: None }
+    }
+
+    /// The same device, on which each `__syncthreads`, `__syncwarp` and `copy_wait` of one line of the sources does nothing: with
+    /// a barrier that matters, every launch that comes there ends with a fault. `file` is a name without folders.
+    ///
+    /// # Panics
+    /// If that is no name, or no line.
+    #[must_use]
+    pub fn without(&self, file: &str, line: usize) -> Self {
+        let left_out = LeftOut {
+            file: CString::new(file).expect("a name has no 0 in it"),
+            line: i32::try_from(line).expect("a line's number is small"),
+            times: AtomicU64::new(0),
+        };
+        Self { device: Arc::clone(&self.device), without: Some(Arc::new(left_out)) }
+    }
+
+    /// How often threads came to the line that this device leaves out.
+    pub fn times_left_out(&self) -> u64 {
+        self.without.as_ref().map_or(0, |left_out| left_out.times.load(Ordering::Relaxed))
     }
 
     /// Fresh memory, every byte 0xff (a NaN in each float), at a multiple of 256, far from any other.
@@ -103,7 +191,20 @@ impl Emulator {
         params: &[u8],
         seed: u64,
     ) -> Result<(), Fault> {
-        self.device.launch(&ffi::Launch { kernel, grid, block, shared, params, seed })
+        let without = self.without.as_deref();
+        let (times, done) = self.device.launch(&ffi::Launch {
+            kernel,
+            grid,
+            block,
+            shared,
+            params,
+            seed,
+            without: without.map(|left_out| (left_out.file.as_c_str(), left_out.line)),
+        });
+        if let Some(left_out) = without {
+            left_out.times.fetch_add(times, Ordering::Relaxed);
+        }
+        done
     }
 }
 

@@ -24,16 +24,24 @@ uint64_t Random::next() {
     return z ^ (z >> 31);
 }
 
+// A file without its folders.
+static const char* name_of(const char* file) {
+    const char* slash = std::strrchr(file, '/');
+    return slash == nullptr ? file : slash + 1;
+}
+
 std::string at_line(Site site) {
     if (site.file == nullptr) {
         return "its start";
     }
-    const char* slash = std::strrchr(site.file, '/');
-    return format("%s:%d", slash == nullptr ? site.file : slash + 1, site.line);
+    return format("%s:%d", name_of(site.file), site.line);
 }
 
 // Records of pages that are kept for the next launch: 2 MiB of memory with its 12 MiB of cells, or 60 MiB where bytes are told apart.
 constexpr size_t KEPT_PAGES = 512;
+
+// Epochs are numbered anew from here on, half-way to the end of their numbers: no launch has 2^31 barriers.
+constexpr uint32_t LATE_EPOCH = 1u << 31;
 
 __thread Machine* Machine::running_;
 
@@ -76,6 +84,13 @@ void Machine::launch(Device& device, const LaunchArguments& arguments) {
     known_.clear();
     pages_used_ = 0;
     blocks_.clear();
+    if (epoch_ > LATE_EPOCH) {
+        epoch_ = 0;
+        pages_.clear();
+        for (auto& page : shared_pages_) {
+            page = std::make_unique<Page>();
+        }
+    }
     launch_epoch_ = epoch_ + 1;
     gridDim = arguments.grid;
     blockDim = {arguments.block, 1, 1};
@@ -194,8 +209,20 @@ void Machine::end_thread() {
     std::abort();
 }
 
+bool Machine::leaves_out(Site site) const {
+    const Site& without = arguments_.without;
+    if (without.line != site.line || without.file == nullptr || name_of(site.file) != std::string(without.file)) {
+        return false;
+    }
+    ++*arguments_.left_out;
+    return true;
+}
+
 Vote Machine::barrier(bool predicate, Site site) {
     Thread& me = *current_;
+    if (leaves_out(site)) {
+        return {predicate, predicate, predicate ? 1u : 0u};
+    }
     me.site = site;
     if (arrived_ > 0) {
         auto first = std::find_if(threads_.begin(), threads_.end(), [](const Thread& t) { return t.state == State::AtBarrier; });

@@ -75,6 +75,9 @@ struct LaunchArguments {
     uint32_t shared;
     const void* params;
     uint64_t seed;
+    // Barriers and waits of this line, if there is one, do nothing, and are counted.
+    Site without;
+    uint64_t* left_out;
 };
 
 class Machine {
@@ -95,6 +98,7 @@ class Machine {
     Stretch stretch(uint32_t offset, uint64_t bytes, uint32_t align);
     void start_copy(Stretch stretch, int64_t at, uint64_t from, uint32_t valid, Site site);
     void wait_for_copies(uint32_t left);
+    bool leaves_out(Site site) const;
     Vote barrier(bool predicate, Site site);
     void meet(const Collective& collective, uint32_t mask, void* operand, Site site);
     void order_lanes(uint32_t mask);

@@ -170,4 +170,8 @@ static const Collective SYNCWARP = {"__syncwarp", [](const Operands& operands) {
 
 }  // namespace emulator
 
-void __syncwarp(unsigned int mask, emulator::Site site) { emulator::meet(emulator::SYNCWARP, mask, nullptr, site); }
+void __syncwarp(unsigned int mask, emulator::Site site) {
+    if (!emulator::Machine::running().leaves_out(site)) {
+        emulator::meet(emulator::SYNCWARP, mask, nullptr, site);
+    }
+}

@@ -304,3 +304,45 @@ fn a_fault_leaves_the_emulator_as_it_was() {
         assert_eq!(read_floats(&emulator, to, 64 * 6)[4].to_bits(), 64.0_f32.to_bits());
     }
 }
+
+/// The lines between a kernel's head and the end of its body on which it waits for others or for copies.
+fn waits(source: &str, kernel: &str) -> Vec<usize> {
+    let lines = source.lines().enumerate();
+    lines
+        .skip_while(|(_, line)| !line.contains(kernel))
+        .take_while(|(_, line)| *line != "}")
+        .filter(|(_, line)| {
+            ["__syncthreads()", "__syncwarp(", "copy_wait<"].iter().any(|name| line.contains(name))
+        })
+        .map(|(i, _)| i + 1)
+        .collect()
+}
+
+#[test]
+fn every_barrier_of_a_right_kernel_is_missed_when_it_is_left_out() {
+    let emulator = Emulator::new();
+    let (from, to) = (emulator.allocate(3 * 16 * 64), emulator.allocate(3 * 16 * 64));
+    let kernels = include_str!("kernels/primitives.cu");
+    let header = include_str!("../../kernels/defrost.cuh");
+    let sums = params(&[from, to], &[]);
+    let cases = [
+        ("test_copy", "primitives.cu", waits(kernels, "test_copy"), params(&[from, to], &[16])),
+        ("test_allowed", "primitives.cu", waits(kernels, "test_allowed"), params(&[to], &[2])),
+        ("test_sums", "defrost.cuh", waits(header, "block_sum(float"), sums.clone()),
+        ("test_sums", "defrost.cuh", waits(header, "block_max(float"), sums),
+    ];
+    assert_eq!(cases.each_ref().map(|case| case.2.len()), [4, 5, 2, 2]);
+    for (kernel, file, lines, params) in cases {
+        emulator.launch(kernel, [1, 1, 1], 64, 4096, &params, 0).unwrap();
+        for line in lines {
+            let emulator = emulator.without(file, line);
+            let mut missed = 0;
+            for seed in 0..SEEDS {
+                let fault = emulator.launch(kernel, [1, 1, 1], 64, 4096, &params, seed);
+                missed += u64::from(fault.is_err());
+            }
+            assert!(emulator.times_left_out() > 0, "{kernel} does not come to {file}:{line}");
+            assert_eq!(missed, SEEDS, "{kernel} without {file}:{line}");
+        }
+    }
+}

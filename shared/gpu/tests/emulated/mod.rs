@@ -113,3 +113,27 @@ pub(crate) fn gelu(x: f64) -> f64 {
 pub(crate) fn silu(x: f64) -> f64 {
     x / (1.0 + (-x).exp())
 }
+
+/// The bits of values, to compare with.
+pub(crate) fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+/// Fails where a value is further from what it should be than the share `within` of the largest of these.
+#[track_caller]
+pub(crate) fn assert_close(
+    found: &[f32],
+    expected: &[f64],
+    within: f64,
+    what: &dyn std::fmt::Debug,
+) {
+    assert_eq!(found.len(), expected.len(), "{what:?}");
+    let largest = expected.iter().fold(0.0, |largest: f64, value| largest.max(value.abs()));
+    for (at, (&found, &expected)) in found.iter().zip(expected).enumerate() {
+        let off = (f64::from(found) - expected).abs();
+        assert!(
+            off <= within * largest,
+            "{what:?}: value {at} is {found}, not {expected} (largest {largest})"
+        );
+    }
+}

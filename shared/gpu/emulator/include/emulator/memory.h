@@ -144,6 +144,6 @@ inline void copy_async16(Shared<T> to, size_t i, View<U> from, size_t j, uint32_
 }
 inline void copy_commit() { emulator::copy_commit(); }
 template <int N>
-inline void copy_wait() {
-    emulator::copy_wait(N);
+inline void copy_wait(emulator::Site site = emulator::Site::here()) {
+    emulator::copy_wait(N, site);
 }

@@ -56,7 +56,7 @@ void* shared_access(Stretch stretch, int64_t at, uint32_t size, uint32_t align, 
 
 void copy_start(Stretch stretch, int64_t at, uint64_t from, uint32_t valid, Site site);
 void copy_commit();
-void copy_wait(uint32_t left);
+void copy_wait(uint32_t left, Site site);
 
 // Waits for all threads of the block. The pieces are joined by `or`, and the sum is counted.
 struct Vote {

@@ -226,8 +226,10 @@ DEFROST_KERNEL(test_sums, SumParams) {
     out[1] = warp_max(x);
     out[2] = warp_sum<4>(x);
     out[3] = warp_max<8>(x);
-    out[4] = block_sum(x, scratch);
+    // One after the other in the same place.
+    float half = block_sum(x * 0.5f, scratch);
     out[5] = block_max(x, scratch);
+    out[4] = half + block_sum(x * 0.5f, scratch);
 }
 
 struct IndexParams {

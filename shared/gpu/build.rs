@@ -62,6 +62,7 @@ mod cubins {
             compress(&files.concat(), &packed)
                 .map_err(|error| format!("{}: {error}", packed.display()))?;
             let (major, minor) = (capability / 10, capability % 10);
+            let packed = packed.display().to_string();
             let lens: Vec<usize> = files.iter().map(Vec::len).collect();
             writeln!(
                 list,

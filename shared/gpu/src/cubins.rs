@@ -37,6 +37,8 @@ pub struct Cubin {
 /// What `build.rs` has written: the cubins, sorted, and the version of the toolkit that made them.
 #[cfg(feature = "cubins")]
 mod built {
+    #![allow(clippy::unreadable_literal, reason = "lengths of files, which nobody reads")]
+
     use super::{Cubin, Version};
 
     include!(concat!(env!("OUT_DIR"), "/cubins.rs"));

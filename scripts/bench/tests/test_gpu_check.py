@@ -97,6 +97,19 @@ def test_a_dry_run_of_a_real_function_passes_every_phase(tmp_path, binaries, gol
     assert "[" in done.stderr and "start 2 of 2" in done.stderr and "| correct | passed |" in done.stdout
 
 
+def test_a_dry_run_on_the_emulated_device(tmp_path, binaries, golden):
+    """The function itself, where it was built for tests: phases of a GPU's boot, a card that is too small."""
+    if not (binaries / "rerank-gpu").is_file():
+        pytest.skip(f"{binaries} has no rerank-gpu")
+    arguments = ("--dry-run", "--golden", golden, "--cases", 1, "--models", "bge-reranker-v2-m3", "--only", "correct,large,starts,out_of_memory")
+    done, found = run(tmp_path, *arguments, "--function", binaries / "rerank-gpu", "--tool", binaries / "defrost")
+    assert done.returncode == 0, done.stderr + done.stdout
+    figures = {name: one["figures"] for name, one in found["phases"].items()}
+    assert found["device"] == "emulated" and figures["out_of_memory"]["status"] == 503
+    assert {"context", "module", "upload", "first_score"} <= figures["starts"]["phases_ms"].keys()
+    assert figures["large"]["bge-reranker-v2-m3"]["worst"] < correct.TOLERANCE
+
+
 def test_a_wrong_score_fails_its_phase_and_loses_no_other(tmp_path, binaries, golden):
     wrong = tmp_path / "golden"
     shutil.copytree(golden / "bert-classifier", wrong / "bert-classifier")
@@ -291,8 +304,10 @@ def test_other_statuses_than_refusals_fail_the_memory_phase(stand_in):
         lasting.memory(stand_in.options, stand_in.maker, stand_in.large, {})
 
 
-def test_a_card_without_its_metrics_is_told(stand_in):
-    stand_in.options.card_bytes = 24 * 2**30
+@pytest.mark.parametrize("device", ["cuda:0", "emulated"])
+def test_a_card_without_its_metrics_is_told(stand_in, device):
+    stand_in.options.settings = {"DEVICE": device}
+    stand_in.options.card_bytes = 24 * 2**30 if device == "cuda:0" else None
     with pytest.raises(phases.Failed, match="/metrics lacks nvml_gpu_utilization, nvml_memory_used_bytes"):
         lasting.memory(stand_in.options, stand_in.maker, stand_in.large, {})
 

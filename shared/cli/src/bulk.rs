@@ -16,7 +16,7 @@
 //! it was at: [`PART_TOKENS`] tokens of work.
 //!
 //! Reading, tokenising, the model and writing each have a thread, with short queues between them ([`pipeline`]). In memory are
-//! some chunks, and one row group of the output; the index of keys and the list of rows are files ([`index`], [`spool`]).
+//! some chunks, of which the model has two at a time, and one row group of the output; the index of keys and the list of rows are files ([`index`], [`spool`]).
 
 mod index;
 mod input;
@@ -31,13 +31,15 @@ mod shard;
 mod spool;
 #[cfg(test)]
 mod tests;
+mod tokenised;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use defrost_loader::Location;
-use defrost_model::Answers;
+use defrost_model::{Answers, Measure, Planned, Wanted};
+use defrost_tasks::{Error, Prepared};
 
 use crate::overwrite;
 use crate::print::note;
@@ -49,6 +51,7 @@ pub(crate) use output::{Cell, Column, Element, Kind, Numbers};
 use input::Input;
 use output::{Form, Table};
 use parts::{Lookup, Parts};
+use pipeline::ChunkSize;
 use progress::Progress;
 use report::{Counts, Refusals};
 use shard::Shard;
@@ -126,13 +129,19 @@ pub(crate) struct Answer {
     pub(crate) bytes: Vec<u8>,
 }
 
+/// What the rows of a chunk ask, without their texts.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    /// Sequences for the model to run.
+    Sequences(Prepared<Vec<Answer>>),
+    /// Nothing: a function elsewhere has answered.
+    Answered(Vec<Answer>),
+}
+
 /// What is done with rows.
 pub(crate) trait Work: Sync {
     /// The question of one row.
     type Item: Send;
-
-    /// The question of some items to the model, without their texts.
-    type Asked: Send;
 
     /// The fields that it reads, of which the first so many must be there.
     fn fields(&self) -> (Vec<&str>, usize);
@@ -144,7 +153,7 @@ pub(crate) trait Work: Sync {
     fn texts<'a>(&self, item: &'a Self::Item) -> Vec<&'a str>;
 
     /// Tokenises items, or whatever else there is to do before the model runs. They are as they were, afterwards.
-    fn prepare(&self, items: &mut Vec<Self::Item>) -> Result<Self::Asked>;
+    fn prepare(&self, items: &mut Vec<Self::Item>) -> Result<Asked>;
 
     /// Settings that an item has of its own, on which its answer depends.
     fn own(&self, _: &Self::Item) -> Vec<(&'static str, String)> {
@@ -159,11 +168,14 @@ pub(crate) trait Work: Sync {
     /// Which item is at fault, if one is; of those that were to be prepared, where they are still there.
     fn at_fault(&self, error: &anyhow::Error, items: &[Self::Item]) -> Option<usize>;
 
-    /// Runs the model, on the thread that loaded it.
-    fn run(&self, asked: &Self::Asked) -> Result<Vec<Answers>>;
+    /// The most tokens of a micro-batch.
+    fn batch_tokens(&self) -> usize;
 
-    /// What the model's answers come to, one for each item.
-    fn finish(&self, asked: Self::Asked, answers: &[Answers]) -> Result<Vec<Answer>>;
+    /// How full a micro-batch is.
+    fn measure(&self) -> Measure;
+
+    /// Runs a micro-batch, on the thread that loaded the model.
+    fn run(&self, sequences: &[Planned<'_>], wanted: Wanted) -> Result<Vec<Answers>, Error>;
 
     /// The columns of the output, beside id and key.
     fn columns(&self) -> Vec<Column>;
@@ -179,6 +191,17 @@ pub(crate) fn run<W: Work>(
     input: &Path,
     args: &FileArgs,
     json: bool,
+) -> Result<String> {
+    run_in_chunks(work, settings, input, args, json, ChunkSize::USUAL)
+}
+
+fn run_in_chunks<W: Work>(
+    work: &W,
+    settings: Settings,
+    input: &Path,
+    args: &FileArgs,
+    json: bool,
+    chunk: ChunkSize,
 ) -> Result<String> {
     let Some(out) = &args.out else { bail!("give --out beside --in") };
     let form = Form::of(out)?;
@@ -205,6 +228,7 @@ pub(crate) fn run<W: Work>(
             skip_bad: args.skip_bad,
             part_tokens: args.part_tokens,
             compute: args.join.is_none(),
+            chunk,
         },
         parts: &parts,
         progress: &progress,

@@ -10,14 +10,14 @@ use anyhow::{Result, bail};
 use clap::ValueEnum;
 use defrost_api::Dtype;
 use defrost_loader::Location;
-use defrost_model::{Answers, Planned};
+use defrost_model::{Answers, Measure, Planned, Wanted};
 use defrost_tasks::{
     EmbedRequest, EmbedTruncation, Embedder, EmbedderOptions, Error, Input, Outputs, Overflow,
-    Prepared, PromptChoice, in_batches,
+    PromptChoice,
 };
 
 use crate::backend::{self, BackendArgs, LINKED};
-use crate::bulk::{self, Answer, Cell, Column, Datum, FileArgs, Record, Settings, Work};
+use crate::bulk::{self, Answer, Asked, Cell, Column, Datum, FileArgs, Record, Settings, Work};
 use crate::function::KeyArgs;
 use crate::place::RestoreArgs;
 use crate::print::{note, say};
@@ -284,13 +284,6 @@ enum Model {
     Remote(Box<Remote>),
 }
 
-/// What was asked.
-enum Asked {
-    Here(Prepared<Vec<Answer>>),
-    /// The answers, which a function has given already.
-    Remote(Vec<Answer>),
-}
-
 struct Embed<'a> {
     args: &'a Args,
     model: Model,
@@ -300,7 +293,6 @@ struct Embed<'a> {
 
 impl Work for Embed<'_> {
     type Item = Input;
-    type Asked = Asked;
 
     fn fields(&self) -> (Vec<&str>, usize) {
         (vec![&self.args.text_field, &self.args.title_field], 1)
@@ -326,12 +318,12 @@ impl Work for Embed<'_> {
 
     fn prepare(&self, items: &mut Vec<Input>) -> Result<Asked> {
         match &self.model {
-            Model::Remote(remote) => Ok(Asked::Remote(remote.embed(items)?)),
+            Model::Remote(remote) => Ok(Asked::Answered(remote.embed(items)?)),
             Model::Here { embedder, request } => {
                 let mut request = EmbedRequest { inputs: std::mem::take(items), ..request.clone() };
                 let prepared = embedder.prepare(&request);
                 *items = std::mem::take(&mut request.inputs);
-                Ok(Asked::Here(prepared?.map(|all| all.iter().map(answer::encode).collect())))
+                Ok(Asked::Sequences(prepared?.map(|all| all.iter().map(answer::encode).collect())))
             }
         }
     }
@@ -346,21 +338,22 @@ impl Work for Embed<'_> {
         }
     }
 
-    fn run(&self, asked: &Asked) -> Result<Vec<Answers>> {
-        match (asked, &self.model) {
-            (Asked::Here(prepared), Model::Here { embedder, .. }) => {
-                let tokens = self.args.batch_tokens as usize;
-                let run = |all: &[Planned<'_>], wanted| embedder.run(all, wanted);
-                Ok(in_batches(prepared, tokens, embedder.measure(), &|| false, run)?)
-            }
-            _ => Ok(Vec::new()),
+    fn batch_tokens(&self) -> usize {
+        self.args.batch_tokens as usize
+    }
+
+    fn measure(&self) -> Measure {
+        match &self.model {
+            Model::Here { embedder, .. } => embedder.measure(),
+            Model::Remote(_) => Measure::Tokens,
         }
     }
 
-    fn finish(&self, asked: Asked, answers: &[Answers]) -> Result<Vec<Answer>> {
-        match asked {
-            Asked::Here(prepared) => Ok(prepared.finish(answers)?),
-            Asked::Remote(answers) => Ok(answers),
+    fn run(&self, sequences: &[Planned<'_>], wanted: Wanted) -> Result<Vec<Answers>, Error> {
+        match &self.model {
+            Model::Here { embedder, .. } => embedder.run(sequences, wanted),
+            // It was asked where texts are tokenised, and left no sequences.
+            Model::Remote(_) => Ok(Vec::new()),
         }
     }
 

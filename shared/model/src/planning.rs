@@ -96,6 +96,14 @@ pub struct Planned<'a> {
     pub share: Share,
 }
 
+/// What each of a job's sequences costs.
+pub fn costs<'a>(
+    sequences: &'a [Tokens],
+    shares: &'a [Share],
+) -> impl Iterator<Item = Cost> + use<'a> {
+    sequences.iter().zip(shares).map(|(tokens, share)| share.cost(tokens.ids.len()))
+}
+
 /// Sequences of a job that follow each other, as they are run in one micro-batch.
 pub fn planned<'a>(
     sequences: &'a [Tokens],

@@ -10,6 +10,7 @@
 mod bounds;
 mod embedder;
 mod error;
+mod executor;
 mod loaded;
 mod prepared;
 mod prompt;
@@ -27,6 +28,7 @@ pub use embedder::{
     Embedding, Input, Outputs, Overflow, PromptChoice,
 };
 pub use error::Error;
+pub use executor::{Ended, Executor, Failed, Next, Rounds};
 pub use loaded::{LoadTimings, ModelOptions};
 pub use prepared::{Prepared, Said};
 pub use prompt::{Prompt, QWEN3_INSTRUCTION, Query, Sequence, mxbai_pieces, qwen3_pieces};
@@ -34,8 +36,7 @@ pub use reranker::{
     ModelInfo, Reranker, RerankerOptions, Score, ScorePreparing, ScoreRequest, Truncation,
 };
 pub use restore::{RestoreOptions, restore};
-pub use running::in_batches;
-pub use schedule::{Schedule, Turn};
+pub use schedule::Order;
 pub use score::Normalization;
 pub use text_tokens::TextToken;
 pub use tokenizer::TextTokenizer;

@@ -1,7 +1,7 @@
 //! A request as sequences to run: what lies between its meaning and the decision what runs when.
 //!
 //! ```text
-//! request --prepare--> Prepared --(micro-batches, maybe with others': Schedule)--> answers --finish--> result
+//! request --prepare--> Prepared --(micro-batches, maybe with others': Executor)--> answers --finish--> result
 //! ```
 //!
 //! Equal sequences have equal answers, so each is run once. An answer depends on the sequence's tokens alone, so they

@@ -2,7 +2,7 @@
 //!
 //! Requests are tokenised into sequences ([`Reranker::prepare`]), which run in micro-batches of at most
 //! [`RerankerOptions::max_batch_tokens`] tokens ([`Reranker::run`], see [`defrost_model::planning`]), one after the
-//! other; a server mixes those of several requests ([`crate::Schedule`]), [`Reranker::score`] does all
+//! other; a server mixes those of several requests ([`crate::Executor`]), [`Reranker::score`] does all
 //! by itself. A micro-batch has no padding and no sequence influences another, so how
 //! sequences are grouped changes memory and speed, never a score.
 

@@ -1,33 +1,40 @@
 //! A loaded model and the micro-batches it is given.
 
-use defrost_model::{Answers, Measure, Planned, Runner, Wanted};
+use defrost_model::{Answers, Measure, Planned, Runner, Share, Tokens, Wanted};
 
 use crate::Error;
+use crate::executor::{Ended, Executor, Next, Rounds};
 use crate::prepared::Prepared;
-use crate::schedule::{Schedule, Turn};
+use crate::schedule::Order;
 
-/// Runs all sequences of a request in micro-batches of so many tokens, each by `pass`; `cancelled` is asked before each.
-///
-/// # Errors
-/// What a pass says, or [`Error::Cancelled`].
-pub fn in_batches<T, E: From<Error>>(
-    prepared: &Prepared<T>,
-    max_batch_tokens: usize,
-    measure: Measure,
-    cancelled: &dyn Fn() -> bool,
-    pass: impl Fn(&[Planned<'_>], Wanted) -> Result<Vec<Answers>, E>,
-) -> Result<Vec<Answers>, E> {
-    let mut schedule = Schedule::new(max_batch_tokens);
-    let sequences = prepared.sequences().iter().zip(prepared.shares());
-    schedule.push(0, 0, sequences.map(|(tokens, share)| share.cost(tokens.ids.len())));
-    let mut answers = Vec::new();
-    while let Some(Turn { sequences, .. }) = schedule.next_batch(measure).pop() {
-        if cancelled() {
-            return Err(Error::Cancelled.into());
-        }
-        answers.extend(pass(&prepared.planned(sequences), prepared.wanted())?);
+/// A request that has the executor to itself.
+struct Alone<'a, T> {
+    prepared: &'a Prepared<T>,
+    cancelled: &'a dyn Fn() -> bool,
+    answers: Vec<Answers>,
+}
+
+impl<T> Rounds for Alone<'_, T> {
+    fn sequences(&self) -> &[Tokens] {
+        self.prepared.sequences()
     }
-    Ok(answers)
+
+    fn shares(&self) -> &[Share] {
+        self.prepared.shares()
+    }
+
+    fn wanted(&self) -> Wanted {
+        self.prepared.wanted()
+    }
+
+    fn is_cancelled(&self) -> bool {
+        (self.cancelled)()
+    }
+
+    fn advance(&mut self, answers: Vec<Answers>) -> Result<Next, Error> {
+        self.answers = answers;
+        Ok(Next::End)
+    }
 }
 
 /// A model that runs.
@@ -66,13 +73,21 @@ impl Running {
         Ok(self.runner.run(sequences, wanted)?)
     }
 
-    /// The answers to all sequences of a request, micro-batch by micro-batch.
+    /// The answers to all sequences of a request, micro-batch by micro-batch; `cancelled` is asked before each.
     pub(crate) fn run_all<T>(
         &self,
         prepared: &Prepared<T>,
         cancelled: &dyn Fn() -> bool,
     ) -> Result<Vec<Answers>, Error> {
-        let pass = |sequences: &[Planned<'_>], wanted| self.run(sequences, wanted);
-        in_batches(prepared, self.max_batch_tokens, self.measure(), cancelled, pass)
+        let mut executor = Executor::new(Order::Arrival, self.max_batch_tokens);
+        executor.push(Alone { prepared, cancelled, answers: Vec::new() });
+        while executor.drop_cancelled() == 0 {
+            let pass = |sequences: &[Planned<'_>], wanted| self.run(sequences, wanted);
+            let ended = executor.step(self.measure(), pass).map_err(|failed| failed.error)?;
+            if let Some(Ended { job, result }) = ended.into_iter().next() {
+                return result.map(|()| job.answers);
+            }
+        }
+        Err(Error::Cancelled)
     }
 }

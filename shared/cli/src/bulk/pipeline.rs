@@ -9,7 +9,6 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::{self, Builder, Scope, ScopedJoinHandle};
 
 use anyhow::{Context, Result, anyhow, bail};
-use defrost_model::Answers;
 
 use super::input::{Datum, Input, Record, Unread, not};
 use super::key::Key;
@@ -19,13 +18,23 @@ use super::progress::Progress;
 use super::report::Refusals;
 use super::shard::Shard;
 use super::spool::{Id, Spool};
-use super::{Answer, Work};
+use super::tokenised::{self, Tokenised};
+use super::{Asked, Work};
 
-/// Bytes of text of a chunk: some 30,000 tokens, of which the last micro-batch, maybe a small one, is a twentieth. Vectors of
-/// all their tokens, at 1,024 numbers each, are 120 MB.
-const CHUNK_BYTES: usize = 128 << 10;
-/// Rows of a chunk whose answers are there: none is computed, and progress is told.
-const CHUNK_ROWS: u64 = 4096;
+/// Where a chunk ends: with the row that makes it as large as either.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ChunkSize {
+    /// Bytes of text.
+    pub(super) bytes: usize,
+    /// Rows, of which those whose answers are there bring no text: none is computed, and progress is told.
+    pub(super) rows: u64,
+}
+
+impl ChunkSize {
+    /// 128 KiB are some 30,000 tokens, a dozen micro-batches. Vectors of all of them, at 1,024 numbers each, are 120 MB.
+    pub(super) const USUAL: Self = Self { bytes: 128 << 10, rows: 4096 };
+}
+
 /// Chunks that wait before each stage: one is enough as long as stages are even, two if not.
 const WAITING: usize = 2;
 /// Bytes of a part, whatever its tokens: offsets in it are 32 bits, and it is read from end to end before use.
@@ -43,6 +52,7 @@ pub(super) struct Plan<'a> {
     pub(super) part_tokens: u32,
     /// Whether answers that are missing are computed.
     pub(super) compute: bool,
+    pub(super) chunk: ChunkSize,
 }
 
 /// Texts that are computed together, and rows that need nothing.
@@ -54,16 +64,6 @@ struct Chunk<I> {
     rows: u64,
     bytes: usize,
     progress: (u64, Option<u64>),
-}
-
-/// What a chunk asks without its texts.
-struct Asked<A> {
-    keys: Vec<Key>,
-    places: Vec<String>,
-    rows: u64,
-    progress: (u64, Option<u64>),
-    /// The prepared request; `None` if no text is left.
-    prepared: Option<A>,
 }
 
 /// What a run has one of.
@@ -114,7 +114,7 @@ impl<W: Work> Run<'_, W> {
             let reader = start(scope, "read", move || self.read(input, spool, &to_prepare))?;
             let preparer = start(scope, "prepare", move || self.prepare(&read, &to_run))?;
             let writer = start(scope, "write", move || self.write(&answered))?;
-            let model = self.model(prepared, to_write);
+            let model = tokenised::run(self.work, prepared, to_write);
             let (reader, preparer, writer) = (ended(reader), ended(preparer), ended(writer));
             // A stage that merely finds another one gone is no failure, so there is one error.
             model?;
@@ -163,7 +163,7 @@ impl<W: Work> Run<'_, W> {
                     }
                 }
             }
-            if chunk.bytes >= CHUNK_BYTES || chunk.rows >= CHUNK_ROWS {
+            if chunk.bytes >= self.plan.chunk.bytes || chunk.rows >= self.plan.chunk.rows {
                 chunk.progress = input.progress();
                 if to.send(std::mem::take(&mut chunk)).is_err() {
                     return Ok(Read { spool, rows, unread, fields: input.unread() });
@@ -209,18 +209,14 @@ impl<W: Work> Run<'_, W> {
         Ok(())
     }
 
-    fn prepare(
-        &self,
-        from: &Receiver<Chunk<W::Item>>,
-        to: &SyncSender<Asked<W::Asked>>,
-    ) -> Result<()> {
+    fn prepare(&self, from: &Receiver<Chunk<W::Item>>, to: &SyncSender<Tokenised>) -> Result<()> {
         for Chunk { mut items, mut keys, mut places, rows, progress, .. } in from {
-            let prepared = loop {
+            let asked = loop {
                 if items.is_empty() {
                     break None;
                 }
                 match self.work.prepare(&mut items) {
-                    Ok(prepared) => break Some(prepared),
+                    Ok(asked) => break Some(asked),
                     Err(error) => {
                         let Some(at) = self.work.at_fault(&error, &items) else {
                             return Err(error);
@@ -233,38 +229,25 @@ impl<W: Work> Run<'_, W> {
                     }
                 }
             };
-            if to.send(Asked { keys, places, rows, progress, prepared }).is_err() {
+            let answers = Vec::new();
+            if to.send(Tokenised { keys, places, rows, progress, asked, answers }).is_err() {
                 break;
             }
         }
         Ok(())
     }
 
-    /// Runs the model, on the thread that loaded it, which is one of the model's own.
-    fn model(
-        &self,
-        from: Receiver<Asked<W::Asked>>,
-        to: SyncSender<(Asked<W::Asked>, Vec<Answers>)>,
-    ) -> Result<()> {
-        for asked in from {
-            let answers = asked.prepared.as_ref().map(|prepared| self.work.run(prepared));
-            let answers = answers.transpose()?.unwrap_or_default();
-            if to.send((asked, answers)).is_err() {
-                break;
-            }
-        }
-        drop(to);
-        Ok(())
-    }
-
-    fn write(&self, from: &Receiver<(Asked<W::Asked>, Vec<Answers>)>) -> Result<Computed> {
+    fn write(&self, from: &Receiver<Tokenised>) -> Result<Computed> {
         let mut computed = Computed::default();
         let mut part: Option<(PartWriter, u64)> = None;
-        for (Asked { keys, places, rows, progress, prepared }, answers) in from {
-            let finished =
-                prepared.map(|prepared| self.work.finish(prepared, &answers)).transpose();
-            let finished: Vec<Answer> =
-                finished.map_err(|error| self.named(error, &places))?.unwrap_or_default();
+        for Tokenised { keys, places, rows, progress, asked, answers } in from {
+            let finished = match asked {
+                Some(Asked::Sequences(prepared)) => {
+                    prepared.finish(&answers).map_err(|error| self.named(error.into(), &places))?
+                }
+                Some(Asked::Answered(finished)) => finished,
+                None => Vec::new(),
+            };
             let mut tokens = 0;
             for (key, answer) in keys.iter().zip(&finished) {
                 let (writer, in_part) = match &mut part {

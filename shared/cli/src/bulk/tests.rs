@@ -1,19 +1,21 @@
 //! The whole machinery around a model that is none: an answer is the bytes of its text.
 //!
-//! Whatever rows there are, however a run was interrupted and however many machines shared in it, the output is what a
+//! Whatever rows there are, in whatever chunks they are computed, however a run was interrupted and however many machines shared in it, the output is what a
 //! loop over the rows in memory would have written.
 
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::sync_channel;
 
 use anyhow::Result;
 use clap::Parser;
 use defrost_model::{Answers, Grouping, Measure, Planned, Tokens, Wanted};
-use defrost_tasks::{Error, Prepared, Said, in_batches};
+use defrost_tasks::{Error, Prepared, Said};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::tokenised::Tokenised;
 use super::*;
 
 /// Answers with the bytes of a text, refuses texts that are longer than this, and breaks after so many.
@@ -22,17 +24,21 @@ const LONGEST: usize = 12;
 struct Echo {
     left: AtomicUsize,
     ran: AtomicUsize,
+    passes: AtomicUsize,
 }
 
 impl Echo {
     fn breaking_after(texts: usize) -> Self {
-        Self { left: AtomicUsize::new(texts), ran: AtomicUsize::new(0) }
+        Self {
+            left: AtomicUsize::new(texts),
+            ran: AtomicUsize::new(0),
+            passes: AtomicUsize::new(0),
+        }
     }
 }
 
 impl Work for Echo {
     type Item = String;
-    type Asked = Prepared<Vec<Answer>>;
 
     fn fields(&self) -> (Vec<&str>, usize) {
         (vec!["text"], 1)
@@ -46,7 +52,7 @@ impl Work for Echo {
         vec![item]
     }
 
-    fn prepare(&self, items: &mut Vec<String>) -> Result<Prepared<Vec<Answer>>> {
+    fn prepare(&self, items: &mut Vec<String>) -> Result<Asked> {
         let long = items.iter().position(|text| text.len() > LONGEST);
         if let Some(index) = long {
             let found = items[index].len();
@@ -65,7 +71,9 @@ impl Work for Echo {
             };
             Ok(said.iter().map(answer).collect())
         };
-        Ok(Prepared::new(sequences, Grouping::AsTheyCome, Wanted::default(), finish))
+        let wanted = Wanted::default();
+        let prepared = Prepared::new(sequences, Grouping::AsTheyCome, wanted, finish);
+        Ok(Asked::Sequences(prepared))
     }
 
     fn at_fault(&self, error: &anyhow::Error, _: &[String]) -> Option<usize> {
@@ -75,13 +83,28 @@ impl Work for Echo {
         }
     }
 
-    fn run(&self, asked: &Prepared<Vec<Answer>>) -> Result<Vec<Answers>> {
-        let run = |sequences: &[Planned<'_>], _| self.batch(sequences);
-        Ok(in_batches(asked, 16, Measure::Tokens, &|| false, run)?)
+    fn batch_tokens(&self) -> usize {
+        16
     }
 
-    fn finish(&self, asked: Prepared<Vec<Answer>>, answers: &[Answers]) -> Result<Vec<Answer>> {
-        Ok(asked.finish(answers)?)
+    fn measure(&self) -> Measure {
+        Measure::Tokens
+    }
+
+    fn run(&self, sequences: &[Planned<'_>], _: Wanted) -> Result<Vec<Answers>, Error> {
+        let all = sequences.len();
+        let left = self
+            .left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(all));
+        if left.is_err() {
+            return Err(Error::Model("broken".into()));
+        }
+        self.ran.fetch_add(all, Ordering::Relaxed);
+        self.passes.fetch_add(1, Ordering::Relaxed);
+        let pooled = |tokens: &Tokens| tokens.ids.iter().map(|&id| id as f32).collect();
+        let answer =
+            |one: &Planned<'_>| Answers { pooled: pooled(one.tokens), ..Answers::default() };
+        Ok(sequences.iter().map(answer).collect())
     }
 
     fn columns(&self) -> Vec<Column> {
@@ -91,23 +114,6 @@ impl Work for Echo {
     fn cells(&self, answer: &Answer, _: &[u8]) -> Result<Vec<Cell>> {
         let four = |four: &[u8]| f32::from_le_bytes(four.try_into().unwrap());
         Ok(vec![Cell::List(Numbers::F32(answer.bytes.chunks_exact(4).map(four).collect()))])
-    }
-}
-
-impl Echo {
-    fn batch(&self, sequences: &[Planned<'_>]) -> Result<Vec<Answers>, Error> {
-        let all = sequences.len();
-        let left = self
-            .left
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(all));
-        if left.is_err() {
-            return Err(Error::Model("broken".into()));
-        }
-        self.ran.fetch_add(all, Ordering::Relaxed);
-        let pooled = |tokens: &Tokens| tokens.ids.iter().map(|&id| id as f32).collect();
-        let answer =
-            |one: &Planned<'_>| Answers { pooled: pooled(one.tokens), ..Answers::default() };
-        Ok(sequences.iter().map(answer).collect())
     }
 }
 
@@ -124,11 +130,21 @@ fn settings() -> Settings {
 }
 
 fn work_through(dir: &Path, work: &Echo, out: &str, more: &[&str]) -> Result<String> {
+    in_chunks(dir, work, out, more, ChunkSize::USUAL)
+}
+
+fn in_chunks(
+    dir: &Path,
+    work: &Echo,
+    out: &str,
+    more: &[&str],
+    chunk: ChunkSize,
+) -> Result<String> {
     let (input, out) = (dir.join("in.jsonl"), dir.join(out));
     let base =
         ["test", "--in", input.to_str().unwrap(), "--out", out.to_str().unwrap(), "--skip-bad"];
     let args = Args::parse_from(base.iter().chain(more));
-    super::run(work, settings(), &args.input, &args.files, true)
+    run_in_chunks(work, settings(), &args.input, &args.files, true, chunk)
 }
 
 /// A row of the input: a text, or a line that is none.
@@ -137,6 +153,11 @@ enum Line {
     Text(String),
     Bad,
     Blank,
+}
+
+/// From a row a chunk to all rows in one.
+fn chunks() -> impl Strategy<Value = ChunkSize> {
+    (1usize..80, 1u64..30).prop_map(|(bytes, rows)| ChunkSize { bytes, rows })
 }
 
 fn lines() -> impl Strategy<Value = Vec<Line>> {
@@ -202,6 +223,7 @@ proptest! {
         lines in lines(),
         breaks in prop::collection::vec(0usize..40, 0..4),
         part_tokens in prop::sample::select(vec!["1", "7", "1000"]),
+        chunk in chunks(),
     ) {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("in.jsonl"), input(&lines)).unwrap();
@@ -210,15 +232,15 @@ proptest! {
         for texts in breaks {
             let work = Echo::breaking_after(texts);
             // It may get through all the same.
-            let _ = work_through(dir.path(), &work, "out.jsonl", &more);
+            let _ = in_chunks(dir.path(), &work, "out.jsonl", &more, chunk);
             ran += work.ran.load(Ordering::Relaxed);
         }
         let work = Echo::breaking_after(usize::MAX);
-        work_through(dir.path(), &work, "out.jsonl", &more).unwrap();
+        in_chunks(dir.path(), &work, "out.jsonl", &more, chunk).unwrap();
         ran += work.ran.load(Ordering::Relaxed);
         let found = std::fs::read_to_string(dir.path().join("out.jsonl")).unwrap();
         prop_assert_eq!(found, expected(&lines));
-        // What breaks does so in its first chunk, whose answers are lost with it, so that more may have run.
+        // The answers to the chunks that the model had when it broke are lost, so that more may have run.
         prop_assert!(ran >= distinct(&lines));
         let again = Echo::breaking_after(0);
         work_through(dir.path(), &again, "out.jsonl", &more).unwrap();
@@ -231,6 +253,7 @@ proptest! {
     fn shards_compute_each_text_once_and_make_the_same_output(
         lines in lines(),
         count in 1u32..5,
+        chunk in chunks(),
         gone in any::<prop::sample::Index>(),
     ) {
         let dir = tempfile::tempdir().unwrap();
@@ -241,7 +264,7 @@ proptest! {
             let work = Echo::breaking_after(usize::MAX);
             let out = format!("shard-{index}.jsonl");
             let shard = format!("{index}/{count}");
-            work_through(dir.path(), &work, &out, &["--shard", &shard]).unwrap();
+            in_chunks(dir.path(), &work, &out, &["--shard", &shard], chunk).unwrap();
             assert!(!dir.path().join(&out).exists());
             ran.push(work.ran.load(Ordering::Relaxed));
             folders.push(dir.path().join(format!("{out}.parts")).display().to_string());
@@ -266,6 +289,36 @@ proptest! {
         let joined = work_through(dir.path(), &work, "less.jsonl", &less);
         prop_assert_eq!(joined.is_err(), ran[gone] > 0 || long || has_empty(&lines, gone, count));
         prop_assert_eq!(dir.path().join("less.jsonl").exists(), joined.is_ok());
+    }
+}
+
+/// Chunks of 20 tokens where a micro-batch has 16: what is left of one runs with the next. One without texts keeps its place.
+#[test]
+fn the_last_micro_batch_of_a_chunk_is_filled_from_the_next() {
+    let chunk = |work: &Echo, number: u64| {
+        let mut texts: Vec<String> = (0..5).map(|at| format!("{number:03}{at}")).collect();
+        let asked = (number != 2).then(|| work.prepare(&mut texts).unwrap());
+        let (keys, places, answers) = (Vec::new(), Vec::new(), Vec::new());
+        Tokenised { keys, places, rows: number, progress: (0, None), asked, answers }
+    };
+    for (numbers, passes) in
+        [(vec![0], 2), (vec![0, 1], 3), (vec![0, 1, 3, 4], 5), (vec![0, 2, 3], 4)]
+    {
+        let work = Echo::breaking_after(usize::MAX);
+        let (to_run, prepared) = sync_channel(numbers.len());
+        let (to_write, answered) = sync_channel(numbers.len());
+        for &number in &numbers {
+            to_run.send(chunk(&work, number)).unwrap();
+        }
+        drop(to_run);
+        tokenised::run(&work, prepared, to_write).unwrap();
+        assert_eq!(work.passes.into_inner(), passes, "{numbers:?}");
+        for (number, chunk) in numbers.iter().zip(answered) {
+            assert_eq!(chunk.rows, *number);
+            let first = chunk.answers.first().map(|answers| answers.pooled.clone());
+            let text = format!("{number:03}0");
+            assert_eq!(first, chunk.asked.map(|_| text.bytes().map(f32::from).collect()));
+        }
     }
 }
 

@@ -8,16 +8,14 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
-use defrost_model::{Answers, Planned};
-use defrost_tasks::{
-    Error, Normalization, Prepared, Reranker, Score, ScoreRequest, Truncation, in_batches,
-};
+use defrost_model::{Answers, Measure, Planned, Wanted};
+use defrost_tasks::{Error, Normalization, Reranker, Score, ScoreRequest, Truncation};
 use serde_json::Map;
 
 use super::options::{self, Options};
 use super::{Args, tell_ignored};
 use crate::bulk::{
-    self, Answer, Cell, Column, Datum, Element, Kind, Numbers, Record, Settings, Work, kind,
+    self, Answer, Asked, Cell, Column, Datum, Element, Kind, Numbers, Record, Settings, Work, kind,
 };
 use crate::print::say;
 
@@ -135,7 +133,6 @@ impl Cases<'_> {
 
 impl Work for Cases<'_> {
     type Item = Item;
-    type Asked = Prepared<Vec<Answer>>;
 
     fn fields(&self) -> (Vec<&str>, usize) {
         let own: [&str; 2] = [&self.args.cases.query_field, &self.args.cases.documents_field];
@@ -183,14 +180,14 @@ impl Work for Cases<'_> {
         item.note.encode()
     }
 
-    fn prepare(&self, items: &mut Vec<Item>) -> Result<Prepared<Vec<Answer>>> {
+    fn prepare(&self, items: &mut Vec<Item>) -> Result<Asked> {
         let requests: Vec<ScoreRequest> =
             items.iter_mut().map(|item| std::mem::take(&mut item.request)).collect();
         let prepared = self.reranker.prepare(&requests);
         for (item, request) in items.iter_mut().zip(requests) {
             item.request = request;
         }
-        Ok(prepared?.map(|all| all.iter().map(|case| encode(case)).collect()))
+        Ok(Asked::Sequences(prepared?.map(|all| all.iter().map(|case| encode(case)).collect())))
     }
 
     fn at_fault(&self, error: &anyhow::Error, items: &[Item]) -> Option<usize> {
@@ -204,14 +201,16 @@ impl Work for Cases<'_> {
         }
     }
 
-    fn run(&self, asked: &Prepared<Vec<Answer>>) -> Result<Vec<Answers>> {
-        let run = |all: &[Planned<'_>], wanted| self.reranker.run(all, wanted);
-        let measure = self.reranker.measure();
-        Ok(in_batches(asked, self.batch_tokens, measure, &|| false, run)?)
+    fn batch_tokens(&self) -> usize {
+        self.batch_tokens
     }
 
-    fn finish(&self, asked: Prepared<Vec<Answer>>, answers: &[Answers]) -> Result<Vec<Answer>> {
-        Ok(asked.finish(answers)?)
+    fn measure(&self) -> Measure {
+        self.reranker.measure()
+    }
+
+    fn run(&self, sequences: &[Planned<'_>], wanted: Wanted) -> Result<Vec<Answers>, Error> {
+        self.reranker.run(sequences, wanted)
     }
 
     fn columns(&self) -> Vec<Column> {

@@ -1,25 +1,23 @@
-//! Jobs of many requests on one model, a micro-batch at a time.
+//! Jobs of many requests on one model: which of them run, and how each ends.
 //!
 //! ```text
-//! waiting: tokenised ──> running: sequences ──Schedule──> micro-batch ──model──> answers ──advance──> events
-//!                           ^                                                       │
-//!                           └──────────────────── next round of its own <───────────┘
+//! waiting: tokenised ──> Executor: micro-batches, rounds ──> ended: result and times
 //! ```
 //!
-//! Between two micro-batches everything is looked at anew: jobs that have come in, requests that
-//! have been given up, and which job is next. So a small request waits for one micro-batch, however
-//! many sequences large ones have left, and it runs together with whatever else is there. Nothing
-//! waits for company. As many jobs may run as may wait (`MAX_QUEUE`), counted apart for those of
-//! one micro-batch and for larger ones: each holds its tokens, which must not grow with the number
-//! of clients.
+//! The executor runs a micro-batch at a time. Between two of them everything is looked at anew: jobs
+//! that have come in, requests that have been given up, and which job is next. So a small request
+//! waits for one micro-batch, however many sequences large ones have left, and it runs together with
+//! whatever else is there. Nothing waits for company. As many jobs may run as may wait
+//! (`MAX_QUEUE`), counted apart for those of one micro-batch and for larger ones: each holds its
+//! tokens, which must not grow with the number of clients.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use defrost_model::planning::planned;
-use defrost_model::{Answers, Planned, Wanted};
-use defrost_tasks::{Error, Schedule, Turn};
+use defrost_model::planning::costs;
+use defrost_model::{Answers, Planned, Share, Tokens, Wanted};
+use defrost_tasks::{Error, Executor, Order, Rounds};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::models::command::Queued;
@@ -28,31 +26,19 @@ use crate::models::job::{Job, Next};
 use crate::models::pipeline::Pipeline;
 use crate::models::usage::Times;
 
-/// A job that has not begun.
-struct Waiting {
-    queued: Queued,
+/// A job from its place in the queue to its end.
+struct Tracked {
+    job: Box<dyn Job>,
     /// Whether it takes more than one micro-batch.
     large: bool,
-}
-
-/// A job that the schedule knows.
-struct Running {
-    id: u64,
-    large: bool,
-    job: Box<dyn Job>,
-    /// The answers to the first sequences of its round.
-    answers: Vec<Answers>,
-    started: Option<Instant>,
+    /// Its place in the queue, until the model begins with it.
     place: Option<OwnedSemaphorePermit>,
     since: Instant,
     tokenize: Duration,
+    started: Option<Instant>,
 }
 
-impl Running {
-    fn is_answered(&self) -> bool {
-        self.answers.len() == self.job.sequences().len()
-    }
-
+impl Tracked {
     /// Ends it, with the error if there is one.
     fn end(self, result: Result<(), Arc<Error>>) -> Ended {
         let Self { job, started, since, tokenize, .. } = self;
@@ -63,6 +49,33 @@ impl Running {
     }
 }
 
+impl Rounds for Tracked {
+    fn sequences(&self) -> &[Tokens] {
+        self.job.sequences()
+    }
+
+    fn shares(&self) -> &[Share] {
+        self.job.shares()
+    }
+
+    fn wanted(&self) -> Wanted {
+        self.job.wanted()
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.job.is_abandoned()
+    }
+
+    fn start(&mut self) {
+        self.started = Some(Instant::now());
+        self.place = None;
+    }
+
+    fn advance(&mut self, answers: Vec<Answers>) -> Result<Next, Error> {
+        self.job.advance(&answers)
+    }
+}
+
 /// A job that is done with, and what it is to be told.
 pub(crate) struct Ended {
     pub(crate) job: Box<dyn Job>,
@@ -70,7 +83,6 @@ pub(crate) struct Ended {
 }
 
 /// What happened between two looks at the queue.
-#[derive(Default)]
 pub(crate) struct Round {
     pub(crate) ended: Vec<Ended>,
     /// How many jobs were dropped because their requests have been given up.
@@ -79,10 +91,8 @@ pub(crate) struct Round {
 
 /// All jobs that have been taken from the queue and are not done.
 pub(crate) struct Batching {
-    waiting: VecDeque<Waiting>,
-    running: Vec<Running>,
-    schedule: Schedule,
-    next_id: u64,
+    waiting: VecDeque<Tracked>,
+    executor: Executor<Tracked>,
     /// Most jobs that run at once, of small ones and of large ones each.
     most: usize,
     /// Most tokens of a micro-batch.
@@ -92,59 +102,53 @@ pub(crate) struct Batching {
 impl Batching {
     /// Micro-batches of at most `budget` tokens, of at most so many jobs at once.
     pub(crate) fn new(budget: usize, most: usize) -> Self {
-        let schedule = Schedule::new(budget);
-        Self { waiting: VecDeque::new(), running: Vec::new(), schedule, next_id: 0, most, budget }
+        let executor = Executor::new(Order::Fair, budget);
+        Self { waiting: VecDeque::new(), executor, most, budget }
     }
 
     pub(crate) fn push(&mut self, queued: Queued) {
-        let sequences = queued.job.sequences().iter().zip(queued.job.shares());
-        let costs = sequences.map(|(tokens, share)| share.cost(tokens.ids.len()).beside);
-        let large = costs.sum::<usize>() > self.budget;
-        self.waiting.push_back(Waiting { queued, large });
+        let Queued { job, tokenize, since, place } = queued;
+        let cost: usize = costs(job.sequences(), job.shares()).map(|cost| cost.beside).sum();
+        let (large, place, started) = (cost > self.budget, Some(place), None);
+        self.waiting.push_back(Tracked { job, large, place, since, tokenize, started });
     }
 
     /// Whether there is nothing to do.
     pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.running.is_empty()
+        self.waiting.is_empty() && self.executor.is_empty()
     }
 
     /// Runs one micro-batch.
     pub(crate) fn round(&mut self, pipeline: &dyn Pipeline) -> Round {
-        let mut round = Round { cancelled: self.forget_the_abandoned(), ..Round::default() };
-        self.admit(&mut round.ended);
-        let turns = self.schedule.next_batch(pipeline.measure());
-        if turns.is_empty() {
-            return round;
-        }
-        self.start(&turns);
-        let (sequences, wanted) = self.sequences(&turns);
-        match pipeline.run(&sequences, wanted) {
-            Ok(answers) => self.hand_out(turns, answers, &mut round.ended),
-            Err(error) => self.fail(&turns, error, &mut round.ended),
-        }
-        round
+        let cancelled = self.drop_cancelled();
+        self.admit();
+        let pass = |sequences: &[Planned<'_>], wanted| pipeline.run(sequences, wanted);
+        let ended = match self.executor.step(pipeline.measure(), pass) {
+            Ok(ended) => {
+                let ended = ended.into_iter();
+                ended.map(|one| one.job.end(one.result.map_err(Arc::new))).collect()
+            }
+            Err(failed) => {
+                let error = Arc::new(failed.error);
+                let jobs = failed.jobs.into_iter();
+                jobs.map(|job| job.end(Err(Arc::clone(&error)))).collect()
+            }
+        };
+        Round { ended, cancelled }
     }
 
     /// Drops jobs whose requests have been given up; returns how many.
-    fn forget_the_abandoned(&mut self) -> usize {
-        let before = self.waiting.len() + self.running.len();
-        self.waiting.retain(|waiting| !waiting.queued.job.is_abandoned());
-        let Self { running, schedule, .. } = self;
-        running.retain(|running| {
-            let abandoned = running.job.is_abandoned();
-            if abandoned {
-                schedule.remove(running.id);
-            }
-            !abandoned
-        });
-        before - self.waiting.len() - self.running.len()
+    fn drop_cancelled(&mut self) -> usize {
+        let before = self.waiting.len();
+        self.waiting.retain(|waiting| !waiting.is_cancelled());
+        before - self.waiting.len() + self.executor.drop_cancelled()
     }
 
-    /// Puts jobs that wait into the schedule, as many as may run: of small ones and of large ones
+    /// Gives jobs that wait to the executor, as many as may run: of small ones and of large ones
     /// each, so that a small one never waits for a large one to end.
-    fn admit(&mut self, ended: &mut Vec<Ended>) {
+    fn admit(&mut self) {
         for large in [false, true] {
-            let running = self.running.iter().filter(|job| job.large == large).count();
+            let running = self.executor.jobs().filter(|job| job.large == large).count();
             let mut free = self.most.saturating_sub(running);
             let mut at = 0;
             while free > 0 && at < self.waiting.len() {
@@ -152,96 +156,13 @@ impl Batching {
                     && let Some(waiting) = self.waiting.remove(at)
                 {
                     free -= 1;
-                    self.begin(waiting, ended);
+                    self.executor.push(waiting);
                 } else {
                     at += 1;
                 }
             }
         }
     }
-
-    fn begin(&mut self, Waiting { queued, large }: Waiting, ended: &mut Vec<Ended>) {
-        let Queued { job, tokenize, since, place } = queued;
-        let id = self.next_id;
-        self.next_id += 1;
-        let (answers, started, place) = (Vec::new(), None, Some(place));
-        self.enlist(Running { id, large, job, answers, started, place, since, tokenize }, ended);
-    }
-
-    /// Gives a round of a job to the schedule. One without sequences is answered already.
-    fn enlist(&mut self, running: Running, ended: &mut Vec<Ended>) {
-        if running.is_answered() {
-            return self.advance(running, ended);
-        }
-        let job = &running.job;
-        let sequences = job.sequences().iter().zip(job.shares());
-        let costs = sequences.map(|(tokens, share)| share.cost(tokens.ids.len()));
-        self.schedule.push(running.id, kind(job.wanted()), costs);
-        self.running.push(running);
-    }
-
-    /// Hands the answers of a round to its job, for its next round or its end.
-    fn advance(&mut self, mut running: Running, ended: &mut Vec<Ended>) {
-        let answers = std::mem::take(&mut running.answers);
-        match running.job.advance(&answers) {
-            Ok(Next::Round) => self.enlist(running, ended),
-            Ok(Next::End) => ended.push(running.end(Ok(()))),
-            Err(error) => ended.push(running.end(Err(Arc::new(error)))),
-        }
-    }
-
-    fn start(&mut self, turns: &[Turn]) {
-        let now = Instant::now();
-        for job in &mut self.running {
-            if job.started.is_none() && turns.iter().any(|turn| turn.job == job.id) {
-                job.started = Some(now);
-                job.place = None;
-            }
-        }
-    }
-
-    /// The sequences of a micro-batch, and what is wanted of them all.
-    fn sequences(&self, turns: &[Turn]) -> (Vec<Planned<'_>>, Wanted) {
-        let job = |turn: &Turn| {
-            let running = self.running.iter().find(|running| running.id == turn.job);
-            running.map(|running| &*running.job)
-        };
-        let wanted = turns.first().and_then(job).map(Job::wanted);
-        let of = |turn: &Turn| {
-            let range = turn.sequences.clone();
-            let own = job(turn).map(|job| (&job.sequences()[range.clone()], &job.shares()[range]));
-            own.into_iter().flat_map(|(sequences, shares)| planned(sequences, shares))
-        };
-        (turns.iter().flat_map(of).collect(), wanted.unwrap_or_default())
-    }
-
-    fn hand_out(&mut self, turns: Vec<Turn>, answers: Vec<Answers>, ended: &mut Vec<Ended>) {
-        let mut answers = answers.into_iter();
-        for Turn { job: id, sequences } in turns {
-            let own = answers.by_ref().take(sequences.len());
-            let Some(at) = self.running.iter().position(|job| job.id == id) else { continue };
-            self.running[at].answers.extend(own);
-            if self.running[at].is_answered() {
-                let running = self.running.remove(at);
-                self.advance(running, ended);
-            }
-        }
-    }
-
-    fn fail(&mut self, turns: &[Turn], error: Error, ended: &mut Vec<Ended>) {
-        let error = Arc::new(error);
-        for Turn { job: id, .. } in turns {
-            self.schedule.remove(*id);
-            if let Some(at) = self.running.iter().position(|job| job.id == *id) {
-                ended.push(self.running.remove(at).end(Err(Arc::clone(&error))));
-            }
-        }
-    }
-}
-
-/// Jobs that want the same of every token run together.
-fn kind(Wanted { hidden, sparse, colbert }: Wanted) -> u64 {
-    u64::from(hidden) | u64::from(sparse) << 1 | u64::from(colbert) << 2
 }
 
 #[cfg(test)]

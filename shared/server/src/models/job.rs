@@ -12,6 +12,7 @@
 //! another round. An answer at once ([`at_once`]) has one round and one event.
 
 use defrost_model::{Answers, Share, Tokens, Wanted};
+pub(crate) use defrost_tasks::Next;
 use defrost_tasks::{Bounds, Error, Prepared, Preparing};
 
 use crate::models::events::{End, Sink};
@@ -40,16 +41,6 @@ pub(crate) trait Preparation: Send {
     /// # Errors
     /// What is wrong with the request.
     fn step(&mut self, bytes: usize) -> Result<Option<Box<dyn Job>>, Error>;
-}
-
-/// Whether a job is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Next {
-    /// It has other sequences now, which are to run.
-    #[cfg_attr(not(test), expect(dead_code, reason = "an answer at once has one round"))]
-    Round,
-    /// It is to be ended.
-    End,
 }
 
 /// See the module page.

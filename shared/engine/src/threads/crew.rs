@@ -1,19 +1,19 @@
 //! Threads that wait for the next step of a pass without sleeping, and sleep between passes.
 //!
-//! The caller *opens* a job, works on it like the helpers, *closes* it when no task is left, and
-//! returns once all helpers that joined have left. A helper joins an open job by counting itself in; one that
-//! wakes up late finds the job closed and is not waited for. All that decides which thread may touch
-//! the job is in one word:
+//! The caller *opens* a loop, works on it like the helpers, *closes* it when no task is left, and
+//! returns once all helpers that joined have left. A helper joins an open loop by counting itself in; one that
+//! wakes up late finds the loop closed and is not waited for. All that decides which thread may touch
+//! the loop is in one word:
 //!
 //! ```text
-//! bits 63..32  number of the job       bit 31  open       bits 30..0  helpers inside
+//! bits 63..32  number of the loop       bit 31  open       bits 30..0  helpers inside
 //! ```
 //!
 //! Every thread begins with a run of neighbouring tasks of its own and helps others with theirs when it is done:
 //! neighbours write neighbouring memory, which two processors would take from each other.
 //!
-//! The job itself is written while it is closed and no helper is inside, and read by helpers inside only.
-//! A helper looks at the word for [`SPINS`] rounds after a job, then sleeps until the next one.
+//! The loop itself is written while it is closed and no helper is inside, and read by helpers inside only.
+//! A helper looks at the word for [`SPINS`] rounds after a loop, then sleeps until the next one.
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
@@ -37,12 +37,12 @@ const SPINS: u32 = 4000;
 /// Rounds of looking before the caller lets other threads have its processor: a helper inside may wait for it.
 const CALLER_SPINS: u32 = 20_000;
 
-type Work<'a> = dyn Fn(usize) + Sync + 'a;
+type LoopBody<'a> = dyn Fn(usize) + Sync + 'a;
 
 /// The work of one step, and what threads need for it.
 #[derive(Clone, Copy)]
-struct Job {
-    work: *const Work<'static>,
+struct ParallelLoop {
+    body: *const LoopBody<'static>,
     tasks: usize,
     /// The set that threads enter for it.
     kernel: Option<Kernel>,
@@ -54,7 +54,7 @@ struct Line<T>(T);
 
 struct Shared {
     word: AtomicU64,
-    job: UnsafeCell<Job>,
+    current: UnsafeCell<ParallelLoop>,
     /// Tasks taken of each thread's run.
     taken: Vec<Line<AtomicUsize>>,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
@@ -65,12 +65,12 @@ struct Shared {
 }
 
 #[allow(unsafe_code, reason = "see the page above")]
-// SAFETY: `job` is written by the one caller that holds `Crew::turn`, while the word is closed with
+// SAFETY: `current` is written by the one caller that holds `Crew::turn`, while the word is closed with
 // no helper inside, and read only by helpers inside; the word's orderings make each see the other's
 // writes. Everything else is made to be shared.
 unsafe impl Sync for Shared {}
 #[allow(unsafe_code, reason = "see the page above")]
-// SAFETY: as above; the pointer in `job` is followed only while its closure is borrowed by `run`.
+// SAFETY: as above; the pointer in `current` is followed only while its closure is borrowed by `run`.
 unsafe impl Send for Shared {}
 
 /// See the page above.
@@ -109,10 +109,10 @@ impl Crew {
     /// Starts up to `helpers` threads: where the system gives no more, with its reason, as many as it gave. The helpers
     /// that there are do the runs of those that there are not.
     pub(super) fn new(helpers: usize, start: Start<'_>) -> (Self, Option<io::Error>) {
-        let nothing: &'static Work<'static> = &|_| {};
+        let nothing: &'static LoopBody<'static> = &|_| {};
         let shared = Arc::new(Shared {
             word: AtomicU64::new(0),
-            job: UnsafeCell::new(Job { work: nothing, tasks: 0, kernel: None }),
+            current: UnsafeCell::new(ParallelLoop { body: nothing, tasks: 0, kernel: None }),
             taken: (0..=helpers).map(|_| Line(AtomicUsize::new(0))).collect(),
             panic: Mutex::new(None),
             stop: AtomicBool::new(false),
@@ -136,24 +136,24 @@ impl Crew {
         self.helpers.len()
     }
 
-    /// Runs `work(0..tasks)` on the helpers and the caller, each of which enters `kernel` for it.
+    /// Runs `body(0..tasks)` on the helpers and the caller, each of which enters `kernel` for it.
     #[allow(unsafe_code, reason = "a borrow that the compiler cannot see across threads")]
     #[allow(clippy::transmute_ptr_to_ptr, reason = "a cast cannot lengthen a lifetime")]
-    pub(super) fn run(&self, kernel: Option<Kernel>, tasks: usize, work: &Work<'_>) {
+    pub(super) fn run(&self, kernel: Option<Kernel>, tasks: usize, body: &LoopBody<'_>) {
         if BUSY.get() {
             let _entered = kernel.map(Kernel::enter);
-            (0..tasks).for_each(work);
+            (0..tasks).for_each(body);
             return;
         }
         let turn = lock(&self.turn);
         let shared = &*self.shared;
-        let work: *const Work<'_> = work;
+        let body: *const LoopBody<'_> = body;
         // SAFETY: only the lifetime changes. Helpers follow the pointer while they are inside, and this function does
-        // not return, or unwind, before the job is closed and no helper is inside.
-        let work: *const Work<'static> =
-            unsafe { std::mem::transmute::<*const Work<'_>, *const Work<'static>>(work) };
-        // SAFETY: it is this caller's turn, and the last job was left closed with no helper inside.
-        unsafe { *shared.job.get() = Job { work, tasks, kernel } };
+        // not return, or unwind, before the loop is closed and no helper is inside.
+        let body: *const LoopBody<'static> =
+            unsafe { std::mem::transmute::<*const LoopBody<'_>, *const LoopBody<'static>>(body) };
+        // SAFETY: it is this caller's turn, and the last loop was left closed with no helper inside.
+        unsafe { *shared.current.get() = ParallelLoop { body, tasks, kernel } };
         shared.taken.iter().for_each(|taken| taken.0.store(0, Ordering::Relaxed));
         let number = (shared.word.load(Ordering::Relaxed) & NUMBER).wrapping_add(NEXT_NUMBER);
         shared.word.store(number | OPEN, Ordering::SeqCst);
@@ -161,7 +161,7 @@ impl Crew {
             drop(lock(&shared.bed));
             shared.alarm.notify_all();
         }
-        shared.take_tasks(Job { work, tasks, kernel }, 0);
+        shared.take_tasks(ParallelLoop { body, tasks, kernel }, 0);
         shared.word.fetch_and(!OPEN, Ordering::Relaxed);
         let mut rounds = 0;
         while shared.word.load(Ordering::Acquire) & INSIDE != 0 {
@@ -185,23 +185,23 @@ fn wait_a_round(rounds: &mut u32, most: u32) {
 }
 
 impl Shared {
-    /// Works until no task is left, first on the run of thread `own`. A panic is kept for the caller and ends the job.
+    /// Works until no task is left, first on the run of thread `own`. A panic is kept for the caller and ends the loop.
     #[allow(unsafe_code, reason = "see the page above")]
-    fn take_tasks(&self, job: Job, own: usize) {
+    fn take_tasks(&self, current: ParallelLoop, own: usize) {
         BUSY.set(true);
         let threads = self.taken.len();
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            let _entered = job.kernel.map(Kernel::enter);
+            let _entered = current.kernel.map(Kernel::enter);
             for thread in (own..threads).chain(0..own) {
-                let start = job.tasks * thread / threads;
-                let end = job.tasks * (thread + 1) / threads;
+                let start = current.tasks * thread / threads;
+                let end = current.tasks * (thread + 1) / threads;
                 loop {
                     let task = start + self.taken[thread].0.fetch_add(1, Ordering::Relaxed);
                     if task >= end {
                         break;
                     }
-                    // SAFETY: the closure outlives the job, which this thread is inside of.
-                    unsafe { (*job.work)(task) };
+                    // SAFETY: the closure outlives the loop, which this thread is inside of.
+                    unsafe { (*current.body)(task) };
                 }
             }
         }));
@@ -218,7 +218,7 @@ impl Shared {
     fn help(&self, own: usize) {
         let mut seen = 0;
         loop {
-            let mut word = self.next_job(seen);
+            let mut word = self.next_loop(seen);
             if self.stop.load(Ordering::Relaxed) {
                 return;
             }
@@ -231,9 +231,9 @@ impl Shared {
                     Ordering::Relaxed,
                 ) {
                     Ok(_) => {
-                        // SAFETY: this helper is inside, so no thread writes the job.
-                        let job = unsafe { *self.job.get() };
-                        self.take_tasks(job, own);
+                        // SAFETY: this helper is inside, so no thread writes the loop.
+                        let current = unsafe { *self.current.get() };
+                        self.take_tasks(current, own);
                         self.word.fetch_sub(1, Ordering::Release);
                         break;
                     }
@@ -244,7 +244,7 @@ impl Shared {
     }
 
     /// The word once it has another number than `seen`.
-    fn next_job(&self, seen: u64) -> u64 {
+    fn next_loop(&self, seen: u64) -> u64 {
         for _ in 0..SPINS {
             let word = self.word.load(Ordering::Relaxed);
             if word & NUMBER != seen {
@@ -254,7 +254,7 @@ impl Shared {
         }
         self.sleepers.fetch_add(1, Ordering::SeqCst);
         let mut bed = lock(&self.bed);
-        // A caller that opens a job after this look sees the sleeper, and its alarm waits for the bed.
+        // A caller that opens a loop after this look sees the sleeper, and its alarm waits for the bed.
         let mut word = self.word.load(Ordering::SeqCst);
         while word & NUMBER == seen {
             bed = self.alarm.wait(bed).unwrap_or_else(PoisonError::into_inner);
@@ -269,7 +269,7 @@ impl Shared {
 impl Drop for Crew {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
-        // A closed job with another number wakes every helper, and the lock lets none miss it.
+        // A closed loop with another number wakes every helper, and the lock lets none miss it.
         self.shared.word.fetch_add(NEXT_NUMBER, Ordering::SeqCst);
         drop(lock(&self.shared.bed));
         self.shared.alarm.notify_all();

@@ -46,15 +46,15 @@ fn main() -> Result<(), Error> {
         for rows in ROWS {
             for count in [1, Threads::default_count()] {
                 let threads = Threads::new(Some(count));
-                let mut layer = Layer::new(kind, rows, n, k)?;
+                let mut layer = Layer::new(kernel, kind, rows, n, k)?;
                 let work = layer.multiply_adds();
                 // About 20 ms a measurement, however small the layer.
                 let repeats = (8_000_000_000 * count).div_ceil(work);
-                layer.run(kernel, &threads);
+                layer.run(&threads);
                 let pairs: Vec<(f64, f64)> = (0..PAIRS)
                     .map(|_| {
                         let limit = peak(kernel, &threads).unwrap_or(f64::NAN);
-                        let seconds: f64 = (0..repeats).map(|_| layer.run(kernel, &threads)).sum();
+                        let seconds: f64 = (0..repeats).map(|_| layer.run(&threads)).sum();
                         (limit, (work * repeats) as f64 / seconds)
                     })
                     .collect();

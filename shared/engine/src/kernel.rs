@@ -87,6 +87,12 @@ impl Kernel {
         self.0
     }
 
+    /// A kernel set that reads weights in this layout, to see what is made of its tag.
+    #[cfg(test)]
+    pub(crate) fn reading(layout: &'static crate::layout::PanelLayout) -> Self {
+        Self(Box::leak(Box::new(KernelSet { layout, ..portable::SET })))
+    }
+
     /// The kernels of [`Kernel::available`], and one whose tiles have rows like no other's.
     #[cfg(test)]
     pub(crate) fn for_tests() -> Vec<Self> {

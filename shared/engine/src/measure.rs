@@ -9,7 +9,7 @@ use defrost_loader::{Dtype, Tensor};
 
 use crate::buffer::Buffer;
 use crate::gemm::{Activation, Context};
-use crate::layout::{INT8_GROUP, PANEL64, ROW_MAJOR, int8_offsets, pad_to_panel, panels};
+use crate::layout::{ROW_MAJOR, int8_offsets, pad_to_panel, panels};
 use crate::quantize::QuantizedRows;
 use crate::weights::{Linear, Weights};
 use crate::{Error, Kernel, Threads};
@@ -37,6 +37,7 @@ pub enum Kind {
 #[derive(Debug)]
 pub struct Layer {
     linear: Linear,
+    kernel: Kernel,
     kind: Kind,
     x: Buffer<f32>,
     out: Buffer<f32>,
@@ -70,8 +71,10 @@ fn bytes<T: bytemuck::NoUninit>(values: &[T]) -> Bytes {
 }
 
 impl Layer {
-    /// `rows` inputs of `k` values, `n` channels (twice as many rows of weights for [`Kind::SwiGlu`]).
-    pub fn new(kind: Kind, rows: usize, n: usize, k: usize) -> Result<Self, Error> {
+    /// `rows` inputs of `k` values, `n` channels (twice as many rows of weights for [`Kind::SwiGlu`]), with weights as
+    /// `kernel` reads them.
+    pub fn new(kernel: Kernel, kind: Kind, rows: usize, n: usize, k: usize) -> Result<Self, Error> {
+        let layout = kernel.set().layout;
         let channels = if kind == Kind::SwiGlu { 2 * n } else { n };
         let mut state = 1u64;
         let mut next = || {
@@ -84,23 +87,23 @@ impl Layer {
         let view = |dtype, layout: &str, shape: Vec<usize>, bytes| {
             Tensor::in_memory("", dtype, layout, shape, bytes)
         };
-        let packed = panels(&codes, channels, k, INT8_GROUP);
+        let packed = panels(&codes, channels, k, layout.int8_group);
         let scales = pad_to_panel(vec![1e-3f32 / (k as f32).sqrt(); channels]);
         let offsets = pad_to_panel(int8_offsets(&codes, k));
         let bias = pad_to_panel(vec![0.1f32; channels]);
         let one = One {
             views: [
-                ("layer.weight", view(Dtype::I8, PANEL64, vec![channels, k], bytes(&packed))),
+                ("layer.weight", view(Dtype::I8, layout.tag, vec![channels, k], bytes(&packed))),
                 ("layer.scale", view(Dtype::F32, ROW_MAJOR, vec![scales.len()], bytes(&scales))),
                 ("layer.offset", view(Dtype::I32, ROW_MAJOR, vec![offsets.len()], bytes(&offsets))),
                 ("layer.bias", view(Dtype::F32, ROW_MAJOR, vec![bias.len()], bytes(&bias))),
             ],
         };
-        let linear = Linear::load(&one, "layer", channels, k)?;
+        let linear = Linear::load(&one, "layer", channels, k, kernel)?;
         let (mut x, mut out) = (Buffer::default(), Buffer::default());
         x.slot(rows * k).fill_with(|| next() as f32 / 2f32.powi(31) - 0.5);
         out.resize(rows * n);
-        Ok(Self { linear, kind, x, out, quantized: QuantizedRows::default() })
+        Ok(Self { linear, kernel, kind, x, out, quantized: QuantizedRows::default() })
     }
 
     /// Multiply-adds of one pass.
@@ -109,8 +112,8 @@ impl Layer {
     }
 
     /// Runs the layer once; seconds.
-    pub fn run(&mut self, kernel: Kernel, threads: &Threads) -> f64 {
-        let cx = Context { kernel, threads };
+    pub fn run(&mut self, threads: &Threads) -> f64 {
+        let cx = Context { kernel: self.kernel, threads };
         let begun = Instant::now();
         let (activation, accumulate) = match self.kind {
             Kind::Plain => (Activation::Identity, false),

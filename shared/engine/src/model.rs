@@ -60,14 +60,14 @@ struct Body {
 }
 
 impl Body {
-    fn load(config: &ModelConfig, weights: &dyn Weights) -> Result<Self, Error> {
+    fn load(config: &ModelConfig, weights: &dyn Weights, kernel: Kernel) -> Result<Self, Error> {
         let blueprint = &config.family.blueprint;
         let layers = 0..config.layers;
         let norm = || norms::NormWeights::load(weights, "norm", config.hidden, blueprint.norm);
         Ok(Self {
             tables: embedding::Tables::load(config, weights)?,
             layers: layers
-                .map(|at| layer::Layer::load(config, weights, at))
+                .map(|at| layer::Layer::load(config, weights, at, kernel))
                 .collect::<Result<_, _>>()?,
             norm: blueprint.final_norm.then(norm).transpose()?,
         })
@@ -162,20 +162,20 @@ impl Model {
         threads: Arc<Threads>,
     ) -> Result<Self, Error> {
         config.validate()?;
-        let body = Body::load(&config, weights)?;
+        let body = Body::load(&config, weights, kernel)?;
         let hidden = config.hidden;
         let head = match config.head {
             Head::Classifier => HeadWeights::Classifier(Box::new(ClassifierWeights {
-                dense: Linear::load(weights, "head.dense", hidden, hidden)?,
-                out: Linear::load(weights, "head.out", 1, hidden)?,
+                dense: Linear::load(weights, "head.dense", hidden, hidden, kernel)?,
+                out: Linear::load(weights, "head.out", 1, hidden, kernel)?,
             })),
             Head::YesNo => {
                 HeadWeights::YesNo { rows: vector(weights, "head.tokens.weight", 2 * hidden)? }
             }
             _ => HeadWeights::Pooling,
         };
-        let token_heads = tokens::TokenHeadWeights::load(&config, weights)?;
-        let dense = dense::DenseWeights::load(&config, weights)?;
+        let token_heads = tokens::TokenHeadWeights::load(&config, weights, kernel)?;
+        let dense = dense::DenseWeights::load(&config, weights, kernel)?;
         let gate = weights.gate();
         let buffers = Mutex::default();
         Ok(Self { config, kernel, threads, body, head, token_heads, dense, gate, buffers })

@@ -12,15 +12,15 @@ use bytes::Bytes;
 use defrost_loader::{Dtype, Place, Tensor};
 use half::bf16;
 
-use crate::Error;
 use crate::attention::Arithmetic;
 use crate::buffer::Buffer;
 use crate::gate::{Gate, Open};
 use crate::gemm::{self, Activation, Context, Epilogue, FloatPanels, Int8Product};
-use crate::layout::{INT8_GROUP, PANEL, PANEL64, ROW_MAJOR, panel_len};
+use crate::layout::{PANEL, ROW_MAJOR, panel_len};
 use crate::math::gelu;
 use crate::norm::swiglu_row;
 use crate::quantize::QuantizedRows;
+use crate::{Error, Kernel};
 
 /// Where weights come from.
 pub trait Weights {
@@ -103,17 +103,19 @@ enum Panels {
 }
 
 impl Linear {
-    /// The layer `name` with `n` outputs and `k` inputs, in whatever precision it was packed.
+    /// The layer `name` with `n` outputs and `k` inputs, in whatever precision it was packed, as panels that `kernel` reads.
     pub(crate) fn load(
         weights: &dyn Weights,
         name: &str,
         n: usize,
         k: usize,
+        kernel: Kernel,
     ) -> Result<Self, Error> {
         let weight_name = format!("{name}.weight");
         let view = require(weights, &weight_name)?;
-        if view.layout != PANEL64 {
-            return Err(Error::mismatch(&weight_name, PANEL64, view.layout));
+        let layout = kernel.set().layout;
+        if view.layout != layout.tag {
+            return Err(Error::mismatch(&weight_name, layout.tag, view.layout));
         }
         if view.shape != [n, k] {
             let found = format!("{:?}", view.shape);
@@ -128,7 +130,7 @@ impl Linear {
                         &weight_name,
                         &view,
                         Dtype::I8,
-                        panel_len(n, k, INT8_GROUP),
+                        panel_len(n, k, layout.int8_group),
                     )?,
                     scales: vector(weights, &scale, padded)?,
                     offsets: Values::new(&offset, &require(weights, &offset)?, Dtype::I32, padded)?,
@@ -370,6 +372,51 @@ impl Embedding {
                     *out += value;
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::{PANEL64, PanelLayout};
+
+    /// One tensor a name, of zeros.
+    struct Zeros(Vec<(&'static str, Dtype, &'static str, Vec<usize>, usize)>);
+
+    impl Weights for Zeros {
+        fn get(&self, name: &str) -> Result<Option<Tensor>, Error> {
+            let found = self.0.iter().find(|(known, ..)| *known == name);
+            Ok(found.map(|(_, dtype, layout, shape, len)| {
+                let mut memory = Buffer::<f32>::default();
+                memory.resize(len.div_ceil(4));
+                let bytes = bytemuck::cast_slice::<f32, u8>(&memory)[..*len].to_vec();
+                Tensor::in_memory("", *dtype, layout, shape.clone(), bytes.into())
+            }))
+        }
+    }
+
+    #[test]
+    fn a_layer_lies_as_its_kernel_set_reads_it() {
+        static WIDE: PanelLayout = PanelLayout { tag: "groups-of-64", int8_group: 64 };
+        let weights = |layout: &'static str, group: usize| {
+            Zeros(vec![
+                ("up.weight", Dtype::I8, layout, vec![3, 5], panel_len(3, 5, group)),
+                ("up.scale", Dtype::F32, ROW_MAJOR, vec![PANEL], 4 * PANEL),
+                ("up.offset", Dtype::I32, ROW_MAJOR, vec![PANEL], 4 * PANEL),
+            ])
+        };
+        let portable = Kernel::by_name("portable").expect("runs everywhere");
+        let wide = Kernel::reading(&WIDE);
+        let load = |weights: &Zeros, kernel| Linear::load(weights, "up", 3, 5, kernel).map(drop);
+        load(&weights(PANEL64, 4), portable).unwrap();
+        load(&weights("groups-of-64", 64), wide).unwrap();
+        load(&weights("groups-of-64", 4), wide).unwrap_err();
+        for (layout, kernel, expected) in
+            [("groups-of-64", portable, PANEL64), (PANEL64, wide, "groups-of-64")]
+        {
+            let told = load(&weights(layout, 64), kernel).unwrap_err().to_string();
+            assert!(told.contains(layout) && told.contains(expected), "{told}");
         }
     }
 }

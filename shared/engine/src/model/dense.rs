@@ -8,7 +8,7 @@ use crate::gemm::{Activation, Context};
 use crate::math::{exp, silu};
 use crate::quantize::QuantizedRows;
 use crate::weights::{Linear, Weights};
-use crate::{DenseActivation, Error, ModelConfig};
+use crate::{DenseActivation, Error, Kernel, ModelConfig};
 
 /// Their weights.
 #[derive(Debug)]
@@ -17,10 +17,15 @@ pub(super) struct DenseWeights {
 }
 
 impl DenseWeights {
-    pub(super) fn load(config: &ModelConfig, weights: &dyn Weights) -> Result<Self, Error> {
+    pub(super) fn load(
+        config: &ModelConfig,
+        weights: &dyn Weights,
+        kernel: Kernel,
+    ) -> Result<Self, Error> {
         let mut inputs = config.hidden;
         let layers = config.dense.iter().enumerate().map(|(at, layer)| {
-            let linear = Linear::load(weights, &format!("head.dense.{at}"), layer.outputs, inputs)?;
+            let name = format!("head.dense.{at}");
+            let linear = Linear::load(weights, &name, layer.outputs, inputs, kernel)?;
             inputs = layer.outputs;
             Ok((linear, layer.activation))
         });

@@ -20,7 +20,7 @@ use crate::gemm::{Activation, Context};
 use crate::quantize::QuantizedRows;
 use crate::rope::{HeadNorm, rotate};
 use crate::weights::{Linear, Values, Weights, vector};
-use crate::{Error, ModelConfig};
+use crate::{Error, Kernel, ModelConfig};
 
 /// Watches a pass.
 pub trait Probe {
@@ -77,6 +77,7 @@ impl Layer {
         config: &ModelConfig,
         weights: &dyn Weights,
         at: usize,
+        kernel: Kernel,
     ) -> Result<Self, Error> {
         let blueprint = &config.family.blueprint;
         let (hidden, inner, width) = (config.hidden, config.intermediate, config.head_dim);
@@ -84,7 +85,8 @@ impl Layer {
         let norm = |part: &str, width: usize| {
             NormWeights::load(weights, &name(part), width, blueprint.norm)
         };
-        let linear = |part: &str, n: usize, k: usize| Linear::load(weights, &name(part), n, k);
+        let linear =
+            |part: &str, n: usize, k: usize| Linear::load(weights, &name(part), n, k, kernel);
         let head_norms = blueprint
             .head_norms
             .then(|| Ok::<_, Error>((norm("query_norm", width)?, norm("key_norm", width)?)))

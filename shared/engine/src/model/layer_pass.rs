@@ -112,7 +112,7 @@ impl LayerPass {
     /// If they lack a part of it.
     pub fn layer(&mut self, weights: &dyn Weights, probe: &mut dyn Probe) -> Result<(), Error> {
         let Self { config, buffers, places, spans, .. } = self;
-        let layer = Layer::load(config, weights, self.next)?;
+        let layer = Layer::load(config, weights, self.next, self.kernel)?;
         self.next += 1;
         let cx = Context { kernel: self.kernel, threads: &self.threads };
         layer.run(cx, config, &Rows { places, spans }, buffers, Some(probe));

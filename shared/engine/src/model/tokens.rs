@@ -12,7 +12,7 @@ use super::Buffers;
 use crate::gate::Gate;
 use crate::gemm::{Activation, Context};
 use crate::weights::{Linear, Weights};
-use crate::{Answers, Batch, Error, ModelConfig, Wanted};
+use crate::{Answers, Batch, Error, Kernel, ModelConfig, Wanted};
 
 /// The weights of the heads that a model has.
 #[derive(Debug)]
@@ -22,9 +22,15 @@ pub(super) struct TokenHeadWeights {
 }
 
 impl TokenHeadWeights {
-    pub(super) fn load(config: &ModelConfig, weights: &dyn Weights) -> Result<Self, Error> {
+    pub(super) fn load(
+        config: &ModelConfig,
+        weights: &dyn Weights,
+        kernel: Kernel,
+    ) -> Result<Self, Error> {
         let load = |name: &str, width: usize| {
-            (width > 0).then(|| Linear::load(weights, name, width, config.hidden)).transpose()
+            (width > 0)
+                .then(|| Linear::load(weights, name, width, config.hidden, kernel))
+                .transpose()
         };
         Ok(Self {
             sparse: load("head.sparse", usize::from(config.token_heads.sparse))?,

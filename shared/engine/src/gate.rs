@@ -11,7 +11,7 @@ use defrost_loader::Place;
 use crate::Error;
 
 /// Holds a reader back until bytes of weights may be read.
-pub trait Gate: fmt::Debug + Send + Sync {
+pub trait ReadinessGate: fmt::Debug + Send + Sync {
     /// Returns when the bytes at this place of the weights may be read. Fails if they never can.
     fn wait(&self, place: Place) -> Result<(), Error>;
 
@@ -26,7 +26,7 @@ pub trait Gate: fmt::Debug + Send + Sync {
 #[derive(Debug, Clone, Copy)]
 pub struct Open;
 
-impl Gate for Open {
+impl ReadinessGate for Open {
     fn wait(&self, _: Place) -> Result<(), Error> {
         Ok(())
     }

@@ -47,7 +47,7 @@ mod weights;
 
 pub(crate) use defrost_model::{Answers, Batch, DenseActivation, Error, Head, ModelConfig, Wanted};
 pub use encode::Encoding;
-pub use gate::{Gate, Open};
+pub use gate::{Open, ReadinessGate};
 pub use kernel::Kernel;
 pub use model::{LayerPass, Model, Probe, ProbedProduct};
 pub use product::Int8Matrix;

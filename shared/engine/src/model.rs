@@ -28,7 +28,7 @@ use crate::kernel::Kernel;
 use crate::quantize::QuantizedRows;
 use crate::threads::Threads;
 use crate::weights::{Linear, Values, Weights, vector};
-use crate::{Answers, Batch, DenseActivation, Error, Gate, Head, ModelConfig, Wanted};
+use crate::{Answers, Batch, DenseActivation, Error, Head, ModelConfig, ReadinessGate, Wanted};
 
 pub use layer::{Probe, ProbedProduct};
 pub use layer_pass::LayerPass;
@@ -47,7 +47,7 @@ pub struct Model {
     head: HeadWeights,
     token_heads: tokens::TokenHeadWeights,
     dense: dense::DenseWeights,
-    gate: Arc<dyn Gate>,
+    gate: Arc<dyn ReadinessGate>,
     buffers: Mutex<Buffers>,
 }
 
@@ -77,7 +77,7 @@ impl Body {
     fn run(
         &self,
         cx: Context<'_>,
-        gate: &dyn Gate,
+        gate: &dyn ReadinessGate,
         config: &ModelConfig,
         batch: &Batch,
         every_row: bool,
@@ -122,7 +122,7 @@ struct ClassifierWeights {
 }
 
 impl HeadWeights {
-    fn wait(&self, gate: &dyn Gate) -> Result<(), Error> {
+    fn wait(&self, gate: &dyn ReadinessGate) -> Result<(), Error> {
         match self {
             Self::Classifier(classifier) => {
                 classifier.dense.wait(gate)?;

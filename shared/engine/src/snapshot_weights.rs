@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use defrost_loader::{Place, Snapshot, Tensor};
 
-use crate::{Error, Gate, Weights};
+use crate::{Error, ReadinessGate, Weights};
 
-/// Views of a snapshot that may still be on its way; [`Gate`] holds the engine back where it is ahead.
+/// Views of a snapshot that may still be on its way; [`ReadinessGate`] holds the engine back where it is ahead.
 #[derive(Debug, Clone)]
 pub(crate) struct SnapshotWeights(pub(crate) Snapshot);
 
@@ -18,12 +18,12 @@ impl Weights for SnapshotWeights {
         self.0.peek(name).map(Some).map_err(unreadable)
     }
 
-    fn gate(&self) -> Arc<dyn Gate> {
+    fn gate(&self) -> Arc<dyn ReadinessGate> {
         Arc::new(self.clone())
     }
 }
 
-impl Gate for SnapshotWeights {
+impl ReadinessGate for SnapshotWeights {
     fn wait(&self, place: Place) -> Result<(), Error> {
         self.0.wait(place).map_err(unreadable)
     }

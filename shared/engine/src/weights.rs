@@ -14,7 +14,7 @@ use half::bf16;
 
 use crate::attention::Arithmetic;
 use crate::buffer::Buffer;
-use crate::gate::{Gate, Open};
+use crate::gate::{Open, ReadinessGate};
 use crate::gemm::{self, Activation, Context, Epilogue, FloatPanels, Int8Product};
 use crate::layout::{PANEL, ROW_MAJOR, panel_len};
 use crate::math::gelu;
@@ -28,7 +28,7 @@ pub trait Weights {
     fn get(&self, name: &str) -> Result<Option<Tensor>, Error>;
 
     /// Says when bytes of the views may be read.
-    fn gate(&self) -> Arc<dyn Gate> {
+    fn gate(&self) -> Arc<dyn ReadinessGate> {
         Arc::new(Open)
     }
 }
@@ -66,7 +66,7 @@ impl<T: AnyBitPattern> Values<T> {
     }
 
     /// Returns when the values may be read.
-    pub(crate) fn wait(&self, gate: &dyn Gate) -> Result<(), Error> {
+    pub(crate) fn wait(&self, gate: &dyn ReadinessGate) -> Result<(), Error> {
         gate.wait(self.place)
     }
 
@@ -156,7 +156,7 @@ impl Linear {
     }
 
     /// Returns when the layer may run.
-    pub(crate) fn wait(&self, gate: &dyn Gate) -> Result<(), Error> {
+    pub(crate) fn wait(&self, gate: &dyn ReadinessGate) -> Result<(), Error> {
         match &self.panels {
             Panels::Int8 { weights, scales, offsets } => {
                 weights.wait(gate)?;
@@ -326,7 +326,7 @@ impl Embedding {
     /// Returns when these rows may be read.
     pub(crate) fn wait(
         &self,
-        gate: &dyn Gate,
+        gate: &dyn ReadinessGate,
         rows: impl Iterator<Item = usize> + Clone,
     ) -> Result<(), Error> {
         let place = |row: usize| match &self.table {

@@ -3,7 +3,7 @@
 //! They are the modules `Dense` that sentence-transformers puts after a pooling, and make vectors shorter or longer than
 //! hidden states. In f32, whatever the model's precision: they are small and decide the last digit.
 
-use crate::gate::Gate;
+use crate::gate::ReadinessGate;
 use crate::gemm::{Activation, Context};
 use crate::math::{exp, silu};
 use crate::quantize::QuantizedRows;
@@ -36,7 +36,7 @@ impl DenseWeights {
     pub(super) fn run(
         &self,
         cx: Context<'_>,
-        gate: &dyn Gate,
+        gate: &dyn ReadinessGate,
         mut pooled: Vec<f32>,
         quantized: &mut QuantizedRows,
     ) -> Result<Vec<f32>, Error> {

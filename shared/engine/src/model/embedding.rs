@@ -2,7 +2,7 @@
 
 use super::Buffers;
 use super::norms::NormWeights;
-use crate::gate::Gate;
+use crate::gate::ReadinessGate;
 use crate::gemm::Context;
 use crate::weights::{Embedding, Weights};
 use crate::{Batch, Error, ModelConfig};
@@ -38,7 +38,7 @@ impl Tables {
     pub(super) fn run(
         &self,
         cx: Context<'_>,
-        gate: &dyn Gate,
+        gate: &dyn ReadinessGate,
         config: &ModelConfig,
         batch: &Batch,
         buffers: &mut Buffers,
@@ -53,7 +53,12 @@ impl Tables {
     }
 
     /// Waits for the rows that [`Tables::gather`] reads.
-    fn wait(&self, gate: &dyn Gate, config: &ModelConfig, batch: &Batch) -> Result<(), Error> {
+    fn wait(
+        &self,
+        gate: &dyn ReadinessGate,
+        config: &ModelConfig,
+        batch: &Batch,
+    ) -> Result<(), Error> {
         self.words.wait(gate, batch.ids().iter().map(|&id| id as usize))?;
         if let Some(types) = &self.types {
             types.wait(gate, batch.types().iter().map(|&id| id as usize))?;

@@ -15,7 +15,7 @@ use defrost_model::architecture::{FeedForward, Placed, Positions};
 use super::norms::NormWeights;
 use super::{Buffers, FEED_FORWARD_ROWS, gather, heads};
 use crate::attention::{Span, attention};
-use crate::gate::Gate;
+use crate::gate::ReadinessGate;
 use crate::gemm::{Activation, Context};
 use crate::quantize::QuantizedRows;
 use crate::rope::{HeadNorm, rotate};
@@ -106,7 +106,7 @@ impl Layer {
     }
 
     /// Waits for its weights, in the order in which they lie in a snapshot and are needed.
-    pub(super) fn wait(&self, placed: Placed, gate: &dyn Gate) -> Result<(), Error> {
+    pub(super) fn wait(&self, placed: Placed, gate: &dyn ReadinessGate) -> Result<(), Error> {
         let norms = [&self.attention_norm, &self.output_norm];
         let wait_for = |place: Placed, norm: usize| {
             if place == placed { norms[norm].wait(gate) } else { Ok(()) }

@@ -4,7 +4,7 @@ use defrost_model::architecture::Norm;
 
 use crate::Error;
 use crate::buffer::Buffer;
-use crate::gate::Gate;
+use crate::gate::ReadinessGate;
 use crate::gemm::Context;
 use crate::norm::{layer_norm, rms_norm};
 use crate::weights::{Values, Weights, vector};
@@ -32,7 +32,7 @@ impl NormWeights {
         })
     }
 
-    pub(super) fn wait(&self, gate: &dyn Gate) -> Result<(), Error> {
+    pub(super) fn wait(&self, gate: &dyn ReadinessGate) -> Result<(), Error> {
         match self {
             Self::Layer { weight, bias } => {
                 weight.wait(gate)?;

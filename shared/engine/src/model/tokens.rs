@@ -9,7 +9,7 @@
 //! `ColBERT`), kept once or normalised is the caller's business: it depends on ids, not on numbers.
 
 use super::Buffers;
-use crate::gate::Gate;
+use crate::gate::ReadinessGate;
 use crate::gemm::{Activation, Context};
 use crate::weights::{Linear, Weights};
 use crate::{Answers, Batch, Error, Kernel, ModelConfig, Wanted};
@@ -61,7 +61,7 @@ impl TokenHeadWeights {
     pub(super) fn run(
         &self,
         cx: Context<'_>,
-        gate: &dyn Gate,
+        gate: &dyn ReadinessGate,
         hidden: usize,
         rows: usize,
         wanted: Wanted,

@@ -139,7 +139,7 @@ pub(crate) enum Asked {
 }
 
 /// What is done with rows.
-pub(crate) trait Work: Sync {
+pub(crate) trait Operation: Sync {
     /// The question of one row.
     type Item: Send;
 
@@ -185,7 +185,7 @@ pub(crate) trait Work: Sync {
 }
 
 /// Works through a file; returns what there is to say about it.
-pub(crate) fn run<W: Work>(
+pub(crate) fn run<W: Operation>(
     work: &W,
     settings: Settings,
     input: &Path,
@@ -195,7 +195,7 @@ pub(crate) fn run<W: Work>(
     run_in_chunks(work, settings, input, args, json, ChunkSize::USUAL)
 }
 
-fn run_in_chunks<W: Work>(
+fn run_in_chunks<W: Operation>(
     work: &W,
     settings: Settings,
     input: &Path,
@@ -266,7 +266,7 @@ fn run_in_chunks<W: Work>(
 }
 
 /// Writes the output.
-fn write<W: Work>(
+fn write<W: Operation>(
     work: &W,
     spool: Spool,
     parts: &Parts,

@@ -17,7 +17,9 @@ use defrost_tasks::{
 };
 
 use crate::backend::{self, BackendArgs, LINKED};
-use crate::bulk::{self, Answer, Asked, Cell, Column, Datum, FileArgs, Record, Settings, Work};
+use crate::bulk::{
+    self, Answer, Asked, Cell, Column, Datum, FileArgs, Operation, Record, Settings,
+};
 use crate::function::KeyArgs;
 use crate::place::RestoreArgs;
 use crate::print::{note, say};
@@ -291,7 +293,7 @@ struct Embed<'a> {
     clamped: AtomicU64,
 }
 
-impl Work for Embed<'_> {
+impl Operation for Embed<'_> {
     type Item = Input;
 
     fn fields(&self) -> (Vec<&str>, usize) {

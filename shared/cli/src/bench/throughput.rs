@@ -66,7 +66,7 @@ pub(crate) struct Args {
 }
 
 /// Sequences that are run together, and their length in tokens.
-struct Work {
+struct Workload {
     length: usize,
     sequences: Vec<Tokens>,
 }
@@ -79,7 +79,7 @@ struct Measured {
     seconds: Vec<f64>,
 }
 
-impl Work {
+impl Workload {
     fn tokens(&self) -> usize {
         self.sequences.iter().map(|sequence| sequence.ids.len()).sum()
     }
@@ -141,7 +141,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn works(args: &Args, reranker: &Reranker) -> Result<Vec<Work>> {
+fn works(args: &Args, reranker: &Reranker) -> Result<Vec<Workload>> {
     if let Some(path) = &args.ids {
         let text =
             std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -154,7 +154,7 @@ fn works(args: &Args, reranker: &Reranker) -> Result<Vec<Work>> {
         if tokens == 0 {
             bail!("{}: holds no token ids", path.display());
         }
-        return Ok(vec![Work { length: tokens / sequences.len(), sequences }]);
+        return Ok(vec![Workload { length: tokens / sequences.len(), sequences }]);
     }
     let longest = args.lengths.iter().copied().max().unwrap_or(1);
     if longest > reranker.info().max_length {
@@ -182,7 +182,7 @@ fn works(args: &Args, reranker: &Reranker) -> Result<Vec<Work>> {
                 types: Vec::new(),
             })
             .collect();
-        Work { length, sequences }
+        Workload { length, sequences }
     };
     Ok(args.lengths.iter().map(|&length| cut(length)).collect())
 }
@@ -206,7 +206,11 @@ fn text(number: usize) -> String {
 /// spinning for some milliseconds, which a short pass would be charged with.
 const SETTLED: Duration = Duration::from_millis(50);
 
-fn measure(args: &Args, contestants: &mut [Contestant], works: &[Work]) -> Result<Vec<Measured>> {
+fn measure(
+    args: &Args,
+    contestants: &mut [Contestant],
+    works: &[Workload],
+) -> Result<Vec<Measured>> {
     let mut measured = Vec::new();
     let steps = works.len() * contestants.len() * args.batch_tokens.len();
     let bar = ProgressBar::new(steps as u64 * u64::from(args.runs + 1));
@@ -261,7 +265,7 @@ fn best(measured: Vec<Measured>) -> Vec<Measured> {
 fn row(
     one: &Measured,
     contestants: &[Contestant],
-    works: &[Work],
+    works: &[Workload],
     limits: &[Option<f64>],
 ) -> Value {
     let work = &works[one.work];
@@ -287,7 +291,7 @@ fn row(
 fn draw(
     path: &std::path::Path,
     contestants: &[Contestant],
-    works: &[Work],
+    works: &[Workload],
     best: &[Measured],
 ) -> Result<()> {
     let lines: Vec<plot::Line> = contestants

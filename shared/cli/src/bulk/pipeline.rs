@@ -19,7 +19,7 @@ use super::report::Refusals;
 use super::shard::Shard;
 use super::spool::{Id, Spool};
 use super::tokenised::{self, Tokenised};
-use super::{Asked, Work};
+use super::{Asked, Operation};
 
 /// Where a chunk ends: with the row that makes it as large as either.
 #[derive(Debug, Clone, Copy)]
@@ -104,7 +104,7 @@ pub(super) struct Computed {
     pub(super) cut: u64,
 }
 
-impl<W: Work> Run<'_, W> {
+impl<W: Operation> Run<'_, W> {
     /// Reads all rows and sees to it that all of the shard have an answer in a part.
     pub(super) fn compute(&self, input: Input, spool: Option<Spool>) -> Result<Done> {
         let (to_prepare, read) = sync_channel(WAITING);

@@ -37,7 +37,7 @@ impl Echo {
     }
 }
 
-impl Work for Echo {
+impl Operation for Echo {
     type Item = String;
 
     fn fields(&self) -> (Vec<&str>, usize) {

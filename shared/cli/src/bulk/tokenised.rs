@@ -10,7 +10,7 @@ use defrost_model::{Answers, Planned, Share, Tokens, Wanted};
 use defrost_tasks::{Ended, Error, Executor, Next, Order, Rounds};
 
 use super::key::Key;
-use super::{Asked, Work};
+use super::{Asked, Operation};
 
 /// Chunks that the model has at a time: the second one fills the last micro-batch of the first. No more, because all their
 /// tokens are held, and the answers to what has run of them.
@@ -57,7 +57,7 @@ impl Rounds for Tokenised {
 
 /// Runs the model, on the thread that loaded it, which is one of the model's own.
 pub(super) fn run(
-    work: &impl Work,
+    work: &impl Operation,
     from: Receiver<Tokenised>,
     to: SyncSender<Tokenised>,
 ) -> Result<()> {

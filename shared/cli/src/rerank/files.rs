@@ -15,7 +15,8 @@ use serde_json::Map;
 use super::options::{self, Options};
 use super::{Args, tell_ignored};
 use crate::bulk::{
-    self, Answer, Asked, Cell, Column, Datum, Element, Kind, Numbers, Record, Settings, Work, kind,
+    self, Answer, Asked, Cell, Column, Datum, Element, Kind, Numbers, Operation, Record, Settings,
+    kind,
 };
 use crate::print::say;
 
@@ -131,7 +132,7 @@ impl Cases<'_> {
     }
 }
 
-impl Work for Cases<'_> {
+impl Operation for Cases<'_> {
     type Item = Item;
 
     fn fields(&self) -> (Vec<&str>, usize) {

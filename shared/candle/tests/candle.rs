@@ -14,8 +14,8 @@ use defrost_model::{
 };
 use defrost_pack::{Checkpoint, Outliers, PackOptions, SpecOptions, pack};
 use defrost_tasks::{
-    EmbedRequest, EmbedTruncation, Embedder, EmbedderOptions, Embedding, ModelOptions, Outputs,
-    Overflow, PromptChoice, Reranker, RerankerOptions, RestoreOptions, ScoreRequest, restore,
+    EmbedTask, EmbedTruncation, Embedder, EmbedderOptions, Embedding, ModelOptions, Outputs,
+    Overflow, PromptChoice, Reranker, RerankerOptions, RestoreOptions, ScoreTask, restore,
 };
 use defrost_testing::cases::Variants;
 use defrost_testing::golden::{
@@ -78,13 +78,13 @@ fn embedder(snapshot: &Snapshot, max_length: Option<usize>) -> Embedder {
 
 /// The largest distance of these scores from those of the cases.
 fn worst(reranker: &Reranker, cases: &[Case]) -> f32 {
-    let request = |case: &Case| ScoreRequest {
+    let request = |case: &Case| ScoreTask {
         query: case.query.clone(),
         documents: vec![case.document.clone()],
         instruction: case.instruction.clone(),
-        ..ScoreRequest::default()
+        ..ScoreTask::default()
     };
-    let requests: Vec<ScoreRequest> = cases.iter().map(request).collect();
+    let requests: Vec<ScoreTask> = cases.iter().map(request).collect();
     let scores = reranker.score(&requests, &|| false).unwrap();
     let errors = cases.iter().zip(&scores).map(|(case, scores)| (scores[0].raw - case.raw).abs());
     errors.fold(0.0, f32::max)
@@ -128,8 +128,8 @@ fn weights_in_f16_are_multiplied_in_f32() {
     }
 }
 
-fn request(golden: &Embeddings, case: &EmbeddingCase, outputs: Outputs) -> EmbedRequest {
-    EmbedRequest {
+fn request(golden: &Embeddings, case: &EmbeddingCase, outputs: Outputs) -> EmbedTask {
+    EmbedTask {
         inputs: vec![case.text.as_str().into()],
         prompt: match case.prompt.as_str() {
             "query" => PromptChoice::Query,
@@ -139,7 +139,7 @@ fn request(golden: &Embeddings, case: &EmbeddingCase, outputs: Outputs) -> Embed
         },
         outputs,
         truncation: EmbedTruncation { overflow: Overflow::CutEnd, limit: None },
-        ..EmbedRequest::default()
+        ..EmbedTask::default()
     }
 }
 
@@ -159,7 +159,7 @@ fn vectors_are_those_of_transformers() {
         let embedder = embedder(&snapshot, Some(golden.max_length));
         let heads = model == TOKEN_HEADS_MODEL;
         let outputs = Outputs { sparse: heads, colbert: heads, ..Outputs::default() };
-        let requests: Vec<EmbedRequest> =
+        let requests: Vec<EmbedTask> =
             golden.cases.iter().map(|case| request(&golden, case, outputs)).collect();
         let found = embedder.embed(&requests, &|| false).unwrap();
         for (case, found) in golden.cases.iter().zip(found.iter().flatten()) {
@@ -197,14 +197,14 @@ fn late_chunks_are_those_of_transformers() {
         let snapshot = packed(&golden::checkpoint(model), Precision::F32, isa::NATIVE);
         let embedder = embedder(&snapshot, Some(golden.max_length));
         for case in &golden.chunks {
-            let request = EmbedRequest {
+            let request = EmbedTask {
                 inputs: case.texts.iter().map(|text| text.as_str().into()).collect(),
                 prompt: match case.prompt.as_str() {
                     "query" => PromptChoice::Query,
                     _ => PromptChoice::None,
                 },
                 late_chunking: true,
-                ..EmbedRequest::default()
+                ..EmbedTask::default()
             };
             let found = embedder.embed(&[request], &|| false).unwrap().remove(0);
             for (found, expected) in found.iter().zip(&case.dense) {
@@ -235,10 +235,10 @@ fn variants_give_the_vectors_of_sentence_transformers_or_are_refused() {
                 continue;
             }
         };
-        let request = EmbedRequest {
+        let request = EmbedTask {
             inputs: texts.iter().map(|text| text.as_str().into()).collect(),
             truncation: EmbedTruncation { overflow: Overflow::CutEnd, limit: None },
-            ..EmbedRequest::default()
+            ..EmbedTask::default()
         };
         let found = embedder.embed(&[request], &|| false).unwrap().remove(0);
         for (found, expected) in found.iter().zip(&variant.vectors) {

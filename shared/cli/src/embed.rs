@@ -12,7 +12,7 @@ use defrost_api::Dtype;
 use defrost_loader::Location;
 use defrost_model::{Answers, Measure, Planned, Wanted};
 use defrost_tasks::{
-    EmbedRequest, EmbedTruncation, Embedder, EmbedderOptions, Error, Input, Outputs, Overflow,
+    EmbedTask, EmbedTruncation, Embedder, EmbedderOptions, Error, Input, Outputs, Overflow,
     PromptChoice,
 };
 
@@ -185,7 +185,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let request = args.request();
     // What is wrong with the request is wrong before the first row is read.
-    embedder.prepare(&EmbedRequest { inputs: vec!["".into()], ..request.clone() })?;
+    embedder.prepare(&EmbedTask { inputs: vec!["".into()], ..request.clone() })?;
     let settings = args.settings(&embedder)?;
     finish(args, Model::Here { embedder: Box::new(embedder), request }, settings)
 }
@@ -217,7 +217,7 @@ impl Args {
         }
     }
 
-    fn request(&self) -> EmbedRequest {
+    fn request(&self) -> EmbedTask {
         let prompt = match (&self.input_type, &self.prompt_name, &self.prompt, &self.instruction) {
             (Some(InputType::Query), ..) => PromptChoice::Query,
             (Some(InputType::Document), ..) => PromptChoice::Document,
@@ -227,7 +227,7 @@ impl Args {
             (.., Some(task)) => PromptChoice::Instruction(task.clone()),
             _ => PromptChoice::Default,
         };
-        EmbedRequest {
+        EmbedTask {
             inputs: Vec::new(),
             prompt,
             outputs: self.outputs(),
@@ -281,7 +281,7 @@ enum Model {
     Here {
         embedder: Box<Embedder>,
         /// The request without inputs.
-        request: EmbedRequest,
+        request: EmbedTask,
     },
     Remote(Box<Remote>),
 }
@@ -322,7 +322,7 @@ impl Operation for Embed<'_> {
         match &self.model {
             Model::Remote(remote) => Ok(Asked::Answered(remote.embed(items)?)),
             Model::Here { embedder, request } => {
-                let mut request = EmbedRequest { inputs: std::mem::take(items), ..request.clone() };
+                let mut request = EmbedTask { inputs: std::mem::take(items), ..request.clone() };
                 let prepared = embedder.prepare(&request);
                 *items = std::mem::take(&mut request.inputs);
                 Ok(Asked::Sequences(prepared?.map(|all| all.iter().map(answer::encode).collect())))

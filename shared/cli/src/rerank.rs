@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use defrost_loader::Location;
-use defrost_tasks::{ModelInfo, Normalization, Reranker, RerankerOptions, Score, ScoreRequest};
+use defrost_tasks::{ModelInfo, Normalization, Reranker, RerankerOptions, Score, ScoreTask};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -239,8 +239,8 @@ fn tell_ignored(info: &ModelInfo, cases: u64) {
 }
 
 impl Case {
-    fn request(&self) -> ScoreRequest {
-        ScoreRequest {
+    fn request(&self) -> ScoreTask {
+        ScoreTask {
             query: self.query.clone(),
             documents: self.documents.clone(),
             instruction: self.options.instruction.clone(),

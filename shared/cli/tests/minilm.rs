@@ -10,7 +10,7 @@ use std::process::Command;
 
 use defrost_model::{Precision, isa};
 use defrost_pack::{Checkpoint, Outliers, PackOptions, SpecOptions, pack};
-use defrost_tasks::{Reranker, RerankerOptions, RestoreOptions, ScoreRequest, restore};
+use defrost_tasks::{Reranker, RerankerOptions, RestoreOptions, ScoreTask, restore};
 use defrost_testing::golden::repository;
 use serde_json::Value;
 
@@ -75,10 +75,10 @@ fn real_weights_score_and_retrieve_as_published() {
         let mut worst = 0f64;
         for case in cases {
             let text = |key: &str| case[key].as_str().unwrap().to_owned();
-            let request = ScoreRequest {
+            let request = ScoreTask {
                 query: text("query"),
                 documents: vec![text("document")],
-                ..ScoreRequest::default()
+                ..ScoreTask::default()
             };
             let score = reranker.score(&[request], &|| false).unwrap()[0][0].raw;
             worst = worst.max((f64::from(score) - case["raw"].as_f64().unwrap()).abs());

@@ -105,7 +105,7 @@ impl Runtime for Gpu {
         let half = match options.compute {
             None => None,
             Some(Precision::Bf16) => Some(Half::Bf16),
-                        Some(Precision::F16) => Some(Half::F16),
+            Some(Precision::F16) => Some(Half::F16),
             Some(other) => {
                 let name = other.name();
                 return Err(Error::Config(format!(

@@ -84,7 +84,6 @@ impl Workspace {
         Ok(buffers(config, pass, wanted, start).0)
     }
 
-
     /// Gives its memory back.
     pub(crate) fn clear(&mut self) {
         self.memory = None;

@@ -9,8 +9,8 @@ use defrost_loader::Snapshot;
 use defrost_model::{Precision, Runtime, isa};
 use defrost_pack::{Checkpoint, Outliers, PackOptions, SpecOptions, pack};
 use defrost_tasks::{
-    EmbedRequest, EmbedTruncation, Embedder, EmbedderOptions, Embedding, ModelOptions, Outputs,
-    Overflow, PromptChoice, Reranker, RestoreOptions, ScoreRequest, restore,
+    EmbedTask, EmbedTruncation, Embedder, EmbedderOptions, Embedding, ModelOptions, Outputs,
+    Overflow, PromptChoice, Reranker, RestoreOptions, ScoreTask, restore,
 };
 use defrost_testing::golden::{
     self, Case, EMBEDDING_MODELS, EmbeddingCase, Embeddings, PAIR_MODELS, TOKEN_HEADS_MODEL,
@@ -42,13 +42,13 @@ fn options(max_length: Option<usize>, compute: Option<Precision>) -> ModelOption
 }
 
 fn scores(reranker: &Reranker, cases: &[Case]) -> Vec<f32> {
-    let request = |case: &Case| ScoreRequest {
+    let request = |case: &Case| ScoreTask {
         query: case.query.clone(),
         documents: vec![case.document.clone()],
         instruction: case.instruction.clone(),
-        ..ScoreRequest::default()
+        ..ScoreTask::default()
     };
-    let requests: Vec<ScoreRequest> = cases.iter().map(request).collect();
+    let requests: Vec<ScoreTask> = cases.iter().map(request).collect();
     let scores = reranker.score(&requests, &|| false).unwrap();
     scores.iter().map(|scores| scores[0].raw).collect()
 }
@@ -95,8 +95,8 @@ fn scores_are_those_of_transformers() {
     }
 }
 
-fn request(golden: &Embeddings, case: &EmbeddingCase, outputs: Outputs) -> EmbedRequest {
-    EmbedRequest {
+fn request(golden: &Embeddings, case: &EmbeddingCase, outputs: Outputs) -> EmbedTask {
+    EmbedTask {
         inputs: vec![case.text.as_str().into()],
         prompt: match case.prompt.as_str() {
             "query" => PromptChoice::Query,
@@ -106,7 +106,7 @@ fn request(golden: &Embeddings, case: &EmbeddingCase, outputs: Outputs) -> Embed
         },
         outputs,
         truncation: EmbedTruncation { overflow: Overflow::CutEnd, limit: None },
-        ..EmbedRequest::default()
+        ..EmbedTask::default()
     }
 }
 
@@ -128,7 +128,7 @@ fn vectors_are_those_of_transformers() {
         let embedder = Embedder::load(LINKED, &snapshot, &options).unwrap();
         let heads = model == TOKEN_HEADS_MODEL;
         let outputs = Outputs { sparse: heads, colbert: heads, ..Outputs::default() };
-        let requests: Vec<EmbedRequest> =
+        let requests: Vec<EmbedTask> =
             golden.cases.iter().map(|case| request(&golden, case, outputs)).collect();
         let found = embedder.embed(&requests, &|| false).unwrap();
         for (case, found) in golden.cases.iter().zip(found.iter().flatten()) {

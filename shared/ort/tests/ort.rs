@@ -11,8 +11,8 @@ use defrost_loader::Snapshot;
 use defrost_model::{Precision, isa};
 use defrost_pack::{Checkpoint, OnnxSource, Outliers, PackOptions, SpecOptions, pack, pack_onnx};
 use defrost_tasks::{
-    EmbedRequest, Embedder, EmbedderOptions, Reranker, RerankerOptions, RestoreOptions,
-    ScoreRequest, restore,
+    EmbedTask, Embedder, EmbedderOptions, Reranker, RerankerOptions, RestoreOptions, ScoreTask,
+    restore,
 };
 use defrost_testing::golden::{Case, Golden, repository};
 
@@ -59,16 +59,16 @@ fn options(cache: &Path, compile: bool) -> RerankerOptions {
     }
 }
 
-fn request(case: &Case) -> ScoreRequest {
-    ScoreRequest {
+fn request(case: &Case) -> ScoreTask {
+    ScoreTask {
         query: case.query.clone(),
         documents: vec![case.document.clone()],
-        ..ScoreRequest::default()
+        ..ScoreTask::default()
     }
 }
 
 fn scores(reranker: &Reranker, cases: &[Case]) -> Vec<f32> {
-    let requests: Vec<ScoreRequest> = cases.iter().map(request).collect();
+    let requests: Vec<ScoreTask> = cases.iter().map(request).collect();
     let scores = reranker.score(&requests, &|| false).unwrap();
     scores.iter().flatten().map(|score| score.raw).collect()
 }
@@ -118,7 +118,7 @@ fn embeddings_are_those_of_transformers() {
     assert!(!embedder.info().has_tokens && embedder.info().normalizes);
     for case in golden.cases.iter().filter(|case| case.embedding.is_some()) {
         let inputs = vec![case.document.as_str().into()];
-        let request = EmbedRequest { inputs, ..EmbedRequest::default() };
+        let request = EmbedTask { inputs, ..EmbedTask::default() };
         let found = embedder.embed(&[request], &|| false).unwrap().remove(0).remove(0).dense;
         let expected = case.embedding.as_ref().unwrap();
         assert_eq!(found.len(), expected.len());

@@ -12,7 +12,7 @@ use std::time::Instant;
 use defrost_model::{Precision, isa};
 use defrost_pack::{Checkpoint, Outliers, PackOptions, Shape, SpecOptions, pack, synthesize};
 use defrost_tasks::{
-    EmbedRequest, Embedder, EmbedderOptions, Input, ModelOptions, Outputs, RestoreOptions, restore,
+    EmbedTask, Embedder, EmbedderOptions, Input, ModelOptions, Outputs, RestoreOptions, restore,
 };
 
 /// What runs the models here.
@@ -75,7 +75,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 Input::Tokens(ids.map(id).collect())
             };
             let inputs = (0..u32::try_from(texts)?).map(text).collect();
-            let request = EmbedRequest { inputs, outputs, ..EmbedRequest::default() };
+            let request = EmbedTask { inputs, outputs, ..EmbedTask::default() };
             let start = Instant::now();
             embedder.embed(&[request], &|| false)?;
             *best = best.min(start.elapsed().as_secs_f64());

@@ -20,7 +20,7 @@ use defrost_model::{Precision, isa};
 use defrost_pack::{
     Checkpoint, Outliers, PackOptions, Shape, SpecOptions, pack, quality_summary, synthesize,
 };
-use defrost_tasks::{Reranker, RerankerOptions, RestoreOptions, ScoreRequest, restore};
+use defrost_tasks::{Reranker, RerankerOptions, RestoreOptions, ScoreTask, restore};
 
 type Fallible<T> = Result<T, Box<dyn Error>>;
 
@@ -103,7 +103,7 @@ fn requests(
     queries: usize,
     documents: usize,
     characters: usize,
-) -> Fallible<Vec<ScoreRequest>> {
+) -> Fallible<Vec<ScoreTask>> {
     let texts = |name: &str, count: usize| -> Fallible<Vec<String>> {
         let text = std::fs::read_to_string(data.join(name))?;
         text.lines()
@@ -119,11 +119,11 @@ fn requests(
     let documents = texts("corpus.jsonl", documents)?;
     Ok(texts("queries.jsonl", queries)?
         .into_iter()
-        .map(|query| ScoreRequest { query, documents: documents.clone(), ..Default::default() })
+        .map(|query| ScoreTask { query, documents: documents.clone(), ..Default::default() })
         .collect())
 }
 
-fn scores(snapshot: &Path, requests: &[ScoreRequest]) -> Fallible<Vec<Vec<f64>>> {
+fn scores(snapshot: &Path, requests: &[ScoreTask]) -> Fallible<Vec<Vec<f64>>> {
     let snapshot = restore(LINKED, &snapshot.into(), &RestoreOptions::default())?;
     if let Some(line) = snapshot.meta("quality.products").and_then(quality_summary) {
         println!("{line}");

@@ -29,9 +29,7 @@ use crate::running::Running;
 use crate::tokenizer::{TextTokenizer, Vocabulary};
 
 pub use preparing::EmbedPreparing;
-pub use request::{
-    EmbedRequest, EmbedTruncation, Embedding, Input, Outputs, Overflow, PromptChoice,
-};
+pub use request::{EmbedTask, EmbedTruncation, Embedding, Input, Outputs, Overflow, PromptChoice};
 pub(crate) use sequence::Special;
 
 /// Settings that do not come from the snapshot.
@@ -229,10 +227,10 @@ impl Embedder {
     /// [`Error::NonFinite`] if the model answered NaN or infinity.
     pub fn embed(
         &self,
-        requests: &[EmbedRequest],
+        requests: &[EmbedTask],
         cancelled: &(dyn Fn() -> bool + Sync),
     ) -> Result<Vec<Vec<Embedding>>, Error> {
-        let one = |request: &EmbedRequest| {
+        let one = |request: &EmbedTask| {
             let prepared = self.prepare(request)?;
             let answers = self.model.run_all(&prepared, cancelled)?;
             prepared.finish(&answers)
@@ -242,14 +240,14 @@ impl Embedder {
     }
 
     /// Encodes a request's inputs, on all threads. Fails as [`Embedder::embed`]; the request's position in errors is 0.
-    pub fn prepare(&self, request: &EmbedRequest) -> Result<Prepared<Vec<Embedding>>, Error> {
+    pub fn prepare(&self, request: &EmbedTask) -> Result<Prepared<Vec<Embedding>>, Error> {
         let prepared = self.prepare_unchecked(request);
         // Tokens come from the mapped file too; one that was edited is the reason for whatever is wrong with them.
         self.snapshot.intact()?;
         prepared
     }
 
-    fn prepare_unchecked(&self, request: &EmbedRequest) -> Result<Prepared<Vec<Embedding>>, Error> {
+    fn prepare_unchecked(&self, request: &EmbedTask) -> Result<Prepared<Vec<Embedding>>, Error> {
         self.check(request)?;
         let common = self.common(request)?;
         let encoder = self.encoder(&common);
@@ -264,11 +262,7 @@ impl Embedder {
     }
 
     /// The sequences of a request's inputs, and what becomes of the answers to them.
-    fn prepared(
-        &self,
-        request: &EmbedRequest,
-        sequences: Vec<Sequence>,
-    ) -> Prepared<Vec<Embedding>> {
+    fn prepared(&self, request: &EmbedTask, sequences: Vec<Sequence>) -> Prepared<Vec<Embedding>> {
         let rules = self.rules(request);
         let (sequences, cut): (Vec<Tokens>, Vec<bool>) =
             sequences.into_iter().map(|Sequence { tokens, truncated }| (tokens, truncated)).unzip();
@@ -285,7 +279,7 @@ impl Embedder {
         Prepared::new(sequences, self.model.runner().grouping(wanted), wanted, finish)
     }
 
-    fn rules(&self, request: &EmbedRequest) -> Rules {
+    fn rules(&self, request: &EmbedTask) -> Rules {
         let usual = self.spec.normalizes || request.dimensions.is_some();
         Rules {
             outputs: request.outputs,
@@ -302,7 +296,7 @@ impl Embedder {
         self.model.run(sequences, wanted)
     }
 
-    fn common(&self, request: &EmbedRequest) -> Result<Common, Error> {
+    fn common(&self, request: &EmbedTask) -> Result<Common, Error> {
         let prompt = prompts::resolve(&self.spec, &request.prompt)?;
         let (tokenizer, special) = (&self.tokenizer, &self.special);
         let (truncation, max_length) = (request.truncation, self.info.max_length);
@@ -314,7 +308,7 @@ impl Embedder {
     }
 
     /// Refuses what the model cannot give, before anything is computed.
-    fn check(&self, request: &EmbedRequest) -> Result<(), Error> {
+    fn check(&self, request: &EmbedTask) -> Result<(), Error> {
         let refuse = |param, message| Err(Error::InvalidInput { param, message });
         let (info, outputs) = (&self.info, request.outputs);
         for (wanted, has, what) in [
@@ -353,7 +347,7 @@ impl Embedder {
 }
 
 /// What a request wants of every token.
-fn wanted(request: &EmbedRequest) -> Wanted {
+fn wanted(request: &EmbedTask) -> Wanted {
     let Outputs { sparse, colbert, tokens, .. } = request.outputs;
     Wanted { hidden: tokens, sparse, colbert }
 }

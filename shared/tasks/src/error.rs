@@ -7,7 +7,7 @@ pub enum Error {
     /// The request itself cannot be served; `param` names the field to change.
     #[error("{message}")]
     InvalidInput {
-        /// The request field at fault, in the names of [`crate::ScoreRequest`] or [`crate::EmbedRequest`].
+        /// The request field at fault, in the names of [`crate::ScoreTask`] or [`crate::EmbedTask`].
         param: &'static str,
         /// The text that says what was expected, what was found, and what to do.
         message: String,

@@ -24,8 +24,8 @@ mod tokenizer;
 
 pub use bounds::{Bounds, Preparing};
 pub use embedder::{
-    EmbedPreparing, EmbedRequest, EmbedTruncation, Embedder, EmbedderInfo, EmbedderOptions,
-    Embedding, Input, Outputs, Overflow, PromptChoice,
+    EmbedPreparing, EmbedTask, EmbedTruncation, Embedder, EmbedderInfo, EmbedderOptions, Embedding,
+    Input, Outputs, Overflow, PromptChoice,
 };
 pub use error::Error;
 pub use executor::{Ended, Executor, Failed, Next, Rounds};
@@ -33,7 +33,7 @@ pub use loaded::{LoadTimings, ModelOptions};
 pub use prepared::{Prepared, Said};
 pub use prompt::{Prompt, QWEN3_INSTRUCTION, Query, Sequence, mxbai_pieces, qwen3_pieces};
 pub use reranker::{
-    ModelInfo, Reranker, RerankerOptions, Score, ScorePreparing, ScoreRequest, Truncation,
+    ModelInfo, Reranker, RerankerOptions, Score, ScorePreparing, ScoreTask, Truncation,
 };
 pub use restore::{RestoreOptions, restore};
 pub use schedule::Order;

@@ -86,7 +86,7 @@ pub struct Truncation {
 
 /// One query with the documents to score against it.
 #[derive(Debug, Clone, Default)]
-pub struct ScoreRequest {
+pub struct ScoreTask {
     /// The query text.
     pub query: String,
     /// The document texts.
@@ -206,7 +206,7 @@ impl Reranker {
     /// micro-batches. A pair's score depends on the pair alone, never on the rest of the batch.
     pub fn score(
         &self,
-        requests: &[ScoreRequest],
+        requests: &[ScoreTask],
         cancelled: &(dyn Fn() -> bool + Sync),
     ) -> Result<Vec<Vec<Score>>, Error> {
         let prepared = self.prepare(requests)?;
@@ -215,7 +215,7 @@ impl Reranker {
     }
 
     /// Tokenises the requests, on all threads.
-    pub fn prepare(&self, requests: &[ScoreRequest]) -> Result<Prepared<Vec<Vec<Score>>>, Error> {
+    pub fn prepare(&self, requests: &[ScoreTask]) -> Result<Prepared<Vec<Vec<Score>>>, Error> {
         let prepared = self.prepare_unchecked(requests);
         // Tokens come from the mapped file too; one that was edited is the reason for whatever is wrong with them.
         self.snapshot.intact()?;
@@ -224,7 +224,7 @@ impl Reranker {
 
     fn prepare_unchecked(
         &self,
-        requests: &[ScoreRequest],
+        requests: &[ScoreTask],
     ) -> Result<Prepared<Vec<Vec<Score>>>, Error> {
         let (mut sequences, mut read) = (Vec::new(), Vec::new());
         for request in requests {
@@ -244,7 +244,7 @@ impl Reranker {
 
     /// The token ids a request becomes: for embedding models the query first, then each document;
     /// otherwise one pair per document.
-    pub fn encode(&self, request: &ScoreRequest) -> Result<Vec<Tokens>, Error> {
+    pub fn encode(&self, request: &ScoreTask) -> Result<Vec<Tokens>, Error> {
         let Encoded { query, documents } = self.encoded(request)?;
         let sequences = query.into_iter().chain(documents.into_iter().flatten());
         Ok(sequences.map(|sequence| sequence.tokens).collect())
@@ -286,7 +286,7 @@ impl Reranker {
         Words { tokenizer, special, vocabulary, vocab: self.info.vocab, snapshot: &self.snapshot }
     }
 
-    fn encoded(&self, request: &ScoreRequest) -> Result<Encoded, Error> {
+    fn encoded(&self, request: &ScoreTask) -> Result<Encoded, Error> {
         let instruction = request.instruction.as_deref();
         let query = self.prompt.query(&request.query, instruction, &request.truncation)?;
         let documents = in_parallel(self.model.runner(), &request.documents, |document| {

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use defrost_loader::Location;
-use defrost_tasks::ScoreRequest;
+use defrost_tasks::ScoreTask;
 use indicatif::ProgressBar;
 use serde_json::json;
 
@@ -46,7 +46,7 @@ pub(crate) struct Args {
 struct Case<'a> {
     query: &'a str,
     ids: Vec<&'a str>,
-    request: ScoreRequest,
+    request: ScoreTask,
 }
 
 /// Compares and prints.
@@ -131,10 +131,10 @@ fn cases<'a>(
             Case {
                 query: &query.id,
                 ids: chosen.iter().map(|record| record.id.as_str()).collect(),
-                request: ScoreRequest {
+                request: ScoreTask {
                     query: query.text.clone(),
                     documents: chosen.iter().map(|record| record.whole()).collect(),
-                    ..ScoreRequest::default()
+                    ..ScoreTask::default()
                 },
             }
         })

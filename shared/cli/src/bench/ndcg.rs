@@ -11,7 +11,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use defrost_loader::Location;
 use defrost_tasks::{
-    EmbedRequest, EmbedTruncation, Embedder, EmbedderOptions, Input, ModelOptions, Overflow,
+    EmbedTask, EmbedTruncation, Embedder, EmbedderOptions, Input, ModelOptions, Overflow,
     PromptChoice, RestoreOptions, restore,
 };
 use indicatif::ProgressBar;
@@ -112,12 +112,12 @@ fn embed(embedder: &Embedder, texts: &[String], prompt: PromptChoice) -> Result<
     let bar = ProgressBar::new(texts.len() as u64);
     let mut all = Vec::with_capacity(texts.len());
     let truncation = EmbedTruncation { overflow: Overflow::CutEnd, limit: None };
-    let mut request = EmbedRequest {
+    let mut request = EmbedTask {
         prompt,
         truncation,
         // Ranked by cosine, whatever the model's files say.
         normalize: Some(true),
-        ..EmbedRequest::default()
+        ..EmbedTask::default()
     };
     for texts in texts.chunks(DOCUMENTS_PER_CALL) {
         request.inputs = texts.iter().map(|text| Input::from(text.as_str())).collect();

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use defrost_loader::Location;
 use defrost_model::Tokens;
-use defrost_tasks::{Reranker, ScoreRequest};
+use defrost_tasks::{Reranker, ScoreTask};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
@@ -165,7 +165,7 @@ fn works(args: &Args, reranker: &Reranker) -> Result<Vec<Workload>> {
         );
     }
     let documents = (0..args.documents as usize).map(text).collect();
-    let request = ScoreRequest { query: text(97), documents, ..ScoreRequest::default() };
+    let request = ScoreTask { query: text(97), documents, ..ScoreTask::default() };
     let encoded = reranker.encode(&request)?;
     let encoded = &encoded[encoded.len() - args.documents as usize..];
     // Without what they begin with: the engine runs equal sequences, and equal beginnings, once, which is not what is

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
 use defrost_model::{Answers, Measure, Planned, Wanted};
-use defrost_tasks::{Error, Normalization, Reranker, Score, ScoreRequest, Truncation};
+use defrost_tasks::{Error, Normalization, Reranker, Score, ScoreTask, Truncation};
 use serde_json::Map;
 
 use super::options::{self, Options};
@@ -68,7 +68,7 @@ struct Cases<'a> {
 
 /// A case that is to be scored.
 pub(super) struct Item {
-    request: ScoreRequest,
+    request: ScoreTask,
     /// The settings that the case itself names.
     own: Vec<(&'static str, String)>,
     note: Note,
@@ -165,7 +165,7 @@ impl Operation for Cases<'_> {
             own.push(("instruction", instruction.clone().unwrap_or_default()));
         }
         let note = Note { top_n: u32::try_from(top_n).unwrap_or(u32::MAX), normalization };
-        let request = ScoreRequest { query, documents, instruction, truncation };
+        let request = ScoreTask { query, documents, instruction, truncation };
         Ok(Item { request, own, note })
     }
 
@@ -182,7 +182,7 @@ impl Operation for Cases<'_> {
     }
 
     fn prepare(&self, items: &mut Vec<Item>) -> Result<Asked> {
-        let requests: Vec<ScoreRequest> =
+        let requests: Vec<ScoreTask> =
             items.iter_mut().map(|item| std::mem::take(&mut item.request)).collect();
         let prepared = self.reranker.prepare(&requests);
         for (item, request) in items.iter_mut().zip(requests) {

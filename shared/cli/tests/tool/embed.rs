@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use defrost_tasks::{
-    EmbedRequest, EmbedTruncation, Embedder, EmbedderOptions, Embedding, Input, ModelOptions,
-    Outputs, Overflow, PromptChoice, RestoreOptions, restore,
+    EmbedTask, EmbedTruncation, Embedder, EmbedderOptions, Embedding, Input, ModelOptions, Outputs,
+    Overflow, PromptChoice, RestoreOptions, restore,
 };
 use defrost_testing::golden::{self, EMBEDDING_MODELS, TOKEN_HEADS_MODEL};
 use serde_json::{Value, json};
@@ -40,15 +40,15 @@ fn embedder(dir: &Path, max_length: usize) -> Embedder {
     .unwrap()
 }
 
-fn request(texts: &[&str]) -> EmbedRequest {
-    EmbedRequest {
+fn request(texts: &[&str]) -> EmbedTask {
+    EmbedTask {
         inputs: texts.iter().map(|&text| Input::from(text)).collect(),
         truncation: EmbedTruncation { overflow: Overflow::CutEnd, limit: None },
-        ..EmbedRequest::default()
+        ..EmbedTask::default()
     }
 }
 
-fn direct(embedder: &Embedder, request: EmbedRequest) -> Vec<Embedding> {
+fn direct(embedder: &Embedder, request: EmbedTask) -> Vec<Embedding> {
     embedder.embed(&[request], &|| false).unwrap().remove(0)
 }
 
@@ -100,7 +100,7 @@ fn vectors_are_those_of_the_embedder_and_of_transformers() {
             assert_eq!(report["rows"], cases.len());
             let expected = direct(
                 &embedder,
-                EmbedRequest { prompt: choice, normalize: Some(true), ..request(&texts) },
+                EmbedTask { prompt: choice, normalize: Some(true), ..request(&texts) },
             );
             for ((row, case), expected) in rows(dir.path(), &out).iter().zip(&cases).zip(expected) {
                 let found = floats(&row["vector"]);
@@ -125,7 +125,7 @@ fn all_kinds_of_vectors_come_from_one_pass() {
     run_with_input(dir.path(), &all, &input).json();
     let outputs = Outputs { dense: true, sparse: true, colbert: true, tokens: false };
     let embedder = embedder(dir.path(), usize::MAX);
-    let expected = direct(&embedder, EmbedRequest { outputs, ..request(&texts) });
+    let expected = direct(&embedder, EmbedTask { outputs, ..request(&texts) });
     for (row, expected) in rows(dir.path(), "all.jsonl").iter().zip(&expected) {
         let (ids, weights): (Vec<u32>, Vec<f32>) = expected.sparse.iter().copied().unzip();
         assert_eq!(floats(&row["vector"]), expected.dense);

@@ -5,7 +5,7 @@ use std::path::Path;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use defrost_tasks::{
-    EmbedRequest, EmbedTruncation, Embedder, EmbedderOptions, Error, Input, ModelOptions, Outputs,
+    EmbedTask, EmbedTruncation, Embedder, EmbedderOptions, Error, Input, ModelOptions, Outputs,
     Overflow, PromptChoice, RestoreOptions, restore,
 };
 use defrost_testing::golden::TOKEN_HEADS_MODEL;
@@ -62,7 +62,7 @@ fn embeddings(embedder: &Embedder, request: &Request) -> Answer {
         _ => PromptChoice::Default,
     };
     let inputs = body["input"].as_array().unwrap();
-    let asked = EmbedRequest {
+    let asked = EmbedTask {
         inputs: inputs.iter().map(|text| Input::from(text.as_str().unwrap())).collect(),
         prompt,
         outputs: Outputs {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use defrost_model::{Answers, Grouping, Planned, RerankerKind, Tokens, Wanted};
-use defrost_tasks::{Error, ModelInfo, Normalization, Prepared, Score, ScoreRequest};
+use defrost_tasks::{Error, ModelInfo, Normalization, Prepared, Score, ScoreTask};
 use shuttle::rand::{Rng as _, thread_rng};
 
 use crate::app::App;
@@ -102,7 +102,7 @@ impl World {
 pub(super) fn question(scorer: Arc<dyn Scorer>) -> ScoreQuestion {
     let length = if thread_rng().gen_range(0..2) == 0 { 1 } else { 10_000 };
     let (query, documents) = ("q".into(), vec!["d".repeat(length), "e".into()]);
-    let request = ScoreRequest { query, documents, ..ScoreRequest::default() };
+    let request = ScoreTask { query, documents, ..ScoreTask::default() };
     ScoreQuestion { scorer, requests: Arc::new(vec![request]) }
 }
 
@@ -145,7 +145,7 @@ impl Scorer for Toy {
         &self.info
     }
 
-    fn prepare(&self, _: &[ScoreRequest]) -> Result<Prepared<ScoreLists>, Error> {
+    fn prepare(&self, _: &[ScoreTask]) -> Result<Prepared<ScoreLists>, Error> {
         let sequences = [1, 2].map(|id| Tokens { ids: vec![id], types: Vec::new() });
         Ok(Prepared::new(sequences.into(), Grouping::AsTheyCome, Wanted::default(), |_| {
             let score = Score { raw: 0.0, tokens: 1, truncated: false, query_truncated: false };

@@ -11,7 +11,7 @@ use defrost_model::{Planned, Wanted};
 use defrost_server::{
     App, BootError, Config, Info, Loaded, PhaseRecorder, Pipeline, ScoreLists, Scorer, start,
 };
-use defrost_tasks::{Error, ModelInfo, Prepared, ScoreRequest};
+use defrost_tasks::{Error, ModelInfo, Prepared, ScoreTask};
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
@@ -41,7 +41,7 @@ impl Scorer for Noted {
         self.toy.facts()
     }
 
-    fn prepare(&self, requests: &[ScoreRequest]) -> Result<Prepared<ScoreLists>, Error> {
+    fn prepare(&self, requests: &[ScoreTask]) -> Result<Prepared<ScoreLists>, Error> {
         self.toy.prepare(requests)
     }
 }

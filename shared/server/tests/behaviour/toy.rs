@@ -12,7 +12,7 @@ use defrost_server::{
     Action, App, BootError, Config, ConfigError, Function, Info, Loaded, PhaseRecorder, Pipeline,
     RERANK, ScoreLists, Scorer, start,
 };
-use defrost_tasks::{Error, ModelInfo, Normalization, Prepared, Score, ScoreRequest, TextToken};
+use defrost_tasks::{Error, ModelInfo, Normalization, Prepared, Score, ScoreTask, TextToken};
 use http_body_util::BodyExt as _;
 use serde_json::Value;
 use tower::ServiceExt as _;
@@ -90,7 +90,7 @@ impl Scorer for Toy {
         &self.info
     }
 
-    fn prepare(&self, requests: &[ScoreRequest]) -> Result<Prepared<ScoreLists>, Error> {
+    fn prepare(&self, requests: &[ScoreTask]) -> Result<Prepared<ScoreLists>, Error> {
         let mut sequences = Vec::new();
         let mut unscored = Vec::new();
         for request in requests {
@@ -133,7 +133,7 @@ impl Pipeline for Toy {
 
     fn sample(&self) -> Result<Prepared<()>, Error> {
         let documents = vec!["a".into()];
-        let request = ScoreRequest { documents, ..ScoreRequest::default() };
+        let request = ScoreTask { documents, ..ScoreTask::default() };
         Ok(self.prepare(&[request])?.map(drop))
     }
 
@@ -180,7 +180,7 @@ fn word(word: &str) -> u32 {
 }
 
 /// A score to which the model's answer is to be added.
-fn read(request: &ScoreRequest, index: usize, document: &str) -> Result<Score, Error> {
+fn read(request: &ScoreTask, index: usize, document: &str) -> Result<Score, Error> {
     let words = |text: &str| text.split_whitespace().count();
     let tokens = words(&request.query) + words(document);
     let mut raw = 0.0;

@@ -10,7 +10,7 @@ use defrost_model::{Answers, Grouping, Matryoshka, Planned, Tokens, Wanted};
 use defrost_server::{
     Config, EMBED, Function, Info, Loaded, PhaseRecorder, Pipeline, Vectorizer, router, start,
 };
-use defrost_tasks::{EmbedRequest, EmbedderInfo, Embedding, Error, Input, Prepared, TextToken};
+use defrost_tasks::{EmbedTask, EmbedderInfo, Embedding, Error, Input, Prepared, TextToken};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
@@ -59,7 +59,7 @@ impl Vectorizer for Counter {
         &self.info
     }
 
-    fn prepare(&self, request: &EmbedRequest) -> Result<Prepared<Vec<Embedding>>, Error> {
+    fn prepare(&self, request: &EmbedTask) -> Result<Prepared<Vec<Embedding>>, Error> {
         let request = request.clone();
         let ids = |input: &Input| match input {
             Input::Text(text) => vec![1; text.split_whitespace().count().max(1)],
@@ -107,7 +107,7 @@ impl Pipeline for Counter {
 
     fn sample(&self) -> Result<Prepared<()>, Error> {
         let inputs = vec!["a".into()];
-        let request = EmbedRequest { inputs, ..EmbedRequest::default() };
+        let request = EmbedTask { inputs, ..EmbedTask::default() };
         Ok(self.prepare(&request)?.map(drop))
     }
 

@@ -18,12 +18,12 @@ use std::ops::Range;
 use defrost_model::{Answers, Tokens, Wanted};
 
 use super::sequence::Encoder;
-use super::{EmbedRequest, Embedder, EmbedderInfo, Embedding};
+use super::{EmbedTask, Embedder, EmbedderInfo, Embedding};
 use crate::Error;
 use crate::prepared::{Prepared, Said};
 
 impl EmbedderInfo {
-    /// Whether requests may have [`EmbedRequest::late_chunking`]: only means can be taken over a part of the tokens.
+    /// Whether requests may have [`EmbedTask::late_chunking`]: only means can be taken over a part of the tokens.
     pub fn takes_late_chunking(&self) -> bool {
         self.pooling == "mean" && self.has_tokens
     }
@@ -34,7 +34,7 @@ impl Embedder {
     pub(super) fn prepare_chunks(
         &self,
         encoder: &Encoder<'_>,
-        request: &EmbedRequest,
+        request: &EmbedTask,
     ) -> Result<Prepared<Vec<Embedding>>, Error> {
         let rules = self.rules(request);
         let (tokens, spans) = encoder.chunks(&request.inputs)?;
@@ -74,7 +74,7 @@ fn mean(rows: &[f32], width: usize) -> Vec<f32> {
 }
 
 /// Refuses late chunking where there is no such thing.
-pub(super) fn check(info: &EmbedderInfo, request: &EmbedRequest) -> Result<(), Error> {
+pub(super) fn check(info: &EmbedderInfo, request: &EmbedTask) -> Result<(), Error> {
     let refuse = |message| Err(Error::InvalidInput { param: "late_chunking", message });
     let outputs = request.outputs;
     if !request.late_chunking {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::sequence::{Common, Sequence};
-use super::{EmbedRequest, Embedder, Embedding, Input, Outputs};
+use super::{EmbedTask, Embedder, Embedding, Input, Outputs};
 use crate::Error;
 use crate::bounds::{Bounds, Count, Preparing, first_of};
 use crate::prepared::Prepared;
@@ -12,7 +12,7 @@ use crate::prepared::Prepared;
 #[derive(Debug)]
 pub struct EmbedPreparing {
     model: Arc<Embedder>,
-    request: Arc<EmbedRequest>,
+    request: Arc<EmbedTask>,
     begun: Option<Begun>,
     count: Count,
 }
@@ -27,16 +27,12 @@ struct Begun {
 
 impl Embedder {
     /// Prepares as [`Embedder::prepare`] does, in steps and within bounds, and on the thread that makes them alone.
-    pub fn preparing(
-        self: Arc<Self>,
-        request: Arc<EmbedRequest>,
-        bounds: Bounds,
-    ) -> EmbedPreparing {
+    pub fn preparing(self: Arc<Self>, request: Arc<EmbedTask>, bounds: Bounds) -> EmbedPreparing {
         EmbedPreparing { model: self, request, begun: None, count: Count::new(bounds) }
     }
 
     /// Numbers that a request wants of every token, and of every input.
-    fn numbers(&self, request: &EmbedRequest) -> (usize, usize) {
+    fn numbers(&self, request: &EmbedTask) -> (usize, usize) {
         let Outputs { dense, sparse, colbert, tokens } = request.outputs;
         let of = |wanted: bool, numbers: usize| if wanted { numbers } else { 0 };
         let hidden = self.info.hidden;

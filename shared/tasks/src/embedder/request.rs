@@ -2,7 +2,7 @@
 
 /// Inputs that are embedded in the same way.
 #[derive(Debug, Clone, Default)]
-pub struct EmbedRequest {
+pub struct EmbedTask {
     /// The texts, or their token ids.
     pub inputs: Vec<Input>,
     /// The prompt that goes before each input.

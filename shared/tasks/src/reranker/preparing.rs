@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use defrost_model::Tokens;
 
-use super::{Read, Reranker, Score, ScoreRequest, finish};
+use super::{Read, Reranker, Score, ScoreTask, finish};
 use crate::Error;
 use crate::bounds::{Bounds, Count, Preparing, first_of};
 use crate::prepared::Prepared;
@@ -14,7 +14,7 @@ use crate::prompt::{Prompt, Query, Sequence};
 #[derive(Debug)]
 pub struct ScorePreparing {
     model: Arc<Reranker>,
-    requests: Arc<Vec<ScoreRequest>>,
+    requests: Arc<Vec<ScoreTask>>,
     /// The number of requests that are done.
     done: usize,
     at_hand: Option<AtHand>,
@@ -37,7 +37,7 @@ impl Reranker {
     /// Prepares as [`Reranker::prepare`] does, in steps and within bounds, and on the thread that makes them alone.
     pub fn preparing(
         self: Arc<Self>,
-        requests: Arc<Vec<ScoreRequest>>,
+        requests: Arc<Vec<ScoreTask>>,
         bounds: Bounds,
     ) -> ScorePreparing {
         ScorePreparing {

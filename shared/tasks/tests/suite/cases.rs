@@ -8,8 +8,8 @@ use defrost_loader::Snapshot;
 use defrost_model::{Precision, isa};
 use defrost_pack::{ModelKind, Outliers, PackOptions, Packed, SpecOptions, open_checkpoint, pack};
 use defrost_tasks::{
-    EmbedRequest, EmbedTruncation, Embedder, EmbedderOptions, ModelOptions, Overflow, Reranker,
-    RerankerOptions, RestoreOptions, ScoreRequest, restore,
+    EmbedTask, EmbedTruncation, Embedder, EmbedderOptions, ModelOptions, Overflow, Reranker,
+    RerankerOptions, RestoreOptions, ScoreTask, restore,
 };
 use defrost_testing::cases::Variants;
 pub(crate) use defrost_testing::cases::copied;
@@ -69,10 +69,10 @@ fn embedder(snapshot: &Snapshot, kernel: Kernel) -> Embedder {
 }
 
 fn vectors(embedder: &Embedder, texts: &[String]) -> Vec<Vec<f32>> {
-    let request = EmbedRequest {
+    let request = EmbedTask {
         inputs: texts.iter().map(|text| text.as_str().into()).collect(),
         truncation: EmbedTruncation { overflow: Overflow::CutEnd, limit: None },
-        ..EmbedRequest::default()
+        ..EmbedTask::default()
     };
     let found = embedder.embed(&[request], &|| false).unwrap().remove(0);
     found.into_iter().map(|embedding| embedding.dense).collect()
@@ -128,10 +128,10 @@ fn a_pair_template_of_two_types_serves_a_model_of_one() {
     let expected = expected("F8-pair-types");
     let (_, snapshot) = f32_of(&case("F8-pair-types"), SpecOptions::default());
     let reranker = Reranker::load(LINKED, &snapshot, &RerankerOptions::default()).unwrap();
-    let request = ScoreRequest {
+    let request = ScoreTask {
         query: expected["query"].as_str().unwrap().to_owned(),
         documents: serde_json::from_value(expected["documents"].clone()).unwrap(),
-        ..ScoreRequest::default()
+        ..ScoreTask::default()
     };
     let ids: Vec<u32> = serde_json::from_value(expected["ids"].clone()).unwrap();
     let tokens = reranker.encode(&request).unwrap();
@@ -149,10 +149,10 @@ fn a_reranker_of_sentence_transformers_scores_as_one_without_its_files() {
     let score = |dir: &Path| {
         let (packed, snapshot) = f32_of(dir, SpecOptions::default());
         let reranker = Reranker::load(LINKED, &snapshot, &RerankerOptions::default()).unwrap();
-        let request = ScoreRequest {
+        let request = ScoreTask {
             query: "who wrote it?".into(),
             documents: vec!["Harper Lee".into()],
-            ..ScoreRequest::default()
+            ..ScoreTask::default()
         };
         let told: Vec<String> = packed.told.iter().map(ToString::to_string).collect();
         (reranker.score(&[request], &|| false).unwrap()[0][0].raw, told.join("; "))

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use defrost_model::Precision;
 use defrost_pack::{AttentionMask, ModelKind, OnnxSource, SpecOptions, open_checkpoint, pack_onnx};
-use defrost_tasks::{EmbedRequest, Embedder, EmbedderOptions, Error};
+use defrost_tasks::{EmbedTask, Embedder, EmbedderOptions, Error};
 use serde_json::{Map, Value, json};
 
 const BERT: &str = "golden/bert-embedding";
@@ -224,7 +224,7 @@ fn a_token_beyond_the_vocabulary_is_left_out() {
         let (_, snapshot) = packed(dir.path(), Precision::F32, none()).unwrap();
         let embedder = Embedder::load(LINKED, &snapshot, &EmbedderOptions::default()).unwrap();
         let inputs = vec!["zzz [EXTRA] of a text".into()];
-        let request = EmbedRequest { inputs, ..EmbedRequest::default() };
+        let request = EmbedTask { inputs, ..EmbedTask::default() };
         embedder.embed(&[request], &|| false).unwrap();
     }
     let mut many = before.clone();
@@ -412,7 +412,7 @@ fn a_snapshot_says_what_must_not_be_overlooked() {
     let embedder = Embedder::load(LINKED, &snapshot, &EmbedderOptions::default()).unwrap();
     assert_eq!((embedder.info().hidden, embedder.info().has_tokens), (16, false));
     let inputs = vec!["a".into(), "b".into()];
-    let request = EmbedRequest { inputs, late_chunking: true, ..EmbedRequest::default() };
+    let request = EmbedTask { inputs, late_chunking: true, ..EmbedTask::default() };
     let refused = embedder.embed(&[request], &|| false).unwrap_err();
     assert!(matches!(refused, Error::InvalidInput { param: "late_chunking", .. }), "{refused}");
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use defrost_model::{Precision, Runtime, isa};
 use defrost_pack::{Checkpoint, Outliers, PackOptions, SpecOptions, pack};
 use defrost_tasks::{
-    EmbedRequest, Embedder, EmbedderOptions, Embedding, Input, Reranker, RerankerOptions,
+    EmbedTask, Embedder, EmbedderOptions, Embedding, Input, Reranker, RerankerOptions,
     RestoreOptions, restore,
 };
 
@@ -68,7 +68,7 @@ pub(crate) fn embedder(
 }
 
 /// What comes of one input alone; the request's own inputs do not matter.
-pub(crate) fn embed_one(embedder: &Embedder, input: Input, request: &EmbedRequest) -> Embedding {
-    let request = EmbedRequest { inputs: vec![input], ..request.clone() };
+pub(crate) fn embed_one(embedder: &Embedder, input: Input, request: &EmbedTask) -> Embedding {
+    let request = EmbedTask { inputs: vec![input], ..request.clone() };
     embedder.embed(&[request], &|| false).unwrap().remove(0).remove(0)
 }

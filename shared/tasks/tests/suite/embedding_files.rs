@@ -10,7 +10,7 @@ use defrost_loader::{Plan, SegmentPlan, Snapshot, SnapshotWriter, TensorPlan};
 use defrost_model::{Matryoshka, Precision, isa};
 use defrost_pack::{Checkpoint, Outliers, PackOptions, SpecOptions, pack};
 use defrost_tasks::{
-    EmbedRequest, Embedder, EmbedderOptions, Outputs, PromptChoice, Reranker, RerankerOptions,
+    EmbedTask, Embedder, EmbedderOptions, Outputs, PromptChoice, Reranker, RerankerOptions,
     RestoreOptions, restore,
 };
 use defrost_testing::golden::{self, EMBEDDING_MODELS, TOKEN_HEADS_MODEL};
@@ -68,22 +68,22 @@ fn what_the_files_say_is_recorded() {
     let expected: BTreeMap<_, _> =
         expected.map(|(name, text)| (name.to_owned(), text.to_owned())).into();
     assert_eq!(info.prompts, expected);
-    let dense = |request: &EmbedRequest| embed_one(&embedder, TEXT.into(), request).dense;
+    let dense = |request: &EmbedTask| embed_one(&embedder, TEXT.into(), request).dense;
     let length = |dense: &[f32]| dense.iter().map(|value| value * value).sum::<f32>().sqrt();
-    let default = dense(&EmbedRequest::default());
+    let default = dense(&EmbedTask::default());
     assert_eq!(default, dense(&with(PromptChoice::Prefix("s: ".into()))));
     assert_eq!(
         dense(&with(PromptChoice::Document)),
         dense(&with(PromptChoice::Prefix("p: ".into())))
     );
     assert!((length(&default) - 1.0).abs() > 0.1, "it must not be normalised");
-    let normalized = dense(&EmbedRequest { normalize: Some(true), ..EmbedRequest::default() });
+    let normalized = dense(&EmbedTask { normalize: Some(true), ..EmbedTask::default() });
     assert!((length(&normalized) - 1.0).abs() < 1e-6);
 
     let options =
         SpecOptions { matryoshka: Some("8,16".parse().unwrap()), ..SpecOptions::default() };
     let embedder = load(&packed("bert-embedding", options, |_| {}).unwrap());
-    let cut = |dimensions| EmbedRequest { dimensions: Some(dimensions), ..EmbedRequest::default() };
+    let cut = |dimensions| EmbedTask { dimensions: Some(dimensions), ..EmbedTask::default() };
     assert_eq!(embed_one(&embedder, TEXT.into(), &cut(16)).dense.len(), 16);
     assert!(
         refusal(&embedder, TEXT.into(), &cut(9)).contains("takes other dimensions: 8,16 or 32")
@@ -97,9 +97,9 @@ fn what_the_files_say_is_recorded() {
 
 #[test]
 fn token_heads_are_read_from_any_of_their_files_or_missing() {
-    let request = EmbedRequest {
+    let request = EmbedTask {
         outputs: Outputs { sparse: true, colbert: true, ..Outputs::default() },
-        ..EmbedRequest::default()
+        ..EmbedTask::default()
     };
     let published = packed(TOKEN_HEADS_MODEL, SpecOptions::default(), |_| {}).unwrap();
     let expected = embed_one(&load(&published), TEXT.into(), &request);
@@ -137,9 +137,9 @@ fn token_heads_are_read_from_any_of_their_files_or_missing() {
 
 #[test]
 fn portable_snapshots_keep_their_token_heads() {
-    let request = EmbedRequest {
+    let request = EmbedTask {
         outputs: Outputs { sparse: true, colbert: true, ..Outputs::default() },
-        ..EmbedRequest::default()
+        ..EmbedTask::default()
     };
     let dir = tempfile::tempdir().unwrap();
     let options =

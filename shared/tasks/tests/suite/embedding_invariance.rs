@@ -5,7 +5,7 @@ use super::common::{self, embed_one};
 
 use defrost_model::Precision;
 use defrost_tasks::{
-    EmbedRequest, Embedder, EmbedderOptions, Embedding, Input, ModelOptions, Outputs, PromptChoice,
+    EmbedTask, Embedder, EmbedderOptions, Embedding, Input, ModelOptions, Outputs, PromptChoice,
 };
 use defrost_testing::golden::{self, EMBEDDING_MODELS, TOKEN_HEADS_MODEL};
 use proptest::prelude::*;
@@ -66,13 +66,13 @@ proptest! {
     ) {
         let Subject { embedders, texts, heads } = subject.get(subjects());
         let everything = Outputs { dense: true, sparse: *heads, colbert: *heads, tokens: true };
-        let requests: Vec<EmbedRequest> = picks
+        let requests: Vec<EmbedTask> = picks
             .iter()
-            .map(|(pick, whole, query)| EmbedRequest {
+            .map(|(pick, whole, query)| EmbedTask {
                 inputs: vec![pick.get(texts).as_str().into(), "a".into()],
                 outputs: if *whole { everything } else { Outputs::default() },
                 prompt: if *query { PromptChoice::Query } else { PromptChoice::None },
-                ..EmbedRequest::default()
+                ..EmbedTask::default()
             })
             .collect();
         let expected: Vec<Vec<Vec<Vec<u32>>>> = requests
@@ -88,7 +88,7 @@ proptest! {
                 found.iter().map(|inputs| inputs.iter().map(bits).collect()).collect();
             prop_assert_eq!(&found, &expected);
             // The pooled vector does not change with what else is wanted.
-            let pooled = EmbedRequest { outputs: Outputs::default(), ..requests[0].clone() };
+            let pooled = EmbedTask { outputs: Outputs::default(), ..requests[0].clone() };
             let pooled = embedder.embed(&[pooled], &|| false).unwrap();
             prop_assert_eq!(&bits(&pooled[0][0])[0], &expected[0][0][0]);
         }

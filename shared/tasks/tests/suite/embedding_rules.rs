@@ -4,8 +4,8 @@ use super::common::{self, embed_one};
 
 use defrost_model::Precision;
 use defrost_tasks::{
-    EmbedRequest, EmbedTruncation, Embedder, EmbedderOptions, Embedding, Error, Input,
-    ModelOptions, Outputs, Overflow, PromptChoice,
+    EmbedTask, EmbedTruncation, Embedder, EmbedderOptions, Embedding, Error, Input, ModelOptions,
+    Outputs, Overflow, PromptChoice,
 };
 use defrost_testing::golden::{self, EMBEDDING_MODELS};
 
@@ -20,12 +20,12 @@ fn ids(embedder: &Embedder, text: &str, special: bool) -> Vec<u32> {
     embedder.tokenize(text, special).unwrap().iter().map(|token| token.id).collect()
 }
 
-pub(crate) fn with(prompt: PromptChoice) -> EmbedRequest {
-    EmbedRequest { prompt, ..EmbedRequest::default() }
+pub(crate) fn with(prompt: PromptChoice) -> EmbedTask {
+    EmbedTask { prompt, ..EmbedTask::default() }
 }
 
-pub(crate) fn refusal(embedder: &Embedder, input: Input, request: &EmbedRequest) -> String {
-    let request = EmbedRequest { inputs: vec![input], ..request.clone() };
+pub(crate) fn refusal(embedder: &Embedder, input: Input, request: &EmbedTask) -> String {
+    let request = EmbedTask { inputs: vec![input], ..request.clone() };
     embedder.embed(&[request], &|| false).unwrap_err().to_string()
 }
 
@@ -97,7 +97,7 @@ fn texts_are_cut_at_the_wanted_end() {
             embed_one(
                 &embedder,
                 input,
-                &EmbedRequest { prompt: prompt.clone(), truncation, ..EmbedRequest::default() },
+                &EmbedTask { prompt: prompt.clone(), truncation, ..EmbedTask::default() },
             )
         };
         let whole =
@@ -135,9 +135,8 @@ fn inputs_that_are_too_long_are_counted() {
         let long = "the capital of France is Paris ".repeat(9);
         let count = ids(&embedder, &long, true).len();
         for input in [Input::Text(long.clone()), Input::Tokens(ids(&embedder, &long, false))] {
-            let request =
-                EmbedRequest { inputs: vec!["a".into(), input], ..EmbedRequest::default() };
-            let result = embedder.embed(&[EmbedRequest::default(), request], &|| false);
+            let request = EmbedTask { inputs: vec!["a".into(), input], ..EmbedTask::default() };
+            let result = embedder.embed(&[EmbedTask::default(), request], &|| false);
             assert!(
                 matches!(result, Err(Error::InputTooLong { limit: 40, found, request: 1, index: 1 }) if found == count),
                 "{model}: {result:?}, {count}"
@@ -153,16 +152,16 @@ fn inputs_that_are_too_long_are_counted() {
         }
         let none = EmbedTruncation { overflow: Overflow::CutEnd, limit: Some(0) };
         let inputs = vec!["a longer text".into()];
-        let request = EmbedRequest { inputs, truncation: none, ..EmbedRequest::default() };
+        let request = EmbedTask { inputs, truncation: none, ..EmbedTask::default() };
         let one = |request| embedder.embed(&[request], &|| false).unwrap()[0][0].clone();
         let cut = one(request.clone());
         assert!(cut.truncated && cut.token_count >= 1, "{model}: one token of the text is left");
         let room = EmbedTruncation { limit: Some(cut.token_count), ..none };
-        let request = EmbedRequest { truncation: room, ..request };
+        let request = EmbedTask { truncation: room, ..request };
         assert_eq!(one(request), cut, "{model}");
         let prompt = PromptChoice::Prefix("rain ".repeat(50));
         let overflow = EmbedTruncation { overflow: Overflow::CutStart, limit: None };
-        let request = EmbedRequest { prompt, truncation: overflow, ..EmbedRequest::default() };
+        let request = EmbedTask { prompt, truncation: overflow, ..EmbedTask::default() };
         assert!(refusal(&embedder, "a".into(), &request).contains("leaves no room for a text"));
     }
 }
@@ -170,7 +169,7 @@ fn inputs_that_are_too_long_are_counted() {
 #[test]
 fn dimensions_and_outputs_that_the_model_does_not_have_are_refused() {
     let embedder = embedder("bert-embedding");
-    let cut = |dimensions| EmbedRequest { dimensions: Some(dimensions), ..EmbedRequest::default() };
+    let cut = |dimensions| EmbedTask { dimensions: Some(dimensions), ..EmbedTask::default() };
     for (dimensions, part) in
         [(0, "expected 1 to 32"), (33, "expected 1 to 32"), (16, "is not trained for")]
     {
@@ -183,28 +182,28 @@ fn dimensions_and_outputs_that_the_model_does_not_have_are_refused() {
         (Outputs { colbert: true, ..Outputs::default() }, "has no ColBERT vectors"),
     ] {
         let message =
-            refusal(&embedder, TEXT.into(), &EmbedRequest { outputs, ..EmbedRequest::default() });
+            refusal(&embedder, TEXT.into(), &EmbedTask { outputs, ..EmbedTask::default() });
         assert!(message.contains(part), "{message}");
     }
-    let one = EmbedRequest { inputs: vec![TEXT.into()], ..EmbedRequest::default() };
+    let one = EmbedTask { inputs: vec![TEXT.into()], ..EmbedTask::default() };
     let gone = embedder.embed(&[one], &|| true);
     assert!(matches!(gone, Err(Error::Cancelled)));
-    let none: Vec<Vec<Embedding>> = embedder.embed(&[EmbedRequest::default()], &|| false).unwrap();
+    let none: Vec<Vec<Embedding>> = embedder.embed(&[EmbedTask::default()], &|| false).unwrap();
     assert_eq!(none, [Vec::new()]);
 }
 
 #[test]
 fn a_detached_embedder_goes_on_without_its_file() {
     let embedder = embedder("xlmr-m3");
-    let before = embed_one(&embedder, TEXT.into(), &EmbedRequest::default());
+    let before = embed_one(&embedder, TEXT.into(), &EmbedTask::default());
     embedder.prepare_for_snapshot().unwrap();
-    assert_eq!(embed_one(&embedder, TEXT.into(), &EmbedRequest::default()), before);
+    assert_eq!(embed_one(&embedder, TEXT.into(), &EmbedTask::default()), before);
     assert!(!embedder.tokenize(TEXT, true).unwrap().is_empty());
 }
 
 #[test]
 fn late_chunking_is_refused_where_it_cannot_be() {
-    let late = EmbedRequest { late_chunking: true, ..EmbedRequest::default() };
+    let late = EmbedTask { late_chunking: true, ..EmbedTask::default() };
     let other = embedder("qwen3-embedding");
     let message = refusal(&other, TEXT.into(), &late);
     assert!(message.contains("takes means of tokens"), "{message}");
@@ -214,12 +213,12 @@ fn late_chunking_is_refused_where_it_cannot_be() {
     let embedder = embedder("bert-embedding");
     assert!(embedder.info().takes_late_chunking());
     let outputs = Outputs { tokens: true, ..Outputs::default() };
-    let message = refusal(&embedder, TEXT.into(), &EmbedRequest { outputs, ..late.clone() });
+    let message = refusal(&embedder, TEXT.into(), &EmbedTask { outputs, ..late.clone() });
     assert!(message.contains("dense vectors alone"), "{message}");
     // Cutting would leave chunks without a vector.
     let truncation = EmbedTruncation { overflow: Overflow::CutEnd, limit: Some(20) };
     let inputs = vec![TEXT.into(), TEXT.into()];
-    let long = EmbedRequest { inputs, truncation, ..late.clone() };
+    let long = EmbedTask { inputs, truncation, ..late.clone() };
     let message = embedder.embed(&[long], &|| false).unwrap_err().to_string();
     assert!(message.contains("of 20 that are read; send fewer chunks"), "{message}");
 }
@@ -228,7 +227,7 @@ fn late_chunking_is_refused_where_it_cannot_be() {
 fn a_chunk_is_the_mean_over_its_own_tokens_and_zeros_without_any() {
     let embedder = embedder("bert-embedding");
     let inputs = vec![TEXT.into(), "".into(), Input::Tokens(ids(&embedder, "rain", true))];
-    let late = EmbedRequest { inputs, late_chunking: true, ..EmbedRequest::default() };
+    let late = EmbedTask { inputs, late_chunking: true, ..EmbedTask::default() };
     let found = embedder.embed(&[late], &|| false).unwrap().remove(0);
     let own: Vec<usize> =
         [TEXT, "", "rain"].iter().map(|text| ids(&embedder, text, false).len()).collect();
@@ -237,7 +236,7 @@ fn a_chunk_is_the_mean_over_its_own_tokens_and_zeros_without_any() {
     assert!(found[1].dense.iter().all(|&value| value == 0.0));
     let whole = [ids(&embedder, TEXT, false), ids(&embedder, "rain", false)].concat();
     let outputs = Outputs { tokens: true, ..Outputs::default() };
-    let request = EmbedRequest { outputs, ..EmbedRequest::default() };
+    let request = EmbedTask { outputs, ..EmbedTask::default() };
     let all = embed_one(&embedder, Input::Tokens(whole), &request).tokens;
     let width = embedder.info().hidden;
     let rows: Vec<&[f32]> = all.chunks_exact(width).collect();

@@ -6,7 +6,7 @@ use super::common;
 use defrost_engine::Kernel;
 use defrost_model::Precision;
 use defrost_tasks::{
-    EmbedRequest, EmbedTruncation, Embedder, EmbedderOptions, Embedding, ModelOptions, Outputs,
+    EmbedTask, EmbedTruncation, Embedder, EmbedderOptions, Embedding, ModelOptions, Outputs,
     Overflow, PromptChoice,
 };
 use defrost_testing::golden::{
@@ -29,8 +29,8 @@ fn load(model: &str, precision: Precision, kernel: Kernel) -> Embedder {
     common::embedder(&golden::checkpoint(model), precision, &options)
 }
 
-fn request(golden: &Embeddings, case: &EmbeddingCase, outputs: Outputs) -> EmbedRequest {
-    EmbedRequest {
+fn request(golden: &Embeddings, case: &EmbeddingCase, outputs: Outputs) -> EmbedTask {
+    EmbedTask {
         inputs: vec![case.text.as_str().into()],
         prompt: match case.prompt.as_str() {
             "query" => PromptChoice::Query,
@@ -40,7 +40,7 @@ fn request(golden: &Embeddings, case: &EmbeddingCase, outputs: Outputs) -> Embed
         },
         outputs,
         truncation: EmbedTruncation { overflow: Overflow::CutEnd, limit: None },
-        ..EmbedRequest::default()
+        ..EmbedTask::default()
     }
 }
 
@@ -71,7 +71,7 @@ fn dense_vectors_are_those_of_transformers_on_every_kernel() {
                 assert_eq!(found.token_count, case.ids.len(), "{what}");
                 assert_eq!(found.truncated, case.name == "long-cut", "{what}");
                 worst = worst.max(distance(&found.dense, &case.dense, &what));
-                let cut = EmbedRequest {
+                let cut = EmbedTask {
                     dimensions: Some(golden.short_dimensions),
                     ..request(&golden, case, Outputs::default())
                 };
@@ -91,14 +91,14 @@ fn late_chunks_are_means_over_the_hidden_states_of_transformers() {
         for kernel in Kernel::available() {
             let embedder = load(model, Precision::F32, kernel);
             for case in &golden.chunks {
-                let request = EmbedRequest {
+                let request = EmbedTask {
                     inputs: case.texts.iter().map(|text| text.as_str().into()).collect(),
                     prompt: match case.prompt.as_str() {
                         "query" => PromptChoice::Query,
                         _ => PromptChoice::None,
                     },
                     late_chunking: true,
-                    ..EmbedRequest::default()
+                    ..EmbedTask::default()
                 };
                 let found = embedder.embed(&[request], &|| false).unwrap().remove(0);
                 assert_eq!(found.len(), case.dense.len());

@@ -4,18 +4,18 @@ use super::common;
 
 use defrost_engine::Kernel;
 use defrost_model::{Precision, Tokens};
-use defrost_tasks::{Reranker, RerankerOptions, ScoreRequest};
+use defrost_tasks::{Reranker, RerankerOptions, ScoreTask};
 use defrost_testing::golden::{self, EMBEDDING_MODELS, Golden, PAIR_MODELS, pearson};
 
 /// The promise on f32 logits.
 const TOLERANCE: f32 = 1e-4;
 
-fn request(case: &golden::Case) -> ScoreRequest {
-    ScoreRequest {
+fn request(case: &golden::Case) -> ScoreTask {
+    ScoreTask {
         query: case.query.clone(),
         documents: vec![case.document.clone()],
         instruction: case.instruction.clone(),
-        ..ScoreRequest::default()
+        ..ScoreTask::default()
     }
 }
 
@@ -56,7 +56,7 @@ fn f32_scores_are_within_1e_4_of_transformers_on_every_kernel() {
         let golden = golden::read(model);
         for kernel in Kernel::available() {
             let reranker = load(model, &golden, Precision::F32, kernel);
-            let requests: Vec<ScoreRequest> = golden.cases.iter().map(request).collect();
+            let requests: Vec<ScoreTask> = golden.cases.iter().map(request).collect();
             let scores = reranker.score(&requests, &|| false).unwrap();
             let mut worst = 0f32;
             for (case, scores) in golden.cases.iter().zip(&scores) {
@@ -111,8 +111,7 @@ fn scores_are_the_same_to_the_bit_on_every_kernel() {
         for precision in [Precision::Int8, Precision::Bf16, Precision::F32] {
             let bits = |kernel: Kernel| -> Vec<u32> {
                 let reranker = load(model, &golden, precision, kernel);
-                let requests: Vec<ScoreRequest> =
-                    golden.cases.iter().take(24).map(request).collect();
+                let requests: Vec<ScoreTask> = golden.cases.iter().take(24).map(request).collect();
                 let scores = reranker.score(&requests, &|| false).unwrap();
                 scores.iter().map(|scores| scores[0].raw.to_bits()).collect()
             };

@@ -6,7 +6,7 @@ use super::common;
 use std::sync::OnceLock;
 
 use defrost_model::Precision;
-use defrost_tasks::{Reranker, RerankerOptions, ScoreRequest};
+use defrost_tasks::{Reranker, RerankerOptions, ScoreTask};
 use defrost_testing::golden::{self, EMBEDDING_MODELS, PAIR_MODELS};
 use proptest::prelude::*;
 
@@ -49,12 +49,8 @@ fn subjects() -> &'static [Subject] {
     })
 }
 
-fn request(query: &str, documents: &[String]) -> ScoreRequest {
-    ScoreRequest {
-        query: query.to_owned(),
-        documents: documents.to_vec(),
-        ..ScoreRequest::default()
-    }
+fn request(query: &str, documents: &[String]) -> ScoreTask {
+    ScoreTask { query: query.to_owned(), documents: documents.to_vec(), ..ScoreTask::default() }
 }
 
 proptest! {
@@ -80,9 +76,9 @@ proptest! {
                     .collect()
             })
             .collect();
-        let requests: Vec<ScoreRequest> = queries.iter().map(|query| request(query, &documents)).collect();
+        let requests: Vec<ScoreTask> = queries.iter().map(|query| request(query, &documents)).collect();
         let reversed: Vec<String> = documents.iter().rev().cloned().collect();
-        let backwards: Vec<ScoreRequest> = queries.iter().map(|query| request(query, &reversed)).collect();
+        let backwards: Vec<ScoreTask> = queries.iter().map(|query| request(query, &reversed)).collect();
         for reranker in &subject.rerankers {
             for (scores, alone) in reranker.score(&requests, &|| false).unwrap().iter().zip(&alone) {
                 let bits: Vec<u32> = scores.iter().map(|score| score.raw.to_bits()).collect();

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use defrost_model::Precision;
 use defrost_pack::SpecOptions;
-use defrost_tasks::{Reranker, RerankerOptions, ScoreRequest};
+use defrost_tasks::{Reranker, RerankerOptions, ScoreTask};
 use serde_json::{Value, json};
 
 use super::cases::{copied, packed, refused};
@@ -22,10 +22,10 @@ fn none() -> SpecOptions {
 fn ids(dir: &Path, texts: &[&str]) -> (Vec<Vec<u32>>, String) {
     let (packed, snapshot) = packed(dir, Precision::F32, none()).unwrap();
     let reranker = Reranker::load(LINKED, &snapshot, &RerankerOptions::default()).unwrap();
-    let request = ScoreRequest {
+    let request = ScoreTask {
         query: "a".into(),
         documents: texts.iter().map(|&text| text.into()).collect(),
-        ..ScoreRequest::default()
+        ..ScoreTask::default()
     };
     // An embedder's texts are encoded alone: the query's first, then the documents'.
     let tokens = reranker.encode(&request).unwrap();

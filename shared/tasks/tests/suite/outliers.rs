@@ -7,7 +7,7 @@ use std::path::Path;
 
 use defrost_model::{Precision, isa};
 use defrost_pack::{Outliers, Shape, quality_summary, synthesize};
-use defrost_tasks::{Reranker, RerankerOptions, RestoreOptions, ScoreRequest, restore};
+use defrost_tasks::{Reranker, RerankerOptions, RestoreOptions, ScoreTask, restore};
 use defrost_testing::golden;
 
 /// A small Qwen2 with every planted outlier and something to rank by.
@@ -33,7 +33,7 @@ fn planted(seed: u64) -> tempfile::TempDir {
 }
 
 /// One query and made-up documents of words.
-fn request() -> ScoreRequest {
+fn request() -> ScoreTask {
     let mut state = 1u32;
     let mut next = |below: u32| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -57,7 +57,7 @@ fn request() -> ScoreRequest {
                 .collect()
         })
         .collect();
-    ScoreRequest { query: "which one is it?".into(), documents, ..ScoreRequest::default() }
+    ScoreTask { query: "which one is it?".into(), documents, ..ScoreTask::default() }
 }
 
 fn scores(snapshot: &Path, cache: &Path) -> Vec<f32> {

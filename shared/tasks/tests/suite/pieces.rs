@@ -3,22 +3,22 @@
 use super::common;
 
 use defrost_model::Precision;
-use defrost_tasks::{Error, Reranker, RerankerOptions, ScoreRequest, Truncation};
+use defrost_tasks::{Error, Reranker, RerankerOptions, ScoreTask, Truncation};
 use defrost_testing::golden::{self, EMBEDDING_MODELS, PAIR_MODELS};
 
 const MOST: usize = 5;
 
-fn request(document: &str, truncation: Truncation) -> ScoreRequest {
-    ScoreRequest {
+fn request(document: &str, truncation: Truncation) -> ScoreTask {
+    ScoreTask {
         query: "who wrote it?".into(),
         documents: vec!["short".into(), document.into(), String::new()],
         truncation,
-        ..ScoreRequest::default()
+        ..ScoreTask::default()
     }
 }
 
 /// What each sequence of the request scores by itself: for embedding models the cosine with the first.
-fn each(reranker: &Reranker, request: &ScoreRequest) -> Vec<f32> {
+fn each(reranker: &Reranker, request: &ScoreTask) -> Vec<f32> {
     let answers = reranker.run_tokens(&reranker.encode(request).unwrap()).unwrap();
     if answers[0].len() == 1 {
         return answers.iter().map(|answer| answer[0]).collect();

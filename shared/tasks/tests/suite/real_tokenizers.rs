@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use defrost_model::Precision;
 use defrost_pack::{Shape, synthesize};
-use defrost_tasks::{Reranker, RerankerOptions, ScoreRequest};
+use defrost_tasks::{Reranker, RerankerOptions, ScoreTask};
 use defrost_testing::golden::repository;
 
 use super::common;
@@ -33,11 +33,8 @@ fn reranker(preset: &str, tokenizer: &str) -> Option<Reranker> {
 }
 
 fn ids(reranker: &Reranker, query: &str, document: &str) -> Vec<u32> {
-    let request = ScoreRequest {
-        query: query.into(),
-        documents: vec![document.into()],
-        ..ScoreRequest::default()
-    };
+    let request =
+        ScoreTask { query: query.into(), documents: vec![document.into()], ..ScoreTask::default() };
     reranker.encode(&request).unwrap().remove(0).ids
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use defrost_model::{Precision, isa};
 use defrost_pack::{Checkpoint, Outliers, PackOptions, SpecOptions, pack};
 use defrost_tasks::{
-    Error, Reranker, RerankerOptions, RestoreOptions, ScoreRequest, Truncation, restore,
+    Error, Reranker, RerankerOptions, RestoreOptions, ScoreTask, Truncation, restore,
 };
 use defrost_testing::golden;
 
@@ -161,8 +161,8 @@ fn embedders_of_another_make_are_refused() {
     }
 }
 
-fn request(document: &str, truncation: Truncation) -> ScoreRequest {
-    ScoreRequest {
+fn request(document: &str, truncation: Truncation) -> ScoreTask {
+    ScoreTask {
         query: "who wrote it?".into(),
         documents: vec![document.to_owned()],
         instruction: None,

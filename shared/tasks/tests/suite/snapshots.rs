@@ -8,17 +8,16 @@ use std::path::Path;
 use defrost_loader::VerifyMode;
 use defrost_model::{Precision, isa};
 use defrost_tasks::{
-    Embedder, EmbedderOptions, Error, Reranker, RerankerOptions, RestoreOptions, ScoreRequest,
-    restore,
+    Embedder, EmbedderOptions, Error, Reranker, RerankerOptions, RestoreOptions, ScoreTask, restore,
 };
 use defrost_testing::golden;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng};
 
-fn requests() -> Vec<ScoreRequest> {
-    vec![ScoreRequest {
+fn requests() -> Vec<ScoreTask> {
+    vec![ScoreTask {
         query: "who wrote it?".into(),
         documents: vec!["Harper Lee".into(), "中文 😀".into()],
-        ..ScoreRequest::default()
+        ..ScoreTask::default()
     }]
 }
 

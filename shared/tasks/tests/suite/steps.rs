@@ -7,8 +7,8 @@ use super::common;
 
 use defrost_model::{Precision, Tokens};
 use defrost_tasks::{
-    Bounds, EmbedRequest, Embedder, EmbedderOptions, Error, Input, Outputs, Overflow, Prepared,
-    Preparing, PromptChoice, Reranker, RerankerOptions, ScoreRequest, Truncation,
+    Bounds, EmbedTask, Embedder, EmbedderOptions, Error, Input, Outputs, Overflow, Prepared,
+    Preparing, PromptChoice, Reranker, RerankerOptions, ScoreTask, Truncation,
 };
 use defrost_testing::golden::{self, EMBEDDING_MODELS, PAIR_MODELS};
 
@@ -51,11 +51,11 @@ fn sequences<T>(prepared: &Prepared<T>) -> &[Tokens] {
 fn documents_in_steps_are_documents_at_once() {
     let words = ["river", "snow, of", "中文", "measured", "light; and", "a-b"];
     let long: Vec<String> = (0..600).map(|at| format!("{} {at}", words[at % 6])).collect();
-    let request = |query: &str, max_chunks_per_doc| ScoreRequest {
+    let request = |query: &str, max_chunks_per_doc| ScoreTask {
         query: query.into(),
         documents: ["one", "two", &long.join(" "), "one", "", "two"].map(Into::into).into(),
         truncation: Truncation { max_chunks_per_doc, ..Truncation::default() },
-        ..ScoreRequest::default()
+        ..ScoreTask::default()
     };
     let requests = Arc::new(vec![request("who?", None), request("where?", Some(4))]);
     for model in PAIR_MODELS.into_iter().chain(EMBEDDING_MODELS) {
@@ -85,7 +85,7 @@ fn inputs_in_steps_are_inputs_at_once() {
             (PromptChoice::Query, Overflow::CutEnd),
             (PromptChoice::Prefix("title: ".into()), Overflow::CutStart),
         ] {
-            let mut request = EmbedRequest { prompt, ..EmbedRequest::default() };
+            let mut request = EmbedTask { prompt, ..EmbedTask::default() };
             request.truncation.overflow = overflow;
             let texts = ["one", "two", &"many words ".repeat(900), "one", "x"];
             request.inputs = texts.map(Into::into).into();
@@ -106,12 +106,12 @@ fn inputs_in_steps_are_inputs_at_once() {
 #[test]
 fn what_a_request_would_grow_into_is_refused() {
     let reranker = reranker("qwen3-reranker");
-    let bounded = |request: ScoreRequest, bounds: Bounds| {
+    let bounded = |request: ScoreTask, bounds: Bounds| {
         refusal(Arc::clone(&reranker).preparing(Arc::new(vec![request]), bounds))
     };
     let documents = vec!["a".to_owned(); 1000];
     let query = "long ".repeat(2000);
-    let long_query = ScoreRequest { query, documents, ..ScoreRequest::default() };
+    let long_query = ScoreTask { query, documents, ..ScoreTask::default() };
     let bounds = Bounds { text_bytes: 1 << 20, ..Bounds::NONE };
     let (param, message) = bounded(long_query.clone(), bounds);
     assert_eq!(param, "documents");
@@ -127,8 +127,7 @@ fn what_a_request_would_grow_into_is_refused() {
         ..Truncation::default()
     };
     let documents = vec!["a b c d e ".repeat(5000)];
-    let pieces =
-        ScoreRequest { query: "q".into(), documents, truncation, ..ScoreRequest::default() };
+    let pieces = ScoreTask { query: "q".into(), documents, truncation, ..ScoreTask::default() };
     let (_, message) = bounded(pieces, Bounds { sequences: 50, ..Bounds::NONE });
     assert!(message.contains("more than 50 sequences"), "{message}");
 }
@@ -136,14 +135,14 @@ fn what_a_request_would_grow_into_is_refused() {
 #[test]
 fn prompts_and_answers_are_bounded() {
     let embedder = embedder("xlmr-m3");
-    let bounded = |request: &EmbedRequest, bounds: Bounds| {
+    let bounded = |request: &EmbedTask, bounds: Bounds| {
         refusal(Arc::clone(&embedder).preparing(Arc::new(request.clone()), bounds))
     };
     // One unbroken word is one token for many tokenizers, and all of it is read for each input.
-    let mut request = EmbedRequest {
+    let mut request = EmbedTask {
         inputs: vec!["a".into(); 2048],
         prompt: PromptChoice::Prefix(format!("{} ", "a b ".repeat(8))),
-        ..EmbedRequest::default()
+        ..EmbedTask::default()
     };
     let (param, message) = bounded(&request, Bounds { text_bytes: 1 << 16, ..Bounds::NONE });
     assert_eq!(param, "input");

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use defrost_model::{ModelSpec, Precision, Tokens, isa};
 use defrost_pack::{Checkpoint, PackOptions, pack};
-use defrost_tasks::{Reranker, RerankerOptions, RestoreOptions, ScoreRequest, restore};
+use defrost_tasks::{Reranker, RerankerOptions, RestoreOptions, ScoreTask, restore};
 use defrost_testing::golden;
 
 fn packed(model: &str, options: &PackOptions, out: &Path) -> (ModelSpec, Reranker) {
@@ -19,14 +19,14 @@ fn packed(model: &str, options: &PackOptions, out: &Path) -> (ModelSpec, Reranke
     (ModelSpec::from_snapshot(&snapshot).unwrap(), reranker)
 }
 
-fn requests(model: &str) -> Vec<ScoreRequest> {
+fn requests(model: &str) -> Vec<ScoreTask> {
     let cases = golden::read(model).cases;
     let texts = cases.iter().filter(|case| case.document.len() < 600);
-    let mut requests: Vec<ScoreRequest> = texts
-        .map(|case| ScoreRequest {
+    let mut requests: Vec<ScoreTask> = texts
+        .map(|case| ScoreTask {
             query: case.query.clone(),
             documents: vec![case.document.clone(), String::new(), "other".into()],
-            ..ScoreRequest::default()
+            ..ScoreTask::default()
         })
         .collect();
     for (request, instruction) in requests.iter_mut().zip(["judge", "Given a web search query, no"])
@@ -36,7 +36,7 @@ fn requests(model: &str) -> Vec<ScoreRequest> {
     requests
 }
 
-fn scores(reranker: &Reranker, requests: &[ScoreRequest]) -> Vec<u32> {
+fn scores(reranker: &Reranker, requests: &[ScoreTask]) -> Vec<u32> {
     let scores = reranker.score(requests, &|| false).unwrap();
     scores.iter().flatten().map(|score| score.raw.to_bits()).collect()
 }
@@ -84,10 +84,10 @@ fn it_is_all_that_prompts_have_in_common() {
         let options = common::options(Precision::F32, isa::NATIVE);
         let (spec, reranker) = packed(model, &options, &dir.path().join("tiny.snap"));
         let encode = |query: &str, document: &str| {
-            let request = ScoreRequest {
+            let request = ScoreTask {
                 query: query.into(),
                 documents: vec![document.into()],
-                ..ScoreRequest::default()
+                ..ScoreTask::default()
             };
             reranker.encode(&request).unwrap().swap_remove(0).ids
         };

@@ -3,7 +3,7 @@
 use super::common;
 
 use defrost_model::{Precision, Tokens};
-use defrost_tasks::{Error, Reranker, RerankerOptions, ScoreRequest, Truncation};
+use defrost_tasks::{Error, Reranker, RerankerOptions, ScoreTask, Truncation};
 use defrost_testing::golden::{self, EMBEDDING_MODELS, PAIR_MODELS};
 
 const LENGTH: usize = 200;
@@ -13,17 +13,17 @@ fn reranker(model: &str) -> Reranker {
     common::reranker(&golden::checkpoint(model), Precision::F32, &options)
 }
 
-fn request(query: &str, document: &str, truncation: Truncation) -> ScoreRequest {
-    ScoreRequest {
+fn request(query: &str, document: &str, truncation: Truncation) -> ScoreTask {
+    ScoreTask {
         query: query.into(),
         documents: vec![document.into()],
         truncation,
-        ..ScoreRequest::default()
+        ..ScoreTask::default()
     }
 }
 
 /// The sequence that holds the document.
-fn encoded(reranker: &Reranker, request: &ScoreRequest) -> Tokens {
+fn encoded(reranker: &Reranker, request: &ScoreTask) -> Tokens {
     reranker.encode(request).unwrap().pop().unwrap()
 }
 

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse as _, Response};
 use defrost_api::{
     EmbedFacts, EmbedRequest, Embedded, RawAnswer, embed_answer, embed_warnings, raw_answer,
 };
-use defrost_tasks::{EmbedRequest as Asked, Embedding, Input};
+use defrost_tasks::{EmbedTask, Embedding, Input};
 
 use crate::app::App;
 use crate::edge::budget::Held;
@@ -42,7 +42,7 @@ const LARGE_ANSWER: usize = 256 << 10;
 /// All that an answer is written from.
 pub(super) struct AnswerWriter {
     pub(super) request: EmbedRequest,
-    pub(super) asked: Arc<Asked>,
+    pub(super) asked: Arc<EmbedTask>,
     pub(super) embeddings: Vec<Embedding>,
     /// The model by its service's trait; dropped before `model`, which it must not outlive.
     pub(super) vectorizer: Arc<dyn Vectorizer>,

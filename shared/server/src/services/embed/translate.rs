@@ -7,8 +7,7 @@ use std::mem::take;
 
 use defrost_api::{Cut, EmbedInput, EmbedRequest, Embedded, Prompt, Rows, VectorKinds};
 use defrost_tasks::{
-    EmbedRequest as Asked, EmbedTruncation, EmbedderInfo, Embedding, Input, Outputs, Overflow,
-    PromptChoice,
+    EmbedTask, EmbedTruncation, EmbedderInfo, Embedding, Input, Outputs, Overflow, PromptChoice,
 };
 
 use crate::config::EmbedSettings;
@@ -29,7 +28,7 @@ pub(crate) fn to_request(
     settings: &EmbedSettings,
     info: &EmbedderInfo,
     request: &mut EmbedRequest,
-) -> Result<Asked, ApiError> {
+) -> Result<EmbedTask, ApiError> {
     request.check_outputs(available(info))?;
     if matches!(request.prompt, Prompt::Instruction(_)) && !info.takes_instruction {
         let warning =
@@ -68,7 +67,7 @@ pub(crate) fn to_request(
         Cut::Start => Overflow::CutStart,
     };
     let VectorKinds { dense, sparse, colbert, hidden } = *outputs;
-    Ok(Asked {
+    Ok(EmbedTask {
         inputs: take(inputs).into_iter().map(to_input).collect(),
         prompt: to_prompt(prompt, role_word.as_deref(), info),
         outputs: Outputs { dense, sparse, colbert, tokens: hidden },

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use defrost_model::{Answers, Measure, Planned, Wanted};
 use defrost_tasks::{
-    Bounds, EmbedRequest, Embedder, EmbedderInfo, EmbedderOptions, Embedding, Error, Input,
-    Prepared, Preparing, PromptChoice, TextToken,
+    Bounds, EmbedTask, Embedder, EmbedderInfo, EmbedderOptions, Embedding, Error, Input, Prepared,
+    Preparing, PromptChoice, TextToken,
 };
 
 use crate::boot_error::BootError;
@@ -30,7 +30,7 @@ pub trait Vectorizer: Pipeline {
     ///
     /// # Errors
     /// What is wrong with the request.
-    fn prepare(&self, request: &EmbedRequest) -> Result<Prepared<Vec<Embedding>>, Error>;
+    fn prepare(&self, request: &EmbedTask) -> Result<Prepared<Vec<Embedding>>, Error>;
 
     /// As [`Vectorizer::prepare`], in steps and within bounds.
     ///
@@ -38,7 +38,7 @@ pub trait Vectorizer: Pipeline {
     /// What is wrong with the request.
     fn begin(
         self: Arc<Self>,
-        request: Arc<EmbedRequest>,
+        request: Arc<EmbedTask>,
         bounds: Bounds,
     ) -> Result<Box<dyn Preparing<Vec<Embedding>>>, Error> {
         let _ = bounds;
@@ -57,7 +57,7 @@ impl Loaded {
 /// Vectors of texts.
 pub(crate) struct EmbedQuestion {
     pub(crate) vectorizer: Arc<dyn Vectorizer>,
-    pub(crate) request: Arc<EmbedRequest>,
+    pub(crate) request: Arc<EmbedTask>,
 }
 
 impl Question for EmbedQuestion {
@@ -149,13 +149,13 @@ impl Vectorizer for Embedder {
         Embedder::info(self)
     }
 
-    fn prepare(&self, request: &EmbedRequest) -> Result<Prepared<Vec<Embedding>>, Error> {
+    fn prepare(&self, request: &EmbedTask) -> Result<Prepared<Vec<Embedding>>, Error> {
         Embedder::prepare(self, request)
     }
 
     fn begin(
         self: Arc<Self>,
-        request: Arc<EmbedRequest>,
+        request: Arc<EmbedTask>,
         bounds: Bounds,
     ) -> Result<Box<dyn Preparing<Vec<Embedding>>>, Error> {
         Ok(Box::new(self.preparing(request, bounds)))
@@ -177,7 +177,7 @@ impl Pipeline for Embedder {
 
     fn sample(&self) -> Result<Prepared<()>, Error> {
         let inputs = vec!["a text to warm up with".into()];
-        let request = Arc::new(EmbedRequest { inputs, ..EmbedRequest::default() });
+        let request = Arc::new(EmbedTask { inputs, ..EmbedTask::default() });
         Ok(Embedder::prepare(self, &request)?.map(drop))
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use defrost_model::{Answers, Measure, Planned, Wanted};
 use defrost_tasks::{
-    Bounds, Error, ModelInfo, Normalization, Prepared, Preparing, Reranker, Score, ScoreRequest,
+    Bounds, Error, ModelInfo, Normalization, Prepared, Preparing, Reranker, Score, ScoreTask,
     TextToken,
 };
 
@@ -33,7 +33,7 @@ pub trait Scorer: Pipeline {
     ///
     /// # Errors
     /// What is wrong with the requests.
-    fn prepare(&self, requests: &[ScoreRequest]) -> Result<Prepared<ScoreLists>, Error>;
+    fn prepare(&self, requests: &[ScoreTask]) -> Result<Prepared<ScoreLists>, Error>;
 
     /// As [`Scorer::prepare`], in steps and within bounds.
     ///
@@ -41,7 +41,7 @@ pub trait Scorer: Pipeline {
     /// What is wrong with the requests.
     fn begin(
         self: Arc<Self>,
-        requests: Arc<Vec<ScoreRequest>>,
+        requests: Arc<Vec<ScoreTask>>,
         bounds: Bounds,
     ) -> Result<Box<dyn Preparing<ScoreLists>>, Error> {
         let _ = bounds;
@@ -60,14 +60,14 @@ impl Loaded {
 /// Scores of documents against queries.
 pub(crate) struct ScoreQuestion {
     pub(crate) scorer: Arc<dyn Scorer>,
-    pub(crate) requests: Arc<Vec<ScoreRequest>>,
+    pub(crate) requests: Arc<Vec<ScoreTask>>,
 }
 
 impl Question for ScoreQuestion {
     type Part = ScoreLists;
 
     fn bytes(&self) -> usize {
-        let of = |one: &ScoreRequest| {
+        let of = |one: &ScoreTask| {
             let instruction = one.instruction.as_ref().map_or(0, String::len);
             let before = TEMPLATE_BYTES + one.query.len() + instruction;
             let documents = one.documents.iter().map(String::len).sum::<usize>();
@@ -136,13 +136,13 @@ impl Scorer for Reranker {
         Reranker::info(self)
     }
 
-    fn prepare(&self, requests: &[ScoreRequest]) -> Result<Prepared<ScoreLists>, Error> {
+    fn prepare(&self, requests: &[ScoreTask]) -> Result<Prepared<ScoreLists>, Error> {
         Reranker::prepare(self, requests)
     }
 
     fn begin(
         self: Arc<Self>,
-        requests: Arc<Vec<ScoreRequest>>,
+        requests: Arc<Vec<ScoreTask>>,
         bounds: Bounds,
     ) -> Result<Box<dyn Preparing<ScoreLists>>, Error> {
         Ok(Box::new(self.preparing(requests, bounds)))
@@ -163,10 +163,10 @@ impl Pipeline for Reranker {
     }
 
     fn sample(&self) -> Result<Prepared<()>, Error> {
-        let request = ScoreRequest {
+        let request = ScoreTask {
             query: "which document is warm".into(),
             documents: vec!["a document to warm up with".into()],
-            ..ScoreRequest::default()
+            ..ScoreTask::default()
         };
         Ok(Reranker::prepare(self, &[request])?.map(drop))
     }

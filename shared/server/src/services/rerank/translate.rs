@@ -7,15 +7,13 @@ use std::mem::take;
 use std::sync::Arc;
 
 use defrost_api::{Invalid, QueryGroup, RerankRequest, Scored};
-use defrost_tasks::{ModelInfo, Normalization, Score, ScoreRequest, Truncation};
+use defrost_tasks::{ModelInfo, Normalization, Score, ScoreTask, Truncation};
 
 use crate::config::Config;
 use crate::error::ApiError;
 
 /// Takes the texts out of the request, with each one's place in it.
-pub(crate) fn to_requests(
-    request: &mut RerankRequest,
-) -> (Vec<Vec<usize>>, Arc<Vec<ScoreRequest>>) {
+pub(crate) fn to_requests(request: &mut RerankRequest) -> (Vec<Vec<usize>>, Arc<Vec<ScoreTask>>) {
     let RerankRequest {
         groups,
         instruction,
@@ -35,7 +33,7 @@ pub(crate) fn to_requests(
         .into_iter()
         .map(|QueryGroup { query, documents, positions }| {
             let (instruction, truncation) = (instruction.clone(), truncation.clone());
-            (positions, ScoreRequest { query, documents, instruction, truncation })
+            (positions, ScoreTask { query, documents, instruction, truncation })
         })
         .unzip();
     (positions, Arc::new(requests))

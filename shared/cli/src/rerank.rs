@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use defrost_loader::Location;
-use defrost_tasks::{ModelInfo, Normalization, Reranker, RerankerOptions, Score, ScoreTask};
+use defrost_tasks::{ModelInfo, Reranker, RerankerOptions, Score, ScoreScale, ScoreTask};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -75,11 +75,11 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    fn normalization(&self) -> Option<Normalization> {
+    fn normalization(&self) -> Option<ScoreScale> {
         self.normalization.as_deref().map(|name| match name {
-            "raw" => Normalization::Raw,
-            "mxbai" => Normalization::Mxbai,
-            _ => Normalization::Sigmoid,
+            "raw" => ScoreScale::Raw,
+            "mxbai" => ScoreScale::Mxbai,
+            _ => ScoreScale::Sigmoid,
         })
     }
 

@@ -85,7 +85,7 @@ pub struct ModelSpec {
     pub template: Template,
     /// The most tokens of a pair (for mxbai-rerank-v2 without its template), unless configured otherwise.
     pub max_length: usize,
-    /// Largest logit the authors expect; see `Normalization::Mxbai` of the tasks.
+    /// Largest logit the authors expect; see `ScoreScale::Mxbai` of the tasks.
     pub estimated_max: f32,
     /// The rules of embedding texts. `None` for models that score pairs, and in snapshots that were packed before this
     /// was recorded.

@@ -37,6 +37,6 @@ pub use reranker::{
 };
 pub use restore::{RestoreOptions, restore};
 pub use schedule::Order;
-pub use score::Normalization;
+pub use score::ScoreScale;
 pub use text_tokens::TextToken;
 pub use tokenizer::TextTokenizer;

@@ -18,7 +18,7 @@ use crate::prompt::{Prompt, Sequence};
 use crate::running::Running;
 use crate::text_tokens::{TextToken, Words};
 use crate::tokenizer::Vocabulary;
-use crate::{Error, Normalization};
+use crate::{Error, ScoreScale};
 
 pub use preparing::ScorePreparing;
 
@@ -50,7 +50,7 @@ pub struct ModelInfo {
     pub vocab: usize,
     /// Whether `instruction` changes anything for this model.
     pub takes_instruction: bool,
-    /// Largest logit the model's authors expect, for [`Normalization::Mxbai`].
+    /// Largest logit the model's authors expect, for [`ScoreScale::Mxbai`].
     pub estimated_max: f32,
     /// The name of the runtime that runs the model.
     pub backend: &'static str,
@@ -63,7 +63,7 @@ pub struct ModelInfo {
     /// The length of the snapshot in bytes.
     pub bytes: u64,
     /// Normalisation used unless a request says otherwise.
-    pub default_normalization: Normalization,
+    pub default_normalization: ScoreScale,
 }
 
 /// How over-long texts of one request are handled.
@@ -152,7 +152,7 @@ impl Reranker {
             threads: model.runner().threads(),
             snapshot: snapshot.root().to_string(),
             bytes: snapshot.file_len(),
-            default_normalization: Normalization::default(),
+            default_normalization: ScoreScale::default(),
         };
         let snapshot = snapshot.clone();
         let vocabulary = Vocabulary::new(snapshot.clone());

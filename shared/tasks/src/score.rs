@@ -4,7 +4,7 @@ use defrost_model::RerankerKind;
 
 /// How raw scores are mapped before they are returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Normalization {
+pub enum ScoreScale {
     /// The score in `[0, 1]`: `sigmoid(logit)`; for embeddings `(1 + cosine) / 2`.
     #[default]
     Sigmoid,
@@ -14,7 +14,7 @@ pub enum Normalization {
     Mxbai,
 }
 
-impl Normalization {
+impl ScoreScale {
     /// Maps one raw score. `estimated_max` is the model's own constant (see [`crate::ModelInfo`]).
     /// Computed in f64: strong positives must not all round to 1.0 and tie.
     pub fn apply(self, kind: RerankerKind, raw: f32, estimated_max: f32) -> f64 {
@@ -27,7 +27,7 @@ impl Normalization {
         }
     }
 
-    /// Whether [`Normalization::Mxbai`] is meant for models of this template.
+    /// Whether [`ScoreScale::Mxbai`] is meant for models of this template.
     pub fn takes_mxbai(template: &str) -> bool {
         template == "mxbai-rerank-v2"
     }

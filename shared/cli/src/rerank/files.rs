@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
 use defrost_model::{Answers, Measure, Planned, Wanted};
-use defrost_tasks::{Error, Normalization, Reranker, Score, ScoreTask, Truncation};
+use defrost_tasks::{Error, Reranker, Score, ScoreScale, ScoreTask, Truncation};
 use serde_json::Map;
 
 use super::options::{self, Options};
@@ -79,11 +79,10 @@ pub(super) struct Item {
 struct Note {
     /// 0: all.
     top_n: u32,
-    normalization: Normalization,
+    normalization: ScoreScale,
 }
 
-const NORMALIZATIONS: [Normalization; 3] =
-    [Normalization::Sigmoid, Normalization::Raw, Normalization::Mxbai];
+const NORMALIZATIONS: [ScoreScale; 3] = [ScoreScale::Sigmoid, ScoreScale::Raw, ScoreScale::Mxbai];
 
 impl Note {
     fn encode(self) -> Vec<u8> {

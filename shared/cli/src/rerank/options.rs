@@ -6,7 +6,7 @@
 use std::fmt::Display;
 
 use defrost_api::{Limits, RerankBody, RerankRequest, Route};
-use defrost_tasks::{ModelInfo, Normalization, Truncation};
+use defrost_tasks::{ModelInfo, ScoreScale, Truncation};
 use serde_json::{Map, Value, json};
 
 use super::Args;
@@ -47,7 +47,7 @@ pub(super) const REFUSED: [&str; 2] = ["rankFields", "rank_fields"];
 pub(super) struct Options {
     /// The most results; 0: all.
     pub(super) top_n: usize,
-    pub(super) normalization: Normalization,
+    pub(super) normalization: ScoreScale,
     pub(super) instruction: Option<String>,
     pub(super) truncation: Truncation,
 }
@@ -83,8 +83,7 @@ impl Options {
 
     /// Fails if scores cannot be mapped as it says by this model.
     pub(super) fn check(&self, info: &ModelInfo) -> Result<(), String> {
-        if self.normalization == Normalization::Mxbai && !Normalization::takes_mxbai(info.template)
-        {
+        if self.normalization == ScoreScale::Mxbai && !ScoreScale::takes_mxbai(info.template) {
             return Err(format!(
                 "normalization: mxbai is made for mxbai-rerank-v2 models only, {} is none; use sigmoid or raw",
                 info.name
@@ -125,21 +124,21 @@ fn agreed<T: PartialEq + Display>(
 /// How scores are mapped. A case may ask for numbers between 0 and 1 without saying how.
 fn normalization(
     own: Option<defrost_api::Normalization>,
-    general: Option<Normalization>,
-) -> Result<Normalization, String> {
+    general: Option<ScoreScale>,
+) -> Result<ScoreScale, String> {
     use defrost_api::Normalization as Asked;
     let own = match own {
         None => return Ok(general.unwrap_or_default()),
-        Some(Asked::Normalized) if general != Some(Normalization::Raw) => {
+        Some(Asked::Normalized) if general != Some(ScoreScale::Raw) => {
             return Ok(general.unwrap_or_default());
         }
-        Some(Asked::Sigmoid | Asked::Normalized) => Normalization::Sigmoid,
-        Some(Asked::Raw) => Normalization::Raw,
-        Some(Asked::Mxbai) => Normalization::Mxbai,
+        Some(Asked::Sigmoid | Asked::Normalized) => ScoreScale::Sigmoid,
+        Some(Asked::Raw) => ScoreScale::Raw,
+        Some(Asked::Mxbai) => ScoreScale::Mxbai,
     };
     match general {
         Some(general) if general != own => {
-            let name = |one: Normalization| format!("{one:?}").to_lowercase();
+            let name = |one: ScoreScale| format!("{one:?}").to_lowercase();
             Err(format!(
                 "the case asks for {} scores and --normalization is {}: give one of them, or both alike",
                 name(own),
@@ -200,7 +199,7 @@ mod tests {
         assert_eq!(options.instruction.as_deref(), Some("find"));
         assert!(options.truncation.forbidden);
         assert_eq!(options.truncation.max_tokens_per_doc, Some(9));
-        assert_eq!(options.normalization, Normalization::Raw);
+        assert_eq!(options.normalization, ScoreScale::Raw);
         for (said, says) in [
             (json!({"top_n": -1}), "top_n"),
             (json!({"top_n": 1, "top_k": 2}), "top_n is 1 and top_k is 2"),
@@ -234,7 +233,7 @@ mod tests {
         }
         let scaled = json!({"raw_scores": false});
         let options = read(&scaled, &["--normalization", "mxbai"]).unwrap();
-        assert_eq!(options.normalization, Normalization::Mxbai);
-        assert_eq!(read(&scaled, &[]).unwrap().normalization, Normalization::Sigmoid);
+        assert_eq!(options.normalization, ScoreScale::Mxbai);
+        assert_eq!(read(&scaled, &[]).unwrap().normalization, ScoreScale::Sigmoid);
     }
 }

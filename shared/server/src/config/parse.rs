@@ -9,7 +9,7 @@ use clap::{Arg, ArgMatches, Command};
 use defrost_api::EmbedLimits;
 use defrost_loader::VerifyMode;
 use defrost_model::{Precision, Runtime, runtime};
-use defrost_tasks::Normalization;
+use defrost_tasks::ScoreScale;
 
 use super::log_level;
 use super::settings::{
@@ -207,9 +207,9 @@ impl Reader<'_> {
             normalization: self.choice(
                 "NORMALIZATION",
                 &[
-                    ("sigmoid", Normalization::Sigmoid),
-                    ("raw", Normalization::Raw),
-                    ("mxbai", Normalization::Mxbai),
+                    ("sigmoid", ScoreScale::Sigmoid),
+                    ("raw", ScoreScale::Raw),
+                    ("mxbai", ScoreScale::Mxbai),
                 ],
             ),
             return_data: self

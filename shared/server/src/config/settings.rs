@@ -8,7 +8,7 @@ use std::time::Duration;
 use defrost_api::EmbedLimits;
 use defrost_loader::VerifyMode;
 use defrost_model::{Precision, Runtime};
-use defrost_tasks::Normalization;
+use defrost_tasks::ScoreScale;
 
 /// What the command line asks for.
 #[derive(Debug, Clone)]
@@ -79,7 +79,7 @@ pub struct Config {
     pub lazy_load: bool,
     pub strict_model: bool,
     pub default_top_n: Option<usize>,
-    pub normalization: Option<Normalization>,
+    pub normalization: Option<ScoreScale>,
     pub return_data: ReturnData,
     pub legacy_results: bool,
     /// The keys of `API_KEYS` and `API_KEYS_FILE`.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use defrost_model::{Answers, Grouping, Planned, RerankerKind, Tokens, Wanted};
-use defrost_tasks::{Error, ModelInfo, Normalization, Prepared, Score, ScoreTask};
+use defrost_tasks::{Error, ModelInfo, Prepared, Score, ScoreScale, ScoreTask};
 use shuttle::rand::{Rng as _, thread_rng};
 
 use crate::app::App;
@@ -136,7 +136,7 @@ pub(crate) fn info(name: &str) -> ModelInfo {
         threads: 1,
         snapshot: "00".into(),
         bytes: 100,
-        default_normalization: Normalization::Sigmoid,
+        default_normalization: ScoreScale::Sigmoid,
     }
 }
 

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use defrost_api::{
     Limits, RerankBody, RerankFacts, RerankRequest, Route, Shape, answer, rerank_warnings,
 };
-use defrost_tasks::{Error, Normalization};
+use defrost_tasks::{Error, ScoreScale};
 
 use super::tei::{self, Took};
 use super::{X_TRUNCATED_DOCUMENTS, body};
@@ -115,7 +115,7 @@ async fn score(app: &App, id: &RequestId, mut request: RerankRequest) -> Reply {
         created: app.phases.unix().as_secs(),
         model: model.name_for(request.model.as_deref()),
         score_type: normalization.score_type(info.kind),
-        normalized: normalization != Normalization::Raw,
+        normalized: normalization != ScoreScale::Raw,
         default_top_n: app.config.default_top_n,
         legacy: app.config.legacy_results,
         always_data: app.config.return_data == ReturnData::Always,

@@ -11,7 +11,7 @@ use defrost_api::{
     EmbedRoute, Invalid, PREDICT_PATHS, RERANK_PATHS, RerankRules, Route, SCORE_PATHS, VERTEX_PATH,
 };
 use defrost_model::RerankerKind;
-use defrost_tasks::Normalization;
+use defrost_tasks::ScoreScale;
 use serde_json::{Value, json};
 
 use crate::app::App;
@@ -84,7 +84,7 @@ fn api(app: &App) -> Api {
         takes_mxbai: app
             .ready_model()
             .and_then(|model| scorer_of(&model))
-            .is_some_and(|scorer| Normalization::takes_mxbai(scorer.facts().template)),
+            .is_some_and(|scorer| ScoreScale::takes_mxbai(scorer.facts().template)),
     })
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use defrost_loader::VerifyMode;
 use defrost_server::{Action, ConfigError, ReturnData, SETTINGS};
-use defrost_tasks::Normalization;
+use defrost_tasks::ScoreScale;
 
 use super::toy::{config, parse, parse_as};
 
@@ -68,7 +68,7 @@ fn values_are_read() {
     ]);
     assert!(!config.fast_boot);
     assert_eq!(config.verify, VerifyMode::OnTheFly);
-    assert_eq!(config.normalization, Some(Normalization::Mxbai));
+    assert_eq!(config.normalization, Some(ScoreScale::Mxbai));
     assert_eq!(config.boot_timeout, Duration::from_millis(1500));
     assert_eq!(config.served_model_name, ["a", "b", "c"]);
     assert!(config.cors_origins.is_empty());

@@ -12,7 +12,7 @@ use defrost_server::{
     Action, App, BootError, Config, ConfigError, Function, Info, Loaded, PhaseRecorder, Pipeline,
     RERANK, ScoreLists, Scorer, start,
 };
-use defrost_tasks::{Error, ModelInfo, Normalization, Prepared, Score, ScoreTask, TextToken};
+use defrost_tasks::{Error, ModelInfo, Prepared, Score, ScoreScale, ScoreTask, TextToken};
 use http_body_util::BodyExt as _;
 use serde_json::Value;
 use tower::ServiceExt as _;
@@ -59,7 +59,7 @@ impl Toy {
             threads: 1,
             snapshot: "00ff".into(),
             bytes: 100,
-            default_normalization: Normalization::Sigmoid,
+            default_normalization: ScoreScale::Sigmoid,
         };
         Self { info, hook: Box::new(hook), snapshot_hook: Box::new(|_| Ok(())) }
     }

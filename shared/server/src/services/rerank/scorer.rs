@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use defrost_model::{Answers, Measure, Planned, Wanted};
 use defrost_tasks::{
-    Bounds, Error, ModelInfo, Normalization, Prepared, Preparing, Reranker, Score, ScoreTask,
+    Bounds, Error, ModelInfo, Prepared, Preparing, Reranker, Score, ScoreScale, ScoreTask,
     TextToken,
 };
 
@@ -195,9 +195,7 @@ pub fn restore_reranker(config: &Config, phases: &PhaseRecorder) -> Result<Loade
         .map_err(|error| BootError::from_error(&error))?;
     restore::note(phases, reranker.notes(), reranker.timings());
     let info = reranker.info();
-    if config.normalization == Some(Normalization::Mxbai)
-        && !Normalization::takes_mxbai(info.template)
-    {
+    if config.normalization == Some(ScoreScale::Mxbai) && !ScoreScale::takes_mxbai(info.template) {
         return Err(BootError::new(format!(
             "NORMALIZATION=mxbai is made for mxbai-rerank-v2 models only, {} is none: use sigmoid \
              or raw",

@@ -7,7 +7,7 @@ use std::mem::take;
 use std::sync::Arc;
 
 use defrost_api::{Invalid, QueryGroup, RerankRequest, Scored};
-use defrost_tasks::{ModelInfo, Normalization, Score, ScoreTask, Truncation};
+use defrost_tasks::{ModelInfo, Score, ScoreScale, ScoreTask, Truncation};
 
 use crate::config::Config;
 use crate::error::ApiError;
@@ -59,8 +59,8 @@ fn to_truncation(asked: &defrost_api::RerankTruncation) -> Truncation {
 }
 
 /// What scores are where the request does not say.
-pub(crate) fn default_normalization(config: &Config, info: &ModelInfo) -> Normalization {
-    let own = if config.legacy_results { Normalization::Raw } else { info.default_normalization };
+pub(crate) fn default_normalization(config: &Config, info: &ModelInfo) -> ScoreScale {
+    let own = if config.legacy_results { ScoreScale::Raw } else { info.default_normalization };
     config.normalization.unwrap_or(own)
 }
 
@@ -69,15 +69,15 @@ pub(crate) fn normalization(
     config: &Config,
     info: &ModelInfo,
     request: &RerankRequest,
-) -> Result<Normalization, ApiError> {
+) -> Result<ScoreScale, ApiError> {
     use defrost_api::Normalization as Asked;
     let default = default_normalization(config, info);
     Ok(match request.normalization {
-        Some(Asked::Normalized) if default == Normalization::Raw => Normalization::Sigmoid,
+        Some(Asked::Normalized) if default == ScoreScale::Raw => ScoreScale::Sigmoid,
         None | Some(Asked::Normalized) => default,
-        Some(Asked::Sigmoid) => Normalization::Sigmoid,
-        Some(Asked::Raw) => Normalization::Raw,
-        Some(Asked::Mxbai) if Normalization::takes_mxbai(info.template) => Normalization::Mxbai,
+        Some(Asked::Sigmoid) => ScoreScale::Sigmoid,
+        Some(Asked::Raw) => ScoreScale::Raw,
+        Some(Asked::Mxbai) if ScoreScale::takes_mxbai(info.template) => ScoreScale::Mxbai,
         Some(Asked::Mxbai) => {
             let message = format!(
                 "normalization: mxbai is made for mxbai-rerank-v2 models only, {} is none; use \
@@ -95,7 +95,7 @@ pub(crate) fn in_request_order(
     scores: &[Vec<Score>],
     positions: &[Vec<usize>],
     count: usize,
-    normalization: Normalization,
+    normalization: ScoreScale,
     info: &ModelInfo,
 ) -> Result<Vec<Scored>, ApiError> {
     let lengths_match = scores.len() == positions.len()

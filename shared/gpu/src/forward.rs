@@ -208,10 +208,7 @@ impl Forward<'_> {
         let between = if post { layer.attention_norm } else { layer.output_norm };
         let norm = Norm { keep: post, ..self.norm(between, rows, x) };
         stream.launch(&self.feeding(norm, Some(layer.up)).launch())?;
-        let activation = match self.config.family.blueprint.feed_forward {
-            FeedForward::Gelu => Epilogue::Gelu,
-            FeedForward::SwiGlu => Epilogue::SwiGlu,
-        };
+        let activation = activation(self.config);
         let inner = (buffers.inner, Float::Half(self.half));
         self.product(stream, layer.up, rows, self.fed(layer.up), activation, inner)?;
         let input = self.turned(stream, layer.down, rows, buffers.inner)?;
@@ -378,6 +375,14 @@ impl Forward<'_> {
     ) -> Dense {
         let Small { n, k, weight, bias } = layer;
         Dense { rows, n, k, x, weight, bias, activation, tiled: false, out }
+    }
+}
+
+/// What the way up of a model's feed-forward layers goes through.
+pub(crate) fn activation(config: &ModelConfig) -> Epilogue {
+    match config.family.blueprint.feed_forward {
+        FeedForward::Gelu => Epilogue::Gelu,
+        FeedForward::SwiGlu => Epilogue::SwiGlu,
     }
 }
 

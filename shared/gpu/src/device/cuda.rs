@@ -162,6 +162,7 @@ pub fn open(card: u32) -> Result<Cuda, Error> {
         memory: memory as u64,
         shared: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
         driver: format!("CUDA {version}"),
+        is_timed: true,
     };
     // The cubins are unpacked while the context is made, which takes many times as long.
     let (context, images) = std::thread::scope(|scope| {

@@ -1,8 +1,9 @@
-//! Faults that are planted in the kernels, one at a time, and found: a barrier or wait that is missing, a lane that is mixed up with
-//! its neighbour, and a buffer that ends one access early, which is as if the kernel read or wrote one too many.
+//! Faults that are planted in the kernels, one at a time, and found: a barrier or wait that is missing, a lane that
+//! is mixed up with its neighbour, and a buffer that ends one access early, which is as if the kernel read or wrote
+//! one too many.
 //!
-//! The lines are read from the sources, so that a new one is tested too. One whose barrier is right and yet never missed has
-//! to be named in [`NEVER_MISSED`], with the reason.
+//! The lines are read from the sources, so that a new one is tested too. One whose barrier is right and yet never
+//! missed has to be named in [`NEVER_MISSED`], with the reason.
 
 use std::cell::{Cell, RefCell};
 
@@ -78,8 +79,8 @@ impl Device {
     }
 
     fn product(&self, element: Element, tile: Tile) -> Launch {
-        // Two blocks along each side, and each stage twice along k: so the read ahead of the last step is of the first stage,
-        // where sums go next.
+        // Two blocks along each side, and each stage twice along k: so the read ahead of the last step is of the
+        // first stage, where sums go next.
         let shape = tile.shape();
         let [m, n] = [shape.rows + 8, shape.columns + 8];
         let k = 2 * shape.stages * shape.depth / element.bytes();

@@ -90,8 +90,8 @@ fn guarded(call: impl FnOnce(*mut c_char, usize) -> c_int) -> Result<(), Fault> 
 #[derive(Debug)]
 pub(crate) struct Device(NonNull<Opaque>);
 
-// SAFETY: the device's table of allocations is behind a mutex, an allocation that a launch uses is kept alive by it, and all else
-// that a launch writes belongs to the thread that runs it.
+// SAFETY: the device's table of allocations is behind a mutex, an allocation that a launch uses is kept alive by it,
+// and all else that a launch writes belongs to the thread that runs it.
 unsafe impl Send for Device {}
 // SAFETY: as for Send.
 unsafe impl Sync for Device {}
@@ -121,8 +121,8 @@ impl Device {
 
     pub(crate) fn write(&self, address: u64, from: &[u8]) -> Result<(), Fault> {
         guarded(|text, capacity| {
-            // SAFETY: as many bytes are read as the slice has, and written only if they lie in one allocation, which is memory
-            // of the emulator and no object of Rust's.
+            // SAFETY: as many bytes are read as the slice has, and written only if they lie in one allocation, which
+            // is memory of the emulator and no object of Rust's.
             unsafe {
                 emulator_write(
                     self.0.as_ptr(),
@@ -175,9 +175,9 @@ impl Device {
             times: &raw mut times,
         };
         let done = guarded(|text, capacity| {
-            // SAFETY: all that `raw` points to outlives the call, and nothing of it is kept. Parameters are copied, and refused if
-            // they are not as long as the kernel's. What the kernel touches is checked to lie in allocations, which the launch
-            // keeps alive.
+            // SAFETY: all that `raw` points to outlives the call, and nothing of it is kept. Parameters are copied,
+            // and refused if they are not as long as the kernel's. What the kernel touches is checked to lie in
+            // allocations, which the launch keeps alive.
             unsafe { emulator_launch(self.0.as_ptr(), &raw const raw, text, capacity) }
         });
         (times, done)

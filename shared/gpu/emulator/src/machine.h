@@ -1,8 +1,8 @@
 // One launch on one thread of the system: its blocks one after another, the threads of a block as fibres.
 //
-// A thread runs until it must wait for others; which goes on then is drawn from the seed, as the order of the blocks is. The launch
-// ends when all threads have, or with the first fault: the fibre that found it is left for ever, and so are the others; kernels
-// have no destructors, so nothing is lost with them.
+// A thread runs until it must wait for others; which goes on then is drawn from the seed, as the order of the blocks
+// is. The launch ends when all threads have, or with the first fault: the fibre that found it is left for ever, and
+// so are the others; kernels have no destructors, so nothing is lost with them.
 #pragma once
 
 #include <cstdint>
@@ -130,6 +130,8 @@ class Machine {
     void end_thread();
     [[noreturn]] void leave(Fault fault);
     [[noreturn]] void missed(const Thread& waiting, const Thread& missing);
+    // A thread in that state, if there is one.
+    const Thread* any(State state) const;
     Fault deadlock();
     std::string place(const Thread& thread) const;
     const Meeting* meeting_of(const Thread& thread) const;

@@ -1,9 +1,10 @@
-// The tensor core: products of tiles whose elements are spread over the lanes of a warp, and the loads that spread them.
+// The tensor core: products of tiles whose elements are spread over the lanes of a warp, and the loads that spread
+// them.
 //
-// The places are those of the PTX ISA ("Matrix Fragments for mma.m16n8k16 with floating point type", "... for mma.m16n8k32", and
-// "ldmatrix"). With g = lane / 4 and t = lane % 4, a lane's words hold of A the rows g, g+8, g, g+8 at the columns of t in the first
-// half of k (twice) and the second half (twice), of B the column g at the rows of t in both halves, and of D two neighbours in row g
-// and two in row g+8.
+// The places are those of the PTX ISA ("Matrix Fragments for mma.m16n8k16 with floating point type", "... for
+// mma.m16n8k32", and "ldmatrix"). With g = lane / 4 and t = lane % 4, a lane's words hold of A the rows g, g+8, g,
+// g+8 at the columns of t in the first half of k (twice) and the second half (twice), of B the column g at the rows
+// of t in both halves, and of D two neighbours in row g and two in row g+8.
 #include <utility>
 
 #include "machine.h"
@@ -37,8 +38,8 @@ static void spread(uint32_t word, Wide* to, uint32_t step) {
     }
 }
 
-// Sums in the order of k, in f32; a card keeps more bits of some sums and fewer of others, so that its last bits differ. Sums of
-// int8 are exact, and wrap.
+// Sums in the order of k, in f32; a card keeps more bits of some sums and fewer of others, so that its last bits
+// differ. Sums of int8 are exact, and wrap.
 template <class T, class Sum, class Wide, uint32_t K>
 static void multiply(const Operands& operands) {
     constexpr uint32_t PER_WORD = 4 / sizeof(T);

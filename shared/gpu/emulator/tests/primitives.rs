@@ -122,7 +122,8 @@ fn votes_and_sums_of_integers_count_the_lanes_of_the_mask() {
     }
 }
 
-/// PTX, "Matrix Fragments for mma.m16n8k16 with floating point type": row and column of element `i` of A, of B, of C and D.
+/// PTX, "Matrix Fragments for mma.m16n8k16 with floating point type": row and column of element `i` of A, of B, of C
+/// and D.
 mod m16n8k16 {
     pub(crate) fn a(lane: usize, i: usize) -> (usize, usize) {
         let (group, thread) = (lane >> 2, lane % 4);
@@ -300,7 +301,8 @@ fn ldmatrix_hands_out_rows_or_columns() {
         let found = read_words(&emulator, out, 128);
         for lane in 0..32 {
             for matrix in 0..4 {
-                // PTX, "ldmatrix": a thread receives two neighbours of row lane / 4, of the matrix or of the transposed one.
+                // PTX, "ldmatrix": a thread receives two neighbours of row lane / 4, of the matrix or of the
+                // transposed one.
                 let element = |row: usize, column: usize| -> u32 {
                     let (row, column) = if transposed == 1 { (column, row) } else { (row, column) };
                     u32::from(tile[starts[matrix * 8 + row] as usize + column])

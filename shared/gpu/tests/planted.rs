@@ -307,6 +307,20 @@ fn every_lane_that_is_mixed_up_with_its_neighbour_changes_an_answer() {
     }
 }
 
+/// No fault, but time: rows of one matrix that lie in the same banks are read one after the other.
+#[test]
+fn no_matrix_is_read_in_two_passes() {
+    let device = Device::new(None);
+    let products = [Element::Bf16, Element::Int8]
+        .into_iter()
+        .flat_map(|element| Tile::ALL.map(|tile| device.product(element, tile)));
+    let attention = [32, 64, 96, 128, 256].map(|width| device.attention(Half::Bf16, width));
+    for launch in products.chain(attention) {
+        run(&device.emulator, &launch, 0).expect("a right kernel");
+        assert_eq!(device.emulator.bank_conflicts(), 0, "{}", launch.kernel);
+    }
+}
+
 #[test]
 fn every_buffer_that_ends_early_is_noticed() {
     let all = PRODUCTS.into_iter().chain(ATTENTION).chain(POOL).chain(QUANTIZE).chain(NORMS);

@@ -103,6 +103,7 @@ struct EmulatorLaunch {
     const char* file;
     int line;
     uint64_t* times;
+    uint64_t* bank_conflicts;
 };
 
 Device* emulator_device_new(uint64_t memory, uint32_t shared) { return new (std::nothrow) Device(memory, shared); }
@@ -141,7 +142,8 @@ int emulator_launch(Device* device, const EmulatorLaunch* launch, char* text, si
                                                launch->seed,
                                                {static_cast<emulator::Plant>(launch->plant),
                                                 {launch->file, launch->line},
-                                                launch->times}};
+                                                launch->times},
+                                               launch->bank_conflicts};
         emulator::check(arguments, launch->params_length, device->shared_limit);
         emulator::Machine::own().launch(*device, arguments);
     });

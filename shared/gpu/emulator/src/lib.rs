@@ -47,7 +47,8 @@
 //! one, so that a test can tell that each of them matters, and that a fault there would be found.
 //!
 //! # What is not
-//! - Time: nothing here says how fast a kernel is, and bank conflicts and uncoalesced accesses are no faults.
+//! - Time: nothing here says how fast a kernel is. Uncoalesced accesses are no faults, nor are bank conflicts, of which
+//!   [`Emulator::bank_conflicts`] counts those of `ldmatrix`.
 //! - Last bits: exponentials and the like are the host's, exact to its last bit or nearly so, and sums of products
 //!   are rounded in the order of k, where tensor cores keep other bits. Conversions to and from 16 bits, integers and
 //!   int8 products are equal.
@@ -85,6 +86,7 @@ const SHARED: u32 = 99 << 10;
 #[derive(Debug, Clone)]
 pub struct Emulator {
     device: Arc<ffi::Device>,
+    bank_conflicts: Arc<AtomicU64>,
     planted: Option<Arc<Planted>>,
 }
 
@@ -111,7 +113,11 @@ impl Emulator {
 
     /// A device with so many bytes of memory, and of shared memory for a block.
     pub fn with_limits(memory: u64, shared: u32) -> Self {
-        Self { device: Arc::new(ffi::Device::new(memory, shared)), planted: None }
+        Self {
+            device: Arc::new(ffi::Device::new(memory, shared)),
+            bank_conflicts: Arc::default(),
+            planted: None,
+        }
     }
 
     /// The same device, on which each `__syncthreads`, `__syncwarp` and `copy_wait` of one line of the sources does
@@ -141,12 +147,18 @@ impl Emulator {
             line: i32::try_from(line).expect("a line's number is small"),
             times: AtomicU64::new(0),
         };
-        Self { device: Arc::clone(&self.device), planted: Some(Arc::new(planted)) }
+        Self { planted: Some(Arc::new(planted)), ..self.clone() }
     }
 
     /// How often launches came to the line in which this device has a fault.
     pub fn times_planted(&self) -> u64 {
         self.planted.as_ref().map_or(0, |planted| planted.times.load(Ordering::Relaxed))
+    }
+
+    /// The passes that `ldmatrix` took beyond one for each matrix, in all launches so far: 0 if its rows always lay in
+    /// different banks.
+    pub fn bank_conflicts(&self) -> u64 {
+        self.bank_conflicts.load(Ordering::Relaxed)
     }
 
     /// Fresh memory, every byte 0xff (a NaN in each float), at a multiple of 256, far from any other.
@@ -217,7 +229,7 @@ impl Emulator {
         seed: u64,
     ) -> Result<(), Fault> {
         let planted = self.planted.as_deref();
-        let (times, done) = self.device.launch(&ffi::Launch {
+        let (counts, done) = self.device.launch(&ffi::Launch {
             kernel,
             grid,
             block,
@@ -230,8 +242,9 @@ impl Emulator {
                 line: *line,
             }),
         });
+        self.bank_conflicts.fetch_add(counts.bank_conflicts, Ordering::Relaxed);
         if let Some(planted) = planted {
-            planted.times.fetch_add(times, Ordering::Relaxed);
+            planted.times.fetch_add(counts.planted, Ordering::Relaxed);
         }
         done
     }

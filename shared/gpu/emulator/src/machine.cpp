@@ -302,6 +302,9 @@ const Thread* Machine::any(State state) const {
 // Nobody can go on: some wait at the barrier of the block, others for lanes of their warp.
 Fault Machine::deadlock() {
     const Thread* in_warp = any(State::AtCollective);
+    if (in_warp == nullptr) {
+        return {Kind::Deadlock, format("kernel %s: threads wait for each other", arguments_.kernel->name)};
+    }
     std::string text = place(*in_warp) + "waits at the " + waits_at(*in_warp) + " for lanes that do not come";
     const Meeting* meeting = meeting_of(*in_warp);
     uint32_t missing = meeting->operands.mask & ~meeting->come;

@@ -92,6 +92,8 @@ struct LaunchArguments {
     const void* params;
     uint64_t seed;
     Planted planted;
+    // Passes that ldmatrix takes beyond one for each matrix are added here.
+    uint64_t* bank_conflicts;
 };
 
 class Machine {
@@ -113,6 +115,7 @@ class Machine {
     void start_copy(Stretch stretch, int64_t at, uint64_t from, uint32_t valid, Site site);
     void wait_for_copies(uint32_t left);
     bool planted(Plant plant, Site site) const;
+    void count_bank_conflicts(uint32_t passes) { *arguments_.bank_conflicts += passes; }
     Vote barrier(bool predicate, Site site);
     void meet(const Collective& collective, uint32_t mask, void* operand, Site site);
     void order_lanes(uint32_t mask);

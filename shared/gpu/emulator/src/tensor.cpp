@@ -82,8 +82,28 @@ const Collective MMA_F16 = {"mma16816<f16>", multiply<f16, float, float, 16>, mi
 // As numbers without sign, whose sums wrap.
 const Collective MMA_INT8 = {"mma16832", multiply<int8_t, int32_t, uint32_t, 32>, mislead_product};
 
+// Shared memory has 32 banks of 4 bytes, so that 8 rows of 16 bytes come at once if they lie at different multiples
+// of 16 modulo 128; of those that lie at the same, one comes at a time. (Shared memory begins at a multiple of 128
+// here too.)
+static uint32_t conflicts(const Operands& operands, uint32_t matrix) {
+    uint32_t most = 0;
+    for (uint32_t i = 0; i < 8; ++i) {
+        uint32_t rows = 0;
+        auto own = reinterpret_cast<uintptr_t>(static_cast<Matrices*>(operands.of[matrix * 8 + i])->row);
+        for (uint32_t j = 0; j < 8; ++j) {
+            auto other = reinterpret_cast<uintptr_t>(static_cast<Matrices*>(operands.of[matrix * 8 + j])->row);
+            rows += other != own && other % 128 == own % 128 ? 1 : 0;
+        }
+        most = rows > most ? rows : most;
+    }
+    return most;
+}
+
 template <bool TRANSPOSED>
 static void load_matrices(const Operands& operands) {
+    for (uint32_t matrix = 0; matrix < 4; ++matrix) {
+        Machine::running().count_bank_conflicts(conflicts(operands, matrix));
+    }
     // All rows first: a lane's registers are not the rows' memory, but both belong to the caller.
     uint16_t rows[LANES][8];
     for (uint32_t lane = 0; lane < LANES; ++lane) {

@@ -316,6 +316,27 @@ fn ldmatrix_hands_out_rows_or_columns() {
 }
 
 #[test]
+fn bank_conflicts_of_ldmatrix_are_counted() {
+    let emulator = Emulator::new();
+    let tile = emulator.allocate(32 * 128);
+    let out = words(&emulator, &[0; 128]);
+    let count = |start: &dyn Fn(u32) -> u32| {
+        let starts = words(&emulator, &(0..32).map(start).collect::<Vec<_>>());
+        let before = emulator.bank_conflicts();
+        let params = params(&[tile, starts, out], &[32 * 64, 0]);
+        emulator.launch("test_ldmatrix", [1, 1, 1], 32, 256 + 32 * 128, &params, 1).unwrap();
+        emulator.bank_conflicts() - before
+    };
+    // Rows of 128 bytes one below the other are all in the same banks; of 16 bytes, or swizzled, in different ones;
+    // and the same row for all lanes is read once.
+    assert_eq!(count(&|lane| lane * 64), 4 * 7);
+    assert_eq!(count(&|lane| lane * 8), 0);
+    assert_eq!(count(&|lane| lane * 64 + (lane % 8) * 8), 0);
+    assert_eq!(count(&|lane| lane * 32), 4 * 3);
+    assert_eq!(count(&|_| 0), 0);
+}
+
+#[test]
 fn asynchronous_copies_land_group_by_group_and_fill_with_zeros() {
     let emulator = Emulator::new();
     let bytes: Vec<u8> = (0..3 * 16 * 64_u32).map(|i| (i * 7 % 251 + 1).to_le_bytes()[0]).collect();

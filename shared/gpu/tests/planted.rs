@@ -1,8 +1,9 @@
-//! Faults that are planted in the kernels, one at a time, and found: a barrier or wait that is missing, a lane that is mixed up with
-//! its neighbour, and a buffer that ends one access early, which is as if the kernel read or wrote one too many.
+//! Faults that are planted in the kernels, one at a time, and found: a barrier or wait that is missing, a lane that
+//! is mixed up with its neighbour, and a buffer that ends one access early, which is as if the kernel read or wrote
+//! one too many.
 //!
-//! The lines are read from the sources, so that a new one is tested too. One whose barrier is right and yet never missed has
-//! to be named in [`NEVER_MISSED`], with the reason.
+//! The lines are read from the sources, so that a new one is tested too. One whose barrier is right and yet never
+//! missed has to be named in [`NEVER_MISSED`], with the reason.
 
 use std::cell::{Cell, RefCell};
 
@@ -59,7 +60,7 @@ impl Device {
     }
 
     fn integers(&self, count: u32) -> Address {
-        self.put(&values(count).flat_map(|x| ((x * 100.0) as i8).to_le_bytes()).collect::<Vec<_>>())
+        self.put(&(0..count).map(|i| mixed(i).to_le_bytes()[3]).collect::<Vec<_>>())
     }
 
     fn result(&self, bytes: u32) -> Address {
@@ -78,8 +79,8 @@ impl Device {
     }
 
     fn product(&self, element: Element, tile: Tile) -> Launch {
-        // Two blocks along each side, and each stage twice along k: so the read ahead of the last step is of the first stage,
-        // where sums go next.
+        // Two blocks along each side, and each stage twice along k: so the read ahead of the last step is of the
+        // first stage, where sums go next.
         let shape = tile.shape();
         let [m, n] = [shape.rows + 8, shape.columns + 8];
         let k = 2 * shape.stages * shape.depth / element.bytes();
@@ -123,7 +124,7 @@ impl Device {
             out: self.result(len * head_dim * 2),
             sequences: self.sequences(len),
             tiles: self.put(bytemuck::cast_slice(&tiles)),
-            tile_count: u32::try_from(tiles.len()).unwrap(),
+            tile_count: u32::try_from(tiles.len()).expect("few tiles"),
             causal: false,
             window: 0,
             scale: 1.0,
@@ -175,8 +176,13 @@ impl Device {
     }
 }
 
+/// The number, with its bits spread.
+fn mixed(number: u32) -> u32 {
+    number.wrapping_mul(2_654_435_761)
+}
+
 fn values(count: u32) -> impl Iterator<Item = f32> {
-    (0..count).map(|i| (i.wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 24) as f32 - 0.5)
+    (0..count).map(|i| (mixed(i) >> 8) as f32 / (1 << 24) as f32 - 0.5)
 }
 
 /// What makes a launch and its buffers.
@@ -268,9 +274,9 @@ fn answers_differ(file: &str, line: usize, launches: &[Make]) -> bool {
     launches.iter().any(|make| {
         let device = Device::new(None);
         let (launch, emulator) = (make(&device), device.emulator.with_wrong_lanes(file, line));
-        run(&device.emulator, &launch, 0).unwrap();
+        run(&device.emulator, &launch, 0).expect("a right kernel");
         let right = device.answers();
-        run(&emulator, &launch, 0).unwrap();
+        run(&emulator, &launch, 0).expect("no access is wrong");
         emulator.times_planted() > 0 && device.answers() != right
     })
 }
@@ -298,6 +304,20 @@ fn every_lane_that_is_mixed_up_with_its_neighbour_changes_an_answer() {
     assert_eq!(shuffles.len(), 2);
     for (text, line) in shuffles {
         assert!(answers_differ("defrost.cuh", line, &all), "defrost.cuh:{line}: {text}");
+    }
+}
+
+/// No fault, but time: rows of one matrix that lie in the same banks are read one after the other.
+#[test]
+fn no_matrix_is_read_in_two_passes() {
+    let device = Device::new(None);
+    let products = [Element::Bf16, Element::Int8]
+        .into_iter()
+        .flat_map(|element| Tile::ALL.map(|tile| device.product(element, tile)));
+    let attention = [32, 64, 96, 128, 256].map(|width| device.attention(Half::Bf16, width));
+    for launch in products.chain(attention) {
+        run(&device.emulator, &launch, 0).expect("a right kernel");
+        assert_eq!(device.emulator.bank_conflicts(), 0, "{}", launch.kernel);
     }
 }
 

@@ -27,6 +27,7 @@ struct RawLaunch {
     file: *const c_char,
     line: c_int,
     times: *mut u64,
+    bank_conflicts: *mut u64,
 }
 
 unsafe extern "C" {
@@ -90,8 +91,8 @@ fn guarded(call: impl FnOnce(*mut c_char, usize) -> c_int) -> Result<(), Fault> 
 #[derive(Debug)]
 pub(crate) struct Device(NonNull<Opaque>);
 
-// SAFETY: the device's table of allocations is behind a mutex, an allocation that a launch uses is kept alive by it, and all else
-// that a launch writes belongs to the thread that runs it.
+// SAFETY: the device's table of allocations is behind a mutex, an allocation that a launch uses is kept alive by it,
+// and all else that a launch writes belongs to the thread that runs it.
 unsafe impl Send for Device {}
 // SAFETY: as for Send.
 unsafe impl Sync for Device {}
@@ -121,8 +122,8 @@ impl Device {
 
     pub(crate) fn write(&self, address: u64, from: &[u8]) -> Result<(), Fault> {
         guarded(|text, capacity| {
-            // SAFETY: as many bytes are read as the slice has, and written only if they lie in one allocation, which is memory
-            // of the emulator and no object of Rust's.
+            // SAFETY: as many bytes are read as the slice has, and written only if they lie in one allocation, which
+            // is memory of the emulator and no object of Rust's.
             unsafe {
                 emulator_write(
                     self.0.as_ptr(),
@@ -157,9 +158,9 @@ impl Device {
         unsafe { emulator_in_use(self.0.as_ptr()) }
     }
 
-    /// Runs a kernel, and returns how often it came to what is planted, too.
-    pub(crate) fn launch(&self, launch: &Launch<'_>) -> (u64, Result<(), Fault>) {
-        let mut times = 0;
+    /// Runs a kernel, and returns what was counted, too.
+    pub(crate) fn launch(&self, launch: &Launch<'_>) -> (Counts, Result<(), Fault>) {
+        let mut counts = Counts::default();
         let raw = RawLaunch {
             kernel: launch.kernel.as_ptr().cast(),
             kernel_length: launch.kernel.len(),
@@ -172,15 +173,16 @@ impl Device {
             plant: launch.planted.map_or(0, |planted| planted.plant as c_int),
             file: launch.planted.map_or(ptr::null(), |planted| planted.file.as_ptr()),
             line: launch.planted.map_or(0, |planted| planted.line),
-            times: &raw mut times,
+            times: &raw mut counts.planted,
+            bank_conflicts: &raw mut counts.bank_conflicts,
         };
         let done = guarded(|text, capacity| {
-            // SAFETY: all that `raw` points to outlives the call, and nothing of it is kept. Parameters are copied, and refused if
-            // they are not as long as the kernel's. What the kernel touches is checked to lie in allocations, which the launch
-            // keeps alive.
+            // SAFETY: all that `raw` points to outlives the call, and nothing of it is kept. Parameters are copied,
+            // and refused if they are not as long as the kernel's. What the kernel touches is checked to lie in
+            // allocations, which the launch keeps alive.
             unsafe { emulator_launch(self.0.as_ptr(), &raw const raw, text, capacity) }
         });
-        (times, done)
+        (counts, done)
     }
 }
 
@@ -204,6 +206,15 @@ pub(crate) struct Planted<'a> {
     pub(crate) plant: Plant,
     pub(crate) file: &'a CStr,
     pub(crate) line: c_int,
+}
+
+/// What a launch counts.
+#[derive(Default)]
+pub(crate) struct Counts {
+    /// How often threads came to what is planted.
+    pub(crate) planted: u64,
+    /// Passes that `ldmatrix` took beyond one for each matrix.
+    pub(crate) bank_conflicts: u64,
 }
 
 /// The arguments of a launch.

@@ -1,8 +1,8 @@
 // One launch on one thread of the system: its blocks one after another, the threads of a block as fibres.
 //
-// A thread runs until it must wait for others; which goes on then is drawn from the seed, as the order of the blocks is. The launch
-// ends when all threads have, or with the first fault: the fibre that found it is left for ever, and so are the others; kernels
-// have no destructors, so nothing is lost with them.
+// A thread runs until it must wait for others; which goes on then is drawn from the seed, as the order of the blocks
+// is. The launch ends when all threads have, or with the first fault: the fibre that found it is left for ever, and
+// so are the others; kernels have no destructors, so nothing is lost with them.
 #pragma once
 
 #include <cstdint>
@@ -92,6 +92,8 @@ struct LaunchArguments {
     const void* params;
     uint64_t seed;
     Planted planted;
+    // Passes that ldmatrix takes beyond one for each matrix are added here.
+    uint64_t* bank_conflicts;
 };
 
 class Machine {
@@ -113,6 +115,7 @@ class Machine {
     void start_copy(Stretch stretch, int64_t at, uint64_t from, uint32_t valid, Site site);
     void wait_for_copies(uint32_t left);
     bool planted(Plant plant, Site site) const;
+    void count_bank_conflicts(uint32_t passes) { *arguments_.bank_conflicts += passes; }
     Vote barrier(bool predicate, Site site);
     void meet(const Collective& collective, uint32_t mask, void* operand, Site site);
     void order_lanes(uint32_t mask);
@@ -130,6 +133,8 @@ class Machine {
     void end_thread();
     [[noreturn]] void leave(Fault fault);
     [[noreturn]] void missed(const Thread& waiting, const Thread& missing);
+    // A thread in that state, if there is one.
+    const Thread* any(State state) const;
     Fault deadlock();
     std::string place(const Thread& thread) const;
     const Meeting* meeting_of(const Thread& thread) const;

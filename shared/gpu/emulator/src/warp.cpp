@@ -17,8 +17,9 @@ void Machine::refuse_mask(uint32_t mask, const Collective& collective, Site site
     }
 }
 
-// Lanes meet where mask, collective and line are the same. Parts of a warp may be at different ones: a meeting that this lane belongs to
-// may wait for it until it has been at another, unless lanes that it wants to meet there are themselves among the waiting.
+// Lanes meet where mask, collective and line are the same. Parts of a warp may be at different ones: a meeting that
+// this lane belongs to may wait for it until it has been at another, unless lanes that it wants to meet there are
+// themselves among the waiting.
 void Machine::meet(const Collective& collective, uint32_t mask, void* operand, Site site) {
     Thread& me = *current_;
     refuse_mask(mask, collective, site);
@@ -32,9 +33,10 @@ void Machine::meet(const Collective& collective, uint32_t mask, void* operand, S
             at = i;
         } else if ((other.operands.mask & bit) != 0 && (other.come & mask) != 0) {
             const Thread& waiting = lane(static_cast<uint32_t>(__builtin_ctz(other.come & mask)));
-            fault(Kind::Lanes, format("comes to the %s of %s with the mask 0x%08x while thread %u of its warp waits at the %s of %s with the mask 0x%08x",
-                                      collective.name, at_line(site).c_str(), mask, waiting.index, other.collective->name,
-                                      at_line(other.site).c_str(), other.operands.mask));
+            fault(Kind::Lanes, format("comes to the %s of %s with the mask 0x%08x while thread %u of its warp waits at the %s "
+                                      "of %s with the mask 0x%08x",
+                                      collective.name, at_line(site).c_str(), mask, waiting.index,
+                                      other.collective->name, at_line(other.site).c_str(), other.operands.mask));
         }
     }
     Meeting& meeting = meetings.all[at];
@@ -138,7 +140,9 @@ const Collective SHUFFLE_XOR = {"__shfl_xor_sync", perform_shuffle, mislead_shuf
 
 static void perform_ballot(const Operands& operands) {
     uint32_t votes = 0;
-    each_lane(operands.mask, [&](uint32_t lane) { votes |= static_cast<uint32_t>(static_cast<Ballot*>(operands.of[lane])->predicate) << lane; });
+    each_lane(operands.mask, [&](uint32_t lane) {
+        votes |= static_cast<uint32_t>(static_cast<Ballot*>(operands.of[lane])->predicate) << lane;
+    });
     each_lane(operands.mask, [&](uint32_t lane) { static_cast<Ballot*>(operands.of[lane])->votes = votes; });
 }
 const Collective BALLOT = {"__ballot_sync", perform_ballot, nullptr};

@@ -1,7 +1,8 @@
 //! With the feature `cubins`: compiles `kernels/*.cu` with nvcc, once for each compute capability, and writes the cubins
 //! compressed for `src/cubins.rs` to take in. Without it: nothing.
 //!
-//! All kernels are one unit, so that a capability is one cubin, which the driver loads with one call.
+//! Each source is a unit of its own: the names of one are nothing to another, and several are compiled at once, as many as
+//! cargo says (`-j`). What belongs to one capability is compressed together.
 //!
 //! `NVCC` names the compiler; otherwise it is looked for in `CUDA_HOME/bin` and in `PATH`. `DEFROST_CUDA_CAPABILITIES` is
 //! a list such as `80,90`.
@@ -26,6 +27,7 @@ mod cubins {
     use std::io::Write as _;
     use std::path::{Path, PathBuf};
     use std::process::Command;
+    use std::sync::Mutex;
 
     use flate2::Compression;
     use flate2::write::ZlibEncoder;
@@ -47,21 +49,24 @@ mod cubins {
             env::var_os(variable).map(PathBuf::from).ok_or_else(|| format!("cargo sets {variable}"))
         };
         let (kernels, out) = (folder("CARGO_MANIFEST_DIR")?.join("kernels"), folder("OUT_DIR")?);
-        let unit = unit(&kernels, &out)?;
+        let sources = sources(&kernels)?;
+        let files =
+            Compiler { nvcc: &nvcc, kernels: &kernels, out: &out }.all(&sources, &capabilities)?;
         let (major, minor) = toolkit;
         let mut list = format!(
             "pub(super) const TOOLKIT: Option<Version> = Some(Version {{ major: {major}, minor: {minor} }});\n\
              pub(super) const CUBINS: &[Cubin] = &[\n"
         );
-        for capability in capabilities {
-            let file = compile(&nvcc, &unit, &kernels, &out, capability)?;
+        for (capability, files) in capabilities.iter().zip(files.chunks(sources.len())) {
             let packed = out.join(format!("sm_{capability}.z"));
-            compress(&file, &packed).map_err(|error| format!("{}: {error}", packed.display()))?;
+            compress(&files.concat(), &packed)
+                .map_err(|error| format!("{}: {error}", packed.display()))?;
             let (major, minor) = (capability / 10, capability % 10);
+            let packed = packed.display().to_string();
+            let lens: Vec<usize> = files.iter().map(Vec::len).collect();
             writeln!(
                 list,
-                "    Cubin {{ capability: ({major}, {minor}), len: {}, packed: include_bytes!({packed:?}) }},",
-                file.len()
+                "    Cubin {{ capability: ({major}, {minor}), lens: &{lens:?}, packed: include_bytes!({packed:?}) }},"
             )
             .map_err(|error| error.to_string())?;
         }
@@ -141,8 +146,8 @@ mod cubins {
         Ok(wanted)
     }
 
-    /// A file that includes every source.
-    fn unit(kernels: &Path, out: &Path) -> Result<PathBuf, String> {
+    /// Every source, sorted.
+    fn sources(kernels: &Path) -> Result<Vec<PathBuf>, String> {
         let listed =
             fs::read_dir(kernels).map_err(|error| format!("{}: {error}", kernels.display()))?;
         let mut sources: Vec<PathBuf> = listed
@@ -153,42 +158,69 @@ mod cubins {
         if sources.is_empty() {
             return Err(format!("{}: no .cu file is there", kernels.display()));
         }
-        let include = |path: &PathBuf| format!("#include \"{}\"\n", path.display());
-        let unit = out.join("kernels.cu");
-        fs::write(&unit, sources.iter().map(include).collect::<String>())
-            .map_err(|error| format!("{}: {error}", unit.display()))?;
-        Ok(unit)
+        Ok(sources)
     }
 
-    fn compile(
-        nvcc: &Path,
-        unit: &Path,
-        kernels: &Path,
-        out: &Path,
-        capability: u32,
-    ) -> Result<Vec<u8>, String> {
-        let cubin = out.join(format!("sm_{capability}.cubin"));
-        let compiled = Command::new(nvcc)
-            .arg("-cubin")
-            .arg(format!("-arch=sm_{capability}"))
-            .args(["-O3", "-std=c++17", "-Xptxas", "-warn-spills", "-I"])
-            .arg(kernels)
-            .arg("-o")
-            .arg(&cubin)
-            .arg(unit)
-            .output()
-            .map_err(|error| format!("{}: {error}", nvcc.display()))?;
-        let said = String::from_utf8_lossy(&compiled.stderr);
-        if !compiled.status.success() {
-            return Err(format!(
-                "nvcc -arch=sm_{capability}: {}",
-                said.trim().replace('\n', " | ")
-            ));
+    struct Compiler<'a> {
+        nvcc: &'a Path,
+        kernels: &'a Path,
+        out: &'a Path,
+    }
+
+    impl Compiler<'_> {
+        /// The cubins of every source for the first capability, then for the next.
+        fn all(&self, sources: &[PathBuf], capabilities: &[u32]) -> Result<Vec<Vec<u8>>, String> {
+            let wanted: Vec<(u32, &PathBuf)> = capabilities
+                .iter()
+                .flat_map(|&capability| sources.iter().map(move |source| (capability, source)))
+                .collect();
+            let jobs = env::var("NUM_JOBS").ok().and_then(|jobs| jobs.parse().ok()).unwrap_or(1);
+            let next = Mutex::new(wanted.iter().enumerate());
+            let done = Mutex::new(vec![Ok(Vec::new()); wanted.len()]);
+            let poisoned = |_| "a thread that compiles has failed".to_owned();
+            let work = || -> Result<(), String> {
+                loop {
+                    let Some((at, (capability, source))) = next.lock().map_err(poisoned)?.next()
+                    else {
+                        return Ok(());
+                    };
+                    let file = self.one(source, *capability);
+                    done.lock().map_err(|_| "a thread that compiles has failed")?[at] = file;
+                }
+            };
+            std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..jobs).map(|_| scope.spawn(work)).collect();
+                threads.into_iter().try_for_each(|thread| {
+                    thread.join().map_err(|_| "a thread that compiles has failed".to_owned())?
+                })
+            })?;
+            let done = done.into_inner().map_err(|_| "a thread that compiles has failed")?;
+            done.into_iter().collect()
         }
-        for line in said.lines().filter(|line| line.contains("warning")) {
-            println!("cargo::warning=sm_{capability}: {}", line.trim());
+
+        fn one(&self, source: &Path, capability: u32) -> Result<Vec<u8>, String> {
+            let name = source.file_stem().unwrap_or_default().to_string_lossy();
+            let cubin = self.out.join(format!("{name}.sm_{capability}.cubin"));
+            let compiled = Command::new(self.nvcc)
+                .arg("-cubin")
+                .arg(format!("-arch=sm_{capability}"))
+                .args(["-O3", "-std=c++17", "-Xptxas", "-warn-spills", "-I"])
+                .arg(self.kernels)
+                .arg("-o")
+                .arg(&cubin)
+                .arg(source)
+                .output()
+                .map_err(|error| format!("{}: {error}", self.nvcc.display()))?;
+            let said = String::from_utf8_lossy(&compiled.stderr);
+            if !compiled.status.success() {
+                let said = said.trim().replace('\n', " | ");
+                return Err(format!("nvcc -arch=sm_{capability} {}: {said}", source.display()));
+            }
+            for line in said.lines().filter(|line| line.contains("warning")) {
+                println!("cargo::warning={name} for sm_{capability}: {}", line.trim());
+            }
+            fs::read(&cubin).map_err(|error| format!("{}: {error}", cubin.display()))
         }
-        fs::read(&cubin).map_err(|error| format!("{}: {error}", cubin.display()))
     }
 
     fn compress(file: &[u8], to: &Path) -> std::io::Result<()> {

@@ -69,7 +69,7 @@ impl Weights {
 
 fn int8(snapshot: &Snapshot) -> Error {
     Error::Model(format!(
-        "snapshot {} is int8, which candle has no layers for: expected f32, bf16 or f16. Pack the model again with `defrost pack \
+        "snapshot {} is int8, which candle has no layers for: expected f32 or bf16, or f16. Pack the model again with `defrost pack \
          --precision f32` (or bf16, f16), or leave BACKEND unset",
         snapshot.path().display()
     ))

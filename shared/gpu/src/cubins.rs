@@ -23,20 +23,22 @@ impl fmt::Display for Version {
     }
 }
 
-/// The kernels for one compute capability.
+/// The kernels for one compute capability: a file for each source.
 #[derive(Debug, Clone, Copy)]
 pub struct Cubin {
     /// The capability, such as (9, 0).
     pub capability: (u32, u32),
-    /// Bytes once unpacked.
-    pub len: usize,
-    /// The file, compressed with zlib.
+    /// Bytes of each file.
+    pub lens: &'static [usize],
+    /// The files one after the other, compressed with zlib.
     pub packed: &'static [u8],
 }
 
 /// What `build.rs` has written: the cubins, sorted, and the version of the toolkit that made them.
 #[cfg(feature = "cubins")]
 mod built {
+    #![allow(clippy::unreadable_literal, reason = "lengths of files, which nobody reads")]
+
     use super::{Cubin, Version};
 
     include!(concat!(env!("OUT_DIR"), "/cubins.rs"));
@@ -90,28 +92,29 @@ fn choose<'a>(cubins: &'a [Cubin], card: &str, capability: (u32, u32)) -> Result
 }
 
 impl Cubin {
-    /// The file as the driver takes it.
+    /// The files as the driver takes them.
     ///
     /// # Errors
     /// If the binary is damaged.
     #[cfg(feature = "cubins")]
-    pub fn unpacked(&self) -> Result<Vec<u8>, Error> {
+    pub fn unpacked(&self) -> Result<Vec<Vec<u8>>, Error> {
         use std::io::Read as _;
-        let mut file = Vec::with_capacity(self.len);
-        match flate2::read::ZlibDecoder::new(self.packed).read_to_end(&mut file) {
-            Ok(len) if len == self.len => Ok(file),
-            _ => Err(Error::Missing(
-                "the kernels in this binary are damaged; install it again".to_owned(),
-            )),
-        }
+        let mut files = flate2::read::ZlibDecoder::new(self.packed);
+        let unpacked = self.lens.iter().map(|&len| {
+            let mut file = vec![0; len];
+            files.read_exact(&mut file).map(|()| file)
+        });
+        unpacked.collect::<Result<_, _>>().map_err(|_| {
+            Error::Missing("the kernels in this binary are damaged; install it again".to_owned())
+        })
     }
 
-    /// The file as the driver takes it.
+    /// The files as the driver takes them.
     ///
     /// # Errors
-    /// Without the feature `cubins` there is none.
+    /// Without the feature `cubins` there are none.
     #[cfg(not(feature = "cubins"))]
-    pub fn unpacked(&self) -> Result<Vec<u8>, Error> {
+    pub fn unpacked(&self) -> Result<Vec<Vec<u8>>, Error> {
         choose(&[], "", self.capability).map(|_| Vec::new())
     }
 }
@@ -121,7 +124,7 @@ mod tests {
     use super::*;
 
     const fn cubin(major: u32, minor: u32) -> Cubin {
-        Cubin { capability: (major, minor), len: 0, packed: &[] }
+        Cubin { capability: (major, minor), lens: &[], packed: &[] }
     }
 
     const SOME: &[Cubin] = &[cubin(8, 0), cubin(8, 6), cubin(8, 9), cubin(9, 0)];
@@ -152,13 +155,27 @@ mod tests {
         assert!(said(&[], (9, 0)).contains("built without GPU kernels"));
     }
 
+    /// The names of a file's kernels: each has a section of code of its name.
+    fn kernels(file: &[u8]) -> Vec<String> {
+        let strings =
+            file.split(|byte| *byte == 0).filter_map(|text| std::str::from_utf8(text).ok());
+        strings.filter_map(|text| text.strip_prefix(".text.")).map(str::to_owned).collect()
+    }
+
     /// What was built in is whole, and each is for the capability that it is listed under.
     #[test]
     fn every_cubin_unpacks() {
         for cubin in all() {
-            let file = cubin.unpacked().unwrap();
-            assert_eq!(&file[..4], b"\x7fELF");
-            assert!(driver().is_some());
+            let files = cubin.unpacked().unwrap();
+            assert!(!files.is_empty() && driver().is_some());
+            assert!(files.iter().all(|file| file.starts_with(b"\x7fELF")));
+            // The emulator compiles the same sources.
+            let known = defrost_gpu_emulator::kernels();
+            let kernels: Vec<String> = files.iter().flat_map(|file| kernels(file)).collect();
+            assert!(
+                kernels.len() > 10 && kernels.iter().all(|kernel| known.contains(kernel)),
+                "{kernels:?}"
+            );
         }
         assert_eq!(all().is_empty(), !cfg!(feature = "cubins"));
     }

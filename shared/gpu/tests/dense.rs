@@ -39,6 +39,7 @@ impl Layer {
             weight: device.put(&self.weight),
             bias: self.bias.as_ref().map(|bias| device.put(bias)),
             activation,
+            tiled: self.rows.min(self.n) >= 32,
             out: device.room::<f32>(self.rows * self.n),
         };
         device.run(&dense.launch(), order);

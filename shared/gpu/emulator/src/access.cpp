@@ -185,7 +185,7 @@ void copy_start(Stretch stretch, int64_t at, uint64_t from, uint32_t valid, Site
 void copy_commit() { ++Machine::running().thread().groups; }
 
 void copy_wait(uint32_t left, Site site) {
-    if (!Machine::running().leaves_out(site)) {
+    if (!Machine::running().planted(Plant::LeaveOut, site)) {
         Machine::running().wait_for_copies(left);
     }
 }

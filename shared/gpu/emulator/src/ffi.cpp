@@ -97,9 +97,10 @@ struct EmulatorLaunch {
     const void* params;
     size_t params_length;
     uint64_t seed;
-    const char* without_file;
-    int without_line;
-    uint64_t* left_out;
+    int plant;
+    const char* file;
+    int line;
+    uint64_t* times;
 };
 
 Device* emulator_device_new(uint64_t memory, uint32_t shared) { return new (std::nothrow) Device(memory, shared); }
@@ -136,8 +137,9 @@ int emulator_launch(Device* device, const EmulatorLaunch* launch, char* text, si
                                                launch->shared,
                                                aligned.data(),
                                                launch->seed,
-                                               {launch->without_file, launch->without_line},
-                                               launch->left_out};
+                                               {static_cast<emulator::Plant>(launch->plant),
+                                                {launch->file, launch->line},
+                                                launch->times}};
         emulator::check(arguments, launch->params_length, device->shared_limit);
         emulator::Machine::own().launch(*device, arguments);
     });

@@ -23,9 +23,10 @@ struct RawLaunch {
     params: *const c_void,
     params_length: usize,
     seed: u64,
-    without_file: *const c_char,
-    without_line: c_int,
-    left_out: *mut u64,
+    plant: c_int,
+    file: *const c_char,
+    line: c_int,
+    times: *mut u64,
 }
 
 unsafe extern "C" {
@@ -156,9 +157,9 @@ impl Device {
         unsafe { emulator_in_use(self.0.as_ptr()) }
     }
 
-    /// Runs a kernel, and returns how often it came to what was left out, too.
+    /// Runs a kernel, and returns how often it came to what is planted, too.
     pub(crate) fn launch(&self, launch: &Launch<'_>) -> (u64, Result<(), Fault>) {
-        let mut left_out = 0;
+        let mut times = 0;
         let raw = RawLaunch {
             kernel: launch.kernel.as_ptr().cast(),
             kernel_length: launch.kernel.len(),
@@ -168,9 +169,10 @@ impl Device {
             params: launch.params.as_ptr().cast(),
             params_length: launch.params.len(),
             seed: launch.seed,
-            without_file: launch.without.map_or(ptr::null(), |(file, _)| file.as_ptr()),
-            without_line: launch.without.map_or(0, |(_, line)| line),
-            left_out: &raw mut left_out,
+            plant: launch.planted.map_or(0, |planted| planted.plant as c_int),
+            file: launch.planted.map_or(ptr::null(), |planted| planted.file.as_ptr()),
+            line: launch.planted.map_or(0, |planted| planted.line),
+            times: &raw mut times,
         };
         let done = guarded(|text, capacity| {
             // SAFETY: all that `raw` points to outlives the call, and nothing of it is kept. Parameters are copied, and refused if
@@ -178,7 +180,7 @@ impl Device {
             // keeps alive.
             unsafe { emulator_launch(self.0.as_ptr(), &raw const raw, text, capacity) }
         });
-        (left_out, done)
+        (times, done)
     }
 }
 
@@ -189,6 +191,21 @@ impl Drop for Device {
     }
 }
 
+/// What is wrong with a planted line, as `machine.h` numbers it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Plant {
+    LeaveOut = 1,
+    WrongLane = 2,
+}
+
+/// A line, in a file that is named without its folders, with a fault in it.
+#[derive(Clone, Copy)]
+pub(crate) struct Planted<'a> {
+    pub(crate) plant: Plant,
+    pub(crate) file: &'a CStr,
+    pub(crate) line: c_int,
+}
+
 /// The arguments of a launch.
 pub(crate) struct Launch<'a> {
     pub(crate) kernel: &'a str,
@@ -197,8 +214,7 @@ pub(crate) struct Launch<'a> {
     pub(crate) shared: u32,
     pub(crate) params: &'a [u8],
     pub(crate) seed: u64,
-    /// A file's name without its folders, and a line: barriers and waits there do nothing.
-    pub(crate) without: Option<(&'a CStr, c_int)>,
+    pub(crate) planted: Option<Planted<'a>>,
 }
 
 /// The names of all kernels, in no order.

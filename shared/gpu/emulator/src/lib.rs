@@ -39,8 +39,8 @@
 //!
 //! By the answer, as fresh memory, global and shared, holds NaNs in every type: reads of what nobody wrote.
 //!
-//! [`Emulator::without`] leaves out the barriers of one line, so that a test can tell that each of them matters and that
-//! its absence would be found.
+//! [`Emulator::without`] leaves out the barriers of one line, and [`Emulator::with_wrong_lanes`] mixes lanes up in one, so that a
+//! test can tell that each of them matters, and that a fault there would be found.
 //!
 //! # What is not
 //! - Time: nothing here says how fast a kernel is, and bank conflicts and uncoalesced accesses are no faults.
@@ -64,6 +64,8 @@ use std::ffi::CString;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use ffi::Plant;
+
 pub use fault::{Fault, FaultKind};
 
 /// Memory of a device that is not limited otherwise: more than any test should take.
@@ -76,12 +78,13 @@ const SHARED: u32 = 99 << 10;
 #[derive(Debug, Clone)]
 pub struct Emulator {
     device: Arc<ffi::Device>,
-    without: Option<Arc<LeftOut>>,
+    planted: Option<Arc<Planted>>,
 }
 
-/// A line whose barriers and waits do nothing, and how often a thread came to it.
+/// A line with a fault in it, and how often a thread came there.
 #[derive(Debug)]
-struct LeftOut {
+struct Planted {
+    plant: Plant,
     file: CString,
     line: i32,
     times: AtomicU64,
@@ -101,27 +104,42 @@ impl Emulator {
 
     /// A device with so many bytes of memory, and of shared memory for a block.
     pub fn with_limits(memory: u64, shared: u32) -> Self {
-        Self { device: Arc::new(ffi::Device::new(memory, shared)), without: None }
+        Self { device: Arc::new(ffi::Device::new(memory, shared)), planted: None }
     }
 
-    /// The same device, on which each `__syncthreads`, `__syncwarp` and `copy_wait` of one line of the sources does nothing: with
-    /// a barrier that matters, every launch that comes there ends with a fault. `file` is a name without folders.
+    /// The same device, on which each `__syncthreads`, `__syncwarp` and `copy_wait` of one line of the sources does nothing. A
+    /// launch that comes there ends with a fault if it matters. `file` is a name without folders.
     ///
     /// # Panics
     /// If that is no name, or no line.
     #[must_use]
     pub fn without(&self, file: &str, line: usize) -> Self {
-        let left_out = LeftOut {
+        self.plant(Plant::LeaveOut, file, line)
+    }
+
+    /// The same device, on which shuffles, `ldmatrix` and products of one line take from each lane what its neighbour (of a pair)
+    /// should give. No launch ends with a fault for that, and answers are wrong.
+    ///
+    /// # Panics
+    /// If that is no name, or no line.
+    #[must_use]
+    pub fn with_wrong_lanes(&self, file: &str, line: usize) -> Self {
+        self.plant(Plant::WrongLane, file, line)
+    }
+
+    fn plant(&self, plant: Plant, file: &str, line: usize) -> Self {
+        let planted = Planted {
+            plant,
             file: CString::new(file).expect("a name has no 0 in it"),
             line: i32::try_from(line).expect("a line's number is small"),
             times: AtomicU64::new(0),
         };
-        Self { device: Arc::clone(&self.device), without: Some(Arc::new(left_out)) }
+        Self { device: Arc::clone(&self.device), planted: Some(Arc::new(planted)) }
     }
 
-    /// How often threads came to the line that this device leaves out.
-    pub fn times_left_out(&self) -> u64 {
-        self.without.as_ref().map_or(0, |left_out| left_out.times.load(Ordering::Relaxed))
+    /// How often launches came to the line in which this device has a fault.
+    pub fn times_planted(&self) -> u64 {
+        self.planted.as_ref().map_or(0, |planted| planted.times.load(Ordering::Relaxed))
     }
 
     /// Fresh memory, every byte 0xff (a NaN in each float), at a multiple of 256, far from any other.
@@ -191,7 +209,7 @@ impl Emulator {
         params: &[u8],
         seed: u64,
     ) -> Result<(), Fault> {
-        let without = self.without.as_deref();
+        let planted = self.planted.as_deref();
         let (times, done) = self.device.launch(&ffi::Launch {
             kernel,
             grid,
@@ -199,10 +217,14 @@ impl Emulator {
             shared,
             params,
             seed,
-            without: without.map(|left_out| (left_out.file.as_c_str(), left_out.line)),
+            planted: planted.map(|Planted { plant, file, line, .. }| ffi::Planted {
+                plant: *plant,
+                file,
+                line: *line,
+            }),
         });
-        if let Some(left_out) = without {
-            left_out.times.fetch_add(times, Ordering::Relaxed);
+        if let Some(planted) = planted {
+            planted.times.fetch_add(times, Ordering::Relaxed);
         }
         done
     }

@@ -209,18 +209,18 @@ void Machine::end_thread() {
     std::abort();
 }
 
-bool Machine::leaves_out(Site site) const {
-    const Site& without = arguments_.without;
-    if (without.line != site.line || without.file == nullptr || name_of(site.file) != std::string(without.file)) {
+bool Machine::planted(Plant plant, Site site) const {
+    const Planted& planted = arguments_.planted;
+    if (planted.plant != plant || planted.site.line != site.line || std::strcmp(name_of(site.file), planted.site.file) != 0) {
         return false;
     }
-    ++*arguments_.left_out;
+    ++*planted.times;
     return true;
 }
 
 Vote Machine::barrier(bool predicate, Site site) {
     Thread& me = *current_;
-    if (leaves_out(site)) {
+    if (planted(Plant::LeaveOut, site)) {
         return {predicate, predicate, predicate ? 1u : 0u};
     }
     me.site = site;

@@ -68,6 +68,22 @@ struct Meetings {
     Meeting all[LANES];
 };
 
+enum class Plant : int {
+    None = 0,
+    // Barriers and waits do nothing.
+    LeaveOut = 1,
+    // Collectives take of each lane what its neighbour brings.
+    WrongLane = 2,
+};
+
+// A fault that is put into one line of a right kernel.
+struct Planted {
+    Plant plant;
+    Site site;
+    // How often a thread came there.
+    uint64_t* times;
+};
+
 struct LaunchArguments {
     const Kernel* kernel;
     dim3 grid;
@@ -75,9 +91,7 @@ struct LaunchArguments {
     uint32_t shared;
     const void* params;
     uint64_t seed;
-    // Barriers and waits of this line, if there is one, do nothing, and are counted.
-    Site without;
-    uint64_t* left_out;
+    Planted planted;
 };
 
 class Machine {
@@ -98,7 +112,7 @@ class Machine {
     Stretch stretch(uint32_t offset, uint64_t bytes, uint32_t align);
     void start_copy(Stretch stretch, int64_t at, uint64_t from, uint32_t valid, Site site);
     void wait_for_copies(uint32_t left);
-    bool leaves_out(Site site) const;
+    bool planted(Plant plant, Site site) const;
     Vote barrier(bool predicate, Site site);
     void meet(const Collective& collective, uint32_t mask, void* operand, Site site);
     void order_lanes(uint32_t mask);

@@ -4,6 +4,8 @@
 // "ldmatrix"). With g = lane / 4 and t = lane % 4, a lane's words hold of A the rows g, g+8, g, g+8 at the columns of t in the first
 // half of k (twice) and the second half (twice), of B the column g at the rows of t in both halves, and of D two neighbours in row g
 // and two in row g+8.
+#include <utility>
+
 #include "machine.h"
 
 #include "defrost.cuh"
@@ -68,10 +70,16 @@ static void multiply(const Operands& operands) {
     });
 }
 
-const Collective MMA_BF16 = {"mma16816<bf16>", multiply<bf16, float, float, 16>};
-const Collective MMA_F16 = {"mma16816<f16>", multiply<f16, float, float, 16>};
+static void mislead_product(const Operands& operands) {
+    for (uint32_t lane = 0; lane < LANES; lane += 2) {
+        std::swap(static_cast<Product*>(operands.of[lane])->a, static_cast<Product*>(operands.of[lane + 1])->a);
+    }
+}
+
+const Collective MMA_BF16 = {"mma16816<bf16>", multiply<bf16, float, float, 16>, mislead_product};
+const Collective MMA_F16 = {"mma16816<f16>", multiply<f16, float, float, 16>, mislead_product};
 // As numbers without sign, whose sums wrap.
-const Collective MMA_INT8 = {"mma16832", multiply<int8_t, int32_t, uint32_t, 32>};
+const Collective MMA_INT8 = {"mma16832", multiply<int8_t, int32_t, uint32_t, 32>, mislead_product};
 
 template <bool TRANSPOSED>
 static void load_matrices(const Operands& operands) {
@@ -92,7 +100,13 @@ static void load_matrices(const Operands& operands) {
     }
 }
 
-const Collective LDMATRIX = {"ldmatrix4", load_matrices<false>};
-const Collective LDMATRIX_TRANS = {"ldmatrix4_trans", load_matrices<true>};
+static void mislead_matrices(const Operands& operands) {
+    for (uint32_t lane = 0; lane < LANES; lane += 2) {
+        std::swap(static_cast<Matrices*>(operands.of[lane])->row, static_cast<Matrices*>(operands.of[lane + 1])->row);
+    }
+}
+
+const Collective LDMATRIX = {"ldmatrix4", load_matrices<false>, mislead_matrices};
+const Collective LDMATRIX_TRANS = {"ldmatrix4_trans", load_matrices<true>, mislead_matrices};
 
 }  // namespace emulator

@@ -1,8 +1,8 @@
 //! A card, through its driver's library, which is opened when a device is: a machine without one can still say so.
 //!
 //! ```text
-//! open: libcuda.so.1 -> version -> cuInit -> the one card -> capability -> its cubin ┬-> module -> kernels, each when first used
-//!                                                                    primary context ┘
+//! open: libcuda.so.1 -> version -> cuInit -> the one card -> capability -> its cubins ┬-> modules -> kernels, each when first used
+//!                                                                     primary context ┘
 //! ```
 //!
 //! This file holds all of this crate's `unsafe`, which is calls of the driver. Arguments that hold for all of them:
@@ -163,19 +163,19 @@ pub fn open(card: u32) -> Result<Cuda, Error> {
         shared: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
         driver: format!("CUDA {version}"),
     };
-    // The cubin is unpacked while the context is made, which takes many times as long.
-    let (context, image) = std::thread::scope(|scope| {
+    // The cubins are unpacked while the context is made, which takes many times as long.
+    let (context, images) = std::thread::scope(|scope| {
         let unpacking = std::thread::Builder::new().spawn_scoped(scope, || cubin.unpacked());
         let context = Context::new(device, limits.memory);
-        let image = match unpacking {
+        let images = match unpacking {
             Ok(thread) => thread.join().unwrap_or_else(|_| cubin.unpacked()),
             Err(_) => cubin.unpacked(),
         };
-        (context, image)
+        (context, images)
     });
     let context = Arc::new(context?);
     let ready = Instant::now();
-    context.load(&image?, limits.shared)?;
+    context.load(&images?, limits.shared)?;
     let phases = vec![("context", ready - began), ("module", ready.elapsed())];
     Ok(Cuda { context, limits, bus, phases })
 }
@@ -260,13 +260,13 @@ fn text(code: Code) -> String {
     format!("{words} (error {})", code as u32)
 }
 
-/// The card's primary context, what is allocated in it, and the module of all kernels.
+/// The card's primary context, what is allocated in it, and the modules of all kernels.
 #[derive(Debug)]
 struct Context {
     device: sys::CUdevice,
     raw: sys::CUcontext,
     memory: u64,
-    module: OnceLock<Module>,
+    modules: OnceLock<Modules>,
     /// What is allocated, by where it begins.
     allocations: Mutex<BTreeMap<u64, usize>>,
     /// Why the device cannot be used any more.
@@ -274,8 +274,8 @@ struct Context {
 }
 
 #[derive(Debug)]
-struct Module {
-    raw: sys::CUmodule,
+struct Modules {
+    raw: Vec<sys::CUmodule>,
     shared: c_int,
     functions: Mutex<HashMap<&'static str, sys::CUfunction>>,
 }
@@ -302,21 +302,24 @@ impl Context {
                 return Err(missing(format!("the card cannot be used by this process: {why}")));
             }
         }
-        let (module, allocations, lost) = Default::default();
-        Ok(Self { device, raw, memory, module, allocations, lost })
+        let (modules, allocations, lost) = Default::default();
+        Ok(Self { device, raw, memory, modules, allocations, lost })
     }
 
-    /// Loads the cubin. Kernels are loaded when they are first asked for.
-    fn load(&self, cubin: &[u8], shared: u32) -> Result<(), Error> {
+    /// Loads the cubins. Kernels are loaded when they are first asked for.
+    fn load(&self, cubins: &[Vec<u8>], shared: u32) -> Result<(), Error> {
         self.enter()?;
-        let mut raw = ptr::null_mut();
-        // SAFETY: `raw` and the image outlive the call; the image is a whole cubin, made by nvcc, which says its own length.
-        let code = unsafe { sys::cuModuleLoadData(&raw mut raw, cubin.as_ptr().cast()) };
-        self.did(code, "loading the kernels")?;
+        let load = |cubin: &Vec<u8>| {
+            let mut raw = ptr::null_mut();
+            // SAFETY: `raw` and the image outlive the call; it is a whole cubin, made by nvcc, which says its own length.
+            let code = unsafe { sys::cuModuleLoadData(&raw mut raw, cubin.as_ptr().cast()) };
+            self.did(code, "loading the kernels").map(|()| raw)
+        };
+        let raw = cubins.iter().map(load).collect::<Result<_, _>>()?;
         let shared = c_int::try_from(shared).unwrap_or(c_int::MAX);
         let functions = Mutex::default();
         // It is loaded once, by `open`.
-        let _ = self.module.set(Module { raw, shared, functions });
+        let _ = self.modules.set(Modules { raw, shared, functions });
         Ok(())
     }
 
@@ -397,22 +400,28 @@ impl Context {
 
     /// The kernel of this name, which may take all of the shared memory that a block can have.
     fn function(&self, name: &'static str) -> Result<sys::CUfunction, Error> {
-        let Some(module) = self.module.get() else {
+        let Some(modules) = self.modules.get() else {
             return Err(Error::Fault("no kernels are loaded".to_owned()));
         };
-        let mut functions = module.functions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut functions = modules.functions.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(&function) = functions.get(name) {
             return Ok(function);
         }
         let spelled = CString::new(name).map_err(|_| Error::Fault(format!("kernel {name:?}")))?;
         let mut function = ptr::null_mut();
-        // SAFETY: `function` and the name outlive the call, the module lives as long as the context.
-        let code =
-            unsafe { sys::cuModuleGetFunction(&raw mut function, module.raw, spelled.as_ptr()) };
+        // A name is in one of them.
+        let mut code = Code::CUDA_ERROR_NOT_FOUND;
+        for &module in &modules.raw {
+            // SAFETY: `function` and the name outlive the call, the module lives as long as the context.
+            code = unsafe { sys::cuModuleGetFunction(&raw mut function, module, spelled.as_ptr()) };
+            if code != Code::CUDA_ERROR_NOT_FOUND {
+                break;
+            }
+        }
         self.did(code, name)?;
         let most = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
         // SAFETY: the function is one of the module.
-        let code = unsafe { sys::cuFuncSetAttribute(function, most, module.shared) };
+        let code = unsafe { sys::cuFuncSetAttribute(function, most, modules.shared) };
         self.did(code, name)?;
         functions.insert(name, function);
         Ok(function)
@@ -422,10 +431,10 @@ impl Context {
 impl Drop for Context {
     fn drop(&mut self) {
         let _ = self.enter();
-        // SAFETY: all that belongs to the context holds it, so is gone by now but for the module, which goes first.
+        // SAFETY: all that belongs to the context holds it, so is gone by now but for the modules, which go first.
         unsafe {
-            if let Some(module) = self.module.get() {
-                let _ = sys::cuModuleUnload(module.raw);
+            for &module in self.modules.get().iter().flat_map(|modules| &modules.raw) {
+                let _ = sys::cuModuleUnload(module);
             }
             let _ = sys::cuDevicePrimaryCtxRelease_v2(self.device);
         }

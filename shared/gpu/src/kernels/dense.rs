@@ -35,6 +35,9 @@ pub struct Dense {
     pub bias: Option<Address>,
     /// What each value goes through.
     pub activation: Activation,
+    /// Whether blocks compute square tiles, for layers of dozens of columns over all tokens, or warps a dot product each, for
+    /// few rows. The order of sums differs, so this is a matter of the layer and not of how many rows a batch happens to have.
+    pub tiled: bool,
     /// f32 `[rows, n]`; not `x`.
     pub out: Address,
 }
@@ -94,7 +97,7 @@ impl Dense {
             vectors: u32::from(aligned && self.k.is_multiple_of(4)),
             has_bias: u32::from(self.bias.is_some()),
         };
-        let (kernel, grid, block, shared) = if self.rows.min(self.n) >= TILE / 2 {
+        let (kernel, grid, block, shared) = if self.tiled {
             let tiles = self.n.div_ceil(TILE) * self.rows.div_ceil(TILE);
             ("dense_tile", tiles, TILE_THREADS, TILE_SHARED)
         } else {

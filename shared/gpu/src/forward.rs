@@ -225,7 +225,7 @@ impl Forward<'_> {
         let buffers = self.buffers;
         let run = |head: Option<Small>, wanted: bool, activation, out: Address| {
             let Some(head) = head.filter(|_| wanted) else { return Ok(None) };
-            let dense = self.small(head, self.pass.rows, buffers.x, activation, out);
+            let dense = small(head, self.pass.rows, buffers.x, activation, out);
             stream.launch(&Dense { tiled: head.n >= TILED, ..dense }.launch())?;
             Ok::<_, Error>(Some(out))
         };
@@ -246,12 +246,12 @@ impl Forward<'_> {
         if let (Some([dense, out]), Some(activation)) =
             (self.weights.classifier, config.family.blueprint.classifier)
         {
-            stream.launch(&self.small(dense, rows, x, of_layer(activation), one).launch())?;
-            stream.launch(&self.small(out, rows, one, Activation::Identity, other).launch())?;
+            stream.launch(&small(dense, rows, x, of_layer(activation), one).launch())?;
+            stream.launch(&small(out, rows, one, Activation::Identity, other).launch())?;
             return Ok((other, 1));
         }
         if let Some(no_yes) = self.weights.no_yes {
-            stream.launch(&self.small(no_yes, rows, x, Activation::Identity, one).launch())?;
+            stream.launch(&small(no_yes, rows, x, Activation::Identity, one).launch())?;
             return Ok((one, 2));
         }
         let (mut at, mut width) = (x, size(config.hidden));
@@ -263,7 +263,7 @@ impl Forward<'_> {
         }
         for (layer, weights) in config.dense.iter().zip(&self.weights.dense) {
             let out = if at == one { other } else { one };
-            let dense = self.small(*weights, rows, at, of_layer(layer.activation), out);
+            let dense = small(*weights, rows, at, of_layer(layer.activation), out);
             stream.launch(&dense.launch())?;
             (at, width) = (out, weights.n);
         }
@@ -363,19 +363,12 @@ impl Forward<'_> {
         gemm.tile = (self.tile)(&gemm);
         stream.launch(&gemm.launch(self.multiprocessors))
     }
+}
 
-    /// A layer of a head, over few rows.
-    fn small(
-        &self,
-        layer: Small,
-        rows: u32,
-        x: Address,
-        activation: Activation,
-        out: Address,
-    ) -> Dense {
-        let Small { n, k, weight, bias } = layer;
-        Dense { rows, n, k, x, weight, bias, activation, tiled: false, out }
-    }
+/// A layer of a head, over few rows.
+fn small(layer: Small, rows: u32, x: Address, activation: Activation, out: Address) -> Dense {
+    let Small { n, k, weight, bias } = layer;
+    Dense { rows, n, k, x, weight, bias, activation, tiled: false, out }
 }
 
 /// What the way up of a model's feed-forward layers goes through.

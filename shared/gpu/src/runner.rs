@@ -109,7 +109,7 @@ impl GpuModel {
         snapshot: &Snapshot,
         config: ModelConfig,
         stored_prefix: Vec<u32>,
-        settings: Settings,
+        settings: &Settings,
     ) -> Result<Self, Error> {
         config.validate()?;
         let own = match snapshot.meta(stored::PRECISION).and_then(Precision::by_name) {
@@ -123,11 +123,11 @@ impl GpuModel {
         };
         let plan = ArenaPlan::new(snapshot, &config, dtype)?;
         let (free, total) = (device.free()?, device.limits().memory);
-        let allowed = (total as f64 * settings.memory_fraction) as u64;
+        let allowed = part(total, settings.memory_fraction);
         let left = allowed.saturating_sub(total.saturating_sub(free));
         let needed = plan.bytes() as u64;
         if needed > left {
-            return Err(Error::Model(too_large(snapshot, device, needed, left, &settings)));
+            return Err(Error::Model(too_large(snapshot, device, needed, left, settings)));
         }
         let arena = Arc::new(Arena::new(device, &plan)?);
         let weights = Weights::find(&arena, &config)?;
@@ -447,6 +447,16 @@ impl fmt::Debug for GpuModel {
             .field("half", &self.loaded.half)
             .finish_non_exhaustive()
     }
+}
+
+/// A part of so many bytes.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the part is between 0 and 1"
+)]
+fn part(bytes: u64, fraction: f64) -> u64 {
+    (bytes as f64 * fraction.clamp(0.0, 1.0)) as u64
 }
 
 fn too_large(

@@ -97,7 +97,7 @@ impl Runtime for Gpu {
         let most_rows = if device.limits().is_timed { usual.most_rows } else { 16 };
         let settings = Settings { half, memory_fraction, tune, most_rows, cache_dir };
         let mut model =
-            GpuModel::load(&device, snapshot, spec.config, spec.stored_prefix, settings)?;
+            GpuModel::load(&device, snapshot, spec.config, spec.stored_prefix, &settings)?;
         for (phase, took) in device.phases() {
             model.note_phase(phase, took);
         }

@@ -126,7 +126,7 @@ fn a_score_depends_on_its_pair_alone() {
     }
 }
 
-/// FAST_BOOT=false: tiles are measured, kept for the next start, and change no bit.
+/// `FAST_BOOT=false`: tiles are measured, kept for the next start, and change no bit.
 #[test]
 fn measured_tiles_are_kept_and_change_no_bit() {
     let golden = golden::read("qwen3-reranker");

@@ -146,6 +146,7 @@ check-budgets: $(MODEL) release ## binaries and starts of a release against data
 	for function in rerank-cpu-int8 embed; do \
 		scripts/check/check_budgets --function target/release/$$function --model $(MODEL) --budget minilm --binary || exit 1; \
 	done
+	! [ -f target/release/rerank-gpu ] || scripts/check/check_budgets --function target/release/rerank-gpu --binary
 
 bench-scifact: quick ## nDCG@10 on BEIR=DIR (default data/scifact-mini) in f32 and int8
 	scripts/bench/bench_scifact $(BEIR) target/quick

@@ -168,7 +168,7 @@ CASES: dict[str, Case] = {
     "another image": (compose.check, COMPOSE, "image: localhost/rerank-gpu:latest", "image: localhost/rerank-cpu-int8:latest", "expected localhost/rerank-gpu:latest"),
     "unknown variable of a service": (compose.check, COMPOSE, "MODEL: /models/\\$\\{GPU_MODEL", "MODEL_PATHS: /models/${GPU_MODEL", "MODEL_PATHS"),
     "setting of a GPU on a CPU": (compose.check, COMPOSE, r"      MODEL: /models/\$\{EMBED_MODEL", "      DEVICE: cuda:0\n      MODEL: /models/${EMBED_MODEL", "DEVICE is a setting of functions on a GPU"),
-    "no such device": (compose.check, COMPOSE, r"      MODEL: /models/\$\{GPU_MODEL", "      DEVICE: cuda\n      MODEL: /models/${GPU_MODEL", "DEVICE=cuda: expected"),
+    "no such device": (compose.check, COMPOSE, r"      MODEL: /models/\$\{GPU_MODEL", "      DEVICE: gpu\n      MODEL: /models/${GPU_MODEL", "DEVICE=gpu: expected"),
     # Requests.
     "broken body": (requests.load, REQUEST, '"top_n": 3,', '"top_n": 3', "body:"),
     "unknown address": (requests.load, REQUEST, r"\{\{rerank\}\}", "{{reranker}}", "variable reranker"),

@@ -22,9 +22,9 @@ MODELS = "/models"
 
 # Names that follow from fields here; a second place for them would only let the two disagree.
 FOLLOWING = ("MODEL", "HOST", "PORT", "PORT_FILE", "FAST_BOOT", "SNAPSHOT_HOOKS", "SHUTDOWN_GRACE", "CACHE_DIR")
-# Modal's names of cards whose compute capability the kernels are compiled for (8.0, 8.6, 8.9, 9.0), and of those that it is
-# not: a T4 has 7.5, a B200 10.0. A letter or a size after the name is Modal's, as in `H100!` or `A100-80GB`.
-GPUS = ("L4", "A10", "A10G", "L40S", "A100", "A100-40GB", "A100-80GB", "H100", "H100!", "H200")
+# Modal's names of cards whose compute capability the kernels are compiled for: 8.0, 8.6, 8.9, 9.0, and 12.0 by a CUDA 13. A T4
+# has 7.5, a B200 10.0. A mark or a size after the name is Modal's, as in `H100!` or `A100-80GB`.
+GPUS = ("L4", "A10", "A10G", "L40S", "A100", "A100-40GB", "A100-80GB", "H100", "H100!", "H200", "RTX-PRO-6000")
 
 # Names whose values must not lie readable in an image.
 SECRET = ("API_KEYS", "API_KEY")

@@ -103,6 +103,34 @@ def test_boot_sleep_wake_answer_end(app, model, path, body, found, form, contain
     assert child.returncode == 0
 
 
+@pytest.fixture
+def portable(built, snapshots):
+    """A snapshot for GPUs among those of the volume; skipped where the binary for them was not built."""
+    if not (built / "rerank-gpu").is_file():
+        pytest.skip(f"{built} has no rerank-gpu")
+    out = snapshots / "bert-classifier-gpu.snap"
+    source = ROOT / "data" / "golden" / "bert-classifier"
+    command = [built / "defrost", "pack", source, "--precision", "bf16", "--isa", "portable", "--out", out, "--force"]
+    subprocess.run(command, check=True, capture_output=True)
+    return out.name
+
+
+@pytest.mark.parametrize("gpu_snapshot", ["false", "true"])
+def test_a24_a_container_on_a_gpu_boots_answers_and_ends(gpu_snapshot, container, portable):
+    """On the emulated device, which builds for tests have."""
+    life = container("rerank_gpu", portable, settings="DEVICE=emulated", gpu_snapshot=gpu_snapshot)
+    call(life.run["before"] + life.run["after"])
+    child = life.server.process.child
+    try:
+        status, answer = ask(life.port, "/v1/rerank", QUERY)
+        assert (status, len(answer["results"])) == (200, 2)
+        health = ask(life.port, "/health")[1]
+        assert {"context", "module", "upload"} <= health["boot"]["phases"].keys(), health
+    finally:
+        call(life.run["exit"])
+    assert child.returncode == 0
+
+
 def test_without_memory_snapshots_one_start_and_no_hooks(container):
     life = container("embed", "bert-embedding.snap", memory_snapshot="false")
     assert [len(life.run[kind]) for kind in ("before", "after", "exit")] == [0, 1, 1]

@@ -34,7 +34,7 @@ WORDS = {
 }
 # Settings that functions on a GPU read beside, with the form of their values.
 GPU_SETTINGS = {
-    "DEVICE": re.compile(r"auto|cuda:\d+"),
+    "DEVICE": re.compile(r"auto|cuda(:\d+)?"),
     "GPU_MEMORY_FRACTION": re.compile(r"0\.\d+|1(\.0+)?"),
     "USE_FP16": re.compile(r"true|false"),
 }

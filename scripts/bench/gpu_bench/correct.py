@@ -1,8 +1,8 @@
 """Scores and vectors of a running function against what transformers computed, and of a large model against the CPU.
 
-Golden models are tiny and stored in several precisions; a function that runs them in bf16 rounds weights and
-activations. Scores are compared as they are served, in [0, 1], and raw as a figure. A ranking is wrong only where two
-documents of a query change places that are further apart than twice the tolerance.
+Golden models are tiny and stored in several precisions. They are packed in their own, so that only what is computed is
+rounded, but for a CPU, whose engine has no f16. Scores are compared as they are served, in [0, 1], and raw as a figure.
+A ranking is wrong only where two documents of a query change places that are further apart than twice the tolerance.
 """
 
 import json
@@ -44,7 +44,8 @@ def rerankers(options, maker, figures):
     """All cases of all golden rerankers; worst differences by model."""
     wrong = []
     for name, model in golden(options.golden, RERANKERS):
-        snapshot = maker.pack(options.golden / name, name)
+        precision = maker.own_precision(options.golden / name) if options.own_precision else None
+        snapshot = maker.pack(options.golden / name, name, precision=precision)
         cases = [case for case in model["cases"] if case["query"].strip()][: options.cases]
         by_query = {}
         settings = {"MAX_LENGTH": model["max_length"]} | options.settings
@@ -58,7 +59,7 @@ def rerankers(options, maker, figures):
         worst = max(abs(sigmoid(a) - sigmoid(b)) for a, b in pairs)
         swapped = sum(len(out_of_order(*zip(*some, strict=True), 2 * TOLERANCE)) for some in by_query.values())
         worst_raw = max(abs(a - b) for a, b in pairs)
-        figures[name] = {"cases": len(pairs), "worst": worst, "worst_raw": worst_raw, "out_of_order": swapped}
+        figures[name] = {"precision": precision or maker.precision, "cases": len(pairs), "worst": worst, "worst_raw": worst_raw, "out_of_order": swapped}
         options.say(f"{name}: worst {worst:.1e}")
         if not worst <= TOLERANCE or swapped:
             wrong.append(f"{name}: {worst:.2e} from transformers, {swapped} pairs out of order")
@@ -70,7 +71,8 @@ def embedders(options, maker, figures):
     wrong = []
     for name, model in golden(options.golden, EMBEDDERS):
         wanted = json.loads((options.golden / name / "embeddings.json").read_text(encoding="utf-8"))
-        snapshot, worst, count = maker.pack(options.golden / name, name), 0.0, 0
+        precision = maker.own_precision(options.golden / name) if options.own_precision else None
+        snapshot, worst, count = maker.pack(options.golden / name, name, precision=precision), 0.0, 0
         settings = {"ALLOW_EMPTY_INPUT": "true", "AUTO_TRUNCATE": "true", "MAX_LENGTH": wanted["max_length"]} | options.settings
         with Service(options.embed, snapshot, maker.folder, options.patience, **settings) as service:
             for case in wanted["cases"][: options.cases]:

@@ -5,6 +5,7 @@ Packed for the GPU where the tool knows that layout (`--isa cuda`), else portabl
 
 import json
 import os
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,8 @@ class Maker:
     def __init__(self, tool, folder, precision, for_gpu, dry):
         self.tool, self.folder, self.precision, self.dry = tool, folder, precision, dry
         said = self.run("pack", "--help")
-        if f"- {precision}:" not in said:
+        self.known = set(re.findall(r"^ +- (\w+):", said, re.MULTILINE))
+        if precision not in self.known:
             raise CannotCheck(f"{tool} pack --precision {precision}: expected a precision that it knows; --precision names another")
         self.isa = "cuda" if for_gpu else "portable"
 
@@ -67,20 +69,27 @@ class Maker:
             raise CannotCheck(f"{Path(self.tool).name} {' '.join(map(str, arguments))}: {done.stderr.strip()[-800:]}")
         return done.stdout
 
-    def pack(self, checkpoint, name, isa=None):
+    def pack(self, checkpoint, name, isa=None, precision=None):
         """A snapshot of a checkpoint; kept where it is there already."""
-        isa = isa or self.isa
-        out = self.folder / f"{name}-{self.precision}-{isa}.snap"
+        isa, precision = isa or self.isa, precision or self.precision
+        out = self.folder / f"{name}-{precision}-{isa}.snap"
         if not out.is_file():
             try:
-                self.run("pack", checkpoint, "--name", name, "--precision", self.precision, "--isa", isa, "--out", out)
+                self.run("pack", checkpoint, "--name", name, "--precision", precision, "--isa", isa, "--out", out)
             except CannotCheck:
                 if isa != "cuda":
                     raise
                 # A tool that knows no layout for GPUs; its runtimes take the portable one.
                 self.isa = "portable"
-                return self.pack(checkpoint, name)
+                return self.pack(checkpoint, name, precision=precision)
         return out
+
+    def own_precision(self, checkpoint):
+        """That of a golden checkpoint, of which packing then rounds nothing, if the tool has it."""
+        with (checkpoint / "model.safetensors").open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        kinds = {one["dtype"].lower() for name, one in header.items() if name != "__metadata__"}
+        return next((kind for kind in ("f16", "bf16") if kind in kinds & self.known), self.precision)
 
     def large(self, name, tokenizer=None):
         """A large model, synthesised and packed."""

@@ -55,11 +55,16 @@ class Run:
     def __init__(self, seconds, out=None, facts=None):
         self.begun = time.monotonic()
         self.end = self.begun + seconds
+        self.phase_end = self.end
         self.out, self.facts, self.results = out, facts or {}, {}
 
     def say(self, text):
         """A line of progress."""
         print(f"[{time.monotonic() - self.begun:6.1f} s] {text}", file=sys.stderr, flush=True)
+
+    def left(self):
+        """Seconds that the phase which runs has left."""
+        return self.phase_end - time.monotonic()
 
     def phase(self, name, budget, work, needs=()):
         """Runs `work(figures)`, which fills in what it finds; returns whether it passed.
@@ -75,6 +80,7 @@ class Run:
             state, said = "skipped", "no time left"
         else:
             self.say(f"{name}: at most {left:.0f} s")
+            self.phase_end = began + left
             try:
                 with bounded(left):
                     said = work(figures) or ""

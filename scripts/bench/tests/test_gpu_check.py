@@ -55,7 +55,7 @@ def stand_in(tmp_path):
     (tmp_path / "model.snap").write_bytes(bytes(1000))
     options = SimpleNamespace(
         function=path, patience=20, settings={}, dry_run=True, card_bytes=None, say=lambda _: None, requests=80, starts=2,
-        documents=3, tokens=32, throughput_seconds=0.01, peers=True, torch_python=sys.executable,
+        documents=3, tokens=32, throughput_seconds=0.01, peers=True, torch_python=sys.executable, left=lambda: 60,
     )  # fmt: skip
     config = {"hidden_size": 8, "num_attention_heads": 2, "model_type": "bert", "intermediate_size": 16, "num_hidden_layers": 1}
     large = SimpleNamespace(name="large", snapshot=tmp_path / "model.snap", checkpoint=tmp_path, config=config)
@@ -95,6 +95,19 @@ def test_a_dry_run_of_a_real_function_passes_every_phase(tmp_path, binaries, gol
     assert rates["transformers"]["skipped"] == "--dry-run or --no-peers"
     assert figures["memory"]["requests"] == 80 and len(figures["memory"]["own_bytes"]) == 10
     assert "[" in done.stderr and "start 2 of 2" in done.stderr and "| correct | passed |" in done.stdout
+
+
+def test_a_dry_run_on_the_emulated_device(tmp_path, binaries, golden):
+    """The function itself, where it was built for tests: phases of a GPU's boot, a card that is too small."""
+    if not (binaries / "rerank-gpu").is_file():
+        pytest.skip(f"{binaries} has no rerank-gpu")
+    arguments = ("--dry-run", "--golden", golden, "--cases", 1, "--models", "bge-reranker-v2-m3", "--only", "correct,large,starts,out_of_memory")
+    done, found = run(tmp_path, *arguments, "--function", binaries / "rerank-gpu", "--tool", binaries / "defrost")
+    assert done.returncode == 0, done.stderr + done.stdout
+    figures = {name: one["figures"] for name, one in found["phases"].items()}
+    assert found["device"] == "emulated" and figures["out_of_memory"]["status"] == 503
+    assert {"context", "module", "upload", "first_score"} <= figures["starts"]["phases_ms"].keys()
+    assert figures["large"]["bge-reranker-v2-m3"]["worst"] < correct.TOLERANCE
 
 
 def test_a_wrong_score_fails_its_phase_and_loses_no_other(tmp_path, binaries, golden):
@@ -265,14 +278,36 @@ def test_too_large_a_request_must_leave_the_function_whole(stand_in, wrong, said
     assert said is None or said in everything.results["out_of_memory"]["said"]
 
 
+def test_an_emulated_card_must_be_too_small(stand_in):
+    """Its memory is what the phase says, so an answer means that nothing was refused."""
+    stand_in.options.settings = {"DEVICE": "emulated"}
+    with pytest.raises(phases.Failed, match="expected 503, found 200"):
+        lasting.out_of_memory(stand_in.options, stand_in.maker, stand_in.large, {})
+
+
+def test_a_short_time_judges_the_requests_that_there_were(stand_in):
+    stand_in.options.left = lambda: 0
+    figures = {}
+    assert lasting.memory(stand_in.options, stand_in.maker, stand_in.large, figures).startswith("8 requests")
+    assert figures["requests"] == 8, "a tenth, and 10,000 is the goal that judges it"
+
+
+def test_golden_models_keep_their_precision_where_the_tool_has_it(binaries, tmp_path):
+    maker = models.Maker(binaries / "defrost", tmp_path, "bf16", for_gpu=False, dry=True)
+    found = {name: maker.own_precision(ROOT / "data/golden" / name) for name in ("qwen2-mxbai", "bert-embedding", "bert-classifier")}
+    assert found == {"qwen2-mxbai": "bf16", "bert-embedding": "bf16", "bert-classifier": "f16" if "f16" in maker.known else "bf16"}
+
+
 def test_other_statuses_than_refusals_fail_the_memory_phase(stand_in):
     stand_in.options.settings = {"WRONG": "500"}
     with pytest.raises(phases.Failed, match=r"answers with \[500\]"):
         lasting.memory(stand_in.options, stand_in.maker, stand_in.large, {})
 
 
-def test_a_card_without_its_metrics_is_told(stand_in):
-    stand_in.options.card_bytes = 24 * 2**30
+@pytest.mark.parametrize("device", ["cuda:0", "emulated"])
+def test_a_card_without_its_metrics_is_told(stand_in, device):
+    stand_in.options.settings = {"DEVICE": device}
+    stand_in.options.card_bytes = 24 * 2**30 if device == "cuda:0" else None
     with pytest.raises(phases.Failed, match="/metrics lacks nvml_gpu_utilization, nvml_memory_used_bytes"):
         lasting.memory(stand_in.options, stand_in.maker, stand_in.large, {})
 

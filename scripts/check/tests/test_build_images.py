@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,20 @@ def test_flags_and_files_are_those_of_the_dockerfile(build_images):
     assert build_images.dockerfile("embed", "gpu") == build_images.dockerfile(build_images.GPU, "gpu")
     features = build_images.named("ARG FEATURES=", "gpu")
     assert features == build_images.FEATURES["gpu"]
+
+
+def test_features_are_those_of_the_functions(build_images):
+    """What an image is built with, its function knows; one that is not in this checkout is left out."""
+    wanted = [(name, "") for name in build_images.FUNCTIONS] + [(name, "ort") for name in build_images.FUNCTIONS]
+    wanted += [(build_images.GPU, "gpu")]
+    seen = 0
+    for name, variant in wanted:
+        manifest = SCRIPTS.parent / "functions" / name / "Cargo.toml"
+        if manifest.is_file():
+            seen += 1
+            known = tomllib.loads(manifest.read_text())["features"]
+            assert set(build_images.FEATURES[variant].split(",")) <= known.keys(), (name, variant)
+    assert seen >= 4
 
 
 @pytest.mark.parametrize(

@@ -1,26 +1,30 @@
 // Attention over packed sequences in one pass over the keys: what is asked stands in attention.rs.
 //
 // A block of 4 warps computes 64 queries of a head of a sequence, a warp 16 of them, the height of a product of tensor
-// cores. Queries stay in registers (in shared memory where heads are 256 wide); keys and values come in tiles of KEYS rows:
+// cores. Queries stay in registers (in shared memory where heads are 256 wide); keys and values come in tiles
+// of KEYS rows:
 //
-//   tile j      scores = Q K^T          16 x KEYS products in f32
-//               top, sum, out           rescaled where a greater score is seen, by exp2 of the difference (online softmax)
-//               out += P V              P rounded to 16 bits
+//   tile j      scores = Q K^T     16 x KEYS products in f32
+//               top, sum, out      rescaled by exp2 of the difference where a greater score comes (online softmax)
+//               out += P V         P rounded to 16 bits
 //
-// While tile j is computed, tile j+1 is copied to the other of two stages. One barrier a tile is enough: at it, tile j has
-// come, and every warp has read the last of tile j-1, whose stage tile j+1 takes.
+// While tile j is computed, tile j+1 is copied to the other of two stages. One barrier a tile is enough: at it, tile j
+// has come, and every warp has read the last of tile j-1, whose stage tile j+1 takes.
 //
-// Tiles begin at multiples of KEYS in the sequence's list of keys. A tile that a query does not see changes nothing of its
-// state, to the bit: its greatest score is -inf, so `top` stays, everything is multiplied with exp2(0) = 1, and zeros are
-// added. So a row's answer depends neither on the row that it has in its tile, nor on the tiles that its neighbours need.
+// Tiles begin at multiples of KEYS in the sequence's list of keys. A tile that a query does not see changes nothing of
+// its state, to the bit: its greatest score is -inf, so `top` stays, everything is multiplied with exp2(0) = 1, and
+// zeros are added. So a row's answer depends neither on the row that it has in its tile, nor on the tiles that its
+// neighbours need.
 //
-// Columns of a head beyond `head_dim` and rows beyond a sequence's end are zeros in shared memory, never read from another
-// sequence's rows: a NaN there stays there.
+// Columns of a head beyond `head_dim` and rows beyond a sequence's end are zeros in shared memory, never read from
+// another sequence's rows: a NaN there stays there.
 //
 // In shared memory a row is WIDTH values in pieces of 16 bytes, whose order is turned by the row's number: eight rows'
 // pieces of one column, which `ldmatrix` reads at once, lie in different banks.
 
 #include "sequence.cuh"
+
+namespace attention_tiles {
 
 template <typename T>
 struct AttentionParams {
@@ -31,14 +35,12 @@ struct AttentionParams {
     float scale;
 };
 
-namespace {
-
 constexpr uint32_t QUERIES = 64;
 constexpr uint32_t THREADS = 128;
 // Values of 16 bytes.
 constexpr uint32_t PIECE = 8;
 
-// Pieces whose order is turned together: rows of 64 and 192 bytes begin in two groups of banks in turn, others all in one.
+// Pieces whose order is turned together: rows of 64 and 192 bytes begin in two halves of the banks in turn.
 template <uint32_t WIDTH>
 constexpr uint32_t TURNED = WIDTH % 64 == 0 ? 8 : 4;
 
@@ -49,7 +51,7 @@ DEFROST_INLINE uint32_t place(uint32_t row, uint32_t piece) {
     return row * WIDTH + (piece ^ turn) * PIECE;
 }
 
-// The place of the piece that is 2 k pieces after an even or odd first one, from the place of that: one register for all k.
+// The place of the piece that is 2 k pieces after an even or odd first one, from the place of that.
 template <uint32_t WIDTH>
 DEFROST_INLINE uint32_t along(uint32_t first, uint32_t k) {
     return (first ^ 2 * k % TURNED<WIDTH> * PIECE) + 2 * k / TURNED<WIDTH> * TURNED<WIDTH> * PIECE;
@@ -98,7 +100,7 @@ struct Keys {
     // Starts the copy of the COUNT keys from `first` on to `to`, and of their values behind them.
     template <uint32_t WIDTH, uint32_t COUNT>
     DEFROST_INLINE void copy(Shared<T> memory, uint32_t to, uint32_t first) const {
-        // Heads of 128 leave no registers for the addresses of several rows at once, with three blocks a multiprocessor.
+        // Heads of 128 leave no registers for the addresses of several rows at once, with three blocks each.
         constexpr int AT_ONCE = WIDTH == 128 ? 1 : COUNT / Part<WIDTH>::ROWS;
 #pragma unroll AT_ONCE
         for (uint32_t i = 0; i < COUNT; i += Part<WIDTH>::ROWS) {
@@ -106,7 +108,8 @@ struct Keys {
             const bool in_stored = key < stored;
             const View<const T> from = in_stored ? p.stored : p.qkv;
             const uint32_t index = in_stored ? key : key + (key < before ? to_prefix : to_own);
-            const size_t at = size_t(index) * (in_stored ? 2 * p.values_at : p.row) + (in_stored ? 0 : p.keys_at) + head_at;
+            const size_t at =
+                size_t(index) * (in_stored ? 2 * p.values_at : p.row) + (in_stored ? 0 : p.keys_at) + head_at;
 #pragma unroll
             for (uint32_t j = 0; j < WIDTH / PIECE; j += Part<WIDTH>::LANES) {
                 const uint32_t piece = j + Part<WIDTH>::piece(), into = to + place<WIDTH>(row, piece);
@@ -159,7 +162,7 @@ template <typename T, uint32_t WIDTH, uint32_t KEYS>
 DEFROST_INLINE void attend(const AttentionParams<T>& p) {
     constexpr uint32_t TILE = KEYS * WIDTH;
     constexpr bool RESIDENT = WIDTH <= 128;
-    // Queries that go to registers pass through the stage of the second tile; others have a place of their own before both.
+    // Queries that go to registers pass through the stage of the second tile; others have their own place.
     constexpr uint32_t STAGES = RESIDENT ? 0 : QUERIES * WIDTH;
     static_assert(!RESIDENT || QUERIES * WIDTH <= 2 * TILE, "queries fit a stage");
 
@@ -189,7 +192,7 @@ DEFROST_INLINE void attend(const AttentionParams<T>& p) {
     keys.template copy<WIDTH, KEYS>(memory, stage(begin), begin * KEYS);
     copy_commit();
 
-    // Where this lane's rows of four matrices begin: of queries and of values side by side, of keys one below the other.
+    // Where this lane's rows of four matrices begin: of queries and values side by side, of keys one below another.
     const uint32_t query_place = query_tile + place<WIDTH>(warp * 16 + lane % 16, lane / 16);
     const uint32_t key_place = place<WIDTH>(lane / 16 * 8 + lane % 8, lane / 8 % 2);
     const uint32_t value_place = place<WIDTH>(lane % 16, lane / 16);
@@ -253,9 +256,9 @@ DEFROST_INLINE void attend(const AttentionParams<T>& p) {
 
 #pragma unroll
         for (uint32_t k = 0; k < KEYS / 16; ++k) {
-            const uint32_t a[4] = {
-                    pack2<T>(scores[2 * k][0], scores[2 * k][1]), pack2<T>(scores[2 * k][2], scores[2 * k][3]),
-                    pack2<T>(scores[2 * k + 1][0], scores[2 * k + 1][1]), pack2<T>(scores[2 * k + 1][2], scores[2 * k + 1][3])};
+            const float(&left)[4] = scores[2 * k], (&right)[4] = scores[2 * k + 1];
+            const uint32_t a[4] = {pack2<T>(left[0], left[1]), pack2<T>(left[2], left[3]),
+                                   pack2<T>(right[0], right[1]), pack2<T>(right[2], right[3])};
 #pragma unroll
             for (uint32_t n = 0; n < WIDTH / 16; ++n) {
                 uint32_t b[4];
@@ -265,7 +268,7 @@ DEFROST_INLINE void attend(const AttentionParams<T>& p) {
         }
     }
 
-    // Through shared memory, of which each warp has the part of its rows, so that global memory is written 16 bytes at a time.
+    // Through shared memory, of which each warp has the part of its rows, so that 16 bytes are written at once.
     __syncthreads();
     if (idle) return;
     const Shared<uint32_t> result = shared<uint32_t>(0, QUERIES * WIDTH / 2);
@@ -286,10 +289,10 @@ DEFROST_INLINE void attend(const AttentionParams<T>& p) {
     }
 }
 
-}  // namespace
-
-#define ATTENTION(type, width, keys, blocks) \
-    DEFROST_KERNEL_BOUNDS(attention_##type##_##width, AttentionParams<type>, THREADS, blocks) { attend<type, width, keys>(p); }
+#define ATTENTION(type, width, keys, blocks)                                                    \
+    DEFROST_KERNEL_BOUNDS(attention_##type##_##width, AttentionParams<type>, THREADS, blocks) { \
+        attend<type, width, keys>(p);                                                           \
+    }
 #define ATTENTIONS(width, keys, blocks) ATTENTION(bf16, width, keys, blocks) ATTENTION(f16, width, keys, blocks)
 
 // As WIDTHS of attention.rs; and the blocks of a multiprocessor that registers are kept for.
@@ -298,3 +301,5 @@ ATTENTIONS(64, 64, 3)
 ATTENTIONS(96, 64, 2)
 ATTENTIONS(128, 32, 3)
 ATTENTIONS(256, 32, 2)
+
+}  // namespace attention_tiles

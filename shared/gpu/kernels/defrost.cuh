@@ -1,8 +1,9 @@
 // The names that our kernels are written in, with two meanings.
 //
-// A kernel's source includes this header and nothing else. Compiled by nvcc, the names below are thin wrappers of CUDA and PTX;
-// compiled by g++, `cuda_emulator.h` (of the crate defrost-gpu-emulator) gives them a meaning on the CPU in which every access
-// is checked. CUDA's own names (threadIdx, __syncthreads, __shfl_xor_sync, expf, ...) are used as they are.
+// A kernel's source includes this header and nothing else. Compiled by nvcc, the names below are thin wrappers of
+// CUDA and PTX; compiled by g++, `cuda_emulator.h` (of the crate defrost-gpu-emulator) gives them a meaning on the
+// CPU in which every access is checked. CUDA's own names (threadIdx, __syncthreads, __shfl_xor_sync, expf, ...) are
+// used as they are.
 //
 //   DEFROST_KERNEL(name, Params) { ... p.field ... }       a kernel; its one parameter is the struct `p`
 //   DEFROST_KERNEL_BOUNDS(name, Params, threads, blocks)   the same with __launch_bounds__
@@ -15,11 +16,13 @@
 //   warp_sum, warp_max, block_sum, block_max                sums that all lanes, or all threads, receive
 //
 // What keeps a source valid in both worlds:
-// - Elements are read into a variable of their own type (`float x = v[i];`): under g++ `v[i]` of a writable view is a stand-in
-//   for the element, and `auto` would name the stand-in. A View<const T> and its elements' fields are plain values.
+// - Elements are read into a variable of their own type (`float x = v[i];`): under g++ `v[i]` of a writable view is a
+//   stand-in for the element, and `auto` would name the stand-in. A View<const T> and its elements' fields are plain
+//   values.
 // - A View<const T> is read through the read-only path: nothing in the launch may write there before.
 // - Shared memory is dynamic, and lies at byte offsets that the kernel chooses; no `__shared__` variables.
-// - Every warp function is called by all 32 lanes, and __syncthreads by all threads that there are; none has left before.
+// - Every warp function is called by all 32 lanes, and __syncthreads by all threads that there are; none has left
+//   before.
 // - No virtual functions, destructors, heap or `asm` in kernels.
 #pragma once
 
@@ -54,8 +57,8 @@ DEFROST_INLINE To bits_as(const From& from) {
     return to;
 }
 
-// Reads through the read-only path. Not volatile: what is read so does not change during a launch. Written out, because `__ldg` is a
-// library function, which not every build of the toolkit resolves.
+// Reads through the read-only path. Not volatile: what is read so does not change during a launch. Written out,
+// because `__ldg` is a library function, which not every build of the toolkit resolves.
 DEFROST_INLINE uint16_t read_only2(const void* at) {
     uint16_t x;
     asm("ld.global.nc.u16 %0, [%1];" : "=h"(x) : "l"(at));
@@ -216,8 +219,8 @@ DEFROST_INLINE float reciprocal_fast(float x) {
     return y;
 }
 
-// d += a * b on tensor cores: a is 16 x 16 row by row, b 16 x 8 column by column, d 16 x 8, spread over the warp as PTX's
-// `mma.m16n8k16` has it. With g = lane / 4 and t = lane % 4:
+// d += a * b on tensor cores: a is 16 x 16 row by row, b 16 x 8 column by column, d 16 x 8, spread over the warp as
+// PTX's `mma.m16n8k16` has it. With g = lane / 4 and t = lane % 4:
 //   a[0]: row g, columns 2t and 2t+1; a[1]: row g+8; a[2], a[3]: the same rows, columns 2t+8 and 2t+9
 //   b[0]: rows 2t and 2t+1 of column g; b[1]: rows 2t+8 and 2t+9
 //   d[0], d[1]: row g, columns 2t and 2t+1; d[2], d[3]: row g+8
@@ -247,8 +250,8 @@ DEFROST_INLINE void mma16832(int32_t* d, const uint32_t* a, const uint32_t* b) {
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-// Four 8 x 8 matrices of 16 bits. Lane l names the start of row l % 8 of matrix l / 8: 16 bytes, aligned to 16. r[m] receives of
-// matrix m the row lane / 4, columns 2 (lane % 4) and the next. `_trans`: of the transposed matrix.
+// Four 8 x 8 matrices of 16 bits. Lane l names the start of row l % 8 of matrix l / 8: 16 bytes, aligned to 16. r[m]
+// receives of matrix m the row lane / 4, columns 2 (lane % 4) and the next. `_trans`: of the transposed matrix.
 template <class T>
 DEFROST_INLINE void ldmatrix4(uint32_t* r, Shared<T> s, size_t i) {
     uint32_t at = static_cast<uint32_t>(__cvta_generic_to_shared(s.pointer + i));
@@ -266,8 +269,8 @@ DEFROST_INLINE void ldmatrix4_trans(uint32_t* r, Shared<T> s, size_t i) {
                  : "memory");
 }
 
-// Starts to copy 16 bytes, of which those from `valid_bytes` on become zero; with 0 nothing is read, whatever the address.
-// They are there for this thread after copy_wait, for others after a barrier behind it.
+// Starts to copy 16 bytes, of which those from `valid_bytes` on become zero; with 0 nothing is read, whatever the
+// address. They are there for this thread after copy_wait, for others after a barrier behind it.
 template <class T, class U>
 DEFROST_INLINE void copy_async16(Shared<T> to, size_t i, View<U> from, size_t j, uint32_t valid_bytes) {
     static_assert(sizeof(T) == sizeof(U), "copy_async16 keeps the size of elements");

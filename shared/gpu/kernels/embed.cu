@@ -4,6 +4,8 @@
 
 #include "defrost.cuh"
 
+namespace embedding {
+
 struct EmbedTable {
     View<const uint32_t> ids;
     View<const uint8_t> rows;
@@ -16,8 +18,6 @@ struct EmbedParams {
     View<float> out;
     uint32_t rows, width;
 };
-
-namespace {
 
 // As TableKind of embed.rs.
 constexpr uint32_t F32 = 0, BF16 = 1, HALF = 2;
@@ -43,8 +43,6 @@ struct TableRow {
     }
 };
 
-}  // namespace
-
 DEFROST_KERNEL(embed, EmbedParams) {
     const uint32_t row = blockIdx.x;
     const TableRow word(p.words, row, p.width), type(p.types, row, p.width), position(p.positions, row, p.width);
@@ -55,3 +53,5 @@ DEFROST_KERNEL(embed, EmbedParams) {
         p.out[size_t(row) * p.width + column] = sum;
     }
 }
+
+}  // namespace embedding

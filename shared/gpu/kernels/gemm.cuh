@@ -6,11 +6,13 @@
 //
 //   stage   [ROWS][DEPTH] of A, [COLUMNS][DEPTH] of W. 16-byte chunk c of row r lies at c ^ swizzle(r), so that the
 //           eight rows of an 8x8 matrix lie in different banks for ldmatrix, and a warp's copies fill whole lines.
-//   warp    a part of the tile of C, 16 x 8 by 16 x 8, and with WARPS_K > 1 a part of each stage's k. In registers:
-//           its sums, and two sets of operands, of which one is loaded (ldmatrix) while the other is multiplied (mma).
+//   warp    a part of the tile of C, 16 x 8 by 16 x 8. In registers: its sums, and two sets of operands, of which one is
+//           loaded (ldmatrix) while the other is multiplied (mma).
 //   way out 16 rows of sums at a time go through shared memory, so that a lane holds 8 neighbouring values of a row:
-//           scales, bias and activation are computed on these, and stored as 16 bytes. Parts of k are added there, in
-//           order.
+//           scales, bias and activation are computed on these, and stored as 16 bytes.
+//
+// No tile splits k: the products of a value of C are added in the order of k whatever the tile, so that it has the same bits
+// in a batch of any size.
 //
 // Everything is counted in chunks of 16 bytes, so int8 with k in steps of 32 is the same text as 16-bit types with 16.
 //
@@ -38,33 +40,33 @@ enum GemmEpilogue : uint32_t { STORE, GELU, SWIGLU, ADD_TO };
 enum GemmOut : uint32_t { OUT_BF16, OUT_F16, OUT_F32 };
 enum GemmFlag : uint32_t { OUT_VECTORS = 1, HAS_BIAS = 2 };
 
-template <int ROWS_, int COLUMNS_, int WARPS_M_, int WARPS_N_, int WARPS_K_, int DEPTH_, int STAGES_>
+template <int ROWS_, int COLUMNS_, int WARPS_M_, int WARPS_N_, int DEPTH_, int STAGES_>
 struct GemmTile {
     static constexpr int ROWS = ROWS_, COLUMNS = COLUMNS_, DEPTH = DEPTH_, STAGES = STAGES_;
-    static constexpr int WARPS_M = WARPS_M_, WARPS_N = WARPS_N_, WARPS_K = WARPS_K_;
-    static constexpr int THREADS = WARPS_M * WARPS_N * WARPS_K * 32;
+    static constexpr int WARPS_M = WARPS_M_, WARPS_N = WARPS_N_;
+    static constexpr int THREADS = WARPS_M * WARPS_N * 32;
     // 16-byte chunks of a row of a stage, and how far apart the rows are that a thread copies one after the other.
     static constexpr int CHUNKS = DEPTH / 16, ROW_STEP = THREADS / CHUNKS;
     // What a warp multiplies: 16 rows of A and 8 of W at once, 32 bytes of k at once.
     static constexpr int WARP_ROWS = ROWS / WARPS_M, WARP_COLUMNS = COLUMNS / WARPS_N;
-    static constexpr int M_PARTS = WARP_ROWS / 16, N_PARTS = WARP_COLUMNS / 8, K_PARTS = DEPTH / 32 / WARPS_K;
+    static constexpr int M_PARTS = WARP_ROWS / 16, N_PARTS = WARP_COLUMNS / 8, K_PARTS = DEPTH / 32;
     // From a row of sums to the next on their way out: 8 banks further on than a multiple of 32 or of 16.
     static constexpr int PITCH = WARP_COLUMNS + 8;
     static_assert(ROWS % ROW_STEP == 0 && COLUMNS % ROW_STEP == 0, "each thread copies as many chunks");
-    static_assert(ROW_STEP % 16 == 0, "the rows that a thread copies have one swizzle, and are all of the gate or none");
+    static_assert(ROW_STEP % 16 == 0, "the rows that a thread copies have one swizzle, and one half of the gate");
     static_assert(M_PARTS >= 1 && N_PARTS % 2 == 0, "a warp multiplies whole parts");
     static_assert(K_PARTS % 2 == 0, "the two sets of operands take turns, and begin a stage alike");
     static_assert(STAGES >= 2 && (CHUNKS == 4 || CHUNKS >= 8), "known swizzles");
 };
 
-using Gemm128x256 = GemmTile<128, 256, 2, 4, 1, 64, 4>;
-using Gemm128x128 = GemmTile<128, 128, 2, 2, 1, 64, 3>;
-using Gemm128x64 = GemmTile<128, 64, 2, 2, 1, 64, 4>;
-using Gemm64x128 = GemmTile<64, 128, 2, 2, 1, 64, 4>;
-using Gemm64x64 = GemmTile<64, 64, 2, 2, 1, 128, 3>;
-using Gemm32x64 = GemmTile<32, 64, 1, 2, 2, 128, 4>;
-using Gemm16x64 = GemmTile<16, 64, 1, 2, 4, 256, 3>;
-using Gemm16x32 = GemmTile<16, 32, 1, 2, 4, 256, 4>;
+using Gemm128x256 = GemmTile<128, 256, 2, 4, 64, 4>;
+using Gemm128x128 = GemmTile<128, 128, 2, 2, 64, 3>;
+using Gemm128x64 = GemmTile<128, 64, 2, 2, 64, 4>;
+using Gemm64x128 = GemmTile<64, 128, 2, 2, 64, 4>;
+using Gemm64x64 = GemmTile<64, 64, 2, 2, 128, 3>;
+using Gemm32x64 = GemmTile<32, 64, 2, 2, 128, 4>;
+using Gemm16x64 = GemmTile<16, 64, 1, 4, 128, 6>;
+using Gemm16x32 = GemmTile<16, 32, 1, 2, 64, 8>;
 
 // Tiles of rows of a band.
 constexpr uint32_t BAND = 8;
@@ -166,30 +168,16 @@ struct Channels {
     }
 };
 
-// Between the writers and the readers of sums: warps that share the parts of k, or one warp.
-template <class Tile>
-DEFROST_INLINE void sync_parts() {
-    if constexpr (Tile::WARPS_K > 1) {
-        __syncthreads();
-    } else {
-        __syncwarp();
-    }
-}
-
-// 8 neighbouring sums, added over the parts of k.
-template <class Tile, class Sum>
-DEFROST_INLINE void gather(Sum (&own)[8], Shared<Sum> slabs, uint32_t from, uint32_t parts_apart) {
+// 8 neighbouring sums.
+template <class Sum>
+DEFROST_INLINE void gather(Sum (&own)[8], Shared<Sum> slabs, uint32_t from) {
 #pragma unroll
-    for (uint32_t part = 0; part < Tile::WARPS_K; part++) {
+    for (uint32_t i = 0; i < 8; i += 4) {
+        const uint4 four = load16(slabs, from + i);
+        const uint32_t words[4] = {four.x, four.y, four.z, four.w};
 #pragma unroll
-        for (uint32_t i = 0; i < 8; i += 4) {
-            const uint4 four = load16(slabs, from + part * parts_apart + i);
-            const uint32_t words[4] = {four.x, four.y, four.z, four.w};
-#pragma unroll
-            for (uint32_t j = 0; j < 4; j++) {
-                const Sum sum = bits_as<Sum>(words[j]);
-                own[i + j] = part == 0 ? sum : own[i + j] + sum;
-            }
+        for (uint32_t j = 0; j < 4; j++) {
+            own[i + j] = bits_as<Sum>(words[j]);
         }
     }
 }
@@ -201,8 +189,7 @@ DEFROST_INLINE void gemm(const GemmParams<T>& p) {
     constexpr uint32_t STAGE = (Tile::ROWS + Tile::COLUMNS) * STAGE_K;
 
     const uint32_t thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
-    const uint32_t warp_m = warp % Tile::WARPS_M, warp_n = warp / Tile::WARPS_M % Tile::WARPS_N;
-    const uint32_t warp_k = warp / (Tile::WARPS_M * Tile::WARPS_N);
+    const uint32_t warp_m = warp % Tile::WARPS_M, warp_n = warp / Tile::WARPS_M;
     const bool gated = p.epilogue == SWIGLU;
     const uint32_t columns = gated ? p.n / 2 : p.n;
     const uint32_t tile_columns = gated ? Tile::COLUMNS / 2 : Tile::COLUMNS;
@@ -250,7 +237,7 @@ DEFROST_INLINE void gemm(const GemmParams<T>& p) {
     Sum sums[Tile::M_PARTS][Tile::N_PARTS][4] = {};
     uint32_t a_part[2][Tile::M_PARTS][4], w_part[2][Tile::N_PARTS / 2][4];
     auto load = [&](uint32_t stage, uint32_t k_part, uint32_t set) {
-        const uint32_t first_chunk = (warp_k * Tile::K_PARTS + k_part) * 2;
+        const uint32_t first_chunk = k_part * 2;
         const uint32_t a_at = stage * STAGE + a_from + (a_chunk ^ first_chunk) * GRANULE;
         const uint32_t w_at = stage * STAGE + w_from + (w_chunk ^ first_chunk) * GRANULE;
 #pragma unroll
@@ -301,8 +288,8 @@ DEFROST_INLINE void gemm(const GemmParams<T>& p) {
     // The way out. The stages are free once all copies have landed and all warps have read the last.
     copy_wait<0>();
     __syncthreads();
-    constexpr uint32_t PITCH = Tile::PITCH, SLAB = 16 * PITCH, PARTS_APART = Tile::WARPS_M * Tile::WARPS_N * SLAB;
-    Shared<Sum> slabs = shared<Sum>(0, Tile::WARPS_K * PARTS_APART);
+    constexpr uint32_t PITCH = Tile::PITCH, SLAB = 16 * PITCH;
+    Shared<Sum> slabs = shared<Sum>(0, Tile::WARPS_M * Tile::WARPS_N * SLAB);
     // A lane has one group of 8 columns in all of its rows.
     const uint32_t groups = gated ? Tile::WARP_COLUMNS / 16 : Tile::WARP_COLUMNS / 8;
     const uint32_t group = lane % groups;
@@ -310,10 +297,10 @@ DEFROST_INLINE void gemm(const GemmParams<T>& p) {
     const uint32_t count = column < columns ? min(columns - column, 8u) : 0;
     const bool vectors = (p.flags & OUT_VECTORS) != 0;
     const Channels<T> channels(p, column, count), up_channels(p, columns + column, gated ? count : 0);
-    const uint32_t own_slab = warp % (Tile::WARPS_M * Tile::WARPS_N) * SLAB;
+    const uint32_t own_slab = warp * SLAB;
 #pragma unroll 1
     for (uint32_t part = 0; part < Tile::M_PARTS; part++) {
-        const Shared<Sum> slab = slabs.at(warp_k * PARTS_APART + own_slab + lane / 4 * PITCH + lane % 4 * 2);
+        const Shared<Sum> slab = slabs.at(own_slab + lane / 4 * PITCH + lane % 4 * 2);
 #pragma unroll
         for (uint32_t i = 0; i < Tile::M_PARTS; i++) {
             // Registers have no index: the part is chosen among all.
@@ -326,9 +313,9 @@ DEFROST_INLINE void gemm(const GemmParams<T>& p) {
                 }
             }
         }
-        sync_parts<Tile>();
+        __syncwarp();
 #pragma unroll 1
-        for (uint32_t slot = warp_k * 32 + lane; slot < 16 * groups; slot += Tile::WARPS_K * 32) {
+        for (uint32_t slot = lane; slot < 16 * groups; slot += 32) {
             const uint32_t row_of_slab = slot / groups;
             const uint32_t row_of_c = first_row + warp_m * Tile::WARP_ROWS + part * 16 + row_of_slab;
             if (row_of_c >= p.m || count == 0) {
@@ -340,15 +327,15 @@ DEFROST_INLINE void gemm(const GemmParams<T>& p) {
             }
             Sum own[8];
             const uint32_t from = own_slab + row_of_slab * PITCH + group * (gated ? 16 : 8);
-            gather<Tile>(own, slabs, from, PARTS_APART);
+            gather(own, slabs, from);
             channels.apply(values, own, row_scale);
             if (gated) {
                 float ups[8];
-                gather<Tile>(own, slabs, from + 8, PARTS_APART);
+                gather(own, slabs, from + 8);
                 up_channels.apply(ups, own, row_scale);
 #pragma unroll
                 for (uint32_t i = 0; i < 8; i++) {
-                    values[i] = silu(values[i]) * ups[i];
+                    values[i] = silu_fast(values[i]) * ups[i];
                 }
             } else if (p.epilogue == GELU) {
 #pragma unroll
@@ -369,7 +356,7 @@ DEFROST_INLINE void gemm(const GemmParams<T>& p) {
                 store_eight(values, view_as<bf16>(p.out), at, count, vectors);
             }
         }
-        sync_parts<Tile>();
+        __syncwarp();
     }
 }
 

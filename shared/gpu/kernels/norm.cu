@@ -1,10 +1,12 @@
 // Norms of rows: what is asked stands in norm.rs.
 //
 // A group of threads, a warp or a block, has a row in its registers: thread t of a group of G has the vectors of four
-// columns at 4 (t + i G). Sums go over a thread's own values first, then over the group. All loads of a row begin before
-// anything waits for one of them.
+// columns at 4 (t + i G). Sums go over a thread's own values first, then over the group. All loads of a row begin
+// before anything waits for one of them.
 
 #include "defrost.cuh"
+
+namespace norms {
 
 struct NormParams {
     View<float> x;
@@ -18,8 +20,6 @@ struct NormParams {
     float eps;
     uint32_t flags;
 };
-
-namespace {
 
 // As in norm.rs.
 constexpr uint32_t RMS = 1, KEEP = 2, F16 = 4;
@@ -40,8 +40,8 @@ struct Block {
     DEFROST_INLINE float max(float x) const { return block_max(x, scratch); }
 };
 
-// Up to four columns of a row from one on. WHOLE: there are four of them wherever there is one, as in every row whose width
-// is a multiple of four. Other rows do not begin at multiples of 16 bytes, and values come and go one by one.
+// Up to four columns of a row from one on. WHOLE: there are four of them wherever there is one, as in every row whose
+// width is a multiple of four. Other rows do not begin at multiples of 16 bytes, and values come and go one by one.
 template <bool WHOLE, typename V>
 DEFROST_INLINE void read(float (&into)[FULL], V from, size_t row, uint32_t width, uint32_t column) {
     if constexpr (WHOLE) {
@@ -75,7 +75,8 @@ DEFROST_INLINE void write(View<float> to, const float (&from)[FULL], size_t row,
 }
 
 template <bool WHOLE, typename T>
-DEFROST_INLINE void write_half(View<uint16_t> to, const float (&from)[FULL], size_t row, uint32_t width, uint32_t column) {
+DEFROST_INLINE void write_half(View<uint16_t> to, const float (&from)[FULL], size_t row, uint32_t width,
+                               uint32_t column) {
     if constexpr (WHOLE) {
         store8(to, row + column, make_uint2(pack2<T>(from[0], from[1]), pack2<T>(from[2], from[3])));
     } else {
@@ -176,8 +177,6 @@ DEFROST_INLINE void normalize(const NormParams& p, const Group& group, uint32_t 
     }
 }
 
-}  // namespace
-
 DEFROST_KERNEL_BOUNDS(norm_warp, NormParams, 128, 5) {
     const uint32_t row = blockIdx.x * (blockDim.x / 32) + warp_id();
     if (row < p.rows) normalize<8>(p, Warp{}, row);
@@ -186,3 +185,5 @@ DEFROST_KERNEL_BOUNDS(norm_warp, NormParams, 128, 5) {
 DEFROST_KERNEL_BOUNDS(norm_block, NormParams, 1024, 1) {
     normalize<4>(p, Block{shared<float>(0, 32)}, blockIdx.x);
 }
+
+}  // namespace norms

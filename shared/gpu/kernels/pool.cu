@@ -1,9 +1,11 @@
 // One vector of a sequence's rows: what is asked stands in pool.rs.
 //
-// A block has 32 columns of a sequence, a warp every eighth of its rows; what they found is put together in the order of
-// the warps, so a sum depends on the number of rows alone.
+// A block has 32 columns of a sequence, a warp every eighth of its rows; what they found is put together in the order
+// of the warps, so a sum depends on the number of rows alone.
 
 #include "sequence.cuh"
+
+namespace pooling {
 
 struct PoolParams {
     View<const float> hidden;
@@ -12,19 +14,15 @@ struct PoolParams {
     uint32_t width, kind;
 };
 
-namespace {
-
 // As Pooling of pool.rs.
 constexpr uint32_t FIRST = 0, LAST = 1, MAX = 3, SQRT = 4, WEIGHTED = 5;
 
 // The larger one, or a NaN if one is: fmaxf would leave it out.
 DEFROST_INLINE float larger(float a, float b) { return a != a || a > b ? a : b; }
 
-}  // namespace
-
 DEFROST_KERNEL(pool, PoolParams) {
-    const Sequence sequence = sequence_at(p.sequences, blockIdx.y);
-    const uint32_t column = blockIdx.x * 32 + lane_id(), warps = blockDim.x / 32, kind = p.kind;
+    const Sequence sequence = sequence_at(p.sequences, blockIdx.x);
+    const uint32_t column = blockIdx.y * 32 + lane_id(), warps = blockDim.x / 32, kind = p.kind;
     const bool there = column < p.width;
     float found = kind == MAX ? -INFINITY : 0.0f;
     if (there && kind > LAST) {
@@ -51,5 +49,7 @@ DEFROST_KERNEL(pool, PoolParams) {
         else if (kind == WEIGHTED) found /= count * (count + 1.0f) / 2.0f;
         else if (kind != MAX) found /= count;
     }
-    p.out[size_t(blockIdx.y) * p.width + column] = found;
+    p.out[size_t(blockIdx.x) * p.width + column] = found;
 }
+
+}  // namespace pooling

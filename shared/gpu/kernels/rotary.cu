@@ -1,9 +1,11 @@
 // Head norms and rotation of queries and keys, in place: what is asked stands in rotary.rs.
 //
-// A warp has a head of a row; a lane has pairs of neighbours of the lower half, and the same columns of the upper one, with
-// which they turn.
+// A warp has a head of a row; a lane has pairs of neighbours of the lower half, and the same columns of the upper one,
+// with which they turn.
 
 #include "defrost.cuh"
+
+namespace rotation {
 
 struct RotaryParams {
     View<uint16_t> qkv;
@@ -13,8 +15,6 @@ struct RotaryParams {
     float eps;
     uint32_t unused;
 };
-
-namespace {
 
 // Pairs of a lane, for heads of up to 256: half of them is 128, which 32 lanes have in two.
 constexpr uint32_t PAIRS = 2;
@@ -70,8 +70,8 @@ DEFROST_INLINE void turn(const RotaryParams& p) {
     }
 }
 
-}  // namespace
-
 DEFROST_KERNEL(rotary_bf16, RotaryParams) { turn<bf16>(p); }
 
 DEFROST_KERNEL(rotary_f16, RotaryParams) { turn<f16>(p); }
+
+}  // namespace rotation

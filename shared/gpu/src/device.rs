@@ -106,6 +106,8 @@ pub struct Limits {
     pub shared: u32,
     /// The driver, such as `CUDA 13.0`.
     pub driver: String,
+    /// Whether the times of its events say how fast it is.
+    pub is_timed: bool,
 }
 
 /// A device, one of those behind `DEVICE`.

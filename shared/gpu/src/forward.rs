@@ -29,6 +29,9 @@ use crate::upload::Upload;
 use crate::weights::{Layer, Linear, NormWeights, Small, Weights, norm_kind, size};
 use crate::workspace::Buffers;
 
+/// Columns from which on a layer over all tokens is computed in tiles.
+const TILED: u32 = 32;
+
 /// Everything that the launches of a pass are made of.
 pub(crate) struct Forward<'a> {
     pub(crate) config: &'a ModelConfig,
@@ -205,10 +208,7 @@ impl Forward<'_> {
         let between = if post { layer.attention_norm } else { layer.output_norm };
         let norm = Norm { keep: post, ..self.norm(between, rows, x) };
         stream.launch(&self.feeding(norm, Some(layer.up)).launch())?;
-        let activation = match self.config.family.blueprint.feed_forward {
-            FeedForward::Gelu => Epilogue::Gelu,
-            FeedForward::SwiGlu => Epilogue::SwiGlu,
-        };
+        let activation = activation(self.config);
         let inner = (buffers.inner, Float::Half(self.half));
         self.product(stream, layer.up, rows, self.fed(layer.up), activation, inner)?;
         let input = self.turned(stream, layer.down, rows, buffers.inner)?;
@@ -225,7 +225,8 @@ impl Forward<'_> {
         let buffers = self.buffers;
         let run = |head: Option<Small>, wanted: bool, activation, out: Address| {
             let Some(head) = head.filter(|_| wanted) else { return Ok(None) };
-            self.small(stream, head, self.pass.rows, buffers.x, activation, out)?;
+            let dense = self.small(head, self.pass.rows, buffers.x, activation, out);
+            stream.launch(&Dense { tiled: head.n >= TILED, ..dense }.launch())?;
             Ok::<_, Error>(Some(out))
         };
         let (sparse, colbert) = (self.weights.sparse, self.weights.colbert);
@@ -245,12 +246,12 @@ impl Forward<'_> {
         if let (Some([dense, out]), Some(activation)) =
             (self.weights.classifier, config.family.blueprint.classifier)
         {
-            self.small(stream, dense, rows, x, of_layer(activation), one)?;
-            self.small(stream, out, rows, one, Activation::Identity, other)?;
+            stream.launch(&self.small(dense, rows, x, of_layer(activation), one).launch())?;
+            stream.launch(&self.small(out, rows, one, Activation::Identity, other).launch())?;
             return Ok((other, 1));
         }
         if let Some(no_yes) = self.weights.no_yes {
-            self.small(stream, no_yes, rows, x, Activation::Identity, one)?;
+            stream.launch(&self.small(no_yes, rows, x, Activation::Identity, one).launch())?;
             return Ok((one, 2));
         }
         let (mut at, mut width) = (x, size(config.hidden));
@@ -262,7 +263,8 @@ impl Forward<'_> {
         }
         for (layer, weights) in config.dense.iter().zip(&self.weights.dense) {
             let out = if at == one { other } else { one };
-            self.small(stream, *weights, rows, at, of_layer(layer.activation), out)?;
+            let dense = self.small(*weights, rows, at, of_layer(layer.activation), out);
+            stream.launch(&dense.launch())?;
             (at, width) = (out, weights.n);
         }
         Ok((at, width))
@@ -362,17 +364,25 @@ impl Forward<'_> {
         stream.launch(&gemm.launch(self.multiprocessors))
     }
 
+    /// A layer of a head, over few rows.
     fn small(
         &self,
-        stream: &dyn Stream,
         layer: Small,
         rows: u32,
         x: Address,
         activation: Activation,
         out: Address,
-    ) -> Result<(), device::Error> {
+    ) -> Dense {
         let Small { n, k, weight, bias } = layer;
-        stream.launch(&Dense { rows, n, k, x, weight, bias, activation, out }.launch())
+        Dense { rows, n, k, x, weight, bias, activation, tiled: false, out }
+    }
+}
+
+/// What the way up of a model's feed-forward layers goes through.
+pub(crate) fn activation(config: &ModelConfig) -> Epilogue {
+    match config.family.blueprint.feed_forward {
+        FeedForward::Gelu => Epilogue::Gelu,
+        FeedForward::SwiGlu => Epilogue::SwiGlu,
     }
 }
 

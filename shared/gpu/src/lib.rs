@@ -8,6 +8,7 @@
 //! forward        the blueprint's words as launches
 //! runtime        the Runtime that functions link: opens the device while the snapshot is restored
 //! runner         a model on a device, one pass after the other
+//! tuned          which tile is fastest for each product, measured on the card
 //! arena, upload  where each tensor of a snapshot lies on the device, and how it comes there
 //! cubins         the kernels as the binary carries them
 //! launch         what any device can start
@@ -26,6 +27,7 @@ pub mod launch;
 mod pass;
 pub mod runner;
 pub mod runtime;
+mod tuned;
 pub mod upload;
 mod weights;
 mod workspace;

@@ -1,9 +1,11 @@
 //! A model on a device: its weights, its workspace, and one pass after the other.
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
 
 use defrost_loader::{Dtype, Snapshot};
 use defrost_model::{
@@ -13,31 +15,65 @@ use defrost_model::{
 use crate::Address;
 use crate::arena::{Arena, ArenaPlan};
 use crate::device::{Device, Memory, Stream};
-use crate::forward::{Forward, Results, rotates};
-use crate::kernels::{Gemm, Half, Tile};
+use crate::forward::{self, Forward, Results, rotates};
+use crate::kernels::{Epilogue, Gemm, Half};
 use crate::pass::Pass;
+use crate::tuned::{Product, Tuned};
 use crate::upload::Upload;
 use crate::weights::Weights;
 use crate::workspace::Workspace;
 
 /// How a model is to run on a device.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// The type that is computed in; `None`: the snapshot's own, or bf16 where that is int8 or f32.
     pub half: Option<Half>,
     /// The part of the device's memory that may be used, weights and all, from 0 to 1.
     pub memory_fraction: f64,
+    /// When the fastest tile of each product is measured.
+    pub tune: Tune,
+    /// The most rows at which it is.
+    pub most_rows: u32,
+    /// The folder in which it is kept; `None`: nowhere.
+    pub cache_dir: Option<PathBuf>,
+}
+
+/// When tiles are measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tune {
+    /// Not at all: what was kept counts, and the table.
+    Never,
+    /// Between passes, once there has been one.
+    Behind,
+    /// Before the model is ready.
+    Before,
 }
 
 impl Default for Settings {
     /// A tenth of the memory is left to the driver, to graphs, and to whoever else is on the card.
     fn default() -> Self {
-        Self { half: None, memory_fraction: 0.9 }
+        Self {
+            half: None,
+            memory_fraction: 0.9,
+            tune: Tune::Never,
+            most_rows: u32::MAX,
+            cache_dir: None,
+        }
     }
 }
 
 /// A model that is ready to run, though its weights may still be on their way.
 pub struct GpuModel {
+    loaded: Arc<Loaded>,
+    notes: Vec<String>,
+    /// What loading was made of.
+    phases: Vec<(&'static str, Duration)>,
+    /// Measures tiles between passes.
+    tuning: Option<JoinHandle<()>>,
+}
+
+/// What passes and the measurement between them share.
+struct Loaded {
     config: ModelConfig,
     /// Ids of the stored prefix.
     stored_prefix: Vec<u32>,
@@ -47,10 +83,13 @@ pub struct GpuModel {
     upload: Upload,
     /// Held by `weights` as addresses.
     _arena: Arc<Arena>,
-    notes: Vec<String>,
-    /// What opening the device was made of.
-    phases: Vec<(&'static str, Duration)>,
+    tuned: Tuned,
     pass: Mutex<Running>,
+    /// Passes that wait for the device, which the measurement lets go first.
+    waiting: AtomicUsize,
+    /// Whether there has been a pass, or the model is gone.
+    begun: (Mutex<bool>, Condvar),
+    is_gone: AtomicBool,
 }
 
 /// What one pass at a time uses.
@@ -88,7 +127,7 @@ impl GpuModel {
         let left = allowed.saturating_sub(total.saturating_sub(free));
         let needed = plan.bytes() as u64;
         if needed > left {
-            return Err(Error::Model(too_large(snapshot, device, needed, left, settings)));
+            return Err(Error::Model(too_large(snapshot, device, needed, left, &settings)));
         }
         let arena = Arc::new(Arena::new(device, &plan)?);
         let weights = Weights::find(&arena, &config)?;
@@ -99,21 +138,39 @@ impl GpuModel {
             workspace: Workspace::new(device, left - needed),
             angles: Angles::default(),
         };
-        let device = Arc::clone(device);
-        let notes = Vec::new();
-        let (pass, arena) = (Mutex::new(running), arena);
-        Ok(Self {
+        let loaded = Arc::new(Loaded {
             config,
             stored_prefix,
             weights,
             half,
-            device,
+            device: Arc::clone(device),
             upload,
             _arena: arena,
-            notes,
-            phases: Vec::new(),
-            pass,
-        })
+            tuned: Tuned::read(settings.cache_dir.as_deref(), device.limits()),
+            pass: Mutex::new(running),
+            waiting: AtomicUsize::new(0),
+            begun: (Mutex::new(false), Condvar::new()),
+            is_gone: AtomicBool::new(false),
+        });
+        let mut model = Self { loaded, notes: Vec::new(), phases: Vec::new(), tuning: None };
+        match settings.tune {
+            Tune::Never => {}
+            Tune::Before => {
+                let began = Instant::now();
+                model.loaded.tune(settings.most_rows)?;
+                model.note_phase("tiles", began.elapsed());
+            }
+            Tune::Behind => {
+                let (loaded, most_rows) = (Arc::clone(&model.loaded), settings.most_rows);
+                let work = move || {
+                    loaded.wait_for_a_pass();
+                    // A device that fails is told by the next pass; without memory, the table's tiles do.
+                    let _ = loaded.tune(most_rows);
+                };
+                model.tuning = Builder::new().name("tiles".into()).spawn(work).ok();
+            }
+        }
+        Ok(model)
     }
 
     /// Notes what came before it was loaded.
@@ -126,7 +183,78 @@ impl GpuModel {
     /// # Errors
     /// Why they will not be.
     pub fn uploaded(&self) -> Result<Duration, Error> {
-        Ok(self.upload.finish()?)
+        Ok(self.loaded.upload.finish()?)
+    }
+
+    /// Products of which the fastest tile is known.
+    pub fn tuned(&self) -> usize {
+        self.loaded.tuned.len()
+    }
+}
+
+impl Drop for GpuModel {
+    fn drop(&mut self) {
+        self.loaded.is_gone.store(true, Ordering::Release);
+        self.loaded.begin();
+        if let Some(thread) = self.tuning.take() {
+            // What it had measured is lost with a panic, no more.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Loaded {
+    /// The device, after whichever pass has it.
+    fn turn(&self) -> MutexGuard<'_, Running> {
+        self.pass.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the measurement begin, or end.
+    fn begin(&self) {
+        let (begun, changed) = &self.begun;
+        *begun.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        changed.notify_all();
+    }
+
+    fn wait_for_a_pass(&self) {
+        let (begun, changed) = &self.begun;
+        let mut has_begun = begun.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*has_begun {
+            has_begun = changed.wait(has_begun).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Measures what is not known yet, one product at a time, passes going first; then keeps all of it.
+    fn tune(&self, most_rows: u32) -> Result<(), Error> {
+        let Some(layer) = self.weights.layers.first() else { return Ok(()) };
+        let up = forward::activation(&self.config);
+        let products = [
+            (layer.qkv, Epilogue::Store),
+            (layer.out, Epilogue::AddTo),
+            (layer.up, up),
+            (layer.down, Epilogue::AddTo),
+        ];
+        let all =
+            products.into_iter().flat_map(|(linear, then)| Product::all(linear, then, most_rows));
+        let missing: Vec<_> = all.filter(|(_, product)| self.tuned.lacks(product)).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        for (linear, product) in missing {
+            while self.waiting.load(Ordering::Acquire) > 0 {
+                std::thread::yield_now();
+            }
+            if self.is_gone.load(Ordering::Acquire) {
+                return Ok(());
+            }
+            let running = self.turn();
+            // The first layer's weights are what is measured with.
+            self.upload.wait(1, &*running.stream)?;
+            self.tuned.measure(&self.device, &*running.stream, linear, product)?;
+        }
+        // Without the file, the next process measures again.
+        let _ = self.tuned.keep();
+        Ok(())
     }
 
     fn answer(&self, sequences: &[Planned<'_>], wanted: Wanted) -> Result<Answers, Error> {
@@ -137,11 +265,15 @@ impl GpuModel {
             return Ok(Answers::default());
         }
         let pass = Pass::new(&batch, &self.config);
-        let mut running = self.pass.lock().unwrap_or_else(PoisonError::into_inner);
+        self.waiting.fetch_add(1, Ordering::AcqRel);
+        let mut running = self.turn();
+        self.waiting.fetch_sub(1, Ordering::AcqRel);
         let done = running.run(self, &pass, wanted);
         if matches!(done, Err(Error::OutOfMemory(_))) {
             running.workspace.clear();
         }
+        drop(running);
+        self.begin();
         done
     }
 
@@ -159,7 +291,7 @@ impl GpuModel {
 }
 
 impl Running {
-    fn run(&mut self, model: &GpuModel, pass: &Pass, wanted: Wanted) -> Result<Answers, Error> {
+    fn run(&mut self, model: &Loaded, pass: &Pass, wanted: Wanted) -> Result<Answers, Error> {
         let config = &model.config;
         let stream = &*self.stream;
         let buffers = self.workspace.buffers(config, pass, wanted)?;
@@ -167,7 +299,7 @@ impl Running {
             .then(|| self.angles.until(pass.longest, config, &model.device, stream))
             .transpose()?;
         stream.write(bytemuck::cast_slice(&pass.words), buffers.numbers)?;
-        let tile = |_: &Gemm| -> Option<Tile> { None };
+        let tile = |gemm: &Gemm| model.tuned.tile(gemm);
         let forward = Forward {
             config,
             weights: &model.weights,
@@ -183,7 +315,7 @@ impl Running {
     }
 
     /// Brings the answers back, which waits for the pass.
-    fn answers(&self, model: &GpuModel, pass: &Pass, results: &Results) -> Result<Answers, Error> {
+    fn answers(&self, model: &Loaded, pass: &Pass, results: &Results) -> Result<Answers, Error> {
         let (rows, hidden) = (pass.rows as usize, model.config.hidden);
         let fetch = |at: Option<Address>, len: usize| {
             let Some(at) = at else { return Ok(Vec::new()) };
@@ -248,7 +380,7 @@ impl Angles {
 
 impl Runner for GpuModel {
     fn outputs(&self) -> usize {
-        self.config.outputs()
+        self.loaded.config.outputs()
     }
 
     fn threads(&self) -> usize {
@@ -256,7 +388,7 @@ impl Runner for GpuModel {
     }
 
     fn kernel(&self) -> &'static str {
-        match self.half {
+        match self.loaded.half {
             Half::Bf16 => "cuda-bf16",
             Half::F16 => "cuda-f16",
         }
@@ -264,15 +396,15 @@ impl Runner for GpuModel {
 
     /// As the engine groups them.
     fn grouping(&self, wanted: Wanted) -> Grouping<'_> {
-        if wanted == Wanted::default() && self.config.shares_prefixes() {
-            Grouping::ByBeginning(&self.stored_prefix)
+        if wanted == Wanted::default() && self.loaded.config.shares_prefixes() {
+            Grouping::ByBeginning(&self.loaded.stored_prefix)
         } else {
             Grouping::AsTheyCome
         }
     }
 
     fn run(&self, sequences: &[Planned<'_>], wanted: Wanted) -> Result<Vec<Answers>, Error> {
-        Ok(self.answer(sequences, wanted)?.of_each(sequences, wanted))
+        Ok(self.loaded.answer(sequences, wanted)?.of_each(sequences, wanted))
     }
 
     /// The device's work needs none of the processor's threads.
@@ -296,7 +428,7 @@ impl Runner for GpuModel {
 
     fn phases(&self) -> Vec<(&'static str, Duration)> {
         let mut phases = self.phases.clone();
-        phases.extend(self.upload.took().map(|took| ("upload", took)));
+        phases.extend(self.loaded.upload.took().map(|took| ("upload", took)));
         phases
     }
 
@@ -307,12 +439,12 @@ impl Runner for GpuModel {
 
 impl fmt::Debug for GpuModel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (config, device) = (&self.config, self.device.limits());
+        let (config, device) = (&self.loaded.config, self.loaded.device.limits());
         let fields = ("config", config, "device", device);
         f.debug_struct("GpuModel")
             .field(fields.0, fields.1)
             .field(fields.2, fields.3)
-            .field("half", &self.half)
+            .field("half", &self.loaded.half)
             .finish_non_exhaustive()
     }
 }
@@ -322,7 +454,7 @@ fn too_large(
     device: &Arc<dyn Device>,
     needed: u64,
     left: u64,
-    settings: Settings,
+    settings: &Settings,
 ) -> String {
     let mib = |bytes: u64| bytes.div_ceil(1 << 20);
     format!(

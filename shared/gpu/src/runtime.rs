@@ -17,7 +17,7 @@ use defrost_model::{Error, LoadOptions, Precision, Runner, Runtime, isa};
 
 use crate::device::Opening;
 use crate::kernels::Half;
-use crate::runner::{GpuModel, Settings};
+use crate::runner::{GpuModel, Settings, Tune};
 
 /// The GPU.
 pub static RUNTIME: Gpu = Gpu { opening: Opening::new() };
@@ -87,7 +87,15 @@ impl Runtime for Gpu {
         let usual = Settings::default();
         let memory_fraction = options.memory_fraction.unwrap_or(usual.memory_fraction);
         let device: Arc<_> = self.opening.device(options.device.as_deref())?;
-        let settings = Settings { half, memory_fraction };
+        let tune = match (options.compile, device.limits().is_timed) {
+            (true, _) => Tune::Before,
+            (false, true) => Tune::Behind,
+            (false, false) => Tune::Never,
+        };
+        let cache_dir = Some(options.cache_dir.clone());
+        // Where times mean nothing, measuring is only to be proved.
+        let most_rows = if device.limits().is_timed { usual.most_rows } else { 16 };
+        let settings = Settings { half, memory_fraction, tune, most_rows, cache_dir };
         let mut model =
             GpuModel::load(&device, snapshot, spec.config, spec.stored_prefix, settings)?;
         for (phase, took) in device.phases() {

@@ -39,6 +39,7 @@ impl Layer {
             weight: device.put(&self.weight),
             bias: self.bias.as_ref().map(|bias| device.put(bias)),
             activation,
+            tiled: self.rows.min(self.n) >= 32,
             out: device.room::<f32>(self.rows * self.n),
         };
         device.run(&dense.launch(), order);
@@ -91,6 +92,16 @@ fn layers_of_any_shape() {
     }
 }
 
+/// From half a tile on in both directions: tiles.
+#[test]
+fn layers_of_many_rows_and_columns() {
+    for (rows, n) in [(32, 32), (33, 70), (64, 64), (65, 129), (130, 40)] {
+        for (k, bias) in [(1, true), (16, false), (18, true), (44, true), (97, false)] {
+            Layer::new(rows, n, k, bias).check(Activation::Gelu);
+        }
+    }
+}
+
 #[test]
 fn every_activation() {
     for activation in Activation::ALL {
@@ -115,9 +126,11 @@ fn not_a_number_passes_every_activation_in_its_row_alone() {
 
 #[test]
 fn no_order_of_threads_changes_a_bit() {
-    let (layer, device) = (Layer::new(5, 6, 130, true), Device::new());
-    let first = layer.run(&device, Activation::Gelu, 0);
-    for order in 1..200 {
-        assert_eq!(layer.run(&device, Activation::Gelu, order), first, "order {order}");
+    for layer in [Layer::new(5, 6, 130, true), Layer::new(34, 35, 36, true)] {
+        let device = Device::new();
+        let first = layer.run(&device, Activation::Gelu, 0);
+        for order in 1..200 {
+            assert_eq!(layer.run(&device, Activation::Gelu, order), first, "order {order}");
+        }
     }
 }

@@ -352,6 +352,20 @@ fn no_order_of_threads_changes_a_bit() {
     }
 }
 
+/// A row's result does not depend on how many rows are multiplied with it.
+#[test]
+fn tiles_agree_to_the_bit() {
+    for element in [Element::Bf16, Element::F16] {
+        let case = Case::new(element, Tile::T64x64, 40, 50, 200);
+        let (operands, device) = (Operands::new(&case), Device::new());
+        let (_, first) = operands.run(&case, &device, 1);
+        for tile in Tile::ALL {
+            let (_, other) = operands.run(&Case { tile: Some(tile), ..case }, &device, 1);
+            assert!(other == first, "{element:?}, {tile}");
+        }
+    }
+}
+
 /// What is no number stays in its row of A or its row of W.
 #[test]
 fn not_a_number_spoils_its_row_and_its_column_alone() {

@@ -165,6 +165,28 @@ fn a_row_that_is_not_finite_has_no_scale_and_a_row_of_zeros_has_the_scale_zero()
     }
 }
 
+/// Halves go to the even neighbour, and a row too small for a factor is zeros.
+#[test]
+fn codes_are_those_of_the_engine() {
+    let halves = [127.0, 0.5, 1.5, 2.5, -0.5, -1.5, -126.5, 3.25];
+    let tiny = [1e-37, 0.0, -1e-38, 9e-37, 1e-45, 0.0, 0.0, 5e-37];
+    for (weight, codes) in [(halves, [127, 0, 2, 2, 0, -2, -126, 3]), (tiny, [0; 8])] {
+        for width in [8, 7] {
+            let device = Device::new();
+            let x = vec![1.0; width];
+            let mut places = places(&device, NormKind::Rms, Half::Bf16, &x, width, None);
+            // With a row of ones the result is the weight.
+            places.norm.eps = 0.0;
+            places.norm.weight = device.put(&weight[..width]);
+            device.run(&places.norm.launch(), 1);
+            assert_eq!(bits(&device.get(places.out_f32, width)), bits(&weight[..width]));
+            assert_eq!(device.get::<i8>(places.q, width), codes[..width]);
+            let largest = weight[..width].iter().fold(0.0, |largest: f32, x| largest.max(x.abs()));
+            assert_eq!(bits(&device.get(places.scales, 1)), bits(&[largest / 127.0]));
+        }
+    }
+}
+
 #[test]
 fn no_order_of_threads_and_no_batch_changes_a_bit() {
     for width in [100, 1027] {

@@ -41,7 +41,7 @@ pub struct Golden {
 }
 
 /// One query and document.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub struct Case {
     /// The subject of the case.
     pub name: String,

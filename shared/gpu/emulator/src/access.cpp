@@ -105,24 +105,26 @@ Stretch Machine::stretch(uint32_t offset, uint64_t bytes, uint32_t align) {
                                         number(offset + bytes), arguments_.shared));
     }
     if (offset % align != 0) {
-        fault(Kind::Misaligned, format("takes shared memory from byte %u on for elements that lie at multiples of %u", offset, align));
+        fault(Kind::Misaligned, format("takes shared memory from byte %u on for elements that lie at multiples of %u",
+                                       offset, align));
     }
     return {offset, static_cast<uint32_t>(offset + bytes)};
 }
 
 void* Machine::shared(Stretch stretch, int64_t at, uint32_t size, uint32_t align, Access access) {
     if (at < stretch.first || at + size > stretch.end) {
-        fault(Kind::OutOfBounds, format("%s %u bytes at byte %lld of shared memory, outside of its part, %u to %u", verb(access), size,
-                                        static_cast<long long>(at), stretch.first, stretch.end));
+        fault(Kind::OutOfBounds, format("%s %u bytes at byte %lld of shared memory, outside of its part, %u to %u",
+                                        verb(access), size, static_cast<long long>(at), stretch.first, stretch.end));
     }
     if ((at & (align - 1)) != 0) {
-        fault(Kind::Misaligned, format("%s %u bytes at byte %lld of shared memory, which is no multiple of %u", verb(access), size,
-                                       static_cast<long long>(at), align));
+        fault(Kind::Misaligned, format("%s %u bytes at byte %lld of shared memory, which is no multiple of %u",
+                                       verb(access), size, static_cast<long long>(at), align));
     }
     auto place = static_cast<uint32_t>(at);
     for (uint32_t unit = place / 16; unit * 16 < place + size; ++unit) {
         if (in_flight_[unit] != 0) {
-            fault(Kind::InFlight, format("%s %u bytes at byte %u of shared memory, where a copy_async16 of thread %u has not landed: no copy_wait of that thread is between",
+            fault(Kind::InFlight, format("%s %u bytes at byte %u of shared memory, where a copy_async16 of thread %u has not "
+                                         "landed: no copy_wait of that thread is between",
                                          verb(access), size, place, in_flight_[unit] - 1u));
         }
     }
@@ -172,7 +174,9 @@ void* global_access(uint64_t address, uint32_t size, uint32_t align, Access acce
     return Machine::running().global(address, size, align, access);
 }
 
-Stretch shared_stretch(uint32_t offset, uint64_t bytes, uint32_t align) { return Machine::running().stretch(offset, bytes, align); }
+Stretch shared_stretch(uint32_t offset, uint64_t bytes, uint32_t align) {
+    return Machine::running().stretch(offset, bytes, align);
+}
 
 void* shared_access(Stretch stretch, int64_t at, uint32_t size, uint32_t align, Access access) {
     return Machine::running().shared(stretch, at, size, align, access);
@@ -185,7 +189,7 @@ void copy_start(Stretch stretch, int64_t at, uint64_t from, uint32_t valid, Site
 void copy_commit() { ++Machine::running().thread().groups; }
 
 void copy_wait(uint32_t left, Site site) {
-    if (!Machine::running().leaves_out(site)) {
+    if (!Machine::running().planted(Plant::LeaveOut, site)) {
         Machine::running().wait_for_copies(left);
     }
 }

@@ -26,7 +26,8 @@ pub enum FaultKind {
     ReadOnly,
     /// Bytes of shared memory are touched while an asynchronous copy to them is under way.
     InFlight,
-    /// Threads that should meet in one place come to several, with masks that do not fit, or shuffle from a lane that is left out.
+    /// Threads that should meet in one place come to several, with masks that do not fit, or shuffle from a lane that
+    /// is left out.
     Lanes,
     /// Threads wait for others that have ended, or that wait elsewhere.
     Deadlock,

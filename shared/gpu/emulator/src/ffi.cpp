@@ -48,9 +48,10 @@ static void check(const LaunchArguments& arguments, size_t params, uint32_t shar
         refuse(format("its parameters take %zu bytes, and %zu are given", kernel.params, params));
     }
     const dim3& grid = arguments.grid;
-    if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > MOST_BLOCKS_X || grid.y > MOST_BLOCKS_YZ || grid.z > MOST_BLOCKS_YZ) {
-        refuse(format("a grid of %u x %u x %u blocks: each is at least 1, x at most %u, y and z at most %u", grid.x, grid.y, grid.z,
-                      MOST_BLOCKS_X, MOST_BLOCKS_YZ));
+    if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > MOST_BLOCKS_X || grid.y > MOST_BLOCKS_YZ ||
+        grid.z > MOST_BLOCKS_YZ) {
+        refuse(format("a grid of %u x %u x %u blocks: each is at least 1, x at most %u, y and z at most %u", grid.x,
+                      grid.y, grid.z, MOST_BLOCKS_X, MOST_BLOCKS_YZ));
     }
     if (static_cast<uint64_t>(grid.x) * grid.y > MOST_BLOCKS || static_cast<uint64_t>(grid.x) * grid.y * grid.z > MOST_BLOCKS) {
         refuse(format("a grid of %u x %u x %u blocks: the emulator runs at most %u", grid.x, grid.y, grid.z, MOST_BLOCKS));
@@ -63,7 +64,8 @@ static void check(const LaunchArguments& arguments, size_t params, uint32_t shar
     }
 }
 
-// Calls `f`, and says how it ended: 0, or the kind of the fault, whose text goes to `text` as far as it holds, with a 0 behind.
+// Calls `f`, and says how it ended: 0, or the kind of the fault, whose text goes to `text` as far as it holds, with a
+// 0 behind.
 template <class F>
 static int guarded(char* text, size_t capacity, F f) {
     Fault fault;
@@ -97,9 +99,11 @@ struct EmulatorLaunch {
     const void* params;
     size_t params_length;
     uint64_t seed;
-    const char* without_file;
-    int without_line;
-    uint64_t* left_out;
+    int plant;
+    const char* file;
+    int line;
+    uint64_t* times;
+    uint64_t* bank_conflicts;
 };
 
 Device* emulator_device_new(uint64_t memory, uint32_t shared) { return new (std::nothrow) Device(memory, shared); }
@@ -136,8 +140,10 @@ int emulator_launch(Device* device, const EmulatorLaunch* launch, char* text, si
                                                launch->shared,
                                                aligned.data(),
                                                launch->seed,
-                                               {launch->without_file, launch->without_line},
-                                               launch->left_out};
+                                               {static_cast<emulator::Plant>(launch->plant),
+                                                {launch->file, launch->line},
+                                                launch->times},
+                                               launch->bank_conflicts};
         emulator::check(arguments, launch->params_length, device->shared_limit);
         emulator::Machine::own().launch(*device, arguments);
     });

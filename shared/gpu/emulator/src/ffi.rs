@@ -23,9 +23,11 @@ struct RawLaunch {
     params: *const c_void,
     params_length: usize,
     seed: u64,
-    without_file: *const c_char,
-    without_line: c_int,
-    left_out: *mut u64,
+    plant: c_int,
+    file: *const c_char,
+    line: c_int,
+    times: *mut u64,
+    bank_conflicts: *mut u64,
 }
 
 unsafe extern "C" {
@@ -89,8 +91,8 @@ fn guarded(call: impl FnOnce(*mut c_char, usize) -> c_int) -> Result<(), Fault> 
 #[derive(Debug)]
 pub(crate) struct Device(NonNull<Opaque>);
 
-// SAFETY: the device's table of allocations is behind a mutex, an allocation that a launch uses is kept alive by it, and all else
-// that a launch writes belongs to the thread that runs it.
+// SAFETY: the device's table of allocations is behind a mutex, an allocation that a launch uses is kept alive by it,
+// and all else that a launch writes belongs to the thread that runs it.
 unsafe impl Send for Device {}
 // SAFETY: as for Send.
 unsafe impl Sync for Device {}
@@ -120,8 +122,8 @@ impl Device {
 
     pub(crate) fn write(&self, address: u64, from: &[u8]) -> Result<(), Fault> {
         guarded(|text, capacity| {
-            // SAFETY: as many bytes are read as the slice has, and written only if they lie in one allocation, which is memory
-            // of the emulator and no object of Rust's.
+            // SAFETY: as many bytes are read as the slice has, and written only if they lie in one allocation, which
+            // is memory of the emulator and no object of Rust's.
             unsafe {
                 emulator_write(
                     self.0.as_ptr(),
@@ -156,9 +158,9 @@ impl Device {
         unsafe { emulator_in_use(self.0.as_ptr()) }
     }
 
-    /// Runs a kernel, and returns how often it came to what was left out, too.
-    pub(crate) fn launch(&self, launch: &Launch<'_>) -> (u64, Result<(), Fault>) {
-        let mut left_out = 0;
+    /// Runs a kernel, and returns what was counted, too.
+    pub(crate) fn launch(&self, launch: &Launch<'_>) -> (Counts, Result<(), Fault>) {
+        let mut counts = Counts::default();
         let raw = RawLaunch {
             kernel: launch.kernel.as_ptr().cast(),
             kernel_length: launch.kernel.len(),
@@ -168,17 +170,19 @@ impl Device {
             params: launch.params.as_ptr().cast(),
             params_length: launch.params.len(),
             seed: launch.seed,
-            without_file: launch.without.map_or(ptr::null(), |(file, _)| file.as_ptr()),
-            without_line: launch.without.map_or(0, |(_, line)| line),
-            left_out: &raw mut left_out,
+            plant: launch.planted.map_or(0, |planted| planted.plant as c_int),
+            file: launch.planted.map_or(ptr::null(), |planted| planted.file.as_ptr()),
+            line: launch.planted.map_or(0, |planted| planted.line),
+            times: &raw mut counts.planted,
+            bank_conflicts: &raw mut counts.bank_conflicts,
         };
         let done = guarded(|text, capacity| {
-            // SAFETY: all that `raw` points to outlives the call, and nothing of it is kept. Parameters are copied, and refused if
-            // they are not as long as the kernel's. What the kernel touches is checked to lie in allocations, which the launch
-            // keeps alive.
+            // SAFETY: all that `raw` points to outlives the call, and nothing of it is kept. Parameters are copied,
+            // and refused if they are not as long as the kernel's. What the kernel touches is checked to lie in
+            // allocations, which the launch keeps alive.
             unsafe { emulator_launch(self.0.as_ptr(), &raw const raw, text, capacity) }
         });
-        (left_out, done)
+        (counts, done)
     }
 }
 
@@ -189,6 +193,30 @@ impl Drop for Device {
     }
 }
 
+/// What is wrong with a planted line, as `machine.h` numbers it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Plant {
+    LeaveOut = 1,
+    WrongLane = 2,
+}
+
+/// A line, in a file that is named without its folders, with a fault in it.
+#[derive(Clone, Copy)]
+pub(crate) struct Planted<'a> {
+    pub(crate) plant: Plant,
+    pub(crate) file: &'a CStr,
+    pub(crate) line: c_int,
+}
+
+/// What a launch counts.
+#[derive(Default)]
+pub(crate) struct Counts {
+    /// How often threads came to what is planted.
+    pub(crate) planted: u64,
+    /// Passes that `ldmatrix` took beyond one for each matrix.
+    pub(crate) bank_conflicts: u64,
+}
+
 /// The arguments of a launch.
 pub(crate) struct Launch<'a> {
     pub(crate) kernel: &'a str,
@@ -197,8 +225,7 @@ pub(crate) struct Launch<'a> {
     pub(crate) shared: u32,
     pub(crate) params: &'a [u8],
     pub(crate) seed: u64,
-    /// A file's name without its folders, and a line: barriers and waits there do nothing.
-    pub(crate) without: Option<(&'a CStr, c_int)>,
+    pub(crate) planted: Option<Planted<'a>>,
 }
 
 /// The names of all kernels, in no order.

@@ -37,8 +37,8 @@ Stack::~Stack() {
 
 #ifdef EMULATOR_OWN_SWITCH
 
-// What a function must keep for its caller lies on the stack that is left; the pointer to it is the whole context. The rounding
-// mode and the like are the same in all fibres.
+// What a function must keep for its caller lies on the stack that is left; the pointer to it is the whole context.
+// The rounding mode and the like are the same in all fibres.
 extern "C" void emulator_switch(void** from, void* to);
 asm(R"(
     .text
@@ -67,8 +67,8 @@ emulator_switch:
 )");
 
 void prepare(Context& context, const Stack& stack, void (*entry)()) {
-    // As a call would leave it: the address of a caller (none) at a multiple of 16 less 8, below it the address that `ret` takes,
-    // and six registers.
+    // As a call would leave it: the address of a caller (none) at a multiple of 16 less 8, below it the address that
+    // `ret` takes, and six registers.
     auto top = reinterpret_cast<uintptr_t>(stack.base()) + STACK_BYTES;
     auto* place = reinterpret_cast<void**>(top & ~static_cast<uintptr_t>(15));
     *--place = nullptr;

@@ -1,7 +1,7 @@
 // Fibres: many stacks on one thread of the system, of which one runs, and says itself which is next.
 //
-// On x86-64 a switch is a dozen instructions (fiber.cpp); elsewhere makecontext enters a stack and _setjmp/_longjmp switch, which,
-// unlike swapcontext, ask the system for nothing.
+// On x86-64 a switch is a dozen instructions (fiber.cpp); elsewhere makecontext enters a stack and _setjmp/_longjmp
+// switch, which, unlike swapcontext, ask the system for nothing.
 #pragma once
 
 #include <cstddef>
@@ -15,7 +15,8 @@
 
 namespace emulator {
 
-// Memory for a stack, with a page below it that nobody may touch: an overflow ends the process instead of spoiling another stack.
+// Memory for a stack, with a page below it that nobody may touch: an overflow ends the process instead of spoiling
+// another stack.
 class Stack {
    public:
     Stack();

@@ -1,8 +1,10 @@
-//! The GPU kernels on the CPU, for tests: the same sources, compiled by the system's C++ compiler, with every access checked.
+//! The GPU kernels on the CPU, for tests: the same sources, compiled by the system's C++ compiler, with every access
+//! checked.
 //!
-//! A card is rarely at hand, and where one is, it tells little: a read past an array's end finds what happens to lie there, and
-//! a missing barrier gives right answers for months. So the kernels are written in a few names (`kernels/defrost.cuh`) that have
-//! two meanings. nvcc takes the CUDA one; here they are calls of a runtime that knows what each thread does.
+//! A card is rarely at hand, and where one is, it tells little: a read past an array's end finds what happens to lie
+//! there, and a missing barrier gives right answers for months. So the kernels are written in a few names
+//! (`kernels/defrost.cuh`) that have two meanings. nvcc takes the CUDA one; here they are calls of a runtime that
+//! knows what each thread does.
 //!
 //! ```text
 //! build.rs             compiles ../kernels/*.cu, planted/*.cu and tests/kernels/*.cu, and the runtime
@@ -15,47 +17,52 @@
 //! src/ffi.cpp ffi.rs   the way here
 //! ```
 //!
-//! A launch runs on the thread that asks for it, block by block; several threads may run launches of one device at a time. The
-//! threads of a block are fibres: each runs until it must wait for others, and which goes on next is drawn from the seed, as the
-//! order of the blocks is. Odd seeds let some threads run far ahead of the others.
+//! A launch runs on the thread that asks for it, block by block; several threads may run launches of one device at a
+//! time. The threads of a block are fibres: each runs until it must wait for others, and which goes on next is drawn
+//! from the seed, as the order of the blocks is. Odd seeds let some threads run far ahead of the others.
 //!
 //! # What is found
 //! With every seed, because it does not depend on the order:
-//! - an access outside of an allocation, in a released one, outside of its [part of shared memory](FaultKind::OutOfBounds), or
-//!   at an address that the size of the element or vector [does not divide](FaultKind::Misaligned);
-//! - a [race](FaultKind::Race): two threads touch the same bytes, one at least writes, and no `__syncthreads` is between, or no
-//!   `__syncwarp` if they are lanes of one warp; in global memory also two blocks of one launch. A shuffle orders nothing.
-//!   Threads that write the same value to the same place race too;
-//! - a read through a `View<const T>` of what the same launch [wrote](FaultKind::ReadOnly): a card may answer from a cache;
-//! - shared memory that is touched while an [asynchronous copy](FaultKind::InFlight) to it is under way. Copies land at
-//!   the `copy_wait` that must wait for them, never before; what is filled with zeros is not read;
-//! - lanes that come to [different](FaultKind::Lanes) collectives or lines, or with masks that do not fit; a shuffle from a
-//!   lane that the mask leaves out; a collective or barrier that waits [for ever](FaultKind::Deadlock), also for threads
-//!   that have ended (a card lets those be; no kernel of ours should depend on it);
+//! - an access outside of an allocation, in a released one, outside of its [part of shared
+//!   memory](FaultKind::OutOfBounds), or at an address that the size of the element or vector [does not
+//!   divide](FaultKind::Misaligned);
+//! - a [race](FaultKind::Race): two threads touch the same bytes, one at least writes, and no `__syncthreads` is
+//!   between, or no `__syncwarp` if they are lanes of one warp; in global memory also two blocks of one launch. A
+//!   shuffle orders nothing. Threads that write the same value to the same place race too;
+//! - a read through a `View<const T>` of what the same launch [wrote](FaultKind::ReadOnly): a card may answer from a
+//!   cache;
+//! - shared memory that is touched while an [asynchronous copy](FaultKind::InFlight) to it is under way. Copies land
+//!   at the `copy_wait` that must wait for them, never before; what is filled with zeros is not read;
+//! - lanes that come to [different](FaultKind::Lanes) collectives or lines, or with masks that do not fit; a shuffle
+//!   from a lane that the mask leaves out; a collective or barrier that waits [for ever](FaultKind::Deadlock), also
+//!   for threads that have ended (a card lets those be; no kernel of ours should depend on it);
 //! - geometries, parameters and shared memory that a card would [refuse](FaultKind::Launch).
 //!
-//! A launch ends with its first fault. The text names kernel, block, thread, the line where the thread last met others, and
-//! the other thread or the allocation in question.
+//! A launch ends with its first fault. The text names kernel, block, thread, the line where the thread last met
+//! others, and the other thread or the allocation in question.
 //!
 //! By the answer, as fresh memory, global and shared, holds NaNs in every type: reads of what nobody wrote.
 //!
-//! [`Emulator::without`] leaves out the barriers of one line, so that a test can tell that each of them matters and that
-//! its absence would be found.
+//! [`Emulator::without`] leaves out the barriers of one line, and [`Emulator::with_wrong_lanes`] mixes lanes up in
+//! one, so that a test can tell that each of them matters, and that a fault there would be found.
 //!
 //! # What is not
-//! - Time: nothing here says how fast a kernel is, and bank conflicts and uncoalesced accesses are no faults.
-//! - Last bits: exponentials and the like are the host's, exact to its last bit or nearly so, and sums of products are rounded in
-//!   the order of k, where tensor cores keep other bits. Conversions to and from 16 bits, integers and int8 products are equal.
+//! - Time: nothing here says how fast a kernel is. Uncoalesced accesses are no faults, nor are bank conflicts, of which
+//!   [`Emulator::bank_conflicts`] counts those of `ldmatrix`.
+//! - Last bits: exponentials and the like are the host's, exact to its last bit or nearly so, and sums of products
+//!   are rounded in the order of k, where tensor cores keep other bits. Conversions to and from 16 bits, integers and
+//!   int8 products are equal.
 //! - What nvcc makes of a source: registers, spills, what it contracts to one rounding.
-//! - The interior of a lane's instruction: a vector of 16 bytes is read at once, and asynchronous copies read their source when they
-//!   start, though a card may read it later.
-//! - A race between readers of one warp that were ordered in part by `__syncwarp` with different masks, in some cases.
+//! - The interior of a lane's instruction: a vector of 16 bytes is read at once, and asynchronous copies read their
+//!   source when they start, though a card may read it later.
+//! - A race between readers of one warp that were ordered in part by `__syncwarp` with different masks, in some
+//!   cases.
 //! - Endless loops, and stacks of more than 256 KiB, which end the process.
 //! - The host: what it writes while a launch reads it is for the device's streams to order.
 //!
 //! # Adding a kernel
-//! A `DEFROST_KERNEL` in a new file in `kernels/` is found by its name after the next build. Names are those of all files, so
-//! planted faults are called `planted_...` and kernels of tests `test_...`.
+//! A `DEFROST_KERNEL` in a new file in `kernels/` is found by its name after the next build. Names are those of all
+//! files, so planted faults are called `planted_...` and kernels of tests `test_...`.
 
 mod fault;
 mod ffi;
@@ -64,24 +71,29 @@ use std::ffi::CString;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use ffi::Plant;
+
 pub use fault::{Fault, FaultKind};
 
 /// Memory of a device that is not limited otherwise: more than any test should take.
 const MEMORY: u64 = 8 << 30;
 
-/// Shared memory that a block can have on every card that the kernels are built for: 99 KiB, of compute capability 8.6 and 8.9.
+/// Shared memory that a block can have on every card that the kernels are built for: 99 KiB, of compute capability
+/// 8.6 and 8.9.
 const SHARED: u32 = 99 << 10;
 
 /// An emulated device. Clones are the same device.
 #[derive(Debug, Clone)]
 pub struct Emulator {
     device: Arc<ffi::Device>,
-    without: Option<Arc<LeftOut>>,
+    bank_conflicts: Arc<AtomicU64>,
+    planted: Option<Arc<Planted>>,
 }
 
-/// A line whose barriers and waits do nothing, and how often a thread came to it.
+/// A line with a fault in it, and how often a thread came there.
 #[derive(Debug)]
-struct LeftOut {
+struct Planted {
+    plant: Plant,
     file: CString,
     line: i32,
     times: AtomicU64,
@@ -101,27 +113,52 @@ impl Emulator {
 
     /// A device with so many bytes of memory, and of shared memory for a block.
     pub fn with_limits(memory: u64, shared: u32) -> Self {
-        Self { device: Arc::new(ffi::Device::new(memory, shared)), without: None }
+        Self {
+            device: Arc::new(ffi::Device::new(memory, shared)),
+            bank_conflicts: Arc::default(),
+            planted: None,
+        }
     }
 
-    /// The same device, on which each `__syncthreads`, `__syncwarp` and `copy_wait` of one line of the sources does nothing: with
-    /// a barrier that matters, every launch that comes there ends with a fault. `file` is a name without folders.
+    /// The same device, on which each `__syncthreads`, `__syncwarp` and `copy_wait` of one line of the sources does
+    /// nothing. A launch that comes there ends with a fault if it matters. `file` is a name without folders.
     ///
     /// # Panics
     /// If that is no name, or no line.
     #[must_use]
     pub fn without(&self, file: &str, line: usize) -> Self {
-        let left_out = LeftOut {
+        self.plant(Plant::LeaveOut, file, line)
+    }
+
+    /// The same device, on which shuffles, `ldmatrix` and products of one line take from each lane what its neighbour
+    /// (of a pair) should give. No launch ends with a fault for that, and answers are wrong.
+    ///
+    /// # Panics
+    /// If that is no name, or no line.
+    #[must_use]
+    pub fn with_wrong_lanes(&self, file: &str, line: usize) -> Self {
+        self.plant(Plant::WrongLane, file, line)
+    }
+
+    fn plant(&self, plant: Plant, file: &str, line: usize) -> Self {
+        let planted = Planted {
+            plant,
             file: CString::new(file).expect("a name has no 0 in it"),
             line: i32::try_from(line).expect("a line's number is small"),
             times: AtomicU64::new(0),
         };
-        Self { device: Arc::clone(&self.device), without: Some(Arc::new(left_out)) }
+        Self { planted: Some(Arc::new(planted)), ..self.clone() }
     }
 
-    /// How often threads came to the line that this device leaves out.
-    pub fn times_left_out(&self) -> u64 {
-        self.without.as_ref().map_or(0, |left_out| left_out.times.load(Ordering::Relaxed))
+    /// How often launches came to the line in which this device has a fault.
+    pub fn times_planted(&self) -> u64 {
+        self.planted.as_ref().map_or(0, |planted| planted.times.load(Ordering::Relaxed))
+    }
+
+    /// The passes that `ldmatrix` took beyond one for each matrix, in all launches so far: 0 if its rows always lay in
+    /// different banks.
+    pub fn bank_conflicts(&self) -> u64 {
+        self.bank_conflicts.load(Ordering::Relaxed)
     }
 
     /// Fresh memory, every byte 0xff (a NaN in each float), at a multiple of 256, far from any other.
@@ -191,18 +228,23 @@ impl Emulator {
         params: &[u8],
         seed: u64,
     ) -> Result<(), Fault> {
-        let without = self.without.as_deref();
-        let (times, done) = self.device.launch(&ffi::Launch {
+        let planted = self.planted.as_deref();
+        let (counts, done) = self.device.launch(&ffi::Launch {
             kernel,
             grid,
             block,
             shared,
             params,
             seed,
-            without: without.map(|left_out| (left_out.file.as_c_str(), left_out.line)),
+            planted: planted.map(|Planted { plant, file, line, .. }| ffi::Planted {
+                plant: *plant,
+                file,
+                line: *line,
+            }),
         });
-        if let Some(left_out) = without {
-            left_out.times.fetch_add(times, Ordering::Relaxed);
+        self.bank_conflicts.fetch_add(counts.bank_conflicts, Ordering::Relaxed);
+        if let Some(planted) = planted {
+            planted.times.fetch_add(counts.planted, Ordering::Relaxed);
         }
         done
     }

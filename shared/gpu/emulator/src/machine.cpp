@@ -37,7 +37,8 @@ std::string at_line(Site site) {
     return format("%s:%d", name_of(site.file), site.line);
 }
 
-// Records of pages that are kept for the next launch: 2 MiB of memory with its 12 MiB of cells, or 60 MiB where bytes are told apart.
+// Records of pages that are kept for the next launch: 2 MiB of memory with its 12 MiB of cells, or 60 MiB where bytes
+// are told apart.
 constexpr size_t KEPT_PAGES = 512;
 
 // Epochs are numbered anew from here on, half-way to the end of their numbers: no launch has 2^31 barriers.
@@ -202,39 +203,39 @@ void Machine::end_thread() {
     me.state = State::Ended;
     ++ended_;
     if (arrived_ > 0) {
-        auto waiting = std::find_if(threads_.begin(), threads_.end(), [](const Thread& t) { return t.state == State::AtBarrier; });
-        missed(*waiting, me);
+        missed(*any(State::AtBarrier), me);
     }
     resume(me.context);
     std::abort();
 }
 
-bool Machine::leaves_out(Site site) const {
-    const Site& without = arguments_.without;
-    if (without.line != site.line || without.file == nullptr || name_of(site.file) != std::string(without.file)) {
+bool Machine::planted(Plant plant, Site site) const {
+    const Planted& planted = arguments_.planted;
+    if (planted.plant != plant || planted.site.line != site.line ||
+        std::strcmp(name_of(site.file), planted.site.file) != 0) {
         return false;
     }
-    ++*arguments_.left_out;
+    ++*planted.times;
     return true;
 }
 
 Vote Machine::barrier(bool predicate, Site site) {
     Thread& me = *current_;
-    if (leaves_out(site)) {
+    if (planted(Plant::LeaveOut, site)) {
         return {predicate, predicate, predicate ? 1u : 0u};
     }
     me.site = site;
     if (arrived_ > 0) {
-        auto first = std::find_if(threads_.begin(), threads_.end(), [](const Thread& t) { return t.state == State::AtBarrier; });
+        const Thread* first = any(State::AtBarrier);
         if (!same_line(first->site, site)) {
-            fault(Kind::Lanes, format("comes to the __syncthreads of %s while thread %u waits at that of %s: all threads must come to the same",
+            fault(Kind::Lanes, format("comes to the __syncthreads of %s while thread %u waits at that of %s: all threads must "
+                                      "come to the same",
                                       at_line(site).c_str(), first->index, at_line(first->site).c_str()));
         }
     }
     me.state = State::AtBarrier;
     if (ended_ > 0) {
-        auto ended = std::find_if(threads_.begin(), threads_.end(), [](const Thread& t) { return t.state == State::Ended; });
-        missed(me, *ended);
+        missed(me, *any(State::Ended));
     }
     collecting_.any |= predicate;
     collecting_.all &= predicate;
@@ -293,9 +294,17 @@ void Machine::missed(const Thread& waiting, const Thread& missing) {
                                   waits_at(waiting).c_str())});
 }
 
+const Thread* Machine::any(State state) const {
+    auto found = std::find_if(threads_.begin(), threads_.end(), [&](const Thread& t) { return t.state == state; });
+    return found == threads_.end() ? nullptr : &*found;
+}
+
 // Nobody can go on: some wait at the barrier of the block, others for lanes of their warp.
 Fault Machine::deadlock() {
-    auto in_warp = std::find_if(threads_.begin(), threads_.end(), [](const Thread& t) { return t.state == State::AtCollective; });
+    const Thread* in_warp = any(State::AtCollective);
+    if (in_warp == nullptr) {
+        return {Kind::Deadlock, format("kernel %s: threads wait for each other", arguments_.kernel->name)};
+    }
     std::string text = place(*in_warp) + "waits at the " + waits_at(*in_warp) + " for lanes that do not come";
     const Meeting* meeting = meeting_of(*in_warp);
     uint32_t missing = meeting->operands.mask & ~meeting->come;

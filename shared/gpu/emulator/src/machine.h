@@ -1,8 +1,8 @@
 // One launch on one thread of the system: its blocks one after another, the threads of a block as fibres.
 //
-// A thread runs until it must wait for others; which goes on then is drawn from the seed, as the order of the blocks is. The launch
-// ends when all threads have, or with the first fault: the fibre that found it is left for ever, and so are the others; kernels
-// have no destructors, so nothing is lost with them.
+// A thread runs until it must wait for others; which goes on then is drawn from the seed, as the order of the blocks
+// is. The launch ends when all threads have, or with the first fault: the fibre that found it is left for ever, and
+// so are the others; kernels have no destructors, so nothing is lost with them.
 #pragma once
 
 #include <cstdint>
@@ -68,6 +68,22 @@ struct Meetings {
     Meeting all[LANES];
 };
 
+enum class Plant : int {
+    None = 0,
+    // Barriers and waits do nothing.
+    LeaveOut = 1,
+    // Collectives take of each lane what its neighbour brings.
+    WrongLane = 2,
+};
+
+// A fault that is put into one line of a right kernel.
+struct Planted {
+    Plant plant;
+    Site site;
+    // How often a thread came there.
+    uint64_t* times;
+};
+
 struct LaunchArguments {
     const Kernel* kernel;
     dim3 grid;
@@ -75,9 +91,9 @@ struct LaunchArguments {
     uint32_t shared;
     const void* params;
     uint64_t seed;
-    // Barriers and waits of this line, if there is one, do nothing, and are counted.
-    Site without;
-    uint64_t* left_out;
+    Planted planted;
+    // Passes that ldmatrix takes beyond one for each matrix are added here.
+    uint64_t* bank_conflicts;
 };
 
 class Machine {
@@ -98,7 +114,8 @@ class Machine {
     Stretch stretch(uint32_t offset, uint64_t bytes, uint32_t align);
     void start_copy(Stretch stretch, int64_t at, uint64_t from, uint32_t valid, Site site);
     void wait_for_copies(uint32_t left);
-    bool leaves_out(Site site) const;
+    bool planted(Plant plant, Site site) const;
+    void count_bank_conflicts(uint32_t passes) { *arguments_.bank_conflicts += passes; }
     Vote barrier(bool predicate, Site site);
     void meet(const Collective& collective, uint32_t mask, void* operand, Site site);
     void order_lanes(uint32_t mask);
@@ -116,6 +133,8 @@ class Machine {
     void end_thread();
     [[noreturn]] void leave(Fault fault);
     [[noreturn]] void missed(const Thread& waiting, const Thread& missing);
+    // A thread in that state, if there is one.
+    const Thread* any(State state) const;
     Fault deadlock();
     std::string place(const Thread& thread) const;
     const Meeting* meeting_of(const Thread& thread) const;

@@ -23,7 +23,8 @@ bool Cell::after_reads(const Moment& moment, Conflict& conflict) const {
         return true;
     }
     if (read_epoch < moment.block || (flags & MANY_BLOCKS) != 0) {
-        // Of readers in several blocks the last ones are known, and they may be of this block: then another's is not named.
+        // Of readers in several blocks the last ones are known, and they may be of this block: then another's is not
+        // named.
         bool known = read_epoch < moment.block;
         uint32_t thread = known ? read_warp * LANES + static_cast<uint32_t>(__builtin_ctz(read_lanes)) : Conflict::NOBODY;
         conflict = {known ? read_epoch : 0, thread, read_warp, false, false};
@@ -76,8 +77,8 @@ void Cell::note_read(const Moment& moment) {
         keep = keep || (flags & MANY_WARPS) != 0;
     }
     uint32_t clock = moment.clocks[lane];
-    // Of unordered readers with different clocks (after a __syncwarp of a part of the warp) the earliest stands for all: a race may
-    // be missed then, and none is invented.
+    // Of unordered readers with different clocks (after a __syncwarp of a part of the warp) the earliest stands for
+    // all: a race may be missed then, and none is invented.
     read_clock = keep && read_clock < clock ? read_clock : clock;
     read_lanes = (keep ? read_lanes : 0) | 1u << lane;
     read_warp = static_cast<uint8_t>(warp);

@@ -1,14 +1,16 @@
 // Who has touched which bytes, and when: the detector of races.
 //
-// Time is counted in epochs. One begins with each block and with each barrier of a block; they are numbered through for all
-// blocks that an OS thread ever runs, so that a record which is too old to matter is known by its number, and nothing is cleared.
-// Within an epoch, the lanes of a warp are ordered by __syncwarp alone: each lane has a clock, and knows what of each other lane's
-// time lies before its own (a vector clock). Two accesses of different threads are a race if at least one writes and
+// Time is counted in epochs. One begins with each block and with each barrier of a block; they are numbered through
+// for all blocks that an OS thread ever runs, so that a record which is too old to matter is known by its number, and
+// nothing is cleared. Within an epoch, the lanes of a warp are ordered by __syncwarp alone: each lane has a clock,
+// and knows what of each other lane's time lies before its own (a vector clock). Two accesses of different threads
+// are a race if at least one writes and
 // - they are of different blocks of one launch (global memory only), or
 // - they are of one epoch, and no __syncwarp of both lanes lies between.
 // None of this depends on the order in which the threads happened to run.
 //
-// A cell describes 4 bytes, the last write and the readers since; where accesses are of fewer bytes, 4 cells describe one byte each.
+// A cell describes 4 bytes, the last write and the readers since; where accesses are of fewer bytes, 4 cells describe
+// one byte each.
 #pragma once
 
 #include <cstdint>

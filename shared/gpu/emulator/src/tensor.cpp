@@ -1,9 +1,12 @@
-// The tensor core: products of tiles whose elements are spread over the lanes of a warp, and the loads that spread them.
+// The tensor core: products of tiles whose elements are spread over the lanes of a warp, and the loads that spread
+// them.
 //
-// The places are those of the PTX ISA ("Matrix Fragments for mma.m16n8k16 with floating point type", "... for mma.m16n8k32", and
-// "ldmatrix"). With g = lane / 4 and t = lane % 4, a lane's words hold of A the rows g, g+8, g, g+8 at the columns of t in the first
-// half of k (twice) and the second half (twice), of B the column g at the rows of t in both halves, and of D two neighbours in row g
-// and two in row g+8.
+// The places are those of the PTX ISA ("Matrix Fragments for mma.m16n8k16 with floating point type", "... for
+// mma.m16n8k32", and "ldmatrix"). With g = lane / 4 and t = lane % 4, a lane's words hold of A the rows g, g+8, g,
+// g+8 at the columns of t in the first half of k (twice) and the second half (twice), of B the column g at the rows
+// of t in both halves, and of D two neighbours in row g and two in row g+8.
+#include <utility>
+
 #include "machine.h"
 
 #include "defrost.cuh"
@@ -35,8 +38,8 @@ static void spread(uint32_t word, Wide* to, uint32_t step) {
     }
 }
 
-// Sums in the order of k, in f32; a card keeps more bits of some sums and fewer of others, so that its last bits differ. Sums of
-// int8 are exact, and wrap.
+// Sums in the order of k, in f32; a card keeps more bits of some sums and fewer of others, so that its last bits
+// differ. Sums of int8 are exact, and wrap.
 template <class T, class Sum, class Wide, uint32_t K>
 static void multiply(const Operands& operands) {
     constexpr uint32_t PER_WORD = 4 / sizeof(T);
@@ -68,13 +71,39 @@ static void multiply(const Operands& operands) {
     });
 }
 
-const Collective MMA_BF16 = {"mma16816<bf16>", multiply<bf16, float, float, 16>};
-const Collective MMA_F16 = {"mma16816<f16>", multiply<f16, float, float, 16>};
+static void mislead_product(const Operands& operands) {
+    for (uint32_t lane = 0; lane < LANES; lane += 2) {
+        std::swap(static_cast<Product*>(operands.of[lane])->a, static_cast<Product*>(operands.of[lane + 1])->a);
+    }
+}
+
+const Collective MMA_BF16 = {"mma16816<bf16>", multiply<bf16, float, float, 16>, mislead_product};
+const Collective MMA_F16 = {"mma16816<f16>", multiply<f16, float, float, 16>, mislead_product};
 // As numbers without sign, whose sums wrap.
-const Collective MMA_INT8 = {"mma16832", multiply<int8_t, int32_t, uint32_t, 32>};
+const Collective MMA_INT8 = {"mma16832", multiply<int8_t, int32_t, uint32_t, 32>, mislead_product};
+
+// Shared memory has 32 banks of 4 bytes, so that 8 rows of 16 bytes come at once if they lie at different multiples
+// of 16 modulo 128; of those that lie at the same, one comes at a time. (Shared memory begins at a multiple of 128
+// here too.)
+static uint32_t conflicts(const Operands& operands, uint32_t matrix) {
+    uint32_t most = 0;
+    for (uint32_t i = 0; i < 8; ++i) {
+        uint32_t rows = 0;
+        auto own = reinterpret_cast<uintptr_t>(static_cast<Matrices*>(operands.of[matrix * 8 + i])->row);
+        for (uint32_t j = 0; j < 8; ++j) {
+            auto other = reinterpret_cast<uintptr_t>(static_cast<Matrices*>(operands.of[matrix * 8 + j])->row);
+            rows += other != own && other % 128 == own % 128 ? 1 : 0;
+        }
+        most = rows > most ? rows : most;
+    }
+    return most;
+}
 
 template <bool TRANSPOSED>
 static void load_matrices(const Operands& operands) {
+    for (uint32_t matrix = 0; matrix < 4; ++matrix) {
+        Machine::running().count_bank_conflicts(conflicts(operands, matrix));
+    }
     // All rows first: a lane's registers are not the rows' memory, but both belong to the caller.
     uint16_t rows[LANES][8];
     for (uint32_t lane = 0; lane < LANES; ++lane) {
@@ -92,7 +121,13 @@ static void load_matrices(const Operands& operands) {
     }
 }
 
-const Collective LDMATRIX = {"ldmatrix4", load_matrices<false>};
-const Collective LDMATRIX_TRANS = {"ldmatrix4_trans", load_matrices<true>};
+static void mislead_matrices(const Operands& operands) {
+    for (uint32_t lane = 0; lane < LANES; lane += 2) {
+        std::swap(static_cast<Matrices*>(operands.of[lane])->row, static_cast<Matrices*>(operands.of[lane + 1])->row);
+    }
+}
+
+const Collective LDMATRIX = {"ldmatrix4", load_matrices<false>, mislead_matrices};
+const Collective LDMATRIX_TRANS = {"ldmatrix4_trans", load_matrices<true>, mislead_matrices};
 
 }  // namespace emulator

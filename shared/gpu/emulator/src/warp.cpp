@@ -17,8 +17,9 @@ void Machine::refuse_mask(uint32_t mask, const Collective& collective, Site site
     }
 }
 
-// Lanes meet where mask, collective and line are the same. Parts of a warp may be at different ones: a meeting that this lane belongs to
-// may wait for it until it has been at another, unless lanes that it wants to meet there are themselves among the waiting.
+// Lanes meet where mask, collective and line are the same. Parts of a warp may be at different ones: a meeting that
+// this lane belongs to may wait for it until it has been at another, unless lanes that it wants to meet there are
+// themselves among the waiting.
 void Machine::meet(const Collective& collective, uint32_t mask, void* operand, Site site) {
     Thread& me = *current_;
     refuse_mask(mask, collective, site);
@@ -32,9 +33,10 @@ void Machine::meet(const Collective& collective, uint32_t mask, void* operand, S
             at = i;
         } else if ((other.operands.mask & bit) != 0 && (other.come & mask) != 0) {
             const Thread& waiting = lane(static_cast<uint32_t>(__builtin_ctz(other.come & mask)));
-            fault(Kind::Lanes, format("comes to the %s of %s with the mask 0x%08x while thread %u of its warp waits at the %s of %s with the mask 0x%08x",
-                                      collective.name, at_line(site).c_str(), mask, waiting.index, other.collective->name,
-                                      at_line(other.site).c_str(), other.operands.mask));
+            fault(Kind::Lanes, format("comes to the %s of %s with the mask 0x%08x while thread %u of its warp waits at the %s "
+                                      "of %s with the mask 0x%08x",
+                                      collective.name, at_line(site).c_str(), mask, waiting.index,
+                                      other.collective->name, at_line(other.site).c_str(), other.operands.mask));
         }
     }
     Meeting& meeting = meetings.all[at];
@@ -55,6 +57,9 @@ void Machine::meet(const Collective& collective, uint32_t mask, void* operand, S
         }
         resume(me.context);
         return;
+    }
+    if (collective.mislead != nullptr && planted(Plant::WrongLane, site)) {
+        collective.mislead(meeting.operands);
     }
     collective.perform(meeting.operands);
     if (at != --meetings.count) {
@@ -125,19 +130,24 @@ static void perform_shuffle(const Operands& operands) {
         own->received = static_cast<Shuffle*>(operands.of[own->from])->value;
     });
 }
-const Collective SHUFFLE = {"__shfl_sync", perform_shuffle};
-const Collective SHUFFLE_UP = {"__shfl_up_sync", perform_shuffle};
-const Collective SHUFFLE_DOWN = {"__shfl_down_sync", perform_shuffle};
-const Collective SHUFFLE_XOR = {"__shfl_xor_sync", perform_shuffle};
+static void mislead_shuffle(const Operands& operands) {
+    each_lane(operands.mask, [&](uint32_t lane) { static_cast<Shuffle*>(operands.of[lane])->from ^= 1; });
+}
+const Collective SHUFFLE = {"__shfl_sync", perform_shuffle, mislead_shuffle};
+const Collective SHUFFLE_UP = {"__shfl_up_sync", perform_shuffle, mislead_shuffle};
+const Collective SHUFFLE_DOWN = {"__shfl_down_sync", perform_shuffle, mislead_shuffle};
+const Collective SHUFFLE_XOR = {"__shfl_xor_sync", perform_shuffle, mislead_shuffle};
 
 static void perform_ballot(const Operands& operands) {
     uint32_t votes = 0;
-    each_lane(operands.mask, [&](uint32_t lane) { votes |= static_cast<uint32_t>(static_cast<Ballot*>(operands.of[lane])->predicate) << lane; });
+    each_lane(operands.mask, [&](uint32_t lane) {
+        votes |= static_cast<uint32_t>(static_cast<Ballot*>(operands.of[lane])->predicate) << lane;
+    });
     each_lane(operands.mask, [&](uint32_t lane) { static_cast<Ballot*>(operands.of[lane])->votes = votes; });
 }
-const Collective BALLOT = {"__ballot_sync", perform_ballot};
-const Collective ANY = {"__any_sync", perform_ballot};
-const Collective ALL = {"__all_sync", perform_ballot};
+const Collective BALLOT = {"__ballot_sync", perform_ballot, nullptr};
+const Collective ANY = {"__any_sync", perform_ballot, nullptr};
+const Collective ALL = {"__all_sync", perform_ballot, nullptr};
 
 uint32_t ballot(const Collective& collective, uint32_t mask, bool predicate, Site site) {
     Ballot operand{predicate, 0};
@@ -158,20 +168,20 @@ static void reduce_all(const Operands& operands, F f) {
 }
 const Collective REDUCE_ADD = {"__reduce_add_sync", [](const Operands& operands) {
                                    reduce_all(operands, [](uint32_t a, uint32_t b) { return a + b; });
-                               }};
+                               }, nullptr};
 const Collective REDUCE_MAX = {"__reduce_max_sync", [](const Operands& operands) {
                                    reduce_all(operands, [](uint32_t a, uint32_t b) { return a > b ? a : b; });
-                               }};
+                               }, nullptr};
 const Collective REDUCE_MIN = {"__reduce_min_sync", [](const Operands& operands) {
                                    reduce_all(operands, [](uint32_t a, uint32_t b) { return a < b ? a : b; });
-                               }};
+                               }, nullptr};
 
-static const Collective SYNCWARP = {"__syncwarp", [](const Operands& operands) { order_lanes(operands.mask); }};
+static const Collective SYNCWARP = {"__syncwarp", [](const Operands& operands) { order_lanes(operands.mask); }, nullptr};
 
 }  // namespace emulator
 
 void __syncwarp(unsigned int mask, emulator::Site site) {
-    if (!emulator::Machine::running().leaves_out(site)) {
+    if (!emulator::Machine::running().planted(emulator::Plant::LeaveOut, site)) {
         emulator::meet(emulator::SYNCWARP, mask, nullptr, site);
     }
 }

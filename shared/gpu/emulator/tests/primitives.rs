@@ -122,7 +122,8 @@ fn votes_and_sums_of_integers_count_the_lanes_of_the_mask() {
     }
 }
 
-/// PTX, "Matrix Fragments for mma.m16n8k16 with floating point type": row and column of element `i` of A, of B, of C and D.
+/// PTX, "Matrix Fragments for mma.m16n8k16 with floating point type": row and column of element `i` of A, of B, of C
+/// and D.
 mod m16n8k16 {
     pub(crate) fn a(lane: usize, i: usize) -> (usize, usize) {
         let (group, thread) = (lane >> 2, lane % 4);
@@ -300,7 +301,8 @@ fn ldmatrix_hands_out_rows_or_columns() {
         let found = read_words(&emulator, out, 128);
         for lane in 0..32 {
             for matrix in 0..4 {
-                // PTX, "ldmatrix": a thread receives two neighbours of row lane / 4, of the matrix or of the transposed one.
+                // PTX, "ldmatrix": a thread receives two neighbours of row lane / 4, of the matrix or of the
+                // transposed one.
                 let element = |row: usize, column: usize| -> u32 {
                     let (row, column) = if transposed == 1 { (column, row) } else { (row, column) };
                     u32::from(tile[starts[matrix * 8 + row] as usize + column])
@@ -311,6 +313,27 @@ fn ldmatrix_hands_out_rows_or_columns() {
             }
         }
     }
+}
+
+#[test]
+fn bank_conflicts_of_ldmatrix_are_counted() {
+    let emulator = Emulator::new();
+    let tile = emulator.allocate(32 * 128);
+    let out = words(&emulator, &[0; 128]);
+    let count = |start: &dyn Fn(u32) -> u32| {
+        let starts = words(&emulator, &(0..32).map(start).collect::<Vec<_>>());
+        let before = emulator.bank_conflicts();
+        let params = params(&[tile, starts, out], &[32 * 64, 0]);
+        emulator.launch("test_ldmatrix", [1, 1, 1], 32, 256 + 32 * 128, &params, 1).unwrap();
+        emulator.bank_conflicts() - before
+    };
+    // Rows of 128 bytes one below the other are all in the same banks; of 16 bytes, or swizzled, in different ones;
+    // and the same row for all lanes is read once.
+    assert_eq!(count(&|lane| lane * 64), 4 * 7);
+    assert_eq!(count(&|lane| lane * 8), 0);
+    assert_eq!(count(&|lane| lane * 64 + (lane % 8) * 8), 0);
+    assert_eq!(count(&|lane| lane * 32), 4 * 3);
+    assert_eq!(count(&|_| 0), 0);
 }
 
 #[test]

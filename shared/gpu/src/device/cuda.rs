@@ -180,6 +180,7 @@ pub fn open_with(
         memory: memory as u64,
         shared: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
         driver: format!("CUDA {version}"),
+        is_timed: true,
     };
     // The cubins are unpacked while the context is made, which takes many times as long.
     // Where the system gives no thread, one after the other.

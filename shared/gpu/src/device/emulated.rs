@@ -147,6 +147,7 @@ impl Emulated {
             memory: settings.memory,
             shared: 99 << 10,
             driver: "none".to_owned(),
+            is_timed: false,
         };
         let state = State {
             settings,

@@ -1,4 +1,4 @@
-//! Small layers in f32: those of heads, of any width.
+//! Layers of heads, in f32 and of any width.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -8,11 +8,17 @@ use crate::{Address, Launch, Params};
 const WARPS: u32 = 4;
 /// Rows that a warp computes its column of: it reads a row of the weight once for all of them.
 const ROWS: u32 = 4;
+/// Rows and columns of a tile, which a block computes where there are many of both.
+const TILE: u32 = 64;
+/// Threads of such a block, of 4 x 4 values each.
+const TILE_THREADS: u32 = 256;
+/// What such a block holds: 16 of k of both operands, their rows 4 values longer than a tile.
+const TILE_SHARED: u32 = 2 * 16 * (TILE + 4) * 4;
 
 /// `out = activation(x W^T + bias)` in f32 throughout.
 ///
-/// For heads: a few rows, or few columns. Each element is a dot product by one warp, so a layer as wide as the model over
-/// all tokens is better a [`super::Gemm`].
+/// For heads. With few rows or few columns each value is a dot product by one warp; else tiles of both are multiplied, by the
+/// card's ordinary units: a layer of the model itself is better a [`super::Gemm`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dense {
     /// Rows of `x`, at least 1.
@@ -29,6 +35,9 @@ pub struct Dense {
     pub bias: Option<Address>,
     /// What each value goes through.
     pub activation: Activation,
+    /// Whether blocks compute square tiles, for layers of dozens of columns over all tokens, or warps a dot product each, for
+    /// few rows. The order of sums differs, so this is a matter of the layer and not of how many rows a batch happens to have.
+    pub tiled: bool,
     /// f32 `[rows, n]`; not `x`.
     pub out: Address,
 }
@@ -88,12 +97,12 @@ impl Dense {
             vectors: u32::from(aligned && self.k.is_multiple_of(4)),
             has_bias: u32::from(self.bias.is_some()),
         };
-        Launch {
-            kernel: "dense",
-            grid: [self.n.div_ceil(WARPS) * self.rows.div_ceil(ROWS), 1, 1],
-            block: WARPS * 32,
-            shared: 0,
-            params: Params::of(&params),
-        }
+        let (kernel, grid, block, shared) = if self.tiled {
+            let tiles = self.n.div_ceil(TILE) * self.rows.div_ceil(TILE);
+            ("dense_tile", tiles, TILE_THREADS, TILE_SHARED)
+        } else {
+            ("dense", self.n.div_ceil(WARPS) * self.rows.div_ceil(ROWS), WARPS * 32, 0)
+        };
+        Launch { kernel, grid: [grid, 1, 1], block, shared, params: Params::of(&params) }
     }
 }

@@ -63,7 +63,7 @@ impl Pool {
         assert!(self.count > 0 && self.width > 0, "{} vectors of {}", self.count, self.width);
         Launch {
             kernel: "pool",
-            grid: [self.width.div_ceil(COLUMNS), self.count, 1],
+            grid: [self.count, self.width.div_ceil(COLUMNS), 1],
             block: COLUMNS * WARPS,
             shared: COLUMNS * WARPS * 4,
             params: Params::of(&Raw {

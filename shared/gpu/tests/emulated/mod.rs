@@ -1,44 +1,103 @@
-//! An emulated device with arrays in it, and numbers to fill them with.
+//! A device with arrays in it, and numbers to fill them with.
+//!
+//! It is the emulator, whose threads run in the order of a seed. With `TEST_DEVICE` it is the device of that name instead,
+//! so that a card can be asked the same: `TEST_DEVICE=cuda cargo test -p defrost-gpu --features cuda,cubins`. A card has
+//! its own order, whatever the seed: where all seeds must agree, its runs must.
 
 #![allow(dead_code, reason = "no test needs all of it")]
 
+use std::cell::RefCell;
+use std::env;
+use std::sync::Arc;
+
 use bytemuck::{AnyBitPattern, NoUninit};
+use defrost_gpu::device::{self, Memory, Opening, Stream};
 use defrost_gpu::{Address, Launch};
 use defrost_gpu_emulator::Emulator;
 use half::{bf16, f16};
 
 /// A device of its own for each test.
-pub(crate) struct Device(Emulator);
+pub(crate) struct Device(Kind);
+
+enum Kind {
+    Emulator(Emulator),
+    /// One that all tests of a process share, each with a stream and memory of its own.
+    Named {
+        device: Arc<dyn device::Device>,
+        stream: Box<dyn Stream>,
+        memory: RefCell<Vec<Memory>>,
+    },
+}
+
+static OPENING: Opening = Opening::new();
 
 impl Device {
     pub(crate) fn new() -> Self {
-        Self(Emulator::new())
+        let Some(name) = env::var_os("TEST_DEVICE") else {
+            return Self(Kind::Emulator(Emulator::new()));
+        };
+        let device = OPENING.device(name.to_str()).unwrap_or_else(|error| panic!("{error}"));
+        let stream = device.stream().expect("a device has streams");
+        Self(Kind::Named { device, stream, memory: RefCell::default() })
+    }
+
+    fn allocate(&self, bytes: usize) -> Address {
+        match &self.0 {
+            Kind::Emulator(emulator) => Address(emulator.allocate(bytes)),
+            Kind::Named { device, memory, .. } => {
+                let own = Memory::new(device, bytes).expect("tests need little memory");
+                let at = own.address();
+                memory.borrow_mut().push(own);
+                at
+            }
+        }
     }
 
     /// A copy of the values, with nothing readable before or behind them.
     pub(crate) fn put<T: NoUninit>(&self, values: &[T]) -> Address {
         let bytes = bytemuck::cast_slice::<T, u8>(values);
-        let address = self.0.allocate(bytes.len());
-        self.0.write(address, bytes);
-        Address(address)
+        let address = self.allocate(bytes.len());
+        match &self.0 {
+            Kind::Emulator(emulator) => emulator.write(address.0, bytes),
+            Kind::Named { stream, .. } => stream.write(bytes, address).expect("it is allocated"),
+        }
+        address
     }
 
     /// Room for so many values, which hold NaN.
     pub(crate) fn room<T>(&self, count: usize) -> Address {
-        Address(self.0.allocate(count * size_of::<T>()))
+        let bytes = count * size_of::<T>();
+        match &self.0 {
+            Kind::Emulator(_) => self.allocate(bytes),
+            Kind::Named { .. } => self.put(&vec![0xffu8; bytes]),
+        }
     }
 
     pub(crate) fn get<T: AnyBitPattern + NoUninit>(&self, at: Address, count: usize) -> Vec<T> {
         let mut values = vec![T::zeroed(); count];
-        self.0.read(at.0, bytemuck::cast_slice_mut(&mut values));
+        let bytes = bytemuck::cast_slice_mut(&mut values);
+        match &self.0 {
+            Kind::Emulator(emulator) => emulator.read(at.0, bytes),
+            Kind::Named { stream, .. } => {
+                stream.download(at, bytes).unwrap_or_else(|error| panic!("{error}"));
+            }
+        }
         values
     }
 
     /// Runs it, with threads and blocks in the order of the seed.
     pub(crate) fn run(&self, launch: &Launch, seed: u64) {
-        let Launch { kernel, grid, block, shared, params } = *launch;
-        let done = self.0.launch(kernel, grid, block, shared, params.bytes(), seed);
-        done.unwrap_or_else(|fault| panic!("{fault}"));
+        match &self.0 {
+            Kind::Emulator(emulator) => {
+                let Launch { kernel, grid, block, shared, params } = *launch;
+                let done = emulator.launch(kernel, grid, block, shared, params.bytes(), seed);
+                done.unwrap_or_else(|fault| panic!("{fault}"));
+            }
+            Kind::Named { stream, .. } => {
+                let done = stream.launch(launch).and_then(|()| stream.synchronize());
+                done.unwrap_or_else(|error| panic!("{error}"));
+            }
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-// CUDA's vectors, its functions of integers and floats, and its intrinsics. The approximate ones are exact here: what a kernel
-// may not depend on cannot be tested for.
+// CUDA's vectors, its functions of integers and floats, and its intrinsics. The approximate ones are exact here: what
+// a kernel may not depend on cannot be tested for.
 #pragma once
 
 struct alignas(8) uint2 {

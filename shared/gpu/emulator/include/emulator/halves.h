@@ -39,7 +39,8 @@ inline f16 from_f32<f16>(float x) {
         return f16{static_cast<uint16_t>(sign | 0x7c00)};
     }
     if (magnitude < 0x38800000) {
-        // Below the smallest normal value: beside 0.5 a float's last bit is f16's last one, so that the sum rounds for us.
+        // Below the smallest normal value: beside 0.5 a float's last bit is f16's last one, so that the sum rounds
+        // for us.
         uint32_t sum = bits_as<uint32_t>(bits_as<float>(magnitude) + 0.5f);
         return f16{static_cast<uint16_t>(sign | (sum - bits_as<uint32_t>(0.5f)))};
     }

@@ -73,9 +73,11 @@ struct Operands {
 };
 
 // A function that lanes perform together: once all lanes of the mask have come, `perform` runs for all of them.
+// `mislead`, where lanes read from each other, lets each have what its neighbour should: a planted fault.
 struct Collective {
     const char* name;
     void (*perform)(const Operands& operands);
+    void (*mislead)(const Operands& operands);
 };
 void meet(const Collective& collective, uint32_t mask, void* operand, Site site);
 

@@ -247,8 +247,9 @@ struct OrderParams {
     uint32_t rounds;
 };
 
-// Allowed, and nothing that the emulator may take for a fault: neighbouring bytes of different threads, exchanges within parts of a
-// warp, reading together what one wrote, and the other way round, and writing again behind a barrier.
+// Allowed, and nothing that the emulator may take for a fault: neighbouring bytes of different threads, exchanges
+// within parts of a warp, reading together what one wrote, and the other way round, and writing again behind a
+// barrier.
 DEFROST_KERNEL(test_allowed, OrderParams) {
     Shared<uint8_t> bytes = shared<uint8_t>(0, blockDim.x);
     Shared<uint32_t> words = shared<uint32_t>(1024, blockDim.x);

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
+#[path = "../../../shared/testing/support/driver.rs"]
+mod driver;
 #[path = "../../../shared/testing/support/running.rs"]
 #[allow(dead_code, reason = "what packs for processors is for other functions")]
 mod running;
@@ -263,5 +265,43 @@ fn a_ranking_is_that_of_its_scores() {
         let alone = json!({"query": "who?", "documents": [documents[index]]}).to_string();
         let (_, alone): (u16, Value) = function.ask("POST", "/v1/rerank", &alone);
         assert_eq!(alone["results"][0]["relevance_score"], result["relevance_score"]);
+    }
+}
+
+/// What can be wrong with a driver and its cards, each said in one line.
+#[test]
+fn a_driver_or_card_that_will_not_do_is_told_with_what_is_needed() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = snapshot(dir.path(), "bert-classifier", Precision::Bf16);
+    let library = driver::compiled(env!("CARGO_TARGET_TMPDIR"));
+    let folder = library.parent().unwrap();
+    for (vars, parts) in [
+        (
+            &[("FAKE_VERSION", "11040")][..],
+            &["driver is too old", "for CUDA 11.4", "need one for CUDA 1"][..],
+        ),
+        (&[("FAKE_INIT", "100")], &["the NVIDIA driver finds no card"]),
+        (&[("FAKE_INIT", "34")], &["the toolkit's stub, not a driver"]),
+        (&[("FAKE_INIT", "803")], &["the NVIDIA driver does not start: some error (error 803)"]),
+        (&[("FAKE_CARDS", "0")], &["the NVIDIA driver finds no card"]),
+        (
+            &[("FAKE_CARDS", "2"), ("CUDA_VISIBLE_DEVICES", "4,7"), ("DEVICE", "cuda:5")],
+            &["no card 5: 2 are visible, counted from 0", "CUDA_VISIBLE_DEVICES=\"4,7\""],
+        ),
+        (
+            &[("FAKE_CAPABILITY", "75")],
+            &["card 0 (Fake 0) has compute capability 7.5, at least 8.0 is needed"],
+        ),
+        // There is no such card, whatever kernels the binary has.
+        (&[("FAKE_CAPABILITY", "199")], &["build it"]),
+    ] {
+        let mut command = function(env!("CARGO_BIN_EXE_rerank-gpu"), &model);
+        command.env("LD_LIBRARY_PATH", folder).envs(vars.iter().copied());
+        let (code, text) = fails(&mut command);
+        assert_eq!(code, Some(1), "{vars:?}");
+        assert!(text.ends_with("; rerank-cpu-int8 runs without a GPU"), "{text}");
+        for part in parts {
+            assert!(text.contains(part), "{part} is not in {text}");
+        }
     }
 }

@@ -94,6 +94,24 @@ fn narrowed(visible: Option<&str>, card: u32) -> Option<String> {
 /// # Errors
 /// [`Error::Missing`], in one line, if there is no driver, no such card, or no kernels for it.
 pub fn open(card: u32) -> Result<Cuda, Error> {
+    open_with(card, &|name, capability| {
+        let cubin = cubins::of(name, capability)?;
+        Ok(Box::new(|| cubin.unpacked()))
+    })
+}
+
+/// What unpacks the kernels for a card.
+pub type Images = Box<dyn FnOnce() -> Result<Vec<Vec<u8>>, Error> + Send>;
+
+/// As [`open`], with other kernels than the binary's, by the name and the capability of the card.
+///
+/// # Errors
+/// As [`open`].
+#[doc(hidden)]
+pub fn open_with(
+    card: u32,
+    find: &dyn Fn(&str, (u32, u32)) -> Result<Images, Error>,
+) -> Result<Cuda, Error> {
     let began = Instant::now();
     library()?;
     let version = driver_version()?;
@@ -151,7 +169,7 @@ pub fn open(card: u32) -> Result<Cuda, Error> {
             "card {card} ({name}) has compute capability {major}.{minor}, at least {oldest}.{of} is needed (Ampere or newer)"
         )));
     }
-    let cubin = cubins::of(&name, capability).map_err(missing)?;
+    let unpack = find(&name, capability).map_err(missing)?;
     let mut memory = 0;
     // SAFETY: `memory` outlives the call.
     started(unsafe { sys::cuDeviceTotalMem_v2(&raw mut memory, device) })?;
@@ -165,12 +183,18 @@ pub fn open(card: u32) -> Result<Cuda, Error> {
         is_timed: true,
     };
     // The cubins are unpacked while the context is made, which takes many times as long.
+    // Where the system gives no thread, one after the other.
+    let unpack = Mutex::new(Some(unpack));
+    let unpacked = || match lock(&unpack).take() {
+        Some(unpack) => unpack(),
+        None => Err(missing("the thread that unpacks the kernels has failed")),
+    };
     let (context, images) = std::thread::scope(|scope| {
-        let unpacking = std::thread::Builder::new().spawn_scoped(scope, || cubin.unpacked());
+        let unpacking = std::thread::Builder::new().spawn_scoped(scope, unpacked);
         let context = Context::new(device, limits.memory);
         let images = match unpacking {
-            Ok(thread) => thread.join().unwrap_or_else(|_| cubin.unpacked()),
-            Err(_) => cubin.unpacked(),
+            Ok(thread) => thread.join().unwrap_or_else(|_| unpacked()),
+            Err(_) => unpacked(),
         };
         (context, images)
     });
@@ -391,7 +415,7 @@ impl Context {
     }
 
     fn allocations(&self) -> MutexGuard<'_, BTreeMap<u64, usize>> {
-        self.allocations.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.allocations)
     }
 
     /// Fails if not all of these bytes are in one live allocation.
@@ -404,7 +428,7 @@ impl Context {
         let Some(modules) = self.modules.get() else {
             return Err(Error::Fault("no kernels are loaded".to_owned()));
         };
-        let mut functions = modules.functions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut functions = lock(&modules.functions);
         if let Some(&function) = functions.get(name) {
             return Ok(function);
         }
@@ -905,6 +929,10 @@ impl Drop for CudaGraph {
         // SAFETY: it is destroyed once; the driver lets a start of it that is under way end.
         let _ = unsafe { sys::cuGraphExecDestroy(self.raw) };
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What is one of this device's.

@@ -59,11 +59,10 @@ test-rust: ## unit, property, golden and process tests
 	fi
 	cargo test --workspace --locked --doc --quiet
 
-test-model: ## real MiniLM weights: scores and nDCG@10 against transformers, and the demo, on test binaries
+test-model: quick ## real MiniLM weights: scores and nDCG@10 against transformers; the demo, on the optimised binaries that users build
 	scripts/ops/fetch_default_model
 	DEFROST_TEST_MODEL=$(CURDIR)/models/all-MiniLM-L6-v2 cargo test --workspace --locked --test minilm -- --nocapture
-	$(TEST_BINARIES)
-	scripts/ops/demo target/debug
+	scripts/ops/demo target/quick
 
 test-ort: ## ONNX models under the real ONNX Runtime, fetched through pip
 	export ORT_DYLIB_PATH=$$(scripts/ops/fetch_onnxruntime); \

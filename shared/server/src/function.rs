@@ -21,8 +21,18 @@ impl Function {
         self.runtimes.iter().any(|runtime| !runtime.devices().is_empty())
     }
 
+    /// Whether its models are run by a runtime that has devices, unless another is asked for.
+    pub(crate) fn is_for_devices(&self) -> bool {
+        is_for_devices(self.runtimes)
+    }
+
     /// What runs the model, as far as that is known before one is loaded.
     pub(crate) fn backend(&self) -> &'static str {
         self.runtimes.first().map_or("none", |runtime| runtime.name())
     }
+}
+
+/// Whether the first of a function's runtimes has devices.
+pub(crate) fn is_for_devices(runtimes: &[&dyn Runtime]) -> bool {
+    runtimes.first().is_some_and(|runtime| !runtime.devices().is_empty())
 }

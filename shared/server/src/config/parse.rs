@@ -16,7 +16,7 @@ use super::settings::{
     Action, Config, ConfigError, EmbedSettings, InvokeMode, KeptAnswers, LogFormat, ReturnData,
 };
 use super::table::{SETTINGS, Setting};
-use crate::function::Function;
+use crate::function::{Function, is_for_devices};
 
 /// Variables with this prefix are ours alone, so an unknown one is a misspelt setting.
 const OWN_PREFIX: &str = "DEFROST_";
@@ -73,7 +73,7 @@ fn command(function: &Function, kind: &str) -> Command {
     let has_device = function.has_device();
     let args = || {
         SETTINGS.iter().map(|setting| {
-            let default = match setting.default {
+            let default = match setting.default_of(function.is_for_devices()) {
                 "" => String::new(),
                 default => format!(" [default: {default}]"),
             };
@@ -367,9 +367,11 @@ impl Reader<'_> {
     /// The setting's value as text: flag, variable, aliases, default.
     fn value(&mut self, name: &'static str) -> Option<String> {
         let setting = SETTINGS.iter().find(|setting| setting.name == name)?;
-        let value = self.given(setting).or_else(|| match setting.default {
-            "" => None,
-            default => Some(default.to_owned()),
+        let value = self.given(setting).or_else(|| {
+            match setting.default_of(is_for_devices(self.runtimes)) {
+                "" => None,
+                default => Some(default.to_owned()),
+            }
         })?;
         let shown = if setting.secret { "(hidden)".to_owned() } else { value.clone() };
         self.effective.push((setting.name, shown));

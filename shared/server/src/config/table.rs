@@ -10,6 +10,8 @@ pub struct Setting {
     pub aliases: &'static [&'static str],
     /// Value used when nothing is set, written as one would set it; empty: none.
     pub default: &'static str,
+    /// The default of functions whose models a GPU runs, where that is another.
+    pub default_on_gpu: Option<&'static str>,
     /// What kind of value it takes.
     pub value: &'static str,
     /// One line of explanation.
@@ -28,13 +30,20 @@ impl Setting {
         self.name.to_ascii_lowercase().replace('_', "-")
     }
 
+    /// The value used when nothing is set by functions whose models a GPU runs, or by others.
+    pub fn default_of(&self, gpu: bool) -> &'static str {
+        self.default_on_gpu.filter(|_| gpu).unwrap_or(self.default)
+    }
+
     /// The setting's row in docs/settings.md: name, default, meaning.
     pub fn markdown_row(&self) -> String {
         let default =
             if self.default.is_empty() { String::new() } else { format!("`{}`", self.default) };
+        let on_gpu =
+            self.default_on_gpu.map_or_else(String::new, |other| format!(", gpu: `{other}`"));
         let of = self.of.map_or_else(String::new, |kind| format!("{kind}: "));
         let of = if self.gpu { "gpu: " } else { &*of };
-        format!("| `{}` | {default} | {of}{} |", self.name, self.help)
+        format!("| `{}` | {default}{on_gpu} | {of}{} |", self.name, self.help)
     }
 }
 
@@ -44,7 +53,17 @@ const fn setting(
     default: &'static str,
     help: &'static str,
 ) -> Setting {
-    Setting { name, aliases: &[], default, value, help, secret: false, of: None, gpu: false }
+    Setting {
+        name,
+        aliases: &[],
+        default,
+        default_on_gpu: None,
+        value,
+        help,
+        secret: false,
+        of: None,
+        gpu: false,
+    }
 }
 
 /// A setting that only functions list which can use a GPU.
@@ -80,7 +99,8 @@ const fn of_rerank(
 /// Every setting of a function binary.
 ///
 /// Defaults that are numbers: `MAX_BATCH_TOKENS` is four 512-token pairs, enough rows to fill the
-/// int8 kernels while the activations stay in the cache. `MAX_DOCUMENTS` is what Voyage allows.
+/// int8 kernels while the activations stay in the cache; on a GPU 32 of them, whose 128 rows of
+/// tiles give each multiprocessor of the largest card several, at 30 KB a token of a 0.5B model. `MAX_DOCUMENTS` is what Voyage allows.
 /// `MAX_INPUTS` is what OpenAI allows, `MAX_TEXTS` and `MAX_BATCH` what the services of these
 /// shapes do. `MAX_BODY_BYTES` holds 1,000 documents of 10,000 characters. `MAX_QUEUE` times the
 /// time of a typical request (0.5 s) is about the minute after which clients give up. The answers'
@@ -172,12 +192,15 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "most tokens of one query-document pair (mxbai: beside its template); default: the model's own",
     ),
-    setting(
-        "MAX_BATCH_TOKENS",
-        "TOKENS",
-        "2048",
-        "token budget of one forward pass; bounds memory, never changes scores",
-    ),
+    Setting {
+        default_on_gpu: Some("16384"),
+        ..setting(
+            "MAX_BATCH_TOKENS",
+            "TOKENS",
+            "2048",
+            "token budget of one forward pass; bounds memory, never changes scores",
+        )
+    },
     of_rerank("MAX_DOCUMENTS", "NUMBER", "1000", "most documents of one request"),
     of_rerank(
         "MAX_PAIRS",

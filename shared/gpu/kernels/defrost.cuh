@@ -23,6 +23,7 @@
 // - Shared memory is dynamic, and lies at byte offsets that the kernel chooses; no `__shared__` variables.
 // - Every warp function is called by all 32 lanes, and __syncthreads by all threads that there are; none has left
 //   before.
+// - Floats that become integers are in their range, and no NaN: what a card makes of others, a CPU does not.
 // - No virtual functions, destructors, heap or `asm` in kernels.
 #pragma once
 

@@ -52,6 +52,8 @@
 //! - Last bits: exponentials and the like are the host's, exact to its last bit or nearly so, and sums of products
 //!   are rounded in the order of k, where tensor cores keep other bits. Conversions to and from 16 bits, integers and
 //!   int8 products are equal.
+//! - A float that is turned into an integer and is a NaN or too large: a card takes 0 or the nearest integer, the CPU
+//!   another. (`__float2int_rn` is the card's.)
 //! - What nvcc makes of a source: registers, spills, what it contracts to one rounding.
 //! - The interior of a lane's instruction: a vector of 16 bytes is read at once, and asynchronous copies read their
 //!   source when they start, though a card may read it later.

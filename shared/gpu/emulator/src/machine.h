@@ -2,7 +2,7 @@
 //
 // A thread runs until it must wait for others; which goes on then is drawn from the seed, as the order of the blocks
 // is. The launch ends when all threads have, or with the first fault: the fibre that found it is left for ever, and
-// so are the others; kernels have no destructors, so nothing is lost with them.
+// so are the others; kernels have no destructors, so that a fault loses the few hundred bytes of its text and no more.
 #pragma once
 
 #include <cstdint>

@@ -54,6 +54,7 @@ impl Fake {
 }
 
 /// Two images, of a kernel each.
+#[allow(clippy::unnecessary_wraps, reason = "the shape open_with wants")]
 fn images(_: &str, capability: (u32, u32)) -> Result<Images, Error> {
     assert_eq!(capability, (9, 0));
     Ok(Box::new(|| {

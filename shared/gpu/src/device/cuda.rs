@@ -103,15 +103,15 @@ pub fn open(card: u32) -> Result<Cuda, Error> {
 /// What unpacks the kernels for a card.
 pub type Images = Box<dyn FnOnce() -> Result<Vec<Vec<u8>>, Error> + Send>;
 
-/// As [`open`], with other kernels than the binary's, by the name and the capability of the card.
+/// Finds them by the name and the capability of a card.
+pub type Find = dyn Fn(&str, (u32, u32)) -> Result<Images, Error>;
+
+/// As [`open`], with other kernels than the binary's.
 ///
 /// # Errors
 /// As [`open`].
 #[doc(hidden)]
-pub fn open_with(
-    card: u32,
-    find: &dyn Fn(&str, (u32, u32)) -> Result<Images, Error>,
-) -> Result<Cuda, Error> {
+pub fn open_with(card: u32, find: &Find) -> Result<Cuda, Error> {
     let began = Instant::now();
     library()?;
     let version = driver_version()?;

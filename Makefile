@@ -1,7 +1,7 @@
 # `make help` lists the targets. Two commands matter: `make demo` and `make test`.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help demo quick release test lint test-rust test-model test-ort test-candle test-lambda test-clients test-schema test-browser test-modal bench-scifact bench-boot bench-loader golden clean check-checkpoints check-hostile check-infra package-lambda test-scripts bench-cold bench-load benchmark benchmark-full benchmark-shapes benchmark-stress benchmark-extreme bench-build bench-cost bench-scale images image-run image-stop image-logs test-images check-budgets gpu-check bench-gpu
+.PHONY: help demo quick release test lint test-rust test-model test-ort test-candle test-gpu test-lambda test-clients test-schema test-browser test-modal bench-scifact bench-boot bench-loader golden clean check-checkpoints check-hostile check-infra package-lambda test-scripts bench-cold bench-load benchmark benchmark-full benchmark-shapes benchmark-stress benchmark-extreme bench-build bench-cost bench-scale images image-run image-stop image-logs test-images check-budgets gpu-check bench-gpu
 
 PYTHON ?= python3
 BEIR ?= data/scifact-mini
@@ -41,11 +41,11 @@ release: ## build the binaries as they ship: fat LTO (target/release)
 demo: quick ## fetch MiniLM, pack it, start the function, rerank over HTTP, show the boot, stop
 	scripts/ops/demo target/quick
 
-test: lint test-rust test-model test-ort test-candle test-lambda test-modal check-infra test-scripts ## everything, from formatting to real weights, the Lambda emulator, Modal apps and templates
+test: lint test-rust test-model test-ort test-candle test-gpu test-lambda test-modal check-infra test-scripts ## everything, from formatting to real weights, the Lambda emulator, Modal apps and templates
 
 lint: ## formatting, clippy and documentation, warnings as errors
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy --workspace --all-targets --locked --features embed/gpu -- -D warnings
 	cargo clippy -p rerank-cpu-int8 --no-default-features --locked -- -D warnings
 	cargo clippy $(WITH_ORT) --all-targets -- -D warnings
 	cargo clippy $(WITH_CANDLE) --all-targets -- -D warnings
@@ -70,6 +70,9 @@ test-ort: ## ONNX models under the real ONNX Runtime, fetched through pip
 
 test-candle: ## candle's answers on the golden models, by themselves and from a function
 	cargo test $(WITH_CANDLE) --lib --test candle
+
+test-gpu: ## embed in a build for GPUs, on the emulated device; rerank-gpu is among test-rust
+	cargo test --workspace --locked --features embed/gpu --test gpu
 
 test-lambda: ## the same binary behind cargo-lambda's emulator and on a port: identical bodies
 	$(TEST_BINARIES)

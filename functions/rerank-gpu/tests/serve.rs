@@ -9,15 +9,14 @@ mod driver;
 mod running;
 
 use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use defrost_model::{Precision, isa};
-use defrost_pack::{Checkpoint, Outliers, PackOptions, SpecOptions, pack};
+use defrost_model::Precision;
 use defrost_testing::golden::{self, PAIR_MODELS};
 use serde_json::{Value, json};
 
-use running::{Running, fails, function};
+use running::{Running, fails, function, portable as snapshot};
 
 /// The promise on scores in f16, of weights that the snapshot has as the checkpoint has them.
 const TOLERANCE: f64 = 2e-2;
@@ -28,20 +27,6 @@ const IN_BF16: f64 = 5e-2;
 const IN_F16: [&str; 3] = ["bert-classifier", "roberta-classifier", "distilbert-classifier"];
 
 const BODY: &str = r#"{"query": "who?", "documents": ["Harper Lee", "Herman Melville"]}"#;
-
-fn snapshot(dir: &Path, model: &str, precision: Precision) -> PathBuf {
-    let out = dir.join(format!("{model}-{}.snap", precision.name()));
-    let options = PackOptions {
-        spec: SpecOptions { name: format!("tiny/{model}"), ..SpecOptions::default() },
-        precision,
-        isa: isa::PORTABLE.to_owned(),
-        outliers: Outliers::Auto,
-        store_prefix: true,
-    };
-    let checkpoint = Checkpoint::open(&golden::checkpoint(model)).unwrap();
-    pack(&checkpoint, &options, &out, &mut |_, _| {}).unwrap();
-    out
-}
 
 fn command(model: &Path) -> Command {
     let mut command = function(env!("CARGO_BIN_EXE_rerank-gpu"), model);

@@ -19,11 +19,27 @@ pub(crate) fn snapshot(dir: &Path, model: &str, precision: Precision) -> PathBuf
 
 /// Packs a checkpoint into `dir` under this name.
 pub(crate) fn packed(dir: &Path, model: &str, checkpoint: &Path, precision: Precision) -> PathBuf {
+    laid_out(dir, model, checkpoint, precision, isa::NATIVE)
+}
+
+/// Packs a golden model into `dir` as GPUs read it.
+#[allow(dead_code, reason = "for functions that use one")]
+pub(crate) fn portable(dir: &Path, model: &str, precision: Precision) -> PathBuf {
+    laid_out(dir, model, &golden::checkpoint(model), precision, isa::PORTABLE)
+}
+
+fn laid_out(
+    dir: &Path,
+    model: &str,
+    checkpoint: &Path,
+    precision: Precision,
+    isa: &str,
+) -> PathBuf {
     let out = dir.join(format!("{model}.snap"));
     let options = PackOptions {
         spec: SpecOptions { name: format!("tiny/{model}"), ..SpecOptions::default() },
         precision,
-        isa: isa::NATIVE.to_owned(),
+        isa: isa.to_owned(),
         outliers: Outliers::Auto,
         store_prefix: true,
     };

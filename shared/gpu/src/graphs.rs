@@ -125,7 +125,9 @@ mod tests {
         #[test]
         fn a_capacity_has_room(lens in prop::collection::vec(1usize..300, 1..40)) {
             let mut batch = Batch::default();
-            lens.iter().for_each(|len| batch.push(&vec![1; *len], &[]));
+            for len in &lens {
+                batch.push(&vec![1; *len], &[]);
+            }
             let needed = Capacity::of(&batch);
             match needed.rounded() {
                 None => prop_assert!(needed.rows > MOST_ROWS - STEP),

@@ -8,6 +8,7 @@
 //! forward        the blueprint's words as launches
 //! runtime        the Runtime that functions link: opens the device while the snapshot is restored
 //! runner         a model on a device, one pass after the other
+//! compile        measures tiles and makes graphs, before a model is ready or between its passes
 //! graphs         small passes that are started as one
 //! tuned          which tile is fastest for each product, measured on the card
 //! arena, upload  where each tensor of a snapshot lies on the device, and how it comes there
@@ -19,7 +20,9 @@
 //! The sources are written once and compiled twice: for the card, and for the CPU under a header that gives CUDA's names a
 //! meaning there (`defrost-gpu-emulator`). So every kernel is proved where no card is at hand; speed alone needs one.
 
+mod angles;
 pub mod arena;
+mod compile;
 pub mod cubins;
 pub mod device;
 mod forward;

@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -13,13 +13,15 @@ use defrost_model::{
 };
 
 use crate::Address;
+use crate::angles::Angles;
 use crate::arena::{Arena, ArenaPlan};
-use crate::device::{Device, Memory, Stream};
-use crate::forward::{self, Forward, Results, rotates};
-use crate::graphs::{Capacity, Graphs, Key, MOST_ROWS};
-use crate::kernels::{Epilogue, Gemm, Half};
+use crate::compile::Turns;
+use crate::device::{Device, Stream};
+use crate::forward::{Forward, Results, rotates};
+use crate::graphs::{Capacity, Graphs, Key};
+use crate::kernels::{Gemm, Half};
 use crate::pass::Pass;
-use crate::tuned::{Product, Tuned};
+use crate::tuned::Tuned;
 use crate::upload::Upload;
 use crate::weights::Weights;
 use crate::workspace::Workspace;
@@ -69,36 +71,33 @@ pub struct GpuModel {
     notes: Vec<String>,
     /// What loading was made of.
     phases: Vec<(&'static str, Duration)>,
-    /// Measures tiles between passes.
-    tuning: Option<JoinHandle<()>>,
+    /// Compiles between passes.
+    compiling: Option<JoinHandle<()>>,
 }
 
-/// What passes and the measurement between them share.
-struct Loaded {
-    config: ModelConfig,
+/// What passes and the compiling between them share.
+pub(crate) struct Loaded {
+    pub(crate) config: ModelConfig,
     /// Ids of the stored prefix.
     stored_prefix: Vec<u32>,
-    weights: Weights,
+    pub(crate) weights: Weights,
     half: Half,
-    device: Arc<dyn Device>,
-    upload: Upload,
+    pub(crate) device: Arc<dyn Device>,
+    pub(crate) upload: Upload,
     /// Held by `weights` as addresses.
     _arena: Arc<Arena>,
-    tuned: Tuned,
+    pub(crate) tuned: Tuned,
     pass: Mutex<Running>,
-    /// Passes that wait for the device, which the measurement lets go first.
-    waiting: AtomicUsize,
-    /// Whether there has been a pass, or the model is gone.
-    begun: (Mutex<bool>, Condvar),
-    is_gone: AtomicBool,
+    /// Whose turn it is beside passes.
+    pub(crate) turns: Turns,
 }
 
 /// What one pass at a time uses.
-struct Running {
-    stream: Box<dyn Stream>,
-    workspace: Workspace,
+pub(crate) struct Running {
+    pub(crate) stream: Box<dyn Stream>,
+    pub(crate) workspace: Workspace,
     angles: Angles,
-    graphs: Graphs,
+    pub(crate) graphs: Graphs,
 }
 
 impl GpuModel {
@@ -151,27 +150,25 @@ impl GpuModel {
             _arena: arena,
             tuned: Tuned::read(settings.cache_dir.as_deref(), device.limits()),
             pass: Mutex::new(running),
-            waiting: AtomicUsize::new(0),
-            begun: (Mutex::new(false), Condvar::new()),
-            is_gone: AtomicBool::new(false),
+            turns: Turns::default(),
         });
-        let mut model = Self { loaded, notes: Vec::new(), phases: Vec::new(), tuning: None };
+        let mut model = Self { loaded, notes: Vec::new(), phases: Vec::new(), compiling: None };
         match settings.tune {
             Tune::Never => {}
             Tune::Before => {
                 let began = Instant::now();
-                model.loaded.tune(settings.most_rows)?;
+                model.loaded.compile(settings.most_rows)?;
                 model.loaded.make_graphs(settings.most_rows)?;
                 model.note_phase("compile", began.elapsed());
             }
             Tune::Behind => {
                 let (loaded, most_rows) = (Arc::clone(&model.loaded), settings.most_rows);
                 let work = move || {
-                    loaded.wait_for_a_pass();
+                    loaded.turns.wait_for_a_pass();
                     // A device that fails is told by the next pass; without memory, the table's tiles do.
-                    let _ = loaded.tune(most_rows);
+                    let _ = loaded.compile(most_rows);
                 };
-                model.tuning = Builder::new().name("tiles".into()).spawn(work).ok();
+                model.compiling = Builder::new().name("compile".into()).spawn(work).ok();
             }
         }
         Ok(model)
@@ -203,9 +200,8 @@ impl GpuModel {
 
 impl Drop for GpuModel {
     fn drop(&mut self) {
-        self.loaded.is_gone.store(true, Ordering::Release);
-        self.loaded.begin();
-        if let Some(thread) = self.tuning.take() {
+        self.loaded.turns.end();
+        if let Some(thread) = self.compiling.take() {
             // What it had measured is lost with a panic, no more.
             let _ = thread.join();
         }
@@ -214,73 +210,8 @@ impl Drop for GpuModel {
 
 impl Loaded {
     /// The device, after whichever pass has it.
-    fn turn(&self) -> MutexGuard<'_, Running> {
+    pub(crate) fn turn(&self) -> MutexGuard<'_, Running> {
         self.pass.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Lets the measurement begin, or end.
-    fn begin(&self) {
-        let (begun, changed) = &self.begun;
-        *begun.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        changed.notify_all();
-    }
-
-    fn wait_for_a_pass(&self) {
-        let (begun, changed) = &self.begun;
-        let mut has_begun = begun.lock().unwrap_or_else(PoisonError::into_inner);
-        while !*has_begun {
-            has_begun = changed.wait(has_begun).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// Measures what is not known yet, one product at a time, passes going first; then keeps all of it.
-    fn tune(&self, most_rows: u32) -> Result<(), Error> {
-        let Some(layer) = self.weights.layers.first() else { return Ok(()) };
-        let up = forward::activation(&self.config);
-        let products = [
-            (layer.qkv, Epilogue::Store),
-            (layer.out, Epilogue::AddTo),
-            (layer.up, up),
-            (layer.down, Epilogue::AddTo),
-        ];
-        let all =
-            products.into_iter().flat_map(|(linear, then)| Product::all(linear, then, most_rows));
-        let missing: Vec<_> = all.filter(|(_, product)| self.tuned.lacks(product)).collect();
-        for (linear, product) in missing {
-            while self.waiting.load(Ordering::Acquire) > 0 {
-                std::thread::yield_now();
-            }
-            if self.is_gone.load(Ordering::Acquire) {
-                return Ok(());
-            }
-            let running = self.turn();
-            // The first layer's weights are what is measured with.
-            self.upload.wait(1, &*running.stream)?;
-            self.tuned.measure(&self.device, &*running.stream, linear, product)?;
-        }
-        // Without the file, the next process measures again.
-        let _ = self.tuned.keep();
-        // A capture cannot wait for weights.
-        self.upload.finish()?;
-        let mut running = self.turn();
-        // Graphs last as long as the workspace stays where it is.
-        let largest = Pass::new(&Batch::default(), &self.config, Capacity::LARGEST);
-        running.workspace.buffers(&self.config, &largest, Wanted::default())?;
-        running.graphs.are_wanted = true;
-        Ok(())
-    }
-
-    /// Makes the graphs of the passes that are likeliest: one sequence, of any length.
-    fn make_graphs(&self, most_rows: u32) -> Result<(), Error> {
-        let most = most_rows.min(MOST_ROWS) as usize;
-        let lens = (1..=self.config.max_positions.min(most)).step_by(64);
-        // The longest first, so that the workspace stays where it is.
-        for len in lens.collect::<Vec<_>>().into_iter().rev() {
-            let mut batch = Batch::default();
-            batch.push(&vec![0; len], &[]);
-            self.turn().run(self, &batch, Wanted::default())?;
-        }
-        Ok(())
     }
 
     fn answer(&self, sequences: &[Planned<'_>], wanted: Wanted) -> Result<Answers, Error> {
@@ -290,15 +221,13 @@ impl Loaded {
         if batch.is_empty() {
             return Ok(Answers::default());
         }
-        self.waiting.fetch_add(1, Ordering::AcqRel);
-        let mut running = self.turn();
-        self.waiting.fetch_sub(1, Ordering::AcqRel);
+        let mut running = self.turns.first(|| self.turn());
         let done = running.run(self, &batch, wanted);
         if matches!(done, Err(Error::OutOfMemory(_))) {
             running.workspace.clear();
         }
         drop(running);
-        self.begin();
+        self.turns.begin();
         done
     }
 
@@ -317,7 +246,12 @@ impl Loaded {
 
 impl Running {
     /// Runs a batch, as a graph where it is small enough for one.
-    fn run(&mut self, model: &Loaded, batch: &Batch, wanted: Wanted) -> Result<Answers, Error> {
+    pub(crate) fn run(
+        &mut self,
+        model: &Loaded,
+        batch: &Batch,
+        wanted: Wanted,
+    ) -> Result<Answers, Error> {
         let config = &model.config;
         let stream = &*self.stream;
         let exact = Capacity::of(batch);
@@ -387,47 +321,6 @@ impl Running {
             sparse: fetch(results.sparse, rows)?,
             colbert: fetch(results.colbert, rows * model.config.token_heads.colbert)?,
         })
-    }
-}
-
-/// Cosines and sines of places, on the device for as many as a sequence has needed so far.
-#[derive(Debug, Default)]
-struct Angles {
-    places: usize,
-    memory: Option<Memory>,
-}
-
-/// Places that there are angles for from the beginning on: most requests have no more.
-const FIRST_PLACES: usize = 512;
-
-impl Angles {
-    /// A table of the places below `len` at least, rows of `[cos | sin]`; computed in f32 as `transformers` does, by the
-    /// functions that the engine uses.
-    fn until(
-        &mut self,
-        len: usize,
-        config: &ModelConfig,
-        device: &Arc<dyn Device>,
-        stream: &dyn Stream,
-    ) -> Result<Address, crate::device::Error> {
-        if let Some(memory) = self.memory.as_ref().filter(|_| self.places >= len) {
-            return Ok(memory.address());
-        }
-        let places = len.next_power_of_two().max(FIRST_PLACES).min(config.max_positions.max(len));
-        let width = config.head_dim;
-        let frequencies: Vec<f32> = (0..width / 2)
-            .map(|pair| 1.0 / libm::powf(config.rope_theta, (2 * pair) as f32 / width as f32))
-            .collect();
-        let mut table = Vec::with_capacity(places * width);
-        for place in 0..places {
-            let angles = || frequencies.iter().map(|frequency| place as f32 * frequency);
-            table.extend(angles().map(libm::cosf));
-            table.extend(angles().map(libm::sinf));
-        }
-        let memory = Memory::new(device, 4 * table.len())?;
-        stream.write(bytemuck::cast_slice(&table), memory.address())?;
-        self.places = places;
-        Ok(self.memory.insert(memory).address())
     }
 }
 

@@ -104,11 +104,11 @@ proptest! {
     #[test]
     fn compiled_passes_have_the_bits_of_eager_ones(
         which in 0usize..3,
-        same in 0usize..20,
+        same in 0u32..20,
         ends in prop::collection::vec(prop::collection::vec(5u32..200, 1..24), 1..6),
     ) {
         let both = &models()[which];
-        let start: Vec<u32> = (0..same as u32).map(|at| 10 + at).collect();
+        let start: Vec<u32> = (0..same).map(|at| 10 + at).collect();
         let all: Vec<Tokens> = ends.iter().map(|end| tokens(&[&start[..], end].concat())).collect();
         prop_assert_eq!(run(&both.compiled, &all), run(&both.eager, &all));
     }

@@ -169,6 +169,8 @@ DEFROST_INLINE void attend(const AttentionParams<T>& p) {
     const uint32_t lane = lane_id(), warp = warp_id(), head = blockIdx.y;
     const uint32_t number = p.tiles[2 * size_t(blockIdx.x)], first = p.tiles[2 * size_t(blockIdx.x) + 1];
     const Sequence sequence = sequence_at(p.sequences, number);
+    // A tile that fills a list up to a graph's has no query.
+    if (first >= sequence.len) return;
     const Keys<T> keys(p, sequence, head / p.group);
     const uint32_t last = (first + QUERIES < sequence.len ? first + QUERIES : sequence.len) - 1;
 

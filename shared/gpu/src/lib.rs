@@ -8,6 +8,7 @@
 //! forward        the blueprint's words as launches
 //! runtime        the Runtime that functions link: opens the device while the snapshot is restored
 //! runner         a model on a device, one pass after the other
+//! graphs         small passes that are started as one
 //! tuned          which tile is fastest for each product, measured on the card
 //! arena, upload  where each tensor of a snapshot lies on the device, and how it comes there
 //! cubins         the kernels as the binary carries them
@@ -22,6 +23,7 @@ pub mod arena;
 pub mod cubins;
 pub mod device;
 mod forward;
+mod graphs;
 pub mod kernels;
 pub mod launch;
 mod pass;

@@ -7,6 +7,7 @@
 use defrost_model::{Batch, Head, ModelConfig, Sequence};
 
 use crate::Address;
+use crate::graphs::Capacity;
 use crate::kernels::attention::{Attention, SequenceRow, TILE_QUERIES};
 use crate::weights::size;
 
@@ -30,10 +31,12 @@ impl Part {
 pub(crate) struct Pass {
     /// All of them, to be written to the device.
     pub(crate) words: Vec<u32>,
-    /// Rows of hidden states.
+    /// Rows of hidden states, those of a capacity that no token has among them.
     pub(crate) rows: u32,
-    /// Sequences that have an answer.
+    /// Answers, those of sequences that fill a capacity among them.
     pub(crate) answers: u32,
+    /// Answers that were asked for, the first ones.
+    pub(crate) asked: u32,
     /// Tokens of the longest sequence.
     pub(crate) longest: usize,
     pub(crate) ids: Part,
@@ -50,11 +53,14 @@ pub(crate) struct Pass {
 }
 
 impl Pass {
-    /// The numbers of a batch that has been checked.
-    pub(crate) fn new(batch: &Batch, config: &ModelConfig) -> Self {
-        let mut words = Vec::with_capacity(5 * batch.tokens());
-        let ids = push(&mut words, batch.ids().iter().copied(), 1);
-        let types = push(&mut words, batch.types().iter().copied(), 1);
+    /// The numbers of a batch that has been checked, with room for as much as `capacity` says: rows that belong to no
+    /// sequence, sequences that nobody asked for, and tiles that compute nothing.
+    pub(crate) fn new(batch: &Batch, config: &ModelConfig, capacity: Capacity) -> Self {
+        let Capacity { rows: all_rows, sequences: all_sequences, tiles: all_tiles, answers } =
+            capacity;
+        let mut words = Vec::with_capacity(5 * all_rows as usize);
+        let ids = push(&mut words, filled(batch.ids().iter().copied(), 0, all_rows), 1);
+        let types = push(&mut words, filled(batch.types().iter().copied(), 0, all_rows), 1);
         let sequences = batch.sequences();
         let learned = config.family.blueprint.positions.are_learned();
         let rows = sequences.iter().filter(|_| learned).flat_map(|sequence| {
@@ -63,29 +69,35 @@ impl Pass {
             let last = config.position_rows() - 1;
             rows.map(move |row| size((sequence.start() + row).min(last)))
         });
-        let positions = push(&mut words, rows, 1);
+        let positions = push(&mut words, filled(rows, 0, if learned { all_rows } else { 0 }), 1);
         let places = sequences.iter().flat_map(|one| (one.start()..one.len()).map(size));
-        let places = push(&mut words, places, 1);
-        let of_sequences = sequences.iter().flat_map(|sequence| {
-            let row = row(sequence);
-            let [a, b, c] = row.unused;
-            let SequenceRow { start, len, prefix_start, prefix_len, stored, .. } = row;
+        let places = push(&mut words, filled(places, 0, all_rows), 1);
+        let filling = SequenceRow { len: 1, ..SequenceRow::default() };
+        let of_sequences = filled(sequences.iter().map(row), filling, all_sequences);
+        let of_sequences = of_sequences.flat_map(|row| {
+            let SequenceRow { start, len, prefix_start, prefix_len, stored, unused: [a, b, c] } =
+                row;
             [start, len, prefix_start, prefix_len, stored, a, b, c]
         });
         // Rows of 32 bytes lie at multiples of 16.
         words.resize(words.len().next_multiple_of(4), 0);
         let of_sequences = push(&mut words, of_sequences, 8);
         let lens = sequences.iter().map(|sequence| size(sequence.tokens.len()));
-        let tiles = push(&mut words, Attention::tiles(lens).into_iter().flatten(), 2);
+        let tiles = filled(Attention::tiles(lens).into_iter(), NO_TILE, all_tiles);
+        let tiles = push(&mut words, tiles.flatten(), 2);
         let read: Vec<(usize, u32, u32)> = read(sequences, config.head).collect();
+        let read_rows = if read.is_empty() { 0 } else { answers };
         let last_tiles = read
             .iter()
-            .flat_map(|&(sequence, row, _)| [size(sequence), row / TILE_QUERIES * TILE_QUERIES]);
-        let last_tiles = push(&mut words, last_tiles, 2);
-        let read = push(&mut words, read.iter().map(|&(_, _, row)| row), 1);
+            .map(|&(sequence, row, _)| [size(sequence), row / TILE_QUERIES * TILE_QUERIES]);
+        let last_tiles = filled(last_tiles, NO_TILE, read_rows);
+        let last_tiles = push(&mut words, last_tiles.flatten(), 2);
+        let read = filled(read.iter().map(|&(_, _, row)| row), 0, read_rows);
+        let read = push(&mut words, read, 1);
         Self {
-            rows: size(batch.tokens()),
-            answers: size(batch.len()),
+            rows: all_rows,
+            answers,
+            asked: size(batch.len()),
             longest: batch.longest(),
             ids,
             types,
@@ -118,6 +130,18 @@ fn row(sequence: &Sequence) -> SequenceRow {
         stored: size(sequence.stored),
         unused: [0; 3],
     }
+}
+
+/// A tile without queries, of the first sequence.
+const NO_TILE: [u32; 2] = [0, u32::MAX];
+
+/// The values, and after them others up to so many in all.
+fn filled<T: Copy>(
+    values: impl Iterator<Item = T>,
+    filling: T,
+    all: u32,
+) -> impl Iterator<Item = T> {
+    values.chain(std::iter::repeat(filling)).take(all as usize)
 }
 
 /// Appends entries of so many words.

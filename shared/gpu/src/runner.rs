@@ -16,6 +16,7 @@ use crate::Address;
 use crate::arena::{Arena, ArenaPlan};
 use crate::device::{Device, Memory, Stream};
 use crate::forward::{self, Forward, Results, rotates};
+use crate::graphs::{Capacity, Graphs, Key, MOST_ROWS};
 use crate::kernels::{Epilogue, Gemm, Half};
 use crate::pass::Pass;
 use crate::tuned::{Product, Tuned};
@@ -97,6 +98,7 @@ struct Running {
     stream: Box<dyn Stream>,
     workspace: Workspace,
     angles: Angles,
+    graphs: Graphs,
 }
 
 impl GpuModel {
@@ -137,6 +139,7 @@ impl GpuModel {
             stream,
             workspace: Workspace::new(device, left - needed),
             angles: Angles::default(),
+            graphs: Graphs::default(),
         };
         let loaded = Arc::new(Loaded {
             config,
@@ -158,7 +161,8 @@ impl GpuModel {
             Tune::Before => {
                 let began = Instant::now();
                 model.loaded.tune(settings.most_rows)?;
-                model.note_phase("tiles", began.elapsed());
+                model.loaded.make_graphs(settings.most_rows)?;
+                model.note_phase("compile", began.elapsed());
             }
             Tune::Behind => {
                 let (loaded, most_rows) = (Arc::clone(&model.loaded), settings.most_rows);
@@ -184,6 +188,11 @@ impl GpuModel {
     /// Why they will not be.
     pub fn uploaded(&self) -> Result<Duration, Error> {
         Ok(self.loaded.upload.finish()?)
+    }
+
+    /// Graphs that passes have been captured in.
+    pub fn graphs(&self) -> usize {
+        self.loaded.turn().graphs.len()
     }
 
     /// Products of which the fastest tile is known.
@@ -237,9 +246,6 @@ impl Loaded {
         let all =
             products.into_iter().flat_map(|(linear, then)| Product::all(linear, then, most_rows));
         let missing: Vec<_> = all.filter(|(_, product)| self.tuned.lacks(product)).collect();
-        if missing.is_empty() {
-            return Ok(());
-        }
         for (linear, product) in missing {
             while self.waiting.load(Ordering::Acquire) > 0 {
                 std::thread::yield_now();
@@ -254,6 +260,26 @@ impl Loaded {
         }
         // Without the file, the next process measures again.
         let _ = self.tuned.keep();
+        // A capture cannot wait for weights.
+        self.upload.finish()?;
+        let mut running = self.turn();
+        // Graphs last as long as the workspace stays where it is.
+        let largest = Pass::new(&Batch::default(), &self.config, Capacity::LARGEST);
+        running.workspace.buffers(&self.config, &largest, Wanted::default())?;
+        running.graphs.are_wanted = true;
+        Ok(())
+    }
+
+    /// Makes the graphs of the passes that are likeliest: one sequence, of any length.
+    fn make_graphs(&self, most_rows: u32) -> Result<(), Error> {
+        let most = most_rows.min(MOST_ROWS) as usize;
+        let lens = (1..=self.config.max_positions.min(most)).step_by(64);
+        // The longest first, so that the workspace stays where it is.
+        for len in lens.collect::<Vec<_>>().into_iter().rev() {
+            let mut batch = Batch::default();
+            batch.push(&vec![0; len], &[]);
+            self.turn().run(self, &batch, Wanted::default())?;
+        }
         Ok(())
     }
 
@@ -264,11 +290,10 @@ impl Loaded {
         if batch.is_empty() {
             return Ok(Answers::default());
         }
-        let pass = Pass::new(&batch, &self.config);
         self.waiting.fetch_add(1, Ordering::AcqRel);
         let mut running = self.turn();
         self.waiting.fetch_sub(1, Ordering::AcqRel);
-        let done = running.run(self, &pass, wanted);
+        let done = running.run(self, &batch, wanted);
         if matches!(done, Err(Error::OutOfMemory(_))) {
             running.workspace.clear();
         }
@@ -291,10 +316,15 @@ impl Loaded {
 }
 
 impl Running {
-    fn run(&mut self, model: &Loaded, pass: &Pass, wanted: Wanted) -> Result<Answers, Error> {
+    /// Runs a batch, as a graph where it is small enough for one.
+    fn run(&mut self, model: &Loaded, batch: &Batch, wanted: Wanted) -> Result<Answers, Error> {
         let config = &model.config;
         let stream = &*self.stream;
-        let buffers = self.workspace.buffers(config, pass, wanted)?;
+        let exact = Capacity::of(batch);
+        let as_graph = self.graphs.are_wanted && wanted == Wanted::default();
+        let rounded = exact.rounded().filter(|_| as_graph);
+        let pass = Pass::new(batch, config, rounded.unwrap_or(exact));
+        let buffers = self.workspace.buffers(config, &pass, wanted)?;
         let angles = rotates(config)
             .then(|| self.angles.until(pass.longest, config, &model.device, stream))
             .transpose()?;
@@ -307,11 +337,34 @@ impl Running {
             multiprocessors: model.device.limits().multiprocessors,
             angles,
             tile: &tile,
-            pass,
+            pass: &pass,
             buffers: &buffers,
         };
-        let results = forward.run(stream, &model.upload, wanted)?;
-        self.answers(model, pass, &results)
+        let Some(capacity) = rounded else {
+            let results = forward.run(stream, &model.upload, wanted)?;
+            return self.answers(model, &pass, &results);
+        };
+        let key = Key { capacity, places: (buffers.numbers, angles) };
+        if let Some((graph, results)) = self.graphs.find(&key) {
+            stream.start(graph)?;
+            return self.answers(model, &pass, &results);
+        }
+        let (mut results, mut failed) = (None, None);
+        let graph = stream.capture(&mut || {
+            match forward.run(stream, &model.upload, wanted) {
+                Ok(found) => results = Some(found),
+                // What ends a capture is a device's error; this one is told instead of it.
+                Err(error) => failed = Some(error),
+            }
+            Ok(())
+        })?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let results = results.ok_or_else(|| Error::Model("a pass without results".into()))?;
+        stream.start(&*graph)?;
+        self.graphs.keep(key, graph, results);
+        self.answers(model, &pass, &results)
     }
 
     /// Brings the answers back, which waits for the pass.
@@ -324,7 +377,7 @@ impl Running {
             Ok::<_, Error>(values)
         };
         let width = results.width as usize;
-        let mut pooled = fetch(Some(results.pooled), pass.answers as usize * width)?;
+        let mut pooled = fetch(Some(results.pooled), pass.asked as usize * width)?;
         if model.weights.no_yes.is_some() {
             pooled = pooled.as_chunks::<2>().0.iter().map(|[no, yes]| yes - no).collect();
         }

@@ -82,7 +82,8 @@ fn scores_are_those_of_transformers() {
             let options = options(Some(golden.max_length), Some(compute));
             let reranker = Reranker::load(LINKED, &snapshot, &options).unwrap();
             // Passes on the emulator take a fifth of a second each, so a part of the cases.
-            let step = if (precision, compute) == (Precision::F32, Precision::F16) { 3 } else { 9 };
+            let step =
+                if (precision, compute) == (Precision::F32, Precision::F16) { 5 } else { 12 };
             let cases: Vec<Case> = golden.cases.iter().step_by(step).cloned().collect();
             let found = scores(&reranker, &cases);
             let scores = cases.iter().zip(&found);

@@ -36,6 +36,9 @@ mod cubins {
     /// capability run one of these.
     const USUAL: [u32; 5] = [80, 86, 89, 90, 120];
 
+    /// Releases whose compiler is wrong about divergence within divergence, of 13.2 apart, which was put right by a patch.
+    const MISCOMPILING: std::ops::RangeInclusive<(u32, u32)> = (12, 8)..=(13, 1);
+
     pub(super) fn build() -> Result<(), String> {
         for variable in ["NVCC", "CUDA_HOME", "DEFROST_CUDA_CAPABILITIES"] {
             println!("cargo::rerun-if-env-changed={variable}");
@@ -44,6 +47,12 @@ mod cubins {
         println!("cargo::rerun-if-changed=build.rs");
         let nvcc = nvcc()?;
         let toolkit = toolkit(&nvcc)?;
+        if MISCOMPILING.contains(&toolkit) {
+            println!(
+                "cargo::warning=CUDA {}.{}: nvcc of 12.8 to 13.2.1 may compile nested branches wrongly; use 13.2.2 or newer, or 12.6",
+                toolkit.0, toolkit.1
+            );
+        }
         let capabilities = capabilities(&nvcc)?;
         let folder = |variable| {
             env::var_os(variable).map(PathBuf::from).ok_or_else(|| format!("cargo sets {variable}"))
@@ -88,7 +97,7 @@ mod cubins {
         let mut folders = home.into_iter().chain(env::split_paths(&path));
         folders.find_map(|folder| Some(folder.join("nvcc")).filter(|nvcc| nvcc.is_file())).ok_or_else(|| {
             "the feature `cubins` compiles GPU kernels and needs nvcc, found in none of NVCC, CUDA_HOME/bin and PATH: \
-             install the CUDA toolkit (13.2.2 or newer), or build without the feature"
+             install the CUDA toolkit (13.2.2 or newer, or 12.6), or build without the feature"
                 .to_owned()
         })
     }

@@ -275,7 +275,17 @@ fn a_driver_or_card_that_will_not_do_is_told_with_what_is_needed() {
         ),
         (
             &[("FAKE_CAPABILITY", "75")],
-            &["card 0 (Fake 0) has compute capability 7.5, at least 8.0 is needed"],
+            &["Fake 0 of 0 has compute capability 7.5, at least 8.0 is needed"],
+        ),
+        // Only the chosen card is visible to the driver, as the first.
+        (
+            &[
+                ("FAKE_CAPABILITY", "75"),
+                ("FAKE_CARDS", "2"),
+                ("CUDA_VISIBLE_DEVICES", "4,7"),
+                ("DEVICE", "cuda:1"),
+            ],
+            &["Fake 0 of 7 has compute capability 7.5"],
         ),
         // There is no such card, whatever kernels the binary has.
         (&[("FAKE_CAPABILITY", "199")], &["build it"]),

@@ -166,7 +166,7 @@ pub fn open_with(card: u32, find: &Find) -> Result<Cuda, Error> {
     if capability < OLDEST {
         let ((major, minor), (oldest, of)) = (capability, OLDEST);
         return Err(missing(format!(
-            "card {card} ({name}) has compute capability {major}.{minor}, at least {oldest}.{of} is needed (Ampere or newer)"
+            "{name} has compute capability {major}.{minor}, at least {oldest}.{of} is needed (Ampere or newer)"
         )));
     }
     let unpack = find(&name, capability).map_err(missing)?;

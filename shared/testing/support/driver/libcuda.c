@@ -50,7 +50,10 @@ EXPORT CUresult cuDeviceGet(int *device, int ordinal) {
     if (ordinal < 0 || ordinal >= setting("FAKE_CARDS", 1)) return 101;
     return *device = ordinal + 40, OK;
 }
-EXPORT CUresult cuDeviceGetName(char *name, int len, int device) { return device < 40 ? 101 : (snprintf(name, len, "Fake %d", device - 40), OK); }
+EXPORT CUresult cuDeviceGetName(char *name, int len, int device) {
+    const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+    return device < 40 ? 101 : (snprintf(name, len, "Fake %d of %s", device - 40, visible ? visible : "all"), OK);
+}
 EXPORT CUresult cuDeviceGetPCIBusId(char *id, int len, int device) { return device < 40 ? 101 : (snprintf(id, len, "0000:%02X:00.0", device), OK); }
 EXPORT CUresult cuDeviceGetAttribute(int *value, int attribute, int device) {
     if (device < 40) return 101;

@@ -7,3 +7,8 @@ mod links;
 fn no_describer_of_embeddings_is_linked() {
     links::check(env!("CARGO_BIN_EXE_rerank-gpu"), &links::OF_RANKINGS, &links::OF_EMBEDDINGS);
 }
+
+#[test]
+fn nothing_that_packs_is_depended_on() {
+    links::check_tree(env!("CARGO_PKG_NAME"));
+}

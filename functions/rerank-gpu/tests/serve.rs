@@ -12,7 +12,10 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::Command;
 
+use defrost_gpu::arena::ArenaPlan;
+use defrost_loader::Dtype;
 use defrost_model::Precision;
+use defrost_model::spec::Description;
 use defrost_testing::golden::{self, PAIR_MODELS};
 use serde_json::{Value, json};
 
@@ -156,31 +159,59 @@ fn metrics_and_health_tell_of_the_device() {
     }
 }
 
-/// A request that the card has no memory for is refused, and the next one is answered.
+/// The bytes that a model's weights take on the device.
+fn arena(path: &Path) -> usize {
+    let linked = &[&defrost_gpu::RUNTIME as &dyn defrost_model::Runtime];
+    let snapshot =
+        defrost_tasks::restore(linked, &path.into(), &defrost_tasks::RestoreOptions::default())
+            .unwrap();
+    let Description::Parts(spec) = Description::of(&snapshot).unwrap() else { panic!("parts") };
+    ArenaPlan::new(&snapshot, &spec.config, Dtype::Bf16).unwrap().bytes()
+}
+
+/// What does not fit at once is run in halves; a pair that does not fit by itself is refused, and the next is answered.
 #[test]
-fn out_of_memory_is_503_and_over_with_the_request() {
+fn out_of_memory_is_503_for_what_does_not_fit_by_itself() {
     let dir = tempfile::tempdir().unwrap();
     let path = snapshot(dir.path(), "bert-classifier", Precision::Bf16);
-    let weights = std::fs::metadata(&path).unwrap().len();
     let mut command = command(&path);
-    // Room for the weights and for passes of some sequences.
+    // Room for a short pair, and not for one of hundreds of tokens.
     command
-        .env("EMULATED_MEMORY", (weights + (1 << 20)).to_string())
+        .env("EMULATED_MEMORY", (arena(&path) + (80 << 10)).to_string())
         .env("GPU_MEMORY_FRACTION", "1");
     let function = Running::start(command);
-    let many: Vec<String> = (0..200).map(|at| format!("document {at} of very many ")).collect();
-    let large = json!({"query": "who?", "documents": many}).to_string();
+    let many: Vec<String> = (0..40).map(|at| format!("document {at}")).collect();
+    let many = json!({"query": "who?", "documents": many}).to_string();
+    let long = json!({"query": "who?", "documents": ["far too long ".repeat(100)]}).to_string();
     for _ in 0..2 {
-        let (status, answer) = function.ask("POST", "/v1/rerank", &large);
+        let (status, answer) = function.ask("POST", "/v1/rerank", &many);
+        assert_eq!(status, 200, "{answer}");
+        assert_eq!(answer["results"].as_array().unwrap().len(), 40);
+        let (status, answer) = function.ask("POST", "/v1/rerank", &long);
         assert_eq!((status, &answer["error"]["code"]), (503, &json!("out_of_memory")), "{answer}");
         let message = answer["error"]["message"].as_str().unwrap();
         assert!(
-            message.contains("out of memory") && message.contains("MAX_BATCH_TOKENS"),
+            message.contains("out of memory") && message.contains("shorter texts"),
             "{message}"
         );
         let (status, answer) = function.ask("POST", "/v1/rerank", BODY);
         assert_eq!(status, 200, "{answer}");
     }
+}
+
+/// What there is no memory to compile with is served as it is.
+#[test]
+fn a_compiled_start_without_memory_for_it_serves() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = snapshot(dir.path(), "bert-classifier", Precision::Bf16);
+    let mut command = command(&path);
+    command
+        .env("EMULATED_MEMORY", (arena(&path) + (80 << 10)).to_string())
+        .env("GPU_MEMORY_FRACTION", "1")
+        .env("FAST_BOOT", "false");
+    let function = Running::start(command);
+    let (status, answer) = function.ask("POST", "/v1/rerank", BODY);
+    assert_eq!(status, 200, "{answer}");
 }
 
 /// A model that the card cannot hold is refused at the start.
@@ -190,7 +221,7 @@ fn a_model_that_does_not_fit_is_refused_with_what_is_needed() {
     let mut command = command(&snapshot(dir.path(), "bert-classifier", Precision::Bf16));
     let (code, line) = fails(command.env("EMULATED_MEMORY", "65536"));
     assert_eq!(code, Some(1));
-    for part in ["MiB on the GPU", "GPU_MEMORY_FRACTION=0.9", "rerank-cpu-int8"] {
+    for part in ["KiB on the GPU", "GPU_MEMORY_FRACTION=0.9", "rerank-cpu-int8"] {
         assert!(line.contains(part), "{part} is not in {line}");
     }
 }

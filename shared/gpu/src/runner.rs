@@ -16,7 +16,7 @@ use crate::Address;
 use crate::angles::Angles;
 use crate::arena::{Arena, ArenaPlan};
 use crate::compile::Turns;
-use crate::device::{Device, Stream};
+use crate::device::{self, Device, Stream};
 use crate::forward::{Forward, Results, rotates};
 use crate::graphs::{Capacity, Graphs, Key};
 use crate::kernels::{Gemm, Half};
@@ -157,8 +157,17 @@ impl GpuModel {
             Tune::Never => {}
             Tune::Before => {
                 let began = Instant::now();
-                model.loaded.compile(settings.most_rows)?;
-                model.loaded.make_graphs(settings.most_rows)?;
+                let most = settings.most_rows;
+                let done = model.loaded.compile(most).and_then(|()| model.loaded.make_graphs(most));
+                match done {
+                    Err(Error::OutOfMemory(why)) => {
+                        model.loaded.turn().workspace.clear();
+                        model.notes.push(format!(
+                            "not compiled, though FAST_BOOT=false: {why}; it serves with the usual tiles"
+                        ));
+                    }
+                    done => done?,
+                }
                 model.note_phase("compile", began.elapsed());
             }
             Tune::Behind => {
@@ -284,21 +293,31 @@ impl Running {
             return self.answers(model, &pass, &results);
         }
         let (mut results, mut failed) = (None, None);
-        let graph = stream.capture(&mut || {
+        let captured = stream.capture(&mut || {
             match forward.run(stream, &model.upload, wanted) {
                 Ok(found) => results = Some(found),
                 // What ends a capture is a device's error; this one is told instead of it.
                 Err(error) => failed = Some(error),
             }
             Ok(())
-        })?;
+        });
         if let Some(error) = failed {
             return Err(error);
         }
-        let results = results.ok_or_else(|| Error::Model("a pass without results".into()))?;
-        stream.start(&*graph)?;
-        self.graphs.keep(key, graph, results);
-        self.answers(model, &pass, &results)
+        match (captured, results) {
+            (Ok(graph), Some(results)) => {
+                stream.start(&*graph)?;
+                self.graphs.keep(key, graph, results);
+                self.answers(model, &pass, &results)
+            }
+            (Err(lost @ device::Error::Lost(_)), _) => Err(lost.into()),
+            // A driver that captures nothing runs all the same.
+            _ => {
+                self.graphs.are_wanted = false;
+                let results = forward.run(stream, &model.upload, wanted)?;
+                self.answers(model, &pass, &results)
+            }
+        }
     }
 
     /// Brings the answers back, which waits for the pass.
@@ -350,7 +369,18 @@ impl Runner for GpuModel {
     }
 
     fn run(&self, sequences: &[Planned<'_>], wanted: Wanted) -> Result<Vec<Answers>, Error> {
-        Ok(self.loaded.answer(sequences, wanted)?.of_each(sequences, wanted))
+        match self.loaded.answer(sequences, wanted) {
+            // What is too much at once is run in halves: none of the requests in it asked for the others.
+            Err(Error::OutOfMemory(_)) if sequences.len() > 1 => {
+                let (first, rest) = sequences.split_at(sequences.len() / 2);
+                let mut rest = rest.to_vec();
+                rest[0].share.joins = false;
+                let mut answers = self.run(first, wanted)?;
+                answers.extend(self.run(&rest, wanted)?);
+                Ok(answers)
+            }
+            done => Ok(done?.of_each(sequences, wanted)),
+        }
     }
 
     /// The device's work needs none of the processor's threads.
@@ -412,13 +442,15 @@ fn too_large(
     left: u64,
     settings: &Settings,
 ) -> String {
-    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+    // Rounded so that what is needed is more than what is left.
+    let unit = if needed < 16 << 20 { ("KiB", 10) } else { ("MiB", 20) };
     format!(
-        "the weights of {} need {} MiB on the GPU and {} are left there ({}, GPU_MEMORY_FRACTION={}): use a card with more \
+        "the weights of {} need {} {} on the GPU and {} are left there ({}, GPU_MEMORY_FRACTION={}): use a card with more \
          memory, or an int8 snapshot; `{}` runs it without a GPU",
         snapshot.path().display(),
-        mib(needed),
-        mib(left),
+        needed.div_ceil(1 << unit.1),
+        unit.0,
+        left >> unit.1,
         device.limits().name,
         settings.memory_fraction,
         crate::device::WITHOUT_A_GPU

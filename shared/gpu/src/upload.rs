@@ -188,8 +188,9 @@ impl Progress {
     }
 
     fn end(&self, ended: Result<Duration, Error>) {
-        self.is_complete.store(ended.is_ok(), Ordering::Release);
-        self.state().ended.get_or_insert(ended);
+        // What ended it first counts: the job's own end is told again when it is dropped.
+        let is_complete = self.state().ended.get_or_insert(ended).is_ok();
+        self.is_complete.store(is_complete, Ordering::Release);
         self.changed.notify_all();
     }
 }

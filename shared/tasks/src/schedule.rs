@@ -214,6 +214,18 @@ mod tests {
 
     use super::*;
 
+    /// What a small job waits for is the micro-batch that runs, so that is half as long where jobs share the model.
+    #[test]
+    fn micro_batches_of_several_jobs_are_half_as_long() {
+        for (jobs, expected) in [(1, 100), (2, 50), (3, 50)] {
+            let mut schedule = Schedule::new(Order::Fair, 100);
+            (0..jobs).for_each(|job| schedule.push(job, 0, same(10, 100)));
+            let turns = schedule.next_batch(Measure::Tokens);
+            let count: usize = turns.iter().map(|turn| turn.sequences.len()).sum();
+            assert_eq!(10 * count, expected, "{jobs} jobs");
+        }
+    }
+
     fn place(job: u64) -> usize {
         usize::try_from(job).unwrap()
     }

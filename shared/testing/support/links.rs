@@ -22,6 +22,24 @@ const OF_PACKING: [&str; 3] = [
     "outliers are planted into decoders",
 ];
 
+/// A function's package depends on no crate that packs or is for tests, directly or through others, as `cargo tree` says.
+pub(crate) fn check_tree(package: &str) {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let tree = std::process::Command::new(cargo)
+        .args(["tree", "--locked", "--offline", "--edges", "normal", "--prefix", "none"])
+        .args(["--package", package])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("cargo tree");
+    let text = String::from_utf8_lossy(&tree.stdout);
+    assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
+    let has = |name: &str| text.lines().any(|line| line.split(' ').next() == Some(name));
+    assert!(has("defrost-server") && has("defrost-model"), "the check has gone blind: {text}");
+    for name in ["defrost-pack", "defrost-cli", "defrost-testing", "defrost-gpu-emulator"] {
+        assert!(!has(name), "{package} depends on {name}, of which it needs nothing");
+    }
+}
+
 /// The binary holds all sentences of `own`, and none of `others` or of what packs.
 pub(crate) fn check(binary: &str, own: &[&str], others: &[&str]) {
     let binary = std::fs::read(binary).expect("the binary");

@@ -214,10 +214,16 @@ pub fn library() -> Result<(), Error> {
     OPENED
         .get_or_init(|| {
             // SAFETY: a driver's library does nothing on being opened but set itself up; it is never closed.
-            let opened = unsafe { libloading::Library::new("libcuda.so.1") }
+            let opened = unsafe { libloading::Library::new("libcuda.so.1") };
+            // The first reason counts: a file of that name may be there and no library.
+            let opened = opened.or_else(|first| {
                 // SAFETY: the same library under the name that some images give it.
-                .or_else(|_| unsafe { libloading::Library::new("libcuda.so") });
-            opened.map(std::mem::forget).map_err(|error| error.to_string())
+                unsafe { libloading::Library::new("libcuda.so") }.map_err(|_| first)
+            });
+            opened.map(std::mem::forget).map_err(|error| {
+                let said = std::error::Error::source(&error).map(ToString::to_string);
+                said.unwrap_or_else(|| error.to_string())
+            })
         })
         .clone()
         .map_err(|error| {

@@ -14,6 +14,10 @@ WITH_ORT = --workspace --locked --features defrost-cli/ort,rerank-cpu-int8/ort,e
 # These packages rather than the workspace: candle changes features of crates that all other tests share, which would be built again.
 WITH_CANDLE = --locked --no-default-features -p defrost-candle -p embed -p rerank-cpu-int8 \
 	--features defrost-candle/candle,embed/candle,rerank-cpu-int8/candle
+# The same for cards, with all that a build of a GPU function may have; the compiler of kernels stands in, so nothing is linked.
+CANDLE_CUDA = NVCC=$(CURDIR)/scripts/check/stand_in_nvcc CUDA_COMPUTE_CAP=80 cargo clippy --locked --no-default-features \
+	-p defrost-candle -p embed -p rerank-gpu \
+	--features defrost-candle/cuda,embed/candle-cuda,rerank-gpu/candle-cuda,rerank-gpu/cuda --lib --bins
 MIB ?= 1024
 IMAGE_PORT ?= 8000
 IMAGE_MODEL ?= $(MODEL)
@@ -49,6 +53,7 @@ lint: ## formatting, clippy and documentation, warnings as errors
 	cargo clippy -p rerank-cpu-int8 --no-default-features --locked -- -D warnings
 	cargo clippy $(WITH_ORT) --all-targets -- -D warnings
 	cargo clippy $(WITH_CANDLE) --all-targets -- -D warnings
+	$(CANDLE_CUDA) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
 
 test-rust: ## unit, property, golden and process tests

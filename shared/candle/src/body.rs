@@ -6,15 +6,19 @@
 //! XLM-RoBERTa whatever counts positions after the padding id.
 //!
 //! Caches of keys and values are left empty between sequences.
+//!
+//! In 16 bits, these models are not all what they are in f32 ([`check`]): BERT masks with the least f32, which is infinite in
+//! bf16 and f16, and infinity times zero is no number; XLM-RoBERTa counts positions in the type of the weights; Qwen2
+//! makes rotary angles in it. Qwen3 has its angles made in f32. What is refused so is run by `BACKEND=gpu`.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use candle_nn::{Activation, VarBuilder};
 use candle_transformers::models::{bert, qwen2, qwen3, xlm_roberta};
 use defrost_loader::Snapshot;
 use defrost_model::{Blueprint, Error, Family, ModelConfig};
 
 use crate::fault;
-use crate::weights::Weights;
+use crate::weights::{Target, Weights};
 
 /// A transformer without a head.
 pub(crate) trait Body: Send + Sync {
@@ -46,20 +50,63 @@ fn layers(family: Family) -> Blueprint {
     Blueprint { token_types: false, classifier: None, ..family.blueprint }
 }
 
-/// The model of a snapshot, and its weights for the head.
-pub(crate) fn load(snapshot: &Snapshot, config: &ModelConfig) -> Result<Built, Error> {
+/// The model that runs such a family.
+fn written(config: &ModelConfig) -> Result<(&'static Written, Family), Error> {
     let mut written = WRITTEN
         .iter()
         .filter_map(|model| Some((model, Family::by_name(model.family)?)))
         .filter(|(_, family)| layers(*family) == layers(config.family));
-    let Some((model, family)) = written.next() else {
+    written.next().ok_or_else(|| {
         let known: Vec<&str> = WRITTEN.iter().map(|model| model.family).collect();
         let why = format!("no layers like its are among those of {}", known.join(", "));
-        return Err(refuse(config, &why));
+        refuse(config, &why)
+    })
+}
+
+/// The largest whole number below which a type has all others.
+fn counts_to(dtype: DType) -> usize {
+    match dtype {
+        DType::BF16 => 1 << 8,
+        DType::F16 => 1 << 11,
+        _ => 1 << 24,
+    }
+}
+
+/// Refuses a type in which candle's model would not compute what it should.
+pub(crate) fn check(config: &ModelConfig, dtype: DType) -> Result<(), Error> {
+    let (model, _) = written(config)?;
+    if dtype == DType::F32 {
+        return Ok(());
+    }
+    let name = dtype.as_str();
+    let (most, last) = (counts_to(dtype), config.position_rows() - 1);
+    let why = match model.family {
+        "bert" => format!("its mask is infinite in {name}, and its answers would be no numbers"),
+        "xlm-roberta" if last > most => format!(
+            "it counts positions in the type of the weights, {name} counts to {most}, and there are positions up to {last}"
+        ),
+        "qwen2" => format!(
+            "it makes rotary angles in the type of the weights, and in {name} they are rounded by up to half a radian from token {} on",
+            most / 2
+        ),
+        _ => return Ok(()),
     };
+    let (of, name) = (model.family, name.to_owned());
+    Err(Error::Model(format!(
+        "DTYPE={name}: candle's model of {of} does not compute in it: {why}. Expected DTYPE=f32, or leave DTYPE unset"
+    )))
+}
+
+/// The model of a snapshot, and its weights for the head.
+pub(crate) fn load(
+    snapshot: &Snapshot,
+    config: &ModelConfig,
+    target: &Target,
+) -> Result<Built, Error> {
+    let (model, family) = written(config)?;
     let types = config.type_vocab.max(usize::from(family.blueprint.token_types));
     let config = ModelConfig { family, type_vocab: types, ..config.clone() };
-    let weights = Weights::read(snapshot, &config, model.prefix)?;
+    let weights = Weights::read(snapshot, &config, model.prefix, target)?;
     // Of a file that is edited while it is read, the tensors are anything.
     snapshot.intact()?;
     (model.build)(&config, weights)
@@ -123,7 +170,7 @@ struct XlmRoberta(xlm_roberta::XLMRobertaModel);
 impl Body for XlmRoberta {
     fn run(&self, ids: &Tensor, types: &Tensor) -> candle_core::Result<Tensor> {
         // Tokens for padding that stand in a text are tokens like others.
-        let mask = Tensor::ones(ids.shape(), DType::F32, &Device::Cpu)?;
+        let mask = Tensor::ones(ids.shape(), DType::F32, ids.device())?;
         self.0.forward(ids, &mask, types, None, None, None)
     }
 }
@@ -166,7 +213,7 @@ struct Qwen2 {
 impl Body for Qwen2 {
     fn run(&self, ids: &Tensor, _: &Tensor) -> candle_core::Result<Tensor> {
         // With a mask of its caller's it leaves out its own, the causal one.
-        let mask = Tensor::ones(ids.shape(), DType::U8, &Device::Cpu)?;
+        let mask = Tensor::ones(ids.shape(), DType::U8, ids.device())?;
         let mask = (!self.causal).then_some(mask);
         // The clone shares the weights and takes the cache of this sequence with it.
         self.model.clone().forward(ids, 0, mask.as_ref())
@@ -212,7 +259,44 @@ impl Body for Qwen3 {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
+    use half::{bf16, f16};
+
     use super::*;
+
+    /// Why it is refused in 16 bits. Once candle has another mask, it need not be.
+    #[test]
+    fn in_16_bits_the_mask_of_bert_leaves_no_numbers() {
+        let sizes = bert::Config {
+            vocab_size: 8,
+            hidden_size: 8,
+            num_hidden_layers: 1,
+            num_attention_heads: 1,
+            intermediate_size: 8,
+            max_position_embeddings: 8,
+            ..bert::Config::default()
+        };
+        for dtype in [DType::F32, DType::BF16, DType::F16] {
+            let model = bert::BertModel::load(VarBuilder::zeros(dtype, &Device::Cpu), &sizes);
+            let ids = Tensor::ones((1, 3), DType::U32, &Device::Cpu).unwrap();
+            let states = model.unwrap().forward(&ids, &ids, None).unwrap();
+            let states = states.to_dtype(DType::F32).unwrap().flatten_all().unwrap();
+            let is_number = states.to_vec1::<f32>().unwrap().iter().all(|state| !state.is_nan());
+            assert_eq!(is_number, dtype == DType::F32, "{dtype:?}");
+        }
+    }
+
+    #[test]
+    fn types_count_as_far_as_is_said() {
+        for (dtype, rounded) in [
+            (DType::BF16, (|count| bf16::from_f32(count).to_f32()) as fn(f32) -> f32),
+            (DType::F16, |count| f16::from_f32(count).to_f32()),
+        ] {
+            let is_exact = |count: usize| (rounded(count as f32) - count as f32).abs() < 0.5;
+            let most = counts_to(dtype);
+            assert!((0..=most).all(is_exact) && !is_exact(most + 1), "{dtype:?}");
+        }
+    }
 
     /// Nothing that the engine runs is left out.
     #[test]

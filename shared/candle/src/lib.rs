@@ -2,7 +2,8 @@
 //! which this crate writes none, so that what it answers is a second opinion on what the engine does.
 //!
 //! ```text
-//! weights   a snapshot's tensors, of either layout -> f32 tensors under the names of Hugging Face checkpoints
+//! device    DEVICE -> the processor, or a card in builds with the feature `cuda`
+//! weights   a snapshot's tensors, of either layout -> tensors there, under the names of Hugging Face checkpoints
 //! body      those tensors -> a model of candle-transformers; token ids -> last hidden states
 //! head      hidden states -> answers: classifier, yes and no, poolings, dense layers, sparse and ColBERT
 //! model     threads, and one sequence after the other
@@ -11,18 +12,20 @@
 //! It is slower than the engine and takes more memory: for comparing, and for models of architectures that the engine does
 //! not have yet. What follows from how candle is made:
 //!
-//! - Snapshots are f32, bf16 or f16; int8 ones are refused, as candle has no such layers. Either way it computes in f32, and
-//!   weights take four bytes each in memory. Candle's products in bf16 on CPU would widen the weights on every call, its
-//!   XLM-RoBERTa counts positions in the type of the weights, and its Qwen2 makes rotary angles in it, which in bf16 is
-//!   wrong from 257 tokens on.
+//! - Snapshots are f32, bf16 or f16; int8 ones are refused, as candle has no such layers. Whichever they are, it computes in
+//!   f32, and weights take four bytes each in memory, unless it is asked for bf16 or f16. Those it has right for some
+//!   models only ([`body`] says which), and refuses for others; on CPU its products would widen the weights on every call,
+//!   so functions ask for them on a card only. Heads are in f32 always.
 //! - Each sequence is run by itself: nothing is padded, and an answer depends on its own tokens alone.
 //! - A stored prefix is not used: its keys and values are computed again.
-//! - Attention of encoders and of Qwen2 keeps all scores of a layer: `heads * tokens * tokens` values.
+//! - On a card, weights and passes take what memory they need: `GPU_MEMORY_FRACTION` is not known to it.
+//! - Attention of encoders and of Qwen2, and on a card of Qwen3 too, keeps all scores of a layer: `heads * tokens * tokens` values.
 //! - Qwen3's attention has threads of candle's own, whose number is that of `CANDLE_NUM_THREADS` or of physical cores.
 
 #![cfg(feature = "candle")]
 
 mod body;
+mod device;
 mod head;
 mod model;
 mod weights;
@@ -34,7 +37,7 @@ use defrost_model::{Error, LoadOptions, Runner, Runtime, isa};
 /// candle, for functions to link.
 pub static RUNTIME: Candle = Candle;
 
-/// The framework candle, on CPU.
+/// The framework candle, on CPU or, in builds with the feature `cuda`, on a card.
 #[derive(Debug, Clone, Copy)]
 pub struct Candle;
 
@@ -53,6 +56,15 @@ impl Runtime for Candle {
         matches!(description, Description::Parts(_))
     }
 
+    fn devices(&self) -> &'static [&'static str] {
+        if cfg!(feature = "cuda") { &["cuda"] } else { &[] }
+    }
+
+    /// Only whether there is such a device: candle opens one within its time for loading.
+    fn prepare(&self, options: &LoadOptions) -> Result<(), Error> {
+        device::Place::parse(options.device.as_deref())?.check()
+    }
+
     fn load(
         &self,
         snapshot: &Snapshot,
@@ -66,8 +78,49 @@ impl Runtime for Candle {
     }
 }
 
+/// Words of errors of CUDA's libraries that there is no memory, and those after which a process can use a card no more.
+const OUT_OF_MEMORY: [&str; 2] = ["CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED"];
+const LOST: [&str; 5] = [
+    "CUDA_ERROR_ECC_UNCORRECTABLE",
+    "CUDA_ERROR_HARDWARE_STACK_ERROR",
+    "CUDA_ERROR_ILLEGAL_ADDRESS",
+    "CUDA_ERROR_LAUNCH_FAILED",
+    "CUDA_ERROR_LAUNCH_TIMEOUT",
+];
+
 /// What candle says is wrong, in our error.
 #[allow(clippy::needless_pass_by_value, reason = "the shape map_err wants")]
 fn fault(error: candle_core::Error) -> Error {
-    Error::Library { name: "candle", message: error.to_string() }
+    let text = error.to_string();
+    // Where backtraces are on, the lines after the first are one.
+    let message = text.lines().next().unwrap_or_default();
+    let is = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    if is(&OUT_OF_MEMORY) {
+        return Error::OutOfMemory(format!("candle: the card's memory is full: {message}"));
+    }
+    if is(&LOST) {
+        return Error::Lost(format!("candle: the card is lost: {message}"));
+    }
+    Error::Library { name: "candle", message: message.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_card_says_is_told_apart() {
+        let told = |text: &str| fault(candle_core::Error::Cuda(text.into()));
+        let full = told("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")");
+        assert!(
+            matches!(&full, Error::OutOfMemory(text) if text.contains("out of memory")),
+            "{full}"
+        );
+        assert!(matches!(told("CublasError(CUBLAS_STATUS_ALLOC_FAILED)"), Error::OutOfMemory(_)));
+        for code in LOST {
+            assert!(matches!(told(code), Error::Lost(text) if text.contains(code)));
+        }
+        let other = told("CUBLAS_STATUS_NOT_SUPPORTED\n  at the place");
+        assert_eq!(other.to_string(), "candle: CUBLAS_STATUS_NOT_SUPPORTED");
+    }
 }

@@ -2,21 +2,25 @@
 
 use std::fmt;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use defrost_loader::Snapshot;
 use defrost_model::{
-    Answers, Batch, Error, Grouping, LoadOptions, ModelConfig, Planned, Runner, Tokens, Wanted,
+    Answers, Batch, Error, Grouping, LoadOptions, ModelConfig, Planned, Precision, Runner, Tokens,
+    Wanted,
 };
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::body::{self, Body};
+use crate::device::Place;
 use crate::fault;
 use crate::head::HeadWeights;
+use crate::weights::Target;
 
 /// A model of candle's that is ready to run.
 pub(crate) struct CandleModel {
     config: ModelConfig,
+    device: Device,
     body: Box<dyn Body>,
     head: HeadWeights,
     threads: ThreadPool,
@@ -24,7 +28,7 @@ pub(crate) struct CandleModel {
 }
 
 impl CandleModel {
-    /// Copies the snapshot's weights into candle's tensors.
+    /// Copies the snapshot's weights into candle's tensors, where `DEVICE` says.
     pub(crate) fn load(
         snapshot: &Snapshot,
         config: ModelConfig,
@@ -40,12 +44,28 @@ impl CandleModel {
                 name: "candle",
                 message: format!("cannot start {threads} threads: {error}"),
             })?;
-        let (body, weights) = body::load(snapshot, &config)?;
-        let head = HeadWeights::load(&config, &weights).map_err(fault)?;
-        let notes = vec![
-            "weights are copied to memory as f32, and each sequence is run by itself: BACKEND=engine is faster".to_owned(),
-        ];
-        Ok(Self { config, body, head, threads, notes })
+        let (dtype, named) = match options.compute {
+            // Asking for int8 is to insist on such a snapshot, which is refused below.
+            None | Some(Precision::F32 | Precision::Int8) => (DType::F32, Precision::F32.name()),
+            Some(Precision::Bf16) => (DType::BF16, Precision::Bf16.name()),
+            Some(Precision::F16) => (DType::F16, Precision::F16.name()),
+        };
+        // Nothing is opened for a model that would be refused.
+        body::check(&config, dtype)?;
+        let place = Place::parse(options.device.as_deref())?;
+        let device = place.open()?;
+        let target = Target { device: device.clone(), dtype };
+        let (body, weights) = body::load(snapshot, &config, &target)?;
+        let head = HeadWeights::load(&config, &weights.to_dtype(DType::F32)).map_err(fault)?;
+        device.synchronize().map_err(fault)?;
+        let (to, faster) = match place {
+            Place::Cpu => ("memory".to_owned(), "BACKEND=engine is faster"),
+            Place::Cuda(_) => (place.to_string(), "it is for comparing"),
+        };
+        let notes = vec![format!(
+            "weights are copied to {to} as {named}, and each sequence is run by itself: {faster}"
+        )];
+        Ok(Self { config, device, body, head, threads, notes })
     }
 
     fn one(&self, tokens: &Tokens, wanted: Wanted) -> Result<Answers, Error> {
@@ -53,10 +73,11 @@ impl CandleModel {
         batch.push(&tokens.ids, &tokens.types);
         batch.check(&self.config)?;
         let row = |values: &[u32]| {
-            Tensor::from_slice(values, (1, values.len()), &Device::Cpu).map_err(fault)
+            Tensor::from_slice(values, (1, values.len()), &self.device).map_err(fault)
         };
         let states = self.body.run(&row(batch.ids())?, &row(batch.types())?);
-        let states = states.and_then(|states| states.squeeze(0)).map_err(fault)?;
+        let states = states.and_then(|states| states.squeeze(0)?.to_dtype(DType::F32));
+        let states = states.map_err(fault)?;
         self.head.answers(&states, wanted)
     }
 }
@@ -71,7 +92,7 @@ impl Runner for CandleModel {
     }
 
     fn kernel(&self) -> &'static str {
-        "candle"
+        if self.device.is_cuda() { "candle-cuda" } else { "candle" }
     }
 
     fn grouping(&self, _: Wanted) -> Grouping<'_> {

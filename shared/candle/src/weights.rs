@@ -18,8 +18,18 @@ use crate::fault;
 /// The layout tag of matrices in panels, and how many channels lie side by side in each; the engine's `layout` has them.
 const PANELS: (&str, usize) = ("panel64", 64);
 
+/// Where weights are to be, and in which type those of the body are; those of the head are f32.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub(crate) device: Device,
+    pub(crate) dtype: DType,
+}
+
 /// All weights of a model, by name.
-pub(crate) struct Weights(HashMap<String, Tensor>);
+pub(crate) struct Weights {
+    tensors: HashMap<String, Tensor>,
+    target: Target,
+}
 
 impl Weights {
     /// Reads every part of such a model; `prefix` goes before the names of the body's tensors. Waits for parts that are
@@ -28,12 +38,17 @@ impl Weights {
         snapshot: &Snapshot,
         config: &ModelConfig,
         prefix: &str,
+        target: &Target,
     ) -> Result<Self, Error> {
         if snapshot.meta(stored::PRECISION) == Some(Precision::Int8.name()) {
             return Err(int8(snapshot));
         }
         let naming = Naming { prefix: prefix.to_owned(), ..Naming::default() };
         let mut tensors = HashMap::new();
+        let Target { device, dtype } = target;
+        let placed = |whole: Tensor| {
+            whole.to_dtype(*dtype).and_then(|whole| whole.to_device(device)).map_err(fault)
+        };
         for part in plan(config, &naming).iter().flat_map(|group| &group.parts) {
             if part.storage == Storage::Prefix {
                 continue;
@@ -44,26 +59,26 @@ impl Weights {
                 tensor(snapshot, part)?
             };
             if part.name.starts_with("head.") {
-                tensors.insert(part.name.clone(), whole);
+                tensors.insert(part.name.clone(), whole.to_device(device).map_err(fault)?);
                 continue;
             }
             if let [only] = &part.sources[..] {
-                tensors.insert(only.clone(), whole);
+                tensors.insert(only.clone(), placed(whole)?);
                 continue;
             }
             let mut start = 0;
             for (source, rows) in part.sources.iter().zip(rows(config, part)) {
                 let own = whole.narrow(0, start, rows).and_then(|own| own.force_contiguous());
-                tensors.insert(source.clone(), own.map_err(fault)?);
+                tensors.insert(source.clone(), placed(own.map_err(fault)?)?);
                 start += rows;
             }
         }
-        Ok(Self(tensors))
+        Ok(Self { tensors, target: target.clone() })
     }
 
     /// The weights as the builder from which candle's models are made.
     pub(crate) fn builder(self) -> VarBuilder<'static> {
-        VarBuilder::from_tensors(self.0, DType::F32, &Device::Cpu)
+        VarBuilder::from_tensors(self.tensors, self.target.dtype, &self.target.device)
     }
 }
 
@@ -85,7 +100,7 @@ fn rows(config: &ModelConfig, part: &Part) -> Vec<usize> {
     vec![part.shape[0] / part.sources.len().max(1); part.sources.len()]
 }
 
-/// A part in f32, row-major.
+/// A part in f32, row-major, in the processor's memory.
 fn tensor(snapshot: &Snapshot, part: &Part) -> Result<Tensor, Error> {
     let stored = snapshot.tensor(&part.name)?;
     let values = match stored.dtype {

@@ -28,6 +28,13 @@ const LINKED: &[&dyn Runtime] = &[&defrost_engine::RUNTIME, &defrost_candle::RUN
 /// The promise on f32 scores and vectors.
 const TOLERANCE: f32 = 1e-4;
 
+/// That on scores in f16 and in bf16, as a part of the largest. Candle keeps all of a layer's values in 16 bits, the residual
+/// stream too, and bf16 has 8 bits of each: measured are at most 8.5e-3 and 2.8e-2.
+const TOLERANCES_16: [f32; 2] = [2e-2, 5e-2];
+
+/// Builds for cards run all of this on one.
+const KERNEL: &str = if cfg!(feature = "cuda") { "candle-cuda" } else { "candle" };
+
 /// The tiny models whose checkpoints are in bf16: packing them to bf16 changes nothing.
 const BF16_MODELS: [&str; 4] =
     ["xlm-roberta-classifier", "camembert-classifier", "qwen2-mxbai", "qwen3-reranker"];
@@ -65,10 +72,18 @@ fn options(max_length: Option<usize>) -> ModelOptions {
 }
 
 fn reranker(snapshot: &Snapshot, max_length: usize) -> Reranker {
-    let options: RerankerOptions = options(Some(max_length));
-    let reranker = Reranker::load(LINKED, snapshot, &options).unwrap();
-    assert_eq!((reranker.info().backend, reranker.info().kernel), ("candle", "candle"));
-    reranker
+    computing(snapshot, max_length, None).unwrap()
+}
+
+fn computing(
+    snapshot: &Snapshot,
+    max_length: usize,
+    compute: Option<Precision>,
+) -> Result<Reranker, defrost_tasks::Error> {
+    let options = RerankerOptions { compute, ..options(Some(max_length)) };
+    let reranker = Reranker::load(LINKED, snapshot, &options)?;
+    assert_eq!((reranker.info().backend, reranker.info().kernel), ("candle", KERNEL));
+    Ok(reranker)
 }
 
 fn embedder(snapshot: &Snapshot, max_length: Option<usize>) -> Embedder {
@@ -125,6 +140,62 @@ fn weights_in_f16_are_multiplied_in_f32() {
         assert_eq!(reranker.info().precision, "f16");
         let worst = worst(&reranker, &golden.cases);
         assert!(worst <= TOLERANCE, "{model}: {worst}");
+    }
+}
+
+/// In 16 bits the models are run that candle has right in them, and scores move as little as they must.
+#[test]
+fn what_candle_computes_in_16_bits_is_near_and_the_rest_is_refused_with_why() {
+    use Precision::{Bf16, F16};
+    let mut ran = Vec::new();
+    for model in models() {
+        let golden = golden::read(model);
+        let snapshot = packed(&golden::checkpoint(model), Precision::F32, isa::PORTABLE);
+        for (compute, tolerance) in [F16, Bf16].into_iter().zip(TOLERANCES_16) {
+            let what = format!("{model} {}", compute.name());
+            match computing(&snapshot, golden.max_length, Some(compute)) {
+                Ok(reranker) => {
+                    let largest =
+                        golden.cases.iter().fold(1.0_f32, |most, case| most.max(case.raw.abs()));
+                    let worst = worst(&reranker, &golden.cases) / largest;
+                    println!("{what:<32} worst error {worst:.1e} of {largest}");
+                    assert!(worst > TOLERANCE, "{what}: {worst} is that of f32");
+                    assert!(worst <= tolerance, "{what}: {worst}");
+                    ran.push(what);
+                }
+                Err(error) => {
+                    let error = error.to_string();
+                    for part in [&*format!("DTYPE={}: ", compute.name()), "Expected DTYPE=f32"] {
+                        assert!(error.contains(part), "{what}: {error}");
+                    }
+                    let why = ["would be no numbers", "counts positions", "makes rotary angles"];
+                    assert!(why.iter().any(|why| error.contains(why)), "{what}: {error}");
+                }
+            }
+        }
+    }
+    for model in ["qwen3-reranker bf16", "qwen3-reranker f16", "xlm-roberta-classifier f16"] {
+        assert!(ran.iter().any(|what| what == model), "{model} is not in {ran:?}");
+    }
+    for part in ["bert-classifier", "qwen2"] {
+        assert!(!ran.iter().any(|what| what.starts_with(part)), "{part} is in {ran:?}");
+    }
+}
+
+/// A device that this build does not have is told before anything is loaded.
+#[test]
+fn a_device_that_there_is_not_is_refused_with_what_there_is() {
+    let prepare = |device: &str| {
+        let options = LoadOptions { device: Some(device.to_owned()), ..LoadOptions::default() };
+        defrost_candle::RUNTIME.prepare(&options).map_err(|error| error.to_string())
+    };
+    let error = prepare("mps").unwrap_err();
+    assert!(error.contains("expected auto") && error.contains("found \"mps\""), "{error}");
+    if !cfg!(feature = "cuda") {
+        assert_eq!(prepare("auto"), Ok(()));
+        let error = prepare("cuda:1").unwrap_err();
+        assert!(error.starts_with("candle: DEVICE=cuda:1: "), "{error}");
+        assert!(error.contains("candle-cuda") && error.contains("leave DEVICE unset"), "{error}");
     }
 }
 

@@ -306,15 +306,18 @@ impl Reader<'_> {
             ("float16", Some(F16)),
             ("half", Some(F16)),
             ("int8", Some(Int8)),
-            // What a snapshot may be in, and no device here computes in.
+            // What a snapshot may be in, and what candle alone computes in on a device.
             ("f32", Some(Precision::F32)),
             ("float32", Some(Precision::F32)),
         ];
         if !self.has_device() {
             return self.choice("DTYPE", &Precision::ALL.map(|one| (one.name(), one)));
         }
-        let engine = self.runtimes.iter().any(|runtime| runtime.name() == "engine");
-        let choices = if engine { &OF_DEVICES[..] } else { &OF_DEVICES[..8] };
+        let f32 = self.runtimes.iter().any(|runtime| match runtime.name() {
+            "candle" => !runtime.devices().is_empty(),
+            name => name == "engine",
+        });
+        let choices = if f32 { &OF_DEVICES[..] } else { &OF_DEVICES[..8] };
         let named = self.choice("DTYPE", choices).flatten();
         match (self.flag("USE_FP16"), named) {
             (true, None | Some(F16)) => Some(F16),

@@ -156,7 +156,7 @@ pub const SETTINGS: &[Setting] = &[
         "DTYPE",
         "NAME",
         "",
-        "precision that the snapshot must have: int8, bf16 or f32; on a GPU what is computed in: auto, bf16, f16 or int8; default: whichever it has",
+        "precision that the snapshot must have: int8, bf16 or f32; on a GPU what is computed in: auto, bf16, f16 or int8 (candle: f32, bf16 or f16); default: whichever it has",
     ),
     of_gpu(
         "DEVICE",

@@ -83,6 +83,38 @@ fn scores_over_http_are_those_of_transformers() {
     }
 }
 
+/// In bf16, as most checkpoints are, and with no setting: what clients get is within the promise, and pairs that are
+/// further apart than it are in the same order.
+#[test]
+fn scores_in_bf16_are_those_of_transformers_as_clients_get_them() {
+    let dir = tempfile::tempdir().unwrap();
+    for model in PAIR_MODELS {
+        let golden = golden::read(model);
+        let mut command = command(&snapshot(dir.path(), model, Precision::Bf16));
+        command.env("MAX_LENGTH", golden.max_length.to_string());
+        let function = Running::start(command);
+        let scores: Vec<(f64, f64)> = cases(&golden)
+            .map(|case| {
+                let body = json!({
+                    "query": case.query, "documents": [case.document],
+                    "instruction": case.instruction, "normalize": true,
+                });
+                let (status, answer) = function.ask("POST", "/v1/rerank", &body.to_string());
+                assert_eq!(status, 200, "{}: {answer}", case.name);
+                assert_eq!(answer["score_type"], "sigmoid");
+                let found = answer["results"][0]["relevance_score"].as_f64().unwrap();
+                (found, 1.0 / (1.0 + (-f64::from(case.raw)).exp()))
+            })
+            .collect();
+        for &(found, expected) in &scores {
+            assert!((found - expected).abs() <= TOLERANCE, "{model}: {found} for {expected}");
+            for &(other, lower) in &scores {
+                assert!(expected - lower <= TOLERANCE || found > other, "{model}: {scores:?}");
+            }
+        }
+    }
+}
+
 /// Snapshots in one float, computed in another; and int8, which stay what they are.
 #[test]
 fn a_type_can_be_chosen_where_the_snapshot_leaves_a_choice() {

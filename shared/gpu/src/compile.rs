@@ -41,6 +41,11 @@ impl Turns {
         got
     }
 
+    /// Whether there has been a pass.
+    pub(crate) fn has_begun(&self) -> bool {
+        *self.has_begun.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Lets the thread begin.
     pub(crate) fn begin(&self) {
         *self.has_begun.lock().unwrap_or_else(PoisonError::into_inner) = true;

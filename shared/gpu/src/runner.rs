@@ -404,7 +404,10 @@ impl Runner for GpuModel {
 
     fn phases(&self) -> Vec<(&'static str, Duration)> {
         let mut phases = self.phases.clone();
-        phases.extend(self.loaded.upload.took().map(|took| ("upload", took)));
+        let upload = &self.loaded.upload;
+        // A pass has waited for all weights; the thread that brought them ends at the same time.
+        let took = if self.loaded.turns.has_begun() { upload.finish().ok() } else { upload.took() };
+        phases.extend(took.map(|took| ("upload", took)));
         phases
     }
 

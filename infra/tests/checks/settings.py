@@ -8,7 +8,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-ROW = re.compile(r"^\| `([A-Z_]+)` \| (?:`([^`]*)`)? ?\| (.*) \|$", re.MULTILINE)
+ROW = re.compile(r"^\| `([A-Z_]+)` \| (?:`([^`]*)`)?(?:, gpu: `[^`]*`)? ?\| (.*) \|$", re.MULTILINE)
 # Variables of the AWS SDK and of the loader's S3 source that docs/operations.md and the loader document.
 STORE_VARIABLES = frozenset(
     {

@@ -14,7 +14,7 @@
 //!
 //! - Snapshots are f32, bf16 or f16; int8 ones are refused, as candle has no such layers. Whichever they are, it computes in
 //!   f32, and weights take four bytes each in memory, unless it is asked for bf16 or f16. Those it has right for some
-//!   models only ([`body`] says which), and refuses for others; on CPU its products would widen the weights on every call,
+//!   models only (`body` says which), and refuses for others; on CPU its products would widen the weights on every call,
 //!   so functions ask for them on a card only. Heads are in f32 always.
 //! - Each sequence is run by itself: nothing is padded, and an answer depends on its own tokens alone.
 //! - A stored prefix is not used: its keys and values are computed again.

@@ -13,12 +13,12 @@
 //! * `cudarc` reads results into an enum of the codes of CUDA 12.9. Codes that are newer belong to features that are not
 //!   used here.
 //! * Handles (context, module, functions, streams, events, graphs) are made by the driver, owned by one value each, and
-//!   destroyed once, when that is dropped; each of them holds the [`Context`], which is released after all of them. The
-//!   driver lets any thread use them, so they are `Send`. [`Context::enter`] makes the context current before each call.
+//!   destroyed once, when that is dropped; each of them holds the `Context`, which is released after all of them. The
+//!   driver lets any thread use them, so they are `Send`. `Context::enter` makes the context current before each call.
 //! * Memory of the device is named by numbers. Copies to and from it are made only within live allocations
-//!   ([`Context::check`]), so that none can hit the host's memory, which has numbers in the same space. What kernels touch
+//!   (`Context::check`), so that none can hit the host's memory, which has numbers in the same space. What kernels touch
 //!   is as the page of [`crate::device`] says.
-//! * Memory of the host that the driver reads after a call has returned is a [`PinnedMemory`], which waits before it is
+//! * Memory of the host that the driver reads after a call has returned is a `PinnedMemory`, which waits before it is
 //!   written or freed.
 
 #![allow(unsafe_code, reason = "the driver is a C library")]

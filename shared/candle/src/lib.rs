@@ -53,7 +53,7 @@ impl Runtime for Candle {
 
     /// All models that are stored part by part. Which of them it lacks is said on loading, where it can be said why.
     fn runs(&self, description: &Description) -> bool {
-        matches!(description, Description::Parts(_))
+        matches!(description, Description::Parts(spec) if spec.config.is_plain())
     }
 
     fn devices(&self) -> &'static [&'static str] {

@@ -115,6 +115,8 @@ fn config(model: &str, layers: usize) -> ModelConfig {
         type_vocab: usize::from(family.blueprint.token_types),
         norm_eps: 1e-5,
         rope_theta: 1e6,
+        attention: defrost_model::Attention::default(),
+        tied: false,
         pad_id: 1,
         stored_prefix: 0,
     }

@@ -45,10 +45,16 @@ impl Encoding<'_> {
         let int8 = self.precision == Precision::Int8;
         match part.storage {
             Storage::FineTable if int8 => Precision::Bf16,
-            Storage::Linear | Storage::Table if int8 && self.bf16.contains(&part.name) => {
+            Storage::Linear | Storage::Table | Storage::Vocabulary
+                if int8 && self.bf16.contains(&part.name) =>
+            {
                 Precision::Bf16
             }
-            Storage::Linear | Storage::Table | Storage::FineTable => self.precision,
+            // What a GGUF file has as blocks is stored as such, and this is not asked; the rest are floats.
+            _ if self.precision == Precision::Blocks => Precision::F32,
+            Storage::Linear | Storage::Table | Storage::Vocabulary | Storage::FineTable => {
+                self.precision
+            }
             Storage::LinearF32 | Storage::Vector | Storage::Bias | Storage::Prefix => {
                 Precision::F32
             }
@@ -56,7 +62,8 @@ impl Encoding<'_> {
     }
 
     fn is_panel(self, storage: Storage) -> bool {
-        matches!(storage, Storage::Linear | Storage::LinearF32) && self.isa != PORTABLE
+        matches!(storage, Storage::Linear | Storage::LinearF32 | Storage::Vocabulary)
+            && self.isa != PORTABLE
     }
 
     /// The tensors of one part, in the order of [`Encoding::fill`].
@@ -85,7 +92,7 @@ impl Encoding<'_> {
         }
         if precision == Precision::Int8 {
             let rows = part.shape[0];
-            if part.storage == Storage::Linear {
+            if matches!(part.storage, Storage::Linear | Storage::Vocabulary) {
                 let padded = rows.next_multiple_of(PANEL);
                 tensors.push(plain(format!("{stem}.scale"), Dtype::F32, vec![padded]));
                 tensors.push(plain(format!("{stem}.offset"), Dtype::I32, vec![padded]));
@@ -116,7 +123,7 @@ impl Encoding<'_> {
             (_, Storage::Bias) => vec![bytes(&pad_to_panel(values))],
             (Precision::Bf16, _) => vec![self.matrix(part, &to_bf16(&values), 1)],
             (Precision::F16, _) => vec![self.matrix(part, &to_f16(&values), 1)],
-            (Precision::F32, _) => vec![self.matrix(part, &values, 1)],
+            (Precision::F32 | Precision::Blocks, _) => vec![self.matrix(part, &values, 1)],
         }
     }
 

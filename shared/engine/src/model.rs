@@ -162,6 +162,13 @@ impl Model {
         threads: Arc<Threads>,
     ) -> Result<Self, Error> {
         config.validate()?;
+        if !config.is_plain() {
+            return Err(Error::Config(format!(
+                "the engine does not run models of the family {} with the head {} and this attention",
+                config.family.name,
+                config.head.name()
+            )));
+        }
         let body = Body::load(&config, weights, kernel)?;
         let hidden = config.hidden;
         let head = match config.head {

@@ -375,7 +375,8 @@ fn small(layer: Small, rows: u32, x: Address, activation: Activation, out: Addre
 pub(crate) fn activation(config: &ModelConfig) -> Epilogue {
     match config.family.blueprint.feed_forward {
         FeedForward::Gelu => Epilogue::Gelu,
-        FeedForward::SwiGlu => Epilogue::SwiGlu,
+        // The runtime takes no models with another gate.
+        FeedForward::SwiGlu | FeedForward::GeGluTanh => Epilogue::SwiGlu,
     }
 }
 
@@ -398,7 +399,7 @@ fn of_layer(activation: DenseActivation) -> Activation {
 /// The kernel's name of a head's pooling.
 fn pooling(head: Head) -> Option<Pooling> {
     match head {
-        Head::Classifier | Head::YesNo => None,
+        Head::Classifier | Head::YesNo | Head::LanguageModel => None,
         Head::FirstPooling => Some(Pooling::First),
         Head::LastPooling => Some(Pooling::Last),
         Head::MeanPooling => Some(Pooling::Mean),

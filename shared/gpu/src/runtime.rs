@@ -39,7 +39,7 @@ impl Runtime for Gpu {
     }
 
     fn runs(&self, description: &Description) -> bool {
-        matches!(description, Description::Parts(_))
+        matches!(description, Description::Parts(spec) if spec.config.is_plain())
     }
 
     fn devices(&self) -> &'static [&'static str] {

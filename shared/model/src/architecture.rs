@@ -63,6 +63,8 @@ pub struct Blueprint {
     pub token_types: bool,
     /// Whether the sum of a token's vectors is normalised before the first layer.
     pub embedding_norm: bool,
+    /// Whether the sum of a token's vectors is multiplied with the square root of the hidden size (Gemma).
+    pub embedding_scale: bool,
     /// Whether hidden states are normalised after the last layer.
     pub final_norm: bool,
     /// Whether tokens see only what precedes them, unless a model says otherwise ([`crate::ModelConfig::bidirectional`]).
@@ -93,6 +95,8 @@ pub enum Placed {
     Pre,
     /// The norms are taken of what comes out: `x = norm(x + f(x))`.
     Post,
+    /// Both: `x += norm_after(f(norm(x)))`.
+    Sandwich,
 }
 
 /// How a token's place enters.
@@ -156,12 +160,14 @@ pub enum FeedForward {
     Gelu,
     /// `down(silu(gate(x)) * up(x))`.
     SwiGlu,
+    /// `down(gelu(gate(x)) * up(x))`, GELU by its approximation with tanh.
+    GeGluTanh,
 }
 
 impl FeedForward {
     /// Whether a gate is multiplied beside the way up.
     pub fn is_gated(self) -> bool {
-        self == Self::SwiGlu
+        self != Self::Gelu
     }
 
     /// What its way up is called in snapshots.
@@ -174,6 +180,7 @@ impl FeedForward {
         match self {
             Self::Gelu => &["gelu", "gelu_python"],
             Self::SwiGlu => &["silu", "swish"],
+            Self::GeGluTanh => &["gelu_pytorch_tanh"],
         }
     }
 }
@@ -195,6 +202,10 @@ pub struct Files {
     pub unused: &'static [&'static str],
     /// Names of tensors, without `.weight` and `.bias`.
     pub names: Names,
+    /// What is added to the weights of norms of a Hugging Face checkpoint: Gemma's are stored less one.
+    pub norm_offset: f32,
+    /// The family in GGUF files; `None`: those are not read.
+    pub gguf: Option<Gguf>,
     /// The tokenizer's class, without `Tokenizer` and `Fast`, where no file names one.
     pub tokenizer: &'static str,
     /// The classes of `transformers`: of the bare model, and of the one that this project's rerankers are.
@@ -210,6 +221,18 @@ impl Files {
     pub fn own_key<'a>(&self, usual: &'a str) -> &'a str {
         self.keys.iter().find(|(_, known)| *known == usual).map_or(usual, |(own, _)| own)
     }
+}
+
+/// What a family is in GGUF files.
+#[derive(Debug)]
+pub struct Gguf {
+    /// The values of `general.architecture`.
+    pub architectures: &'static [&'static str],
+    /// Names of tensors, without `.weight` and `.bias`.
+    pub names: &'static Names,
+    /// Whether the rows of each query and key head lie in the order of pairs that are turned together, as llama.cpp turns
+    /// Llama's, and not in that of Hugging Face.
+    pub paired_heads: bool,
 }
 
 /// What holds where config.json does not say.
@@ -244,6 +267,8 @@ pub struct Names {
     pub out: &'static str,
     /// The norm of attention.
     pub attention_norm: &'static str,
+    /// The norm of what attention gives, where there are norms before and after; empty if there is none.
+    pub after_attention_norm: &'static str,
     /// Norms of query and key heads; empty if there are none.
     pub head_norms: [&'static str; 2],
     /// The way up of the feed-forward layer, after the gate if there is one.
@@ -252,6 +277,8 @@ pub struct Names {
     pub down: &'static str,
     /// The norm of the feed-forward layer.
     pub output_norm: &'static str,
+    /// The norm of what the feed-forward layer gives, as of attention.
+    pub after_feed_forward_norm: &'static str,
     /// The norm after the last layer; empty if there is none.
     pub final_norm: &'static str,
     /// The classifier's hidden layer, `{}` being the transformer's prefix, and its output; empty if there is none.
@@ -370,6 +397,8 @@ mod tests {
                 (blueprint.head_norms, names.head_norms[1]),
                 (blueprint.classifier.is_some(), names.classifier[0]),
                 (blueprint.classifier.is_some(), names.classifier[1]),
+                (blueprint.placed == Placed::Sandwich, names.after_attention_norm),
+                (blueprint.placed == Placed::Sandwich, names.after_feed_forward_norm),
                 (true, names.words),
             ] {
                 assert_eq!(there, !name.is_empty(), "{family:?}: {name:?}");

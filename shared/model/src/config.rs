@@ -1,7 +1,7 @@
 //! The dimensions and variants of a model, as plain values.
 
-use crate::architecture::Positions;
-use crate::{DenseLayer, Error, Family, Head, TokenHeads};
+use crate::architecture::{FeedForward, Placed, Positions};
+use crate::{Attention, DenseLayer, Error, Family, Head, TokenHeads};
 
 /// Everything the forward pass needs to know besides the weights.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +39,10 @@ pub struct ModelConfig {
     pub norm_eps: f32,
     /// Base of the rotary frequencies.
     pub rope_theta: f32,
+    /// Where attention departs from what the family's layers do otherwise.
+    pub attention: Attention,
+    /// Whether the language-model head is the table of words; of models with [`Head::LanguageModel`] only.
+    pub tied: bool,
     /// Padding id, after which positions of some families start.
     pub pad_id: u32,
     /// Tokens of the stored prefix: a beginning of sequences whose keys and values lie beside each layer's weights. Only
@@ -65,16 +69,22 @@ impl ModelConfig {
         self.family.blueprint.causal && !self.bidirectional
     }
 
-    /// Values of a sequence's answer: 1 logit, or the length of the pooled vector after all layers.
+    /// Values of a sequence's answer: 1 logit, one for each token of a language model, or the length of the pooled vector
+    /// after all layers.
     pub fn outputs(&self) -> usize {
-        let pooled = if self.head.is_pooling() { self.hidden } else { 1 };
+        let pooled = match self.head {
+            Head::LanguageModel => self.vocab,
+            head if head.is_pooling() => self.hidden,
+            _ => 1,
+        };
         self.dense.last().map_or(pooled, |layer| layer.outputs)
     }
 
     /// Whether sequences may share what they begin with: tokens see only what precedes them, and the answer is read at
     /// the end.
     pub fn shares_prefixes(&self) -> bool {
-        self.is_causal() && matches!(self.head, Head::YesNo | Head::LastPooling)
+        self.is_causal()
+            && matches!(self.head, Head::YesNo | Head::LanguageModel | Head::LastPooling)
     }
 
     /// Rows of the table of positions.
@@ -168,7 +178,24 @@ impl ModelConfig {
                 self.stored_prefix, self.max_positions
             )));
         }
+        if self.tied && self.head != Head::LanguageModel {
+            return Err(Error::Config(
+                "only a language model's head can be its table of words".into(),
+            ));
+        }
+        self.attention.validate()?;
         self.validate_family()
+    }
+
+    /// Whether its layers compute nothing but what the first families' do: norms before or after, full attention by plain
+    /// angles, the usual scale, and an answer a sequence.
+    pub fn is_plain(&self) -> bool {
+        let blueprint = &self.family.blueprint;
+        self.attention == Attention::default()
+            && self.head != Head::LanguageModel
+            && blueprint.placed != Placed::Sandwich
+            && blueprint.feed_forward != FeedForward::GeGluTanh
+            && !blueprint.embedding_scale
     }
 
     /// Refuses what the family has not, or cannot do.
@@ -193,9 +220,10 @@ impl ModelConfig {
             Head::Classifier if blueprint.classifier.is_none() => {
                 refuse("a decoder with a classifier head is not supported".into())
             }
-            Head::YesNo if !blueprint.causal => {
-                refuse("an encoder with a yes/no head is not supported".into())
-            }
+            Head::YesNo | Head::LanguageModel if !self.is_causal() => refuse(format!(
+                "a model that sees what follows, with the head {}, is not supported",
+                self.head.name()
+            )),
             _ => Ok(()),
         }
     }
@@ -245,6 +273,8 @@ mod tests {
             type_vocab: 0,
             norm_eps: 1e-6,
             rope_theta: 1e6,
+            attention: Attention::default(),
+            tied: false,
             pad_id: 0,
             stored_prefix: 0,
         }

@@ -7,6 +7,8 @@ pub enum Head {
     Classifier,
     /// `h[last] . row(yes) - h[last] . row(no)` of the language-model head, one logit.
     YesNo,
+    /// `h[last] . row(t)` of the language-model head for every token `t`: what goes on after the sequence ([`crate::Decoder`]).
+    LanguageModel,
     /// Mean of all hidden states.
     MeanPooling,
     /// The first hidden state.
@@ -23,9 +25,10 @@ pub enum Head {
 
 impl Head {
     /// Every head.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Classifier,
         Self::YesNo,
+        Self::LanguageModel,
         Self::MeanPooling,
         Self::FirstPooling,
         Self::LastPooling,
@@ -39,6 +42,7 @@ impl Head {
         match self {
             Self::Classifier => "classifier",
             Self::YesNo => "yes-no",
+            Self::LanguageModel => "language-model",
             Self::MeanPooling => "mean-pooling",
             Self::FirstPooling => "first-pooling",
             Self::LastPooling => "last-pooling",
@@ -55,14 +59,14 @@ impl Head {
 
     /// Whether the answer is a vector made of hidden states.
     pub fn is_pooling(self) -> bool {
-        !matches!(self, Self::Classifier | Self::YesNo)
+        !matches!(self, Self::Classifier | Self::YesNo | Self::LanguageModel)
     }
 
     /// The one position of a sequence of `len` tokens that the head reads; `None`: all of them.
     pub fn reads(self, len: usize) -> Option<usize> {
         match self {
             Self::Classifier | Self::FirstPooling => Some(0),
-            Self::YesNo | Self::LastPooling => Some(len - 1),
+            Self::YesNo | Self::LanguageModel | Self::LastPooling => Some(len - 1),
             Self::MeanPooling | Self::MaxPooling | Self::SqrtPooling | Self::WeightedPooling => {
                 None
             }

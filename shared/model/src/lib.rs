@@ -5,14 +5,18 @@
 //! Architecture, ModelConfig --parts--> tensors    read by pack, by synth and by every runtime that loads a model
 //! ModelSpec, OnnxSpec <-> a snapshot's metadata   --describe--> Description
 //! Runtime --load--> Runner --run--> Answers       the engine, ONNX Runtime, candle
+//!                        `--Decoder--step--> Logits                               sequences that go on after a pass
 //! ```
 //!
 //! Nothing here multiplies, reads a checkpoint or knows a tokenizer.
 
 mod answers;
 pub mod architecture;
+mod attention;
 mod batch;
+mod blocks;
 mod config;
+mod decoding;
 mod error;
 mod head;
 pub mod isa;
@@ -26,8 +30,11 @@ mod tokens;
 
 pub use answers::{Answers, Wanted};
 pub use architecture::{Blueprint, Family};
+pub use attention::{Attention, LocalLayers, RopeScaling};
 pub use batch::{Batch, Prefix, Sequence};
+pub use blocks::BlockKind;
 pub use config::ModelConfig;
+pub use decoding::{Decoder, Logits, LogitsOf, OpenedSequence, Piece, Room, SequenceId, TokenMask};
 pub use error::Error;
 pub use head::{DenseActivation, DenseLayer, Head, TokenHeads};
 pub use planning::{Cost, Grouping, Measure, Planned, Share};

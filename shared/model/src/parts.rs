@@ -17,6 +17,9 @@ pub enum Storage {
     LinearF32,
     /// Rows gathered one by one, in the model's precision, row-major.
     Table,
+    /// A matrix in panels as of [`Storage::Linear`] whose rows are also gathered one by one: the words of a language model whose
+    /// head they are as well.
+    Vocabulary,
     /// Rows as of a table, but bf16 where the model is int8: positions and token types, a hundredth
     /// of the bytes, whose error every token would carry.
     FineTable,
@@ -80,7 +83,7 @@ pub fn plan(config: &ModelConfig, naming: &Naming) -> Vec<Group> {
         groups.push(Group { name: "head".into(), sparse: false, parts: head });
     }
     let tables = embedding(config, &naming.prefix);
-    groups.push(Group { name: "embedding".into(), sparse: true, parts: tables });
+    groups.push(Group { name: "embedding".into(), sparse: !config.tied, parts: tables });
     groups
 }
 
@@ -139,7 +142,8 @@ fn embedding(config: &ModelConfig, prefix: &str) -> Vec<Part> {
         let rows = config.position_rows();
         table(Storage::FineTable, "embedding.positions", rows, names.positions);
     }
-    table(Storage::Table, "embedding.words", config.vocab, names.words);
+    let words = if config.tied { Storage::Vocabulary } else { Storage::Table };
+    table(words, "embedding.words", config.vocab, names.words);
     parts
 }
 
@@ -174,6 +178,14 @@ fn layer(config: &ModelConfig, prefix: &str, at: usize) -> Vec<Part> {
     let mut parts = match blueprint.placed {
         Placed::Post => [qkv, head_norms, out, attention_norm, up, down, output_norm].concat(),
         Placed::Pre => [attention_norm, qkv, head_norms, out, output_norm, up, down].concat(),
+        Placed::Sandwich => {
+            let after_attention =
+                normed("after_attention_norm", hidden, names.after_attention_norm);
+            let after_feed_forward =
+                normed("after_feed_forward_norm", hidden, names.after_feed_forward_norm);
+            let before = [attention_norm, qkv, head_norms, out, after_attention].concat();
+            [before, output_norm, up, down, after_feed_forward].concat()
+        }
     };
     if config.stored_prefix > 0 {
         let shape = [config.stored_prefix, config.stored_row()];
@@ -211,6 +223,11 @@ fn head(config: &ModelConfig, naming: &Naming) -> Vec<Part> {
                 std::slice::from_ref(&naming.lm_head),
             )
         }),
+        Head::LanguageModel if !config.tied => {
+            let source = std::slice::from_ref(&naming.lm_head);
+            let shape = [config.vocab, hidden];
+            parts.push(part("head.words.weight".into(), Storage::Linear, &shape, source));
+        }
         _ => {}
     }
     let mut inputs = hidden;

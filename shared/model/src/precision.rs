@@ -13,6 +13,8 @@ pub enum Precision {
     F16,
     /// 32-bit float.
     F32,
+    /// Each matrix in the blocks that its GGUF file has it in, a [`crate::BlockKind`] a matrix; floats where it has floats.
+    Blocks,
 }
 
 impl Precision {
@@ -20,15 +22,17 @@ impl Precision {
     pub const ALL: [Self; 3] = [Self::Int8, Self::Bf16, Self::F32];
 
     /// Every precision that a snapshot can be in.
-    pub const OF_SNAPSHOTS: [Self; 4] = [Self::Int8, Self::Bf16, Self::F16, Self::F32];
+    pub const OF_SNAPSHOTS: [Self; 5] =
+        [Self::Int8, Self::Bf16, Self::F16, Self::F32, Self::Blocks];
 
-    /// `int8`, `bf16`, `f16` or `f32`.
+    /// `int8`, `bf16`, `f16`, `f32` or `blocks`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Int8 => "int8",
             Self::Bf16 => "bf16",
             Self::F16 => "f16",
             Self::F32 => "f32",
+            Self::Blocks => "blocks",
         }
     }
 
@@ -44,6 +48,7 @@ impl Precision {
             Self::Bf16 => Dtype::Bf16,
             Self::F16 => Dtype::F16,
             Self::F32 => Dtype::F32,
+            Self::Blocks => Dtype::U8,
         }
     }
 }

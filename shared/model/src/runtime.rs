@@ -11,7 +11,7 @@ use defrost_loader::Snapshot;
 
 use crate::planning::{Grouping, Planned};
 use crate::spec::Description;
-use crate::{Answers, Error, Precision, Wanted};
+use crate::{Answers, Decoder, Error, Precision, Wanted};
 
 /// The names of all runtimes that there are, linked or not.
 pub const NAMES: [&str; 4] = ["engine", "ort", "candle", "gpu"];
@@ -115,6 +115,11 @@ pub struct LoadOptions {
     pub compute: Option<Precision>,
     /// The part of the device's memory that may be used, from 0 to 1; `None`: the runtime's own default.
     pub memory_fraction: Option<f64>,
+    /// Tokens whose keys and values there is memory for, of a model that continues sequences; `None`: the runtime's own
+    /// default.
+    pub kv_tokens: Option<usize>,
+    /// The most tokens of one such sequence; `None`: the model's.
+    pub context: Option<usize>,
 }
 
 /// A model that is ready to run. Passes of one model run one at a time.
@@ -136,6 +141,11 @@ pub trait Runner: Send + Sync + fmt::Debug {
     /// # Errors
     /// If a sequence has a token or a length that the model does not know, or the weights cannot be had.
     fn run(&self, sequences: &[Planned<'_>], wanted: Wanted) -> Result<Vec<Answers>, Error>;
+
+    /// The model as one that continues sequences, where it has a language-model head and the runtime can.
+    fn decoder(&self) -> Option<&dyn Decoder> {
+        None
+    }
 
     /// Calls `work` with each number below `count` on its threads, which are idle between passes.
     fn for_each(&self, count: usize, work: &(dyn Fn(usize) + Sync));

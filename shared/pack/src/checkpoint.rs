@@ -592,6 +592,8 @@ fn dimensions(raw: &RawConfig, family: Family, head: Head) -> Result<ModelConfig
         }
         .unwrap_or(defaults.norm_eps),
         rope_theta: rope.unwrap_or(ROPE_THETA),
+        attention: defrost_model::Attention::default(),
+        tied: false,
         pad_id,
         stored_prefix: 0,
     })

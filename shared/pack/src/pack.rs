@@ -311,7 +311,7 @@ fn check_range(
     precision: Precision,
 ) -> Result<(), Error> {
     let (most, instead) = match precision {
-        Precision::F32 => return Ok(()),
+        Precision::F32 | Precision::Blocks => return Ok(()),
         Precision::F16 => (MOST_IN_F16, Precision::Bf16.name()),
         Precision::Bf16 | Precision::Int8 => (MOST_IN_BF16, Precision::F32.name()),
     };

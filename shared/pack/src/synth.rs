@@ -57,6 +57,8 @@ impl Shape {
                 type_vocab: preset.type_vocab,
                 norm_eps: preset.norm_eps,
                 rope_theta: 1e6,
+                attention: defrost_model::Attention::default(),
+                tied: false,
                 pad_id: preset.pad_id,
                 stored_prefix: 0,
             },
@@ -207,7 +209,7 @@ fn pooling_flag(head: Head) -> Option<&'static str> {
         Head::MaxPooling => Some("pooling_mode_max_tokens"),
         Head::SqrtPooling => Some("pooling_mode_mean_sqrt_len_tokens"),
         Head::WeightedPooling => Some("pooling_mode_weightedmean_tokens"),
-        Head::Classifier | Head::YesNo => None,
+        Head::Classifier | Head::YesNo | Head::LanguageModel => None,
     }
 }
 

@@ -56,6 +56,8 @@ impl ModelOptions {
             device: self.device.clone(),
             compute: self.compute,
             memory_fraction: self.memory_fraction,
+            kv_tokens: None,
+            context: None,
         }
     }
 }

@@ -160,7 +160,7 @@ impl Layer {
         let x = &buffers.x[..rows * hidden];
         let input = match blueprint.placed {
             Placed::Post => x,
-            Placed::Pre => {
+            Placed::Pre | Placed::Sandwich => {
                 let normed = buffers.normed.slot(rows * hidden);
                 self.attention_norm.run(cx, x, eps, normed);
                 normed
@@ -219,7 +219,7 @@ impl Layer {
         for x in buffers.x[..rows * hidden].chunks_mut(step.max(1) * hidden) {
             let input = match blueprint.placed {
                 Placed::Post => &*x,
-                Placed::Pre => {
+                Placed::Pre | Placed::Sandwich => {
                     let normed = buffers.normed.slot(x.len());
                     self.output_norm.run(cx, x, eps, normed);
                     normed
@@ -232,7 +232,7 @@ impl Layer {
                     let up = Product { name, linear: &self.up, activation: Activation::Gelu };
                     up.run(cx, input, false, quantized, within, probe.as_deref_mut());
                 }
-                FeedForward::SwiGlu => {
+                FeedForward::SwiGlu | FeedForward::GeGluTanh => {
                     let both = &mut buffers.both;
                     let seen = probe.as_deref_mut().is_some_and(|probe| {
                         let both = both.slot(2 * within.len());

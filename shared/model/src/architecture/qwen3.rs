@@ -17,6 +17,8 @@ pub(super) static QWEN3: Architecture = Architecture {
         defaults: Defaults { norm_eps: 1e-6, type_vocab: 0, pad_id: 0, head_dim: Some(128) },
         prefixes: &["model.", ""],
         names: Names { head_norms: ["self_attn.q_norm", "self_attn.k_norm"], ..NAMES },
+        norm_offset: 0.0,
+        gguf: None,
         tokenizer: "Qwen2",
         classes: ["Qwen3Model", "Qwen3ForCausalLM"],
         template: "qwen3-reranker",

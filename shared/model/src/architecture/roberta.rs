@@ -10,6 +10,8 @@ pub(super) static ROBERTA: Architecture = Architecture {
     aliases: &[],
     blueprint: BLUEPRINT,
     files: Files {
+        norm_offset: 0.0,
+        gguf: None,
         tokenizer: "Roberta",
         classes: ["RobertaModel", "RobertaForSequenceClassification"],
         ..FILES
@@ -25,6 +27,8 @@ pub(super) static CAMEMBERT: Architecture = Architecture {
     aliases: &[],
     blueprint: BLUEPRINT,
     files: Files {
+        norm_offset: 0.0,
+        gguf: None,
         tokenizer: "Camembert",
         classes: ["CamembertModel", "CamembertForSequenceClassification"],
         ..FILES
@@ -48,6 +52,8 @@ const FILES: Files = Files {
     defaults: Defaults { norm_eps: 1e-12, type_vocab: 2, pad_id: 1, head_dim: None },
     prefixes: &["", "roberta.", "camembert."],
     names: Names { classifier: ["classifier.dense", "classifier.out_proj"], ..NAMES },
+    norm_offset: 0.0,
+    gguf: None,
     tokenizer: "",
     classes: ["", ""],
     template: "pair",

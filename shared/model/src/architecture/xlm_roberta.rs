@@ -16,6 +16,8 @@ pub(super) static XLM_ROBERTA: Architecture = Architecture {
         defaults: Defaults { norm_eps: 1e-12, type_vocab: 2, pad_id: 1, head_dim: None },
         prefixes: &["", "roberta.", "bert."],
         names: Names { classifier: ["classifier.dense", "classifier.out_proj"], ..NAMES },
+        norm_offset: 0.0,
+        gguf: None,
         tokenizer: "XLMRoberta",
         classes: ["XLMRobertaModel", "XLMRobertaForSequenceClassification"],
         template: "pair",

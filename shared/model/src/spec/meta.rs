@@ -12,7 +12,7 @@ use std::str::FromStr;
 use defrost_loader::Snapshot;
 
 use super::{EmbeddingSpec, ModelSpec, Template, TextRules};
-use crate::{DenseActivation, DenseLayer, Error, Family, Head, ModelConfig, TokenHeads};
+use crate::{Attention, DenseActivation, DenseLayer, Error, Family, Head, ModelConfig, TokenHeads};
 
 /// Metadata keys of the heads that answer for every token; absent where the model has none.
 const SPARSE: &str = "model.sparse";
@@ -124,6 +124,8 @@ impl ModelSpec {
             type_vocab: meta.parse("model.type_vocab")?,
             norm_eps: meta.parse("model.norm_eps")?,
             rope_theta: meta.parse("model.rope_theta")?,
+            attention: Attention::default(),
+            tied: false,
             pad_id: meta.parse("model.pad_id")?,
             stored_prefix: stored_prefix.len(),
         };

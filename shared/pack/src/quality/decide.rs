@@ -118,7 +118,7 @@ fn treated(config: &ModelConfig, product: &str) -> (Vec<usize>, Inverse<'static>
     let (hidden, inner, up) = (config.hidden, config.intermediate, blueprint.feed_forward.up());
     // What leaves a norm goes elsewhere too where it is placed after the sum.
     let normed = |norm| match blueprint.placed {
-        Placed::Pre => Inverse::Norm(norm),
+        Placed::Pre | Placed::Sandwich => Inverse::Norm(norm),
         Placed::Post => Inverse::None,
     };
     match product {

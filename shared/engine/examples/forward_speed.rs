@@ -60,7 +60,7 @@ fn random(config: &ModelConfig) -> Random {
         let (n, len) = (part.shape[0], part.shape.iter().product());
         let padded = n.next_multiple_of(PANEL);
         match part.storage {
-            Storage::Linear => {
+            Storage::Linear | Storage::Vocabulary => {
                 let size = panel_len(n, part.shape[1], INT8_GROUP);
                 views.insert(part.name.clone(), view(Dtype::I8, PANEL64, &part.shape, size, false));
                 views.insert(

@@ -27,6 +27,7 @@
 mod attention;
 pub mod blocks;
 mod buffer;
+mod decode;
 mod encode;
 mod gate;
 mod gemm;
@@ -46,6 +47,7 @@ mod snapshot_weights;
 mod threads;
 mod weights;
 
+pub use decode::PagedDecoder;
 pub(crate) use defrost_model::{Answers, Batch, DenseActivation, Error, Head, ModelConfig, Wanted};
 pub use encode::Encoding;
 pub use gate::{Open, ReadinessGate};

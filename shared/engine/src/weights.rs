@@ -16,9 +16,9 @@ use crate::attention::Arithmetic;
 use crate::buffer::Buffer;
 use crate::gate::{Open, ReadinessGate};
 use crate::gemm::{self, Activation, Context, Epilogue, FloatPanels, Int8Product};
-use crate::layout::{PANEL, ROW_MAJOR, panel_len};
+use crate::layout::{INT8_GROUP, PANEL, ROW_MAJOR, panel_len};
 use crate::math::gelu;
-use crate::norm::swiglu_row;
+use crate::norm::{geglu_row, swiglu_row};
 use crate::quantize::QuantizedRows;
 use crate::{Error, Kernel};
 
@@ -246,36 +246,119 @@ impl Linear {
     }
 
     /// Finishes as [`Linear::finish`] does, for a layer whose first half of channels is the gate.
-    pub(crate) fn finish_gated(&self, cx: Context<'_>, both: &mut [f32], out: &mut [f32]) {
+    pub(crate) fn finish_gated(
+        &self,
+        cx: Context<'_>,
+        gate: Gate,
+        both: &mut [f32],
+        out: &mut [f32],
+    ) {
         let half = self.n / 2;
         for (out, both) in out.chunks_exact_mut(half).zip(both.chunks_exact_mut(self.n)) {
             if let Some(bias) = &self.bias {
                 both.iter_mut().zip(bias.as_slice()).for_each(|(value, bias)| *value += bias);
             }
-            swiglu_row(cx.kernel, both, out);
+            gate.run(cx.kernel, both, out);
         }
     }
 
-    /// `silu(gate) * up` of a layer whose first half of channels is the gate. Where that half does not end with a
-    /// panel, which is so in toy models only, by way of `both`.
+    /// `gate(first half) * second half` of a layer. Where a half does not end with a panel, which is so in toy models only, or
+    /// tiles know no such gate, by way of `both`.
     pub(crate) fn run_gated(
         &self,
         cx: Context<'_>,
+        gate: Gate,
         x: &[f32],
         both: &mut Buffer<f32>,
         quantized: &mut QuantizedRows,
         out: &mut [f32],
     ) {
         let half = self.n / 2;
-        if half.is_multiple_of(PANEL) {
+        if half.is_multiple_of(PANEL) && gate == Gate::Silu {
             self.run(cx, x, Activation::SwiGlu, false, quantized, out);
             return;
         }
         let both = both.slot(2 * out.len());
         self.run(cx, x, Activation::Identity, false, quantized, both);
         cx.threads.for_each_chunk(out, half, |row, out| {
-            swiglu_row(cx.kernel, &both[row * self.n..][..self.n], out);
+            gate.run(cx.kernel, &both[row * self.n..][..self.n], out);
         });
+    }
+
+    /// Whether its weights are f32.
+    pub(crate) fn is_f32(&self) -> bool {
+        matches!(self.panels, Panels::F32(_))
+    }
+}
+
+/// What a gated layer does with its gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gate {
+    /// `x sigmoid(x)`.
+    Silu,
+    /// GELU by tanh.
+    GeluTanh,
+}
+
+impl Gate {
+    fn run(self, kernel: Kernel, both: &[f32], out: &mut [f32]) {
+        match self {
+            Self::Silu => swiglu_row(kernel, both, out),
+            Self::GeluTanh => geglu_row(kernel, both, out),
+        }
+    }
+}
+
+/// A matrix whose rows are gathered, too: the words of a model whose head they are.
+impl Linear {
+    /// Returns when these rows may be read.
+    pub(crate) fn wait_rows(
+        &self,
+        gate: &dyn ReadinessGate,
+        rows: impl Iterator<Item = usize> + Clone,
+    ) -> Result<(), Error> {
+        let panels = self.n.div_ceil(PANEL);
+        let place = |row: usize| {
+            let (place, len) = match &self.panels {
+                Panels::Int8 { weights, .. } => (weights.place, weights.bytes.len()),
+                Panels::Bf16(panels) => (panels.place, panels.bytes.len()),
+                Panels::F32(panels) => (panels.place, panels.bytes.len()),
+            };
+            let (panel, len) = (row / PANEL, len / panels);
+            place.part(panel * len..(panel + 1) * len)
+        };
+        if let Panels::Int8 { scales, .. } = &self.panels {
+            scales.wait(gate)?;
+        }
+        rows.clone().for_each(|row| gate.want(place(row)));
+        rows.into_iter().try_for_each(|row| gate.wait(place(row)))
+    }
+
+    /// Adds the weights of output `row` to `out`.
+    pub(crate) fn add_row(&self, row: usize, out: &mut [f32]) {
+        let (panel, column) = (row / PANEL, row % PANEL);
+        let floats = |at: usize| (panel * self.k + at) * PANEL + column;
+        match &self.panels {
+            Panels::Int8 { weights, scales, .. } => {
+                let (weights, scale) = (weights.as_slice(), scales.as_slice()[row]);
+                let depth = weights.len() / self.n.next_multiple_of(PANEL);
+                for (at, out) in out.iter_mut().enumerate() {
+                    let group = (panel * depth + at / INT8_GROUP * INT8_GROUP) * PANEL;
+                    let code = weights[group + column * INT8_GROUP + at % INT8_GROUP];
+                    *out += f32::from(code) * scale;
+                }
+            }
+            Panels::Bf16(panels) => {
+                let panels = panels.as_slice();
+                out.iter_mut()
+                    .enumerate()
+                    .for_each(|(at, out)| *out += panels[floats(at)].to_f32());
+            }
+            Panels::F32(panels) => {
+                let panels = panels.as_slice();
+                out.iter_mut().enumerate().for_each(|(at, out)| *out += panels[floats(at)]);
+            }
+        }
     }
 }
 

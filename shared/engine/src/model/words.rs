@@ -1,0 +1,77 @@
+//! The words of a model: rows that are gathered, and of a language model a product with all or some of them.
+
+use defrost_model::TokenMask;
+
+use crate::gate::ReadinessGate;
+use crate::gemm::{Activation, Context};
+use crate::quantize::QuantizedRows;
+use crate::weights::{Embedding, Linear, Weights};
+use crate::{Error, Kernel, ModelConfig};
+
+/// The table of words.
+#[derive(Debug)]
+pub(super) enum Words {
+    /// Rows that are only gathered.
+    Table(Embedding),
+    /// The matrix of the head.
+    Tied(Linear),
+}
+
+impl Words {
+    pub(super) fn load(
+        config: &ModelConfig,
+        weights: &dyn Weights,
+        kernel: Kernel,
+    ) -> Result<Self, Error> {
+        let (name, vocab, hidden) = ("embedding.words", config.vocab, config.hidden);
+        Ok(if config.tied {
+            Self::Tied(Linear::load(weights, name, vocab, hidden, kernel)?)
+        } else {
+            Self::Table(Embedding::load(weights, name, vocab, hidden)?)
+        })
+    }
+
+    /// Returns when the rows of these ids may be read.
+    pub(super) fn wait(&self, gate: &dyn ReadinessGate, ids: &[u32]) -> Result<(), Error> {
+        let rows = ids.iter().map(|&id| id as usize);
+        match self {
+            Self::Table(table) => table.wait(gate, rows),
+            Self::Tied(matrix) => matrix.wait_rows(gate, rows),
+        }
+    }
+
+    pub(super) fn add_row(&self, id: u32, out: &mut [f32]) {
+        match self {
+            Self::Table(table) => table.add_row(id as usize, out),
+            Self::Tied(matrix) => matrix.add_row(id as usize, out),
+        }
+    }
+}
+
+/// The logits of each row of `x`, of `head`'s inputs; where some tokens only are allowed, those of others are negative
+/// infinity.
+pub(super) fn logits(
+    cx: Context<'_>,
+    head: &Linear,
+    x: &[f32],
+    allowed: &[Option<&TokenMask>],
+    quantized: &mut QuantizedRows,
+) -> Vec<Vec<f32>> {
+    let vocab = head.outputs();
+    let mut out = vec![0.0; allowed.len() * vocab];
+    head.run(cx, x, Activation::Identity, false, quantized, &mut out);
+    let mut rows: Vec<Vec<f32>> = if allowed.len() == 1 {
+        vec![out]
+    } else {
+        out.chunks_exact(vocab).map(Vec::from).collect()
+    };
+    for (row, mask) in rows.iter_mut().zip(allowed) {
+        let Some(mask) = mask else { continue };
+        for (id, logit) in row.iter_mut().enumerate() {
+            if !mask.allows(id as u32) {
+                *logit = f32::NEG_INFINITY;
+            }
+        }
+    }
+    rows
+}

@@ -2,12 +2,17 @@
 //!
 //! Nothing here runs a model, speaks HTTP or opens a file.
 
+mod calendar;
 mod delta;
 mod error;
 mod format;
 mod message;
+pub mod template;
+mod thinking;
 
 pub use delta::Delta;
 pub use error::Error;
 pub use format::FormatKind;
 pub use message::{Message, ResponseFormat, Role, Tool, ToolCall, ToolChoice};
+pub use template::{SpecialTexts, Template};
+pub use thinking::Thinking;

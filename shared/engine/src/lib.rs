@@ -6,6 +6,7 @@
 //!                                              |- Linear: quantise rows, panels x tiles, epilogue
 //!                                              |- attention: tiles of query rows, as many as the kernel set's
 //!                                              `- norms, rotation, gate: plain loops, vectorised
+//! next tokens of sequences -> PagedDecoder::step -> the same pass, keys and values in pages -> logits
 //! ```
 //!
 //! Two promises hold everywhere: a sequence's answer is the same to the last bit whatever else is in

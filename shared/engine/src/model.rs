@@ -171,6 +171,8 @@ struct Buffers {
     quantized: QuantizedRows,
     /// Outputs of attention or feed-forward layer that are normalised before they are added.
     given: Buffer<f32>,
+    /// Of several rows.
+    logits: Buffer<f32>,
     /// Of layers that see everything, and of local ones.
     rotations: [crate::rope::Rotations; 2],
 }
@@ -324,9 +326,9 @@ impl Model {
         let mut logits = Vec::new();
         if rows > 0 {
             self.wait_for_head(gate)?;
-            let Buffers { x, quantized, .. } = &mut *buffers;
+            let Buffers { x, quantized, logits: memory, .. } = &mut *buffers;
             let x = &x[..rows * self.config.hidden];
-            logits = words::logits(cx, words, x, allowed, quantized);
+            logits = words::logits(cx, words, x, allowed, quantized, memory);
         }
         gate.intact()?;
         Ok(logits)
@@ -370,7 +372,8 @@ impl Model {
             HeadWeights::LanguageModel(_) => {
                 let Some(words) = self.words() else { return Vec::new() };
                 let quantized = &mut buffers.quantized;
-                words::logits(cx, words, x, &vec![None; rows], quantized).concat()
+                let memory = &mut buffers.logits;
+                words::logits(cx, words, x, &vec![None; rows], quantized, memory).concat()
             }
             HeadWeights::Pooling if self.config.head.reads(1).is_none() => batch
                 .sequences()

@@ -24,7 +24,7 @@ use crate::attention::Span;
 use crate::buffer::Buffer;
 use crate::gemm::{Context, SharedOut};
 use crate::kernel::operands::Operands;
-use crate::kernel::per_kernel;
+use crate::kernel::{per_kernel, prefetch};
 use crate::layout::PANEL;
 use crate::math;
 
@@ -365,11 +365,20 @@ impl Rows<'_> {
         let steps = || (all.start / PANEL * PANEL..all.end).step_by(PANEL);
         let pages_of =
             |at: usize| at / PAGE_TOKENS..(at + PANEL).min(all.end).div_ceil(PAGE_TOKENS);
+        // Runs lie far apart, where the processor does not look ahead.
+        let soon = |at: usize, values: bool| {
+            for page in pages_of(at.min(all.end)) {
+                let (keys, columns) = run(page);
+                prefetch(bytemuck::cast_slice(if values { columns } else { keys }));
+            }
+        };
 
         let scores = scores.slot(rows * CHUNK);
         let (sums, _) =
             sums.slot(rows.next_multiple_of(tile_rows) * PANEL).as_chunks_mut::<PANEL>();
         for at in steps() {
+            let last = at + PANEL >= all.end;
+            soon(if last { all.start / PANEL * PANEL } else { at + PANEL }, last);
             let columns = pages_of(at).len() * PAGE_TOKENS;
             let panel = panel.slot(shape.width * columns);
             for (lane, page) in pages_of(at).enumerate() {
@@ -398,6 +407,9 @@ impl Rows<'_> {
             let (columns, panel_at) = shape.panel(column);
             sums.as_flattened_mut().fill(0.0);
             for at in steps() {
+                if column == 0 && at + PANEL < all.end {
+                    soon(at + PANEL, true);
+                }
                 let positions = (at + PANEL).min(all.end) - at;
                 let panel = panel.slot(pages_of(at).len() * PAGE_TOKENS * columns);
                 for (page, panel) in pages_of(at).zip(panel.chunks_exact_mut(PAGE_TOKENS * columns))

@@ -107,14 +107,16 @@ impl Layer {
         let norm = |part: &str, width: usize| {
             NormWeights::load(weights, &name(part), width, blueprint.norm)
         };
-        let linear =
-            |part: &str, n: usize, k: usize| Linear::load(weights, &name(part), n, k, kernel);
+        let linear = |part: &str, parts: &[usize], k: usize| {
+            Linear::load_of(weights, &name(part), parts, k, kernel)
+        };
         let head_norms = blueprint
             .head_norms
             .then(|| Ok::<_, Error>((norm("query_norm", width)?, norm("key_norm", width)?)))
             .transpose()?;
         let stored = config.stored_prefix * config.stored_row();
-        let ups = if blueprint.feed_forward.is_gated() { 2 * inner } else { inner };
+        let ups = &[inner, inner][..=usize::from(blueprint.feed_forward.is_gated())];
+        let keys = config.kv_heads * width;
         let after = || {
             Ok::<_, Error>((
                 norm("after_attention_norm", hidden)?,
@@ -125,12 +127,12 @@ impl Layer {
             at,
             attention_norm: norm("attention_norm", hidden)?,
             after: (blueprint.placed == Placed::Sandwich).then(after).transpose()?,
-            qkv: linear("qkv", heads(config).row(), hidden)?,
+            qkv: linear("qkv", &[config.heads * width, keys, keys], hidden)?,
             head_norms,
-            out: linear("out", hidden, config.heads * width)?,
+            out: linear("out", &[hidden], config.heads * width)?,
             output_norm: norm("output_norm", hidden)?,
             up: linear(blueprint.feed_forward.up(), ups, hidden)?,
-            down: linear("down", hidden, inner)?,
+            down: linear("down", &[hidden], inner)?,
             prefix: (stored > 0).then(|| vector(weights, &name("prefix"), stored)).transpose()?,
         })
     }

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use defrost_loader::Tensor;
-use defrost_model::parts::{Naming, Storage, plan};
-use defrost_model::{Attention, Family, Precision, TokenHeads, isa};
+use defrost_loader::{Dtype, Tensor};
+use defrost_model::parts::{Naming, Part, Storage, plan};
+use defrost_model::{Attention, BlockKind, Family, Precision, TokenHeads, isa};
 
+use crate::blocks::{PANELS_OF, ROWS_OF, dequantize, pack, quantize};
 use crate::{Encoding, Error, Head, Kernel, Model, ModelConfig, Threads, Weights};
 
 /// Families that continue sequences.
@@ -41,6 +42,11 @@ pub(super) fn config(family: &str) -> ModelConfig {
     }
 }
 
+/// A model whose rows are whole blocks.
+pub(super) fn of_blocks(family: &str) -> ModelConfig {
+    ModelConfig { hidden: 64, head_dim: 16, intermediate: 96, ..config(family) }
+}
+
 /// A model's weights.
 pub(super) struct Tiny {
     pub(super) config: ModelConfig,
@@ -55,6 +61,41 @@ impl AsRef<[u8]> for Aligned {
     fn as_ref(&self) -> &[u8] {
         bytemuck::cast_slice(&self.0)
     }
+}
+
+fn aligned(bytes: &[u8]) -> Bytes {
+    let mut words = vec![0u64; bytes.len().div_ceil(8)];
+    bytemuck::cast_slice_mut(&mut words)[..bytes.len()].copy_from_slice(bytes);
+    Bytes::from_owner(Aligned(words)).slice(..bytes.len())
+}
+
+/// A part in blocks, as a GGUF file has it: the values that they mean, and its tensors. Matrices of a part are of different kinds.
+fn blocks(config: &ModelConfig, part: &Part, row: &[f32]) -> (Vec<f32>, Vec<(String, Tensor)>) {
+    let (n, k) = (part.shape[0], part.shape[1]);
+    let keys = config.kv_heads * config.head_dim;
+    let sizes = match part.sources.len() {
+        3 => vec![n - 2 * keys, keys, keys],
+        2 => vec![n / 2, n / 2],
+        _ => vec![n],
+    };
+    let kinds = [BlockKind::Q8_0, BlockKind::Q5_1, BlockKind::Q4_0];
+    let (mut meant, mut tensors, mut first) = (vec![0.0; row.len()], Vec::new(), 0);
+    for (at, &n) in sizes.iter().enumerate() {
+        let kind = kinds[(at + part.name.len()) % kinds.len()];
+        let gguf = quantize(kind, &row[first * k..][..n * k], k);
+        dequantize(kind, &gguf, &mut meant[first * k..][..n * k]);
+        first += n;
+        let (name, tag, bytes) = if part.storage == Storage::Table {
+            (part.name.clone(), ROWS_OF, gguf)
+        } else {
+            (format!("{}.{at}", part.name), PANELS_OF, pack(kind, &gguf, n, k))
+        };
+        let layout = format!("{tag}{}", kind.name());
+        let shape = vec![bytes.len()];
+        let tensor = Tensor::in_memory("", Dtype::U8, &layout, shape, aligned(&bytes));
+        tensors.push((name, tensor));
+    }
+    (meant, tensors)
 }
 
 impl Weights for Tiny {
@@ -78,17 +119,21 @@ impl Tiny {
         for part in plan(config, &Naming::default()).iter().flat_map(|group| &group.parts) {
             let norm = part.storage == Storage::Vector;
             let bf16 = encoding.precision(part) == Precision::Bf16;
+            let matrix = !matches!(part.storage, Storage::Vector | Storage::Bias);
             let row: Vec<f32> = (0..part.shape.iter().product())
                 .map(|_| if norm { 1.0 + 0.3 * random() } else { 0.35 * random() })
                 .map(|value| if bf16 { half::bf16::from_f32(value).to_f32() } else { value })
                 .collect();
+            if precision == Precision::Blocks && matrix {
+                let (meant, stored) = blocks(config, part, &row);
+                values.insert(part.name.clone(), meant);
+                tensors.extend(stored);
+                continue;
+            }
             values.insert(part.name.clone(), row.clone());
             for (tensor, bytes) in encoding.plan(part).into_iter().zip(encoding.fill(part, row)) {
-                let mut words = vec![0u64; bytes.len().div_ceil(8)];
-                bytemuck::cast_slice_mut(&mut words)[..bytes.len()].copy_from_slice(&bytes);
-                let bytes = Bytes::from_owner(Aligned(words)).slice(..bytes.len());
-                let found =
-                    Tensor::in_memory("", tensor.dtype, &tensor.layout, tensor.shape, bytes);
+                let (shape, bytes) = (tensor.shape, aligned(&bytes));
+                let found = Tensor::in_memory("", tensor.dtype, &tensor.layout, shape, bytes);
                 tensors.insert(tensor.name, found);
             }
         }

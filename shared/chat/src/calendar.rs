@@ -23,7 +23,7 @@ const SECONDS_A_DAY: i64 = 86_400;
 struct Date {
     year: i64,
     /// From 1.
-    month: usize,
+    month: i64,
     /// From 1.
     day: i64,
     /// From 1.
@@ -50,7 +50,7 @@ fn date(days_since_1970: i64) -> Date {
     let before_march = if is_leap(year) { 60 } else { 59 };
     let day_of_year = if month <= 2 { of_year - 305 } else { of_year + before_march + 1 };
     let weekday = usize::try_from((days_since_1970 + 4).rem_euclid(7)).unwrap_or(0);
-    Date { year, month: usize::try_from(month).unwrap_or(1), day, day_of_year, weekday }
+    Date { year, month, day, day_of_year, weekday }
 }
 
 /// A time in UTC by Python's directives; `%-d` is `%d` without its zero.
@@ -77,11 +77,11 @@ pub(crate) fn strftime(seconds_since_1970: i64, format: &str) -> Result<String, 
         let number = |value: i64, width: usize| {
             if padded { format!("{value:0width$}") } else { value.to_string() }
         };
-        let month = MONTHS[date.month - 1];
-        out += &match directive {
+        let month = MONTHS[usize::try_from(date.month - 1).unwrap_or(0)];
+        let printed = match directive {
             Some('Y') => date.year.to_string(),
             Some('y') => number(date.year.rem_euclid(100), 2),
-            Some('m') => number(date.month as i64, 2),
+            Some('m') => number(date.month, 2),
             Some('d') => number(date.day, 2),
             Some('e') => format!("{:2}", date.day),
             Some('j') => number(date.day_of_year, 3),
@@ -106,6 +106,7 @@ pub(crate) fn strftime(seconds_since_1970: i64, format: &str) -> Result<String, 
                 return Err(format!("strftime_now does not know %{other}"));
             }
         };
+        out.push_str(&printed);
     }
     Ok(out)
 }

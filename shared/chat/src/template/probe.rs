@@ -16,6 +16,7 @@ const KEY: &str = "probe_key";
 const ID: &str = "probeid12";
 
 /// What a template does with messages.
+#[expect(clippy::struct_excessive_bools, reason = "each is a question of its own")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Habits {
     /// How it writes calls of tools, where it shows tools and this crate can read what models answer then.
@@ -44,14 +45,14 @@ pub(super) fn habits(template: &Template) -> Habits {
         thinking: Thinking::of(&template.source),
         ..Habits::default()
     };
-    let text = |content: Value| print(template, &[json!({"role": "user", "content": content})]);
-    habits.content_in_parts = !text(json!(WORD)).contains(WORD)
-        && text(json!([{"type": "text", "text": WORD}])).contains(WORD);
+    let text = |content: &Value| print(template, &[json!({"role": "user", "content": content})]);
+    habits.content_in_parts = !text(&json!(WORD)).contains(WORD)
+        && text(&json!([{"type": "text", "text": WORD}])).contains(WORD);
     habits.system = print(template, &[system(&habits), user(&habits)]).contains(WORD);
-    let as_object = print(template, &calling(&habits, json!({KEY: WORD}), None));
+    let as_object = print(template, &calling(&habits, &json!({KEY: WORD}), None));
     let as_text = || {
         let arguments = json!({KEY: WORD}).to_string();
-        print(template, &calling(&habits, Value::String(arguments), None))
+        print(template, &calling(&habits, &Value::String(arguments), None))
     };
     // An object that was put into a text that way is Python's, not JSON.
     let writes_object = as_object.contains(WORD) && !as_object.contains(&format!("'{KEY}'"));
@@ -65,7 +66,7 @@ pub(super) fn habits(template: &Template) -> Habits {
     }
     if !printed.contains(WORD) || printed.contains("None") {
         let arguments = json!({KEY: WORD});
-        let with_content = print(template, &calling(&habits, arguments, Some("")));
+        let with_content = print(template, &calling(&habits, &arguments, Some("")));
         if with_content.contains(WORD) {
             habits.needs_content = true;
             habits.arguments_as_text = false;
@@ -91,7 +92,7 @@ fn system(habits: &Habits) -> Value {
 }
 
 /// A conversation with a call of a function.
-fn calling(habits: &Habits, arguments: Value, said: Option<&str>) -> [Value; 4] {
+fn calling(habits: &Habits, arguments: &Value, said: Option<&str>) -> [Value; 4] {
     let function = json!({"name": FUNCTION, "arguments": arguments});
     let mut message = json!({
         "role": "assistant",

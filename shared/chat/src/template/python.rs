@@ -88,6 +88,7 @@ fn method(
 }
 
 /// Hugging Face's `tojson`: Python's `json.dumps` with `ensure_ascii=False` unless it is asked for.
+#[expect(clippy::needless_pass_by_value, reason = "how minijinja calls filters")]
 fn tojson(value: &Value, indent: Option<Value>, kwargs: Kwargs) -> Result<String, Error> {
     let indent = indent.filter(|indent| !indent.is_none());
     let indent = match indent {

@@ -311,7 +311,7 @@ fn tools_that_cannot_be() {
         (json!({"functions": [{"name": "f"}, {"name": "f"}]}), "tools"),
         (
             tool(json!({"name": "f", "parameters": {"a": "x".repeat(300_000)}})),
-            "tools[0].function.parameters",
+            "tools[0].function.parameters.a",
         ),
     ] {
         assert_eq!(
@@ -409,7 +409,7 @@ fn messages_that_cannot_be() {
             one(
                 json!({"role": "assistant", "content": [{"type": "tool_use", "id": "1", "name": "f", "input": []}]}),
             ),
-            "messages[1].content[0]",
+            "messages[1].content[0].input",
         ),
         (one(json!({"role": "tool", "content": "a"})), "messages[1].role"),
     ] {

@@ -358,7 +358,7 @@ fn forms_of_the_answer_under_every_name() {
             json!({"structured_outputs": {"regex": "a", "grammar": "b"}}),
             "structured_outputs.grammar",
         ),
-        (json!({"json_schema": {"a": "x".repeat(300_000)}}), "json_schema"),
+        (json!({"json_schema": {"a": "x".repeat(300_000)}}), "json_schema.a"),
     ] {
         assert_eq!(
             refused_chat(&fields).param.as_deref(),

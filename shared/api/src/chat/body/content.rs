@@ -7,8 +7,8 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
-use serde_json::value::RawValue;
 
+use super::messages::Arguments;
 use super::values::Object;
 
 /// A text, or a list of parts.
@@ -47,7 +47,7 @@ struct PartBody {
     thinking: Option<String>,
     id: Option<String>,
     name: Option<String>,
-    input: Option<Box<RawValue>>,
+    input: Option<Arguments>,
     tool_use_id: Option<String>,
     content: Option<TextContent>,
 }
@@ -87,11 +87,7 @@ impl<'de> Deserialize<'de> for Part {
             "tool_use" => Ok(Self::ToolUse {
                 id: part.id.ok_or_else(|| missing("id"))?,
                 name: part.name.ok_or_else(|| missing("name"))?,
-                input: match part.input {
-                    None => "{}".to_owned(),
-                    Some(input) if input.get().starts_with('{') => input.get().to_owned(),
-                    Some(_) => return Err(D::Error::custom("expected an object as `input`")),
-                },
+                input: part.input.map_or_else(|| "{}".to_owned(), |Arguments(json)| json),
             }),
             "tool_result" => Ok(Self::ToolResult {
                 id: part.tool_use_id.ok_or_else(|| missing("tool_use_id"))?,

@@ -6,10 +6,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Unexpected, Visitor};
-use serde_json::value::RawValue;
 
 use super::content::{Parts, TextContent};
-use super::values::{Json, Object, Objects};
+use super::values::{Bounded, Json, Object, Objects};
 use crate::chat::message::Role;
 use crate::json;
 use crate::lenient::Flag;
@@ -76,18 +75,36 @@ pub(crate) struct CalledFunction {
     pub(crate) arguments: Option<Arguments>,
 }
 
-/// Arguments of a call: JSON as a text, or (Ollama's clients) as an object.
+/// Most bytes of arguments that come as an object. Those that come as a text are no tree.
+const MAX_ARGUMENTS_BYTES: usize = 1024 * 1024;
+
+/// Arguments of a call: JSON as a text, or (Anthropic's and Ollama's clients) as an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Arguments(pub(crate) String);
 
 impl<'de> Deserialize<'de> for Arguments {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let raw = Box::<RawValue>::deserialize(deserializer)?;
-        match raw.get().as_bytes().first() {
-            Some(b'"') => serde_json::from_str(raw.get()).map(Self).map_err(D::Error::custom),
-            Some(b'{') => Ok(Self(raw.get().to_owned())),
-            _ => Err(D::Error::custom("expected the arguments as json in a string, or an object")),
+        struct ArgumentsVisitor;
+
+        impl<'de> Visitor<'de> for ArgumentsVisitor {
+            type Value = Arguments;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("arguments: json in a string, or an object")
+            }
+
+            fn visit_str<E: Error>(self, value: &str) -> Result<Arguments, E> {
+                Ok(Arguments(value.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Arguments, A::Error> {
+                let object = MapAccessDeserializer::new(map);
+                let object = Bounded::<MAX_ARGUMENTS_BYTES>::deserialize(object)?;
+                Ok(Arguments(object.value.to_string()))
+            }
         }
+
+        deserializer.deserialize_any(ArgumentsVisitor)
     }
 }
 

@@ -1,15 +1,16 @@
 //! Values that chat clients send in more than one form, each with its own visitor for the reason
 //! that `lenient` gives: the path to the element at fault.
 
+use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{
-    Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor,
+    Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess,
+    Unexpected, Visitor,
 };
-use serde_json::Value;
-use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 /// A number.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -212,30 +213,107 @@ impl<'de> Deserialize<'de> for Bias {
     }
 }
 
-/// Most bytes of a schema, of a grammar's JSON or of a tool's parameters: as a tree JSON takes up
-/// to a hundred times its length, and what compiles schemas takes more. The largest of real tools
-/// are below 100 KB.
-pub(crate) const MAX_JSON_BYTES: usize = 256 * 1024;
+/// Most bytes of a schema or of a tool's parameters: as a tree JSON takes up to a hundred times its
+/// length, and what compiles schemas takes more. The largest of real tools are below 100 KB.
+const MAX_JSON_BYTES: usize = 256 * 1024;
 
 /// Any JSON of a bounded length.
+pub(crate) type Json = Bounded<MAX_JSON_BYTES>;
+
+/// Any JSON of at most about `MAX` bytes.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Json {
+pub(crate) struct Bounded<const MAX: usize> {
     pub(crate) value: Value,
-    /// How long it was.
+    /// How long it is, without white space: about, since only texts are measured.
     pub(crate) bytes: usize,
 }
 
-impl<'de> Deserialize<'de> for Json {
+impl<'de, const MAX: usize> Deserialize<'de> for Bounded<MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let raw = Box::<RawValue>::deserialize(deserializer)?;
-        let bytes = raw.get().len();
-        if bytes > MAX_JSON_BYTES {
-            return Err(D::Error::custom(format!(
-                "expected at most {MAX_JSON_BYTES} bytes of json, found {bytes}"
+        let left = Cell::new(MAX);
+        let value = Tree { left: &left, most: MAX }.deserialize(deserializer)?;
+        Ok(Self { value, bytes: MAX - left.get() })
+    }
+}
+
+/// Builds a tree as long as there is something left.
+#[derive(Clone, Copy)]
+struct Tree<'a> {
+    left: &'a Cell<usize>,
+    most: usize,
+}
+
+impl Tree<'_> {
+    /// Takes a value of this many bytes, with what stands between it and the next.
+    fn take<E: Error>(self, bytes: usize) -> Result<(), E> {
+        let Some(left) = self.left.get().checked_sub(bytes + 2) else {
+            return Err(E::custom(format!(
+                "expected at most {} bytes of json, found more",
+                self.most
             )));
+        };
+        self.left.set(left);
+        Ok(())
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Tree<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Tree<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any json")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Value, E> {
+        self.take(4).map(|()| Value::Null)
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {
+        self.take(4).map(|()| value.into())
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Value, E> {
+        self.take(1).map(|()| value.into())
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Value, E> {
+        self.take(1).map(|()| value.into())
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+        self.take(3).map(|()| value.into())
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
+        self.take(value.len() + 2).map(|()| value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        self.take(1)?;
+        let mut list = Vec::new();
+        while let Some(value) = seq.next_element_seed(self)? {
+            list.push(value);
         }
-        let value = serde_json::from_str(raw.get()).map_err(D::Error::custom)?;
-        Ok(Self { value, bytes })
+        Ok(list.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        self.take(1)?;
+        let mut object = Map::new();
+        while let Some(key) = map.next_key::<String>()? {
+            self.take(key.len() + 2)?;
+            let value = map.next_value_seed(self)?;
+            object.insert(key, value);
+        }
+        Ok(object.into())
     }
 }
 

@@ -19,7 +19,7 @@ use crate::gate::ReadinessGate;
 use crate::gemm::{Activation, Context};
 use crate::quantize::QuantizedRows;
 use crate::rope::{HeadNorm, rotate};
-use crate::weights::{Linear, Values, Weights, vector};
+use crate::weights::{Gate, Linear, Values, Weights, vector};
 use crate::{Error, Kernel, ModelConfig};
 
 /// Watches a pass.
@@ -85,22 +85,24 @@ impl Layer {
         let norm = |part: &str, width: usize| {
             NormWeights::load(weights, &name(part), width, blueprint.norm)
         };
-        let linear =
-            |part: &str, n: usize, k: usize| Linear::load(weights, &name(part), n, k, kernel);
+        let linear = |part: &str, parts: &[usize], k: usize| {
+            Linear::load_of(weights, &name(part), parts, k, kernel)
+        };
         let head_norms = blueprint
             .head_norms
             .then(|| Ok::<_, Error>((norm("query_norm", width)?, norm("key_norm", width)?)))
             .transpose()?;
         let stored = config.stored_prefix * config.stored_row();
-        let ups = if blueprint.feed_forward.is_gated() { 2 * inner } else { inner };
+        let ups = &[inner, inner][..=usize::from(blueprint.feed_forward.is_gated())];
+        let keys = config.kv_heads * width;
         Ok(Self {
             attention_norm: norm("attention_norm", hidden)?,
-            qkv: linear("qkv", heads(config).row(), hidden)?,
+            qkv: linear("qkv", &[config.heads * width, keys, keys], hidden)?,
             head_norms,
-            out: linear("out", hidden, config.heads * width)?,
+            out: linear("out", &[hidden], config.heads * width)?,
             output_norm: norm("output_norm", hidden)?,
             up: linear(blueprint.feed_forward.up(), ups, hidden)?,
-            down: linear("down", hidden, inner)?,
+            down: linear("down", &[hidden], inner)?,
             prefix: (stored > 0).then(|| vector(weights, &name("prefix"), stored)).transpose()?,
         })
     }
@@ -227,24 +229,29 @@ impl Layer {
             };
             let within = buffers.inner.slot(x.len() / hidden * inner);
             let (quantized, name) = (&mut buffers.quantized, blueprint.feed_forward.up());
-            match blueprint.feed_forward {
-                FeedForward::Gelu => {
+            let gate = match blueprint.feed_forward {
+                FeedForward::Gelu => None,
+                FeedForward::SwiGlu => Some(Gate::Silu),
+                FeedForward::GeGluTanh => Some(Gate::GeluTanh),
+            };
+            match gate {
+                None => {
                     let up = Product { name, linear: &self.up, activation: Activation::Gelu };
                     up.run(cx, input, false, quantized, within, probe.as_deref_mut());
                 }
-                FeedForward::SwiGlu | FeedForward::GeGluTanh => {
+                Some(gate) => {
                     let both = &mut buffers.both;
                     let seen = probe.as_deref_mut().is_some_and(|probe| {
                         let both = both.slot(2 * within.len());
                         let product = ProbedProduct { name, x: input, residual: None };
                         let seen = probe.product(&product, both);
                         if seen {
-                            self.up.finish_gated(cx, both, within);
+                            self.up.finish_gated(cx, gate, both, within);
                         }
                         seen
                     });
                     if !seen {
-                        self.up.run_gated(cx, input, both, quantized, within);
+                        self.up.run_gated(cx, gate, input, both, quantized, within);
                     }
                 }
             }

@@ -1,4 +1,4 @@
-//! Llama (Touvron et al., 2023; Dubey et al., 2024) and what has its layers: SmolLM2, TinyLlama, Mistral. Pre-norm causal
+//! Llama (Touvron et al., 2023; Dubey et al., 2024) and what has its layers: `SmolLM2`, `TinyLlama`, Mistral. Pre-norm causal
 //! decoder without biases, grouped-query attention, rotary positions whose angles Llama 3.1 and later stretch.
 
 use super::qwen2::{DECODER, GGUF_NAMES, NAMES};

@@ -155,7 +155,7 @@ impl<J: GenerationJob> Scheduler<J> {
 
     /// Drops the jobs that have been given up, and what the model holds for them; says how many.
     pub fn drop_cancelled(&mut self, decoder: &dyn Decoder) -> usize {
-        self.drop_if(decoder, |job| job.is_cancelled()).len()
+        self.drop_if(decoder, GenerationJob::is_cancelled).len()
     }
 
     /// Takes all jobs back that are not done, in order of arrival; the model then holds nothing for any.

@@ -322,9 +322,9 @@ impl<J: GenerationJob> Scheduler<J> {
 
     /// Closes the youngest branch that runs, to be opened again later.
     fn preempt(&mut self, decoder: &dyn Decoder, turns: &mut Vec<Turn>) {
-        let branches =
+        let mut branches =
             self.entries.iter_mut().rev().flat_map(|entry| entry.branches.iter_mut().rev());
-        let youngest = branches.filter_map(|branch| Some((branch.sequence.take()?, branch))).next();
+        let youngest = branches.find_map(|branch| Some((branch.sequence.take()?, branch)));
         if let Some((sequence, branch)) = youngest {
             branch.computed = 0;
             decoder.close(sequence);

@@ -42,5 +42,8 @@ pub use head::{DenseActivation, DenseLayer, Head, TokenHeads};
 pub use planning::{Cost, Grouping, Measure, Planned, Share};
 pub use precision::Precision;
 pub use runtime::{LoadOptions, Runner, Runtime};
-pub use spec::{EmbeddingSpec, Matryoshka, ModelSpec, RerankerKind, Template, TextRules};
+pub use spec::{
+    ChatSpec, EmbeddingSpec, Matryoshka, ModelSpec, RerankerKind, SamplingDefaults, Template,
+    TextRules,
+};
 pub use tokens::Tokens;

@@ -4,7 +4,7 @@ use super::{
     Architecture, Biases, Blueprint, Defaults, FeedForward, Files, Names, Norm, Placed, Positions,
     Preset,
 };
-use crate::{DenseActivation, Head};
+use crate::{Attention, DenseActivation, Head};
 
 pub(super) static BERT: Architecture = Architecture {
     name: "bert",
@@ -15,11 +15,18 @@ pub(super) static BERT: Architecture = Architecture {
         harmless: &[],
         unused: &[],
         only: &[],
-        defaults: Defaults { norm_eps: 1e-12, type_vocab: 2, pad_id: 0, head_dim: None },
+        defaults: Defaults {
+            norm_eps: 1e-12,
+            type_vocab: 2,
+            pad_id: 0,
+            head_dim: None,
+            tied: false,
+        },
         prefixes: &["", "bert.", "roberta."],
         // The hidden layer of the classifier is the pooler's.
         names: Names { classifier: ["{}pooler.dense", "classifier"], ..NAMES },
         norm_offset: 0.0,
+        local_layers: false,
         gguf: None,
         tokenizer: "Bert",
         classes: ["BertModel", "BertForSequenceClassification"],
@@ -82,5 +89,7 @@ const MINILM: Preset = Preset {
     max_positions: 512,
     type_vocab: 2,
     norm_eps: 1e-12,
+    rope_theta: 1e6,
+    attention: Attention::PLAIN,
     pad_id: 0,
 };

@@ -3,7 +3,7 @@
 
 use super::bert::{ENCODER, NAMES};
 use super::{Architecture, Blueprint, Defaults, Files, Names, Positions, Preset};
-use crate::Head;
+use crate::{Attention, Head};
 
 pub(super) static ROBERTA: Architecture = Architecture {
     name: "roberta",
@@ -11,6 +11,7 @@ pub(super) static ROBERTA: Architecture = Architecture {
     blueprint: BLUEPRINT,
     files: Files {
         norm_offset: 0.0,
+        local_layers: false,
         gguf: None,
         tokenizer: "Roberta",
         classes: ["RobertaModel", "RobertaForSequenceClassification"],
@@ -28,6 +29,7 @@ pub(super) static CAMEMBERT: Architecture = Architecture {
     blueprint: BLUEPRINT,
     files: Files {
         norm_offset: 0.0,
+        local_layers: false,
         gguf: None,
         tokenizer: "Camembert",
         classes: ["CamembertModel", "CamembertForSequenceClassification"],
@@ -49,10 +51,11 @@ const FILES: Files = Files {
     harmless: &[],
     unused: &[],
     only: &[],
-    defaults: Defaults { norm_eps: 1e-12, type_vocab: 2, pad_id: 1, head_dim: None },
+    defaults: Defaults { norm_eps: 1e-12, type_vocab: 2, pad_id: 1, head_dim: None, tied: false },
     prefixes: &["", "roberta.", "camembert."],
     names: Names { classifier: ["classifier.dense", "classifier.out_proj"], ..NAMES },
     norm_offset: 0.0,
+    local_layers: false,
     gguf: None,
     tokenizer: "",
     classes: ["", ""],
@@ -74,5 +77,7 @@ const BASE: Preset = Preset {
     max_positions: 512,
     type_vocab: 1,
     norm_eps: 1e-5,
+    rope_theta: 1e6,
+    attention: Attention::PLAIN,
     pad_id: 1,
 };

@@ -2,7 +2,7 @@
 
 use super::bert::{ENCODER, NAMES};
 use super::{Architecture, Blueprint, Defaults, Files, Names, Positions, Preset};
-use crate::Head;
+use crate::{Attention, Head};
 
 pub(super) static XLM_ROBERTA: Architecture = Architecture {
     name: "xlm-roberta",
@@ -13,10 +13,17 @@ pub(super) static XLM_ROBERTA: Architecture = Architecture {
         harmless: &[],
         unused: &[],
         only: &[],
-        defaults: Defaults { norm_eps: 1e-12, type_vocab: 2, pad_id: 1, head_dim: None },
+        defaults: Defaults {
+            norm_eps: 1e-12,
+            type_vocab: 2,
+            pad_id: 1,
+            head_dim: None,
+            tied: false,
+        },
         prefixes: &["", "roberta.", "bert."],
         names: Names { classifier: ["classifier.dense", "classifier.out_proj"], ..NAMES },
         norm_offset: 0.0,
+        local_layers: false,
         gguf: None,
         tokenizer: "XLMRoberta",
         classes: ["XLMRobertaModel", "XLMRobertaForSequenceClassification"],
@@ -43,5 +50,7 @@ const BGE_M3: Preset = Preset {
     max_positions: 8192,
     type_vocab: 1,
     norm_eps: 1e-5,
+    rope_theta: 1e6,
+    attention: Attention::PLAIN,
     pad_id: 1,
 };

@@ -78,6 +78,15 @@ per_kernel! {
     }
 }
 
+per_kernel! {
+    /// Adds a row to another.
+    pub(crate) fn add_row(row: &[f32], out: &mut [f32]) {
+        for (out, &value) in out.iter_mut().zip(row) {
+            *out += value;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

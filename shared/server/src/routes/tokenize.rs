@@ -48,7 +48,7 @@ async fn tokens(app: &App, service: &Service, mut request: TokenizeRequest) -> R
     };
     let texts = match &mut request.input {
         ToTokenize::Texts(texts) => std::mem::take(texts),
-        ToTokenize::Messages { .. } => {
+        ToTokenize::Messages(_) => {
             let message = "messages: this model has no template for conversations; send prompt";
             return Err(Invalid::new("messages", message).into());
         }

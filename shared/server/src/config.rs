@@ -12,5 +12,5 @@ mod table;
 
 pub(crate) use log_level::filter as log_filter;
 pub use settings::{Action, Config, ConfigError, LogFormat, NamedModel, ReturnData};
-pub(crate) use settings::{EmbedSettings, InvokeMode, KeptAnswers};
+pub(crate) use settings::{ChatSettings, EmbedSettings, InvokeMode, KeptAnswers};
 pub use table::{SETTINGS, Setting};

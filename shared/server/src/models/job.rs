@@ -15,6 +15,7 @@ use defrost_model::{Answers, Share, Tokens, Wanted};
 pub(crate) use defrost_tasks::Next;
 use defrost_tasks::{Bounds, Error, Prepared, Preparing};
 
+use crate::edge::budget::BYTES_OF_A_NUMBER;
 use crate::models::events::{End, Sink};
 use crate::models::usage::Usage;
 
@@ -34,13 +35,42 @@ pub(crate) trait Question: Send {
     fn begin(self, bounds: Bounds, sink: Sink<Self::Part>) -> Result<Box<dyn Preparation>, Error>;
 }
 
+/// A job, by the way in which the model's thread runs it ([`crate::models::turns`]).
+pub(crate) enum Work {
+    /// Whole sequences, in passes.
+    Passes(Box<dyn Job>),
+}
+
+impl Work {
+    /// Bytes that its answer may take while it is made and on its way, as far as they may be many.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Passes(job) => job.numbers().saturating_mul(BYTES_OF_A_NUMBER),
+        }
+    }
+
+    /// What it has had of the model so far.
+    pub(crate) fn usage(&self) -> &Usage {
+        match self {
+            Self::Passes(job) => job.usage(),
+        }
+    }
+
+    /// Sends its last event.
+    pub(crate) fn end(self, end: End) {
+        match self {
+            Self::Passes(job) => job.end(end),
+        }
+    }
+}
+
 /// A question that is being tokenised, a piece at a time.
 pub(crate) trait Preparation: Send {
     /// Tokenises about so many bytes of text, at least one text; the job once all are.
     ///
     /// # Errors
     /// What is wrong with the request.
-    fn step(&mut self, bytes: usize) -> Result<Option<Box<dyn Job>>, Error>;
+    fn step(&mut self, bytes: usize) -> Result<Option<Work>, Error>;
 }
 
 /// See the module page.
@@ -90,11 +120,11 @@ struct PreparingAtOnce<P> {
 }
 
 impl<P: Send + 'static> Preparation for PreparingAtOnce<P> {
-    fn step(&mut self, bytes: usize) -> Result<Option<Box<dyn Job>>, Error> {
+    fn step(&mut self, bytes: usize) -> Result<Option<Work>, Error> {
         let Some(prepared) = self.preparing.step(bytes)? else { return Ok(None) };
         let (sink, usage_of) = (self.sink.clone(), self.usage);
         let job = AtOnce { prepared: Some(prepared), sink, usage_of, usage: Usage::default() };
-        Ok(Some(Box::new(job)))
+        Ok(Some(Work::Passes(Box::new(job))))
     }
 }
 

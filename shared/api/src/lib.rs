@@ -33,6 +33,7 @@
 
 mod answer;
 mod body;
+mod chat;
 mod checks;
 mod embed;
 mod error;
@@ -53,6 +54,12 @@ pub use answer::{
     SglangRank, TeiRank, answer, rerank_warnings,
 };
 pub use body::{Pair, RerankBody};
+pub use chat::{
+    Alternative, ChatApi, ChatCall, ChatLimits, ChatMessage, ChatRequest, ChatRoute, CompletionApi,
+    CompletionPrompt, CompletionRequest, Conversation, Finish, Generation, OutputFormat,
+    ReasoningOutput, RepeatWindow, ReplyDelta, ReplyFacts, ResponsesEcho, Role, SamplingOptions,
+    Streaming, Timings, TokenLogprob, Tool, ToolCall, ToolChoice, Usage,
+};
 pub use embed::answer::{
     BaaiEmbeddings, ByType, CohereEmbeddings, DenseList, EmbedAnswer, EmbedFacts, Embedded,
     HiddenList, LlamaEmbedding, MlxBatchEmbedding, MlxEmbedding, OpenAiEmbeddings, PooledList,

@@ -25,6 +25,7 @@
 )]
 
 mod attention;
+pub mod blocks;
 mod buffer;
 mod encode;
 mod gate;

@@ -13,6 +13,8 @@
 
 mod bert;
 mod distilbert;
+mod gemma3;
+mod llama;
 mod qwen2;
 mod qwen3;
 mod roberta;
@@ -21,10 +23,10 @@ mod xlm_roberta;
 use std::fmt;
 use std::ops::Deref;
 
-use crate::{DenseActivation, Head};
+use crate::{Attention, DenseActivation, Head};
 
 /// Every architecture.
-const ALL: [&Architecture; 7] = [
+const ALL: [&Architecture; 9] = [
     &bert::BERT,
     &xlm_roberta::XLM_ROBERTA,
     &roberta::ROBERTA,
@@ -32,6 +34,8 @@ const ALL: [&Architecture; 7] = [
     &distilbert::DISTILBERT,
     &qwen2::QWEN2,
     &qwen3::QWEN3,
+    &llama::LLAMA,
+    &gemma3::GEMMA3,
 ];
 
 /// A family of models.
@@ -210,7 +214,8 @@ pub struct Files {
     pub tokenizer: &'static str,
     /// The classes of `transformers`: of the bare model, and of the one that this project's rerankers are.
     pub classes: [&'static str; 2],
-    /// The template of this family's rerankers, query and document put together, where no file says it.
+    /// The template where no file says it: that of this family's rerankers, by which query and document are put together, or
+    /// `chat`.
     pub template: &'static str,
     /// Whether published rerankers keep the chat template of the model that they were made from, which is not theirs.
     pub keeps_chat_template: bool,
@@ -248,7 +253,7 @@ pub struct Defaults {
     pub head_dim: Option<usize>,
 }
 
-/// Names of tensors in checkpoints of Hugging Face.
+/// Names of tensors in checkpoints.
 #[derive(Debug)]
 pub struct Names {
     /// The table of words.
@@ -314,6 +319,10 @@ pub struct Preset {
     pub type_vocab: usize,
     /// Epsilon of the norms.
     pub norm_eps: f32,
+    /// Base of the rotary frequencies.
+    pub rope_theta: f32,
+    /// Where attention departs from what the family's layers do otherwise.
+    pub attention: Attention,
     /// The padding id.
     pub pad_id: u32,
 }

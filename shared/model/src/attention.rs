@@ -57,6 +57,9 @@ impl LocalLayers {
 }
 
 impl Attention {
+    /// It departs in nothing.
+    pub const PLAIN: Self = Self { scale: None, rope: RopeScaling::None, local: None };
+
     /// The window of a layer, if it sees no more.
     pub fn window(&self, layer: usize) -> Option<usize> {
         self.local.filter(|local| local.is_local(layer)).map(|local| local.window)

@@ -26,6 +26,9 @@ pub enum Error {
     /// A batch holds an id or a length that the model has no row for.
     #[error("batch: {0}")]
     Batch(String),
+    /// What restricts a text cannot be followed: it is too much work, or no token can come next.
+    #[error("{0}")]
+    Constraint(String),
     /// The snapshot or checkpoint is not one this version can run.
     #[error("{0}")]
     Model(String),

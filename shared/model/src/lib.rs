@@ -16,6 +16,7 @@ mod attention;
 mod batch;
 mod blocks;
 mod config;
+mod constraint;
 mod decoding;
 mod error;
 mod head;
@@ -34,11 +35,15 @@ pub use attention::{Attention, LocalLayers, RopeScaling};
 pub use batch::{Batch, Prefix, Sequence};
 pub use blocks::BlockKind;
 pub use config::ModelConfig;
+pub use constraint::Constraint;
 pub use decoding::{Decoder, Logits, LogitsOf, OpenedSequence, Piece, Room, SequenceId, TokenMask};
 pub use error::Error;
 pub use head::{DenseActivation, DenseLayer, Head, TokenHeads};
 pub use planning::{Cost, Grouping, Measure, Planned, Share};
 pub use precision::Precision;
 pub use runtime::{LoadOptions, Runner, Runtime};
-pub use spec::{EmbeddingSpec, Matryoshka, ModelSpec, RerankerKind, Template, TextRules};
+pub use spec::{
+    ChatSpec, EmbeddingSpec, Matryoshka, ModelSpec, RerankerKind, SamplingDefaults, Template,
+    TextRules,
+};
 pub use tokens::Tokens;

@@ -3,6 +3,7 @@
 //! `pack` reads it from a checkpoint's files once and writes it into the snapshot's
 //! metadata as plain `key = value` strings, so that nothing is parsed as JSON at boot.
 
+mod chat;
 mod description;
 mod embedding;
 mod meta;
@@ -10,6 +11,7 @@ mod onnx;
 
 use crate::{Head, ModelConfig};
 
+pub use chat::{ChatSpec, SamplingDefaults};
 pub use description::{Common, Description};
 pub use embedding::{EmbeddingSpec, MOST_PROMPTS, Matryoshka};
 pub use meta::Lookup;
@@ -47,6 +49,8 @@ pub enum Template {
         /// The text before documents; mostly empty.
         document_prompt: String,
     },
+    /// Messages go through the model's own template ([`ChatSpec`]); pairs have none.
+    Chat,
 }
 
 impl Template {
@@ -57,6 +61,7 @@ impl Template {
             Self::MxbaiRerankV2 => "mxbai-rerank-v2",
             Self::Qwen3Reranker => "qwen3-reranker",
             Self::Embedding { .. } => "embedding",
+            Self::Chat => "chat",
         }
     }
 
@@ -65,7 +70,7 @@ impl Template {
         match self {
             Self::MxbaiRerankV2 => Some(["0", "1"]),
             Self::Qwen3Reranker => Some(["no", "yes"]),
-            Self::Pair | Self::Embedding { .. } => None,
+            Self::Pair | Self::Embedding { .. } | Self::Chat => None,
         }
     }
 }
@@ -90,6 +95,8 @@ pub struct ModelSpec {
     /// The rules of embedding texts. `None` for models that score pairs, and in snapshots that were packed before this
     /// was recorded.
     pub embedding: Option<EmbeddingSpec>,
+    /// How a language model converses; `None` for all others, and in what is read of metadata alone.
+    pub chat: Option<ChatSpec>,
 }
 
 impl ModelSpec {

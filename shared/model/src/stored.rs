@@ -4,6 +4,8 @@
 pub const TOKENIZER: &str = "tokenizer.json";
 /// The compiled tokenizer; absent where tokenizer.json has a part that is not compiled.
 pub const COMPILED_TOKENIZER: &str = "tokenizer.compiled";
+/// What a language model's files say about conversations ([`crate::ChatSpec`]), as JSON.
+pub const CHAT: &str = "chat.json";
 /// An ONNX model's graph.
 pub const GRAPH: &str = "graph.onnx";
 /// What the names of an ONNX model's weights begin with.

@@ -229,6 +229,7 @@ pub(crate) fn read(
             template,
             max_length: 0,
             embedding: None,
+            chat: None,
         },
         beginning: Vec::new(),
         naming: Naming { prefix, ..Naming::default() },

@@ -118,6 +118,7 @@ impl Embedder {
     ) -> Result<Self, Error> {
         let Opened { common, tokenizer, backend, rest } =
             Opened::open(linked, snapshot, &options.model)?;
+        common.refuse_language_model(snapshot.path())?;
         let spec = match (common.embedding, &common.template) {
             (Some(spec), _) => spec,
             (None, Template::Embedding { .. }) => {

@@ -44,6 +44,30 @@ pub enum Error {
         /// Position of the input in the request.
         index: usize,
     },
+    /// Prompt and completion do not fit the model.
+    #[error(
+        "this model's maximum context length is {limit} tokens, {}: the prompt has {prompt}. Please reduce the length of the input prompt or of the completion",
+        match completion {
+            Some(completion) => format!("{} were asked for, {completion} in the completion", prompt.saturating_add(*completion)),
+            None => "and at least one must be left for the completion".to_owned(),
+        }
+    )]
+    ContextExceeded {
+        /// The most tokens of prompt and completion together.
+        limit: usize,
+        /// Tokens of the prompt.
+        prompt: usize,
+        /// Tokens that the completion was to have at most, if the request says.
+        completion: Option<usize>,
+    },
+    /// No token can be chosen: the model's logits are not numbers, or all tokens are ruled out.
+    #[error("no token can follow after {position} tokens: {why}")]
+    NoToken {
+        /// The number of tokens before it, prompt included.
+        position: usize,
+        /// The reason.
+        why: &'static str,
+    },
     /// The model answered NaN or infinity; such a score or vector is never passed on.
     #[error("the model's answer for document or input {index} is not a finite number")]
     NonFinite {

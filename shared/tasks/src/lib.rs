@@ -11,6 +11,7 @@ mod bounds;
 mod embedder;
 mod error;
 mod executor;
+mod generate;
 mod loaded;
 mod prepared;
 mod prompt;
@@ -29,6 +30,10 @@ pub use embedder::{
 };
 pub use error::Error;
 pub use executor::{Ended, Executor, Failed, Next, Rounds};
+pub use generate::{
+    Finish, GenerationJob, GenerationLimits, GenerationTask, LONGEST_STOP, Logprob, Logprobs,
+    MOST_CHOICES, MOST_LOGPROBS, MOST_STOPS, Produced, ProducedToken, Sampling, Usage,
+};
 pub use loaded::{LoadTimings, ModelOptions};
 pub use prepared::{Prepared, Said};
 pub use prompt::{Prompt, QWEN3_INSTRUCTION, Query, Sequence, mxbai_pieces, qwen3_pieces};

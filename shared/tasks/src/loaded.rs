@@ -42,6 +42,10 @@ pub struct ModelOptions {
     pub compute: Option<Precision>,
     /// The part of the device's memory that may be used, from 0 to 1.
     pub memory_fraction: Option<f64>,
+    /// Tokens whose keys and values there is memory for, of a model that generates; `None`: the runtime's own default.
+    pub kv_tokens: Option<usize>,
+    /// The most tokens of one sequence of such a model, prompt and completion together; `None`: the model's own.
+    pub context: Option<usize>,
 }
 
 impl ModelOptions {
@@ -56,8 +60,8 @@ impl ModelOptions {
             device: self.device.clone(),
             compute: self.compute,
             memory_fraction: self.memory_fraction,
-            kv_tokens: None,
-            context: None,
+            kv_tokens: self.kv_tokens,
+            context: self.context,
         }
     }
 }
@@ -78,6 +82,8 @@ impl Default for ModelOptions {
             device: None,
             compute: None,
             memory_fraction: None,
+            kv_tokens: None,
+            context: None,
         }
     }
 }

@@ -113,6 +113,11 @@ impl Prompt {
                 query_prompt: query_prompt.clone(),
                 document_prompt: document_prompt.clone(),
             },
+            Template::Chat => {
+                return Err(Error::Model(
+                    "the template chat makes prompts of messages: expected one for queries and documents".to_owned(),
+                ));
+            }
         };
         let prompt = Self { tokenizer, form, max_length };
         let fixed = prompt.fixed_tokens();

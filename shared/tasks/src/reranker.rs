@@ -130,6 +130,7 @@ impl Reranker {
         options: &RerankerOptions,
     ) -> Result<Self, Error> {
         let Opened { common, tokenizer, backend, rest } = Opened::open(linked, snapshot, options)?;
+        common.refuse_language_model(snapshot.path())?;
         let vocab = common.vocab.unwrap_or_else(|| tokenizer.largest_id() as usize + 1);
         let max_length = options.max_length.unwrap_or(common.max_length);
         let prompt = Prompt::new(tokenizer, &common.template, max_length, common.max_positions)?;

@@ -4,7 +4,7 @@ use super::{
     Architecture, Biases, Blueprint, Defaults, FeedForward, Files, Names, Norm, Placed, Positions,
     Preset,
 };
-use crate::{DenseActivation, Head};
+use crate::{Attention, DenseActivation, Head};
 
 pub(super) static BERT: Architecture = Architecture {
     name: "bert",
@@ -82,5 +82,7 @@ const MINILM: Preset = Preset {
     max_positions: 512,
     type_vocab: 2,
     norm_eps: 1e-12,
+    rope_theta: 1e6,
+    attention: Attention::PLAIN,
     pad_id: 0,
 };

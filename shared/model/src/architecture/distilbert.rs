@@ -3,7 +3,7 @@
 
 use super::bert::ENCODER;
 use super::{Architecture, Blueprint, Defaults, Files, Names, Preset};
-use crate::{DenseActivation, Head};
+use crate::{Attention, DenseActivation, Head};
 
 pub(super) static DISTILBERT: Architecture = Architecture {
     name: "distilbert",
@@ -76,5 +76,7 @@ const BASE: Preset = Preset {
     max_positions: 512,
     type_vocab: 0,
     norm_eps: 1e-12,
+    rope_theta: 1e6,
+    attention: Attention::PLAIN,
     pad_id: 0,
 };

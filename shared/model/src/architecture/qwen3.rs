@@ -1,8 +1,8 @@
 //! Qwen3 (Yang et al., 2025): as Qwen2 without biases, with an RMS norm on every query and key head.
 
-use super::qwen2::{DECODER, NAMES};
-use super::{Architecture, Blueprint, Defaults, Files, Names, Preset};
-use crate::Head;
+use super::qwen2::{DECODER, GGUF_NAMES, NAMES};
+use super::{Architecture, Blueprint, Defaults, Files, Gguf, Names, Preset};
+use crate::{Attention, Head};
 
 pub(super) static QWEN3: Architecture = Architecture {
     name: "qwen3",
@@ -18,7 +18,11 @@ pub(super) static QWEN3: Architecture = Architecture {
         prefixes: &["model.", ""],
         names: Names { head_norms: ["self_attn.q_norm", "self_attn.k_norm"], ..NAMES },
         norm_offset: 0.0,
-        gguf: None,
+        gguf: Some(Gguf {
+            architectures: &["qwen3"],
+            names: &Names { head_norms: ["attn_q_norm", "attn_k_norm"], ..GGUF_NAMES },
+            paired_heads: false,
+        }),
         tokenizer: "Qwen2",
         classes: ["Qwen3Model", "Qwen3ForCausalLM"],
         template: "qwen3-reranker",
@@ -32,8 +36,13 @@ pub(super) static QWEN3: Architecture = Architecture {
             max_positions: 32_768,
             ..RERANKER
         },
+        CHAT,
+        Preset { name: "qwen3-1.7b", hidden: 2048, intermediate: 6144, ..CHAT },
     ],
 };
+
+const CHAT: Preset =
+    Preset { name: "qwen3-0.6b", head: Head::LanguageModel, vocab: 151_936, ..RERANKER };
 
 const RERANKER: Preset = Preset {
     name: "qwen3-reranker-0.6b",
@@ -49,5 +58,7 @@ const RERANKER: Preset = Preset {
     max_positions: 40_960,
     type_vocab: 0,
     norm_eps: 1e-6,
+    rope_theta: 1e6,
+    attention: Attention::PLAIN,
     pad_id: 1,
 };

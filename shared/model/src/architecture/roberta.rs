@@ -3,7 +3,7 @@
 
 use super::bert::{ENCODER, NAMES};
 use super::{Architecture, Blueprint, Defaults, Files, Names, Positions, Preset};
-use crate::Head;
+use crate::{Attention, Head};
 
 pub(super) static ROBERTA: Architecture = Architecture {
     name: "roberta",
@@ -74,5 +74,7 @@ const BASE: Preset = Preset {
     max_positions: 512,
     type_vocab: 1,
     norm_eps: 1e-5,
+    rope_theta: 1e6,
+    attention: Attention::PLAIN,
     pad_id: 1,
 };

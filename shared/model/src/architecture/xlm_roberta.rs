@@ -2,7 +2,7 @@
 
 use super::bert::{ENCODER, NAMES};
 use super::{Architecture, Blueprint, Defaults, Files, Names, Positions, Preset};
-use crate::Head;
+use crate::{Attention, Head};
 
 pub(super) static XLM_ROBERTA: Architecture = Architecture {
     name: "xlm-roberta",
@@ -43,5 +43,7 @@ const BGE_M3: Preset = Preset {
     max_positions: 8192,
     type_vocab: 1,
     norm_eps: 1e-5,
+    rope_theta: 1e6,
+    attention: Attention::PLAIN,
     pad_id: 1,
 };

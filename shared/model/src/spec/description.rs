@@ -1,9 +1,11 @@
 //! What a snapshot says about its model, whatever runs it.
 
+use std::path::Path;
+
 use defrost_loader::Snapshot;
 
 use super::onnx::{OnnxSpec, holds_graph};
-use super::{EmbeddingSpec, ModelSpec, Template, TextRules};
+use super::{ChatSpec, EmbeddingSpec, ModelSpec, Template, TextRules};
 use crate::{Error, Head, TokenHeads, stored};
 
 /// A snapshot's metadata as values.
@@ -31,7 +33,7 @@ pub struct Common {
     /// Whether the last hidden states of every token can be had: a model with layers after the pooling is not trained for
     /// them, and an ONNX model gives what it gives.
     pub answers_tokens: bool,
-    /// The precision of the weights: `int8`, `bf16`, `f16` or `f32`.
+    /// The precision of the weights: `int8`, `bf16`, `f16`, `f32` or `blocks`.
     pub precision: String,
     /// Width of the hidden states.
     pub hidden: usize,
@@ -47,8 +49,47 @@ pub struct Common {
     pub estimated_max: f32,
     /// The rules of embedding texts; `None` for models that score pairs.
     pub embedding: Option<EmbeddingSpec>,
+    /// How a language model converses; `None` for all others.
+    pub chat: Option<ChatSpec>,
     /// The rules for texts and tokens beside those of tokenizer.json.
     pub text: TextRules,
+}
+
+impl Common {
+    /// Refuses a language model, for a function of pairs and vectors.
+    ///
+    /// # Errors
+    /// The error says which function serves it.
+    pub fn refuse_language_model(&self, path: &Path) -> Result<(), Error> {
+        if self.head != Head::LanguageModel {
+            return Ok(());
+        }
+        Err(Error::Model(format!(
+            "snapshot {} holds {}, a language model, which gives neither scores nor vectors: expected a reranker or an \
+             embedder. Serve it with `chat`; or pack its checkpoint again with --kind reranker or --kind embedder, if it was \
+             trained for that",
+            path.display(),
+            self.name
+        )))
+    }
+
+    /// How a language model converses.
+    ///
+    /// # Errors
+    /// If it is a model of another function, which the error names.
+    pub fn language_model(&self, path: &Path) -> Result<&ChatSpec, Error> {
+        let is_embedder = self.head.is_pooling();
+        self.chat.as_ref().ok_or_else(|| {
+            Error::Model(format!(
+                "snapshot {} holds {}, {}: expected a language model. Serve it with `{}`; or pack its checkpoint again with \
+                 --kind chat, if it is one",
+                path.display(),
+                self.name,
+                if is_embedder { "an embedder" } else { "a reranker" },
+                if is_embedder { "embed" } else { "rerank-cpu-int8" },
+            ))
+        })
+    }
 }
 
 impl Description {
@@ -91,6 +132,7 @@ impl Description {
                     max_length: spec.max_length,
                     estimated_max: spec.estimated_max,
                     embedding: spec.embedding.clone(),
+                    chat: spec.chat.clone(),
                     text: spec.text_rules(),
                 }
             }
@@ -109,6 +151,7 @@ impl Description {
                 max_length: spec.max_length,
                 estimated_max: spec.estimated_max,
                 embedding: spec.embedding.clone(),
+                chat: None,
                 text: spec.text,
             },
         }

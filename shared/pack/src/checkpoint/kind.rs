@@ -1,4 +1,5 @@
-//! What a checkpoint is: an embedder or a reranker, of which prompt and which pooling, and which file says so.
+//! What a checkpoint is: an embedder, a reranker or a language model, of which prompt and which pooling, and which file says
+//! so.
 //!
 //! The user's word counts most, then modules.json, then the architecture in config.json. That leaves folders that say half
 //! of it: a bare `Qwen3Model` or `BertModel` is an embedder whose pooling no file tells, a `BertForMaskedLM` may be
@@ -24,20 +25,24 @@ pub enum ModelKind {
     Reranker,
     /// The model gives vectors.
     Embedder,
+    /// The model continues texts and answers messages.
+    Chat,
 }
 
 impl ModelKind {
-    /// `reranker` or `embedder`.
+    /// `reranker`, `embedder` or `chat`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Reranker => "reranker",
             Self::Embedder => "embedder",
+            Self::Chat => "chat",
         }
     }
 
     fn of(template: &Template) -> Self {
         match template {
             Template::Embedding { .. } => Self::Embedder,
+            Template::Chat => Self::Chat,
             _ => Self::Reranker,
         }
     }
@@ -72,7 +77,9 @@ pub(crate) fn decide(
     }
     let fits = match template {
         Template::Pair => !family.blueprint.causal,
-        Template::MxbaiRerankV2 | Template::Qwen3Reranker => family.blueprint.causal,
+        Template::MxbaiRerankV2 | Template::Qwen3Reranker | Template::Chat => {
+            family.blueprint.causal
+        }
         Template::Embedding { .. } => true,
     };
     if !fits {
@@ -90,11 +97,12 @@ pub(crate) fn decide(
             head
         }
         _ if options.pooling.is_some() => {
-            return Err(Error::Model(
-                "--pooling belongs to embedders, and this is packed as a reranker: say --kind embedder, or leave it out"
-                    .to_owned(),
-            ));
+            let what = if kind == ModelKind::Chat { "for chat" } else { "as a reranker" };
+            return Err(Error::Model(format!(
+                "--pooling belongs to embedders, and this is packed {what}: say --kind embedder, or leave it out"
+            )));
         }
+        Template::Chat => Head::LanguageModel,
         Template::Pair => {
             asked.check_pair(options)?;
             Head::Classifier
@@ -124,7 +132,10 @@ impl Asked<'_> {
         match (&options.template, options.kind) {
             (Some(name), _) => return said(name, "--template"),
             (None, Some(ModelKind::Embedder)) => return said("embedding", "--kind"),
-            (None, Some(ModelKind::Reranker)) => return said(self.usual_prompt(), "--kind"),
+            (None, Some(ModelKind::Chat)) => return said("chat", "--kind"),
+            (None, Some(ModelKind::Reranker)) => {
+                return said(self.usual_prompt()?, "--kind");
+            }
             (None, None) if options.pooling.is_some() => return said("embedding", "--pooling"),
             (None, None) => {}
         }
@@ -142,8 +153,17 @@ impl Asked<'_> {
         self.by_architecture()
     }
 
-    fn usual_prompt(&self) -> &'static str {
-        self.family.files.template
+    /// The prompt of the family's rerankers.
+    fn usual_prompt(&self) -> Result<&'static str, Error> {
+        let template = self.family.files.template;
+        if template == Template::Chat.name() {
+            return Err(Error::Model(format!(
+                "no prompt of a reranker is known of {} models: expected --template with one of mxbai-rerank-v2 and \
+                 qwen3-reranker, or --kind chat or embedder",
+                self.family.name
+            )));
+        }
+        Ok(template)
     }
 
     /// The prompt of a reranker that reads logits: that which its chat template is, or the family's where it has none.
@@ -151,7 +171,7 @@ impl Asked<'_> {
         match chat_template::read(self.checkpoint)? {
             ChatTemplate::Known(name) => Ok((name.to_owned(), "the chat template".to_owned())),
             ChatTemplate::Absent => {
-                let (family, prompt) = (self.family.name, self.usual_prompt());
+                let (family, prompt) = (self.family.name, self.usual_prompt()?);
                 let from = format!(
                     "modules.json: LogitScore, of a {family} model without a chat template, whose prompt is taken to be that \
                      of {prompt}; --template names another"
@@ -169,11 +189,19 @@ impl Asked<'_> {
 
     /// The prompt of a causal model without modules, which may as well be for chat, or an embedder.
     fn causal(&self, from: String) -> Result<(String, String), Error> {
-        let prompt = self.usual_prompt();
+        let prompt = self.family.files.template;
+        let chats = prompt == Template::Chat.name();
+        let scores = if chats {
+            String::new()
+        } else {
+            format!(
+                "--kind reranker (or --template {prompt}) for scores by the prompt of {prompt}, "
+            )
+        };
         let ask = |found: &str| {
             Err(Error::Model(format!(
-                "what the model is for cannot be told: {from}, and {found}. Say --kind embedder --pooling {} for vectors, or \
-                 --kind reranker (or --template {prompt}) for scores by the prompt of {prompt}",
+                "what the model is for cannot be told: {from}, and {found}. Say --kind embedder --pooling {} for vectors, \
+                 {scores}or --kind chat for a language model",
                 pooling_names().replace(", ", "|")
             )))
         };
@@ -184,6 +212,12 @@ impl Asked<'_> {
         }
         match chat_template::read(self.checkpoint)? {
             ChatTemplate::Known(name) => Ok((name.to_owned(), "the chat template".to_owned())),
+            ChatTemplate::Absent | ChatTemplate::Other
+                if chats && self.name.to_ascii_lowercase().contains("rerank") =>
+            {
+                ask(&format!("it is called {}", self.name))
+            }
+            ChatTemplate::Other if chats => Ok((prompt.to_owned(), from)),
             ChatTemplate::Absent => Ok((prompt.to_owned(), from)),
             // Published rerankers of this family keep the template of the model for chat that they were made from.
             ChatTemplate::Other if self.family.files.keeps_chat_template => {
@@ -219,7 +253,7 @@ impl Asked<'_> {
     /// Files of sentence-transformers that it does not read, as there is no modules.json: asked for, or told where the user
     /// has decided.
     fn unread(&self, kind: ModelKind, options: &SpecOptions) -> Result<Vec<Told>, Error> {
-        if self.modules.is_some_and(|modules| modules.listed) {
+        if kind == ModelKind::Chat || self.modules.is_some_and(|modules| modules.listed) {
             return Ok(Vec::new());
         }
         let mut files = unread_without_modules(self.checkpoint)?;
@@ -239,7 +273,7 @@ impl Asked<'_> {
                 };
                 (said, format!("say --pooling {names}{own} to have the files read all the same"))
             }
-            ModelKind::Reranker => {
+            ModelKind::Reranker | ModelKind::Chat => {
                 // Prompts that a reranker would get are refused elsewhere.
                 files.retain(|file| !file.starts_with("config_sentence_transformers.json"));
                 if options.max_length.is_some() {
@@ -296,7 +330,7 @@ impl Asked<'_> {
              --pooling {} for vectors (--template embedding does the same), or --kind reranker (or --template {}) for \
              scores",
             pooling_names().replace(", ", "|"),
-            self.usual_prompt()
+            self.family.files.template
         )))
     }
 
@@ -324,7 +358,7 @@ impl Asked<'_> {
              and no 1_Pooling/config.json. Get these files, or say --pooling {} ({usual}); to score pairs instead, say \
              --kind reranker (or --template {})",
             pooling_names().replace(", ", "|"),
-            self.usual_prompt()
+            self.family.files.template
         )))
     }
 }

@@ -218,8 +218,9 @@ pub(crate) fn named_template(checkpoint: &Checkpoint, name: &str) -> Result<Temp
                 document_prompt: spec.document_prompt().to_owned(),
             })
         }
+        "chat" => Ok(Template::Chat),
         other => Err(Error::Model(format!(
-            "unknown template {other:?}, expected pair, mxbai-rerank-v2, qwen3-reranker or embedding"
+            "unknown template {other:?}, expected pair, mxbai-rerank-v2, qwen3-reranker, embedding or chat"
         ))),
     }
 }

@@ -194,6 +194,7 @@ fn decide(
     let (template, from) = match (&options.template, options.kind) {
         (Some(name), _) => (name.as_str(), "--template"),
         (None, Some(ModelKind::Embedder)) => ("embedding", "--kind"),
+        (None, Some(ModelKind::Chat)) => ("chat", "--kind"),
         (None, Some(ModelKind::Reranker)) => (reranker()?, "--kind"),
         (None, None) if options.pooling.is_some() => ("embedding", "--pooling"),
         (None, None)
@@ -212,6 +213,13 @@ fn decide(
         Template::Pair => Head::Classifier,
         Template::MxbaiRerankV2 | Template::Qwen3Reranker => Head::YesNo,
         Template::Embedding { .. } => pooling.as_ref().map_or(Head::MeanPooling, |known| known.0),
+        Template::Chat => {
+            return Err(Error::Model(
+                "an ONNX model cannot be packed for chat: expected a reranker or an embedder. Pack the model's safetensors \
+                 or its GGUF file"
+                    .to_owned(),
+            ));
+        }
     };
     let output = output(model.outputs(), &template)?;
     let is_embedder = matches!(template, Template::Embedding { .. });

@@ -1,0 +1,21 @@
+//! Texts that go on from a prompt: what is asked for, what is said of it, and how many requests share one model.
+//!
+//! ```text
+//! GenerationTask --Generator::check--> a job (GenerationJob) --Scheduler::push--> Scheduler::step(&dyn Decoder), again and again
+//!                                        ^                                             |
+//!                                        `-- started, produced, finished <-------------'--> the job again, with its Usage
+//! ```
+//!
+//! The caller has the thread, the model and the jobs, as with [`crate::Executor`]: between two steps it pushes what has come
+//! in (`Scheduler::push(job)`) and drops what has been given up (`Scheduler::drop_cancelled(decoder)`); while the scheduler is
+//! not empty, `Scheduler::step(decoder)` runs one pass of the model and gives back the jobs that have ended, each with its
+//! [`Usage`] or what went wrong with it.
+
+mod job;
+mod task;
+
+pub use job::{Finish, GenerationJob, Logprob, Logprobs, Produced, ProducedToken, Usage};
+pub use task::{
+    GenerationLimits, GenerationTask, LONGEST_STOP, MOST_CHOICES, MOST_LOGPROBS, MOST_STOPS,
+    Sampling,
+};

@@ -12,5 +12,7 @@ mod table;
 
 pub(crate) use log_level::filter as log_filter;
 pub use settings::{Action, Config, ConfigError, LogFormat, NamedModel, ReturnData};
-pub(crate) use settings::{ChatSettings, EmbedSettings, InvokeMode, KeptAnswers};
+#[cfg(feature = "chat")]
+pub(crate) use settings::ChatSettings;
+pub(crate) use settings::{EmbedSettings, InvokeMode, KeptAnswers};
 pub use table::{SETTINGS, Setting};

@@ -117,8 +117,8 @@ const fn of_chat(
 /// cache has the numbers of the service whose names it uses. `BOOT_TIMEOUT` covers a slow first
 /// restore and stays below the 300 s at which Cloud Run cuts a request. `SHUTDOWN_GRACE` is shorter
 /// than the 10 s Cloud Run leaves after SIGTERM. `RESTORE_TIMEOUT` and `RESTORE_CONNECTIONS` are
-/// the loader's defaults, justified there. `MAX_RUNNING` is as many streams as one step still speeds up on a processor: each
-/// reads all weights for all of them. `KEEP_ALIVE` is well below the 30 to 60 s after which proxies and load balancers
+/// the loader's defaults, justified there. `MAX_RUNNING` is the scheduler's own number: a step
+/// reads all weights once for all of them. `KEEP_ALIVE` is well below the 30 to 60 s after which proxies and load balancers
 /// give a silent answer up.
 pub const SETTINGS: &[Setting] = &[
     Setting {
@@ -234,7 +234,7 @@ pub const SETTINGS: &[Setting] = &[
     ),
     Setting {
         aliases: &["MAX_NUM_SEQS", "N_PARALLEL"],
-        ..of_chat("MAX_RUNNING", "NUMBER", "16", "most completions that are generated at once")
+        ..of_chat("MAX_RUNNING", "NUMBER", "32", "most completions that are generated at once")
     },
     of_chat(
         "MAX_TOKENS",

@@ -96,7 +96,11 @@ impl Batching {
 
     pub(crate) fn push(&mut self, queued: Queued) {
         let Queued { job, tokenize, since, place } = queued;
-        let Work::Passes(job) = job;
+        let job = match job {
+            Work::Passes(job) => job,
+            #[cfg(feature = "chat")]
+            other @ Work::Generation(_) => return other.refuse(),
+        };
         let cost: usize = costs(job.sequences(), job.shares()).map(|cost| cost.beside).sum();
         let (large, place, started) = (cost > self.budget, Some(place), None);
         self.waiting.push_back(Tracked { job, large, place, since, tokenize, started });
@@ -123,7 +127,7 @@ impl Batching {
                 jobs.map(|job| job.end(Err(Arc::clone(&error)))).collect()
             }
         };
-        Round { ended, cancelled }
+        Round { ended, cancelled, load: None }
     }
 
     /// Drops jobs whose requests have been given up; returns how many.
@@ -224,7 +228,7 @@ mod tests {
         let (guard, places, mut events) = queued(&mut batching, 3);
         for round in 1..=3 {
             assert_eq!(places.available_permits(), usize::from(round > 1));
-            let Round { ended, cancelled } = batching.round(&Still);
+            let Round { ended, cancelled, .. } = batching.round(&Still);
             assert_eq!((ended.len(), cancelled), (usize::from(round == 3), 0));
             assert!(matches!(events.next().await, Some(Event::Part(_))));
             for Ended { job, end } in ended {

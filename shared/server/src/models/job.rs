@@ -17,6 +17,8 @@ use defrost_tasks::{Bounds, Error, Prepared, Preparing};
 
 use crate::edge::budget::BYTES_OF_A_NUMBER;
 use crate::models::events::{End, Sink};
+#[cfg(feature = "chat")]
+use crate::models::usage::Times;
 use crate::models::usage::Usage;
 
 /// What a request asks of a model: how its texts become a job.
@@ -39,6 +41,25 @@ pub(crate) trait Question: Send {
 pub(crate) enum Work {
     /// Whole sequences, in passes.
     Passes(Box<dyn Job>),
+    /// Sequences that go on, a step at a time.
+    #[cfg(feature = "chat")]
+    Generation(Box<dyn Generating>),
+}
+
+/// A job that completions are generated for.
+#[cfg(feature = "chat")]
+pub(crate) trait Generating: defrost_tasks::GenerationJob + Send {
+    /// Bytes that may lie between the model's thread and its request.
+    fn bytes(&self) -> usize;
+
+    /// Hears what it took, before its end.
+    fn took(&mut self, usage: defrost_tasks::Usage);
+
+    /// What it has had of the model so far.
+    fn usage(&self) -> &Usage;
+
+    /// Sends its last event.
+    fn end(self: Box<Self>, end: End);
 }
 
 impl Work {
@@ -46,6 +67,8 @@ impl Work {
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Passes(job) => job.numbers().saturating_mul(BYTES_OF_A_NUMBER),
+            #[cfg(feature = "chat")]
+            Self::Generation(job) => job.bytes(),
         }
     }
 
@@ -53,6 +76,8 @@ impl Work {
     pub(crate) fn usage(&self) -> &Usage {
         match self {
             Self::Passes(job) => job.usage(),
+            #[cfg(feature = "chat")]
+            Self::Generation(job) => job.usage(),
         }
     }
 
@@ -60,7 +85,16 @@ impl Work {
     pub(crate) fn end(self, end: End) {
         match self {
             Self::Passes(job) => job.end(end),
+            #[cfg(feature = "chat")]
+            Self::Generation(job) => job.end(end),
         }
+    }
+
+    /// Ends it, because its model does not run such jobs.
+    #[cfg(feature = "chat")]
+    pub(crate) fn refuse(self) {
+        let error = Error::Model("the model does not run jobs of this kind".into());
+        self.end(End { result: Err(std::sync::Arc::new(error)), times: Times::default() });
     }
 }
 

@@ -16,6 +16,7 @@
 use crate::models::command::Queued;
 use crate::models::events::End;
 use crate::models::job::Work;
+use crate::models::usage::Load;
 
 /// See the module page.
 pub(crate) trait Turns {
@@ -41,4 +42,6 @@ pub(crate) struct Round {
     pub(crate) ended: Vec<Ended>,
     /// How many jobs were dropped because their requests have been given up.
     pub(crate) cancelled: usize,
+    /// How busy the model is now, where it says so.
+    pub(crate) load: Option<Load>,
 }

@@ -21,8 +21,8 @@ use crate::life::phases::PhaseRecorder;
 use crate::models::command::{Command, HookCall, HookStep};
 use crate::models::events::End;
 use crate::models::fair_lock::FairLock;
-use crate::models::model::Model;
 use crate::models::loaded::Loaded;
+use crate::models::model::Model;
 use crate::models::pipeline::Pipeline;
 use crate::models::slot::Slot;
 use crate::models::state::Load;
@@ -195,8 +195,11 @@ impl Worker {
     }
 
     /// Counts what has ended and sends the last events.
-    fn ended(&self, loaded: &Loaded, Round { ended, cancelled }: Round) {
+    fn ended(&self, loaded: &Loaded, Round { ended, cancelled, load }: Round) {
         self.metrics.cancelled.inc_by(cancelled as u64);
+        if let Some(load) = load {
+            self.metrics.load(self.slot.full_name().unwrap_or_default(), &load);
+        }
         for Ended { job, end } in ended {
             let End { result, times } = &end;
             match result {

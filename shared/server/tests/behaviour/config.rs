@@ -61,7 +61,7 @@ fn settings_of_chat_are_read() {
     let chat = config(&[]).chat;
     assert_eq!((chat.context_length, chat.kv_tokens, chat.max_tokens), (None, None, None));
     assert_eq!((chat.temperature, chat.top_p, chat.top_k), (None, None, None));
-    assert_eq!((chat.max_running, chat.keep_alive), (16, Duration::from_secs(10)));
+    assert_eq!((chat.max_running, chat.keep_alive), (32, Duration::from_secs(10)));
     let given = config(&[
         ("N_CTX", "4096"),
         ("KV_TOKENS", "9000"),

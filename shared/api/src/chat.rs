@@ -12,13 +12,19 @@
 //! - [`ChatRequest`]: chat completions (`OpenAI`, vLLM, llama.cpp), responses (`OpenAI`) and
 //!   messages (Anthropic), whose [`Conversation`] alone makes the prompt;
 //! - [`CompletionRequest`]: completions (`OpenAI`, vLLM) and llama.cpp's own;
-//! - [`ReplyDelta`], [`Finish`], [`Usage`], [`TokenLogprob`]: what a reply consists of.
+//! - [`ReplyDelta`], [`Finish`], [`Usage`], [`TokenLogprob`]: what a reply consists of;
+//! - [`ReplyWriter`]: the answer's bytes, whole or streamed, in the shape of each.
 
+mod body;
 mod message;
+mod read;
+mod refused;
 mod reply;
 mod request;
 mod route;
+mod write;
 
+pub use body::ChatBody;
 pub use message::{ChatMessage, Conversation, Role, Tool, ToolCall, ToolChoice};
 pub use reply::{Alternative, Finish, ReplyDelta, ReplyFacts, Timings, TokenLogprob, Usage};
 pub use request::{
@@ -27,3 +33,7 @@ pub use request::{
     Streaming,
 };
 pub use route::{ChatCall, ChatRoute};
+pub use write::{
+    ChatChunk, ChatCompletion, LlamaCompletion, MessagesAnswer, ReplyWriter, ResponsesAnswer,
+    TextCompletion,
+};

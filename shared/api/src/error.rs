@@ -1,8 +1,8 @@
 //! What is wrong with a request, and the error body that says so.
 //!
 //! One body serves every client: `OpenAI`'s SDK reads `error.message`, Cohere's `message`, Jina's,
-//! Voyage's and `FastAPI`'s `detail`. Two shapes differ: TEI's clients read `error` as a string,
-//! BAAI's (`FastAPI`) read `detail` as a list.
+//! Voyage's and `FastAPI`'s `detail`. Three shapes differ: TEI's clients read `error` as a string,
+//! BAAI's (`FastAPI`) read `detail` as a list, and Anthropic's have words of their own for kinds.
 
 mod schema;
 
@@ -91,7 +91,7 @@ impl Invalid {
     }
 }
 
-/// Which of the three forms of the error body a client reads.
+/// Which of the four forms of the error body a client reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ErrorStyle {
     /// `error` is an object, `message` and `detail` are strings.
@@ -101,6 +101,8 @@ pub enum ErrorStyle {
     Tei,
     /// As [`ErrorStyle::OpenAi`], but `detail` of an invalid request is `FastAPI`'s list.
     FastApi,
+    /// As [`ErrorStyle::OpenAi`], with a `type` beside `error` and Anthropic's names of kinds.
+    Anthropic,
 }
 
 impl ErrorStyle {
@@ -111,7 +113,7 @@ impl ErrorStyle {
         match self {
             Self::FastApi => 422,
             Self::Tei if code != EMPTY_INPUT => 413,
-            Self::OpenAi | Self::Tei => 400,
+            Self::OpenAi | Self::Tei | Self::Anthropic => 400,
         }
     }
 }
@@ -148,12 +150,32 @@ impl ErrorBody {
         } else {
             Value::from(message)
         };
-        Self(json!({
+        let kind = if style == ErrorStyle::Anthropic { anthropic_kind(status) } else { kind };
+        let mut body = json!({
             "error": {"message": message, "type": kind, "param": param, "code": code},
             "message": message,
             "detail": detail,
             "error_type": tei_kind,
-        }))
+        });
+        if style == ErrorStyle::Anthropic {
+            body["type"] = "error".into();
+        }
+        Self(body)
+    }
+}
+
+/// Anthropic's word for a status.
+fn anthropic_kind(status: u16) -> &'static str {
+    match status {
+        401 => "authentication_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        408 | 504 => "timeout_error",
+        413 => "request_too_large",
+        429 => "rate_limit_error",
+        503 | 529 => "overloaded_error",
+        500.. => "api_error",
+        _ => "invalid_request_error",
     }
 }
 

@@ -13,7 +13,7 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::value::Error as NoValue;
-use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::forward_to_deserialize_any;
 
 /// Fields that other services take for their own book-keeping.
@@ -30,8 +30,8 @@ const HARMLESS: [&str; 10] = [
     "stream",
 ];
 
-/// Most fields of a body that are looked at; a body that this crate reads has 40 at most.
-const MOST_FIELDS: usize = 64;
+/// Most fields of a body that are looked at; a body that this crate reads has 100 at most.
+const MOST_FIELDS: usize = 256;
 
 /// Most fields that are told; further ones are counted.
 const MOST_TOLD: usize = 5;
@@ -39,9 +39,22 @@ const MOST_TOLD: usize = 5;
 /// Most characters of a name that are repeated.
 const MOST_CHARS: usize = 40;
 
-/// The names of a body's fields, in order, each with whether it holds anything but null.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Names(Vec<(String, bool)>);
+/// The names of a body's fields, in order, each with what it holds.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Names(Vec<(String, Held)>);
+
+/// What a field holds, as far as it takes no room.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Held {
+    Null,
+    /// Also as a string.
+    Flag(bool),
+    Number(f64),
+    /// A string, a list or an object of nothing.
+    Empty,
+    /// A string, a list or an object of something.
+    Full,
+}
 
 impl Names {
     /// The names of a body that has been read already.
@@ -63,11 +76,22 @@ impl Names {
         self.0.iter().all(|(name, _)| names.contains(&name.as_str()))
     }
 
+    /// What the first field of this name holds; `None`: there is none, or it holds null.
+    pub(crate) fn held(&self, name: &str) -> Option<Held> {
+        let found = self.0.iter().find(|(known, _)| known == name);
+        found.map(|(_, held)| *held).filter(|held| *held != Held::Null)
+    }
+
     /// What to tell of the fields that `T` does not read.
     pub(crate) fn unread<'de, T: Deserialize<'de>>(&self) -> Vec<String> {
-        let known = fields::<T>();
-        let is_unread = |name: &str| !known.contains(&name) && !HARMLESS.contains(&name);
-        let unread = self.0.iter().filter(|(name, holds)| *holds && is_unread(name));
+        self.unread_beside(fields::<T>(), &[])
+    }
+
+    /// What to tell of the fields that are neither `known` nor taken for `others`' book-keeping.
+    pub(crate) fn unread_beside(&self, known: &[&str], others: &[&str]) -> Vec<String> {
+        let is_unread =
+            |name: &str| ![known, &HARMLESS, others].iter().any(|all| all.contains(&name));
+        let unread = self.0.iter().filter(|(name, held)| *held != Held::Null && is_unread(name));
         let mut told: Vec<String> =
             unread.clone().take(MOST_TOLD).map(|(name, _)| tell(name, known)).collect();
         let more = unread.count().saturating_sub(MOST_TOLD);
@@ -121,7 +145,7 @@ fn distance(a: &[char], b: &[char]) -> usize {
     row[b.len()]
 }
 
-struct Scan<'a>(&'a mut Vec<(String, bool)>);
+struct Scan<'a>(&'a mut Vec<(String, Held)>);
 
 impl<'de> Visitor<'de> for Scan<'_> {
     type Value = ();
@@ -131,13 +155,74 @@ impl<'de> Visitor<'de> for Scan<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some((name, value)) = map.next_entry::<String, Option<IgnoredAny>>()? {
+        while let Some((name, held)) = map.next_entry::<String, Held>()? {
             if self.0.len() == MOST_FIELDS {
                 return Err(A::Error::custom("enough"));
             }
-            self.0.push((name, value.is_some()));
+            self.0.push((name, held));
         }
         Ok(())
+    }
+}
+
+impl<'de> Deserialize<'de> for Held {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Look;
+
+        impl<'de> Visitor<'de> for Look {
+            type Value = Held;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("anything")
+            }
+
+            fn visit_unit<E>(self) -> Result<Held, E> {
+                Ok(Held::Null)
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<Held, E> {
+                Ok(Held::Flag(value))
+            }
+
+            fn visit_i64<E>(self, value: i64) -> Result<Held, E> {
+                Ok(Held::Number(value as f64))
+            }
+
+            fn visit_u64<E>(self, value: u64) -> Result<Held, E> {
+                Ok(Held::Number(value as f64))
+            }
+
+            fn visit_f64<E>(self, value: f64) -> Result<Held, E> {
+                Ok(Held::Number(value))
+            }
+
+            fn visit_str<E>(self, value: &str) -> Result<Held, E> {
+                Ok(match value {
+                    "" => Held::Empty,
+                    "true" => Held::Flag(true),
+                    "false" => Held::Flag(false),
+                    _ => Held::Full,
+                })
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Held, A::Error> {
+                let mut held = Held::Empty;
+                while seq.next_element::<IgnoredAny>()?.is_some() {
+                    held = Held::Full;
+                }
+                Ok(held)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Held, A::Error> {
+                let mut held = Held::Empty;
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
+                    held = Held::Full;
+                }
+                Ok(held)
+            }
+        }
+
+        deserializer.deserialize_any(Look)
     }
 }
 
@@ -226,7 +311,8 @@ mod tests {
         let many: Vec<String> = (0..1000).map(|at| format!("\"field{at}\":0")).collect();
         let told = told(&format!("{{{}}}", many.join(",")));
         assert_eq!(told.len(), MOST_TOLD + 1);
-        assert!(told[MOST_TOLD].starts_with("at least 59 more fields"), "{}", told[MOST_TOLD]);
+        let least = format!("at least {} more fields", MOST_FIELDS - MOST_TOLD);
+        assert!(told[MOST_TOLD].starts_with(&least), "{}", told[MOST_TOLD]);
         let some = self::told(r#"{"a":0,"b":0,"c":0,"d":0,"e":0,"f":0,"g":0}"#);
         assert!(some[MOST_TOLD].starts_with("2 more fields"), "{}", some[MOST_TOLD]);
         let long = self::told(&format!("{{\"{}\":0}}", "n".repeat(100_000)));

@@ -55,10 +55,12 @@ pub use answer::{
 };
 pub use body::{Pair, RerankBody};
 pub use chat::{
-    Alternative, ChatApi, ChatCall, ChatLimits, ChatMessage, ChatRequest, ChatRoute, CompletionApi,
-    CompletionPrompt, CompletionRequest, Conversation, Finish, Generation, OutputFormat,
-    ReasoningOutput, RepeatWindow, ReplyDelta, ReplyFacts, ResponsesEcho, Role, SamplingOptions,
-    Streaming, Timings, TokenLogprob, Tool, ToolCall, ToolChoice, Usage,
+    Alternative, ChatApi, ChatBody, ChatCall, ChatChunk, ChatCompletion, ChatLimits, ChatMessage,
+    ChatRequest, ChatRoute, CompletionApi, CompletionPrompt, CompletionRequest, Conversation,
+    Finish, Generation, LlamaCompletion, MessagesAnswer, OutputFormat, ReasoningOutput,
+    RepeatWindow, ReplyDelta, ReplyFacts, ReplyWriter, ResponsesAnswer, ResponsesEcho, Role,
+    SamplingOptions, Streaming, TextCompletion, Timings, TokenLogprob, Tool, ToolCall, ToolChoice,
+    Usage,
 };
 pub use embed::answer::{
     BaaiEmbeddings, ByType, CohereEmbeddings, DenseList, EmbedAnswer, EmbedFacts, Embedded,

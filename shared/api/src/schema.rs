@@ -18,6 +18,7 @@
 //! ```
 
 mod agree;
+mod chat;
 mod embed;
 mod rerank;
 mod score;

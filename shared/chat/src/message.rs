@@ -33,7 +33,7 @@ impl Role {
     pub fn parse(name: &str) -> Option<Self> {
         let roles = [Self::System, Self::Developer, Self::User, Self::Assistant, Self::Tool];
         let found = roles.into_iter().find(|role| role.as_str() == name);
-        found.or((name == "function").then_some(Self::Tool))
+        found.or_else(|| (name == "function").then_some(Self::Tool))
     }
 }
 

@@ -48,7 +48,7 @@ pub(crate) struct Args {
     /// Name shown to clients; default: the hub's name or the directory's.
     #[arg(long, value_parser = name)]
     pub(crate) name: Option<String>,
-    /// Prompt, whatever the checkpoint's files say: pair, mxbai-rerank-v2, qwen3-reranker or embedding.
+    /// Prompt, whatever the checkpoint's files say: pair, mxbai-rerank-v2, qwen3-reranker, embedding or chat.
     #[arg(long)]
     pub(crate) template: Option<String>,
     /// Default maximum length in tokens; default: the model's own.

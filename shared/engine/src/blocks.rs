@@ -22,12 +22,14 @@
 //! The scales of K kinds, 6 bits in the file, are bytes here: 2.8 % more memory for `q4_k`, and nothing to take apart.
 //! Channels that fill the last panel up are zeros. Values are the file's own, to the bit.
 
+mod activations;
 mod gguf;
 mod quantize;
 
 use defrost_model::BlockKind;
 use half::f16;
 
+pub(crate) use self::activations::{QuantizedRuns, RunScale};
 pub use self::gguf::dequantize;
 pub use self::quantize::quantize;
 use crate::layout::{INT8_GROUP, PANEL};

@@ -12,6 +12,7 @@
 
 mod epilogue;
 mod finished;
+mod segments;
 mod shared_out;
 
 use std::cell::RefCell;
@@ -19,6 +20,7 @@ use std::ops::Range;
 
 pub(crate) use epilogue::{Activation, Epilogue};
 use half::bf16;
+pub(crate) use segments::{Segment, SegmentPanels, Segments, segments};
 pub(crate) use shared_out::SharedOut;
 
 use crate::buffer::Buffer;
@@ -70,7 +72,7 @@ pub(crate) enum FloatPanels<'a> {
     Bf16(&'a [bf16]),
 }
 
-/// `out` from quantised rows against `n` channels: a value a channel, or one of two for SwiGLU.
+/// `out` from quantised rows against `n` channels: a value a channel, or one of two for `SwiGLU` and `GeGLU`.
 pub(crate) fn int8(
     cx: Context<'_>,
     product: &Int8Product<'_>,
@@ -106,8 +108,7 @@ pub(crate) fn int8(
         out,
         |panel, rows, [first, second], target| {
             let scaled_rows = scaled(panel, &rows);
-            let up = (epilogue.activation == Activation::SwiGlu)
-                .then(|| scaled(panel + n / 2 / PANEL, &rows));
+            let up = epilogue.activation.is_gated().then(|| scaled(panel + n / 2 / PANEL, &rows));
             if finished::runs(cx.kernel, epilogue) {
                 let scratch = [bytemuck::cast_slice_mut(first), bytemuck::cast_slice_mut(second)];
                 finished::int8(cx.kernel, &scaled_rows, up.as_ref(), epilogue, scratch, target);
@@ -118,7 +119,8 @@ pub(crate) fn int8(
             if let Some(up) = up {
                 multiply(&up, second);
                 let channels = [channels, up.channels];
-                epilogue::int8_gated(cx.kernel, first, second, row_scales, channels, target);
+                let gate = epilogue.activation;
+                epilogue::int8_gated(cx.kernel, first, second, row_scales, channels, gate, target);
             } else {
                 epilogue::int8(cx.kernel, first, row_scales, channels, epilogue, target);
             }
@@ -171,12 +173,13 @@ pub(crate) fn float(
             let first = bytemuck::cast_slice_mut(first);
             multiply(panel, &rows, first);
             let ones = &[1.0; MOST_ROWS][..rows.len()];
-            if epilogue.activation == Activation::SwiGlu {
+            if epilogue.activation.is_gated() {
                 let up = panel + n / 2 / PANEL;
                 let second = bytemuck::cast_slice_mut(second);
                 multiply(up, &rows, second);
                 let channels = [channels(panel), channels(up)];
-                epilogue::float_gated(cx.kernel, first, second, ones, channels, target);
+                let gate = epilogue.activation;
+                epilogue::float_gated(cx.kernel, first, second, ones, channels, gate, target);
             } else {
                 epilogue::float(cx.kernel, first, ones, channels(panel), epilogue, target);
             }

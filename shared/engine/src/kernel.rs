@@ -30,6 +30,8 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avx_vnni;
+#[cfg(target_arch = "x86_64")]
+mod block_tiles;
 pub(crate) mod operands;
 mod portable;
 pub(crate) mod set;
@@ -93,7 +95,8 @@ impl Kernel {
         Self(Box::leak(Box::new(KernelSet { layout, ..portable::SET })))
     }
 
-    /// The kernels of [`Kernel::available`], and one whose tiles have rows like no other's.
+    /// The kernels of [`Kernel::available`], one whose tiles have rows like no other's, and AVX-VNNI's loops where its processors
+    /// are not.
     #[cfg(test)]
     pub(crate) fn for_tests() -> Vec<Self> {
         use set::{MOST_ROWS, Tile};
@@ -103,9 +106,22 @@ impl Kernel {
             int16: Tile { rows: 16, run: portable::SET.int16.run },
             float: Tile { rows: 7, run: portable::SET.float.run },
             bf16: Tile { rows: 1, run: portable::SET.bf16.run },
+            blocks: Tile { rows: 5, run: portable::SET.blocks.run },
             ..portable::SET
         };
-        Self::available().into_iter().chain([Self(&TALL)]).collect()
+        let mut kernels = Self::available();
+        kernels.push(Self(&TALL));
+        #[cfg(target_arch = "x86_64")]
+        if (avx512::SET.runs_here)() {
+            use avx_vnni::blocks::encoded_by_avx512;
+            static VNNI: KernelSet = KernelSet {
+                name: "avx-vnni, encoded by avx-512",
+                blocks: Tile { rows: avx2::BLOCK_ROWS, run: encoded_by_avx512::tile },
+                ..avx2::SET
+            };
+            kernels.push(Self(&VNNI));
+        }
+        kernels
     }
 }
 
@@ -195,7 +211,9 @@ mod tests {
     fn sets_have_names_of_their_own_and_tiles_that_fit() {
         for (at, set) in SETS.iter().enumerate() {
             assert!(SETS[..at].iter().all(|other| other.name != set.name), "{}", set.name);
-            for rows in [set.int8.rows, set.int16.rows, set.float.rows, set.bf16.rows] {
+            let tiles =
+                [set.int8.rows, set.int16.rows, set.float.rows, set.bf16.rows, set.blocks.rows];
+            for rows in tiles {
                 assert!((1..=MOST_ROWS).contains(&rows), "{} has tiles of {rows} rows", set.name);
             }
         }

@@ -6,6 +6,7 @@
 //!                                              |- Linear: quantise rows, panels x tiles, epilogue
 //!                                              |- attention: tiles of query rows, as many as the kernel set's
 //!                                              `- norms, rotation, gate: plain loops, vectorised
+//! next tokens of sequences -> PagedDecoder::step -> the same pass, keys and values in pages -> logits
 //! ```
 //!
 //! Two promises hold everywhere: a sequence's answer is the same to the last bit whatever else is in
@@ -27,6 +28,7 @@
 mod attention;
 pub mod blocks;
 mod buffer;
+mod decode;
 mod encode;
 mod gate;
 mod gemm;
@@ -46,6 +48,7 @@ mod snapshot_weights;
 mod threads;
 mod weights;
 
+pub use decode::PagedDecoder;
 pub(crate) use defrost_model::{Answers, Batch, DenseActivation, Error, Head, ModelConfig, Wanted};
 pub use encode::Encoding;
 pub use gate::{Open, ReadinessGate};

@@ -107,6 +107,15 @@ pub(crate) fn gelu(x: f32) -> f32 {
     half.mul_add(erf(x * std::f32::consts::FRAC_1_SQRT_2), half)
 }
 
+/// GELU by its approximation with tanh, `x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`, the activation of Gemma's gate.
+#[inline(always)]
+pub(crate) fn gelu_tanh(x: f32) -> f32 {
+    /// `2 sqrt(2/pi)`: `1 + tanh(u)` is `2 / (1 + exp(-2u))`.
+    const TWICE: f32 = 1.595_769;
+    let inner = (0.044_715 * x * x).mul_add(x, x);
+    x / (1.0 + exp(-TWICE * inner))
+}
+
 /// `x sigmoid(x)`, the activation of Qwen's gate.
 #[inline(always)]
 pub(crate) fn silu(x: f32) -> f32 {
@@ -209,6 +218,18 @@ mod tests {
             assert!((f64::from(gelu(x)) - exact).abs() <= 1.5e-6, "gelu({x})");
         }
         assert!(gelu(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn gelu_by_tanh_is_close() {
+        for x in grid(-30.0, 30.0) {
+            let wide = f64::from(x);
+            let inner = (2.0 / std::f64::consts::PI).sqrt() * (wide + 0.044_715 * wide.powi(3));
+            let exact = 0.5 * wide * (1.0 + inner.tanh());
+            let error = (f64::from(gelu_tanh(x)) - exact).abs();
+            assert!(error <= 1e-6 * (1.0 + exact.abs()), "gelu_tanh({x})");
+        }
+        assert!(gelu_tanh(f32::NAN).is_nan());
     }
 
     #[test]

@@ -4,8 +4,12 @@
 //! embedding    rows of the tables, added and perhaps normalised
 //! layer        attention and feed-forward, as the family's blueprint says, once a layer
 //! dense        layers after a pooling                tokens    heads that answer for every token
+//! words        the table of words, and the product with it that is a language model's head
 //! layer_pass   the same layers, one at a time, for what packs a model
 //! ```
+//!
+//! The same pass runs whole sequences ([`Model::forward`]) and the next tokens of sequences that go on
+//! ([`crate::PagedDecoder`]).
 //!
 //! In the last layer only the positions the head reads go through the output projection and the
 //! feed-forward layer, unless something is wanted of every token.
@@ -16,13 +20,15 @@ mod layer;
 mod layer_pass;
 mod norms;
 mod tokens;
+mod words;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use defrost_model::Sequence;
+use defrost_model::{RopeScaling, Sequence, TokenMask};
 
 use crate::attention::{Heads, Span};
 use crate::buffer::Buffer;
+use crate::decode::Paged;
 use crate::gemm::{Activation, Context};
 use crate::kernel::Kernel;
 use crate::quantize::QuantizedRows;
@@ -30,6 +36,7 @@ use crate::threads::Threads;
 use crate::weights::{Linear, Values, Weights, vector};
 use crate::{Answers, Batch, DenseActivation, Error, Head, ModelConfig, ReadinessGate, Wanted};
 
+use layer::Keys;
 pub use layer::{Probe, ProbedProduct};
 pub use layer_pass::LayerPass;
 
@@ -65,7 +72,7 @@ impl Body {
         let layers = 0..config.layers;
         let norm = || norms::NormWeights::load(weights, "norm", config.hidden, blueprint.norm);
         Ok(Self {
-            tables: embedding::Tables::load(config, weights)?,
+            tables: embedding::Tables::load(config, weights, kernel)?,
             layers: layers
                 .map(|at| layer::Layer::load(config, weights, at, kernel))
                 .collect::<Result<_, _>>()?,
@@ -73,45 +80,57 @@ impl Body {
         })
     }
 
-    /// Leaves the final hidden states in `buffers.x`, those that the head reads or every row; returns how many rows they are.
+    /// Leaves the final hidden states in `buffers.x`, those of `pass.read`; returns how many rows they are.
     fn run(
         &self,
         cx: Context<'_>,
         gate: &dyn ReadinessGate,
         config: &ModelConfig,
-        batch: &Batch,
-        every_row: bool,
+        pass: Pass<'_>,
         buffers: &mut Buffers,
     ) -> Result<usize, Error> {
+        let Pass { batch, places, spans, read, keys } = pass;
         let blueprint = &config.family.blueprint;
         self.tables.run(cx, gate, config, batch, buffers)?;
-        let sequences = batch.sequences().iter();
-        let places: Vec<usize> =
-            sequences.flat_map(|sequence| sequence.start()..sequence.len()).collect();
-        if !blueprint.positions.are_learned() {
-            buffers.rotations.extend_to(batch.longest(), config.head_dim, config.rope_theta);
-        }
-        let mut rows = batch.tokens();
+        buffers.turn_to(config, places.iter().max().map_or(0, |place| place + 1));
+        let mut rows = layer::Rows { places, spans, keys };
+        let mut count = places.len();
         for (at, layer) in self.layers.iter().enumerate() {
             layer.wait(blueprint.placed, gate)?;
-            let narrow = !every_row && at + 1 == self.layers.len();
-            let spans = spans(batch, config.head, narrow);
-            let computed = layer::Rows { places: &places, spans: &spans };
-            rows = layer.run(cx, config, &computed, buffers, None);
+            if at + 1 == self.layers.len() {
+                rows.spans = read;
+            }
+            count = layer.run(cx, config, &mut rows, buffers, None);
         }
         if let Some(norm) = &self.norm {
             norm.wait(gate)?;
-            let x = &mut buffers.x[..rows * config.hidden];
+            let x = &mut buffers.x[..count * config.hidden];
             norm.run_in_place(cx, x, config.norm_eps, &mut buffers.normed);
         }
-        Ok(rows)
+        Ok(count)
     }
+}
+
+/// What goes through the body.
+struct Pass<'a> {
+    batch: &'a Batch,
+    /// The place of each row in its sequence.
+    places: &'a [usize],
+    /// All rows.
+    spans: &'a [Span],
+    /// Those that go on after the last layer's attention.
+    read: &'a [Span],
+    keys: Keys<'a>,
 }
 
 #[derive(Debug)]
 enum HeadWeights {
     Classifier(Box<ClassifierWeights>),
-    YesNo { rows: Values<f32> },
+    YesNo {
+        rows: Values<f32>,
+    },
+    /// The matrix of words, unless it is the table's.
+    LanguageModel(Option<Box<Linear>>),
     Pooling,
 }
 
@@ -129,6 +148,7 @@ impl HeadWeights {
                 classifier.out.wait(gate)
             }
             Self::YesNo { rows } => rows.wait(gate),
+            Self::LanguageModel(words) => words.as_ref().map_or(Ok(()), |words| words.wait(gate)),
             Self::Pooling => Ok(()),
         }
     }
@@ -149,7 +169,26 @@ struct Buffers {
     /// The gate beside them, where both are computed apart.
     both: Buffer<f32>,
     quantized: QuantizedRows,
-    rotations: crate::rope::Rotations,
+    /// Outputs of attention or feed-forward layer that are normalised before they are added.
+    given: Buffer<f32>,
+    /// Of several rows.
+    logits: Buffer<f32>,
+    /// Of layers that see everything, and of local ones.
+    rotations: [crate::rope::Rotations; 2],
+}
+
+impl Buffers {
+    /// Makes sure that positions below `len` can be turned.
+    fn turn_to(&mut self, config: &ModelConfig, len: usize) {
+        if config.family.blueprint.positions.are_learned() {
+            return;
+        }
+        let [all, local] = &mut self.rotations;
+        all.extend_to(len, config.head_dim, config.rope_theta, config.attention.rope);
+        if let Some(layers) = config.attention.local {
+            local.extend_to(len, config.head_dim, layers.theta, RopeScaling::None);
+        }
+    }
 }
 
 impl Model {
@@ -162,13 +201,6 @@ impl Model {
         threads: Arc<Threads>,
     ) -> Result<Self, Error> {
         config.validate()?;
-        if !config.is_plain() {
-            return Err(Error::Config(format!(
-                "the engine does not run models of the family {} with the head {} and this attention",
-                config.family.name,
-                config.head.name()
-            )));
-        }
         let body = Body::load(&config, weights, kernel)?;
         let hidden = config.hidden;
         let head = match config.head {
@@ -178,6 +210,11 @@ impl Model {
             })),
             Head::YesNo => {
                 HeadWeights::YesNo { rows: vector(weights, "head.tokens.weight", 2 * hidden)? }
+            }
+            Head::LanguageModel => {
+                let words = (!config.tied)
+                    .then(|| Linear::load(weights, "head.words", config.vocab, hidden, kernel));
+                HeadWeights::LanguageModel(words.transpose()?.map(Box::new))
             }
             _ => HeadWeights::Pooling,
         };
@@ -222,6 +259,7 @@ impl Model {
     /// wanted of a batch with prefixes, whose tokens belong to several sequences.
     pub fn forward_with(&self, batch: &Batch, wanted: Wanted) -> Result<Answers, Error> {
         batch.check(&self.config)?;
+        check_whole(&self.config, batch.longest())?;
         self.token_heads.check(batch, wanted)?;
         if batch.is_empty() {
             return Ok(Answers::default());
@@ -229,18 +267,76 @@ impl Model {
         let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
         let (cx, gate) = (Context { kernel: self.kernel, threads: &self.threads }, &*self.gate);
         let (config, every_row) = (&self.config, wanted != Wanted::default());
-        let mut rows = self.body.run(cx, gate, config, batch, every_row, &mut buffers)?;
+        let sequences = batch.sequences().iter();
+        let places: Vec<usize> =
+            sequences.flat_map(|sequence| sequence.start()..sequence.len()).collect();
+        let (all, read) = (spans(batch, config.head, false), spans(batch, config.head, !every_row));
+        let pass = Pass { batch, places: &places, spans: &all, read: &read, keys: Keys::OfPass };
+        let mut rows = self.body.run(cx, gate, config, pass, &mut buffers)?;
         let mut answers = Answers::default();
         if every_row {
             answers = self.token_heads.run(cx, gate, config.hidden, rows, wanted, &mut buffers)?;
             let x = &mut buffers.x[..rows * config.hidden];
             rows = gather(x, config.hidden, &spans(batch, config.head, true));
         }
-        self.head.wait(gate)?;
+        self.wait_for_head(gate)?;
         let pooled = self.answer(cx, batch, rows, &mut buffers);
         answers.pooled = self.dense.run(cx, gate, pooled, &mut buffers.quantized)?;
         gate.intact()?;
         Ok(answers)
+    }
+
+    fn wait_for_head(&self, gate: &dyn ReadinessGate) -> Result<(), Error> {
+        self.head.wait(gate)?;
+        match (&self.head, self.body.tables.tied()) {
+            (HeadWeights::LanguageModel(None), Some(words)) => words.wait(gate),
+            _ => Ok(()),
+        }
+    }
+
+    /// The matrix of a language model's head.
+    fn words(&self) -> Option<&Linear> {
+        match &self.head {
+            HeadWeights::LanguageModel(Some(own)) => Some(own),
+            HeadWeights::LanguageModel(None) => self.body.tables.tied(),
+            _ => None,
+        }
+    }
+
+    /// Runs the next tokens of sequences whose keys and values are in pages: rows of the batch at these places. Returns the logits
+    /// of the rows that `read` names, where `allowed` tells which tokens of each.
+    pub(crate) fn step(
+        &self,
+        batch: &Batch,
+        places: &[usize],
+        [all, read]: [&[Span]; 2],
+        paged: Paged<'_>,
+        allowed: &[Option<&TokenMask>],
+    ) -> Result<Vec<Vec<f32>>, Error> {
+        let words = self.words().ok_or_else(|| {
+            Error::Config(format!(
+                "a model with the head {} continues nothing",
+                self.config.head.name()
+            ))
+        })?;
+        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        let (cx, gate) = (Context { kernel: self.kernel, threads: &self.threads }, &*self.gate);
+        let pass = Pass { batch, places, spans: all, read, keys: Keys::InPages(paged) };
+        let rows = self.body.run(cx, gate, &self.config, pass, &mut buffers)?;
+        let mut logits = Vec::new();
+        if rows > 0 {
+            self.wait_for_head(gate)?;
+            let Buffers { x, quantized, logits: memory, .. } = &mut *buffers;
+            let x = &x[..rows * self.config.hidden];
+            logits = words::logits(cx, words, x, allowed, quantized, memory);
+        }
+        gate.intact()?;
+        Ok(logits)
+    }
+
+    /// Whether keys and values are kept in f32, as the weights are.
+    pub(crate) fn keeps_f32(&self) -> bool {
+        self.body.layers.first().is_some_and(layer::Layer::is_f32)
     }
 
     /// Applies the head to the `rows` hidden states that the body left in `buffers.x`.
@@ -272,6 +368,12 @@ impl Model {
                         as f32
                 };
                 x.chunks_exact(hidden).map(|x| dot(x, yes) - dot(x, no)).collect()
+            }
+            HeadWeights::LanguageModel(_) => {
+                let Some(words) = self.words() else { return Vec::new() };
+                let quantized = &mut buffers.quantized;
+                let memory = &mut buffers.logits;
+                words::logits(cx, words, x, &vec![None; rows], quantized, memory).concat()
             }
             HeadWeights::Pooling if self.config.head.reads(1).is_none() => batch
                 .sequences()
@@ -315,6 +417,27 @@ fn pool(head: Head, rows: &[f32], hidden: usize) -> Vec<f32> {
         _ => count,
     };
     pooled.into_iter().map(|sum| sum / divisor).collect()
+}
+
+/// Refuses what a pass over whole sequences does not compute, whose longest has `longest` tokens.
+fn check_whole(config: &ModelConfig, longest: usize) -> Result<(), Error> {
+    let usual = 1.0 / (config.head_dim as f32).sqrt();
+    let attention = config.attention;
+    let refuse = |what: String| {
+        Err(Error::Batch(format!(
+            "the engine runs a {} model with {what} as one that continues sequences, not over whole ones",
+            config.family.name
+        )))
+    };
+    match (attention.scale, attention.local) {
+        (Some(scale), _) if scale.to_bits() != usual.to_bits() => {
+            refuse(format!("the attention scale {scale}"))
+        }
+        (_, Some(local)) if local.window < longest => {
+            refuse(format!("{longest} tokens and a window of {}", local.window))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn heads(config: &ModelConfig) -> Heads {

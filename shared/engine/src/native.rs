@@ -73,7 +73,10 @@ pub(crate) fn write(portable: &Snapshot, out: &Path) -> Result<(), Error> {
             let tensor = portable.tensor(&planned.name)?;
             check(&tensor, &expected)?;
             let is_matrix = planned.name == part.name
-                && matches!(part.storage, Storage::Linear | Storage::LinearF32);
+                && matches!(
+                    part.storage,
+                    Storage::Linear | Storage::LinearF32 | Storage::Vocabulary
+                );
             if is_matrix {
                 writer.write(&planned.name, &panels(native, part, &tensor))?;
             } else {

@@ -68,6 +68,25 @@ per_kernel! {
     }
 }
 
+per_kernel! {
+    /// `gate = gelu(gate) * up`, GELU by tanh, over one row that holds `[gate | up]`.
+    pub(crate) fn geglu_row(gate_up: &[f32], out: &mut [f32]) {
+        let (gate, up) = gate_up.split_at(out.len());
+        for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
+            *out = math::gelu_tanh(gate) * up;
+        }
+    }
+}
+
+per_kernel! {
+    /// Adds a row to another.
+    pub(crate) fn add_row(row: &[f32], out: &mut [f32]) {
+        for (out, &value) in out.iter_mut().zip(row) {
+            *out += value;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

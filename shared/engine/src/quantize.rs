@@ -5,6 +5,7 @@
 //! gets the scale NaN, so that everything computed from it is NaN and is refused at the end instead
 //! of passing as a plausible number.
 
+use crate::blocks::QuantizedRuns;
 use crate::buffer::Buffer;
 use crate::kernel::{Kernel, per_kernel};
 use crate::layout::INT8_GROUP;
@@ -20,6 +21,8 @@ pub(crate) struct QuantizedRows {
     data: Buffer<u8>,
     scales: Vec<f32>,
     stride: usize,
+    /// Rows with a scale for every run, which products with blocks fill instead.
+    pub(crate) runs: QuantizedRuns,
 }
 
 impl QuantizedRows {
@@ -108,7 +111,7 @@ per_kernel! {
 }
 
 /// A row's scale, and what its values are multiplied with.
-fn scale(largest: u32) -> (f32, f32) {
+pub(crate) fn scale(largest: u32) -> (f32, f32) {
     let max = f32::from_bits(largest);
     let scale = if max.is_finite() { max / 127.0 } else { f32::NAN };
     // Below this, 127 / max overflows; such a row is zero for every purpose.

@@ -1,5 +1,7 @@
 //! Rotary position embedding (Su et al., 2021) in the half-split form of the Hugging Face models.
 
+use defrost_model::RopeScaling;
+
 use crate::gemm::Context;
 use crate::kernel::{Kernel, per_kernel};
 use crate::norm::rms_norm_row;
@@ -15,11 +17,14 @@ pub(crate) struct Rotations {
 
 impl Rotations {
     /// Makes sure that positions below `len` are there.
-    pub(crate) fn extend_to(&mut self, len: usize, width: usize, theta: f32) {
+    pub(crate) fn extend_to(&mut self, len: usize, width: usize, theta: f32, scaling: RopeScaling) {
         self.half = width / 2;
         let known = self.cos.len() / self.half;
+        if known >= len {
+            return;
+        }
         let frequencies: Vec<f32> = (0..self.half)
-            .map(|pair| 1.0 / libm::powf(theta, (2 * pair) as f32 / width as f32))
+            .map(|pair| scaled(1.0 / libm::powf(theta, (2 * pair) as f32 / width as f32), scaling))
             .collect();
         for position in known..len {
             for frequency in &frequencies {
@@ -33,6 +38,25 @@ impl Rotations {
     fn apply(&self, kernel: Kernel, head: &mut [f32], position: usize) {
         let at = position * self.half..(position + 1) * self.half;
         turn(kernel, head, &self.cos[at.clone()], &self.sin[at]);
+    }
+}
+
+/// A frequency as the model's scaling changes it, in the order of `transformers`' own operations.
+fn scaled(frequency: f32, scaling: RopeScaling) -> f32 {
+    match scaling {
+        RopeScaling::None => frequency,
+        RopeScaling::Linear { factor } => frequency / factor,
+        RopeScaling::Llama3 { factor, low, high, original } => {
+            let wavelength = std::f32::consts::TAU / frequency;
+            if wavelength > original / low {
+                frequency / factor
+            } else if wavelength < original / high {
+                frequency
+            } else {
+                let smooth = (original / wavelength - low) / (high - low);
+                (1.0 - smooth) * frequency / factor + smooth * frequency
+            }
+        }
     }
 }
 
@@ -83,4 +107,35 @@ pub(crate) fn rotate(
             }
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frequencies_are_stretched_by_their_wavelength() {
+        let llama3 = RopeScaling::Llama3 { factor: 8.0, low: 1.0, high: 4.0, original: 8192.0 };
+        // Wavelengths of 6, 4,443, and 8.9e5: kept, blended, divided.
+        let [kept, blended, divided] = [1.0, 1.414_213_5e-3, 7.071_068e-6];
+        assert_eq!(scaled(kept, llama3).to_bits(), kept.to_bits());
+        assert_eq!(scaled(divided, llama3).to_bits(), (divided / 8.0).to_bits());
+        let smooth = (8192.0 * f64::from(blended) / std::f64::consts::TAU - 1.0) / 3.0;
+        let exact = (1.0 - smooth) * f64::from(blended) / 8.0 + smooth * f64::from(blended);
+        assert!((f64::from(scaled(blended, llama3)) / exact - 1.0).abs() < 1e-6);
+        let linear = RopeScaling::Linear { factor: 4.0 };
+        assert_eq!(scaled(0.5, linear).to_bits(), 0.125f32.to_bits());
+    }
+
+    #[test]
+    fn angles_grow_with_the_position_and_stay() {
+        let mut rotations = Rotations::default();
+        rotations.extend_to(3, 8, 1e4, RopeScaling::None);
+        let first = rotations.cos.clone();
+        rotations.extend_to(2, 8, 1e4, RopeScaling::None);
+        rotations.extend_to(40, 8, 1e4, RopeScaling::None);
+        assert_eq!(rotations.cos[..12], first[..]);
+        assert_eq!((rotations.cos.len(), rotations.sin.len()), (160, 160));
+        assert!((f64::from(rotations.sin[4 * 39]) - 39f64.sin()).abs() < 1e-6);
+    }
 }

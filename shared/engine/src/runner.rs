@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use defrost_loader::Snapshot;
 use defrost_model::spec::Description;
-use defrost_model::{Grouping, LoadOptions, Planned, Runner, Runtime, isa};
+use defrost_model::{Decoder, Grouping, LoadOptions, Planned, Runner, Runtime, isa};
 
 use crate::snapshot_weights::SnapshotWeights;
-use crate::{Answers, Batch, Error, Kernel, Model, Threads, Wanted, measure, native};
+use crate::{
+    Answers, Batch, Error, Head, Kernel, Model, PagedDecoder, Threads, Wanted, measure, native,
+};
 
 /// The engine, for functions to link.
 pub static RUNTIME: Engine = Engine;
@@ -60,15 +62,20 @@ impl Runtime for Engine {
         let threads = Arc::new(Threads::new(options.threads));
         let weights = SnapshotWeights(snapshot.clone());
         let model = Model::load(spec.config, &weights, kernel, Arc::clone(&threads))?;
+        let model = Arc::new(model);
+        let decoder = (model.config().head == Head::LanguageModel)
+            .then(|| PagedDecoder::new(Arc::clone(&model), options.kv_tokens, options.context))
+            .transpose()?;
         let notes = threads.missing().map(str::to_owned).into_iter().collect();
-        Ok(Box::new(Loaded { model, threads, stored_prefix: spec.stored_prefix, notes }))
+        Ok(Box::new(Loaded { model, decoder, threads, stored_prefix: spec.stored_prefix, notes }))
     }
 }
 
 /// A model that the engine has loaded.
 #[derive(Debug)]
 struct Loaded {
-    model: Model,
+    model: Arc<Model>,
+    decoder: Option<PagedDecoder>,
     threads: Arc<Threads>,
     /// Ids of its stored prefix.
     stored_prefix: Vec<u32>,
@@ -101,6 +108,10 @@ impl Runner for Loaded {
         let batch = Batch::of(sequences);
         let all = self.model.forward_with(&batch, wanted)?;
         Ok(all.of_each(sequences, wanted))
+    }
+
+    fn decoder(&self) -> Option<&dyn Decoder> {
+        self.decoder.as_ref().map(|decoder| decoder as &dyn Decoder)
     }
 
     fn for_each(&self, count: usize, work: &(dyn Fn(usize) + Sync)) {

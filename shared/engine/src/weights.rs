@@ -2,7 +2,11 @@
 //!
 //! A view is a [`Bytes`] of a mapped snapshot or of an allocation, so nothing is copied. Names
 //! of a linear layer `L`: `L.weight`, for int8 also `L.scale` and `L.offset` (one per channel,
-//! padded to whole panels, see [`crate::layout`]), and `L.bias` where the layer has one.
+//! padded to whole panels, see [`crate::layout`]), and `L.bias` where the layer has one. A layer of several matrices that are
+//! stored one by one has `L.weight.0` and so on instead: see [`matrices`].
+
+mod embedding;
+mod matrices;
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -10,17 +14,23 @@ use std::sync::Arc;
 use bytemuck::AnyBitPattern;
 use bytes::Bytes;
 use defrost_loader::{Dtype, Place, Tensor};
+use defrost_model::TokenMask;
 use half::bf16;
 
 use crate::attention::Arithmetic;
 use crate::buffer::Buffer;
 use crate::gate::{Open, ReadinessGate};
-use crate::gemm::{self, Activation, Context, Epilogue, FloatPanels, Int8Product};
-use crate::layout::{PANEL, ROW_MAJOR, panel_len};
+use crate::gemm::{
+    self, Activation, Context, Epilogue, FloatPanels, Int8Product, Segment, SegmentPanels,
+};
+use crate::layout::{INT8_GROUP, PANEL, panel_len};
 use crate::math::gelu;
-use crate::norm::swiglu_row;
+use crate::norm::{geglu_row, swiglu_row};
 use crate::quantize::QuantizedRows;
 use crate::{Error, Kernel};
+
+pub(crate) use embedding::Embedding;
+use matrices::Matrices;
 
 /// Where weights come from.
 pub trait Weights {
@@ -97,14 +107,20 @@ pub(crate) struct Linear {
 
 #[derive(Debug)]
 enum Panels {
-    Int8 { weights: Values<i8>, scales: Values<f32>, offsets: Values<i32> },
+    Int8 {
+        weights: Values<i8>,
+        scales: Values<f32>,
+        offsets: Values<i32>,
+    },
     Bf16(Values<bf16>),
     F32(Values<f32>),
+    /// Those of several matrices, each as its file has it.
+    List(Matrices),
 }
 
-impl Linear {
-    /// The layer `name` with `n` outputs and `k` inputs, in whatever precision it was packed, as panels that `kernel` reads.
-    pub(crate) fn load(
+impl Panels {
+    /// The one matrix of a layer.
+    fn load(
         weights: &dyn Weights,
         name: &str,
         n: usize,
@@ -122,10 +138,10 @@ impl Linear {
             return Err(Error::mismatch(&weight_name, format!("shape [{n}, {k}]"), found));
         }
         let padded = n.next_multiple_of(PANEL);
-        let panels = match view.dtype {
+        Ok(match view.dtype {
             Dtype::I8 => {
                 let (scale, offset) = (format!("{name}.scale"), format!("{name}.offset"));
-                Panels::Int8 {
+                Self::Int8 {
                     weights: Values::new(
                         &weight_name,
                         &view,
@@ -137,20 +153,49 @@ impl Linear {
                 }
             }
             Dtype::Bf16 => {
-                Panels::Bf16(Values::new(&weight_name, &view, Dtype::Bf16, panel_len(n, k, 1))?)
+                Self::Bf16(Values::new(&weight_name, &view, Dtype::Bf16, panel_len(n, k, 1))?)
             }
             Dtype::F32 => {
-                Panels::F32(Values::new(&weight_name, &view, Dtype::F32, panel_len(n, k, 1))?)
+                Self::F32(Values::new(&weight_name, &view, Dtype::F32, panel_len(n, k, 1))?)
             }
             other => {
                 let found = other.to_string();
                 return Err(Error::mismatch(&weight_name, "int8, bf16 or f32 elements", found));
             }
+        })
+    }
+}
+
+impl Linear {
+    /// The layer `name` with `n` outputs and `k` inputs, in whatever precision it was packed, as panels that `kernel` reads.
+    pub(crate) fn load(
+        weights: &dyn Weights,
+        name: &str,
+        n: usize,
+        k: usize,
+        kernel: Kernel,
+    ) -> Result<Self, Error> {
+        Self::load_of(weights, name, &[n], k, kernel)
+    }
+
+    /// Loads as [`Linear::load`] does a layer whose outputs are those of several matrices, of `parts` channels each: stored one
+    /// by one, or as one.
+    pub(crate) fn load_of(
+        weights: &dyn Weights,
+        name: &str,
+        parts: &[usize],
+        k: usize,
+        kernel: Kernel,
+    ) -> Result<Self, Error> {
+        let n = parts.iter().sum();
+        let panels = match Matrices::load(weights, name, parts, k, kernel)? {
+            Some(matrices) => Panels::List(matrices),
+            None => Panels::load(weights, name, n, k, kernel)?,
         };
         let bias_name = format!("{name}.bias");
         let bias = weights
             .get(&bias_name)?
-            .map(|view| Values::new(&bias_name, &view, Dtype::F32, padded))
+            .map(|view| Values::new(&bias_name, &view, Dtype::F32, n.next_multiple_of(PANEL)))
             .transpose()?;
         Ok(Self { n, k, panels, bias })
     }
@@ -165,6 +210,7 @@ impl Linear {
             }
             Panels::Bf16(panels) => panels.wait(gate)?,
             Panels::F32(panels) => panels.wait(gate)?,
+            Panels::List(matrices) => matrices.wait(gate)?,
         }
         self.bias.as_ref().map_or(Ok(()), |bias| bias.wait(gate))
     }
@@ -183,7 +229,7 @@ impl Linear {
     pub(crate) fn arithmetic(&self) -> Arithmetic {
         match self.panels {
             Panels::Int8 { .. } => Arithmetic::Int16,
-            Panels::Bf16(_) | Panels::F32(_) => Arithmetic::Float,
+            Panels::Bf16(_) | Panels::F32(_) | Panels::List(_) => Arithmetic::Float,
         }
     }
 
@@ -219,6 +265,44 @@ impl Linear {
                 let panels = FloatPanels::F32(panels.as_slice());
                 gemm::float(cx, x, self.k, panels, self.n, &epilogue, out);
             }
+            Panels::List(matrices) => matrices.run(cx, x, None, &epilogue, quantized, out),
+        }
+    }
+
+    /// Fills `out` with one row of outputs per row of `x`, of each those that are `allowed`; the others are negative infinity.
+    /// Weights that no row needs are not read.
+    pub(crate) fn run_allowed(
+        &self,
+        cx: Context<'_>,
+        x: &[f32],
+        allowed: &[Option<&TokenMask>],
+        quantized: &mut QuantizedRows,
+        out: &mut [f32],
+    ) {
+        let epilogue =
+            Epilogue { bias: self.bias.as_ref().map(Values::as_slice), ..Epilogue::default() };
+        let some = allowed.iter().any(Option::is_some).then_some(allowed);
+        let mut one = |panels| {
+            let matrix = [Segment { n: self.n, panels }];
+            matrices::run(cx, x, self.k, &matrix, some, &epilogue, quantized, out);
+        };
+        match &self.panels {
+            Panels::Bf16(panels) => one(SegmentPanels::Bf16(panels.as_slice())),
+            Panels::F32(panels) => one(SegmentPanels::F32(panels.as_slice())),
+            Panels::List(matrices) => matrices.run(cx, x, some, &epilogue, quantized, out),
+            Panels::Int8 { .. } => {
+                self.run(cx, x, Activation::Identity, false, quantized, out);
+            }
+        }
+        for (row, mask) in out.chunks_exact_mut(self.n).zip(allowed) {
+            let Some(mask) = mask else { continue };
+            for (outputs, &word) in row.chunks_mut(32).zip(mask.words()) {
+                for (bit, output) in outputs.iter_mut().enumerate() {
+                    if word >> bit & 1 == 0 {
+                        *output = f32::NEG_INFINITY;
+                    }
+                }
+            }
         }
     }
 }
@@ -238,7 +322,7 @@ impl Linear {
                 let value = match activation {
                     Activation::Gelu => gelu(value),
                     Activation::Tanh => libm::tanhf(value),
-                    Activation::Identity | Activation::SwiGlu => value,
+                    Activation::Identity | Activation::SwiGlu | Activation::GeGlu => value,
                 };
                 *out = if accumulate { *out + value } else { value };
             }
@@ -246,177 +330,139 @@ impl Linear {
     }
 
     /// Finishes as [`Linear::finish`] does, for a layer whose first half of channels is the gate.
-    pub(crate) fn finish_gated(&self, cx: Context<'_>, both: &mut [f32], out: &mut [f32]) {
+    pub(crate) fn finish_gated(
+        &self,
+        cx: Context<'_>,
+        gate: Gate,
+        both: &mut [f32],
+        out: &mut [f32],
+    ) {
         let half = self.n / 2;
         for (out, both) in out.chunks_exact_mut(half).zip(both.chunks_exact_mut(self.n)) {
             if let Some(bias) = &self.bias {
                 both.iter_mut().zip(bias.as_slice()).for_each(|(value, bias)| *value += bias);
             }
-            swiglu_row(cx.kernel, both, out);
+            gate.run(cx.kernel, both, out);
         }
     }
 
-    /// `silu(gate) * up` of a layer whose first half of channels is the gate. Where that half does not end with a
-    /// panel, which is so in toy models only, by way of `both`.
+    /// `gate(first half) * second half` of a layer. Where a half of one matrix does not end with a panel, which is so in toy
+    /// models only, by way of `both`.
     pub(crate) fn run_gated(
         &self,
         cx: Context<'_>,
+        gate: Gate,
         x: &[f32],
         both: &mut Buffer<f32>,
         quantized: &mut QuantizedRows,
         out: &mut [f32],
     ) {
         let half = self.n / 2;
-        if half.is_multiple_of(PANEL) {
-            self.run(cx, x, Activation::SwiGlu, false, quantized, out);
+        let apart = match &self.panels {
+            Panels::List(matrices) => matrices.are_two(),
+            _ => half.is_multiple_of(PANEL),
+        };
+        if apart {
+            self.run(cx, x, gate.activation(), false, quantized, out);
             return;
         }
         let both = both.slot(2 * out.len());
         self.run(cx, x, Activation::Identity, false, quantized, both);
         cx.threads.for_each_chunk(out, half, |row, out| {
-            swiglu_row(cx.kernel, &both[row * self.n..][..self.n], out);
+            gate.run(cx.kernel, &both[row * self.n..][..self.n], out);
         });
     }
-}
 
-/// A table of rows that are gathered one by one: only the pages of used rows are ever touched.
-#[derive(Debug)]
-pub(crate) struct Embedding {
-    rows: usize,
-    width: usize,
-    table: Table,
-}
-
-#[derive(Debug)]
-enum Table {
-    Int8 { rows: Values<i8>, scales: Values<f32> },
-    Bf16(Values<bf16>),
-    F32(Values<f32>),
-}
-
-impl Embedding {
-    /// The table `name` of `rows` by `width`.
-    pub(crate) fn load(
-        weights: &dyn Weights,
-        name: &str,
-        rows: usize,
-        width: usize,
-    ) -> Result<Self, Error> {
-        let weight_name = format!("{name}.weight");
-        let view = require(weights, &weight_name)?;
-        if view.layout != ROW_MAJOR {
-            return Err(Error::mismatch(&weight_name, ROW_MAJOR, view.layout));
+    /// Whether its weights are f32.
+    pub(crate) fn is_f32(&self) -> bool {
+        match &self.panels {
+            Panels::F32(_) => true,
+            Panels::List(matrices) => matrices.are_f32(),
+            Panels::Int8 { .. } | Panels::Bf16(_) => false,
         }
-        let len = rows * width;
-        let table = match view.dtype {
-            Dtype::I8 => Table::Int8 {
-                rows: Values::new(&weight_name, &view, Dtype::I8, len)?,
-                scales: vector(weights, &format!("{name}.scale"), rows)?,
-            },
-            Dtype::Bf16 => Table::Bf16(Values::new(&weight_name, &view, Dtype::Bf16, len)?),
-            Dtype::F32 => Table::F32(Values::new(&weight_name, &view, Dtype::F32, len)?),
-            other => {
-                let found = other.to_string();
-                return Err(Error::mismatch(&weight_name, "int8, bf16 or f32 elements", found));
-            }
-        };
-        Ok(Self { rows, width, table })
+    }
+}
+
+/// What a gated layer does with its gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gate {
+    /// `x sigmoid(x)`.
+    Silu,
+    /// GELU by tanh.
+    GeluTanh,
+}
+
+impl Gate {
+    fn run(self, kernel: Kernel, both: &[f32], out: &mut [f32]) {
+        match self {
+            Self::Silu => swiglu_row(kernel, both, out),
+            Self::GeluTanh => geglu_row(kernel, both, out),
+        }
     }
 
+    /// What products do that know the gate.
+    fn activation(self) -> Activation {
+        match self {
+            Self::Silu => Activation::SwiGlu,
+            Self::GeluTanh => Activation::GeGlu,
+        }
+    }
+}
+
+/// A matrix whose rows are gathered, too: the words of a model whose head they are.
+impl Linear {
     /// Returns when these rows may be read.
-    pub(crate) fn wait(
+    pub(crate) fn wait_rows(
         &self,
         gate: &dyn ReadinessGate,
         rows: impl Iterator<Item = usize> + Clone,
     ) -> Result<(), Error> {
-        let place = |row: usize| match &self.table {
-            Table::Int8 { rows, .. } => rows.row_place(row, self.width),
-            Table::Bf16(rows) => rows.row_place(row, self.width),
-            Table::F32(rows) => rows.row_place(row, self.width),
+        let panels = self.n.div_ceil(PANEL);
+        let place = |row: usize| {
+            let (place, len) = match &self.panels {
+                Panels::Int8 { weights, .. } => (weights.place, weights.bytes.len()),
+                Panels::Bf16(panels) => (panels.place, panels.bytes.len()),
+                Panels::F32(panels) => (panels.place, panels.bytes.len()),
+                Panels::List(matrices) => return matrices.row_place(row),
+            };
+            let (panel, len) = (row / PANEL, len / panels);
+            place.part(panel * len..(panel + 1) * len)
         };
+        if let Panels::Int8 { scales, .. } = &self.panels {
+            scales.wait(gate)?;
+        }
         rows.clone().for_each(|row| gate.want(place(row)));
-        if let Table::Int8 { scales, .. } = &self.table {
-            rows.clone().for_each(|row| gate.want(scales.row_place(row, 1)));
-            for row in rows.clone() {
-                gate.wait(scales.row_place(row, 1))?;
-            }
-        }
-        for row in rows {
-            gate.wait(place(row))?;
-        }
-        Ok(())
+        rows.into_iter().try_for_each(|row| gate.wait(place(row)))
     }
 
-    /// Number of rows.
-    pub(crate) fn rows(&self) -> usize {
-        self.rows
-    }
-
-    /// Adds row `index` to `out`.
-    pub(crate) fn add_row(&self, index: usize, out: &mut [f32]) {
-        let range = index * self.width..(index + 1) * self.width;
-        match &self.table {
-            Table::Int8 { rows, scales } => {
-                let scale = scales.as_slice()[index];
-                for (out, &q) in out.iter_mut().zip(&rows.as_slice()[range]) {
-                    *out += f32::from(q) * scale;
+    /// Adds the weights of output `row` to `out`.
+    pub(crate) fn add_row(&self, row: usize, out: &mut [f32]) {
+        let (panel, column) = (row / PANEL, row % PANEL);
+        let floats = |at: usize| (panel * self.k + at) * PANEL + column;
+        match &self.panels {
+            Panels::Int8 { weights, scales, .. } => {
+                let (weights, scale) = (weights.as_slice(), scales.as_slice()[row]);
+                let depth = weights.len() / self.n.next_multiple_of(PANEL);
+                for (at, out) in out.iter_mut().enumerate() {
+                    let group = (panel * depth + at / INT8_GROUP * INT8_GROUP) * PANEL;
+                    let code = weights[group + column * INT8_GROUP + at % INT8_GROUP];
+                    *out += f32::from(code) * scale;
                 }
             }
-            Table::Bf16(rows) => {
-                for (out, value) in out.iter_mut().zip(&rows.as_slice()[range]) {
-                    *out += value.to_f32();
-                }
+            Panels::Bf16(panels) => {
+                let panels = panels.as_slice();
+                out.iter_mut()
+                    .enumerate()
+                    .for_each(|(at, out)| *out += panels[floats(at)].to_f32());
             }
-            Table::F32(rows) => {
-                for (out, &value) in out.iter_mut().zip(&rows.as_slice()[range]) {
-                    *out += value;
-                }
+            Panels::F32(panels) => {
+                let panels = panels.as_slice();
+                out.iter_mut().enumerate().for_each(|(at, out)| *out += panels[floats(at)]);
             }
+            Panels::List(matrices) => matrices.add_row(row, out),
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::layout::{PANEL64, PanelLayout};
-
-    /// One tensor a name, of zeros.
-    struct Zeros(Vec<(&'static str, Dtype, &'static str, Vec<usize>, usize)>);
-
-    impl Weights for Zeros {
-        fn get(&self, name: &str) -> Result<Option<Tensor>, Error> {
-            let found = self.0.iter().find(|(known, ..)| *known == name);
-            Ok(found.map(|(_, dtype, layout, shape, len)| {
-                let mut memory = Buffer::<f32>::default();
-                memory.resize(len.div_ceil(4));
-                let bytes = bytemuck::cast_slice::<f32, u8>(&memory)[..*len].to_vec();
-                Tensor::in_memory("", *dtype, layout, shape.clone(), bytes.into())
-            }))
-        }
-    }
-
-    #[test]
-    fn a_layer_lies_as_its_kernel_set_reads_it() {
-        static WIDE: PanelLayout = PanelLayout { tag: "groups-of-64", int8_group: 64 };
-        let weights = |layout: &'static str, group: usize| {
-            Zeros(vec![
-                ("up.weight", Dtype::I8, layout, vec![3, 5], panel_len(3, 5, group)),
-                ("up.scale", Dtype::F32, ROW_MAJOR, vec![PANEL], 4 * PANEL),
-                ("up.offset", Dtype::I32, ROW_MAJOR, vec![PANEL], 4 * PANEL),
-            ])
-        };
-        let portable = Kernel::by_name("portable").expect("runs everywhere");
-        let wide = Kernel::reading(&WIDE);
-        let load = |weights: &Zeros, kernel| Linear::load(weights, "up", 3, 5, kernel).map(drop);
-        load(&weights(PANEL64, 4), portable).unwrap();
-        load(&weights("groups-of-64", 64), wide).unwrap();
-        load(&weights("groups-of-64", 4), wide).unwrap_err();
-        for (layout, kernel, expected) in
-            [("groups-of-64", portable, PANEL64), (PANEL64, wide, "groups-of-64")]
-        {
-            let told = load(&weights(layout, 64), kernel).unwrap_err().to_string();
-            assert!(told.contains(layout) && told.contains(expected), "{told}");
-        }
-    }
-}
+mod tests;

@@ -208,6 +208,8 @@ pub struct Files {
     pub names: Names,
     /// What is added to the weights of norms of a Hugging Face checkpoint: Gemma's are stored less one.
     pub norm_offset: f32,
+    /// Whether config.json says which layers see a window only, with angles of their own, and by what scores are scaled.
+    pub local_layers: bool,
     /// The family in GGUF files; `None`: those are not read.
     pub gguf: Option<Gguf>,
     /// The tokenizer's class, without `Tokenizer` and `Fast`, where no file names one.
@@ -251,6 +253,8 @@ pub struct Defaults {
     pub pad_id: u32,
     /// Width of a head; `None`: the hidden size over the number of heads.
     pub head_dim: Option<usize>,
+    /// Whether the language-model head is the table of words.
+    pub tied: bool,
 }
 
 /// Names of tensors in checkpoints.

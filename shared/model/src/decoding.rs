@@ -159,6 +159,11 @@ impl TokenMask {
         }
     }
 
+    /// Words of 32 bits, lowest first; bits beyond the vocabulary are 0.
+    pub fn words(&self) -> &[u32] {
+        &self.words
+    }
+
     /// The number of tokens in the vocabulary.
     pub fn vocab(&self) -> usize {
         self.vocab

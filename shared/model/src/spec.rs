@@ -12,7 +12,7 @@ mod onnx;
 use crate::{Head, ModelConfig};
 
 pub use chat::{ChatSpec, SamplingDefaults};
-pub use description::{Common, Description};
+pub use description::{Common, Description, refuse_language_model};
 pub use embedding::{EmbeddingSpec, MOST_PROMPTS, Matryoshka};
 pub use meta::Lookup;
 pub use onnx::{OnnxSpec, holds_graph};

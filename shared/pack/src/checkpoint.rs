@@ -6,12 +6,15 @@
 //! modules          the steps of modules.json                          mask    what a decoder's tokens see
 //! tokenizer_files  tokenizer.json as `transformers` would load it     kind    embedder or reranker, by which file
 //! chat_template    which known prompt a chat template is, if any
+//! attention        where a language model departs from the usual    chat    how it converses
 //! ```
 //!
-//! What would change results and is not implemented (another activation, sliding windows, scaled
-//! rotary frequencies, several labels) is refused here, at pack time.
+//! What would change results and is not implemented (another activation, other scalings of rotary
+//! frequencies, several labels) is refused here, at pack time.
 
 mod activation;
+mod attention;
+mod chat;
 mod chat_template;
 mod contradictions;
 mod files;
@@ -32,7 +35,7 @@ use std::collections::BTreeMap;
 
 use defrost_model::architecture::{Norm, Positions};
 use defrost_model::parts::Naming;
-use defrost_model::{Family, Head, ModelConfig, TokenHeads};
+use defrost_model::{Attention, Family, Head, ModelConfig, TokenHeads};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
@@ -100,6 +103,13 @@ struct RawConfig {
     use_bidirectional_attention: Option<bool>,
     auto_map: Option<BTreeMap<String, Value>>,
     layer_types: Option<Vec<String>>,
+    sliding_window: Option<Value>,
+    sliding_window_pattern: Option<Value>,
+    #[serde(rename = "_sliding_window_pattern")]
+    own_sliding_window_pattern: Option<Value>,
+    query_pre_attn_scalar: Option<Value>,
+    rope_local_base_freq: Option<Value>,
+    eos_token_id: Option<Value>,
     #[serde(default, deserialize_with = "size")]
     embedding_size: Option<usize>,
     num_labels: Option<Value>,
@@ -199,7 +209,7 @@ pub(crate) fn read(
             known.join(", ")
         ))
     })?;
-    check_variants(&raw, family)?;
+    check_activation(&raw, family)?;
     check_sizes(&raw)?;
     let files = tokenizer_files(checkpoint, Some(family), raw.tokenizer_class.as_deref())?;
     let transformer = transformer(checkpoint)?;
@@ -209,9 +219,18 @@ pub(crate) fn read(
     let kind::Kind { template, head, told } =
         kind::decide(checkpoint, &raw, family, modules, bidirectional, options)?;
     let told: Vec<Told> = told.into_iter().chain(mask).chain(files.told).collect();
+    if head != Head::LanguageModel {
+        check_variants(&raw, family)?;
+    }
     let prefix = prefix(checkpoint, family)?;
     let mut config = dimensions(&raw, family, head)?;
     config.bidirectional = bidirectional;
+    if head != Head::LanguageModel && !config.is_plain() {
+        return Err(Error::Model(format!(
+            "{} models are run as language models only: expected --kind chat",
+            family.name
+        )));
+    }
     if head.is_pooling() {
         config.token_heads = token_heads::token_heads(checkpoint, config.hidden)?;
         config.dense = modules.map_or(Ok(Vec::new()), |modules| dense(modules, config.hidden))?;
@@ -257,7 +276,16 @@ pub(crate) fn read(
     check_types(&tokenizer, &spec.config, &spec.template)?;
     if head == Head::YesNo {
         read.naming.no_yes = no_yes(&tokenizer, spec, modules)?;
-        read.naming.lm_head = lm_head(checkpoint, &raw, &read.naming.prefix)?;
+        read.naming.lm_head = lm_head(checkpoint, &raw, family, &read.naming.prefix)?.0;
+    }
+    if head == Head::LanguageModel {
+        (read.naming.lm_head, spec.config.tied) =
+            lm_head(checkpoint, &raw, family, &read.naming.prefix)?;
+        let vocab = spec.config.vocab;
+        let (chat, told) = chat::read(checkpoint, &raw, &read.tokenizer, &tokenizer, vocab)?;
+        spec.chat = Some(chat);
+        read.told.extend(told);
+        return Ok(read);
     }
     if let Template::Embedding { .. } = spec.template {
         let matryoshka = raw.matryoshka.decide(options)?;
@@ -405,14 +433,19 @@ fn no_yes(
     Ok(ids)
 }
 
-/// The matrix that logits come from.
-fn lm_head(checkpoint: &Checkpoint, raw: &RawConfig, prefix: &str) -> Result<String, Error> {
+/// The matrix that logits come from, and whether that is the table of words.
+fn lm_head(
+    checkpoint: &Checkpoint,
+    raw: &RawConfig,
+    family: Family,
+    prefix: &str,
+) -> Result<(String, bool), Error> {
     const HEAD: &str = "lm_head.weight";
     let words = format!("{prefix}embed_tokens.weight");
-    // Not saying is saying no, as in `transformers`.
-    let tied = raw.tie_word_embeddings.unwrap_or(false);
+    // Not saying is saying what `transformers` takes for the family.
+    let tied = raw.tie_word_embeddings.unwrap_or(family.files.defaults.tied);
     match (tied, checkpoint.get(HEAD)) {
-        (false, Some(_)) => Ok(HEAD.to_owned()),
+        (false, Some(_)) => Ok((HEAD.to_owned(), false)),
         (false, None) => Err(Error::Model(format!(
             "the checkpoint has no tensor {HEAD:?}, which the scores come from: expected it, as config.json does not say \
              that tie_word_embeddings is true. Get all of the model's files; or, if its head is its table of words, say \
@@ -424,7 +457,7 @@ fn lm_head(checkpoint: &Checkpoint, raw: &RawConfig, prefix: &str) -> Result<Str
                  scores come from cannot be told: expected one of them, or tie_word_embeddings false if the head counts"
             )))
         }
-        (true, _) => Ok(words),
+        (true, _) => Ok((words, true)),
     }
 }
 
@@ -464,12 +497,22 @@ fn refuse(field: &str, found: &str, expected: &str) -> Error {
     Error::Model(format!("config.json: {field} is {found}, expected {expected}"))
 }
 
-fn check_variants(raw: &RawConfig, family: Family) -> Result<(), Error> {
+/// Refuses another activation than the family's.
+fn check_activation(raw: &RawConfig, family: Family) -> Result<(), Error> {
     let blueprint = &family.blueprint;
     // The first is what messages expect; the others are other names of the same function.
     let names = blueprint.feed_forward.activation_names();
     if let Some(found) = raw.hidden_act.as_deref().filter(|act| !names.contains(act)) {
         return Err(refuse(family.files.own_key("hidden_act"), found, names[0]));
+    }
+    Ok(())
+}
+
+/// Refuses what the layers of rerankers and embedders do not compute; of language models [`attention`] reads it.
+fn check_variants(raw: &RawConfig, family: Family) -> Result<(), Error> {
+    let blueprint = &family.blueprint;
+    if !family.files.local_layers {
+        attention::refuse_keys(raw, family)?;
     }
     // An encoder's layers all see all of the text, whatever their types are called.
     let mut kinds = raw.layer_types.iter().flatten().filter(|_| blueprint.causal);
@@ -565,7 +608,11 @@ fn dimensions(raw: &RawConfig, family: Family, head: Head) -> Result<ModelConfig
     }
     let pad_id = raw.pad_id()?.unwrap_or(defaults.pad_id);
     let reserved = blueprint.positions.reserved(pad_id);
-    let rope = rope_theta(raw, family)?;
+    let (attention, rope) = if head == Head::LanguageModel {
+        attention::read(raw, family)?
+    } else {
+        (Attention::PLAIN, rope_theta(raw, family)?)
+    };
     let usual_width = defaults.head_dim.unwrap_or_else(|| hidden / heads.max(1));
     Ok(ModelConfig {
         family,
@@ -593,7 +640,7 @@ fn dimensions(raw: &RawConfig, family: Family, head: Head) -> Result<ModelConfig
         }
         .unwrap_or(defaults.norm_eps),
         rope_theta: rope.unwrap_or(ROPE_THETA),
-        attention: defrost_model::Attention::default(),
+        attention,
         tied: false,
         pad_id,
         stored_prefix: 0,
@@ -640,6 +687,8 @@ pub(crate) fn length(
 ) -> Result<(usize, Option<String>), Error> {
     let usual = match template {
         Template::Pair => PAIR_MAX_LENGTH,
+        // All that it has positions for.
+        Template::Chat => max_positions,
         _ => PROMPT_MAX_LENGTH,
     };
     let in_file = match (transformer.max_seq_length, tokenizer) {

@@ -53,6 +53,7 @@ pub struct Checkpoint {
     weights: PathBuf,
     tensors: BTreeMap<String, CheckpointTensor>,
     metadata: BTreeMap<String, String>,
+    norm_offset: f32,
 }
 
 /// A tensor of a checkpoint; the bytes are a view of the mapped file, of any alignment.
@@ -169,6 +170,7 @@ impl Checkpoint {
             weights,
             tensors: BTreeMap::new(),
             metadata: BTreeMap::new(),
+            norm_offset: 0.0,
         }
     }
 
@@ -204,6 +206,35 @@ impl Checkpoint {
     pub fn file_beside_weights(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
         check_inside(&self.dir, name)?;
         read_small(&self.weights.join(name))
+    }
+
+    /// Names of the files in a folder below that of the weights, sorted, so many at most; none if there is no such folder.
+    ///
+    /// Fails with [`Kind::Invalid`] if the name leads out of the directory.
+    pub(crate) fn listed_beside_weights(
+        &self,
+        folder: &str,
+        most: usize,
+    ) -> Result<Vec<String>, Error> {
+        check_inside(&self.dir, folder)?;
+        let entries = fs::read_dir(self.weights.join(folder)).into_iter().flatten();
+        let names = entries
+            .take(MOST_LISTED)
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let mut names: Vec<String> = names.filter(|name| is_plain_name(name)).collect();
+        names.sort();
+        names.truncate(most);
+        Ok(names)
+    }
+
+    /// What is to be added to the weights of norms.
+    pub(crate) fn norm_offset(&self) -> f32 {
+        self.norm_offset
+    }
+
+    /// This checkpoint with another [`norm_offset`](Self::norm_offset).
+    pub(crate) fn with_norm_offset(self, norm_offset: f32) -> Self {
+        Self { norm_offset, ..self }
     }
 
     /// The path of a name inside of the directory.

@@ -21,7 +21,7 @@ use defrost_model::stored::{FILE, GRAPH};
 use crate::Error;
 use crate::checkpoint::{SpecOptions, Told, refuse_adapters};
 use crate::formats::{Checkpoint, OnnxModel};
-use crate::pack::{TokenizerFiles, total_bytes};
+use crate::pack::{Files, total_bytes};
 
 /// Where models lie in a folder, the first one that exists.
 const NAMES: [&str; 4] =
@@ -91,7 +91,7 @@ pub fn pack_onnx(
     let (spec, tokenizer, told) = spec::read(&checkpoint, &model, &weights, options)?;
     // What cannot be compiled is read from tokenizer.json at every start.
     let compiled = defrost_tokenizer::compile(&tokenizer).ok();
-    let tokenizer = TokenizerFiles { json: &tokenizer, compiled: compiled.as_deref() };
+    let tokenizer = Files { tokenizer: &tokenizer, compiled: compiled.as_deref(), chat: None };
     let plan = plan(&spec, &weights, tokenizer, graph.len());
     let total = total_bytes(&plan);
     let mut writer = SnapshotWriter::create(out, plan)?;
@@ -109,7 +109,7 @@ pub fn pack_onnx(
 fn plan(
     spec: &OnnxSpec,
     weights: &[weights::Weight],
-    tokenizer: TokenizerFiles<'_>,
+    tokenizer: Files<'_>,
     graph_len: usize,
 ) -> Plan {
     let file = |name: &str, len: usize| TensorPlan {

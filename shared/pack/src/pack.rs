@@ -14,8 +14,8 @@ use bytes::Bytes;
 use defrost_engine::{Encoding, Weights};
 use defrost_loader::{Dtype, Plan, Root, SegmentPlan, SnapshotWriter, Tensor, TensorPlan};
 use defrost_model::parts::{Group, Part, Storage, plan};
-use defrost_model::stored::{COMPILED_TOKENIZER, FILE, IMAGE, PRECISION, TOKENIZER};
-use defrost_model::{ModelSpec, Precision, isa};
+use defrost_model::stored::{CHAT, COMPILED_TOKENIZER, FILE, IMAGE, PRECISION, TOKENIZER};
+use defrost_model::{ChatSpec, ModelSpec, Precision, isa};
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use crate::Error;
@@ -85,11 +85,19 @@ pub fn pack(
         Ok(image) => (Some(image), None),
         Err(reason) => (None, Some(reason.to_string())),
     };
-    let tokenizer = TokenizerFiles { json: &source.tokenizer, compiled: compiled.as_deref() };
-    let calibrated = options.precision == Precision::Int8 && options.outliers == Outliers::Auto;
+    let chat = source.spec.chat.as_ref().map(ChatSpec::to_json).transpose()?;
+    let files = Files {
+        tokenizer: &source.tokenizer,
+        compiled: compiled.as_deref(),
+        chat: chat.as_deref(),
+    };
+    // The walk over layers knows texts of rerankers and embedders, and plain layers.
+    let calibrated = options.precision == Precision::Int8
+        && options.outliers == Outliers::Auto
+        && source.spec.config.is_plain();
     let mut done = 0;
     let treatment = if calibrated {
-        let total = expected_bytes(&source.spec, &groups, options, tokenizer);
+        let total = expected_bytes(&source.spec, &groups, options, files);
         quality::decide(checkpoint, &source, &groups, &mut |values| {
             done += values as u64;
             progress(done, total);
@@ -111,13 +119,13 @@ pub fn pack(
         encoding,
     )?;
     let groups = plan(&source.spec.config, &source.naming);
-    let mut snapshot_plan = snapshot_plan(&source.spec, &groups, encoding, tokenizer);
+    let mut snapshot_plan = snapshot_plan(&source.spec, &groups, encoding, files);
     if calibrated {
         snapshot_plan.meta.insert(quality::KEY.into(), treatment.report.to_string());
     }
     let total = done + total_bytes(&snapshot_plan);
     let mut writer = SnapshotWriter::create(out, snapshot_plan)?;
-    done += tokenizer.write(&mut writer)?;
+    done += files.write(&mut writer)?;
     progress(done, total);
     for group in &groups {
         // One group at a time bounds memory to the group's values, which is one layer or a table.
@@ -175,21 +183,25 @@ pub(crate) fn encode(
     Ok(parts.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
 }
 
-/// The tokenizer in its two forms. A start uses the compiled one, if it is there and of its own version; what else
+/// The files that lie beside the weights: how a language model converses, and the tokenizer in its two forms. A start uses
+/// the compiled one, if it is there and of its own version; what else
 /// reads snapshots has the file.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct TokenizerFiles<'a> {
+pub(crate) struct Files<'a> {
     /// The bytes of tokenizer.json.
-    pub(crate) json: &'a [u8],
+    pub(crate) tokenizer: &'a [u8],
     /// The image that `defrost_tokenizer` compiles from the file, if it can.
     pub(crate) compiled: Option<&'a [u8]>,
+    /// What [`ChatSpec::to_json`] makes.
+    pub(crate) chat: Option<&'a [u8]>,
 }
 
-impl<'a> TokenizerFiles<'a> {
+impl<'a> Files<'a> {
     /// Name, layout and bytes of each tensor. The compiled form comes first: it is what a start waits for.
     fn tensors(self) -> impl Iterator<Item = (&'static str, &'static str, &'a [u8])> {
         let compiled = self.compiled.map(|bytes| (COMPILED_TOKENIZER, IMAGE, bytes));
-        compiled.into_iter().chain([(TOKENIZER, FILE, self.json)])
+        let chat = self.chat.map(|bytes| (CHAT, FILE, bytes));
+        compiled.into_iter().chain([(TOKENIZER, FILE, self.tokenizer)]).chain(chat)
     }
 
     /// Writes all; gives the number of bytes.
@@ -203,8 +215,8 @@ impl<'a> TokenizerFiles<'a> {
     }
 }
 
-impl TokenizerFiles<'_> {
-    /// The tensors of both forms, as the head of the segment `files`.
+impl Files<'_> {
+    /// The tensors of all, as the head of the segment `files`.
     pub(crate) fn plan(self) -> Vec<TensorPlan> {
         self.tensors()
             .map(|(name, layout, bytes)| TensorPlan {
@@ -223,9 +235,9 @@ pub(crate) fn snapshot_plan(
     spec: &ModelSpec,
     groups: &[Group],
     encoding: Encoding<'_>,
-    tokenizer: TokenizerFiles<'_>,
+    files: Files<'_>,
 ) -> Plan {
-    let files = SegmentPlan { name: "files".into(), sparse: false, tensors: tokenizer.plan() };
+    let own = SegmentPlan { name: "files".into(), sparse: false, tensors: files.plan() };
     let segments = groups.iter().map(|group| SegmentPlan {
         name: group.name.clone(),
         sparse: group.sparse,
@@ -237,7 +249,7 @@ pub(crate) fn snapshot_plan(
         isa: encoding.isa.to_owned(),
         layout_abi: isa::LAYOUT_ABI,
         meta,
-        segments: std::iter::once(files).chain(segments).collect(),
+        segments: std::iter::once(own).chain(segments).collect(),
     }
 }
 
@@ -247,7 +259,7 @@ fn expected_bytes(
     spec: &ModelSpec,
     groups: &[Group],
     options: &PackOptions,
-    tokenizer: TokenizerFiles<'_>,
+    files: Files<'_>,
 ) -> u64 {
     let bf16 = Report::default().bf16_parts();
     let encoding = Encoding { precision: options.precision, isa: &options.isa, bf16: &bf16 };
@@ -256,7 +268,7 @@ fn expected_bytes(
         .flat_map(|group| &group.parts)
         .map(|part| part.shape.iter().product::<usize>())
         .sum();
-    values as u64 + total_bytes(&snapshot_plan(spec, groups, encoding, tokenizer))
+    values as u64 + total_bytes(&snapshot_plan(spec, groups, encoding, files))
 }
 
 pub(crate) fn total_bytes(plan: &Plan) -> u64 {
@@ -385,6 +397,11 @@ pub(crate) fn values(checkpoint: &Checkpoint, part: &Part) -> Result<Vec<f32>, E
             })?;
             all.extend_from_slice(row_values);
         }
+    }
+    let is_norm = part.storage == Storage::Vector && part.name.ends_with("norm.weight");
+    let offset = checkpoint.norm_offset();
+    if is_norm && offset != 0.0 {
+        all.iter_mut().for_each(|value| *value += offset);
     }
     if all.len() != expected {
         return Err(Error::Model(format!(

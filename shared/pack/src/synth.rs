@@ -5,6 +5,7 @@
 //! are uniform with the standard deviation 0.02 that these models are initialised with, from a
 //! counter-based generator: a tensor's values depend on the seed and its name alone.
 
+mod language_model;
 mod outliers;
 mod tokenizer;
 
@@ -120,7 +121,7 @@ impl Shape {
                 "head_dim": config.head_dim,
                 "rms_norm_eps": config.norm_eps,
                 "rope_theta": config.rope_theta,
-                "tie_word_embeddings": true,
+                "tie_word_embeddings": config.tied || config.head != Head::LanguageModel,
             })
         } else {
             json!({
@@ -141,6 +142,9 @@ impl Shape {
             json.retain(|key, _| !files.harmless.contains(&key.as_str()));
             if !blueprint.token_types {
                 json.remove("type_vocab_size");
+            }
+            if config.head == Head::LanguageModel {
+                json.extend(language_model::attention(config));
             }
         }
         json
@@ -168,7 +172,8 @@ pub fn synthesize(
     // A bare encoder's tensors stand alone; what has a head names the body.
     let with_head = usize::from(classifies && prefixes[0].is_empty());
     let prefix = prefixes.get(with_head).copied().unwrap_or_default();
-    let naming = Naming { prefix: prefix.to_owned(), ..Naming::default() };
+    let lm_head = "lm_head.weight".to_owned();
+    let naming = Naming { prefix: prefix.to_owned(), lm_head, ..Naming::default() };
     let tensors: Vec<(String, RandomTensor)> = plan(config, &naming)
         .iter()
         .flat_map(|group| &group.parts)
@@ -187,6 +192,11 @@ pub fn synthesize(
         .map_err(|err| Error::Model(err.to_string()))?;
     std::fs::write(out.join("config.json"), text).map_err(io)?;
     std::fs::write(out.join("tokenizer.json"), tokenizer).map_err(io)?;
+    if config.head == Head::LanguageModel {
+        for (name, json) in language_model::files() {
+            std::fs::write(out.join(name), json.to_string()).map_err(io)?;
+        }
+    }
     if let Some(flag) = pooling_flag(config.head) {
         let modules = json!([
             {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
@@ -217,8 +227,8 @@ fn pooling_flag(head: Head) -> Option<&'static str> {
 struct RandomTensor {
     seed: u64,
     shape: Vec<usize>,
-    /// Norm weights are one, as at initialisation.
-    ones: bool,
+    /// The value of all, if it is the same: norms multiply by one, as at initialisation.
+    constant: Option<f32>,
     planted: Planted,
 }
 
@@ -237,8 +247,8 @@ impl RandomTensor {
     }
 
     fn value(&self, index: u64) -> f32 {
-        if self.ones {
-            return 1.0;
+        if let Some(constant) = self.constant {
+            return constant;
         }
         let bits = mix(self.seed.wrapping_add(index.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
         ((bits >> 40) as f32 / 8_388_608.0 - 1.0) * HALF_WIDTH
@@ -309,7 +319,8 @@ fn random_tensors(config: &ModelConfig, part: &Part, seed: u64) -> Vec<(String, 
         }
         count => vec![rows / count; count],
     };
-    let ones = part.storage == Storage::Vector && part.name.ends_with("weight");
+    let is_norm = part.storage == Storage::Vector && part.name.ends_with("weight");
+    let constant = is_norm.then(|| 1.0 - config.family.files.norm_offset);
     part.sources
         .iter()
         .zip(split)
@@ -320,7 +331,7 @@ fn random_tensors(config: &ModelConfig, part: &Part, seed: u64) -> Vec<(String, 
                 name.bytes().fold(seed, |hash, byte| mix(hash.wrapping_add(u64::from(byte) + 1)));
             (
                 name.clone(),
-                RandomTensor { seed: name_hash, shape, ones, planted: Planted::default() },
+                RandomTensor { seed: name_hash, shape, constant, planted: Planted::default() },
             )
         })
         .collect()

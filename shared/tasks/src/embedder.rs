@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 
 use answer::Rules;
 use defrost_loader::Snapshot;
+use defrost_model::spec::refuse_language_model;
 use defrost_model::{
     Answers, EmbeddingSpec, Head, Matryoshka, Measure, Planned, Runtime, Template, Tokens, Wanted,
 };
@@ -116,9 +117,9 @@ impl Embedder {
         snapshot: &Snapshot,
         options: &EmbedderOptions,
     ) -> Result<Self, Error> {
+        refuse_language_model(snapshot)?;
         let Opened { common, tokenizer, backend, rest } =
             Opened::open(linked, snapshot, &options.model)?;
-        common.refuse_language_model(snapshot.path())?;
         let spec = match (common.embedding, &common.template) {
             (Some(spec), _) => spec,
             (None, Template::Embedding { .. }) => {

@@ -12,9 +12,16 @@
 //! [`Usage`] or what went wrong with it.
 
 mod job;
+mod logprobs;
+mod pieces;
+mod sampler;
+mod scheduler;
 mod task;
+mod text;
 
 pub use job::{Finish, GenerationJob, Logprob, Logprobs, Produced, ProducedToken, Usage};
+pub use pieces::Pieces;
+pub use scheduler::{Generated, Scheduler, SchedulerLoad, SchedulerOptions};
 pub use task::{
     GenerationLimits, GenerationTask, LONGEST_STOP, MOST_CHOICES, MOST_LOGPROBS, MOST_STOPS,
     Sampling,

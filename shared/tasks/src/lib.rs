@@ -31,8 +31,9 @@ pub use embedder::{
 pub use error::Error;
 pub use executor::{Ended, Executor, Failed, Next, Rounds};
 pub use generate::{
-    Finish, GenerationJob, GenerationLimits, GenerationTask, LONGEST_STOP, Logprob, Logprobs,
-    MOST_CHOICES, MOST_LOGPROBS, MOST_STOPS, Produced, ProducedToken, Sampling, Usage,
+    Finish, Generated, GenerationJob, GenerationLimits, GenerationTask, LONGEST_STOP, Logprob,
+    Logprobs, MOST_CHOICES, MOST_LOGPROBS, MOST_STOPS, Pieces, Produced, ProducedToken, Sampling,
+    Scheduler, SchedulerLoad, SchedulerOptions, Usage,
 };
 pub use loaded::{LoadTimings, ModelOptions};
 pub use prepared::{Prepared, Said};

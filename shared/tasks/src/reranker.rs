@@ -9,6 +9,7 @@
 mod preparing;
 
 use defrost_loader::Snapshot;
+use defrost_model::spec::refuse_language_model;
 use defrost_model::{Answers, Measure, Planned, RerankerKind, Runtime, Tokens, Wanted};
 
 use crate::embedder::Special;
@@ -129,8 +130,8 @@ impl Reranker {
         snapshot: &Snapshot,
         options: &RerankerOptions,
     ) -> Result<Self, Error> {
+        refuse_language_model(snapshot)?;
         let Opened { common, tokenizer, backend, rest } = Opened::open(linked, snapshot, options)?;
-        common.refuse_language_model(snapshot.path())?;
         let vocab = common.vocab.unwrap_or_else(|| tokenizer.largest_id() as usize + 1);
         let max_length = options.max_length.unwrap_or(common.max_length);
         let prompt = Prompt::new(tokenizer, &common.template, max_length, common.max_positions)?;

@@ -15,6 +15,7 @@ mod suite {
     mod f16;
     mod golden;
     mod invariance;
+    mod language_models;
     mod named_tokens;
     mod onnx;
     mod outliers;

@@ -9,14 +9,15 @@ pub enum ReplyDelta {
     Reasoning(String),
     /// A call of a tool begins.
     ToolCall {
-        /// Its place among the reply's calls, from 0; one more than the last.
+        /// Its place among the reply's calls, from 0; one more than that of the last.
         index: usize,
         /// What the client's result will refer to.
         id: String,
         /// The tool.
         name: String,
     },
-    /// More of the arguments of a call, which together are JSON unless the reply was cut off.
+    /// More of the arguments of the call that began last, which together are JSON unless the reply
+    /// was cut off.
     Arguments {
         /// The call.
         index: usize,
@@ -34,8 +35,6 @@ pub enum Finish {
     StopString(String),
     /// `max_tokens`, or the end of the context.
     Length,
-    /// The server gave up: it is stopping, or the request's time is over.
-    Aborted,
 }
 
 /// The log probability of one token of a reply.
@@ -43,9 +42,9 @@ pub enum Finish {
 pub struct TokenLogprob {
     /// The token.
     pub id: u32,
-    /// Its text; what is no whole character is U+FFFD here.
+    /// Its text, of special tokens too. What is no whole character is told by the bytes.
     pub text: String,
-    /// Its bytes.
+    /// Its bytes; of special tokens none.
     pub bytes: Vec<u8>,
     /// `None` for the first token of an echoed prompt, which nothing precedes.
     pub logprob: Option<f32>,
@@ -58,9 +57,9 @@ pub struct TokenLogprob {
 pub struct Alternative {
     /// The token.
     pub id: u32,
-    /// Its text; what is no whole character is U+FFFD here.
+    /// Its text, of special tokens too.
     pub text: String,
-    /// Its bytes.
+    /// Its bytes; of special tokens none.
     pub bytes: Vec<u8>,
     /// Its log probability.
     pub logprob: f32,

@@ -2,6 +2,7 @@
 
 use super::message::Conversation;
 use super::request::{ChatRequest, CompletionRequest};
+use crate::error::ErrorStyle;
 
 /// The routes that read a body differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -46,6 +47,37 @@ impl ChatRoute {
         ("/invocations", Self::Invocations),
         ("/", Self::Invocations),
     ];
+
+    /// How clients of this route expect errors.
+    pub fn error_style(self) -> ErrorStyle {
+        match self {
+            Self::Messages | Self::CountTokens => ErrorStyle::Anthropic,
+            Self::Chat
+            | Self::Completions
+            | Self::LlamaCompletion
+            | Self::Responses
+            | Self::ApplyTemplate
+            | Self::Invocations => ErrorStyle::OpenAi,
+        }
+    }
+
+    /// The path by which the route is best known.
+    pub(super) fn path(self) -> &'static str {
+        let known = Self::PATHS.iter().find(|(_, route)| *route == self);
+        known.map_or("/", |(path, _)| path)
+    }
+
+    /// What a body of this route looks like, for errors.
+    pub(super) fn example(self) -> &'static str {
+        match self {
+            Self::Chat | Self::Invocations | Self::ApplyTemplate | Self::CountTokens => {
+                r#"{"messages":[{"role":"user","content":…}]}"#
+            }
+            Self::Messages => r#"{"max_tokens":100,"messages":[{"role":"user","content":…}]}"#,
+            Self::Completions | Self::LlamaCompletion => r#"{"prompt":…}"#,
+            Self::Responses => r#"{"input":…}"#,
+        }
+    }
 }
 
 /// What a body asks for.

@@ -1,4 +1,4 @@
-//! JSON Schemas of the three forms of the error body.
+//! JSON Schemas of the four forms of the error body.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use super::ErrorStyle;
 
 impl ErrorStyle {
     /// Every form.
-    pub const ALL: [Self; 3] = [Self::OpenAi, Self::Tei, Self::FastApi];
+    pub const ALL: [Self; 4] = [Self::OpenAi, Self::Tei, Self::FastApi, Self::Anthropic];
 
     /// The name of this form's schema.
     pub fn schema_name(self) -> &'static str {
@@ -14,6 +14,7 @@ impl ErrorStyle {
             Self::OpenAi => "Error",
             Self::Tei => "TeiError",
             Self::FastApi => "ValidationError",
+            Self::Anthropic => "AnthropicError",
         }
     }
 
@@ -35,8 +36,8 @@ impl ErrorStyle {
                     "additionalProperties": false,
                 });
             }
-            Self::OpenAi => (
-                "Error",
+            Self::OpenAi | Self::Anthropic => (
+                if self == Self::OpenAi { "Error" } else { "Anthropic's error" },
                 "The error, as clients of OpenAI read it.",
                 json!({"type": "string", "description": "The same text, for clients of Jina and Voyage."}),
             ),
@@ -62,7 +63,7 @@ impl ErrorStyle {
                 }),
             ),
         };
-        json!({
+        let mut schema = json!({
             "title": title,
             "type": "object",
             "properties": {
@@ -82,6 +83,10 @@ impl ErrorStyle {
                 "error_type": kinds,
             },
             "required": ["error", "message", "detail", "error_type"],
-        })
+        });
+        if self == Self::Anthropic {
+            schema["properties"]["type"] = json!({"const": "error"});
+        }
+        schema
     }
 }

@@ -289,7 +289,7 @@ struct InputObject {
 fn object_text<'de, A: MapAccess<'de>>(map: A) -> Result<String, A::Error> {
     let object = InputObject::deserialize(MapAccessDeserializer::new(map))?;
     if object.multimodal_data.is_some_and(|data| !data.is_empty()) {
-        return Err(A::Error::custom("multimodal_data: only texts are embedded here"));
+        return Err(A::Error::custom("multimodal_data: only texts are read here"));
     }
     let content = || object.content.map(|Content(text)| text);
     object.text.or_else(content).or(object.prompt_string).ok_or_else(|| {

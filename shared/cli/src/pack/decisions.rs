@@ -7,7 +7,7 @@ use defrost_pack::{AttentionMask, ModelKind};
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Decisions {
     /// What the model is for, whatever its files say; without it `pack` prints what it took it for, and by which file.
-    #[arg(long, value_enum)]
+    #[arg(long, visible_alias = "task", value_enum)]
     pub(crate) kind: Option<KindArg>,
     /// How an embedder makes one vector of its tokens', whatever its files say.
     #[arg(long, value_parser = ["mean", "cls", "lasttoken", "max", "mean_sqrt_len_tokens", "weightedmean"])]
@@ -26,6 +26,9 @@ pub(crate) enum KindArg {
     /// It gives vectors.
     #[value(alias = "embed")]
     Embedder,
+    /// It continues texts and answers messages.
+    #[value(alias = "generate")]
+    Chat,
 }
 
 impl From<KindArg> for ModelKind {
@@ -33,6 +36,7 @@ impl From<KindArg> for ModelKind {
         match arg {
             KindArg::Reranker => Self::Reranker,
             KindArg::Embedder => Self::Embedder,
+            KindArg::Chat => Self::Chat,
         }
     }
 }

@@ -21,6 +21,15 @@ pub(crate) enum Activation {
     Tanh,
     /// `silu(gate) * up`, where the first half of the channels is the gate, the second half up.
     SwiGlu,
+    /// `gelu(gate) * up`, GELU by tanh, of the same halves.
+    GeGlu,
+}
+
+impl Activation {
+    /// Whether it takes a gate and an up projection.
+    pub(crate) fn is_gated(self) -> bool {
+        matches!(self, Self::SwiGlu | Self::GeGlu)
+    }
 }
 
 /// The steps after the product.
@@ -36,7 +45,7 @@ pub(crate) struct Epilogue<'a> {
 impl<'a> Epilogue<'a> {
     /// Values of an output row of a layer with `n` channels.
     pub(super) fn outputs(&self, n: usize) -> usize {
-        if self.activation == Activation::SwiGlu { n / 2 } else { n }
+        if self.activation.is_gated() { n / 2 } else { n }
     }
 
     /// The scales (1 without) and biases (0 without) of a panel.
@@ -117,11 +126,11 @@ fn finish<T: Sum>(
     target: &mut Target<'_>,
 ) {
     match (epilogue.activation, epilogue.accumulate) {
-        // SwiGLU takes two tiles: see `gate`.
-        (Activation::Identity | Activation::SwiGlu, false) => {
+        // Gated ones take two tiles: see `gate`.
+        (Activation::Identity | Activation::SwiGlu | Activation::GeGlu, false) => {
             each(sums, row_scales, channels, false, target, |value| value);
         }
-        (Activation::Identity | Activation::SwiGlu, true) => {
+        (Activation::Identity | Activation::SwiGlu | Activation::GeGlu, true) => {
             each(sums, row_scales, channels, true, target, |value| value);
         }
         (Activation::Gelu, accumulate) => {
@@ -146,6 +155,7 @@ fn gate<T: Sum>(
     row_scales: &[f32],
     [gate_channels, up_channels]: [Channels<'_>; 2],
     target: &mut Target<'_>,
+    activate: impl Fn(f32) -> f32,
 ) {
     for (row, ((gate, up), &row_scale)) in gates.iter().zip(ups).zip(row_scales).enumerate() {
         let out = target.row(row);
@@ -153,10 +163,26 @@ fn gate<T: Sum>(
             let mut values = scaled(gate, first, row_scale, gate_channels);
             let ups = scaled(up, first, row_scale, up_channels);
             for at in 0..LANES {
-                values[at] = math::silu(values[at]) * ups[at];
+                values[at] = activate(values[at]) * ups[at];
             }
             write(&values, first, false, out);
         }
+    }
+}
+
+/// Finishes two tiles with the gate of an activation that has one.
+#[inline(always)]
+fn finish_gated<T: Sum>(
+    gates: &[RowOf<T>],
+    ups: &[RowOf<T>],
+    row_scales: &[f32],
+    channels: [Channels<'_>; 2],
+    activation: Activation,
+    target: &mut Target<'_>,
+) {
+    match activation {
+        Activation::GeGlu => gate(gates, ups, row_scales, channels, target, math::gelu_tanh),
+        _ => gate(gates, ups, row_scales, channels, target, math::silu),
     }
 }
 
@@ -202,27 +228,29 @@ per_kernel! {
 }
 
 per_kernel! {
-    /// `silu(gate) * up` of two tiles of exact integer sums.
+    /// `silu(gate) * up`, or with another gate, of two tiles of exact integer sums.
     pub(super) fn int8_gated(
         gates: &[RowOf<i32>],
         ups: &[RowOf<i32>],
         row_scales: &[f32],
         channels: [Channels<'_>; 2],
+        activation: Activation,
         target: &mut Target<'_>,
     ) {
-        gate(gates, ups, row_scales, channels, target);
+        finish_gated(gates, ups, row_scales, channels, activation, target);
     }
 }
 
 per_kernel! {
-    /// `silu(gate) * up` of two tiles of f32 sums.
+    /// `silu(gate) * up`, or with another gate, of two tiles of f32 sums.
     pub(super) fn float_gated(
         gates: &[RowOf<f32>],
         ups: &[RowOf<f32>],
         row_scales: &[f32],
         channels: [Channels<'_>; 2],
+        activation: Activation,
         target: &mut Target<'_>,
     ) {
-        gate(gates, ups, row_scales, channels, target);
+        finish_gated(gates, ups, row_scales, channels, activation, target);
     }
 }

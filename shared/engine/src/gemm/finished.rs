@@ -21,7 +21,8 @@ fn step(epilogue: &Epilogue<'_>) -> Option<Step<'static>> {
         (Activation::Gelu, false) => Some(Step::Gelu),
         // Of the gate; the up projection's tile does the rest.
         (Activation::SwiGlu, false) => Some(Step::Silu),
-        (Activation::Gelu | Activation::SwiGlu, true) | (Activation::Tanh, _) => None,
+        (Activation::Gelu | Activation::SwiGlu, true)
+        | (Activation::Tanh | Activation::GeGlu, _) => None,
     }
 }
 

@@ -6,6 +6,8 @@
 #![allow(clippy::cast_ptr_alignment, reason = "only unaligned loads and stores are used")]
 #![allow(clippy::needless_range_loop, reason = "as in the AVX-512 tiles: constant ranges unroll")]
 
+pub(super) mod blocks;
+
 use std::arch::x86_64::{
     __m256, __m256i, _mm_loadu_si128, _mm_set1_epi32, _mm256_add_epi32, _mm256_castsi256_ps,
     _mm256_cvtepi8_epi16, _mm256_cvtepu8_epi16, _mm256_cvtepu16_epi32, _mm256_fmadd_ps,
@@ -26,6 +28,8 @@ pub(super) const ROWS: usize = 6;
 
 /// Channels that one pass over an int8 panel sums.
 const INT8_CHANNELS: usize = 8;
+/// Rows of a tile of blocks: with as many sums as registers, the codes' registers are left.
+pub(super) const BLOCK_ROWS: usize = 4;
 /// Columns of one int16 pass.
 const INT16_COLUMNS: usize = 16;
 /// Channels of one f32 pass.
@@ -33,13 +37,19 @@ const FLOAT_CHANNELS: usize = 16;
 
 pub(super) const SET: KernelSet = KernelSet {
     name: "avx2",
-    runs_here: || is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+    runs_here: || {
+        // Every processor with AVX2 has the conversion of f16 as well.
+        is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c")
+    },
     vectors: Vectors::Avx2,
     layout: &PANELS_OF_64,
     int8: Tile { rows: ROWS, run: int8_tile },
     int16: Tile { rows: ROWS, run: int16_tile },
     float: Tile { rows: ROWS, run: float_tile },
     bf16: Tile { rows: ROWS, run: bf16_tile },
+    blocks: Tile { rows: BLOCK_ROWS, run: blocks::tile },
     finished_int8: None,
     quantize: None,
     softmax: None,

@@ -42,6 +42,7 @@ pub(super) const SET: KernelSet = KernelSet {
     int16: Tile { rows: ROWS, run: int16_tile },
     float: Tile { rows: ROWS, run: float_tile },
     bf16: Tile { rows: ROWS, run: bf16_tile },
+    blocks: Tile { rows: ROWS, run: blocks::tile },
     finished_int8: Some(fused::int8_tile),
     quantize: Some(Quantize {
         largest_magnitude: quantize::largest_magnitude,
@@ -91,6 +92,7 @@ macro_rules! int8_sums {
     }};
 }
 
+mod blocks;
 mod fused;
 mod quantize;
 mod softmax;

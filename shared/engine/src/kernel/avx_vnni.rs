@@ -1,7 +1,9 @@
-//! AVX-VNNI: `VPDPBUSD` on 256 bits, on processors without AVX-512. Everything but the int8 tile is AVX2's.
+//! AVX-VNNI: `VPDPBUSD` on 256 bits, on processors without AVX-512. All but its tiles of 8-bit products are AVX2's.
 #![allow(unsafe_code, reason = "vector loads and stores through pointers that operands check")]
 #![allow(clippy::cast_ptr_alignment, reason = "only unaligned loads and stores are used")]
 #![allow(clippy::needless_range_loop, reason = "as in the AVX-512 tiles: constant ranges unroll")]
+
+pub(super) mod blocks;
 
 use std::arch::x86_64::{
     __m256i, _mm256_dpbusd_avx_epi32, _mm256_loadu_si256, _mm256_set1_epi32, _mm256_setzero_si256,
@@ -20,6 +22,7 @@ pub(super) const SET: KernelSet = KernelSet {
     name: "avx-vnni",
     runs_here: || (avx2::SET.runs_here)() && is_x86_feature_detected!("avxvnni"),
     int8: Tile { rows: avx2::ROWS, run: int8_tile },
+    blocks: Tile { rows: avx2::BLOCK_ROWS, run: blocks::tile },
     ..avx2::SET
 };
 

@@ -3,8 +3,10 @@
 
 use std::marker::PhantomData;
 
+use defrost_model::BlockKind;
 use half::bf16;
 
+use crate::blocks::{QuantizedRuns, RUN, RunScale, form};
 use crate::layout::{INT8_GROUP, PANEL};
 
 /// A row of a tile's sums: a value a channel of the panel.
@@ -99,6 +101,101 @@ impl<'a, X, W, const GROUP: usize> Operands<'a, X, W, GROUP> {
     }
 
     /// Values from one row to the next.
+    #[inline]
+    pub(crate) fn stride(&self) -> usize {
+        self.stride
+    }
+}
+
+/// Rows of activations in int8, a scale for every run of 32, and the panel of blocks that they are multiplied with.
+#[derive(Clone, Copy)]
+pub(crate) struct BlockOperands<'a> {
+    codes: &'a [i8],
+    stride: usize,
+    scales: &'a [RunScale],
+    rows: usize,
+    kind: BlockKind,
+    panel: &'a [u8],
+    runs: usize,
+}
+
+impl<'a> BlockOperands<'a> {
+    /// The `rows` rows of `x` from `first` on, against a panel of blocks of that kind.
+    ///
+    /// # Panics
+    /// If there are fewer rows, or the panel is not as long as they are.
+    pub(crate) fn new(
+        x: &'a QuantizedRuns,
+        first: usize,
+        rows: usize,
+        kind: BlockKind,
+        panel: &'a [u8],
+    ) -> Self {
+        let (stride, k) = (x.stride(), x.inputs());
+        assert!(first + rows <= x.rows() && k <= stride, "rows of activations");
+        assert!(k.is_multiple_of(form(kind).inputs()), "whole blocks of inputs");
+        assert_eq!(panel.len(), form(kind).panel_bytes(k), "bytes of a panel");
+        let runs = k / RUN;
+        Self {
+            codes: &x.codes()[first * stride..(first + rows) * stride],
+            stride,
+            scales: &x.runs()[first * runs..(first + rows) * runs],
+            rows,
+            kind,
+            panel,
+            runs,
+        }
+    }
+
+    /// The same without the first rows.
+    pub(crate) fn after(self, rows: usize) -> Self {
+        Self {
+            codes: &self.codes[rows * self.stride..],
+            scales: &self.scales[rows * self.runs..],
+            rows: self.rows - rows,
+            ..self
+        }
+    }
+
+    /// Rows of activations.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The kind of the panel's blocks.
+    pub(crate) fn kind(&self) -> BlockKind {
+        self.kind
+    }
+
+    /// Runs of a row, a whole number of blocks.
+    pub(crate) fn runs(&self) -> usize {
+        self.runs
+    }
+
+    /// The codes of a row.
+    pub(crate) fn row(&self, row: usize) -> &'a [i8] {
+        &self.codes[row * self.stride..][..self.runs * RUN]
+    }
+
+    /// The scales of a row.
+    pub(crate) fn scales(&self, row: usize) -> &'a [RunScale] {
+        &self.scales[row * self.runs..][..self.runs]
+    }
+
+    /// The panel's bytes: as many as there are runs.
+    pub(crate) fn panel(&self) -> &'a [u8] {
+        self.panel
+    }
+
+    /// The first row's first code and scale, of at least `ROWS` rows: codes [`BlockOperands::stride`] apart, scales
+    /// [`BlockOperands::runs`].
+    #[inline]
+    pub(crate) fn first<const ROWS: usize>(&self) -> (*const i8, *const RunScale) {
+        assert!(ROWS <= self.rows, "rows of a tile");
+        (self.codes.as_ptr(), self.scales.as_ptr())
+    }
+
+    /// Codes from one row to the next.
     #[inline]
     pub(crate) fn stride(&self) -> usize {
         self.stride

@@ -1,5 +1,7 @@
 //! Plain Rust: the reference the other kernel sets are tested against, and what runs where they cannot.
 
+mod blocks;
+
 use super::operands::{Bf16Operands, FloatOperands, Int8Operands, Int16Operands, RowOf};
 use super::set::{KernelSet, Tile, Vectors};
 use crate::layout::{INT8_GROUP, PANEL, PANELS_OF_64};
@@ -16,6 +18,7 @@ pub(super) const SET: KernelSet = KernelSet {
     int16: Tile { rows: ROWS, run: int16_tile },
     float: Tile { rows: ROWS, run: float_tile },
     bf16: Tile { rows: ROWS, run: bf16_tile },
+    blocks: Tile { rows: ROWS, run: blocks::tile },
     finished_int8: None,
     quantize: None,
     softmax: None,

@@ -8,7 +8,8 @@
 //! they assume about memory is held by the types of their arguments ([`super::operands`]).
 
 use super::operands::{
-    Bf16Operands, FloatOperands, Int8Operands, Int16Operands, OutRows, RowOf, Scaled, Step,
+    Bf16Operands, BlockOperands, FloatOperands, Int8Operands, Int16Operands, OutRows, RowOf,
+    Scaled, Step,
 };
 use crate::layout::PanelLayout;
 
@@ -38,6 +39,8 @@ pub(crate) struct KernelSet {
     pub(crate) float: Tile<FloatTile>,
     /// Sums as of [`KernelSet::float`], over bf16 panels of whole width.
     pub(crate) bf16: Tile<Bf16Tile>,
+    /// Sums over panels of blocks; `portable` says which.
+    pub(crate) blocks: Tile<BlockTile>,
     /// An int8 tile of as many rows that finishes its sums before they leave the registers.
     pub(crate) finished_int8: Option<FinishedInt8>,
     /// Quantisation of a row.
@@ -78,6 +81,8 @@ pub(crate) type Int16Tile = unsafe fn(&Int16Operands<'_>, &mut [RowOf<i32>]);
 pub(crate) type FloatTile = unsafe fn(&FloatOperands<'_>, &mut [RowOf<f32>]);
 /// Fills sums as [`Int8Tile`] does, over bf16 weights.
 pub(crate) type Bf16Tile = unsafe fn(&Bf16Operands<'_>, &mut [RowOf<f32>]);
+/// Fills as many rows of sums as the operands have, which are those of a whole panel.
+pub(crate) type BlockTile = unsafe fn(&BlockOperands<'_>, &mut [RowOf<f32>]);
 /// Takes an int8 tile to finished values, in the steps and the order of `gemm::epilogue`.
 pub(crate) type FinishedInt8 = unsafe fn(&Scaled<'_>, Step<'_>, &mut OutRows<'_>);
 

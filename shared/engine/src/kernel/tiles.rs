@@ -4,8 +4,8 @@
 
 use super::Kernel;
 use super::operands::{
-    Bf16Operands, FloatOperands, Int8Operands, Int16Operands, Operands, OutRows, RowOf, Scaled,
-    Step,
+    Bf16Operands, BlockOperands, FloatOperands, Int8Operands, Int16Operands, Operands, OutRows,
+    RowOf, Scaled, Step,
 };
 use super::set::{LANES, LaneSums, MOST_ROWS, Tile};
 use crate::layout::PANEL;
@@ -56,6 +56,14 @@ impl Kernel {
         let tile = &self.set().bf16;
         check(operands, tile, sums);
         assert!(operands.columns() == PANEL && !operands.onto(), "a whole panel at once");
+        // SAFETY: see above.
+        unsafe { (tile.run)(operands, sums) }
+    }
+
+    /// Products of quantised rows with a panel of blocks, in f32.
+    pub(crate) fn block_tile(self, operands: &BlockOperands<'_>, sums: &mut [RowOf<f32>]) {
+        let tile = &self.set().blocks;
+        assert!(operands.rows() <= tile.rows.min(sums.len()), "rows of a tile");
         // SAFETY: see above.
         unsafe { (tile.run)(operands, sums) }
     }

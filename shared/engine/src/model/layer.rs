@@ -3,10 +3,14 @@
 //! ```text
 //! placed Pre:    x += out(attention(norm(x)))         x += down(up(norm(x)))
 //! placed Post:   x = norm(x + out(attention(x)))      x = norm(x + down(up(x)))
+//! Sandwich:      x += after(out(attention(norm(x))))  x += after(down(up(norm(x))))
 //! ```
 //!
 //! Between `qkv` and attention, queries and keys are normalised head by head and turned, where the blueprint says so. In the
 //! last layer only the rows that the head reads go on after attention.
+//!
+//! Where keys and values are ([`Keys`]) is all that differs between a pass over whole sequences and a step of sequences that go
+//! on.
 //!
 //! A [`Probe`] may watch, and compute products in the layer's stead: calibration does, and what stores prefixes.
 
@@ -15,11 +19,14 @@ use defrost_model::architecture::{FeedForward, Placed, Positions};
 use super::norms::NormWeights;
 use super::{Buffers, FEED_FORWARD_ROWS, gather, heads};
 use crate::attention::{Span, attention};
+use crate::buffer::Buffer;
+use crate::decode::Paged;
 use crate::gate::ReadinessGate;
 use crate::gemm::{Activation, Context};
+use crate::norm::add_row;
 use crate::quantize::QuantizedRows;
 use crate::rope::{HeadNorm, rotate};
-use crate::weights::{Linear, Values, Weights, vector};
+use crate::weights::{Gate, Linear, Values, Weights, vector};
 use crate::{Error, Kernel, ModelConfig};
 
 /// Watches a pass.
@@ -50,7 +57,11 @@ pub struct ProbedProduct<'a> {
 /// The weights of a layer.
 #[derive(Debug)]
 pub(super) struct Layer {
+    /// The number of the layer, from 0 on.
+    at: usize,
     attention_norm: NormWeights,
+    /// The norms of what attention and the feed-forward layer give, where there are norms before and after.
+    after: Option<(NormWeights, NormWeights)>,
     qkv: Linear,
     /// The norms of queries and of keys, head by head, if the family has them.
     head_norms: Option<(NormWeights, NormWeights)>,
@@ -70,6 +81,17 @@ pub(super) struct Rows<'a> {
     pub(super) places: &'a [usize],
     /// The sequences, and the rows of them that go on after attention.
     pub(super) spans: &'a [Span],
+    /// Where keys and values are.
+    pub(super) keys: Keys<'a>,
+}
+
+/// Where keys and values are.
+#[derive(Debug)]
+pub(super) enum Keys<'a> {
+    /// In the rows of the pass, which are whole sequences; and before them, what is stored.
+    OfPass,
+    /// In pages that outlive the pass, which the rows' own are written to.
+    InPages(Paged<'a>),
 }
 
 impl Layer {
@@ -85,44 +107,63 @@ impl Layer {
         let norm = |part: &str, width: usize| {
             NormWeights::load(weights, &name(part), width, blueprint.norm)
         };
-        let linear =
-            |part: &str, n: usize, k: usize| Linear::load(weights, &name(part), n, k, kernel);
+        let linear = |part: &str, parts: &[usize], k: usize| {
+            Linear::load_of(weights, &name(part), parts, k, kernel)
+        };
         let head_norms = blueprint
             .head_norms
             .then(|| Ok::<_, Error>((norm("query_norm", width)?, norm("key_norm", width)?)))
             .transpose()?;
         let stored = config.stored_prefix * config.stored_row();
-        let ups = if blueprint.feed_forward.is_gated() { 2 * inner } else { inner };
+        let ups = &[inner, inner][..=usize::from(blueprint.feed_forward.is_gated())];
+        let keys = config.kv_heads * width;
+        let after = || {
+            Ok::<_, Error>((
+                norm("after_attention_norm", hidden)?,
+                norm("after_feed_forward_norm", hidden)?,
+            ))
+        };
         Ok(Self {
+            at,
             attention_norm: norm("attention_norm", hidden)?,
-            qkv: linear("qkv", heads(config).row(), hidden)?,
+            after: (blueprint.placed == Placed::Sandwich).then(after).transpose()?,
+            qkv: linear("qkv", &[config.heads * width, keys, keys], hidden)?,
             head_norms,
-            out: linear("out", hidden, config.heads * width)?,
+            out: linear("out", &[hidden], config.heads * width)?,
             output_norm: norm("output_norm", hidden)?,
             up: linear(blueprint.feed_forward.up(), ups, hidden)?,
-            down: linear("down", hidden, inner)?,
+            down: linear("down", &[hidden], inner)?,
             prefix: (stored > 0).then(|| vector(weights, &name("prefix"), stored)).transpose()?,
         })
     }
 
+    /// Whether its weights are f32.
+    pub(super) fn is_f32(&self) -> bool {
+        self.qkv.is_f32()
+    }
+
     /// Waits for its weights, in the order in which they lie in a snapshot and are needed.
     pub(super) fn wait(&self, placed: Placed, gate: &dyn ReadinessGate) -> Result<(), Error> {
-        let norms = [&self.attention_norm, &self.output_norm];
-        let wait_for = |place: Placed, norm: usize| {
-            if place == placed { norms[norm].wait(gate) } else { Ok(()) }
-        };
-        wait_for(Placed::Pre, 0)?;
+        let post = placed == Placed::Post;
+        let wait_for = |here: bool, norm: &NormWeights| if here { norm.wait(gate) } else { Ok(()) };
+        wait_for(!post, &self.attention_norm)?;
         self.qkv.wait(gate)?;
         if let Some((query, key)) = &self.head_norms {
             query.wait(gate)?;
             key.wait(gate)?;
         }
         self.out.wait(gate)?;
-        wait_for(Placed::Post, 0)?;
-        wait_for(Placed::Pre, 1)?;
+        wait_for(post, &self.attention_norm)?;
+        if let Some((after, _)) = &self.after {
+            after.wait(gate)?;
+        }
+        wait_for(!post, &self.output_norm)?;
         self.up.wait(gate)?;
         self.down.wait(gate)?;
-        wait_for(Placed::Post, 1)?;
+        wait_for(post, &self.output_norm)?;
+        if let Some((_, after)) = &self.after {
+            after.wait(gate)?;
+        }
         self.prefix.as_ref().map_or(Ok(()), |prefix| prefix.wait(gate))
     }
 
@@ -132,7 +173,7 @@ impl Layer {
         &self,
         cx: Context<'_>,
         config: &ModelConfig,
-        rows: &Rows<'_>,
+        rows: &mut Rows<'_>,
         buffers: &mut Buffers,
         mut probe: Option<&mut (dyn Probe + '_)>,
     ) -> usize {
@@ -140,7 +181,7 @@ impl Layer {
         if let Some(probe) = probe.as_deref_mut() {
             probe.projected(&buffers.qkv[..rows.places.len() * self.qkv.outputs()]);
         }
-        self.attend(cx, config, rows.spans, buffers, probe.as_deref_mut());
+        self.attend(cx, config, rows, buffers, probe.as_deref_mut());
         let count = rows.spans.iter().map(|span| span.queries.len()).sum();
         self.feed_forward(cx, config, count, buffers, probe);
         count
@@ -175,7 +216,9 @@ impl Layer {
                 key: key.weight(),
                 eps,
             });
-            rotate(cx, qkv, heads(config), places, &buffers.rotations, norm);
+            let local = config.attention.window(self.at).is_some();
+            let rotations = &buffers.rotations[usize::from(local)];
+            rotate(cx, qkv, heads(config), places, rotations, norm);
         }
     }
 
@@ -184,23 +227,40 @@ impl Layer {
         &self,
         cx: Context<'_>,
         config: &ModelConfig,
-        spans: &[Span],
+        Rows { spans, keys, .. }: &mut Rows<'_>,
         buffers: &mut Buffers,
         probe: Option<&mut (dyn Probe + '_)>,
     ) {
-        let (hidden, heads) = (config.hidden, heads(config));
+        let (hidden, heads, eps) = (config.hidden, heads(config), config.norm_eps);
         let rows = gather(&mut buffers.x, hidden, spans);
         let x = &mut buffers.x[..rows * hidden];
         let attended = buffers.attended.slot(rows * heads.queries * heads.width);
-        let stored = self.prefix.as_ref().map_or(&[][..], Values::as_slice);
-        let (arithmetic, qkv, pages) =
-            (self.qkv.arithmetic(), &buffers.qkv[..], &mut buffers.pages);
-        attention(cx, heads, arithmetic, qkv, stored, spans, pages, attended);
-        let product = Product { name: "out", linear: &self.out, activation: Activation::Identity };
-        product.run(cx, attended, true, &mut buffers.quantized, x, probe);
-        if config.family.blueprint.placed == Placed::Post {
-            self.attention_norm.run_in_place(cx, x, config.norm_eps, &mut buffers.normed);
+        match keys {
+            Keys::OfPass => {
+                let stored = self.prefix.as_ref().map_or(&[][..], Values::as_slice);
+                let (arithmetic, qkv, pages) =
+                    (self.qkv.arithmetic(), &buffers.qkv[..], &mut buffers.pages);
+                attention(cx, heads, arithmetic, qkv, stored, spans, pages, attended);
+            }
+            Keys::InPages(paged) => {
+                paged.layer(cx, config, self.at, &buffers.qkv, spans, attended);
+            }
         }
+        if rows == 0 {
+            return;
+        }
+        let product = Product { name: "out", linear: &self.out, activation: Activation::Identity };
+        let quantized = &mut buffers.quantized;
+        let Some((after, _)) = &self.after else {
+            product.run(cx, attended, true, quantized, x, probe);
+            if config.family.blueprint.placed == Placed::Post {
+                self.attention_norm.run_in_place(cx, x, eps, &mut buffers.normed);
+            }
+            return;
+        };
+        let given = buffers.given.slot(x.len());
+        product.run(cx, attended, false, quantized, given, probe);
+        add_normed(cx, after, given, eps, &mut buffers.normed, x);
     }
 
     /// Adds the feed-forward layer's outputs to the first `rows` of `buffers.x`.
@@ -227,35 +287,64 @@ impl Layer {
             };
             let within = buffers.inner.slot(x.len() / hidden * inner);
             let (quantized, name) = (&mut buffers.quantized, blueprint.feed_forward.up());
-            match blueprint.feed_forward {
-                FeedForward::Gelu => {
+            let gate = match blueprint.feed_forward {
+                FeedForward::Gelu => None,
+                FeedForward::SwiGlu => Some(Gate::Silu),
+                FeedForward::GeGluTanh => Some(Gate::GeluTanh),
+            };
+            match gate {
+                None => {
                     let up = Product { name, linear: &self.up, activation: Activation::Gelu };
                     up.run(cx, input, false, quantized, within, probe.as_deref_mut());
                 }
-                FeedForward::SwiGlu | FeedForward::GeGluTanh => {
+                Some(gate) => {
                     let both = &mut buffers.both;
                     let seen = probe.as_deref_mut().is_some_and(|probe| {
                         let both = both.slot(2 * within.len());
                         let product = ProbedProduct { name, x: input, residual: None };
                         let seen = probe.product(&product, both);
                         if seen {
-                            self.up.finish_gated(cx, both, within);
+                            self.up.finish_gated(cx, gate, both, within);
                         }
                         seen
                     });
                     if !seen {
-                        self.up.run_gated(cx, input, both, quantized, within);
+                        self.up.run_gated(cx, gate, input, both, quantized, within);
                     }
                 }
             }
             let down =
                 Product { name: "down", linear: &self.down, activation: Activation::Identity };
-            down.run(cx, within, true, quantized, x, probe.as_deref_mut());
-            if blueprint.placed == Placed::Post {
-                self.output_norm.run_in_place(cx, x, eps, &mut buffers.normed);
-            }
+            let Some((_, after)) = &self.after else {
+                down.run(cx, within, true, quantized, x, probe.as_deref_mut());
+                if blueprint.placed == Placed::Post {
+                    self.output_norm.run_in_place(cx, x, eps, &mut buffers.normed);
+                }
+                continue;
+            };
+            let given = buffers.given.slot(x.len());
+            down.run(cx, within, false, quantized, given, probe.as_deref_mut());
+            add_normed(cx, after, given, eps, &mut buffers.normed, x);
         }
     }
+}
+
+/// Adds to `x` the norm of the rows in `given`.
+fn add_normed(
+    cx: Context<'_>,
+    norm: &NormWeights,
+    given: &[f32],
+    eps: f32,
+    normed: &mut Buffer<f32>,
+    x: &mut [f32],
+) {
+    /// Values a task: some microseconds.
+    const TASK: usize = 1 << 15;
+    let normed = normed.slot(given.len());
+    norm.run(cx, given, eps, normed);
+    cx.threads.for_each_chunk(x, TASK, |task, x| {
+        add_row(cx.kernel, &normed[task * TASK..][..x.len()], x);
+    });
 }
 
 /// A product and what its outputs go through.

@@ -7,7 +7,8 @@
 
 use std::ops::Range;
 
-use super::layer::{Layer, Probe, Rows};
+use super::embedding;
+use super::layer::{Keys, Layer, Probe, Rows};
 use super::norms::NormWeights;
 use super::{Buffers, heads};
 use crate::attention::Span;
@@ -53,9 +54,8 @@ impl LayerPass {
         let mut buffers = Buffers::default();
         buffers.x.slot(states.len()).copy_from_slice(states);
         let longest = lengths.iter().copied().max().unwrap_or(0);
-        if !config.family.blueprint.positions.are_learned() {
-            buffers.rotations.extend_to(longest, config.head_dim, config.rope_theta);
-        }
+        super::check_whole(&config, longest)?;
+        buffers.turn_to(&config, longest);
         let mut start = 0;
         let spans = lengths
             .iter()
@@ -86,6 +86,7 @@ impl LayerPass {
         for (token, row) in states.chunks_exact_mut(config.hidden).enumerate() {
             words.add_row(token, row);
         }
+        embedding::scale(config, &mut states);
         Self::new(config, &states, &[tokens], kernel, threads)
     }
 
@@ -115,7 +116,8 @@ impl LayerPass {
         let layer = Layer::load(config, weights, self.next, self.kernel)?;
         self.next += 1;
         let cx = Context { kernel: self.kernel, threads: &self.threads };
-        layer.run(cx, config, &Rows { places, spans }, buffers, Some(probe));
+        let mut rows = Rows { places, spans, keys: Keys::OfPass };
+        layer.run(cx, config, &mut rows, buffers, Some(probe));
         Ok(())
     }
 

@@ -29,7 +29,13 @@ pub(super) static DISTILBERT: Architecture = Architecture {
         ],
         unused: &["vocab_transform.", "vocab_layer_norm.", "vocab_projector."],
         only: &[],
-        defaults: Defaults { norm_eps: 1e-12, type_vocab: 0, pad_id: 0, head_dim: None },
+        defaults: Defaults {
+            norm_eps: 1e-12,
+            type_vocab: 0,
+            pad_id: 0,
+            head_dim: None,
+            tied: false,
+        },
         prefixes: &["", "distilbert."],
         names: Names {
             words: "embeddings.word_embeddings",
@@ -50,6 +56,7 @@ pub(super) static DISTILBERT: Architecture = Architecture {
             classifier: ["pre_classifier", "classifier"],
         },
         norm_offset: 0.0,
+        local_layers: false,
         gguf: None,
         tokenizer: "DistilBert",
         classes: ["DistilBertModel", "DistilBertForSequenceClassification"],

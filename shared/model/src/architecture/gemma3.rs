@@ -21,7 +21,13 @@ pub(super) static GEMMA3: Architecture = Architecture {
         harmless: &[],
         unused: &[],
         only: &[("attention_bias", false)],
-        defaults: Defaults { norm_eps: 1e-6, type_vocab: 0, pad_id: 0, head_dim: Some(256) },
+        defaults: Defaults {
+            norm_eps: 1e-6,
+            type_vocab: 0,
+            pad_id: 0,
+            head_dim: Some(256),
+            tied: true,
+        },
         prefixes: &["model.", ""],
         names: Names {
             head_norms: ["self_attn.q_norm", "self_attn.k_norm"],
@@ -31,6 +37,7 @@ pub(super) static GEMMA3: Architecture = Architecture {
             ..NAMES
         },
         norm_offset: 1.0,
+        local_layers: true,
         gguf: Some(Gguf {
             architectures: &["gemma3"],
             names: &Names {

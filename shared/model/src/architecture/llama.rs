@@ -1,4 +1,4 @@
-//! Llama (Touvron et al., 2023; Dubey et al., 2024) and what has its layers: SmolLM2, TinyLlama, Mistral. Pre-norm causal
+//! Llama (Touvron et al., 2023; Dubey et al., 2024) and what has its layers: `SmolLM2`, `TinyLlama`, Mistral. Pre-norm causal
 //! decoder without biases, grouped-query attention, rotary positions whose angles Llama 3.1 and later stretch.
 
 use super::qwen2::{DECODER, GGUF_NAMES, NAMES};
@@ -11,14 +11,20 @@ pub(super) static LLAMA: Architecture = Architecture {
     blueprint: DECODER,
     files: Files {
         keys: &[],
-        // How weights were split over devices in training.
-        harmless: &["pretraining_tp"],
+        harmless: &[],
         unused: &[],
         only: &[("attention_bias", false), ("mlp_bias", false)],
-        defaults: Defaults { norm_eps: 1e-6, type_vocab: 0, pad_id: 0, head_dim: None },
+        defaults: Defaults {
+            norm_eps: 1e-6,
+            type_vocab: 0,
+            pad_id: 0,
+            head_dim: None,
+            tied: false,
+        },
         prefixes: &["model.", ""],
         names: NAMES,
         norm_offset: 0.0,
+        local_layers: false,
         gguf: Some(Gguf { architectures: &["llama"], names: &GGUF_NAMES, paired_heads: true }),
         tokenizer: "PreTrained",
         classes: ["LlamaModel", "LlamaForCausalLM"],

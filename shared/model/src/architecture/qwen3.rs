@@ -14,10 +14,17 @@ pub(super) static QWEN3: Architecture = Architecture {
         unused: &[],
         only: &[("attention_bias", false)],
         // What `transformers` takes for the width of a head.
-        defaults: Defaults { norm_eps: 1e-6, type_vocab: 0, pad_id: 0, head_dim: Some(128) },
+        defaults: Defaults {
+            norm_eps: 1e-6,
+            type_vocab: 0,
+            pad_id: 0,
+            head_dim: Some(128),
+            tied: false,
+        },
         prefixes: &["model.", ""],
         names: Names { head_norms: ["self_attn.q_norm", "self_attn.k_norm"], ..NAMES },
         norm_offset: 0.0,
+        local_layers: false,
         gguf: Some(Gguf {
             architectures: &["qwen3"],
             names: &Names { head_norms: ["attn_q_norm", "attn_k_norm"], ..GGUF_NAMES },

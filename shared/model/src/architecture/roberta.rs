@@ -11,6 +11,7 @@ pub(super) static ROBERTA: Architecture = Architecture {
     blueprint: BLUEPRINT,
     files: Files {
         norm_offset: 0.0,
+        local_layers: false,
         gguf: None,
         tokenizer: "Roberta",
         classes: ["RobertaModel", "RobertaForSequenceClassification"],
@@ -28,6 +29,7 @@ pub(super) static CAMEMBERT: Architecture = Architecture {
     blueprint: BLUEPRINT,
     files: Files {
         norm_offset: 0.0,
+        local_layers: false,
         gguf: None,
         tokenizer: "Camembert",
         classes: ["CamembertModel", "CamembertForSequenceClassification"],
@@ -49,10 +51,11 @@ const FILES: Files = Files {
     harmless: &[],
     unused: &[],
     only: &[],
-    defaults: Defaults { norm_eps: 1e-12, type_vocab: 2, pad_id: 1, head_dim: None },
+    defaults: Defaults { norm_eps: 1e-12, type_vocab: 2, pad_id: 1, head_dim: None, tied: false },
     prefixes: &["", "roberta.", "camembert."],
     names: Names { classifier: ["classifier.dense", "classifier.out_proj"], ..NAMES },
     norm_offset: 0.0,
+    local_layers: false,
     gguf: None,
     tokenizer: "",
     classes: ["", ""],

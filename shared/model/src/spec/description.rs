@@ -4,6 +4,7 @@ use std::path::Path;
 
 use defrost_loader::Snapshot;
 
+use super::meta::{HEAD, NAME};
 use super::onnx::{OnnxSpec, holds_graph};
 use super::{ChatSpec, EmbeddingSpec, ModelSpec, Template, TextRules};
 use crate::{Error, Head, TokenHeads, stored};
@@ -56,23 +57,6 @@ pub struct Common {
 }
 
 impl Common {
-    /// Refuses a language model, for a function of pairs and vectors.
-    ///
-    /// # Errors
-    /// The error says which function serves it.
-    pub fn refuse_language_model(&self, path: &Path) -> Result<(), Error> {
-        if self.head != Head::LanguageModel {
-            return Ok(());
-        }
-        Err(Error::Model(format!(
-            "snapshot {} holds {}, a language model, which gives neither scores nor vectors: expected a reranker or an \
-             embedder. Serve it with `chat`; or pack its checkpoint again with --kind reranker or --kind embedder, if it was \
-             trained for that",
-            path.display(),
-            self.name
-        )))
-    }
-
     /// How a language model converses.
     ///
     /// # Errors
@@ -90,6 +74,23 @@ impl Common {
             ))
         })
     }
+}
+
+/// Refuses the snapshot of a language model, for a function of scores or vectors; read off its metadata alone.
+///
+/// # Errors
+/// The error says which function serves it.
+pub fn refuse_language_model(snapshot: &Snapshot) -> Result<(), Error> {
+    if snapshot.meta(HEAD) != Some(Head::LanguageModel.name()) {
+        return Ok(());
+    }
+    Err(Error::Model(format!(
+        "snapshot {} holds {}, a language model, which gives neither scores nor vectors: expected a reranker or an embedder. \
+         Serve it with `chat`; or pack its checkpoint again with --kind reranker or --kind embedder, if it was trained for \
+         that",
+        snapshot.path().display(),
+        snapshot.meta(NAME).unwrap_or("a model")
+    )))
 }
 
 impl Description {

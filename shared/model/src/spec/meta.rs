@@ -17,6 +17,9 @@ use crate::{
     RopeScaling, TokenHeads,
 };
 
+/// Metadata keys of name and head.
+pub(crate) const NAME: &str = "model.name";
+pub(crate) const HEAD: &str = "model.head";
 /// Metadata keys of the heads that answer for every token; absent where the model has none.
 const SPARSE: &str = "model.sparse";
 const COLBERT: &str = "model.colbert";
@@ -47,9 +50,9 @@ impl ModelSpec {
         let mut put = |key: &str, value: &dyn Display| {
             meta.insert(key.to_owned(), value.to_string());
         };
-        put("model.name", &self.name);
+        put(NAME, &self.name);
         put(FAMILY, &self.family());
-        put("model.head", &config.head.name());
+        put(HEAD, &config.head.name());
         put("model.hidden", &config.hidden);
         put("model.layers", &config.layers);
         put("model.heads", &config.heads);
@@ -141,7 +144,7 @@ impl ModelSpec {
         let text = TextRules { lowercase: has(LOWERCASE), token_types: !has(NO_TYPES) };
         let config = ModelConfig {
             family,
-            head: meta.named("model.head", Head::by_name)?,
+            head: meta.named(HEAD, Head::by_name)?,
             token_heads: TokenHeads {
                 sparse: meta.parse_or(SPARSE, false)?,
                 colbert: meta.parse_or(COLBERT, 0)?,
@@ -167,7 +170,7 @@ impl ModelSpec {
         config.validate()?;
         let template = meta.template()?;
         Ok(Self {
-            name: meta.text("model.name")?.to_owned(),
+            name: meta.text(NAME)?.to_owned(),
             config,
             stored_prefix,
             text,

@@ -106,7 +106,15 @@ pub(crate) fn prepare(checkpoint: &Checkpoint) -> Result<Cow<'_, Checkpoint>, Er
             all = Cow::Owned(with_dense(&all, &module.path, at)?);
         }
     }
-    Ok(Cow::Owned(token_heads::with_token_heads(&all)?.into_owned()))
+    let offset = norm_offset(checkpoint)?;
+    Ok(Cow::Owned(token_heads::with_token_heads(&all)?.into_owned().with_norm_offset(offset)))
+}
+
+/// What the family's norms are stored less by.
+fn norm_offset(checkpoint: &Checkpoint) -> Result<f32, Error> {
+    let config: Option<Value> = optional_beside_weights(checkpoint, "config.json")?;
+    let family = config.as_ref().and_then(|config| config["model_type"].as_str());
+    Ok(family.and_then(Family::by_name).map_or(0.0, |family| family.files.norm_offset))
 }
 
 /// The checkpoint with the tensors of one dense module, the `at`th, which lies in the folder `path`.

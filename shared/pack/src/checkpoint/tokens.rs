@@ -224,6 +224,15 @@ fn entry<'a>(whole: &'a mut Value, content: &str) -> Option<&'a mut Value> {
     tokens.iter_mut().find(|token| token["content"] == content)
 }
 
+/// The id of a token by its text, whether it is an added one or a word of the vocabulary.
+pub(crate) fn id_of(whole: &Value, content: &str) -> Option<u32> {
+    let added = whole["added_tokens"].as_array().into_iter().flatten();
+    let added = added.into_iter().find(|token| token["content"] == content);
+    let id = added.and_then(|token| token["id"].as_u64());
+    let id = id.or_else(|| word(&whole["model"]["vocab"], content))?;
+    u32::try_from(id).ok()
+}
+
 /// The id of a word of the vocabulary, which is a map, or of Unigram a list.
 fn word(vocab: &Value, content: &str) -> Option<u64> {
     match vocab {

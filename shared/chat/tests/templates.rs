@@ -1,0 +1,94 @@
+//! Prompts are those of `transformers`, for the templates of public models and conversations of all kinds
+//! (`data/golden/chat-templates`).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use defrost_chat::template::Context;
+use defrost_chat::{Error, SpecialTexts, Template};
+use serde_json::{Map, Value};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/golden/chat-templates")
+}
+
+fn json(name: &str) -> Value {
+    let text = std::fs::read_to_string(folder().join(name)).expect("a golden file");
+    serde_json::from_str(&text).expect("JSON")
+}
+
+/// Each template by its name, with what is expected of it by case.
+fn templates() -> BTreeMap<String, (Template, Map<String, Value>)> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(folder()).expect("the folder") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|extension| extension == "jinja") {
+            let name = path.file_stem().and_then(|stem| stem.to_str()).expect("a name").to_owned();
+            let source = std::fs::read_to_string(&path).expect("a template");
+            let texts = SpecialTexts { bos: "<bos>".to_owned(), eos: "<eos>".to_owned() };
+            let template = Template::new(&source, texts).expect("a template that is Jinja");
+            let Value::Object(expected) = json(&format!("{name}.json")) else { panic!("{name}") };
+            found.insert(name, (template, expected));
+        }
+    }
+    found
+}
+
+fn list(value: &Value) -> Vec<Value> {
+    value.as_array().cloned().unwrap_or_default()
+}
+
+fn context(case: &Value, now: i64, arguments_as_text: bool) -> Context {
+    let mut messages = list(&case["messages"]);
+    for message in &mut messages {
+        let calls = message.get_mut("tool_calls").and_then(Value::as_array_mut);
+        for call in calls.into_iter().flatten().filter(|_| arguments_as_text) {
+            let arguments = &mut call["function"]["arguments"];
+            *arguments = Value::String(as_python_writes(arguments));
+        }
+    }
+    Context {
+        messages,
+        tools: list(&case["tools"]),
+        add_generation_prompt: case["add_generation_prompt"].as_bool().unwrap_or(true),
+        continue_final_message: case["continue_final_message"].as_bool().unwrap_or(false),
+        kwargs: case["kwargs"].as_object().cloned().unwrap_or_default(),
+        now,
+    }
+}
+
+/// With spaces after commas and colons; no text of the cases has any of these.
+fn as_python_writes(value: &Value) -> String {
+    value.to_string().replace(':', ": ").replace(',', ", ")
+}
+
+#[test]
+fn prompts_are_those_of_transformers() {
+    let cases = json("cases.json");
+    let now = cases["now"].as_i64().expect("a time");
+    let cases = cases["cases"].as_object().expect("cases");
+    let templates = templates();
+    assert!(templates.len() >= 25 && cases.len() >= 14);
+    let mut wrong = Vec::new();
+    for (name, (template, expected)) in &templates {
+        for (label, case) in cases {
+            let expected = &expected[label];
+            let context = context(case, now, expected["arguments"] == "text");
+            let found = template.render(&context);
+            let is_right = match (&found, expected) {
+                // It goes through tools that are not there, which is an error in Python.
+                (Ok(_), expected) if expected["fails"] == true => name.ends_with("tool_use"),
+                (Ok(found), expected) => expected["prompt"].as_str() == Some(found),
+                (Err(Error::Refused(words)), expected) => expected["refused"] == words.as_str(),
+                (Err(Error::Render { line, .. }), expected) => {
+                    expected["fails"] == true && *line > 0
+                }
+                _ => false,
+            };
+            if !is_right {
+                wrong.push(format!("{name}, {label}: expected {expected}\nfound {found:?}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} are wrong\n{}", wrong.len(), wrong.join("\n\n"));
+}

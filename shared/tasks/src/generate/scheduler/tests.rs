@@ -1,0 +1,377 @@
+//! Random requests that come, are given up, fail and run out of memory, against each of them alone.
+
+mod alone;
+mod toy;
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+use defrost_model::{Constraint, TokenMask};
+use proptest::prelude::*;
+use serde_json::{Map, json};
+
+use super::*;
+use crate::generate::job::{Finish, Produced, ProducedToken};
+use crate::generate::logprobs::logprobs;
+use crate::{GenerationTask, Sampling};
+use alone::alone;
+use toy::Toy;
+
+const VOCAB: usize = 24;
+const END: u32 = 22;
+
+/// Letters, parts of characters, words and two special tokens.
+fn pieces() -> Pieces {
+    let words = [
+        "a", "b", "c", "ab", "ba", "Ã", "©", "Ã©", "ä", "¸", "\u{143}", "Ġ", "Ġa", "bc", "", "x",
+        "y", "z", "abc", "Ġb", "Ċ", "d",
+    ];
+    let vocab: Map<String, serde_json::Value> =
+        words.iter().enumerate().map(|(id, word)| ((*word).to_owned(), json!(id))).collect();
+    let file = json!({
+        "added_tokens": [
+            {"id": END, "content": "<|im_end|>", "special": true},
+            {"id": 23, "content": "<s>", "special": true},
+        ],
+        "decoder": {"type": "ByteLevel"},
+        "model": {"vocab": vocab},
+    });
+    Pieces::open(Pieces::compile(file.to_string().as_bytes()).unwrap().into()).unwrap()
+}
+
+fn common(toy: &Toy) -> Common {
+    let context = toy.context.min(toy.room().total);
+    let limits = GenerationLimits { vocab: toy.vocab, context };
+    Common { pieces: pieces(), ends: vec![END], limits }
+}
+
+/// A constraint with all that one can have: free places, places for some tokens, forced tokens, places to end at, an end.
+#[derive(Debug, Clone)]
+struct Rhythm {
+    accepted: usize,
+    forced: VecDeque<u32>,
+    most: usize,
+}
+
+impl Rhythm {
+    fn new(most: usize) -> Self {
+        Self { accepted: 0, forced: VecDeque::from([3, 1]), most }
+    }
+}
+
+impl Constraint for Rhythm {
+    fn mask(&mut self) -> Result<Option<TokenMask>, defrost_model::Error> {
+        let mut mask = TokenMask::none(VOCAB);
+        if let Some(&id) = self.forced.front() {
+            mask.allow(id);
+        } else if self.accepted % 7 < 3 {
+            return Ok(None);
+        } else {
+            (0..22)
+                .filter(|id| *id as usize % 3 == self.accepted % 3)
+                .for_each(|id| mask.allow(id));
+        }
+        Ok(Some(mask))
+    }
+
+    fn accept(&mut self, id: u32) -> Result<(), defrost_model::Error> {
+        let may = self.mask()?.is_none_or(|mask| mask.allows(id));
+        assert!(may && !self.is_done(), "{id} after {self:?}");
+        self.accepted += 1;
+        self.forced.pop_front();
+        if self.forced.is_empty() && id % 5 == 0 {
+            self.forced.extend([13, 4, 11]);
+        }
+        Ok(())
+    }
+
+    fn forced(&mut self) -> Vec<u32> {
+        self.forced.iter().copied().collect()
+    }
+
+    fn may_end(&mut self) -> bool {
+        self.forced.is_empty() && self.accepted % 4 == 0
+    }
+
+    fn is_done(&mut self) -> bool {
+        self.forced.is_empty() && self.accepted >= self.most
+    }
+}
+
+/// What is told of a completion.
+#[derive(Debug, Clone, PartialEq, Default)]
+struct Said {
+    echo: Option<Produced>,
+    text: String,
+    tokens: Vec<ProducedToken>,
+    finish: Option<Finish>,
+    /// Tokens of the completion, those that nobody sees among them; 0 where only the sum is known.
+    computed: usize,
+}
+
+#[derive(Debug)]
+struct Job {
+    task: GenerationTask,
+    constraints: Vec<Rhythm>,
+    is_cancelled: Rc<Cell<bool>>,
+    is_started: bool,
+    scored: Option<Vec<ProducedToken>>,
+    said: BTreeMap<usize, Said>,
+}
+
+impl Job {
+    fn new(Request { task, rhythm, .. }: &Request) -> Self {
+        Self {
+            task: task.clone(),
+            constraints: rhythm.iter().flat_map(|&most| vec![Rhythm::new(most); task.n]).collect(),
+            is_cancelled: Rc::default(),
+            is_started: false,
+            scored: None,
+            said: BTreeMap::new(),
+        }
+    }
+}
+
+impl GenerationJob for Job {
+    fn task(&self) -> &GenerationTask {
+        &self.task
+    }
+
+    fn constraint(&mut self, choice: usize) -> Option<&mut dyn Constraint> {
+        self.constraints.get_mut(choice).map(|it| it as &mut dyn Constraint)
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.is_cancelled.get()
+    }
+
+    fn started(&mut self, cached: usize) {
+        assert!(!self.is_started && cached < self.task.prompt.len());
+        self.is_started = true;
+    }
+
+    fn prompt_scored(&mut self, tokens: Vec<ProducedToken>) {
+        assert!(self.said.is_empty() && self.scored.is_none());
+        self.scored = Some(tokens);
+    }
+
+    fn produced(&mut self, choice: usize, produced: Produced) {
+        let said = self.said.entry(choice).or_default();
+        assert_eq!(said.finish, None);
+        if produced.is_echo {
+            assert!(said.echo.is_none() && said.text.is_empty() && said.tokens.is_empty());
+            said.echo = Some(produced);
+        } else {
+            assert!(!produced.text.is_empty() || !produced.tokens.is_empty());
+            said.text += &produced.text;
+            said.tokens.extend(produced.tokens);
+        }
+    }
+
+    fn finished(&mut self, choice: usize, finish: &Finish) {
+        let said = self.said.entry(choice).or_default();
+        assert_eq!(said.finish.replace(finish.clone()), None);
+    }
+}
+
+/// A request of the adversary.
+#[derive(Debug, Clone)]
+struct Request {
+    task: GenerationTask,
+    rhythm: Option<usize>,
+    /// The step before which it comes.
+    comes: usize,
+    /// How many steps later it is given up.
+    leaves: Option<usize>,
+}
+
+fn a_sampling() -> impl Strategy<Value = Sampling> {
+    let penalties = (Just(1.0f32), Just(0.0f32)).boxed();
+    let penalties = prop_oneof![3 => penalties, 1 => (1.0f32..1.5, -1.0f32..1.0).boxed()];
+    let temperature = prop_oneof![Just(0.0f32), 0.3f32..1.5];
+    (temperature, 0usize..6, prop_oneof![Just(1.0f32), 0.5f32..1.0], penalties, any::<u64>())
+        .prop_map(|(temperature, top_k, top_p, (repetition_penalty, frequency_penalty), seed)| {
+            Sampling {
+                temperature,
+                top_k,
+                top_p,
+                repetition_penalty,
+                frequency_penalty,
+                seed,
+                ..Sampling::GREEDY
+            }
+        })
+}
+
+fn a_task() -> impl Strategy<Value = GenerationTask> {
+    // Prompts that begin alike.
+    let prompt = (0u32..3, 0usize..40, prop::collection::vec(0u32..24, 1..6)).prop_map(
+        |(kind, shared, own)| {
+            (0..).map(|at: u32| (at * kind + at / 5) % 22).take(shared).chain(own).collect()
+        },
+    );
+    let ends = (
+        prop::option::weighted(0.8, 0usize..40),
+        prop_oneof![3 => Just(0usize), 1 => 0usize..4],
+        prop::collection::vec("[abcé ]{1,3}|<s>|<\\|im_end\\|>", 0..3),
+        prop::collection::vec(0u32..24, 0..2),
+    );
+    let told = (
+        prop::option::weighted(0.3, 0usize..4),
+        prop::option::weighted(0.2, 0usize..3),
+        prop::bool::weighted(0.2),
+    );
+    let flags = (any::<bool>(), prop::bool::weighted(0.3), any::<bool>(), 1usize..4);
+    (prompt, ends, told, flags, a_sampling()).prop_map(
+        |(prompt, ends, told, (include_stop, ignore_eos, skip_special, n), sampling)| {
+            let (max_tokens, min_tokens, stop, stop_ids) = ends;
+            let (logprobs, prompt_logprobs, echo) = told;
+            GenerationTask {
+                max_tokens,
+                min_tokens,
+                sampling,
+                stop,
+                stop_ids,
+                include_stop,
+                ignore_eos,
+                skip_special,
+                n,
+                logprobs,
+                prompt_logprobs,
+                echo,
+                ..GenerationTask::new(prompt)
+            }
+        },
+    )
+}
+
+fn a_request() -> impl Strategy<Value = Request> {
+    let rhythm = prop::option::weighted(0.3, 1usize..20);
+    let leaves = prop::option::weighted(0.2, 0usize..30);
+    (a_task(), rhythm, 0usize..40, leaves).prop_map(|(task, rhythm, comes, leaves)| Request {
+        task,
+        rhythm,
+        comes,
+        leaves,
+    })
+}
+
+fn some_options() -> impl Strategy<Value = SchedulerOptions> {
+    (1usize..6, 1usize..40, 1usize..20, 0usize..9).prop_map(
+        |(slots, step_tokens, beside, guesses)| SchedulerOptions {
+            slots,
+            step_tokens,
+            beside,
+            guesses,
+        },
+    )
+}
+
+/// Long after everything must have ended: each step brings the oldest branch at least one token on.
+const MOST_STEPS: usize = 20_000;
+
+/// Runs the requests, each when it comes; those that ended, in the order in which they came.
+fn run(
+    toy: &Toy,
+    options: SchedulerOptions,
+    requests: &[Request],
+) -> Vec<Option<(Job, Result<Usage, Error>)>> {
+    let mut scheduler = Scheduler::new(common(toy), options);
+    let mut handles: Vec<Option<Rc<Cell<bool>>>> = vec![None; requests.len()];
+    let mut ended: Vec<Option<(Job, Result<Usage, Error>)>> =
+        requests.iter().map(|_| None).collect();
+    for step in 0..MOST_STEPS {
+        for (request, handle) in requests.iter().zip(&mut handles) {
+            if request.comes == step {
+                let job = Job::new(request);
+                *handle = Some(job.is_cancelled.clone());
+                scheduler.push(job);
+            }
+            if request.leaves.is_some_and(|after| request.comes + after == step) {
+                handle.iter().for_each(|handle| handle.set(true));
+            }
+        }
+        scheduler.drop_cancelled(toy);
+        assert!(scheduler.jobs().all(|job| !job.is_cancelled()));
+        let load = scheduler.load();
+        assert!(load.running == toy.open_sequences() && load.running <= options.slots.max(1));
+        for Generated { job, result } in scheduler.step(toy).unwrap() {
+            let is_it = |handle: &Option<Rc<Cell<bool>>>| {
+                handle.as_ref().is_some_and(|handle| Rc::ptr_eq(handle, &job.is_cancelled))
+            };
+            let at = handles.iter().position(is_it).unwrap();
+            assert!(ended[at].replace((job, result)).is_none());
+        }
+        if scheduler.is_empty() && requests.iter().all(|request| request.comes <= step) {
+            assert_eq!(toy.open_sequences(), 0);
+            assert_eq!(toy.room().held, 0);
+            return ended;
+        }
+    }
+    panic!("not all requests end: {:?}", scheduler.load());
+}
+
+/// What the model says of a prompt.
+fn scored(toy: &Toy, prompt: &[u32], most: usize) -> Vec<ProducedToken> {
+    let of = |(at, &id): (usize, &u32)| ProducedToken {
+        id,
+        logprobs: (at > 0).then(|| logprobs(&toy.logits(&prompt[..at]), id, most, &pieces())),
+    };
+    prompt.iter().enumerate().map(of).collect()
+}
+
+fn check(toy: &Toy, request: &Request, job: &Job, result: &Result<Usage, Error>) {
+    let Request { task, rhythm, .. } = request;
+    let limit = match common(toy).limits.check(task) {
+        Ok(limit) => limit,
+        Err(expected) => {
+            assert_eq!(result.as_ref().unwrap_err().to_string(), expected.to_string());
+            return assert!(job.said.is_empty() && !job.is_started);
+        }
+    };
+    let usage = result.as_ref().unwrap();
+    let mut completion = 0;
+    for choice in 0..task.n {
+        let mut expected = alone(toy, task, limit, choice, rhythm.map(Rhythm::new));
+        completion += std::mem::take(&mut expected.computed);
+        if task.echo {
+            let tokens = match task.logprobs {
+                Some(most) => scored(toy, &task.prompt, most),
+                None => {
+                    task.prompt.iter().map(|&id| ProducedToken { id, logprobs: None }).collect()
+                }
+            };
+            let text = pieces().text(&task.prompt, task.skip_special);
+            expected.echo = Some(Produced { text, tokens, is_echo: true });
+        }
+        assert_eq!(job.said.get(&choice), Some(&expected), "{choice} of {task:?}");
+    }
+    assert_eq!(job.said.len(), task.n);
+    let scores = task.prompt_logprobs.map(|most| scored(toy, &task.prompt, most));
+    assert_eq!(job.scored, scores);
+    assert_eq!((usage.prompt, usage.completion), (task.prompt.len(), completion));
+    assert!(usage.accepted <= usage.guessed && usage.cached < usage.prompt);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn every_request_is_told_what_it_is_told_alone(
+        requests in prop::collection::vec(a_request(), 1..8),
+        options in some_options(),
+        memory in prop_oneof![Just(2usize), Just(100)],
+        context in 30usize..90,
+        pages in 8usize..60,
+    ) {
+        let toy = Toy::new(VOCAB, context, memory, pages);
+        let ended = run(&toy, options, &requests);
+        for (request, ended) in requests.iter().zip(&ended) {
+            match ended {
+                Some((job, result)) => check(&toy, request, job, result),
+                None => prop_assert!(request.leaves.is_some()),
+            }
+        }
+    }
+}

@@ -405,7 +405,9 @@ impl From<&defrost_tasks::Error> for ApiError {
 /// The text with its first letter large.
 fn capital(text: &str) -> String {
     let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_uppercase().collect::<String>() + letters.as_str())
+    letters.next().map_or_else(String::new, |first| {
+        first.to_uppercase().collect::<String>() + letters.as_str()
+    })
 }
 
 impl IntoResponse for ApiError {

@@ -9,6 +9,8 @@
 //! A kind of function brings its routes as an [`Api`], made by its service; everything else is the
 //! same for all kinds. So a binary links the describers of its own routes only.
 
+#[cfg(feature = "chat")]
+mod chat;
 mod description;
 mod embed;
 mod fields;

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::response::Response;
-use defrost_api::{Instance, Invalid, Message};
+use defrost_api::{Conversation, Instance, Invalid};
 use serde_json::Value;
 
 use crate::app::App;
@@ -39,9 +39,8 @@ pub struct Service {
     pub(crate) about_model: fn(&App, &Model) -> Value,
     /// What `GET /props` tells beside what it tells of every model.
     pub(crate) props: fn(&App, &Model) -> Value,
-    /// The prompt that a conversation makes, for texts that are tokenised to be shown, and whether the model is then to
-    /// answer.
-    pub(crate) conversation: fn(&App, &Model, Vec<Message>, bool) -> Result<String, ApiError>,
+    /// The prompt that a conversation makes, for texts that are tokenised to be shown.
+    pub(crate) conversation: fn(&App, &Model, &Conversation) -> Result<String, ApiError>,
     /// The model's own prompt of this name, for texts that are tokenised to be shown.
     pub(crate) prompt: fn(&Model, &str) -> Result<String, ApiError>,
     /// Answers one of Vertex's instances as if it had come by itself.
@@ -61,12 +60,7 @@ pub(crate) type ResponseFuture<'a> =
     Pin<Box<dyn Future<Output = Result<Response, ApiError>> + Send + 'a>>;
 
 /// The answer of models that know no conversations.
-pub(crate) fn no_conversation(
-    _: &App,
-    _: &Model,
-    _: Vec<Message>,
-    _: bool,
-) -> Result<String, ApiError> {
+pub(crate) fn no_conversation(_: &App, _: &Model, _: &Conversation) -> Result<String, ApiError> {
     let message = "messages: this model has no template for conversations; send prompt";
     Err(Invalid::new("messages", message).into())
 }

@@ -36,6 +36,7 @@ pub(crate) struct Usage {
 
 /// The completions of one prompt. Its tokens are in [`Usage::lengths`].
 #[derive(Debug, Clone, Copy, Default)]
+#[cfg_attr(not(feature = "chat"), allow(dead_code, reason = "only models that chat have any"))]
 pub(crate) struct Completions {
     pub(crate) choices: usize,
     /// Tokens of all of them.
@@ -54,6 +55,7 @@ pub(crate) struct Completions {
 
 /// How busy a model is that generates.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(not(feature = "chat"), allow(dead_code, reason = "only models that chat say so"))]
 pub(crate) struct Load {
     /// Requests that have tokens in memory.
     pub(crate) running: usize,

@@ -67,8 +67,13 @@ impl Parts {
     }
 
     /// Keeps a body for operations to refer to, with an example of each form.
-    pub(super) fn body(&mut self, name: &str, forms: &[Form], schemas: Vec<Value>) -> Value {
-        let bodies = forms.iter().flat_map(|form| {
+    pub(super) fn body<'a>(
+        &mut self,
+        name: &str,
+        forms: impl IntoIterator<Item = &'a Form>,
+        schemas: Vec<Value>,
+    ) -> Value {
+        let bodies = forms.into_iter().flat_map(|form| {
             form.examples.iter().map(|&(whose, body)| {
                 (form.name, if whose.is_empty() { form.title } else { whose }, body)
             })

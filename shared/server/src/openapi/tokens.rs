@@ -26,9 +26,11 @@ pub(super) fn describe(
     book: &mut SchemaBook,
     rules: &EmbedRules,
     tag: &str,
-    instances: Instances,
+    instances: Option<Instances>,
 ) {
-    vertex(paths, parts, instances);
+    if let Some(instances) = instances {
+        vertex(paths, parts, instances);
+    }
     let mut insert = |path: &str, about: &str, body: &Value, answers: &Value| {
         let operation = json!({"post": {
             "tags": [tag],

@@ -10,10 +10,9 @@ use axum::extract::{RawPathParams, Request, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use defrost_api::{
-    ChatCall, ChatLimits, ChatRequest, ChatRoute, CompletionRequest, Conversation, ReplyFacts,
-    OutputFormat, ReplyWriter,
+    AppliedTemplate, ChatCall, ChatLimits, ChatRequest, ChatRoute, CompletionRequest, Conversation,
+    CountedTokens, OutputFormat, ReplyFacts, ReplyWriter,
 };
-use serde_json::json;
 
 use self::reply::Reply;
 use super::body;
@@ -70,11 +69,11 @@ async fn answer_to(app: &Arc<App>, id: &RequestId, call: ChatCall) -> Answer {
             let count = super::tokenize::apart(app, &model, move |pipeline| {
                 pipeline.count_tokens(&text, usize::MAX)
             });
-            Ok(Json(json!({"input_tokens": count.await?})).into_response())
+            Ok(Json(CountedTokens { input_tokens: count.await? }).into_response())
         }
         ChatCall::ApplyTemplate { model, conversation } => {
             let (text, _) = prompt(app, model.as_deref(), conversation).await?;
-            Ok(Json(json!({"prompt": text})).into_response())
+            Ok(Json(AppliedTemplate { prompt: &text }).into_response())
         }
     }
 }
@@ -106,7 +105,8 @@ async fn prompt(
     let model = app.model(model).await?;
     let chat = chat_model(&model)?;
     let now = app.phases.unix();
-    let _reading = super::tokenize::held_to_read(app, [translate::bytes(&conversation)].into_iter())?;
+    let _reading =
+        super::tokenize::held_to_read(app, [translate::bytes(&conversation)].into_iter())?;
     let made = super::tokenize::apart(app, &model, move |_| {
         Ok(chat.prompt(&conversation, &OutputFormat::Text, now)?.text)
     });
@@ -205,11 +205,8 @@ fn facts(app: &App, id: &RequestId, model: &Model, asked: Option<&str>) -> Reply
 
 /// The answer, or its beginning.
 async fn answer(app: &Arc<App>, reply: Reply, warnings: &[String]) -> Answer {
-    let mut response = if reply.is_stream() {
-        stream::answer(app, reply)
-    } else {
-        reply.whole(app).await?
-    };
+    let mut response =
+        if reply.is_stream() { stream::answer(app, reply) } else { reply.whole(app).await? };
     super::warn(&mut response, warnings);
     Ok(response)
 }

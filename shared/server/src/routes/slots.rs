@@ -20,8 +20,6 @@ pub(crate) async fn slots(State(app): State<Arc<App>>) -> Result<Json<Value>, Ap
     let Some(model) = app.ready_model() else { return Err(not_there(&app)) };
     let chat = chat_model(&model)?;
     let (running, context) = (chat.load().running, chat.limits().context);
-    let slot = |id: usize| {
-        json!({"id": id, "n_ctx": context, "is_processing": id < running, "speculative": true})
-    };
+    let slot = |id: usize| json!({"id": id, "n_ctx": context, "is_processing": id < running, "speculative": true});
     Ok(Json((0..app.config.chat.max_running.min(MOST)).map(slot).collect()))
 }

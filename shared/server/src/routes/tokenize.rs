@@ -48,9 +48,8 @@ async fn tokens(app: &App, service: &Service, mut request: TokenizeRequest) -> R
     };
     let texts = match &mut request.input {
         ToTokenize::Texts(texts) => std::mem::take(texts),
-        ToTokenize::Messages { messages, add_generation_prompt } => {
-            let (messages, answers) = (std::mem::take(messages), *add_generation_prompt);
-            vec![(service.conversation)(app, &model, messages, answers)?]
+        ToTokenize::Messages(conversation) => {
+            vec![(service.conversation)(app, &model, conversation)?]
         }
     };
     let texts: Arc<Vec<String>> =

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::{get, post};
 use defrost_api::{
-    ChatCall, ChatLimits, ChatRoute, Content, EmbedRoute, Generation, Invalid, Message, OutputFormat, PREDICT_PATHS,
-    RERANK_PATHS, SCORE_PATHS,
+    ChatLimits, ChatRoute, Conversation, EmbedRoute, EmbedRules, Generation, Invalid, OutputFormat,
+    PREDICT_PATHS, RERANK_PATHS, SCORE_PATHS,
 };
 use serde_json::{Value, json};
 
@@ -76,7 +76,9 @@ fn elsewhere(path: &str) -> Option<&'static str> {
     let ranks = paths.copied().any(|known| known == path)
         || ["/rerank/batch", "/rerank/query"].contains(&path);
     if embeds {
-        Some("this function generates texts; they are embedded by the function embed, with an embedder's snapshot")
+        Some(
+            "this function generates texts; they are embedded by the function embed, with an embedder's snapshot",
+        )
     } else {
         ranks.then_some(
             "this function generates texts; they are ranked by the function rerank-cpu-int8, with a reranker's snapshot",
@@ -85,8 +87,13 @@ fn elsewhere(path: &str) -> Option<&'static str> {
 }
 
 fn api(app: &App) -> Api {
-    let _ = app;
-    Api::chat()
+    let model = app.ready_model().filter(|_| !app.fleet.has_several());
+    Api::chat(EmbedRules {
+        limits: app.config.embed.limits.clone(),
+        vocab: model.as_ref().map(|model| model.info.vocab),
+        max_length: model.as_ref().map(|model| model.info.max_length),
+        ..EmbedRules::default()
+    })
 }
 
 fn about_model(app: &App, model: &Model) -> Value {
@@ -106,23 +113,9 @@ fn about_model(app: &App, model: &Model) -> Value {
     })
 }
 
-/// The prompt of messages whose fields are those of `/apply-template`.
-fn conversation(
-    app: &App,
-    model: &Model,
-    messages: Vec<Message>,
-    add_generation_prompt: bool,
-) -> Result<String, ApiError> {
-    let messages = messages.into_iter().map(|Message { role, content }| {
-        json!({"role": role, "content": content.map(|Content(text)| text)})
-    });
-    let messages: Vec<Value> = messages.collect();
-    let body = json!({"messages": messages, "add_generation_prompt": add_generation_prompt});
-    let call = ChatRoute::ApplyTemplate.parse(body.to_string().as_bytes(), &ChatLimits::default());
-    let ChatCall::ApplyTemplate { conversation, .. } = call? else {
-        return Err(ApiError::internal("messages were read as something else"));
-    };
-    let prompt = chat::chat_model(model)?.prompt(&conversation, &OutputFormat::Text, app.phases.unix());
+fn conversation(app: &App, model: &Model, conversation: &Conversation) -> Result<String, ApiError> {
+    let chat = chat::chat_model(model)?;
+    let prompt = chat.prompt(conversation, &OutputFormat::Text, app.phases.unix());
     Ok(prompt.map_err(|error| ApiError::from(&error))?.text)
 }
 

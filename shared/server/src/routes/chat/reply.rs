@@ -98,10 +98,6 @@ impl Reply {
         Cost { items: self.speakers.len(), tokens, times: self.times }
     }
 
-    pub(super) fn usage(&self) -> &Usage {
-        &self.usage
-    }
-
     /// Writes what comes next to `out`; whether there is more. An error is the last that comes.
     pub(super) fn poll_write(
         &mut self,
@@ -135,8 +131,8 @@ impl Reply {
 
     fn part(&mut self, prompt: usize, part: ReplyPart, out: &mut Vec<u8>) {
         match part {
-            // Read before this was made.
-            ReplyPart::Prepared(_) => {}
+            // Read before this was made; and what the prompt's tokens are is told where it is echoed.
+            ReplyPart::Prepared(_) | ReplyPart::PromptScored(_) => {}
             ReplyPart::Started { cached } => {
                 self.usage.cached_tokens += cached;
                 self.begin(out);

@@ -110,7 +110,11 @@ impl hyper::body::Body for Stream {
         if let Some(silence) = &mut this.silence {
             silence.restart();
         }
-        if out.is_empty() { Poll::Ready(None) } else { Poll::Ready(Some(Ok(Frame::data(out.into())))) }
+        if out.is_empty() {
+            Poll::Ready(None)
+        } else {
+            Poll::Ready(Some(Ok(Frame::data(out.into()))))
+        }
     }
 }
 
@@ -121,6 +125,12 @@ fn log(reply: &Reply, took: Duration) {
         [times.queue, times.tokenize, times.inference].map(logging::ms);
     let (ms, request_id) = (took.as_secs_f64() * 1e3, &*reply.id.0);
     tracing::info!(
-        items, tokens, queue_ms, tokenize_ms, inference_ms, request_id, "streamed in {ms:.1} ms"
+        items,
+        tokens,
+        queue_ms,
+        tokenize_ms,
+        inference_ms,
+        request_id,
+        "streamed in {ms:.1} ms"
     );
 }

@@ -47,10 +47,10 @@ impl ChatModel {
     }
 
     pub(crate) fn room(&self) -> Room {
-        self.decoder().room()
+        self.decoder().map(Decoder::room).unwrap_or_default()
     }
 
-    pub(crate) fn decoder(&self) -> &dyn Decoder {
+    pub(crate) fn decoder(&self) -> Result<&dyn Decoder, Error> {
         self.completer.decoder()
     }
 
@@ -64,13 +64,8 @@ impl ChatModel {
     }
 
     /// The tokens of a text, as [`Completer::ids`].
-    pub(crate) fn ids(
-        &self,
-        text: &str,
-        add_special: bool,
-        limit: usize,
-    ) -> Result<Vec<u32>, Error> {
-        self.completer.ids(text, add_special, limit)
+    pub(crate) fn ids(&self, text: &str, add_special: bool) -> Result<Vec<u32>, Error> {
+        self.completer.ids(text, add_special)
     }
 
     /// How the model writes calls of tools, if its template shows them.
@@ -129,7 +124,7 @@ impl ChatModel {
         let completer = Arc::clone(&self.completer);
         // A text that cannot be tokenised forces nothing.
         let tokenize: Tokenize =
-            Arc::new(move |text| completer.ids(text, false, usize::MAX).unwrap_or_default());
+            Arc::new(move |text| completer.ids(text, false).unwrap_or_default());
         GrammarCompiler::new(&tokens, &ends, Some(tokenize)).map_err(|error| error.to_string())
     }
 
@@ -148,7 +143,7 @@ impl ChatModel {
     pub(crate) fn has_special(&self, form: &ReplyForm) -> bool {
         let special = |mark: &&str| {
             // A mark of one token: the only one that its text makes.
-            let ids = self.completer.ids(mark, false, 1);
+            let ids = self.completer.ids(mark, false);
             ids.is_ok_and(|ids| matches!(ids[..], [id] if self.pieces().is_special(id)))
         };
         form.marks().iter().any(special)

@@ -3,7 +3,6 @@
 //! A request for completions may have several prompts, each of which is a job of its own with events of its own. Here they
 //! are one list again. No prompt's parts are read at the expense of another's: after each part the next prompt is asked first.
 
-use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -62,9 +61,9 @@ impl Incoming {
         if is_over { Poll::Ready(None) } else { Poll::Pending }
     }
 
-    /// As [`Incoming::poll_next`].
-    pub(crate) async fn next(&mut self) -> Option<Result<(usize, Came), ApiError>> {
-        poll_fn(|cx| self.poll_next(cx)).await
+    #[cfg(test)]
+    async fn next(&mut self) -> Option<Result<(usize, Came), ApiError>> {
+        std::future::poll_fn(|cx| self.poll_next(cx)).await
     }
 }
 
@@ -105,8 +104,10 @@ mod tests {
             unread.allow(&GenerationTask::new(vec![1]), 4);
             Arc::new(unread)
         };
-        let (sinks, events): (Vec<_>, Vec<_>) =
-            (0..count).map(|_| events::channel()).map(|(sink, events)| (sink, (events, unread()))).unzip();
+        let (sinks, events): (Vec<_>, Vec<_>) = (0..count)
+            .map(|_| events::channel())
+            .map(|(sink, events)| (sink, (events, unread())))
+            .unzip();
         (sinks, Incoming::of(events))
     }
 

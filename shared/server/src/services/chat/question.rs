@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use defrost_api::{CompletionApi, CompletionPrompt, Conversation, EmbedInput, Generation, Piece, ReasoningOutput};
+use defrost_api::{
+    CompletionApi, CompletionPrompt, Conversation, EmbedInput, Generation, Piece, ReasoningOutput,
+};
 use defrost_chat::{Prompt, ReplyForm};
 use defrost_model::Constraint;
 use defrost_tasks::{Bounds, Error};
@@ -91,8 +93,7 @@ impl ReplyQuestion {
         let sampling = translate::sampling(&generation, &settings, model.spec(), drawn);
         let seed = sampling.seed;
         let limits = model.limits();
-        let task =
-            translate::task(ids, purpose, &generation, sampling, &settings, limits.context);
+        let task = translate::task(ids, purpose, &generation, sampling, &settings, limits.context);
         let most = limits.check(&task)?;
         unread.allow(&task, most);
         let tokens = task.prompt.len();
@@ -103,7 +104,7 @@ impl ReplyQuestion {
 
     fn read(&self, bounds: &Bounds) -> Result<Read, Error> {
         let generation = &*self.generation;
-        let (model, limit) = (&self.model, self.model.limits().context);
+        let model = &self.model;
         match &self.asked {
             Asked::Conversation { conversation, reasoning, now } => {
                 let format = &generation.format;
@@ -114,19 +115,16 @@ impl ReplyQuestion {
                 if *reasoning == ReasoningOutput::Inline {
                     form.thinking = None;
                 }
-                let ids = self.checked(model.ids(&text, false, limit)?)?;
-                let constraints =
-                    model.constraints(grammar.as_ref(), format, generation.n)?;
+                let ids = self.ids(&text, false)?;
+                let constraints = model.constraints(grammar.as_ref(), format, generation.n)?;
                 let skip_special = !model.has_special(&form);
                 let purpose = Purpose { api: None, echo: false, skip_special };
                 Ok(Read { ids, text: String::new(), form, purpose, constraints })
             }
             Asked::Text { prompt, api, echo } => {
-                let (ids, text) = self.text_ids(prompt, bounds, limit)?;
-                let constraints =
-                    model.constraints_of_text(&generation.format, generation.n)?;
+                let (ids, text) = self.text_ids(prompt, bounds)?;
+                let constraints = model.constraints_of_text(&generation.format, generation.n)?;
                 let purpose = Purpose { api: Some(*api), echo: *echo, skip_special: true };
-                let ids = self.checked(ids)?;
                 Ok(Read { ids, text, form: ReplyForm::default(), purpose, constraints })
             }
         }
@@ -137,13 +135,12 @@ impl ReplyQuestion {
         &self,
         prompt: &CompletionPrompt,
         bounds: &Bounds,
-        limit: usize,
     ) -> Result<(Vec<u32>, String), Error> {
-        let model = &self.model;
+        let (add_bos, limit) = (self.model.spec().add_bos, self.model.limits().context);
         match prompt {
             EmbedInput::Text(text) => {
                 within(text.len(), bounds, "prompt")?;
-                Ok((model.ids(text, model.spec().add_bos, limit)?, text.clone()))
+                Ok((self.ids(text, add_bos)?, text.clone()))
             }
             EmbedInput::Tokens(ids) => Ok((ids.clone(), String::new())),
             EmbedInput::Mixed(pieces) => {
@@ -153,8 +150,7 @@ impl ReplyQuestion {
                         Piece::Token(id) => ids.push(*id),
                         Piece::Text(text) => {
                             within(text.len(), bounds, "prompt")?;
-                            let begins = at == 0 && model.spec().add_bos;
-                            ids.extend(model.ids(text, begins, limit)?);
+                            ids.extend(self.ids(text, at == 0 && add_bos)?);
                         }
                     }
                     // What is longer will not fit, however much follows.
@@ -167,14 +163,14 @@ impl ReplyQuestion {
         }
     }
 
-    /// Refuses what is longer than the context, of which there may be more than was counted.
-    fn checked(&self, ids: Vec<u32>) -> Result<Vec<u32>, Error> {
-        let limit = self.model.limits().context;
-        if ids.len() > limit {
-            let completion = self.generation.max_tokens;
-            return Err(Error::ContextExceeded { limit, prompt: ids.len(), completion });
-        }
-        Ok(ids)
+    /// The tokens of a text. One that is too long is told with what was to follow it.
+    fn ids(&self, text: &str, add_special: bool) -> Result<Vec<u32>, Error> {
+        self.model.ids(text, add_special).map_err(|error| match error {
+            Error::ContextExceeded { limit, prompt, completion: None } => {
+                Error::ContextExceeded { limit, prompt, completion: self.generation.max_tokens }
+            }
+            other => other,
+        })
     }
 }
 
@@ -192,5 +188,6 @@ fn within(found: usize, bounds: &Bounds, param: &'static str) -> Result<(), Erro
 /// What random numbers are made of where a request does not say; fresh from the operating system, so that copies of one
 /// process's memory do not draw alike.
 fn draw() -> Result<u64, Error> {
-    getrandom::u64().map_err(|error| Error::Model(format!("the system has no random numbers: {error}")))
+    getrandom::u64()
+        .map_err(|error| Error::Model(format!("the system has no random numbers: {error}")))
 }

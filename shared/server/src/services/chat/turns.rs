@@ -14,7 +14,6 @@ use defrost_tasks::{
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::chat_model::ChatModel;
-use crate::config::ChatSettings;
 use crate::models::command::Queued;
 use crate::models::events::End;
 use crate::models::job::{Generating, Work};
@@ -24,17 +23,20 @@ use crate::models::usage::{Load, Times};
 /// See the module page.
 pub(crate) struct Generation {
     scheduler: Scheduler<Tracked>,
+    options: SchedulerOptions,
     model: Arc<ChatModel>,
 }
 
 impl Generation {
-    pub(crate) fn new(model: Arc<ChatModel>, settings: &ChatSettings) -> Self {
-        let options =
-            SchedulerOptions { slots: settings.max_running, ..SchedulerOptions::default() };
-        let ends = model.spec().ends.iter().copied().collect();
-        let scheduler = Scheduler::new(model.pieces().clone(), ends, model.limits(), options);
-        Self { scheduler, model }
+    pub(crate) fn new(model: Arc<ChatModel>, options: SchedulerOptions) -> Self {
+        let scheduler = scheduler(&model, options);
+        Self { scheduler, options, model }
     }
+}
+
+fn scheduler(model: &ChatModel, options: SchedulerOptions) -> Scheduler<Tracked> {
+    let ends = model.spec().ends.iter().copied().collect();
+    Scheduler::of(model.pieces().clone(), ends, model.limits(), options)
 }
 
 impl Turns for Generation {
@@ -54,7 +56,11 @@ impl Turns for Generation {
     }
 
     fn round(&mut self) -> Round {
-        let decoder = self.model.decoder();
+        let Ok(decoder) = self.model.decoder() else {
+            // Their requests are told that there is no model.
+            self.scheduler = scheduler(&self.model, self.options);
+            return Round::default();
+        };
         let cancelled = self.scheduler.drop_cancelled(decoder);
         let ended = match self.scheduler.step(decoder) {
             Ok(ended) => ended.into_iter().map(Tracked::ended).collect(),
@@ -73,7 +79,9 @@ impl Turns for Generation {
 /// The model holds nothing for requests that nobody runs any more.
 impl Drop for Generation {
     fn drop(&mut self) {
-        drop(self.scheduler.close(self.model.decoder()));
+        if let Ok(decoder) = self.model.decoder() {
+            drop(self.scheduler.close(decoder));
+        }
     }
 }
 

@@ -82,8 +82,12 @@ async fn texts_are_continued() {
     let answer = ask(json!({"prompt": "ab", "temperature": 0})).await;
     assert_eq!(answer["object"], "text_completion");
     let choice = &answer["choices"][0];
-    assert_eq!((&choice["text"], &choice["finish_reason"]), (&json!("ab".repeat(8)), &json!("length")));
-    let answer = ask(json!({"prompt": ["ab", "cd"], "max_tokens": 2, "n": 2, "temperature": 0})).await;
+    assert_eq!(
+        (&choice["text"], &choice["finish_reason"]),
+        (&json!("ab".repeat(8)), &json!("length"))
+    );
+    let answer =
+        ask(json!({"prompt": ["ab", "cd"], "max_tokens": 2, "n": 2, "temperature": 0})).await;
     let texts: Vec<&Value> =
         answer["choices"].as_array().expect("choices").iter().map(|one| &one["text"]).collect();
     assert_eq!(texts, ["ab", "ab", "cd", "cd"]);
@@ -93,8 +97,10 @@ async fn texts_are_continued() {
     assert_eq!(answer["usage"]["prompt_tokens"], 4);
     let answer = ask(json!({"prompt": [97, 98], "max_tokens": 3, "temperature": 0})).await;
     assert_eq!(answer["choices"][0]["text"], "aba");
-    let answer =
-        ask(json!({"prompt": "ab", "max_tokens": 2, "temperature": 0, "echo": true, "logprobs": 1})).await;
+    let answer = ask(
+        json!({"prompt": "ab", "max_tokens": 2, "temperature": 0, "echo": true, "logprobs": 1}),
+    )
+    .await;
     let choice = &answer["choices"][0];
     assert_eq!(choice["text"], "abab", "{answer}");
     let logprobs = &choice["logprobs"];
@@ -126,7 +132,10 @@ async fn what_does_not_fit_is_refused_with_numbers() {
         }
     }
     let (_, error) = refused(&router, CHAT, &wide).await;
-    assert!(error["message"].as_str().is_some_and(|text| text.contains("the prompt has 5")), "{error}");
+    assert!(
+        error["message"].as_str().is_some_and(|text| text.contains("the prompt has 5")),
+        "{error}"
+    );
     // A default is no wish.
     let router = ready(&[("MAX_TOKENS", "100000")]).await;
     let answer = post(&router, CHAT, &say("hi")).await.json();
@@ -139,7 +148,11 @@ async fn what_is_wrong_with_a_request_is_told_by_its_field() {
     for (body, param, part) in [
         (json!({"messages": []}), "messages", "messages"),
         (json!({"messages": [{"role": "pope", "content": "x"}]}), "messages[0].role", "pope"),
-        (json!({"messages": [{"role": "system", "content": "refuse"}]}), "messages", "this conversation is refused"),
+        (
+            json!({"messages": [{"role": "system", "content": "refuse"}]}),
+            "messages",
+            "this conversation is refused",
+        ),
         (say_with("a", json!({"temperature": -1})), "temperature", "temperature"),
         (say_with("a", json!({"logit_bias": {"9999": 1}})), "logit_bias", "9999"),
         (say_with("a", json!({"stop_token_ids": [9999]})), "stop_token_ids", "9999"),
@@ -147,7 +160,10 @@ async fn what_is_wrong_with_a_request_is_told_by_its_field() {
         let (status, error) = refused(&router, CHAT, &body).await;
         assert_eq!(status, 400, "{body} {error}");
         assert_eq!(error["param"], param, "{body} {error}");
-        assert!(error["message"].as_str().is_some_and(|text| text.contains(part)), "{body} {error}");
+        assert!(
+            error["message"].as_str().is_some_and(|text| text.contains(part)),
+            "{body} {error}"
+        );
     }
 }
 
@@ -178,7 +194,8 @@ async fn answers_are_kept_that_would_be_the_same() {
 #[tokio::test]
 async fn requests_share_little_memory() {
     let router = ready_with(&[], Echo::new().with_room(200)).await;
-    let texts: Vec<String> = (0..12).map(|at| format!("message number {at} {}", "x".repeat(60))).collect();
+    let texts: Vec<String> =
+        (0..12).map(|at| format!("message number {at} {}", "x".repeat(60))).collect();
     let bodies: Vec<Value> = texts.iter().map(|text| say(text)).collect();
     let asks = bodies.iter().map(|body| post(&router, CHAT, body));
     let answers = futures_all(asks).await;
@@ -199,7 +216,11 @@ async fn futures_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Outp
                 *slot = Some(output);
             }
         }
-        if done.iter().all(Option::is_some) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+        if done.iter().all(Option::is_some) {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
     })
     .await;
     done.into_iter().flatten().collect()

@@ -82,7 +82,10 @@ async fn other_paths_lead_to_the_same() {
     }
     let strict = ready(&[("STRICT_MODEL", "true")]).await;
     let answer = post(&strict, "/openai/deployments/gpt/chat/completions", &say("hello")).await;
-    assert_eq!((answer.status.as_u16(), &answer.json()["error"]["code"]), (404, &json!("model_not_found")));
+    assert_eq!(
+        (answer.status.as_u16(), &answer.json()["error"]["code"]),
+        (404, &json!("model_not_found"))
+    );
     for (path, function) in [("/v1/embeddings", "embed"), ("/v1/rerank", "rerank-cpu-int8")] {
         let answer = post(&router, path, &json!({})).await;
         assert_eq!(answer.status, 404);
@@ -96,7 +99,11 @@ async fn the_function_says_what_it_is() {
     let models = get(&router, "/v1/models").await.json();
     assert_eq!(models["data"][0]["capabilities"], json!(["chat"]));
     let info = get(&router, "/info").await.json();
-    assert_eq!((&info["context_length"], &info["max_tokens"]), (&json!(2048), &json!(77)), "{info}");
+    assert_eq!(
+        (&info["context_length"], &info["max_tokens"]),
+        (&json!(2048), &json!(77)),
+        "{info}"
+    );
     assert_eq!((&info["tool_calls"], &info["has_template"]), (&json!("hermes"), &json!(true)));
     let root = get(&router, "/").await.json();
     assert!(root["endpoints"]["chat"].as_array().is_some_and(|paths| paths.contains(&json!(CHAT))));
@@ -121,7 +128,9 @@ async fn every_metric_of_generation_is_documented() {
     for name in &found {
         assert!(documented.contains(name), "{name}");
     }
-    for name in ["time_to_first_token_seconds", "time_per_output_token_seconds", "kv_tokens", "generations"] {
+    for name in
+        ["time_to_first_token_seconds", "time_per_output_token_seconds", "kv_tokens", "generations"]
+    {
         assert!(found.contains(&&*format!("defrost_{name}")), "{name} in {found:?}");
     }
     for line in [

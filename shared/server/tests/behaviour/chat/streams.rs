@@ -18,7 +18,8 @@ use crate::behaviour::toy::{get, post};
 #[tokio::test]
 async fn a_stream_says_what_the_whole_answer_does() {
     let router = ready(&[]).await;
-    for text in ["hello", "héllo 🌍 und мир!\n\u{2028}\"quoted\"", "", "data: [DONE]\n\ndata: x"] {
+    for text in ["hello", "héllo 🌍 und мир!\n\u{2028}\"quoted\"", "", "data: [DONE]\n\ndata: x"]
+    {
         let whole = post(&router, CHAT, &say(text)).await.json();
         let body = say_with(text, json!({"stream_options": {"include_usage": true}}));
         let answer = stream(&router, CHAT, &body).await;
@@ -32,10 +33,14 @@ async fn a_stream_says_what_the_whole_answer_does() {
         let roles = events.iter().filter(|event| event["choices"][0]["delta"]["role"].is_string());
         assert_eq!(roles.count(), 1, "the role is said once");
         let usage = &events[events.len() - 2];
-        assert_eq!((&usage["choices"], &usage["usage"]["total_tokens"]), (&json!([]), &whole["usage"]["total_tokens"]));
+        assert_eq!(
+            (&usage["choices"], &usage["usage"]["total_tokens"]),
+            (&json!([]), &whole["usage"]["total_tokens"])
+        );
         let finish = &events[events.len() - 3];
         assert_eq!(finish["choices"][0]["finish_reason"], "stop");
-        let ids: Vec<&Value> = events[..events.len() - 1].iter().map(|event| &event["id"]).collect();
+        let ids: Vec<&Value> =
+            events[..events.len() - 1].iter().map(|event| &event["id"]).collect();
         assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
     }
 }

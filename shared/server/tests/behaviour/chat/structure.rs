@@ -6,7 +6,8 @@ use super::toy::ready;
 use super::{CHAT, events, joined, refused, say_with, stream};
 use crate::behaviour::toy::post;
 
-const CALL: &str = "<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"place\": \"Bern\"}}\n</tool_call>";
+const CALL: &str =
+    "<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"place\": \"Bern\"}}\n</tool_call>";
 
 fn tools() -> Value {
     json!([{"type": "function", "function": {
@@ -29,7 +30,8 @@ async fn calls_of_tools_are_found() {
     let arguments = call["function"]["arguments"].as_str().expect("text");
     assert_eq!(serde_json::from_str::<Value>(arguments).expect("json"), json!({"place": "Bern"}));
     let events = events(&stream(&router, CHAT, &body).await.text);
-    let pieces = events.iter().filter_map(|event| event["choices"][0]["delta"]["tool_calls"][0].as_object());
+    let pieces =
+        events.iter().filter_map(|event| event["choices"][0]["delta"]["tool_calls"][0].as_object());
     let arguments: String =
         pieces.filter_map(|piece| piece["function"]["arguments"].as_str()).collect();
     assert_eq!(serde_json::from_str::<Value>(&arguments).expect("json"), json!({"place": "Bern"}));
@@ -84,7 +86,11 @@ async fn an_answer_has_the_form_that_was_asked_for() {
     let of_schema = json!({"type": "json_schema", "json_schema": {"name": "s", "schema": schema, "strict": true}});
     for (text, fields, expected) in [
         ("{\"n\": 12}", json!({"response_format": of_schema.clone()}), "{\"n\": 12}"),
-        ("{\"any\": [1, true]}", json!({"response_format": {"type": "json_object"}}), "{\"any\": [1, true]}"),
+        (
+            "{\"any\": [1, true]}",
+            json!({"response_format": {"type": "json_object"}}),
+            "{\"any\": [1, true]}",
+        ),
         ("no", json!({"grammar": "root ::= \"yes\" | \"no\""}), "no"),
         ("12-34", json!({"guided_regex": "[0-9]+-[0-9]+"}), "12-34"),
         ("blue", json!({"guided_choice": ["red", "blue"]}), "blue"),
@@ -108,7 +114,11 @@ async fn what_cannot_be_enforced_is_refused_by_its_name() {
     let router = ready(&[]).await;
     let of = |schema: Value| json!({"response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}});
     for (fields, field, part) in [
-        (of(json!({"type": "object", "unevaluatedProperties": false})), "response_format", "unevaluatedProperties"),
+        (
+            of(json!({"type": "object", "unevaluatedProperties": false})),
+            "response_format",
+            "unevaluatedProperties",
+        ),
         (of(json!({"type": "nothing"})), "response_format", "nothing"),
         (json!({"grammar": "root ::= missing"}), "grammar", "missing"),
         (json!({"guided_regex": "(unclosed"}), "guided_regex", ""),
@@ -116,6 +126,9 @@ async fn what_cannot_be_enforced_is_refused_by_its_name() {
         let body = say_with("a", fields);
         let (status, error) = refused(&router, CHAT, &body).await;
         assert_eq!((status, &error["param"]), (400, &json!(field)), "{body} {error}");
-        assert!(error["message"].as_str().is_some_and(|text| text.contains(part)), "{body} {error}");
+        assert!(
+            error["message"].as_str().is_some_and(|text| text.contains(part)),
+            "{body} {error}"
+        );
     }
 }

@@ -22,8 +22,15 @@ use serde_json::{Map, json};
 use super::super::toy::{FUNCTION, config};
 
 /// Marks, whose ids follow those of the bytes.
-const MARKS: [&str; 7] =
-    ["<|end|>", "<|system|>", "<|developer|>", "<|user|>", "<|assistant|>", "<|tool|>", "<|tools|>"];
+const MARKS: [&str; 7] = [
+    "<|end|>",
+    "<|system|>",
+    "<|developer|>",
+    "<|user|>",
+    "<|assistant|>",
+    "<|tool|>",
+    "<|tools|>",
+];
 
 const END: u32 = 256;
 const USER: u32 = 259;
@@ -253,8 +260,8 @@ impl Decoder for EchoDecoder {
 }
 
 impl Completer for Echo {
-    fn decoder(&self) -> &dyn Decoder {
-        &self.decoder
+    fn decoder(&self) -> Result<&dyn Decoder, Error> {
+        Ok(&self.decoder)
     }
 
     fn pieces(&self) -> &Pieces {
@@ -269,8 +276,13 @@ impl Completer for Echo {
         &self.spec
     }
 
-    fn ids(&self, text: &str, _: bool, limit: usize) -> Result<Vec<u32>, Error> {
-        self.tokenizer.ids(text, limit)
+    fn ids(&self, text: &str, _: bool) -> Result<Vec<u32>, Error> {
+        let ids = self.tokenizer.ids(text, CONTEXT)?;
+        if ids.len() > CONTEXT {
+            let (limit, prompt) = (CONTEXT, ids.len());
+            return Err(Error::ContextExceeded { limit, prompt, completion: None });
+        }
+        Ok(ids)
     }
 }
 

@@ -184,8 +184,8 @@ impl<J: GenerationJob> Scheduler<J> {
     /// What the model says, with the jobs that had a part in the pass; they are done with.
     pub fn step(&mut self, decoder: &dyn Decoder) -> Result<Vec<Generated<J>>, Failed<J>> {
         self.skip_prompts();
-        self.settle(decoder);
         self.admit(decoder);
+        self.settle(decoder);
         let mut turns = self.turns();
         if let Err(error) = self.make_room(decoder, &mut turns) {
             return Err(self.fail(decoder, &turns, error));
@@ -248,7 +248,7 @@ impl<J: GenerationJob> Scheduler<J> {
                     self.is_full = true;
                     return;
                 }
-                entry.start(at, opened);
+                entry.start(at, opened, &self.common);
                 running += 1;
                 promised += needed + SLACK;
             }

@@ -144,3 +144,17 @@ pub(super) fn shown(text: &str, bytes: &[u8], prefix: &str) -> String {
     }
     shown
 }
+
+/// The answer to a request for the number of a prompt's tokens.
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+pub struct CountedTokens {
+    /// How many tokens the prompt has.
+    pub input_tokens: usize,
+}
+
+/// The answer to a request for a prompt.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct AppliedTemplate<'a> {
+    /// What the model's chat template makes of the conversation.
+    pub prompt: &'a str,
+}

@@ -360,13 +360,17 @@ const LETTERS: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxy
 
 impl Ids {
     fn of(&self, index: usize) -> String {
-        let start = crate::mix(self.seed ^ crate::mix(index as u64));
-        let length = if self.are_short { 9 } else { 24 };
-        let letters = (0..length).map(|at| {
-            let bits = crate::mix(start.wrapping_add(at));
-            char::from(LETTERS[usize::try_from(bits % 62).unwrap_or(0)])
-        });
-        let prefix = if self.are_short { "" } else { "call_" };
-        prefix.chars().chain(letters).collect()
+        let number = crate::mix(self.seed ^ crate::mix(index as u64));
+        if self.are_short { letters(number, 9) } else { format!("call_{}", letters(number, 24)) }
     }
+}
+
+/// An id of nine letters and digits.
+pub(crate) fn short_id(number: u64) -> String {
+    letters(number, 9)
+}
+
+fn letters(number: u64, length: u64) -> String {
+    let letter = |at| crate::mix(number.wrapping_add(at)) % LETTERS.len() as u64;
+    (0..length).map(|at| char::from(LETTERS[usize::try_from(letter(at)).unwrap_or(0)])).collect()
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use defrost_api::{
-    AppliedTemplate, ChatCompletion, ChatRoute, CountedTokens, EmbedRules, Form, LlamaCompletion,
-    MessagesAnswer, ResponsesAnswer, SchemaBook, TextCompletion,
+    AppliedTemplate, CHAT_TOKENIZE_FORMS, ChatCompletion, ChatRoute, ChatRules, CountedTokens,
+    EmbedRules, LlamaCompletion, MessagesAnswer, ResponsesAnswer, SchemaBook, TextCompletion,
 };
 use serde_json::{Map, Value, json};
 
@@ -18,13 +18,14 @@ const DEPLOYMENT: &str = "{deployment}";
 
 impl Api {
     /// `/v1/chat/completions` and its kin, tokens included.
-    pub fn chat(rules: EmbedRules) -> Self {
+    pub fn chat(rules: ChatRules) -> Self {
         Self {
             name: "chat",
             about: "Replies in conversations, and texts that go on.",
             describe: Box::new(move |paths, parts, book| {
-                describe(paths, parts, book);
-                tokens::describe(paths, parts, book, &rules, "chat", None);
+                describe(paths, parts, book, &rules);
+                let tokens = EmbedRules { vocab: rules.vocab, ..EmbedRules::default() };
+                tokens::describe(paths, parts, book, &tokens, "chat", None, &CHAT_TOKENIZE_FORMS);
             }),
             info,
         }
@@ -50,14 +51,19 @@ fn info() -> Vec<(&'static str, Value)> {
     ]
 }
 
-fn describe(paths: &mut Map<String, Value>, parts: &mut Parts, book: &mut SchemaBook) {
+fn describe(
+    paths: &mut Map<String, Value>,
+    parts: &mut Parts,
+    book: &mut SchemaBook,
+    rules: &ChatRules,
+) {
     // Routes of one kind share the body that the first of them is named after.
     let mut bodies: BTreeMap<&str, Value> = BTreeMap::new();
     for (path, route) in ChatRoute::PATHS {
         let (name, summary) = named(route);
         let body = bodies.entry(name).or_insert_with(|| {
             let forms = route.forms();
-            let schemas = forms.iter().map(|form| schema(form)).collect();
+            let schemas = forms.iter().map(|form| book.chat_form(form, rules)).collect();
             parts.body(name, forms, schemas)
         });
         let streams = !matches!(route, ChatRoute::CountTokens | ChatRoute::ApplyTemplate);
@@ -99,13 +105,6 @@ fn describe(paths: &mut Map<String, Value>, parts: &mut Parts, book: &mut Schema
             "responses": slots(parts),
         }}),
     );
-}
-
-/// What a form may hold. Its fields have their meaning in the API whose form it is.
-fn schema(form: &Form) -> Value {
-    let fields: Map<String, Value> =
-        form.fields().map(|field| (field.to_owned(), json!({}))).collect();
-    json!({"title": form.title, "description": form.about, "type": "object", "properties": fields})
 }
 
 fn slots(parts: &Parts) -> Value {

@@ -14,16 +14,16 @@ use defrost_api::{
     CountedTokens, OutputFormat, ReplyFacts, ReplyWriter,
 };
 
-use self::reply::Reply;
+use self::reply::{Prompt, Reply};
 use super::body;
 use crate::app::App;
 use crate::edge::request_id::RequestId;
 use crate::error::ApiError;
-use crate::models::admission::{Admitted, Begun};
+use crate::models::admission::Admitted;
 use crate::models::events::{End, Event};
 use crate::models::model::Model;
 use crate::services::chat::chat_model::ChatModel;
-use crate::services::chat::job::{Prepared, ReplyPart, Unread};
+use crate::services::chat::job::{ReplyPart, Unread};
 use crate::services::chat::question::{Asked, ReplyQuestion};
 use crate::services::chat::speaker::Speaker;
 use crate::services::chat::translate;
@@ -151,13 +151,6 @@ async fn completion(app: &Arc<App>, id: &RequestId, mut request: CompletionReque
     let warnings = std::mem::take(&mut request.warnings);
     let reply = Reply::new(id, (model, chat), writer, speakers, prompts);
     answer(app, reply, &warnings).await
-}
-
-/// A prompt on its way to the model's thread.
-pub(crate) struct Prompt {
-    prepared: Prepared,
-    begun: Begun<ReplyPart>,
-    unread: Arc<Unread>,
 }
 
 /// Makes a prompt and queues what continues it.

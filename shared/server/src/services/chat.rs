@@ -14,7 +14,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::{get, post};
 use defrost_api::{
-    ChatLimits, ChatRoute, Conversation, EmbedRoute, EmbedRules, Generation, Invalid, OutputFormat,
+    ChatLimits, ChatRoute, ChatRules, Conversation, EmbedRoute, Generation, Invalid, OutputFormat,
     PREDICT_PATHS, RERANK_PATHS, SCORE_PATHS,
 };
 use serde_json::{Value, json};
@@ -88,11 +88,9 @@ fn elsewhere(path: &str) -> Option<&'static str> {
 
 fn api(app: &App) -> Api {
     let model = app.ready_model().filter(|_| !app.fleet.has_several());
-    Api::chat(EmbedRules {
-        limits: app.config.embed.limits.clone(),
+    Api::chat(ChatRules {
+        limits: ChatLimits::default(),
         vocab: model.as_ref().map(|model| model.info.vocab),
-        max_length: model.as_ref().map(|model| model.info.max_length),
-        ..EmbedRules::default()
     })
 }
 

@@ -8,7 +8,6 @@ use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use defrost_api::{ReplyWriter, Timings, Usage};
 
-use super::Prompt;
 use crate::app::App;
 use crate::edge::budget::Held;
 use crate::edge::cost::Cost;
@@ -18,11 +17,18 @@ use crate::models::admission::{Admitted, Begun};
 use crate::models::usage::Times;
 use crate::services::chat::chat_model::ChatModel;
 use crate::services::chat::incoming::{Came, Incoming};
-use crate::services::chat::job::{ReplyPart, bytes_of_a_token};
+use crate::services::chat::job::{Prepared, ReplyPart, Unread, bytes_of_a_token};
 use crate::services::chat::speaker::{self, Speaker};
 
 /// What a whole answer holds beyond what was set aside for it grows in steps of so many bytes.
 const STEP: usize = 64 << 10;
+
+/// A prompt on its way to the model's thread.
+pub(super) struct Prompt {
+    pub(super) prepared: Prepared,
+    pub(super) begun: Begun<ReplyPart>,
+    pub(super) unread: Arc<Unread>,
+}
 
 /// See the module page.
 pub(super) struct Reply {

@@ -189,6 +189,8 @@ fn next(ids: &[u32]) -> u32 {
 
 fn row(ids: &[u32]) -> Vec<f32> {
     let mut row = vec![0.0; 256 + MARKS.len()];
+    // What it says where it may not say that.
+    row[usize::from(b'a')..=usize::from(b'z')].fill(1.0);
     row[next(ids) as usize] = 20.0;
     row
 }

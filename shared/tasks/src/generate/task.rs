@@ -3,6 +3,7 @@
 use crate::Error;
 
 /// A prompt to go on from. `Generator::check` says whether a model can.
+#[allow(clippy::struct_excessive_bools, reason = "independent wishes")]
 #[derive(Debug, Clone, PartialEq)]
 pub struct GenerationTask {
     /// The tokens of the prompt, special ones included; not empty.
@@ -109,6 +110,11 @@ impl Sampling {
         logit_bias: Vec::new(),
         seed: 0,
     };
+
+    /// Whether tokens that are there already count for less, or for more.
+    pub(crate) fn penalises_repetition(&self) -> bool {
+        (self.repetition_penalty - 1.0).abs() > 0.0
+    }
 
     /// Whether the seed makes no difference.
     pub fn is_greedy(&self) -> bool {

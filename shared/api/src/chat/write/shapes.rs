@@ -1,6 +1,9 @@
 //! JSON that several APIs share: usage, times, log probabilities.
 
-use schemars::JsonSchema;
+use std::borrow::Cow;
+use std::marker::PhantomData;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 
 use crate::chat::reply::{Alternative, Timings, TokenLogprob, Usage};
@@ -75,6 +78,24 @@ impl From<&Timings> for LlamaTimings {
             predicted_per_token_ms: per_token(predicted_ms, predicted_tokens),
             predicted_per_second: per_second(predicted_tokens, predicted_ms),
         }
+    }
+}
+
+/// The schema of a field that may be left out and may be null.
+#[derive(Debug)]
+pub(super) struct OrNull<T>(PhantomData<T>);
+
+impl<T: JsonSchema> JsonSchema for OrNull<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("{}OrNull", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({"oneOf": [generator.subschema_for::<T>(), {"type": "null"}]})
     }
 }
 

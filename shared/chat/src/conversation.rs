@@ -106,7 +106,7 @@ impl Templates {
         let tools: &[Tool] = if shows_tools { &conversation.tools } else { &[] };
         let template = self.of(!tools.is_empty());
         let habits = template.habits();
-        let context = Context {
+        let mut context = Context {
             messages: messages(conversation, tools, habits)?,
             tools: match habits.calls {
                 Some(_) => tools.iter().map(shown).collect(),
@@ -118,7 +118,14 @@ impl Templates {
             kwargs: conversation.chat_template_kwargs.clone(),
             now: conversation.now,
         };
-        let text = template.render(&context)?;
+        let text = match template.render(&context) {
+            // Some templates add a tool's description to a text, and fail where there is none.
+            Err(Error::Render { .. }) if tools.iter().any(|tool| tool.description.is_none()) => {
+                context.tools.iter_mut().for_each(describe);
+                template.render(&context)?
+            }
+            other => other?,
+        };
         let thinking = habits.thinking.filter(|_| !conversation.continue_final_message);
         let is_thinking = thinking.is_some_and(|thinking| thinking.is_open_in(&text));
         let form = ReplyForm {
@@ -204,6 +211,14 @@ fn shown(tool: &Tool) -> Value {
     let none = || json!({"type": "object", "properties": {}});
     function.insert("parameters".to_owned(), tool.parameters.clone().unwrap_or_else(none));
     json!({"type": "function", "function": function})
+}
+
+/// Gives a tool an empty description if it has none.
+fn describe(tool: &mut Value) {
+    let description = &mut tool["function"]["description"];
+    if description.is_null() {
+        *description = json!("");
+    }
 }
 
 /// The messages as the template wants them.
@@ -325,9 +340,10 @@ fn value(message: &Message, habits: &Habits) -> Result<Value, Error> {
     fields.insert("role".to_owned(), json!(message.role.as_str()));
     let empty = || habits.needs_content.then(String::new);
     if let Some(content) = message.content.clone().or_else(empty) {
-        let content = match habits.content_in_parts {
-            true => json!([{"type": "text", "text": content}]),
-            false => json!(content),
+        let content = if habits.content_in_parts {
+            json!([{"type": "text", "text": content}])
+        } else {
+            json!(content)
         };
         fields.insert("content".to_owned(), content);
     }

@@ -21,207 +21,10 @@ fn compile(
 
 /// Schemas that between them have every keyword that is enforced, with JSON that is valid and JSON that is not.
 fn schemas() -> Vec<(Value, Vec<Value>, Vec<Value>)> {
-    vec![
-        (
-            json!({
-                "type": "object",
-                "properties": {
-                    "name": {"type": "string"},
-                    "age": {"type": "integer", "minimum": 0, "maximum": 130},
-                    "tags": {"type": "array", "items": {"enum": ["a", "b", "é"]}, "maxItems": 3}
-                },
-                "required": ["name", "age"],
-                "additionalProperties": false
-            }),
-            vec![json!({"name": "Ada", "age": 36}), json!({"name": "", "age": 0, "tags": ["é"]})],
-            vec![json!({"name": "Ada"}), json!({"name": "Ada", "age": 131}), json!([])],
-        ),
-        (json!({"type": "object"}), vec![json!({"a": [1, {}]})], vec![json!([1])]),
-        (json!(true), vec![json!(null), json!([{"a": 1.5e3}])], vec![]),
-        (json!({}), vec![json!("a")], vec![]),
-        (json!({"type": "null"}), vec![json!(null)], vec![json!(0)]),
-        (json!({"type": "boolean"}), vec![json!(true)], vec![json!("true")]),
-        (json!({"type": ["string", "null"]}), vec![json!(null), json!("x")], vec![json!(1)]),
-        (json!({"type": "number"}), vec![json!(-1.5), json!(12)], vec![json!("1")]),
-        (
-            json!({"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}),
-            vec![json!(0.5)],
-            vec![json!(0), json!(1), json!(1.5)],
-        ),
-        (
-            json!({"type": "integer", "multipleOf": 5, "minimum": -20, "maximum": 20}),
-            vec![json!(-15), json!(0)],
-            vec![json!(7), json!(25)],
-        ),
-        (json!({"type": "number", "multipleOf": 0.25}), vec![json!(1.75)], vec![json!(0.3)]),
-        (
-            json!({"type": "string", "minLength": 2, "maxLength": 4}),
-            vec![json!("äöü"), json!("🙂a")],
-            vec![json!("a"), json!("abcde")],
-        ),
-        (
-            json!({"type": "string", "pattern": "^[A-Z]{2}-\\d+$"}),
-            vec![json!("AB-12")],
-            vec![json!("ab-12"), json!("AB-")],
-        ),
-        (json!({"type": "string", "pattern": "ab"}), vec![json!("xaby")], vec![json!("a-b")]),
-        (json!({"type": "string", "format": "date"}), vec![json!("2024-02-28")], vec![json!("x")]),
-        (
-            json!({"type": "string", "format": "date-time"}),
-            vec![json!("2024-02-28T12:00:00Z")],
-            vec![json!("2024-02-28")],
-        ),
-        (json!({"type": "string", "format": "time"}), vec![json!("12:00:00Z")], vec![json!("12")]),
-        (
-            json!({"type": "string", "format": "uuid"}),
-            vec![json!("123e4567-e89b-42d3-a456-426614174000")],
-            vec![json!("123")],
-        ),
-        (
-            json!({"type": "string", "format": "ipv4"}),
-            vec![json!("10.0.0.1")],
-            vec![json!("10.0.0.256")],
-        ),
-        (
-            json!({"type": "string", "format": "email"}),
-            vec![json!("a@example.org")],
-            vec![json!("a")],
-        ),
-        (
-            json!({"type": "array", "items": {"type": "integer"}, "minItems": 1, "maxItems": 2}),
-            vec![json!([1]), json!([1, 2])],
-            vec![json!([]), json!([1, 2, 3]), json!(["1"])],
-        ),
-        (
-            json!({
-                "type": "array",
-                "prefixItems": [{"type": "string"}, {"type": "integer"}],
-                "items": false,
-                "minItems": 2
-            }),
-            vec![json!(["a", 1])],
-            vec![json!(["a"]), json!(["a", 1, 2])],
-        ),
-        (
-            json!({
-                "$schema": "http://json-schema.org/draft-07/schema#",
-                "type": "array",
-                "items": [{"type": "string"}],
-                "additionalItems": {"type": "integer"}
-            }),
-            vec![json!(["a", 1, 2]), json!([])],
-            vec![json!(["a", "b"])],
-        ),
-        (
-            json!({"enum": [1, "one", null, {"a": [true]}]}),
-            vec![json!({"a": [true]})],
-            vec![json!(2)],
-        ),
-        (json!({"const": {"a": "\"\n"}}), vec![json!({"a": "\"\n"})], vec![json!({})]),
-        (
-            json!({"anyOf": [{"type": "string", "maxLength": 3}, {"type": "integer"}]}),
-            vec![json!("abc"), json!(7)],
-            vec![json!("abcd"), json!(null)],
-        ),
-        (
-            json!({
-                "oneOf": [
-                    {
-                        "type": "object",
-                        "properties": {"kind": {"const": "circle"}, "r": {"type": "number"}},
-                        "required": ["kind", "r"],
-                        "additionalProperties": false
-                    },
-                    {
-                        "type": "object",
-                        "properties": {"kind": {"const": "square"}, "a": {"type": "number"}},
-                        "required": ["kind", "a"],
-                        "additionalProperties": false
-                    }
-                ]
-            }),
-            vec![json!({"kind": "circle", "r": 1}), json!({"kind": "square", "a": 2})],
-            vec![json!({"kind": "circle", "a": 1})],
-        ),
-        (
-            json!({
-                "allOf": [
-                    {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]},
-                    {"properties": {"b": {"type": "string"}}, "required": ["b"]}
-                ]
-            }),
-            vec![json!({"a": 1, "b": "x"})],
-            vec![json!({"a": 1})],
-        ),
-        (
-            json!({
-                "type": "object",
-                "properties": {"a": {"$ref": "#/$defs/node"}},
-                "required": ["a"],
-                "additionalProperties": false,
-                "$defs": {
-                    "node": {
-                        "type": "object",
-                        "properties": {
-                            "value": {"type": "integer"},
-                            "next": {"anyOf": [{"$ref": "#/$defs/node"}, {"type": "null"}]}
-                        },
-                        "required": ["value", "next"],
-                        "additionalProperties": false
-                    }
-                }
-            }),
-            vec![json!({"a": {"value": 1, "next": {"value": 2, "next": null}}})],
-            vec![json!({"a": {"value": 1}})],
-        ),
-        (
-            json!({
-                "definitions": {"word": {"type": "string", "pattern": "^\\w+$"}},
-                "type": "array",
-                "items": {"$ref": "#/definitions/word"}
-            }),
-            vec![json!(["abc"])],
-            vec![json!(["a b"])],
-        ),
-        (
-            json!({
-                "type": "object",
-                "patternProperties": {"^x_[a-z]+$": {"type": "integer"}},
-                "additionalProperties": false
-            }),
-            vec![json!({"x_a": 1, "x_bc": 2}), json!({})],
-            vec![json!({"y": 1}), json!({"x_a": "1"})],
-        ),
-        (
-            json!({"type": "object", "additionalProperties": {"type": "integer"}}),
-            vec![json!({"anything": 1})],
-            vec![json!({"anything": "1"})],
-        ),
-        (
-            json!({
-                "type": "object",
-                "additionalProperties": {"type": "boolean"},
-                "minProperties": 1,
-                "maxProperties": 1
-            }),
-            vec![json!({"a": true})],
-            vec![json!({})],
-        ),
-        (
-            json!({
-                "title": "Answer",
-                "description": "What pydantic writes",
-                "type": "object",
-                "properties": {
-                    "Z first": {"title": "Z", "default": 7, "type": "integer"},
-                    "a \"quoted\"\nkey": {"anyOf": [{"type": "number"}, {"type": "null"}], "default": null}
-                },
-                "required": ["Z first"]
-            }),
-            vec![json!({"Z first": 1, "a \"quoted\"\nkey": null})],
-            vec![json!({"a \"quoted\"\nkey": 1})],
-        ),
-    ]
+    let cases: Vec<Value> = serde_json::from_str(include_str!("schemas.json")).expect("JSON");
+    let list = |case: &Value, key: &str| case[key].as_array().cloned().expect("a list");
+    let of = |case: &Value| (case["schema"].clone(), list(case, "valid"), list(case, "invalid"));
+    cases.iter().map(of).collect()
 }
 
 /// As the grammar writes it: on one line, with spaces.
@@ -251,8 +54,7 @@ fn parsed(text: &str) -> Result<Value, serde_json::Error> {
         } else {
             is_text = letter == '"';
             digits = match (digits, letter) {
-                (None, 'e' | 'E') => Some(0),
-                (Some(0), '+' | '-') => Some(0),
+                (None, 'e' | 'E') | (Some(0), '+' | '-') => Some(0),
                 (Some(count), '0'..='9') => Some(count + 1),
                 _ => None,
             };
@@ -372,9 +174,9 @@ fn any_schema(is_wild: bool) -> impl Strategy<Value = Value> {
     let tame = (-1_000_000..1_000_000i32).prop_map(|it| Value::from(f64::from(it) / 8.0));
     let number = if is_wild { wild.boxed() } else { tame.boxed() };
     let number = move || number.clone();
-    let step = move |step: f64| match is_wild {
-        true => json!({"multipleOf": step * 1e-7}),
-        false => json!({"multipleOf": step, "minimum": 0, "maximum": 100_000}),
+    let step = move |step: f64| {
+        let tame = json!({"multipleOf": step, "minimum": 0, "maximum": 100_000});
+        if is_wild { json!({"multipleOf": step * 1e-7}) } else { tame }
     };
     let leaf = prop_oneof![
         Just(json!(true)),
@@ -383,9 +185,9 @@ fn any_schema(is_wild: bool) -> impl Strategy<Value = Value> {
             .prop_map(|kind| json!({"type": kind})),
         (number(), number()).prop_map(|(from, to)| json!({"minimum": from, "maximum": to})),
         number().prop_map(|bound| json!({"exclusiveMaximum": bound, "type": "integer"})),
-        (0..9u32, number()).prop_map(move |(from, to)| match is_wild {
-            true => json!({"minLength": to, "maxItems": to}),
-            false => json!({"minLength": from, "minProperties": from % 3}),
+        (0..9u32, number()).prop_map(move |(from, to)| {
+            let tame = json!({"minLength": from, "minProperties": from % 3});
+            if is_wild { json!({"minLength": to, "maxItems": to}) } else { tame }
         }),
         (0..5u32, 0..9u32).prop_map(|(from, to)| json!({"minLength": from, "maxLength": to})),
         (0..5u32, 0..9u32).prop_map(|(from, to)| json!({"minItems": from, "maxItems": to})),
@@ -409,7 +211,7 @@ fn any_schema(is_wild: bool) -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(150))]
 
     /// No schema makes anything panic, and one that is accepted is enforced.
     #[test]

@@ -153,7 +153,8 @@ fn cleaned(message: &str) -> String {
         let number = line.trim_start();
         let rest = number.trim_start_matches(|letter: char| letter.is_ascii_digit());
         let is_marked = number.chars().all(|letter| letter == '^' || letter == ' ');
-        !number.is_empty() && !is_marked && !(rest.len() < number.len() && rest.starts_with(" |"))
+        let is_numbered = rest.len() < number.len() && rest.starts_with(" |");
+        !(number.is_empty() || is_marked || is_numbered)
     };
     let lines: Vec<&str> = message.lines().filter(quotes).map(str::trim).collect();
     lines.join("; ").chars().take(LONGEST_MESSAGE).collect()

@@ -118,7 +118,9 @@ fn regular_rules(
         if more.is_empty() {
             return regular;
         }
-        more.iter().for_each(|&at| regular[at] = true);
+        for at in more {
+            regular[at] = true;
+        }
     }
 }
 

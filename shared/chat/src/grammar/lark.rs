@@ -124,9 +124,9 @@ impl Rules<'_> {
     fn calls(&mut self, calling: &Calling) -> String {
         let mark = self.mark;
         let [open, close] = TOOL_CALL;
-        let several = |call: &str, between: &str| match calling.are_several {
-            true => format!("{call} ({between} {call})*"),
-            false => call.to_owned(),
+        let several = |call: &str, between: &str| {
+            let more = format!(" ({between} {call})*");
+            format!("{call}{}", if calling.are_several { more.as_str() } else { "" })
         };
         match calling.format {
             FormatKind::Hermes | FormatKind::Generic => {
@@ -158,9 +158,9 @@ impl Rules<'_> {
     fn text_or_calls(&mut self, calling: &Calling) -> String {
         let mark = self.mark;
         let [open, close] = TOOL_CALL;
-        let after_text = |rest: &str| match calling.are_several {
-            true => format!("(before {rest})* TEXT"),
-            false => format!("before {rest} | TEXT"),
+        let after_text = |rest: &str| {
+            let (begin, end) = if calling.are_several { ("(", ")*") } else { ("", " |") };
+            format!("{begin}before {rest}{end} TEXT")
         };
         match calling.format {
             FormatKind::Hermes | FormatKind::Generic => {
@@ -178,19 +178,15 @@ impl Rules<'_> {
             FormatKind::Mistral => {
                 self.text_until("before", TOOL_CALLS);
                 let object = self.objects(calling, "{\"name\": ", "arguments");
-                let list = match calling.are_several {
-                    true => format!("{object} (\", \" {object})*"),
-                    false => object,
-                };
+                let more = format!(" (\", \" {object})*");
+                let list = format!("{object}{}", if calling.are_several { &more } else { "" });
                 format!("before \"[\" {list} \"]\" | TEXT")
             }
             FormatKind::Llama3 => {
                 self.add("head[lazy]", &quoted("{\"name\": "));
                 let first = self.objects(calling, "", "parameters");
-                let more = match calling.are_several {
-                    true => format!("(\"; {{\\\"name\\\": \" {first})*"),
-                    false => String::new(),
-                };
+                let more = format!("({} {first})*", quoted("; {\"name\": "));
+                let more = if calling.are_several { more.as_str() } else { "" };
                 let tag = mark(PYTHON_TAG);
                 let tag = if tag.starts_with('<') { format!("{tag}? ") } else { String::new() };
                 format!("{tag}head {first} {more} | TEXT")

@@ -12,6 +12,9 @@ const DEEPEST: usize = 64;
 /// Lengths and counts. Longer ones are beyond what a context holds.
 const LARGEST: u64 = 1_000_000;
 
+/// Bounds of numbers, on both sides of 0: as far as every whole number has a float.
+const FARTHEST: f64 = 1e16;
+
 /// What the value of a keyword is.
 #[derive(Clone, Copy)]
 enum Kind {
@@ -28,7 +31,6 @@ enum Kind {
     Number,
     PositiveNumber,
     Text,
-    Pattern,
 }
 
 const ENFORCED: [(&str, Kind); 29] = [
@@ -55,7 +57,7 @@ const ENFORCED: [(&str, Kind); 29] = [
     ("minimum", Kind::Number),
     ("multipleOf", Kind::PositiveNumber),
     ("oneOf", Kind::Schemas),
-    ("pattern", Kind::Pattern),
+    ("pattern", Kind::Text),
     ("patternProperties", Kind::NamedSchemas),
     ("prefixItems", Kind::Schemas),
     ("properties", Kind::NamedSchemas),
@@ -97,15 +99,55 @@ pub(super) fn on_one_line(schema: &Value) -> Value {
         "key_separator": ": ",
         "whitespace_flexible": false,
     });
-    match schema {
-        Value::Object(fields) => {
-            let mut fields = fields.clone();
+    match prepared(schema) {
+        Value::Object(mut fields) => {
             fields.insert("x-guidance".to_owned(), style);
             Value::Object(fields)
         }
         Value::Bool(true) => json!({"x-guidance": style}),
-        other => other.clone(),
+        other => other,
     }
+}
+
+/// What formats do not say and those who read them insist on: times end within the minute (the 60 of leap seconds is no time for
+/// most), the parts of addresses have a length.
+const MORE_OF_FORMATS: [(&str, &str); 4] = [
+    ("date-time", "^[^:]*:[0-9]{2}:[0-5]"),
+    ("time", "^[^:]*:[0-9]{2}:[0-5]"),
+    ("email", "^[^@]{1,64}@[^@.]{1,63}(\\.[^@.]{1,63}){0,2}$"),
+    ("hostname", "^[^.]{1,63}(\\.[^.]{1,63}){0,2}$"),
+];
+
+/// The same schema for the compiler, with what its formats let through and validators do not.
+fn prepared(schema: &Value) -> Value {
+    let Value::Object(fields) = schema else { return schema.clone() };
+    let mut out = Map::new();
+    for (key, value) in fields {
+        let kind = ENFORCED.iter().find(|(known, _)| known == key).map(|(_, kind)| *kind);
+        let value = match (kind, value) {
+            (Some(Kind::Schema | Kind::SchemaOrSchemas), Value::Object(_)) => prepared(value),
+            (Some(Kind::Schemas | Kind::SchemaOrSchemas), Value::Array(schemas)) => {
+                schemas.iter().map(prepared).collect()
+            }
+            (Some(Kind::NamedSchemas), Value::Object(schemas)) => {
+                schemas.iter().map(|(name, schema)| (name.clone(), prepared(schema))).collect()
+            }
+            _ => value.clone(),
+        };
+        out.insert(key.clone(), value);
+    }
+    let format = out.get("format").and_then(Value::as_str);
+    let more = MORE_OF_FORMATS.iter().find(|(name, _)| Some(*name) == format);
+    if let Some((_, pattern)) = more {
+        let also = json!({"type": "string", "pattern": pattern});
+        match out.get_mut("allOf").and_then(Value::as_array_mut) {
+            Some(all) => all.push(also),
+            None => {
+                out.insert("allOf".to_owned(), json!([also]));
+            }
+        }
+    }
+    Value::Object(out)
 }
 
 /// The schema of arguments: of an object, even where it does not say so.
@@ -138,10 +180,10 @@ struct Place {
 
 impl Place {
     fn refused(&self, message: impl std::fmt::Display) -> String {
-        match self.steps.is_empty() {
-            true => format!("{message}, at the top"),
-            false => format!("{message}, at /{}", self.steps.join("/")),
+        if self.steps.is_empty() {
+            return format!("{message}, at the top");
         }
+        format!("{message}, at /{}", self.steps.join("/"))
     }
 
     fn within(&mut self, step: impl Into<String>, schema: &Value) -> Result<(), String> {
@@ -184,9 +226,9 @@ fn check_at(schema: &Value, place: &mut Place) -> Result<(), String> {
             return Err(place.refused("\"$id\" is not supported below the top"));
         }
         let known = ENFORCED.iter().map(|(known, _)| *known);
-        let meant = known.chain(REFUSED.iter().map(|(known, _)| *known));
+        let mut meant = known.chain(REFUSED.iter().map(|(known, _)| *known));
         let is_misspelt = |known: &&str| *known != key && known.eq_ignore_ascii_case(key);
-        if let Some(meant) = meant.filter(is_misspelt).next() {
+        if let Some(meant) = meant.find(is_misspelt) {
             return Err(place.refused(format!("{key:?} is no keyword: it is written {meant:?}")));
         }
     }
@@ -200,66 +242,65 @@ fn contradictions(fields: &Map<String, Value>, place: &Place) -> Result<(), Stri
         [("minItems", "maxItems"), ("minLength", "maxLength"), ("minProperties", "maxProperties")]
     {
         let count = |key: &str| fields.get(key).and_then(Value::as_u64);
-        if let (Some(from), Some(to)) = (count(least), count(most)) {
-            if from > to {
-                return Err(place.refused(format!("{least} is {from} and {most} is {to}")));
-            }
+        if let (Some(from), Some(to)) = (count(least), count(most))
+            && from > to
+        {
+            return Err(place.refused(format!("{least} is {from} and {most} is {to}")));
         }
     }
     Ok(())
 }
 
 fn check_value(key: &str, value: &Value, expected: Kind, place: &mut Place) -> Result<(), String> {
-    let wrong = |place: &Place, what: &str| {
-        let found = shortened(value);
-        Err(place.refused(format!("{key:?}: expected {what}, found {found}")))
-    };
-    match (expected, value) {
+    let is_name = |value: &Value| value.as_str().is_some_and(|name| TYPES.contains(&name));
+    let number = value.as_f64();
+    let list = value.as_array().map(Vec::as_slice).unwrap_or_default();
+    let (is_right, what) = match (expected, value) {
         (Kind::Schema, schema)
         | (Kind::SchemaOrSchemas, schema @ (Value::Object(_) | Value::Bool(_))) => {
-            check_at(schema, place)
+            return check_at(schema, place);
         }
-        (Kind::Schemas, Value::Array(schemas)) if schemas.is_empty() && key != "prefixItems" => {
-            wrong(place, "a list of schemas")
-        }
-        (Kind::Schemas | Kind::SchemaOrSchemas, Value::Array(schemas)) => {
-            let mut schemas = schemas.iter().enumerate();
-            schemas.try_for_each(|(at, schema)| place.within(at.to_string(), schema))
-        }
-        (Kind::Schemas, _) => wrong(place, "a list of schemas"),
-        (Kind::SchemaOrSchemas, _) => wrong(place, "a schema or a list of schemas"),
-        (Kind::NamedSchemas, Value::Object(schemas)) => {
-            schemas.iter().try_for_each(|(name, schema)| place.within(name.clone(), schema))
-        }
-        (Kind::NamedSchemas, _) => wrong(place, "an object of schemas"),
-        (Kind::Types, Value::String(name)) if TYPES.contains(&name.as_str()) => Ok(()),
-        (Kind::Types, Value::Array(names))
-            if !names.is_empty()
-                && names
-                    .iter()
-                    .all(|name| name.as_str().is_some_and(|name| TYPES.contains(&name))) =>
+        (Kind::Schemas | Kind::SchemaOrSchemas, Value::Array(schemas))
+            if !schemas.is_empty() || key == "prefixItems" || key == "items" =>
         {
-            Ok(())
+            let mut schemas = schemas.iter().enumerate();
+            return schemas.try_for_each(|(at, schema)| place.within(at.to_string(), schema));
         }
-        (Kind::Types, _) => {
-            wrong(place, &format!("one of {}, or a list of them", TYPES.join(", ")))
+        (Kind::NamedSchemas, Value::Object(schemas)) => {
+            let mut schemas = schemas.iter();
+            return schemas.try_for_each(|(name, schema)| place.within(name.clone(), schema));
         }
-        (Kind::Names, Value::Array(names)) if names.iter().all(Value::is_string) => Ok(()),
-        (Kind::Names, _) => wrong(place, "a list of names"),
-        (Kind::Values, Value::Array(values)) if !values.is_empty() => Ok(()),
-        (Kind::Values, _) => wrong(place, "a list with a value at least"),
-        (Kind::Anything, _) => Ok(()),
-        (Kind::Count, count) if count.as_u64().is_some_and(|count| count <= LARGEST) => Ok(()),
-        (Kind::Count, _) => wrong(place, &format!("a whole number from 0 to {LARGEST}")),
-        (Kind::Number, Value::Number(_)) => Ok(()),
-        (Kind::Number, _) => wrong(place, "a number"),
-        (Kind::PositiveNumber, number) if number.as_f64().is_some_and(|number| number > 0.0) => {
-            Ok(())
+        (Kind::Schemas, _) => (false, "a list of schemas".to_owned()),
+        (Kind::SchemaOrSchemas, _) => (false, "a schema or a list of schemas".to_owned()),
+        (Kind::NamedSchemas, _) => (false, "an object of schemas".to_owned()),
+        (Kind::Types, value) => {
+            let are_names = !list.is_empty() && list.iter().all(is_name);
+            (is_name(value) || are_names, format!("one of {}, or a list of them", TYPES.join(", ")))
         }
-        (Kind::PositiveNumber, _) => wrong(place, "a number above 0"),
-        (Kind::Text | Kind::Pattern, Value::String(_)) => Ok(()),
-        (Kind::Text | Kind::Pattern, _) => wrong(place, "a text"),
+        (Kind::Names, value) => {
+            let are_names = value.is_array() && list.iter().all(Value::is_string);
+            (are_names, "a list of names".to_owned())
+        }
+        (Kind::Values, _) => (!list.is_empty(), "a list with a value at least".to_owned()),
+        (Kind::Anything, _) => return Ok(()),
+        (Kind::Count, count) => (
+            count.as_u64().is_some_and(|count| count <= LARGEST),
+            format!("a whole number from 0 to {LARGEST}"),
+        ),
+        (Kind::Number, _) => (
+            number.is_some_and(|number| number.abs() <= FARTHEST),
+            format!("a number from -{FARTHEST:e} to {FARTHEST:e}"),
+        ),
+        (Kind::PositiveNumber, _) => {
+            (number.is_some_and(|number| number > 0.0), "a number above 0".to_owned())
+        }
+        (Kind::Text, value) => (value.is_string(), "a text".to_owned()),
+    };
+    if is_right {
+        return Ok(());
     }
+    let found = shortened(value);
+    Err(place.refused(format!("{key:?}: expected {what}, found {found}")))
 }
 
 fn kind(value: &Value) -> &'static str {
@@ -304,7 +345,7 @@ mod tests {
             ),
             (
                 json!({"exclusiveMinimum": true}),
-                "\"exclusiveMinimum\": expected a number, found true, at /exclusiveMinimum",
+                "\"exclusiveMinimum\": expected a number from -1e16 to 1e16, found true, at /exclusiveMinimum",
             ),
             (json!({"minItems": 3, "maxItems": 2}), "minItems is 3 and maxItems is 2, at the top"),
             (json!([]), "expected a schema, an object or a boolean, found a list, at the top"),

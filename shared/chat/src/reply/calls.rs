@@ -171,18 +171,14 @@ impl Calls {
             Some(FormatKind::MistralNamed) => (TOOL_CALLS, Place::Named),
             _ => (open, Place::Object(CallObject::new())),
         };
-        match self.held.find(mark) {
-            Some(at) => {
-                self.say_held(self.held[..at].trim_end().len(), deltas);
-                let at = self.held.find(mark).unwrap_or(0);
-                self.introduce(at + mark.len());
-                self.go(next)
-            }
-            None => {
-                self.say_held(before_marks_and_spaces(&self.held, &[mark]), deltas);
-                self.wait(Place::Text)
-            }
-        }
+        let Some(at) = self.held.find(mark) else {
+            self.say_held(before_marks_and_spaces(&self.held, &[mark]), deltas);
+            return self.wait(Place::Text);
+        };
+        let said = self.held[..at].trim_end().len();
+        self.say_held(said, deltas);
+        self.introduce(at - said + mark.len());
+        self.go(next)
     }
 
     /// Before the first call of a list, or the next.

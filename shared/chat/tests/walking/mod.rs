@@ -4,7 +4,7 @@ use defrost_chat::{Grammar, GrammarCompiler, TokenConstraint, VocabularyToken};
 use defrost_model::Constraint;
 
 /// Every byte is a token; so are these.
-const WORDS: [&str; 41] = [
+const WORDS: [&str; 43] = [
     "{\"",
     "\": ",
     "\", \"",
@@ -42,6 +42,8 @@ const WORDS: [&str; 41] = [
     "</tool_call>",
     "<think>",
     "</think>",
+    "[THINK]",
+    "[/THINK]",
     "\n\n",
     " the",
     "Zürich",

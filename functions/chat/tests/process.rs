@@ -14,7 +14,8 @@ fn run(args: &[&str]) -> (Option<i32>, String, String) {
 fn help_lists_the_settings_of_chat_and_of_no_other_kind() {
     let (code, help, _) = run(&["--help"]);
     assert_eq!(code, Some(0));
-    for flag in ["--context-length", "--kv-tokens", "--max-tokens", "--temperature", "--keep-alive"] {
+    for flag in ["--context-length", "--kv-tokens", "--max-tokens", "--temperature", "--keep-alive"]
+    {
         assert!(help.contains(flag), "{flag}");
     }
     for flag in ["--max-documents", "--normalization", "--max-inputs", "--gpu-memory-fraction"] {

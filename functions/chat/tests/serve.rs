@@ -116,7 +116,8 @@ fn a_stream_over_a_socket_is_the_whole_answer_in_pieces() {
         text.len()
     )
     .unwrap();
-    let (mut content, mut reasoning, mut chunks, mut is_done) = (String::new(), String::new(), 0, false);
+    let (mut content, mut reasoning, mut chunks, mut is_done) =
+        (String::new(), String::new(), 0, false);
     for line in BufReader::new(stream).lines() {
         let line = line.unwrap();
         let Some(data) = line.strip_prefix("data: ") else { continue };
@@ -131,7 +132,10 @@ fn a_stream_over_a_socket_is_the_whole_answer_in_pieces() {
         chunks += 1;
     }
     assert!(is_done && chunks > 3, "{chunks} chunks");
-    assert_eq!((content, reasoning), (said(message, "content"), said(message, "reasoning_content")));
+    assert_eq!(
+        (content, reasoning),
+        (said(message, "content"), said(message, "reasoning_content"))
+    );
 }
 
 /// Clients that go away in the middle of a reply leave nothing behind.
@@ -156,7 +160,11 @@ fn clients_that_go_away_leave_nothing_behind() {
         assert!(line.contains("200"), "{line}");
     }
     // One that stays is answered, and what is counted after it has no others.
-    let answer = ask(&function, "/v1/completions", &json!({"prompt": [5, 6, 7], "max_tokens": 3, "temperature": 0}));
+    let answer = ask(
+        &function,
+        "/v1/completions",
+        &json!({"prompt": [5, 6, 7], "max_tokens": 3, "temperature": 0}),
+    );
     assert_eq!(answer["usage"]["completion_tokens"], 3);
     let (_, info) = function.ask("GET", "/info", "");
     assert!(info["kv_tokens"].as_u64().unwrap() > 0, "{info}");
@@ -166,12 +174,18 @@ fn clients_that_go_away_leave_nothing_behind() {
 fn settings_bound_a_conversation() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = function(BINARY, packed(dir.path(), "generate-llama"));
-    command.envs([("N_CTX", "64"), ("KV_TOKENS", "256"), ("MAX_TOKENS", "5"), ("TEMPERATURE", "0")]);
+    command.envs([
+        ("N_CTX", "64"),
+        ("KV_TOKENS", "256"),
+        ("MAX_TOKENS", "5"),
+        ("TEMPERATURE", "0"),
+    ]);
     command.env("FAST_BOOT", "false");
     let function = Running::start(command);
     let (_, props) = function.ask("GET", "/props", "");
     assert_eq!(props["default_generation_settings"]["n_ctx"], 64, "{props}");
-    let answer = ask(&function, "/v1/completions", &json!({"prompt": [5, 6, 7], "ignore_eos": true}));
+    let answer =
+        ask(&function, "/v1/completions", &json!({"prompt": [5, 6, 7], "ignore_eos": true}));
     assert_eq!(answer["usage"]["completion_tokens"], 5, "{answer}");
     let (status, refused) =
         function.ask("POST", "/v1/completions", &json!({"prompt": vec![5; 65]}).to_string());

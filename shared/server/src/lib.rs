@@ -83,7 +83,9 @@ pub use service::Service;
 #[cfg(feature = "chat")]
 pub use services::chat::CHAT;
 #[cfg(feature = "chat")]
-pub use services::chat::completer::{Completer, restore_completer};
+pub use services::chat::completer::Completer;
+#[cfg(feature = "chat")]
+pub use services::chat::load::restore_completer;
 pub use services::embed::EMBED;
 pub use services::embed::vectorizer::{Vectorizer, restore_embedder};
 pub use services::rerank::RERANK;

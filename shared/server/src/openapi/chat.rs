@@ -9,7 +9,7 @@ use defrost_api::{
 use serde_json::{Map, Value, json};
 
 use super::description::Api;
-use super::fields::{count, text_or_null};
+use super::fields::{count, text, text_or_null};
 use super::parts::{OTHER_NAMES, Parts, TruncationHeader, operation_id};
 use super::tokens;
 
@@ -28,12 +28,14 @@ impl Api {
                 tokens::describe(paths, parts, book, &tokens, "chat", None, &CHAT_TOKENIZE_FORMS);
             }),
             info,
+            props,
         }
     }
 }
 
 fn info() -> Vec<(&'static str, Value)> {
     vec![
+        ("takes_instruction", json!({"type": "boolean"})),
         ("quantization", text_or_null("What the weights' blocks are called together.")),
         (
             "context_length",
@@ -48,6 +50,14 @@ fn info() -> Vec<(&'static str, Value)> {
             "max_tokens",
             json!({"type": ["integer", "null"], "description": "Most tokens of a completion where a request does not say; null: what the context leaves."}),
         ),
+    ]
+}
+
+fn props() -> Vec<(&'static str, Value)> {
+    vec![
+        ("chat_template", text_or_null("What makes prompts of conversations.")),
+        ("bos_token", text("What a prompt begins with; empty: nothing.")),
+        ("eos_token", text("What ends a turn.")),
     ]
 }
 
@@ -72,7 +82,8 @@ fn describe(
         } else {
             "The answer."
         };
-        let mut answers = parts.work_answers(about, TruncationHeader::Never, answers(route, book));
+        let told = if streams { TruncationHeader::Nothing } else { TruncationHeader::Never };
+        let mut answers = parts.work_answers(about, told, answers(route, book));
         if streams {
             answers["200"]["content"]["text/event-stream"] = json!({"schema": {
                 "type": "string",

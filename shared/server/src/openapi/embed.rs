@@ -28,6 +28,7 @@ impl Api {
                 tokens::describe(paths, parts, book, &rules, "embed", Some(instances), &[]);
             }),
             info,
+            props: Vec::new,
         }
     }
 }

@@ -49,6 +49,9 @@ impl Failure {
 pub(super) enum TruncationHeader {
     /// Nothing, because the model does not run.
     Never,
+    /// Nothing, because none is ever cut; and nothing in the words of Text Embeddings Inference.
+    #[cfg(feature = "chat")]
+    Nothing,
     Documents,
     Inputs,
 }
@@ -113,12 +116,16 @@ impl Parts {
         });
         match cut {
             TruncationHeader::Never => {}
+            #[cfg(feature = "chat")]
+            TruncationHeader::Nothing => {}
             TruncationHeader::Documents => headers["x-truncated-documents"] = header("Truncated"),
             TruncationHeader::Inputs => headers["x-truncated-inputs"] = header("Truncated"),
         }
         if cut != TruncationHeader::Never {
             headers["x-warnings"] = header("Warnings");
             headers["server-timing"] = header("ServerTiming");
+        }
+        if matches!(cut, TruncationHeader::Documents | TruncationHeader::Inputs) {
             for (name, _) in TEI {
                 headers[name] = header(&component(name));
             }

@@ -45,6 +45,7 @@ impl Api {
                     ("max_documents", count("Most documents of one request.")),
                 ]
             },
+            props: Vec::new,
         }
     }
 }

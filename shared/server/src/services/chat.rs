@@ -4,6 +4,7 @@ pub(crate) mod chat_model;
 pub(crate) mod completer;
 pub(crate) mod incoming;
 pub(crate) mod job;
+pub(crate) mod load;
 pub(crate) mod question;
 pub(crate) mod speaker;
 pub(crate) mod translate;

@@ -266,7 +266,8 @@ async fn response_stream_posts_prelude_and_bytes_to_urls_and_whole_answers_to_ot
 #[cfg(feature = "chat")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replies_are_posted_as_streams_of_events() {
-    let body = json!({"messages": [{"role": "user", "content": "hé"}], "temperature": 0, "stream": true});
+    let body =
+        json!({"messages": [{"role": "user", "content": "hé"}], "temperature": 0, "stream": true});
     let sent = event("POST", "/v1/chat/completions", Some(&body.to_string()));
     for (mode, place) in [("RESPONSE_STREAM", "streamed"), ("BUFFERED", "body")] {
         let running = start().await;

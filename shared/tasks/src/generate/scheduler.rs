@@ -113,6 +113,16 @@ pub struct Scheduler<J> {
 }
 
 impl<J: GenerationJob> Scheduler<J> {
+    /// For a model of these tokens, some of which end a turn.
+    pub fn of(
+        pieces: Pieces,
+        ends: Vec<u32>,
+        limits: GenerationLimits,
+        options: SchedulerOptions,
+    ) -> Self {
+        Self::new(Common { pieces, ends, limits }, options)
+    }
+
     pub(crate) fn new(common: Common, options: SchedulerOptions) -> Self {
         Self {
             common,

@@ -29,9 +29,11 @@ fn reference(logits: &[f32], place: &Place<'_>, random: f64) -> Option<u32> {
     });
     if sampling.temperature == 0.0 {
         let best = left.iter().map(|&(_, logit)| logit).max_by(f32::total_cmp)?;
-        return left.iter().find(|&&(_, logit)| logit == best).map(|&(id, _)| id);
+        return left.iter().find(|&&(_, logit)| logit >= best).map(|&(id, _)| id);
     }
-    left.iter_mut().for_each(|(_, logit)| *logit /= sampling.temperature);
+    for (_, logit) in &mut left {
+        *logit /= sampling.temperature;
+    }
     // Stable, so that equals stay in the order of their ids.
     left.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap());
     let best = left.first()?.1;
@@ -144,10 +146,14 @@ proptest! {
     ) {
         let (prompt, completion) = tokens.split_at(prompt.min(tokens.len()));
         let mut seen = Seen::new(&sampling, prompt);
-        completion.iter().for_each(|&id| seen.push(id));
+        for &id in completion {
+            seen.push(id);
+        }
         let mask = mask.map(|ids| {
             let mut mask = TokenMask::none(40);
-            ids.into_iter().for_each(|id| mask.allow(id));
+            for id in ids {
+                mask.allow(id);
+            }
             mask
         });
         let place = Place {

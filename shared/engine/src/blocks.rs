@@ -6,8 +6,9 @@
 //!
 //! ```text
 //! block of 32, or of 256 = head + 8 runs          a run: 32 inputs of 64 channels
-//!   head  of K kinds: d, and e, f16 a channel       codes   64 x 32 bytes, or nibbles: 64 x 16 bytes
-//!                                                   planes  of high bits: 64 x 4 bytes a bit
+//!   head  of K kinds: d, and e, f16 a channel       plane   of high bits, if there are any: 64 x 4 bytes
+//!                                                   codes   64 x 32 bytes, or nibbles: 64 x 16 bytes
+//!                                                   plane   the second, if there is one
 //!                                                   scales  a channel each:  d, m as f16  |  s, m as bytes  |  s of two halves
 //! ```
 //!
@@ -18,6 +19,9 @@
 //! * Low nibbles have the groups 0 to 3, high nibbles of the same bytes the groups 4 to 7.
 //! * A fifth bit of `(c, j)` of group `g` is bit `g` of byte `(c, j)` of the plane. A fifth and sixth are bits `2 (g mod 4)` and
 //!   the next of byte `(c, j)` of the plane `g / 4`.
+//!
+//! What a loop reads first lies first: with the plane after the codes, products of `q6_k` reached half of the memory's bandwidth, and
+//! nine tenths with the plane before.
 //!
 //! The scales of K kinds, 6 bits in the file, are bytes here: 2.8 % more memory for `q4_k`, and nothing to take apart.
 //! Channels that fill the last panel up are zeros. Values are the file's own, to the bit.
@@ -92,6 +96,16 @@ impl Form {
     /// Planes of high bits.
     pub(crate) const fn planes(self) -> usize {
         if self.bits == 8 { 0 } else { self.bits as usize - 4 }
+    }
+
+    /// Where the codes of a run begin: after the first plane, for memory is fastest in the order in which it is read.
+    pub(crate) const fn codes_at(self) -> usize {
+        if self.planes() == 0 { 0 } else { GROUP_BYTES }
+    }
+
+    /// Where a plane begins.
+    pub(crate) const fn plane_at(self, plane: usize) -> usize {
+        if plane == 0 { 0 } else { self.codes_at() + self.code_bytes() }
     }
 
     /// Where the scales of a run begin.
@@ -258,13 +272,11 @@ impl Place {
         let half = GROUPS / 2;
         let high = match form.planes() {
             0 => None,
-            1 => Some((form.code_bytes() + within, group)),
-            _ => {
-                Some((form.code_bytes() + group / half * GROUP_BYTES + within, 2 * (group % half)))
-            }
+            1 => Some((form.plane_at(0) + within, group)),
+            _ => Some((form.plane_at(group / half) + within, 2 * (group % half))),
         };
         let shift = if group < half { 0 } else { 4 };
-        Self { low: group % half * GROUP_BYTES + within, shift, mask: 0xf, high }
+        Self { low: form.codes_at() + group % half * GROUP_BYTES + within, shift, mask: 0xf, high }
     }
 }
 

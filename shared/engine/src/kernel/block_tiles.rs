@@ -303,27 +303,27 @@ macro_rules! block_tiles {
         unsafe fn codes_at<const FORM: usize, const GROUP: usize>(place: *const u8) -> $ops::Int {
             let (form, unpacked) = const { FORMS[FORM] };
             // SAFETY: passed on from the caller, for one of the groups or planes.
-            let load = |at: usize| unsafe { $ops::load(place.wrapping_add(at * GROUP_BYTES)) };
+            let load = |at: usize| unsafe { $ops::load(place.wrapping_add(at)) };
             if form.bits == 8 || unpacked {
-                return load(GROUP);
+                return load(GROUP * GROUP_BYTES);
             }
-            let both = load(GROUP % 4);
+            let plane = |at: usize| load(form.plane_at(at));
+            let both = load(form.codes_at() + GROUP % 4 * GROUP_BYTES);
             let codes =
                 if GROUP < 4 { $ops::low_nibbles(both) } else { $ops::high_nibbles(both) };
-            let planes = GROUPS / 2;
             match (form.bits, GROUP) {
-                (5, 0) => $ops::with_bits::<4, 0x10>(codes, load(planes)),
-                (5, 1) => $ops::with_bits::<3, 0x10>(codes, load(planes)),
-                (5, 2) => $ops::with_bits::<2, 0x10>(codes, load(planes)),
-                (5, 3) => $ops::with_bits::<1, 0x10>(codes, load(planes)),
-                (5, 4) => $ops::with_bits::<0, 0x10>(codes, load(planes)),
-                (5, 5) => $ops::with_bits::<-1, 0x10>(codes, load(planes)),
-                (5, 6) => $ops::with_bits::<-2, 0x10>(codes, load(planes)),
-                (5, _) => $ops::with_bits::<-3, 0x10>(codes, load(planes)),
-                (6, 0 | 4) => $ops::with_bits::<4, 0x30>(codes, load(planes + GROUP / 4)),
-                (6, 1 | 5) => $ops::with_bits::<2, 0x30>(codes, load(planes + GROUP / 4)),
-                (6, 2 | 6) => $ops::with_bits::<0, 0x30>(codes, load(planes + GROUP / 4)),
-                (6, _) => $ops::with_bits::<-2, 0x30>(codes, load(planes + GROUP / 4)),
+                (5, 0) => $ops::with_bits::<4, 0x10>(codes, plane(0)),
+                (5, 1) => $ops::with_bits::<3, 0x10>(codes, plane(0)),
+                (5, 2) => $ops::with_bits::<2, 0x10>(codes, plane(0)),
+                (5, 3) => $ops::with_bits::<1, 0x10>(codes, plane(0)),
+                (5, 4) => $ops::with_bits::<0, 0x10>(codes, plane(0)),
+                (5, 5) => $ops::with_bits::<-1, 0x10>(codes, plane(0)),
+                (5, 6) => $ops::with_bits::<-2, 0x10>(codes, plane(0)),
+                (5, _) => $ops::with_bits::<-3, 0x10>(codes, plane(0)),
+                (6, 0 | 4) => $ops::with_bits::<4, 0x30>(codes, plane(GROUP / 4)),
+                (6, 1 | 5) => $ops::with_bits::<2, 0x30>(codes, plane(GROUP / 4)),
+                (6, 2 | 6) => $ops::with_bits::<0, 0x30>(codes, plane(GROUP / 4)),
+                (6, _) => $ops::with_bits::<-2, 0x30>(codes, plane(GROUP / 4)),
                 _ => codes,
             }
         }

@@ -5,7 +5,7 @@
 
 use defrost_model::BlockKind;
 
-use crate::blocks::{GROUP_BYTES, GROUPS, RUN};
+use crate::blocks::{GROUP_BYTES, RUN};
 use crate::kernel::block_tiles::{FORMS, Unpacked, block_tiles, has_second, with_kind};
 use crate::kernel::operands::{BlockOperands, RowOf};
 use crate::layout::{INT8_GROUP, PANEL};

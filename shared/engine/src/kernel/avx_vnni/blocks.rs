@@ -6,7 +6,7 @@ use std::arch::x86_64::__m256i;
 
 use defrost_model::BlockKind;
 
-use crate::blocks::{GROUP_BYTES, GROUPS, RUN};
+use crate::blocks::{GROUP_BYTES, RUN};
 use crate::kernel::avx2::blocks::ymm;
 use crate::kernel::block_tiles::{FORMS, Unpacked, block_tiles, has_second, with_kind};
 use crate::kernel::operands::{BlockOperands, RowOf};

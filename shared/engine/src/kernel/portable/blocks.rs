@@ -83,9 +83,8 @@ fn add(codes: &[u8; GROUP_BYTES], x: &[i8], exact: &mut RowOf<i32>) {
 
 fn unpack(form: Form, run: &[u8]) -> Codes {
     let mut codes = [[0; GROUP_BYTES]; GROUPS];
-    let (packed, planes) = run[..form.scales_at()].split_at(form.code_bytes());
-    let packed = packed.as_chunks::<GROUP_BYTES>().0;
-    let planes = planes.as_chunks::<GROUP_BYTES>().0;
+    let packed = run[form.codes_at()..][..form.code_bytes()].as_chunks::<GROUP_BYTES>().0;
+    let plane = |at: usize| &run[form.plane_at(at)..][..GROUP_BYTES];
     for (group, codes) in codes.iter_mut().enumerate() {
         if form.bits == 8 {
             *codes = packed[group];
@@ -93,10 +92,10 @@ fn unpack(form: Form, run: &[u8]) -> Codes {
         }
         let (within, shift) = (group % packed.len(), if group < packed.len() { 0 } else { 4 });
         for (at, code) in codes.iter_mut().enumerate() {
-            let high = match planes.len() {
+            let high = match form.planes() {
                 0 => 0,
-                1 => planes[0][at] >> group & 1,
-                _ => planes[group / 4][at] >> (2 * (group % 4)) & 3,
+                1 => plane(0)[at] >> group & 1,
+                _ => plane(group / 4)[at] >> (2 * (group % 4)) & 3,
             };
             *code = packed[within][at] >> shift & 0xf | high << 4;
         }

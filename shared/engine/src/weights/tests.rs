@@ -1,8 +1,12 @@
-use defrost_model::BlockKind;
+use defrost_model::{BlockKind, TokenMask};
 
 use super::*;
+use crate::Kernel;
 use crate::blocks::{PANELS_OF, ROWS_OF, dequantize, pack, quantize, row_len};
-use crate::layout::{self, PANEL64, PanelLayout, ROW_MAJOR};
+use crate::buffer::Buffer;
+use crate::gemm::{Activation, Context};
+use crate::layout::{self, INT8_GROUP, PANEL, PANEL64, PanelLayout, ROW_MAJOR, panel_len};
+use crate::quantize::QuantizedRows;
 use crate::threads::Threads;
 
 /// Tensors by their names.

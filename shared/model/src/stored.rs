@@ -2,6 +2,8 @@
 
 /// The bytes of tokenizer.json.
 pub const TOKENIZER: &str = "tokenizer.json";
+/// The bytes of each token, a table of the tasks; absent in snapshots that generate nothing.
+pub const TOKEN_PIECES: &str = "tokenizer.pieces";
 /// The compiled tokenizer; absent where tokenizer.json has a part that is not compiled.
 pub const COMPILED_TOKENIZER: &str = "tokenizer.compiled";
 /// What a language model's files say about conversations ([`crate::ChatSpec`]), as JSON.

@@ -91,7 +91,8 @@ pub fn pack_onnx(
     let (spec, tokenizer, told) = spec::read(&checkpoint, &model, &weights, options)?;
     // What cannot be compiled is read from tokenizer.json at every start.
     let compiled = defrost_tokenizer::compile(&tokenizer).ok();
-    let tokenizer = Files { tokenizer: &tokenizer, compiled: compiled.as_deref(), chat: None };
+    let tokenizer =
+        Files { tokenizer: &tokenizer, compiled: compiled.as_deref(), pieces: None, chat: None };
     let plan = plan(&spec, &weights, tokenizer, graph.len());
     let total = total_bytes(&plan);
     let mut writer = SnapshotWriter::create(out, plan)?;

@@ -14,8 +14,11 @@ use bytes::Bytes;
 use defrost_engine::{Encoding, Weights};
 use defrost_loader::{Dtype, Plan, Root, SegmentPlan, SnapshotWriter, Tensor, TensorPlan};
 use defrost_model::parts::{Group, Part, Storage, plan};
-use defrost_model::stored::{CHAT, COMPILED_TOKENIZER, FILE, IMAGE, PRECISION, TOKENIZER};
+use defrost_model::stored::{
+    CHAT, COMPILED_TOKENIZER, FILE, IMAGE, PRECISION, TOKEN_PIECES, TOKENIZER,
+};
 use defrost_model::{ChatSpec, ModelSpec, Precision, isa};
+use defrost_tasks::Pieces;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use crate::Error;
@@ -86,9 +89,11 @@ pub fn pack(
         Err(reason) => (None, Some(reason.to_string())),
     };
     let chat = source.spec.chat.as_ref().map(ChatSpec::to_json).transpose()?;
+    let pieces = chat.as_ref().map(|_| Pieces::compile(&source.tokenizer)).transpose()?;
     let files = Files {
         tokenizer: &source.tokenizer,
         compiled: compiled.as_deref(),
+        pieces: pieces.as_deref(),
         chat: chat.as_deref(),
     };
     // The walk over layers knows texts of rerankers and embedders, and plain layers.
@@ -192,16 +197,20 @@ pub(crate) struct Files<'a> {
     pub(crate) tokenizer: &'a [u8],
     /// The image that `defrost_tokenizer` compiles from the file, if it can.
     pub(crate) compiled: Option<&'a [u8]>,
+    /// What [`Pieces::compile`] makes of the file, of a language model.
+    pub(crate) pieces: Option<&'a [u8]>,
     /// What [`ChatSpec::to_json`] makes.
     pub(crate) chat: Option<&'a [u8]>,
 }
 
 impl<'a> Files<'a> {
-    /// Name, layout and bytes of each tensor. The compiled form comes first: it is what a start waits for.
+    /// Name, layout and bytes of each tensor. What a start waits for comes first.
     fn tensors(self) -> impl Iterator<Item = (&'static str, &'static str, &'a [u8])> {
         let compiled = self.compiled.map(|bytes| (COMPILED_TOKENIZER, IMAGE, bytes));
+        let pieces = self.pieces.map(|bytes| (TOKEN_PIECES, IMAGE, bytes));
         let chat = self.chat.map(|bytes| (CHAT, FILE, bytes));
-        compiled.into_iter().chain([(TOKENIZER, FILE, self.tokenizer)]).chain(chat)
+        let first = compiled.into_iter().chain(pieces);
+        first.chain([(TOKENIZER, FILE, self.tokenizer)]).chain(chat)
     }
 
     /// Writes all; gives the number of bytes.

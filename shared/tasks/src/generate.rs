@@ -11,6 +11,7 @@
 //! not empty, `Scheduler::step(decoder)` runs one pass of the model and gives back the jobs that have ended, each with its
 //! [`Usage`] or what went wrong with it.
 
+mod generator;
 mod job;
 mod logprobs;
 mod pieces;
@@ -19,6 +20,7 @@ mod scheduler;
 mod task;
 mod text;
 
+pub use generator::{Completion, Generator, GeneratorInfo, GeneratorOptions};
 pub use job::{Finish, GenerationJob, Logprob, Logprobs, Produced, ProducedToken, Usage};
 pub use pieces::Pieces;
 pub use scheduler::{Generated, Scheduler, SchedulerLoad, SchedulerOptions};

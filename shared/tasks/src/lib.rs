@@ -1,8 +1,9 @@
-//! From texts to scores and vectors: restore snapshots, tokenise, prompt, plan, run, score or embed.
+//! From texts to scores, vectors and further text: restore snapshots, tokenise, prompt, plan, run, score, embed or generate.
 //!
 //! ```text
 //! Location --restore--> Snapshot --Reranker::load--> Reranker::score
-//!                              `---Embedder::load--> Embedder::embed
+//!                              +---Embedder::load--> Embedder::embed
+//!                              `--Generator::load--> Generator::scheduler
 //! ```
 //!
 //! What runs the model is one of the runtimes that the caller links ([`defrost_model::Runtime`]).
@@ -31,9 +32,10 @@ pub use embedder::{
 pub use error::Error;
 pub use executor::{Ended, Executor, Failed, Next, Rounds};
 pub use generate::{
-    Finish, Generated, GenerationJob, GenerationLimits, GenerationTask, LONGEST_STOP, Logprob,
-    Logprobs, MOST_CHOICES, MOST_LOGPROBS, MOST_STOPS, Pieces, Produced, ProducedToken, Sampling,
-    Scheduler, SchedulerLoad, SchedulerOptions, Usage,
+    Completion, Finish, Generated, GenerationJob, GenerationLimits, GenerationTask, Generator,
+    GeneratorInfo, GeneratorOptions, LONGEST_STOP, Logprob, Logprobs, MOST_CHOICES, MOST_LOGPROBS,
+    MOST_STOPS, Pieces, Produced, ProducedToken, Sampling, Scheduler, SchedulerLoad,
+    SchedulerOptions, Usage,
 };
 pub use loaded::{LoadTimings, ModelOptions};
 pub use prepared::{Prepared, Said};

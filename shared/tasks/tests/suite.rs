@@ -13,6 +13,7 @@ mod suite {
     mod embedding_rules;
     mod embeddings;
     mod f16;
+    mod generation;
     mod golden;
     mod invariance;
     mod language_models;

@@ -219,7 +219,10 @@ impl Branch {
     }
 
     /// Takes all tokens that must come next; whether there were any.
-    fn force<J: GenerationJob>(&mut self, hand: &mut Hand<'_, J>) -> Result<bool, Error> {
+    pub(super) fn force<J: GenerationJob>(
+        &mut self,
+        hand: &mut Hand<'_, J>,
+    ) -> Result<bool, Error> {
         if hand.rules.logprobs.is_some() {
             return Ok(false);
         }

@@ -5,6 +5,7 @@ use std::time::Instant;
 use defrost_model::{Decoder, LogitsOf, OpenedSequence};
 
 use super::branch::{Branch, Hand, Rules};
+use super::plan::FEW;
 use super::prompt::{self, Scores};
 use super::turn::Turn;
 use super::{Common, Generated};
@@ -22,7 +23,7 @@ pub(super) struct Entry<J> {
     rules: Rules,
     /// Those that have not ended; the first one only, until it has computed the prompt.
     pub(super) branches: Vec<Branch>,
-    /// Whether the prompt is computed, and completions have begun.
+    /// Whether all completions have begun.
     pub(super) is_begun: bool,
     scores: Option<Scores>,
     usage: Usage,
@@ -30,7 +31,7 @@ pub(super) struct Entry<J> {
     pub(super) error: Option<Error>,
     pushed: Instant,
     started: Option<Instant>,
-    begun: Option<Instant>,
+    first: Option<Instant>,
 }
 
 impl<J: GenerationJob> Entry<J> {
@@ -47,7 +48,7 @@ impl<J: GenerationJob> Entry<J> {
             error: None,
             pushed: Instant::now(),
             started: None,
-            begun: None,
+            first: None,
             job,
         }
     }
@@ -81,15 +82,33 @@ impl<J: GenerationJob> Entry<J> {
         Ok(opened)
     }
 
-    /// Takes the sequence for the branch at this place.
-    pub(super) fn start(&mut self, at: usize, opened: OpenedSequence) {
+    /// Takes the sequence for the branch at this place. A single completion begins at once: what a constraint lets it begin with
+    /// is computed with the prompt.
+    pub(super) fn start(&mut self, at: usize, opened: OpenedSequence, common: &Common) {
         self.branches[at].sequence = Some(opened.id);
         self.branches[at].computed = opened.cached;
-        if self.started.is_none() {
-            self.started = Some(Instant::now());
-            self.usage.queued = self.pushed.elapsed();
-            self.usage.cached = opened.cached;
-            self.job.started(opened.cached);
+        if self.started.is_some() {
+            return;
+        }
+        self.started = Some(Instant::now());
+        self.usage.queued = self.pushed.elapsed();
+        self.usage.cached = opened.cached;
+        self.job.started(opened.cached);
+        if self.job.task().n == 1 && self.scores.is_none() {
+            self.begin(common);
+            let Self { job, rules, branches, usage, .. } = self;
+            let mut hand = Hand { job, rules, common, usage };
+            if let Err(wrong) = branches[at].force(&mut hand) {
+                self.error = Some(wrong);
+            }
+            self.note_first();
+        }
+    }
+
+    /// Notes when the first token came.
+    fn note_first(&mut self) {
+        if self.usage.completion > 0 {
+            self.first.get_or_insert_with(Instant::now);
         }
     }
 
@@ -129,8 +148,9 @@ impl<J: GenerationJob> Entry<J> {
                 turn.allowed = allowed.cloned();
             }
             let most = guesses.min(rules.limit.saturating_sub(branch.len() + 1));
-            let guess = if *is_begun && is_free { branch.guess(most) } else { Vec::new() };
-            if !guess.is_empty() {
+            // All rows of a piece with guesses are looked at, so it must be short.
+            let guess = if is_free && len <= FEW { branch.guess(most) } else { Vec::new() };
+            if *is_begun && !guess.is_empty() {
                 turn.guessed = guess.len();
                 turn.ids.extend(guess);
                 (turn.logits, turn.allowed) = (LogitsOf::All, None);
@@ -152,7 +172,9 @@ impl<J: GenerationJob> Entry<J> {
             return Ok(());
         };
         if self.is_begun {
-            return self.go_on(decoder, at, turn, rows, common);
+            self.go_on(decoder, at, turn, rows, common)?;
+            self.note_first();
+            return Ok(());
         }
         let branch = &mut self.branches[at];
         let first = branch.computed;
@@ -162,7 +184,11 @@ impl<J: GenerationJob> Entry<J> {
         }
         let is_computed = branch.pending() == 0;
         match rows.last().filter(|_| is_computed) {
-            Some(last) => self.begin_with(decoder, last, slots, common),
+            Some(last) => {
+                self.begin_with(decoder, last, slots, common)?;
+                self.note_first();
+                Ok(())
+            }
             None => Ok(()),
         }
     }
@@ -193,7 +219,6 @@ impl<J: GenerationJob> Entry<J> {
     /// Tells what is told of the prompt, and makes a branch of each completion.
     fn begin(&mut self, common: &Common) {
         self.is_begun = true;
-        self.begun = Some(Instant::now());
         let Self { job, rules, branches, scores, usage, .. } = self;
         if let Some((scores, most)) = scores.as_ref().zip(job.task().prompt_logprobs) {
             job.prompt_scored(scores.with(most));
@@ -270,10 +295,10 @@ impl<J: GenerationJob> Entry<J> {
 
     /// The job, with how it went.
     pub(super) fn into_generated(self) -> Generated<J> {
-        let Self { job, mut usage, error, started, begun, .. } = self;
-        if let Some((started, begun)) = started.zip(begun) {
-            usage.prefill = begun - started;
-            usage.decoding = begun.elapsed();
+        let Self { job, mut usage, error, started, first, .. } = self;
+        if let Some((started, first)) = started.zip(first) {
+            usage.prefill = first - started;
+            usage.decoding = first.elapsed();
         }
         Generated { job, result: error.map_or(Ok(usage), Err) }
     }

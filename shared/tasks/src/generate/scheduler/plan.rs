@@ -6,7 +6,7 @@
 //! prompt does not wait for a long one that came before.
 
 /// Tokens that a sequence may need to go on in every step.
-const FEW: usize = 16;
+pub(super) const FEW: usize = 16;
 
 /// See [`super::SchedulerOptions`].
 #[derive(Debug, Clone, Copy)]

@@ -80,7 +80,7 @@ impl Constraint for Rhythm {
         assert!(may && !self.is_done(), "{id} after {self:?}");
         self.accepted += 1;
         self.forced.pop_front();
-        if self.forced.is_empty() && id % 5 == 0 {
+        if self.forced.is_empty() && id.is_multiple_of(5) {
             self.forced.extend([13, 4, 11]);
         }
         Ok(())
@@ -91,7 +91,7 @@ impl Constraint for Rhythm {
     }
 
     fn may_end(&mut self) -> bool {
-        self.forced.is_empty() && self.accepted % 4 == 0
+        self.forced.is_empty() && self.accepted.is_multiple_of(4)
     }
 
     fn is_done(&mut self) -> bool {
@@ -288,8 +288,9 @@ fn run(
                 *handle = Some(job.is_cancelled.clone());
                 scheduler.push(job);
             }
-            if request.leaves.is_some_and(|after| request.comes + after == step) {
-                handle.iter().for_each(|handle| handle.set(true));
+            let leaves = request.leaves.is_some_and(|after| request.comes + after == step);
+            if let Some(handle) = handle.as_ref().filter(|_| leaves) {
+                handle.set(true);
             }
         }
         scheduler.drop_cancelled(toy);
@@ -374,4 +375,139 @@ proptest! {
             }
         }
     }
+}
+
+/// A request that comes at once and stays.
+fn request(task: GenerationTask) -> Request {
+    Request { task, rhythm: None, comes: 0, leaves: None }
+}
+
+fn long(prompt: Vec<u32>, tokens: usize) -> GenerationTask {
+    GenerationTask { max_tokens: Some(tokens), ignore_eos: true, ..GenerationTask::new(prompt) }
+}
+
+const WIDE: SchedulerOptions =
+    SchedulerOptions { slots: 8, step_tokens: 64, beside: 16, guesses: 8 };
+
+#[test]
+fn guesses_and_forced_tokens_save_steps() {
+    // What depends on two tokens only comes to repeat itself.
+    let repeating = request(long(vec![1, 2, 3], 200));
+    let steps = |options, request: &Request| {
+        let toy = Toy::new(VOCAB, 300, 2, 100);
+        let ended = run(&toy, options, std::slice::from_ref(request)).remove(0).unwrap();
+        check(&toy, request, &ended.0, &ended.1);
+        (toy.steps(), ended.1.unwrap())
+    };
+    let (without, usage) = steps(SchedulerOptions { guesses: 0, ..WIDE }, &repeating);
+    assert_eq!((without, usage.guessed), (200, 0));
+    let (with, usage) = steps(WIDE, &repeating);
+    assert!(with < 60 && usage.accepted > 120, "{with} steps, {usage:?}");
+    let forced = Request { rhythm: Some(100), ..repeating };
+    let (with, usage) = steps(SchedulerOptions { guesses: 0, ..WIDE }, &forced);
+    assert_eq!(with + usage.forced, usage.completion);
+    assert!(usage.forced > 10);
+}
+
+#[test]
+fn a_step_that_fails_ends_the_requests_in_it_and_no_other() {
+    let toy = Toy::new(VOCAB, 60, 100, 60).failing(3);
+    let mut scheduler = Scheduler::new(common(&toy), SchedulerOptions { slots: 2, ..WIDE });
+    for prompt in [vec![1], vec![2], vec![3]] {
+        scheduler.push(Job::new(&request(long(prompt, 10))));
+    }
+    for _ in 0..3 {
+        assert!(scheduler.step(&toy).unwrap().is_empty());
+    }
+    let failed = scheduler.step(&toy).unwrap_err();
+    assert!(failed.error.is_out_of_memory());
+    let prompts: Vec<&[u32]> = failed.jobs.iter().map(|job| &*job.task.prompt).collect();
+    assert_eq!(prompts, [[1], [2]]);
+    assert_eq!(toy.open_sequences(), 0);
+    let mut ended = Vec::new();
+    while !scheduler.is_empty() {
+        ended.extend(scheduler.step(&toy).unwrap());
+    }
+    assert_eq!(ended.len(), 1);
+    assert_eq!(ended[0].result.as_ref().unwrap().completion, 10);
+}
+
+#[test]
+fn where_no_token_can_come_that_request_ends() {
+    let toy = Toy::new(VOCAB, 60, 100, 60);
+    let nothing = (0..24).map(|id| (id, f32::NEG_INFINITY)).collect();
+    let sampling = Sampling { logit_bias: nothing, ..Sampling::default() };
+    let silent = GenerationTask { sampling, ..long(vec![1], 10) };
+    let mut scheduler = Scheduler::new(common(&toy), WIDE);
+    scheduler.push(Job::new(&request(silent)));
+    scheduler.push(Job::new(&request(long(vec![2], 10))));
+    let ended = scheduler.step(&toy).unwrap();
+    let error = ended[0].result.as_ref().unwrap_err().to_string();
+    assert!(
+        error.contains("no token can follow after 1 tokens: all tokens are ruled out"),
+        "{error}"
+    );
+    assert_eq!((ended.len(), toy.open_sequences()), (1, 1));
+    assert_eq!(scheduler.close(&toy).len(), 1);
+    assert!(scheduler.is_empty() && toy.open_sequences() == 0);
+}
+
+/// How many tokens each running request has been told after each step.
+fn told(scheduler: &Scheduler<Job>) -> Vec<usize> {
+    let tokens = |job: &Job| job.said.get(&0).map_or(0, |said| said.tokens.len());
+    scheduler.jobs().map(tokens).collect()
+}
+
+#[test]
+fn texts_go_on_in_every_step_while_prompts_are_computed() {
+    let toy = Toy::new(VOCAB, 1000, 100, 1000);
+    let mut scheduler = Scheduler::new(common(&toy), SchedulerOptions { guesses: 0, ..WIDE });
+    // Without parts of characters, whose text has to wait for the rest.
+    let parts = [5, 6, 8, 9, 10].map(|id| (id, f32::NEG_INFINITY)).to_vec();
+    let sampling = Sampling { logit_bias: parts, ..Sampling::GREEDY };
+    for prompt in 0..3 {
+        let task = GenerationTask { sampling: sampling.clone(), ..long(vec![prompt], 200) };
+        scheduler.push(Job::new(&request(task)));
+    }
+    scheduler.step(&toy).unwrap();
+    let prompt = |len: u32, kind: u32| (0..len).map(|at| (at * kind + at / 7) % 22).collect();
+    scheduler.push(Job::new(&request(long(prompt(600, 3), 5))));
+    scheduler.push(Job::new(&request(long(prompt(60, 5), 5))));
+    let mut first = [None; 2];
+    for step in 2..100 {
+        scheduler.step(&toy).unwrap();
+        let told = told(&scheduler);
+        if step < 90 {
+            assert_eq!(told[..3], [step; 3]);
+        }
+        for (first, told) in first.iter_mut().zip(&told[3..]) {
+            *first = first.or((*told > 0).then_some(step));
+        }
+    }
+    // 8 of 16 tokens of a step are the short prompt's until it is done.
+    let [long, short] = first.map(|step| step.expect("a first token"));
+    assert!(short <= 2 + 60 / 8 && (600 / 16..60).contains(&long), "{long} {short}");
+}
+
+#[test]
+fn what_was_computed_is_not_computed_again() {
+    let toy = Toy::new(VOCAB, 200, 100, 100);
+    let prompt: Vec<u32> = (0..50).map(|at| at % 22).collect();
+    let mut requests = vec![request(long(prompt.clone(), 10)); 2];
+    requests[1].comes = 20;
+    let ended = run(&toy, WIDE, &requests);
+    let cached = ended.iter().flatten().map(|(_, result)| result.as_ref().unwrap().cached);
+    // Whole pages of 4 tokens.
+    assert_eq!(cached.collect::<Vec<_>>(), [0, 48]);
+    // Choices share the prompt, in memory too: 4 times 50 tokens would not fit.
+    let toy = Toy::new(VOCAB, 100, 100, 25);
+    let requests = [request(GenerationTask { n: 4, ..long(prompt, 8) })];
+    let mut scheduler = Scheduler::new(common(&toy), WIDE);
+    scheduler.push(Job::new(&requests[0]));
+    let mut ended = Vec::new();
+    while !scheduler.is_empty() {
+        ended.extend(scheduler.step(&toy).unwrap());
+    }
+    check(&toy, &requests[0], &ended[0].job, &ended[0].result);
+    assert_eq!((scheduler.load().preempted, toy.steps()), (0, 8));
 }

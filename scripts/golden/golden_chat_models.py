@@ -1,8 +1,8 @@
 """Tiny random language models for golden_generation.py, in the files that the hub's checkpoints have.
 
-Six of them, one for each way that a family departs from the others: Llama 3's scaled angles and a head of its own, a tied
-SmolLM, Qwen2's biases, Qwen3's norms of heads, Gemma 3's windows and norms on both sides, and TinyLlama's SentencePiece
-vocabulary with a blank before every text.
+Six of them, one for each way that a family departs from the others: Llama 3's scaled angles and a head of its own, a
+tied SmolLM, Qwen2's biases, Qwen3's norms of heads, Gemma 3's windows and norms on both sides, and TinyLlama's
+SentencePiece vocabulary with a blank before every text.
 """
 
 import json

@@ -4,8 +4,9 @@
 mod links;
 
 #[test]
-fn no_describer_of_rankings_is_linked() {
-    links::check(env!("CARGO_BIN_EXE_embed"), &links::OF_EMBEDDINGS, &links::OF_RANKINGS);
+fn no_describer_of_rankings_or_chat_is_linked() {
+    let others = [links::OF_RANKINGS, links::OF_CHAT].concat();
+    links::check(env!("CARGO_BIN_EXE_embed"), &links::OF_EMBEDDINGS, &others);
 }
 
 #[test]

@@ -4,8 +4,9 @@
 mod links;
 
 #[test]
-fn no_describer_of_embeddings_is_linked() {
-    links::check(env!("CARGO_BIN_EXE_rerank-gpu"), &links::OF_RANKINGS, &links::OF_EMBEDDINGS);
+fn no_describer_of_embeddings_or_chat_is_linked() {
+    let others = [links::OF_EMBEDDINGS, links::OF_CHAT].concat();
+    links::check(env!("CARGO_BIN_EXE_rerank-gpu"), &links::OF_RANKINGS, &others);
 }
 
 #[test]

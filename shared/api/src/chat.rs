@@ -25,7 +25,9 @@ mod route;
 mod write;
 
 pub use body::ChatBody;
+pub(crate) use body::{Json, Messages, Tools};
 pub use message::{ChatMessage, Conversation, Role, Tool, ToolCall, ToolChoice};
+pub(crate) use read::{MAX_STOPS, MAX_TOP_LOGPROBS, PromptFields};
 pub use reply::{Alternative, Finish, ReplyDelta, ReplyFacts, Timings, TokenLogprob, Usage};
 pub use request::{
     ChatApi, ChatLimits, ChatRequest, CompletionApi, CompletionPrompt, CompletionRequest,
@@ -34,6 +36,6 @@ pub use request::{
 };
 pub use route::{ChatCall, ChatRoute};
 pub use write::{
-    ChatChunk, ChatCompletion, LlamaCompletion, MessagesAnswer, ReplyWriter, ResponsesAnswer,
-    TextCompletion,
+    AppliedTemplate, ChatChunk, ChatCompletion, CountedTokens, LlamaCompletion, MessagesAnswer,
+    ReplyWriter, ResponsesAnswer, TextCompletion,
 };

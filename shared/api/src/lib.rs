@@ -55,12 +55,12 @@ pub use answer::{
 };
 pub use body::{Pair, RerankBody};
 pub use chat::{
-    Alternative, ChatApi, ChatBody, ChatCall, ChatChunk, ChatCompletion, ChatLimits, ChatMessage,
-    ChatRequest, ChatRoute, CompletionApi, CompletionPrompt, CompletionRequest, Conversation,
-    Finish, Generation, LlamaCompletion, MessagesAnswer, OutputFormat, ReasoningOutput,
-    RepeatWindow, ReplyDelta, ReplyFacts, ReplyWriter, ResponsesAnswer, ResponsesEcho, Role,
-    SamplingOptions, Streaming, TextCompletion, Timings, TokenLogprob, Tool, ToolCall, ToolChoice,
-    Usage,
+    Alternative, AppliedTemplate, ChatApi, ChatBody, ChatCall, ChatChunk, ChatCompletion,
+    ChatLimits, ChatMessage, ChatRequest, ChatRoute, CompletionApi, CompletionPrompt,
+    CompletionRequest, Conversation, CountedTokens, Finish, Generation, LlamaCompletion,
+    MessagesAnswer, OutputFormat, ReasoningOutput, RepeatWindow, ReplyDelta, ReplyFacts,
+    ReplyWriter, ResponsesAnswer, ResponsesEcho, Role, SamplingOptions, Streaming, TextCompletion,
+    Timings, TokenLogprob, Tool, ToolCall, ToolChoice, Usage,
 };
 pub use embed::answer::{
     BaaiEmbeddings, ByType, CohereEmbeddings, DenseList, EmbedAnswer, EmbedFacts, Embedded,
@@ -84,8 +84,8 @@ pub use request::{
     RERANK_PATHS, RerankRequest, RerankTruncation, Route, SCORE_PATHS, Shape,
 };
 pub use schema::{
-    BATCH_FORMS, DETOKENIZE_FORMS, EmbedRules, Form, PREDICT_FORMS, QUERY_FORMS, RERANK_FORMS,
-    RerankRules, SCORE_FORMS, SchemaBook, TOKENIZE_FORMS,
+    BATCH_FORMS, CHAT_TOKENIZE_FORMS, ChatRules, DETOKENIZE_FORMS, EmbedRules, Form, PREDICT_FORMS,
+    QUERY_FORMS, RERANK_FORMS, RerankRules, SCORE_FORMS, SchemaBook, TOKENIZE_FORMS,
 };
 pub use score::ScoreBody;
 pub use tokenize::answer::{
@@ -93,8 +93,7 @@ pub use tokenize::answer::{
     tokenize_answer,
 };
 pub use tokenize::{
-    DetokenizeBody, DetokenizeRequest, Message, ToTokenize, TokenShape, TokenizeBody,
-    TokenizeRequest,
+    DetokenizeBody, DetokenizeRequest, ToTokenize, TokenShape, TokenizeBody, TokenizeRequest,
 };
 pub use truncate::Cut;
 pub use vertex::{Instance, Instances, VERTEX_PATH, read_instances};

@@ -29,6 +29,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
+pub use chat::{CHAT_TOKENIZE_FORMS, ChatRules};
 pub use embed::EmbedRules;
 pub use rerank::{BATCH_FORMS, QUERY_FORMS, RERANK_FORMS, RerankRules};
 pub use score::{PREDICT_FORMS, SCORE_FORMS};

@@ -11,11 +11,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use crate::chat::{Conversation, Json, Messages, PromptFields, Tools};
 use crate::checks;
 use crate::embed::EmbedLimits;
 use crate::error::{ErrorStyle, Invalid};
 use crate::json;
-use crate::lenient::{Content, EmbedInput, Flag, Inputs, Text, TokenId};
+use crate::lenient::{EmbedInput, Flag, Inputs, Text, TokenId};
 
 /// Whose request it is, and so in what shape the answer goes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,7 +50,7 @@ pub struct TokenizeBody {
     /// vLLM's text.
     pub prompt: Option<Text>,
     /// vLLM's conversation.
-    pub messages: Option<Vec<Message>>,
+    pub(crate) messages: Option<Messages>,
     /// llama.cpp's text.
     pub content: Option<Text>,
     /// TEI, vLLM: with the tokens that the model puts around a text.
@@ -58,6 +59,12 @@ pub struct TokenizeBody {
     pub add_special: Option<Flag>,
     /// vLLM: with the tokens that make the model answer.
     pub add_generation_prompt: Option<Flag>,
+    /// vLLM: without those that end the last message, which the model continues.
+    pub continue_final_message: Option<Flag>,
+    /// vLLM: functions that the model may call.
+    pub(crate) tools: Option<Tools>,
+    /// vLLM: further variables of the model's chat template.
+    pub(crate) chat_template_kwargs: Option<Json>,
     /// TEI: with one of the model's own prompts before the text.
     pub prompt_name: Option<String>,
     /// vLLM: return the tokens' texts too.
@@ -66,28 +73,13 @@ pub struct TokenizeBody {
     pub with_pieces: Option<Flag>,
 }
 
-/// One message of a conversation.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(default)]
-pub struct Message {
-    /// Who says it.
-    pub role: Option<String>,
-    /// What is said.
-    pub content: Option<Content>,
-}
-
 /// What is to be turned into tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ToTokenize {
     /// Texts; exactly one unless the shape is TEI's.
     Texts(Vec<String>),
     /// A conversation, for models that have a template for it.
-    Messages {
-        /// The messages of the conversation.
-        messages: Vec<Message>,
-        /// Whether the tokens follow that make the model answer.
-        add_generation_prompt: bool,
-    },
+    Messages(Box<Conversation>),
 }
 
 /// What a request to `/tokenize` asks for, whatever its shape.
@@ -148,10 +140,16 @@ impl TokenizeBody {
         let input = match (self.inputs, self.prompt.or(self.content), self.messages) {
             (Some(inputs), ..) => ToTokenize::Texts(texts(inputs, limits)?),
             (None, Some(Text(text)), _) => ToTokenize::Texts(vec![text]),
-            (None, None, Some(messages)) => ToTokenize::Messages {
-                messages: some("messages", messages, limits)?,
-                add_generation_prompt: flag(self.add_generation_prompt).unwrap_or(true),
-            },
+            (None, None, Some(messages)) => {
+                let prompt = PromptFields {
+                    messages,
+                    tools: self.tools,
+                    chat_template_kwargs: self.chat_template_kwargs,
+                    add_generation_prompt: self.add_generation_prompt,
+                    continue_final_message: self.continue_final_message,
+                };
+                ToTokenize::Messages(Box::new(prompt.into_conversation()?))
+            }
             (None, None, None) => {
                 return Err(Invalid::body(
                     "the body has none of inputs, prompt, messages and content; send a text in one of them",

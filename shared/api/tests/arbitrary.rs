@@ -1,8 +1,9 @@
 //! No body, however odd, makes a reader panic.
 
 use defrost_api::{
-    DetokenizeBody, EmbedBody, EmbedFacts, EmbedLimits, EmbedRoute, Embedded, Limits, RerankBody,
-    Route, ScoreBody, TokenizeBody, embed_answer,
+    ChatCall, ChatLimits, ChatRoute, DetokenizeBody, EmbedBody, EmbedFacts, EmbedLimits,
+    EmbedRoute, Embedded, Finish, Limits, ReplyDelta, ReplyFacts, ReplyWriter, RerankBody, Route,
+    ScoreBody, TokenizeBody, Usage, embed_answer,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -68,8 +69,92 @@ const EMBED_KEYS: [&str; 24] = [
     "tokens",
 ];
 
-const NAMES: [&str; 12] = [
-    "a", "base64", "int8", "binary", "sparse", "colbert", "END", "left", "query", "s2s", "true", "",
+const CHAT_KEYS: [&str; 58] = [
+    "messages",
+    "prompt",
+    "input",
+    "role",
+    "content",
+    "type",
+    "text",
+    "tool_calls",
+    "tool_call_id",
+    "function",
+    "name",
+    "arguments",
+    "call_id",
+    "output",
+    "summary",
+    "thinking",
+    "tool_use_id",
+    "tools",
+    "parameters",
+    "input_schema",
+    "functions",
+    "function_call",
+    "tool_choice",
+    "allowed_tools",
+    "mode",
+    "response_format",
+    "json_schema",
+    "schema",
+    "format",
+    "output_config",
+    "structured_outputs",
+    "grammar",
+    "guided_choice",
+    "system",
+    "instructions",
+    "temperature",
+    "top_p",
+    "top_k",
+    "logit_bias",
+    "seed",
+    "stop",
+    "stop_sequences",
+    "n",
+    "best_of",
+    "logprobs",
+    "top_logprobs",
+    "include",
+    "stream",
+    "stream_options",
+    "max_tokens",
+    "chat_template_kwargs",
+    "reasoning",
+    "metadata",
+    "truncation",
+    "add_generation_prompt",
+    "continue_final_message",
+    "echo",
+    "suffix",
+];
+
+const NAMES: [&str; 24] = [
+    "user",
+    "assistant",
+    "tool",
+    "system",
+    "function",
+    "text",
+    "json_schema",
+    "message",
+    "function_call",
+    "tool_use",
+    "tool_result",
+    "auto",
+    "a",
+    "base64",
+    "int8",
+    "binary",
+    "sparse",
+    "colbert",
+    "END",
+    "left",
+    "query",
+    "s2s",
+    "true",
+    "",
 ];
 
 /// Any JSON, with the keys that a reader looks for more often than others.
@@ -131,7 +216,84 @@ fn read(bytes: &[u8]) {
     let _ = DetokenizeBody::parse(bytes).and_then(|body| body.into_request(&limits));
 }
 
+fn read_chat(bytes: &[u8]) {
+    for (_, route) in ChatRoute::PATHS {
+        let writer = match route.parse(bytes, &ChatLimits::default()) {
+            Ok(ChatCall::Chat(request)) => {
+                assert!(!request.conversation.messages.is_empty() && request.generation.n > 0);
+                ReplyWriter::chat(&request, ReplyFacts::default())
+            }
+            Ok(ChatCall::Completion(request)) => {
+                assert!(!request.prompts.is_empty() && request.generation.n > 0);
+                ReplyWriter::completion(&request, ReplyFacts::default(), vec![])
+            }
+            Ok(ChatCall::CountTokens { .. } | ChatCall::ApplyTemplate { .. }) => continue,
+            Err(invalid) => {
+                assert_eq!(invalid.status(), 400);
+                assert!(serde_json::to_vec(&invalid.error_body()).is_ok());
+                continue;
+            }
+        };
+        answer(writer);
+    }
+}
+
+/// Whatever the request, and however a reply comes, the answer is text.
+fn answer(mut writer: ReplyWriter) {
+    let (usage, mut out) = (Usage::default(), Vec::new());
+    writer.begin(&usage, &mut out);
+    for delta in [
+        ReplyDelta::Arguments { index: 3, fragment: "{".to_owned() },
+        ReplyDelta::ToolCall { index: 7, id: String::new(), name: "f".to_owned() },
+        ReplyDelta::Content("\u{2028}".to_owned()),
+        ReplyDelta::Arguments { index: 7, fragment: "}".to_owned() },
+        ReplyDelta::Reasoning("a".to_owned()),
+    ] {
+        writer.delta(0, &delta, &[], &mut out);
+    }
+    writer.finish(0, &Finish::Length, &[], &mut out);
+    writer.end(&usage, None, &mut out);
+    assert!(!out.is_empty() && String::from_utf8(out).is_ok());
+}
+
+/// Bodies of chat that are nearly right: an object of its keys.
+fn chat_body() -> impl Strategy<Value = Value> {
+    let key = prop::sample::select(&CHAT_KEYS[..]).prop_map(str::to_owned);
+    prop::collection::btree_map(key, any_json(&CHAT_KEYS), 0..5)
+        .prop_map(|map| Value::Object(map.into_iter().collect()))
+}
+
 proptest! {
+    #[test]
+    fn arbitrary_chat_json(value in any_json(&CHAT_KEYS)) {
+        read_chat(value.to_string().as_bytes());
+    }
+
+    #[test]
+    fn arbitrary_chat_options(mut body in chat_body(), own in 0_usize..3) {
+        let (key, value) = [
+            ("messages", json!([{"role": "user", "content": "a"}])),
+            ("prompt", json!("a")),
+            ("input", json!("a")),
+        ][own].clone();
+        for key in ["messages", "prompt", "input"] {
+            body.as_object_mut().expect("an object").remove(key);
+        }
+        body[key] = value;
+        read_chat(body.to_string().as_bytes());
+    }
+
+    #[test]
+    fn arbitrary_messages(messages in prop::collection::vec(
+        prop::collection::btree_map(
+            prop::sample::select(&CHAT_KEYS[3..17]).prop_map(str::to_owned), any_json(&CHAT_KEYS), 0..5,
+        ), 0..4),
+    ) {
+        for key in ["messages", "input"] {
+            read_chat(json!({key: messages}).to_string().as_bytes());
+        }
+    }
+
     #[test]
     fn arbitrary_rerank_json(value in any_json(&RERANK_KEYS)) {
         read(value.to_string().as_bytes());
@@ -163,5 +325,6 @@ proptest! {
     #[test]
     fn arbitrary_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         read(&bytes);
+        read_chat(&bytes);
     }
 }

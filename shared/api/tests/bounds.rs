@@ -1,6 +1,6 @@
 //! What a few bytes of a request may not grow into.
 
-use defrost_api::{Limits, RerankBody, Route, ScoreBody};
+use defrost_api::{ChatLimits, ChatRoute, Limits, RerankBody, Route, ScoreBody};
 use serde_json::{Value, json};
 
 fn rerank(body: &Value) -> Result<Vec<defrost_api::QueryGroup>, String> {
@@ -59,4 +59,56 @@ fn one_text_beside_many_is_there_once() {
         .map(|one| (one.query.as_str(), one.documents.join(" "), one.positions.clone()))
         .collect();
     assert_eq!(all, [("a", "x z".into(), vec![0, 2]), ("b", "y".into(), vec![1])]);
+}
+
+fn refused_chat(body: &str) -> String {
+    let refused = ChatRoute::Chat.parse(body.as_bytes(), &ChatLimits::default());
+    refused.expect_err("the body is refused").message
+}
+
+#[test]
+fn many_small_messages_and_tools_are_not_built() {
+    let one = r#"{"role":"user"}"#;
+    let many = vec![one; 20_000].join(",");
+    let error = refused_chat(&format!(r#"{{"messages":[{many}]}}"#));
+    assert!(error.contains("at most 10000 objects"), "{error}");
+    let many = vec!["{}"; 20_000].join(",");
+    let said = r#"{"messages":[{"role":"user","content":"a"}],"#;
+    for field in ["tools", "functions"] {
+        let error = refused_chat(&format!(r#"{said}"{field}":[{many}]}}"#));
+        assert!(error.contains("at most 1024 objects"), "{error}");
+    }
+    let calls = format!(r#"{{"messages":[{{"role":"assistant","tool_calls":[{many}]}}]}}"#);
+    assert!(refused_chat(&calls).contains("missing field `function`"));
+}
+
+/// A tree takes many times the memory of its text.
+#[test]
+fn json_in_a_body_is_bounded_however_it_is_written() {
+    let zeros = format!("[{}0]", "0,".repeat(200_000));
+    let empties = format!("[{}{{}}]", "{},".repeat(200_000));
+    let text = format!("\"{}\"", "x".repeat(300_000));
+    let keys: Vec<String> = (0..50_000).map(|key| format!("\"{key}\":0")).collect();
+    let keys = format!("{{{}}}", keys.join(","));
+    let said = r#"{"messages":[{"role":"user","content":"a"}],"#;
+    for json in [&zeros, &empties, &text, &keys] {
+        for field in ["chat_template_kwargs", "guided_json", "metadata"] {
+            let error = refused_chat(&format!(r#"{said}"{field}":{{"a":{json}}}}}"#));
+            assert!(error.contains("at most 262144 bytes of json"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn what_is_nested_deeply_is_refused_and_what_is_nested_is_read() {
+    let nested = |depth: usize| {
+        format!(
+            r#"{{"messages":[{{"role":"user","content":"a"}}],"chat_template_kwargs":{{"a":{}{}}}}}"#,
+            "[".repeat(depth),
+            "]".repeat(depth)
+        )
+    };
+    let read = ChatRoute::Chat.parse(nested(120).as_bytes(), &ChatLimits::default());
+    assert!(read.is_ok(), "{read:?}");
+    assert!(refused_chat(&nested(100_000)).contains("recursion limit"));
 }

@@ -1,19 +1,30 @@
 //! From messages to prompts and back: chat templates, tool calls, reasoning, and grammars that hold tokens to a form.
 //!
+//! ```text
+//! Conversation --Templates::prompt--> Prompt { text, form, grammar }
+//!                                        text --> the model's tokens, and so on
+//!                                        grammar --GrammarCompiler::compile--> TokenConstraint: which tokens may come next
+//!                                        form --> ReplyParser: the reply's text --> Delta, Delta, …
+//! ```
+//!
 //! Nothing here runs a model, speaks HTTP or opens a file.
 
 mod calendar;
+mod conversation;
 mod delta;
 mod error;
 mod format;
+mod grammar;
 mod message;
 mod reply;
 pub mod template;
 mod thinking;
 
+pub use conversation::{Conversation, Prompt, Templates};
 pub use delta::Delta;
 pub use error::Error;
 pub use format::FormatKind;
+pub use grammar::{Grammar, GrammarCompiler, TokenConstraint, Tokenize, VocabularyToken};
 pub use message::{Message, ResponseFormat, Role, Tool, ToolCall, ToolChoice};
 pub use reply::{ReplyForm, ReplyParser, parse_reply};
 pub use template::{SpecialTexts, Template};

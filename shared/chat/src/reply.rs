@@ -21,6 +21,7 @@ use crate::delta::Delta;
 use crate::format::FormatKind;
 use crate::thinking::Thinking;
 use calls::Calls;
+pub(crate) use calls::short_id;
 use thoughts::Thoughts;
 
 /// What a reply's text is to be read as; it comes with the prompt.

@@ -250,10 +250,10 @@ fn written(format: FormatKind, calls: &[(String, Value)]) -> String {
         }
         FormatKind::Llama3 => all("parameters").join("; "),
         FormatKind::Mistral => format!("[TOOL_CALLS][{}]", all("arguments").join(", ")),
-        FormatKind::MistralNamed => calls
-            .iter()
-            .map(|(name, arguments)| format!("[TOOL_CALLS]{name}[ARGS]{arguments}"))
-            .collect(),
+        FormatKind::MistralNamed => {
+            let named = calls.iter().map(|(name, arguments)| format!("{name}[ARGS]{arguments}"));
+            format!("[TOOL_CALLS]{}", named.collect::<Vec<_>>().join("[TOOL_CALLS]"))
+        }
     }
 }
 

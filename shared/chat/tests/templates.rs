@@ -92,3 +92,34 @@ fn prompts_are_those_of_transformers() {
     }
     assert!(wrong.is_empty(), "{} are wrong\n{}", wrong.len(), wrong.join("\n\n"));
 }
+
+/// The work that a template may do is enough for long conversations: some go through all messages at each.
+#[test]
+fn long_conversations_are_within_the_work_that_is_allowed() {
+    let cases = json("cases.json");
+    let turns = list(&cases["cases"]["two-results"]["messages"]);
+    let tools = list(&cases["cases"]["two-results"]["tools"]);
+    let long: Vec<Value> = std::iter::repeat_n(turns[1..6].to_vec(), 60).flatten().collect();
+    for (name, (template, expected)) in &templates() {
+        if expected["two-results"]["prompt"].is_null()
+            || expected["two-results"]["arguments"] == "text"
+        {
+            continue;
+        }
+        let context =
+            Context { messages: long.clone(), tools: tools.clone(), ..Context::default() };
+        let prompt = template.render(&context).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(prompt.len() > 5_000, "{name}");
+    }
+}
+
+#[test]
+fn templates_that_do_not_end_are_stopped() {
+    let endless =
+        "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}";
+    let template = Template::new(endless, SpecialTexts::default()).expect("Jinja");
+    let error = template.render(&Context::default()).expect_err("an end");
+    assert!(error.to_string().contains("does not come to an end"), "{error}");
+    let broken = Template::new("a\n{% if %}", SpecialTexts::default()).expect_err("an error");
+    assert!(broken.to_string().contains("line 2"), "{broken}");
+}

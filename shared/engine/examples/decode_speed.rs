@@ -155,7 +155,8 @@ fn main() {
         read >> 20
     );
     let deepest = depths.iter().max().copied().unwrap_or(0) + 512;
-    let decoder = PagedDecoder::new(Arc::new(model), Some(deepest * count), None).expect("memory");
+    let decoder =
+        PagedDecoder::new(Arc::new(model), Some(deepest * count), None, &[]).expect("memory");
     let prompt: Vec<u32> = (0..512).collect();
     let id = decoder.open(&prompt).expect("a sequence").id;
     step(&decoder, &[id], &prompt, LogitsOf::Last);

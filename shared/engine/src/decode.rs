@@ -9,22 +9,27 @@
 //! A step is the pass that whole sequences take ([`Model`]), over the rows of all pieces; where keys and values live is
 //! the only difference. In the last layer only rows whose logits are wanted go on after attention.
 //!
+//! What prompts begin with may lie in the snapshot, computed when it was packed: it is in the tree before anything is opened, as if a
+//! sequence had left it behind.
+//!
 //! Results do not depend on how a step came about. Everything of a pass but attention works row by row, in an order that
 //! depends on the model alone; attention sums over positions in an order that depends on their numbers alone.
 
 mod attention;
 mod memory;
+mod one_layer;
 mod pages;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(crate) use attention::Paged;
-use attention::PieceAt;
+use attention::{PieceAt, restore};
 use defrost_model::{
     Decoder, Logits, LogitsOf, OpenedSequence, Piece, Room, SequenceId, TokenMask,
 };
 use memory::{Memory, Shape};
+pub(crate) use one_layer::OneLayer;
 use pages::{NotOpen, PAGE_TOKENS, PageCopy, Pages};
 
 use crate::attention::Span;
@@ -50,6 +55,8 @@ struct State {
     pages: Pages,
     memory: Memory,
     partials: Buffer<f32>,
+    /// The tokens of the stored prefix, until they are in the tree.
+    stored: Vec<u32>,
 }
 
 impl State {
@@ -73,7 +80,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl PagedDecoder {
     /// A decoder over a model with a language-model head, with memory for the keys and values of `kv_tokens`, or as many as a
     /// context has and a gigabyte holds; sequences have up to `context` tokens, or as many as the model has positions, where there
-    /// is memory for so many.
+    /// is memory for so many. `stored` are the tokens of the model's stored prefix.
     ///
     /// # Errors
     /// If the model has another head, or learned positions; if there is no room for a token, or more context is asked for than the
@@ -82,6 +89,7 @@ impl PagedDecoder {
         model: Arc<Model>,
         kv_tokens: Option<usize>,
         context: Option<usize>,
+        stored: &[u32],
     ) -> Result<Self, Error> {
         let config = model.config();
         if config.head != Head::LanguageModel || config.family.blueprint.positions.are_learned() {
@@ -100,7 +108,14 @@ impl PagedDecoder {
             )));
         }
         let context = context.unwrap_or(config.max_positions);
-        let shape = Shape { layers: config.layers, heads: config.kv_heads, width: config.head_dim };
+        if stored.len() != config.stored_prefix {
+            return Err(Error::Config(format!(
+                "a stored prefix of {} tokens: expected {}",
+                stored.len(),
+                config.stored_prefix
+            )));
+        }
+        let shape = Shape::of(config, config.layers);
         let f32 = model.keeps_f32();
         let page = Memory::page_bytes(shape, f32);
         let pages = match kv_tokens {
@@ -120,6 +135,7 @@ impl PagedDecoder {
             pages: Pages::new(pages),
             memory: Memory::new(shape, f32, pages),
             partials: Buffer::default(),
+            stored: stored.to_vec(),
         };
         let room = Mutex::new(state.pages.room());
         Ok(Self { model, context, state: Mutex::new(state), room })
@@ -130,6 +146,33 @@ impl PagedDecoder {
         let result = work(&mut state);
         *lock(&self.room) = state.pages.room();
         result
+    }
+
+    /// Puts what is stored into the tree, unless there is no room for it.
+    fn restore(&self, state: &mut State) -> Result<(), Error> {
+        let ids = std::mem::take(&mut state.stored);
+        let (sequence, ..) = state.pages.open(&ids);
+        state.pages.truncate(sequence, 0)?;
+        let restored = match state.pages.make_room(&[(sequence, ids.len())])? {
+            Some(_) => {
+                let pages = state.pages.of(sequence)?;
+                let restored = (0..state.memory.shape.layers).try_for_each(|layer| {
+                    let rows = self.model.stored(layer)?;
+                    restore(self.model.context(), &mut state.memory, layer, pages, rows);
+                    Ok(())
+                });
+                if restored.is_ok() {
+                    state.pages.append(sequence, &ids)?;
+                }
+                restored
+            }
+            None => Ok(()),
+        };
+        state.pages.close(sequence);
+        if restored.is_err() {
+            state.stored = ids;
+        }
+        restored
     }
 
     fn check_ids(&self, ids: &[u32]) -> Result<(), Error> {
@@ -173,7 +216,7 @@ impl PagedDecoder {
     }
 
     fn compute(&self, state: &mut State, pieces: &[Piece<'_>]) -> Result<Vec<Logits>, Error> {
-        let State { pages, memory, partials } = state;
+        let State { pages, memory, partials, .. } = state;
         let (mut batch, mut places) = (Batch::default(), Vec::new());
         let (mut at, mut all, mut read) = (Vec::new(), Vec::new(), Vec::new());
         let mut allowed: Vec<Option<&TokenMask>> = Vec::new();
@@ -230,11 +273,14 @@ impl Decoder for PagedDecoder {
             )));
         }
         self.check_ids(ids)?;
-        Ok(self.with(|state| {
+        self.with(|state| {
+            if state.stored.first() == ids.first() {
+                self.restore(state)?;
+            }
             let (id, cached, copy) = state.pages.open(ids);
             state.copy(copy);
-            OpenedSequence { id, cached }
-        }))
+            Ok(OpenedSequence { id, cached })
+        })
     }
 
     fn fork(&self, sequence: SequenceId) -> Result<SequenceId, Error> {

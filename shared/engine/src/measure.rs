@@ -6,10 +6,13 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use defrost_loader::{Dtype, Tensor};
+use defrost_model::BlockKind;
 
+use crate::blocks::{PANELS_OF, pack, quantize};
 use crate::buffer::Buffer;
 use crate::gemm::{Activation, Context};
-use crate::layout::{ROW_MAJOR, int8_offsets, pad_to_panel, panels};
+use crate::kernel::per_kernel;
+use crate::layout::{PANEL, ROW_MAJOR, int8_offsets, pad_to_panel, panels};
 use crate::quantize::QuantizedRows;
 use crate::weights::{Linear, Weights};
 use crate::{Error, Kernel, Threads};
@@ -41,11 +44,20 @@ pub struct Layer {
     kind: Kind,
     x: Buffer<f32>,
     out: Buffer<f32>,
+    weights: Bytes,
     quantized: QuantizedRows,
 }
 
+per_kernel! {
+    /// Adds up bytes, eight at a time.
+    fn sum_of(bytes: &[u8], sum: &mut u64) {
+        let (words, _) = bytes.as_chunks();
+        *sum = words.iter().fold(0, |sum, &word| sum ^ u64::from_le_bytes(word));
+    }
+}
+
 struct One {
-    views: [(&'static str, Tensor); 4],
+    views: Vec<(&'static str, Tensor)>,
 }
 
 impl Weights for One {
@@ -92,7 +104,7 @@ impl Layer {
         let offsets = pad_to_panel(int8_offsets(&codes, k));
         let bias = pad_to_panel(vec![0.1f32; channels]);
         let one = One {
-            views: [
+            views: vec![
                 ("layer.weight", view(Dtype::I8, layout.tag, vec![channels, k], bytes(&packed))),
                 ("layer.scale", view(Dtype::F32, ROW_MAJOR, vec![scales.len()], bytes(&scales))),
                 ("layer.offset", view(Dtype::I32, ROW_MAJOR, vec![offsets.len()], bytes(&offsets))),
@@ -100,10 +112,70 @@ impl Layer {
             ],
         };
         let linear = Linear::load(&one, "layer", channels, k, kernel)?;
+        Ok(Self::of(linear, kernel, kind, [rows, n, k], one.views[0].1.bytes.clone(), next))
+    }
+
+    /// A layer as of [`Layer::new`] whose weights are in blocks, the gate's and the others' apart.
+    pub fn of_blocks(
+        kernel: Kernel,
+        block: BlockKind,
+        kind: Kind,
+        [rows, n, k]: [usize; 3],
+    ) -> Result<Self, Error> {
+        let mut state = 1u64;
+        let mut next = move || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as u32
+        };
+        let row: Vec<f32> = (0..k).map(|_| next() as f32 / 2f32.powi(31) - 0.5).collect();
+        let file = quantize(block, &row, k).repeat(PANEL);
+        let panel = pack(block, &file, PANEL, k);
+        let packed = panel.repeat(n.div_ceil(PANEL));
+        let parts = &[n, n][..=usize::from(kind == Kind::SwiGlu)];
+        let layout = format!("{PANELS_OF}{}", block.name());
+        let names = ["layer.weight.0", "layer.weight.1"];
+        let view = |(name, _)| {
+            let shape = vec![packed.len()];
+            (name, Tensor::in_memory("", Dtype::U8, &layout, shape, bytes(&packed)))
+        };
+        let one = One { views: names.into_iter().zip(parts).map(view).collect() };
+        let linear = Linear::load_of(&one, "layer", parts, k, kernel)?;
+        Ok(Self::of(linear, kernel, kind, [rows, n, k], one.views[0].1.bytes.clone(), next))
+    }
+
+    fn of(
+        linear: Linear,
+        kernel: Kernel,
+        kind: Kind,
+        [rows, n, k]: [usize; 3],
+        weights: Bytes,
+        mut next: impl FnMut() -> u32,
+    ) -> Self {
         let (mut x, mut out) = (Buffer::default(), Buffer::default());
         x.slot(rows * k).fill_with(|| next() as f32 / 2f32.powi(31) - 0.5);
         out.resize(rows * n);
-        Ok(Self { linear, kernel, kind, x, out, quantized: QuantizedRows::default() })
+        Self { linear, kernel, kind, x, out, weights, quantized: QuantizedRows::default() }
+    }
+
+    /// The bytes of its weights, of one of two matrices.
+    pub fn bytes(&self) -> usize {
+        self.weights.len()
+    }
+
+    /// Reads these bytes once and does nothing with them: what no product can exceed that finds them in memory; seconds.
+    pub fn read(&self, threads: &Threads) -> f64 {
+        /// A page of a product's size, so that threads share as they do there.
+        const RUN: usize = 1 << 16;
+        let begun = Instant::now();
+        threads.for_each(self.weights.len().div_ceil(RUN), |task| {
+            let end = self.weights.len().min((task + 1) * RUN);
+            let mut sum = 0;
+            sum_of(self.kernel, &self.weights[task * RUN..end], &mut sum);
+            std::hint::black_box(sum);
+        });
+        begun.elapsed().as_secs_f64()
     }
 
     /// Multiply-adds of one pass.

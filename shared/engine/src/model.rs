@@ -235,6 +235,15 @@ impl Model {
         self.kernel
     }
 
+    pub(crate) fn context(&self) -> Context<'_> {
+        Context { kernel: self.kernel, threads: &self.threads }
+    }
+
+    /// Keys and values of the stored prefix in a layer, rows `[k heads | v heads]`, as soon as they are there.
+    pub(crate) fn stored(&self, layer: usize) -> Result<&[f32], Error> {
+        self.body.layers[layer].stored(&*self.gate)
+    }
+
     /// Worker threads.
     pub fn threads(&self) -> usize {
         self.threads.count()
@@ -265,7 +274,7 @@ impl Model {
             return Ok(Answers::default());
         }
         let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
-        let (cx, gate) = (Context { kernel: self.kernel, threads: &self.threads }, &*self.gate);
+        let (cx, gate) = (self.context(), &*self.gate);
         let (config, every_row) = (&self.config, wanted != Wanted::default());
         let sequences = batch.sequences().iter();
         let places: Vec<usize> =
@@ -320,7 +329,7 @@ impl Model {
             ))
         })?;
         let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
-        let (cx, gate) = (Context { kernel: self.kernel, threads: &self.threads }, &*self.gate);
+        let (cx, gate) = (self.context(), &*self.gate);
         let pass = Pass { batch, places, spans: all, read, keys: Keys::InPages(paged) };
         let rows = self.body.run(cx, gate, &self.config, pass, &mut buffers)?;
         let mut logits = Vec::new();

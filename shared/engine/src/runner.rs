@@ -64,7 +64,10 @@ impl Runtime for Engine {
         let model = Model::load(spec.config, &weights, kernel, Arc::clone(&threads))?;
         let model = Arc::new(model);
         let decoder = (model.config().head == Head::LanguageModel)
-            .then(|| PagedDecoder::new(Arc::clone(&model), options.kv_tokens, options.context))
+            .then(|| {
+                let stored = &spec.stored_prefix;
+                PagedDecoder::new(Arc::clone(&model), options.kv_tokens, options.context, stored)
+            })
             .transpose()?;
         let notes = threads.missing().map(str::to_owned).into_iter().collect();
         Ok(Box::new(Loaded { model, decoder, threads, stored_prefix: spec.stored_prefix, notes }))

@@ -11,6 +11,8 @@ mod settings;
 mod table;
 
 pub(crate) use log_level::filter as log_filter;
+#[cfg(feature = "chat")]
+pub(crate) use settings::ChatSettings;
 pub use settings::{Action, Config, ConfigError, LogFormat, NamedModel, ReturnData};
 pub(crate) use settings::{EmbedSettings, InvokeMode, KeptAnswers};
 pub use table::{SETTINGS, Setting};

@@ -68,6 +68,23 @@ impl ApiError {
         self
     }
 
+    /// The status that the answer has.
+    #[cfg(feature = "chat")]
+    pub(crate) fn status(&self) -> u16 {
+        self.status.as_u16()
+    }
+
+    /// The stable word for what went wrong.
+    #[cfg(feature = "chat")]
+    pub(crate) fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// The error as one of this field.
+    fn about(self, param: &str) -> Self {
+        Self { param: Some(param.to_owned()), ..self }
+    }
+
     /// The error as one of a part of a request.
     pub(crate) fn within(mut self, part: &str) -> Self {
         self.message = format!("{part}: {}", self.message);
@@ -284,6 +301,16 @@ impl ApiError {
         )
     }
 
+    /// A stream's client leaves too much of it unread.
+    #[cfg(feature = "chat")]
+    pub(crate) fn read_too_slowly() -> Self {
+        Self::new(
+            Failure::Timeout,
+            "timeout",
+            "the stream was given up: its client takes much less than is made; read faster, or ask for fewer tokens",
+        )
+    }
+
     /// There is no memory for the pass now; what was asked for is given up, and others are answered.
     pub(crate) fn out_of_memory(cause: &str) -> Self {
         tracing::warn!("{cause}");
@@ -356,11 +383,31 @@ impl From<&defrost_tasks::Error> for ApiError {
                     Self::new(Failure::Invalid, "context_length_exceeded", error.to_string());
                 Self { param: Some("input".into()), ..error }
             }
+            // In the words that clients look for, whose case differs.
+            Error::ContextExceeded { .. } => Self::new(
+                Failure::Invalid,
+                "context_length_exceeded",
+                format!("input is too large. {}", capital(&error.to_string())),
+            )
+            .about("messages"),
+            // Of a request's own grammar: the client can change it.
+            Error::Runtime(defrost_model::Error::Constraint(_)) => {
+                Self::new(Failure::Invalid, "invalid_grammar", error.to_string())
+            }
+            Error::NoToken { .. } => Self::new(Failure::Internal, "no_token", error.to_string()),
             Error::NonFinite { index, .. } => Self::non_finite(*index),
             out if out.is_out_of_memory() => Self::out_of_memory(&chain(out)),
             other => Self::internal(&chain(other)),
         }
     }
+}
+
+/// The text with its first letter large.
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| {
+        first.to_uppercase().collect::<String>() + letters.as_str()
+    })
 }
 
 impl IntoResponse for ApiError {

@@ -75,10 +75,17 @@ pub use life::phases::PhaseRecorder;
 pub use life::quiesce::HookError;
 pub use life::start::start;
 pub use models::info::Info;
-pub use models::pipeline::{Loaded, Pipeline};
+pub use models::loaded::Loaded;
+pub use models::pipeline::Pipeline;
 pub use openapi::{Api, Description, openapi};
 pub use router::router;
 pub use service::Service;
+#[cfg(feature = "chat")]
+pub use services::chat::CHAT;
+#[cfg(feature = "chat")]
+pub use services::chat::completer::Completer;
+#[cfg(feature = "chat")]
+pub use services::chat::load::restore_completer;
 pub use services::embed::EMBED;
 pub use services::embed::vectorizer::{Vectorizer, restore_embedder};
 pub use services::rerank::RERANK;

@@ -9,6 +9,8 @@
 //! A kind of function brings its routes as an [`Api`], made by its service; everything else is the
 //! same for all kinds. So a binary links the describers of its own routes only.
 
+#[cfg(feature = "chat")]
+mod chat;
 mod description;
 mod embed;
 mod fields;
@@ -75,5 +77,14 @@ pub fn openapi(description: &Description) -> Value {
     if description.needs_key {
         document["security"] = parts::security();
     }
+    drop_unused_headers(&mut document);
     document
+}
+
+/// Leaves those headers of the components that operations refer to.
+fn drop_unused_headers(document: &mut Value) {
+    let written = document.to_string();
+    if let Some(headers) = document["components"]["headers"].as_object_mut() {
+        headers.retain(|name, _| written.contains(&format!("\"#/components/headers/{name}\"")));
+    }
 }

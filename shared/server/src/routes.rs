@@ -2,6 +2,8 @@
 
 pub(crate) mod admin;
 mod body;
+#[cfg(feature = "chat")]
+pub(crate) mod chat;
 pub(crate) mod embed;
 mod gzip;
 pub(crate) mod models;
@@ -9,6 +11,8 @@ pub(crate) mod predict;
 pub(crate) mod probes;
 pub(crate) mod rerank;
 pub(crate) mod score;
+#[cfg(feature = "chat")]
+pub(crate) mod slots;
 pub(crate) mod tei;
 pub(crate) mod tokenize;
 mod values;

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::response::Response;
-use defrost_api::Instance;
+use defrost_api::{Conversation, Instance, Invalid};
 use serde_json::Value;
 
 use crate::app::App;
@@ -37,6 +37,10 @@ pub struct Service {
     pub(crate) most_items: fn(&Config) -> usize,
     /// What `GET /info` tells of a model beside what it tells of every model.
     pub(crate) about_model: fn(&App, &Model) -> Value,
+    /// What `GET /props` tells beside what it tells of every model.
+    pub(crate) props: fn(&App, &Model) -> Value,
+    /// The prompt that a conversation makes, for texts that are tokenised to be shown.
+    pub(crate) conversation: fn(&App, &Model, &Conversation) -> Result<String, ApiError>,
     /// The model's own prompt of this name, for texts that are tokenised to be shown.
     pub(crate) prompt: fn(&Model, &str) -> Result<String, ApiError>,
     /// Answers one of Vertex's instances as if it had come by itself.
@@ -54,6 +58,12 @@ pub(crate) struct InstanceRequest<'a> {
 /// The answer to one, on its way.
 pub(crate) type ResponseFuture<'a> =
     Pin<Box<dyn Future<Output = Result<Response, ApiError>> + Send + 'a>>;
+
+/// The answer of models that know no conversations.
+pub(crate) fn no_conversation(_: &App, _: &Model, _: &Conversation) -> Result<String, ApiError> {
+    let message = "messages: this model has no template for conversations; send prompt";
+    Err(Invalid::new("messages", message).into())
+}
 
 impl fmt::Debug for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

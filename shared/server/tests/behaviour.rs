@@ -5,6 +5,8 @@ mod behaviour {
     mod arbitrary;
     mod bad_input;
     mod bounds;
+    #[cfg(feature = "chat")]
+    mod chat;
     mod child;
     mod circles;
     mod config;

@@ -15,6 +15,13 @@ pub(crate) const OF_RANKINGS: [&str; 3] = [
     "the function reranks and its model does not",
 ];
 
+/// Sentences that only those of chat hold.
+pub(crate) const OF_CHAT: [&str; 3] = [
+    "a model that generates runs no passes",
+    "this model has no template for conversations; send a text to /v1/completions",
+    "the function chats and its model does not",
+];
+
 /// Sentences of errors and reports that only what packs holds.
 const OF_PACKING: [&str; 3] = [
     "whether that key changes results",

@@ -17,13 +17,16 @@ use crate::fields;
 use crate::json;
 use crate::lenient::{Count, Flag, Inputs, Names, TokenId};
 
+pub(crate) use messages::{Messages, Tools};
+pub(crate) use values::Json;
+
 pub(super) use content::{Part, Parts, TextContent, lines};
 pub(super) use messages::{
     Arguments, CalledFunction, ChoiceBody, ChoiceObject, FunctionBody, Functions, Input, ItemBody,
-    MessageBody, Messages, ToolBody, Tools,
+    MessageBody, ToolBody,
 };
 use values::Object;
-pub(super) use values::{FlagOrCount, Json, LogitBias, Number, Seed, Texts};
+pub(super) use values::{FlagOrCount, LogitBias, Number, Seed, Texts};
 
 /// Every field that a client of the chat routes may send. Other fields are told in the answer, null means absent.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]

@@ -78,7 +78,7 @@ pub struct ToolCall {
 }
 
 /// A tool that the model may call.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tool {
     /// Its name, which no other tool of the request has.
     pub name: String,
@@ -112,7 +112,7 @@ pub enum ToolChoice {
 }
 
 /// What the prompt is made of.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conversation {
     /// The messages in order; at least one.
     pub messages: Vec<ChatMessage>,

@@ -8,9 +8,10 @@ mod messages;
 mod template;
 mod tools;
 
+pub(crate) use generation::{MAX_STOPS, MAX_TOP_LOGPROBS};
 use serde_json::Map;
 
-use super::body::ChatBody;
+use super::body::{ChatBody, Json, Messages, Tools};
 use super::message::Conversation;
 use super::refused::{self, WITHOUT_EFFECT};
 use super::request::{
@@ -19,6 +20,7 @@ use super::request::{
 use super::route::{ChatCall, ChatRoute};
 use crate::checks;
 use crate::error::Invalid;
+use crate::lenient::Flag;
 
 impl ChatRoute {
     /// Reads a JSON body; an error takes the style that clients of this route expect.
@@ -137,6 +139,30 @@ fn chat(
         echo,
         warnings,
     }))
+}
+
+/// What a prompt is made of, of a body with other fields than those of chat.
+#[derive(Debug)]
+pub(crate) struct PromptFields {
+    pub(crate) messages: Messages,
+    pub(crate) tools: Option<Tools>,
+    pub(crate) chat_template_kwargs: Option<Json>,
+    pub(crate) add_generation_prompt: Option<Flag>,
+    pub(crate) continue_final_message: Option<Flag>,
+}
+
+impl PromptFields {
+    pub(crate) fn into_conversation(self) -> Result<Conversation, Invalid> {
+        let mut body = ChatBody {
+            messages: Some(self.messages),
+            tools: self.tools,
+            chat_template_kwargs: self.chat_template_kwargs,
+            add_generation_prompt: self.add_generation_prompt,
+            continue_final_message: self.continue_final_message,
+            ..ChatBody::default()
+        };
+        conversation(ChatApi::Chat, &mut body)
+    }
 }
 
 fn conversation(api: ChatApi, body: &mut ChatBody) -> Result<Conversation, Invalid> {

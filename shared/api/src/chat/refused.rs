@@ -70,7 +70,6 @@ const ROWS: &[Row] = &[
         Off::Nothing,
         "no response is stored; send the conversation as input",
     ),
-    row("context_management", Off::Nothing, "a conversation is not shortened"),
     row("image", Off::Null, "no images are made"),
     // Anthropic
     row("container", Off::Nothing, "no code is run"),

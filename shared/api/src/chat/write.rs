@@ -29,6 +29,7 @@ pub use completions::TextCompletion;
 pub use llama::LlamaCompletion;
 pub use messages::MessagesAnswer;
 pub use responses::ResponsesAnswer;
+pub use shapes::{AppliedTemplate, CountedTokens};
 
 /// What each API's writer does. See [`ReplyWriter`], whose methods these are.
 trait Write {

@@ -1,7 +1,7 @@
 //! `/tokenize`, `/detokenize` and `/decode` of TEI, vLLM and llama.cpp.
 
 use defrost_api::{
-    Content, DetokenizeBody, DetokenizeRequest, EmbedLimits, ErrorStyle, Invalid, Message,
+    ChatMessage, DetokenizeBody, DetokenizeRequest, EmbedLimits, ErrorStyle, Invalid, Role,
     ToTokenize, Token, TokenShape, TokenizeBody, TokenizeRequest, detokenize_answer,
     tokenize_answer,
 };
@@ -60,12 +60,20 @@ fn vllm_tokenize() {
         {"role": "user", "content": [{"type": "text", "text": "u"}]},
     ]});
     let request = tokenize(&body).expect("valid");
-    let message = |role: &str, text: &str| Message {
-        role: Some(role.to_owned()),
-        content: Some(Content(text.to_owned())),
-    };
-    let messages = vec![message("system", "s"), message("user", "u")];
-    assert_eq!(request.input, ToTokenize::Messages { messages, add_generation_prompt: true });
+    let ToTokenize::Messages(conversation) = &request.input else { panic!("a conversation") };
+    let messages = [ChatMessage::text(Role::System, "s"), ChatMessage::text(Role::User, "u")];
+    assert_eq!(conversation.messages, messages);
+    assert!(conversation.add_generation_prompt && !conversation.continue_final_message);
+    let more = json!({
+        "messages": [{"role": "assistant", "content": "a"}], "continue_final_message": true,
+        "tools": [{"type": "function", "function": {"name": "f"}}],
+        "chat_template_kwargs": {"enable_thinking": false},
+    });
+    let more = tokenize(&more).expect("valid");
+    let ToTokenize::Messages(conversation) = &more.input else { panic!("a conversation") };
+    assert!(conversation.continue_final_message && !conversation.add_generation_prompt);
+    assert_eq!(conversation.tools[0].name, "f");
+    assert_eq!(conversation.template_kwargs["enable_thinking"], false);
     assert!(!request.add_special_tokens, "a template writes them itself");
 }
 

@@ -171,18 +171,14 @@ impl Calls {
             Some(FormatKind::MistralNamed) => (TOOL_CALLS, Place::Named),
             _ => (open, Place::Object(CallObject::new())),
         };
-        match self.held.find(mark) {
-            Some(at) => {
-                self.say_held(self.held[..at].trim_end().len(), deltas);
-                let at = self.held.find(mark).unwrap_or(0);
-                self.introduce(at + mark.len());
-                self.go(next)
-            }
-            None => {
-                self.say_held(before_marks_and_spaces(&self.held, &[mark]), deltas);
-                self.wait(Place::Text)
-            }
-        }
+        let Some(at) = self.held.find(mark) else {
+            self.say_held(before_marks_and_spaces(&self.held, &[mark]), deltas);
+            return self.wait(Place::Text);
+        };
+        let said = self.held[..at].trim_end().len();
+        self.say_held(said, deltas);
+        self.introduce(at - said + mark.len());
+        self.go(next)
     }
 
     /// Before the first call of a list, or the next.
@@ -360,13 +356,17 @@ const LETTERS: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxy
 
 impl Ids {
     fn of(&self, index: usize) -> String {
-        let start = crate::mix(self.seed ^ crate::mix(index as u64));
-        let length = if self.are_short { 9 } else { 24 };
-        let letters = (0..length).map(|at| {
-            let bits = crate::mix(start.wrapping_add(at));
-            char::from(LETTERS[usize::try_from(bits % 62).unwrap_or(0)])
-        });
-        let prefix = if self.are_short { "" } else { "call_" };
-        prefix.chars().chain(letters).collect()
+        let number = crate::mix(self.seed ^ crate::mix(index as u64));
+        if self.are_short { letters(number, 9) } else { format!("call_{}", letters(number, 24)) }
     }
+}
+
+/// An id of nine letters and digits.
+pub(crate) fn short_id(number: u64) -> String {
+    letters(number, 9)
+}
+
+fn letters(number: u64, length: u64) -> String {
+    let letter = |at| crate::mix(number.wrapping_add(at)) % LETTERS.len() as u64;
+    (0..length).map(|at| char::from(LETTERS[usize::try_from(letter(at)).unwrap_or(0)])).collect()
 }

@@ -62,17 +62,22 @@ impl Text {
         Self { written: "\"".to_owned(), is_escape: false }
     }
 
-    /// The whole text, once its end has come.
-    fn push(&mut self, letter: char) -> Option<Option<String>> {
+    /// Takes the next letter; says whether it was the last.
+    fn push(&mut self, letter: char) -> bool {
         self.written.push(letter);
         if self.is_escape {
             self.is_escape = false;
         } else if letter == '\\' {
             self.is_escape = true;
         } else if letter == '"' {
-            return Some(serde_json::from_str(&self.written).ok());
+            return true;
         }
-        None
+        false
+    }
+
+    /// What it stands for, once its end has come.
+    fn read(&self) -> Option<String> {
+        serde_json::from_str(&self.written).ok()
     }
 }
 
@@ -189,16 +194,16 @@ impl CallObject {
         let is_space = matches!(letter, ' ' | '\n' | '\r' | '\t');
         let place = std::mem::replace(&mut self.place, Place::Comma);
         self.place = match (place, letter) {
-            (Place::Start, '{') => Place::Key,
+            (Place::Start, '{') | (Place::Comma, ',') => Place::Key,
             (Place::Key, '"') => Place::InKey(Text::begun()),
             (Place::Key | Place::Comma, '}') => return Progress::Done,
-            (Place::InKey(mut key), _) => match key.push(letter) {
+            (Place::InKey(mut key), _) => match key.push(letter).then(|| key.read()) {
                 None => Place::InKey(key),
                 Some(Some(key)) => Place::Colon(key),
                 Some(None) => return Progress::Failed,
             },
             (Place::Colon(key), ':') => Place::Value(key),
-            (Place::Name(mut name), _) => match name.push(letter) {
+            (Place::Name(mut name), _) => match name.push(letter).then(|| name.read()) {
                 None => Place::Name(name),
                 Some(Some(name)) if !name.is_empty() => {
                     self.is_named = true;
@@ -209,7 +214,7 @@ impl CallObject {
                 }
                 Some(_) => return Progress::Failed,
             },
-            (Place::Quoted(mut text), _) => match text.push(letter) {
+            (Place::Quoted(mut text), _) => match text.push(letter).then(|| text.read()) {
                 None => Place::Quoted(text),
                 Some(Some(text)) => {
                     arguments.push_str(if text.trim().is_empty() { "{}" } else { &text });
@@ -232,7 +237,6 @@ impl CallObject {
                 Belongs::Last => Place::Comma,
                 Belongs::Inside => Place::Ignored(extent),
             },
-            (Place::Comma, ',') => Place::Key,
             (place, _) if is_space => place,
             (Place::Value(key), _) => return self.value(&key, letter, arguments),
             _ => return Progress::Failed,

@@ -62,7 +62,7 @@ impl Thoughts {
                 Some(end) => {
                     let rest = self.held.split_off(end);
                     self.say(self.held.trim_end().len(), deltas);
-                    self.held = rest[marks.close.len()..].to_owned();
+                    rest[marks.close.len()..].clone_into(&mut self.held);
                     self.place = Place::Gap;
                 }
             }

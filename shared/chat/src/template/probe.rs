@@ -39,7 +39,6 @@ pub struct Habits {
 
 pub(super) fn habits(template: &Template) -> Habits {
     let mut habits = Habits {
-        developer: template.source.contains("developer"),
         short_ids: template.source.contains("length != 9")
             || template.source.contains("length == 9"),
         thinking: Thinking::of(&template.source),
@@ -48,7 +47,10 @@ pub(super) fn habits(template: &Template) -> Habits {
     let text = |content: &Value| print(template, &[json!({"role": "user", "content": content})]);
     habits.content_in_parts = !text(&json!(WORD)).contains(WORD)
         && text(&json!([{"type": "text", "text": WORD}])).contains(WORD);
-    habits.system = print(template, &[system(&habits), user(&habits)]).contains(WORD);
+    habits.system = print(template, &[from(&habits, "system"), user(&habits)]).contains(WORD);
+    // Many templates print any role; few know this one.
+    habits.developer = template.source.contains("developer")
+        && print(template, &[from(&habits, "developer"), user(&habits)]).contains(WORD);
     let as_object = print(template, &calling(&habits, &json!({KEY: WORD}), None));
     let as_text = || {
         let arguments = json!({KEY: WORD}).to_string();
@@ -87,8 +89,8 @@ fn user(habits: &Habits) -> Value {
     json!({"role": "user", "content": content(habits, "Hi.")})
 }
 
-fn system(habits: &Habits) -> Value {
-    json!({"role": "system", "content": content(habits, WORD)})
+fn from(habits: &Habits, role: &str) -> Value {
+    json!({"role": role, "content": content(habits, WORD)})
 }
 
 /// A conversation with a call of a function.

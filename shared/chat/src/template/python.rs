@@ -214,7 +214,8 @@ impl Dump {
 
     fn escape(&mut self, letter: char) {
         for unit in letter.encode_utf16(&mut [0; 2]) {
-            self.text.push_str(&format!("\\u{unit:04x}"));
+            let escaped = format!("\\u{unit:04x}");
+            self.text.push_str(&escaped);
         }
     }
 }

@@ -90,30 +90,46 @@ impl QuantizedRuns {
     }
 }
 
+/// Codes and scales of one row.
+fn quantize(kernel: Kernel, row: &[f32], codes: &mut [i8], runs: &mut [RunScale]) {
+    let (values, _) = row.as_chunks::<RUN>();
+    let (codes, _) = codes.as_chunks_mut::<RUN>();
+    for ((values, codes), run) in values.iter().zip(codes).zip(runs) {
+        quantize_run(kernel, values, codes, run);
+    }
+}
+
 per_kernel! {
-    /// Codes and scales of one row.
-    fn quantize(row: &[f32], codes: &mut [i8], runs: &mut [RunScale]) {
-        let (values, _) = row.as_chunks::<RUN>();
-        let (codes, _) = codes.as_chunks_mut::<RUN>();
-        for ((values, codes), run) in values.iter().zip(codes).zip(runs) {
-            let mut lanes = [0u32; RUN / 2];
-            for at in 0..RUN / 2 {
-                let magnitudes = [values[at], values[at + RUN / 2]].map(|value| value.to_bits() & 0x7fff_ffff);
-                lanes[at] = magnitudes[0].max(magnitudes[1]);
-            }
-            let (scale, inverse) = scale(lanes.into_iter().fold(0, u32::max));
-            let mut rounded = [0i32; RUN];
-            for at in 0..RUN {
-                // The low byte of the shifted mantissa is the code in two's complement.
-                rounded[at] = i32::from((values[at] * inverse + ROUND).to_bits() as u8 as i8);
-            }
-            let (first, second) = rounded.split_at(RUN / 2);
-            let sums = [first, second].map(|half| half.iter().sum::<i32>());
-            for at in 0..RUN {
-                codes[at] = rounded[at] as i8;
-            }
-            *run = RunScale { scale, minus_sums: [-(sums[0] + sums[1]), -sums[0], -sums[1]] };
+    /// Codes and scale of one run. Of one, because compilers would compute several runs side by side and gather their values.
+    fn quantize_run(values: &[f32; RUN], codes: &mut [i8; RUN], run: &mut RunScale) {
+        const HALF: usize = RUN / 2;
+        let mut lanes = [0u32; HALF];
+        for (at, lane) in lanes.iter_mut().enumerate() {
+            let of = |at: usize| values[at].to_bits() & 0x7fff_ffff;
+            *lane = of(at).max(of(HALF + at));
         }
+        let mut width = HALF / 2;
+        while width > 0 {
+            for lane in 0..width {
+                lanes[lane] = lanes[lane].max(lanes[lane + width]);
+            }
+            width /= 2;
+        }
+        let (scale, inverse) = scale(lanes[0]);
+        let mut sums = [0; 2];
+        for half in 0..2 {
+            let mut rounded = [0i32; HALF];
+            for at in 0..HALF {
+                // The low byte of the shifted mantissa is the code in two's complement.
+                let bits = (values[half * HALF + at] * inverse + ROUND).to_bits();
+                rounded[at] = (bits as i32) << 24 >> 24;
+            }
+            for at in 0..HALF {
+                codes[half * HALF + at] = rounded[at] as i8;
+            }
+            sums[half] = rounded.iter().sum::<i32>();
+        }
+        *run = RunScale { scale, minus_sums: [-(sums[0] + sums[1]), -sums[0], -sums[1]] };
     }
 }
 

@@ -78,7 +78,8 @@ impl Paged<'_> {
             len: (config.heads + 2 * key_values) * width,
             spans,
             pieces,
-            layer,
+            // Memory of one layer is used for each in turn.
+            layer: layer.min(memory.shape.layers - 1),
             group: config.heads / key_values,
             scale: config.attention.scale.unwrap_or_else(|| 1.0 / (width as f32).sqrt()),
             window: config.attention.window(layer).unwrap_or(usize::MAX),
@@ -88,6 +89,36 @@ impl Paged<'_> {
             Values::F16(values) => rows.run(cx, values, partials, out),
             Values::F32(values) => rows.run(cx, values, partials, out),
         }
+    }
+}
+
+/// Writes keys and values that were computed before, rows `[k heads | v heads]`, into the pages of a sequence that begins with
+/// them.
+pub(super) fn restore(
+    cx: Context<'_>,
+    memory: &mut Memory,
+    layer: usize,
+    pages: &[PageId],
+    rows: &[f32],
+) {
+    let shape = memory.shape;
+    let len = 2 * shape.heads * shape.width;
+    let count = rows.len() / len;
+    let span = Span { stored: 0, prefix: 0..0, tokens: 0..count, queries: 0..0, out: 0 };
+    let rows = Rows {
+        qkv: rows,
+        len,
+        spans: &[span],
+        pieces: &[PieceAt { pages, start: 0 }],
+        layer,
+        group: 0,
+        scale: 1.0,
+        window: usize::MAX,
+        shape,
+    };
+    match &mut memory.values {
+        Values::F16(values) => rows.write(cx, values),
+        Values::F32(values) => rows.write(cx, values),
     }
 }
 

@@ -17,6 +17,7 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 use super::pages::{PAGE_TOKENS, PageCopy, PageId};
+use crate::ModelConfig;
 use crate::buffer::Buffer;
 use crate::kernel::operands::COLUMN_STEP;
 use crate::kernel::{Kernel, per_kernel};
@@ -33,6 +34,11 @@ pub(super) struct Shape {
 }
 
 impl Shape {
+    /// That of a model's pages, of so many of its layers.
+    pub(super) fn of(config: &ModelConfig, layers: usize) -> Self {
+        Self { layers, heads: config.kv_heads, width: config.head_dim }
+    }
+
     /// Columns of all panels of values, in whole registers.
     pub(super) fn columns(self) -> usize {
         self.width.next_multiple_of(COLUMN_STEP)

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use self::tiny::{Tiny, config};
 use super::*;
-use crate::{Kernel, ModelConfig};
+use crate::{Kernel, LayerPass, ModelConfig, Probe, Threads};
 
 fn last(sequence: SequenceId, ids: &[u32]) -> Piece<'_> {
     Piece { sequence, ids, logits: LogitsOf::Last, allowed: None }
@@ -22,7 +22,7 @@ fn every(sequence: SequenceId, ids: &[u32]) -> Piece<'_> {
 
 /// The logits of every position, computed at once and alone.
 fn alone(model: &Arc<Model>, ids: &[u32]) -> Vec<Vec<f32>> {
-    let decoder = PagedDecoder::new(Arc::clone(model), Some(ids.len()), None).unwrap();
+    let decoder = PagedDecoder::new(Arc::clone(model), Some(ids.len()), None, &[]).unwrap();
     let opened = decoder.open(ids).unwrap();
     assert_eq!(opened.cached, 0);
     let mut logits = decoder.step(&[every(opened.id, ids)]).unwrap();
@@ -157,7 +157,7 @@ fn only_what_is_asked_for_is_answered() {
     let model = tiny.model(Kernel::detect(), 1);
     let ids = text(5, 40, tiny.config.vocab);
     let expected = bits(&alone(&model, &ids));
-    let decoder = PagedDecoder::new(model, Some(400), None).unwrap();
+    let decoder = PagedDecoder::new(model, Some(400), None, &[]).unwrap();
     let open = || decoder.open(&ids[..1]).unwrap().id;
     let (none, one, all, masked) = (open(), open(), open(), open());
     let mut mask = TokenMask::none(tiny.config.vocab);
@@ -192,12 +192,14 @@ fn what_cannot_be_done_is_refused_and_changes_nothing() {
     let tiny = Tiny::new(&config("qwen3"), Precision::F32, 4);
     let model = tiny.model(Kernel::detect(), 1);
     let vocab = tiny.config.vocab as u32;
-    let new = |tokens, context| PagedDecoder::new(Arc::clone(&model), tokens, context);
+    let new = |tokens, context| PagedDecoder::new(Arc::clone(&model), tokens, context, &[]);
     let told = |error: Error| error.to_string();
     assert!(told(new(Some(0), None).unwrap_err()).contains("0 tokens"));
     assert!(told(new(None, Some(0)).unwrap_err()).contains("expected 1 to 1024"));
     assert!(told(new(None, Some(1025)).unwrap_err()).contains("expected 1 to 1024"));
     assert!(told(new(Some(usize::MAX), None).unwrap_err()).contains("more than there can be"));
+    let stored = PagedDecoder::new(Arc::clone(&model), None, None, &[1]);
+    assert!(told(stored.unwrap_err()).contains("prefix of 1 tokens: expected 0"));
     assert_eq!(new(None, None).unwrap().context(), 1024);
     assert_eq!(new(Some(70), None).unwrap().context(), 96);
     assert_eq!(new(Some(64), Some(50)).unwrap().context(), 50);
@@ -234,6 +236,58 @@ fn what_cannot_be_done_is_refused_and_changes_nothing() {
     let expected = alone(&model, &[1, 1, 1, 1, 1, 3]);
     assert_eq!(bits(&found[0].0), bits(&expected[5..]));
     assert_eq!(decoder.room(), Room { total: 64, held: 32, kept: 0 });
+}
+
+/// Keeps the rows `[k heads | v heads]` of a layer.
+struct Kept {
+    wanted: std::ops::Range<usize>,
+    rows: Vec<f32>,
+}
+
+impl Probe for Kept {
+    fn projected(&mut self, qkv: &[f32]) {
+        let rows = qkv.chunks_exact(self.wanted.end);
+        self.rows = rows.flat_map(|row| &row[self.wanted.clone()]).copied().collect();
+    }
+}
+
+/// What a snapshot stores of prompts' beginning is what would be computed, to the bit, and is found like what was.
+#[test]
+fn a_stored_prefix_is_there_from_the_beginning() {
+    let local = Some(LocalLayers { window: 20, every: 2, theta: 1e4 });
+    let attention = Attention { local, ..Attention::default() };
+    for name in tiny::families() {
+        for precision in [Precision::F32, Precision::Bf16, Precision::Blocks] {
+            let plain = ModelConfig { attention, tied: true, ..tiny::of_blocks(name) };
+            let ids = text(6, 70, plain.vocab);
+            for stored in [1, 32, 45] {
+                let config = ModelConfig { stored_prefix: stored, ..plain.clone() };
+                let mut tiny = Tiny::new(&config, precision, 2);
+                let table = tiny.table(&ids[..stored]);
+                let (kernel, threads) = (Kernel::detect(), Threads::new(Some(2)));
+                let mut pass =
+                    LayerPass::of_words(&config, &table, stored, kernel, threads).unwrap();
+                let wanted = LayerPass::keys_and_values(&config);
+                let mut kept = Kept { wanted, rows: Vec::new() };
+                for layer in 0..config.layers {
+                    pass.layer(&tiny, &mut kept).unwrap();
+                    tiny.store(layer, &kept.rows);
+                }
+                let decoder =
+                    PagedDecoder::new(tiny.model(kernel, 2), Some(300), None, &ids[..stored])
+                        .unwrap();
+                tiny.config.stored_prefix = 0;
+                let expected = bits(&alone(&tiny.model(kernel, 1), &ids));
+                assert_eq!(decoder.open(&[ids[0] ^ 1, 3]).unwrap().cached, 0);
+                let opened = decoder.open(&ids).unwrap();
+                assert_eq!(opened.cached, stored);
+                let found = decoder.step(&[every(opened.id, &ids[stored..])]).unwrap();
+                assert_eq!(bits(&found[0].0), expected[stored..], "{name} {precision:?} {stored}");
+                let short = decoder.open(&ids[..stored]).unwrap();
+                assert_eq!(short.cached, stored - 1);
+            }
+        }
+    }
 }
 
 /// Logits of texts, computed alone once.
@@ -300,7 +354,7 @@ proptest! {
         let mut expected =
             Expected { model: tiny.model(Kernel::detect(), 1), known: BTreeMap::new() };
         let model = tiny.model(Kernel::detect(), 3);
-        let decoder = PagedDecoder::new(model, Some(pages * PAGE_TOKENS), None).unwrap();
+        let decoder = PagedDecoder::new(model, Some(pages * PAGE_TOKENS), None, &[]).unwrap();
         // They begin alike and part at two thirds of a page.
         let texts: Vec<Vec<u32>> = (0..3)
             .map(|at| [text(1, 53, 47), text(at, 400, 47)].concat())

@@ -117,6 +117,7 @@ pub(crate) fn segments(
     let out = SharedOut::new(out);
     let most = matrices.iter().map(|matrix| matrix.tile_rows(cx)).max().unwrap_or(1);
     let task_rows = (TASK_BYTES / (2 * of.k)).clamp(*TASK_ROWS.start(), *TASK_ROWS.end());
+    let task_rows = task_rows / most * most;
     cx.for_each(panels * rows.div_ceil(task_rows), |task| {
         let (chunk, mut panel) = (task / panels, task % panels);
         let (mut first, mut matrix) = (0, &tasks[0]);

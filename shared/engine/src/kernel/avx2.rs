@@ -28,8 +28,8 @@ pub(super) const ROWS: usize = 6;
 
 /// Channels that one pass over an int8 panel sums.
 const INT8_CHANNELS: usize = 8;
-/// Rows of a tile of blocks: with as many sums as registers, the codes' registers are left.
-pub(super) const BLOCK_ROWS: usize = 4;
+/// Rows of a tile of blocks: six times as many as the registers hold sums for, which share a run that is taken apart.
+pub(super) const BLOCK_ROWS: usize = 24;
 /// Columns of one int16 pass.
 const INT16_COLUMNS: usize = 16;
 /// Channels of one f32 pass.

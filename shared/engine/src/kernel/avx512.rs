@@ -27,6 +27,9 @@ const REGISTERS: usize = PANEL / LANES;
 /// Rows of a tile: 24 of the 32 registers hold sums.
 const ROWS: usize = 6;
 
+/// Rows of a tile of blocks: four times as many as the registers hold sums for, which share a run that is taken apart.
+const BLOCK_ROWS: usize = 4 * ROWS;
+
 pub(super) const SET: KernelSet = KernelSet {
     name: "avx512-vnni",
     runs_here: || {
@@ -42,7 +45,7 @@ pub(super) const SET: KernelSet = KernelSet {
     int16: Tile { rows: ROWS, run: int16_tile },
     float: Tile { rows: ROWS, run: float_tile },
     bf16: Tile { rows: ROWS, run: bf16_tile },
-    blocks: Tile { rows: ROWS, run: blocks::tile },
+    blocks: Tile { rows: BLOCK_ROWS, run: blocks::tile },
     finished_int8: Some(fused::int8_tile),
     quantize: Some(Quantize {
         largest_magnitude: quantize::largest_magnitude,

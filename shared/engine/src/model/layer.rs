@@ -137,6 +137,13 @@ impl Layer {
         })
     }
 
+    /// Keys and values of the stored prefix, as soon as they are there.
+    pub(super) fn stored(&self, gate: &dyn ReadinessGate) -> Result<&[f32], Error> {
+        let Some(prefix) = &self.prefix else { return Ok(&[]) };
+        prefix.wait(gate)?;
+        Ok(prefix.as_slice())
+    }
+
     /// Whether its weights are f32.
     pub(super) fn is_f32(&self) -> bool {
         self.qkv.is_f32()

@@ -3,18 +3,21 @@
 //! Calibration runs its texts this way, and what prompts begin with gets its keys and values: in a causal model they depend
 //! on the tokens before a token alone, so those of a prompt's fixed beginning (system text, instruction) are constants of the
 //! model, which a forward pass reads where it would compute them ([`defrost_model::Prefix::stored`]). As every kernel set
-//! gives the same bits, so do stored and computed ones.
+//! gives the same bits, so do stored and computed ones. A language model's attention reads pages, as it will when it continues
+//! sequences.
 
 use std::ops::Range;
 
 use super::embedding;
 use super::layer::{Keys, Layer, Probe, Rows};
 use super::norms::NormWeights;
+use super::words::Words;
 use super::{Buffers, heads};
 use crate::attention::Span;
+use crate::decode::OneLayer;
 use crate::gemm::Context;
-use crate::weights::{Embedding, Weights};
-use crate::{Error, Kernel, ModelConfig, Threads};
+use crate::weights::Weights;
+use crate::{Error, Head, Kernel, ModelConfig, Threads};
 
 /// Sequences on their way.
 #[derive(Debug)]
@@ -25,6 +28,9 @@ pub struct LayerPass {
     buffers: Buffers,
     places: Vec<usize>,
     spans: Vec<Span>,
+    lengths: Vec<usize>,
+    /// The pages of a model that continues sequences, from its first layer on.
+    pages: Option<OneLayer>,
     next: usize,
 }
 
@@ -54,7 +60,9 @@ impl LayerPass {
         let mut buffers = Buffers::default();
         buffers.x.slot(states.len()).copy_from_slice(states);
         let longest = lengths.iter().copied().max().unwrap_or(0);
-        super::check_whole(&config, longest)?;
+        if config.head != Head::LanguageModel {
+            super::check_whole(&config, longest)?;
+        }
         buffers.turn_to(&config, longest);
         let mut start = 0;
         let spans = lengths
@@ -66,7 +74,8 @@ impl LayerPass {
             })
             .collect();
         let places = lengths.iter().flat_map(|&len| 0..len).collect();
-        Ok(Self { config, kernel, threads, buffers, places, spans, next: 0 })
+        let lengths = lengths.to_vec();
+        Ok(Self { config, kernel, threads, buffers, places, spans, lengths, pages: None, next: 0 })
     }
 
     /// Begins with one sequence whose embeddings are the rows of `embedding.words` in `words`, as the model itself will have
@@ -81,9 +90,10 @@ impl LayerPass {
         kernel: Kernel,
         threads: Threads,
     ) -> Result<Self, Error> {
-        let words = Embedding::load(words, "embedding.words", tokens, config.hidden)?;
+        let of_tokens = ModelConfig { vocab: tokens, ..config.clone() };
+        let words = Words::load(&of_tokens, words, kernel)?;
         let mut states = vec![0.0; tokens * config.hidden];
-        for (token, row) in states.chunks_exact_mut(config.hidden).enumerate() {
+        for (token, row) in (0..).zip(states.chunks_exact_mut(config.hidden)) {
             words.add_row(token, row);
         }
         embedding::scale(config, &mut states);
@@ -112,12 +122,19 @@ impl LayerPass {
     /// # Errors
     /// If they lack a part of it.
     pub fn layer(&mut self, weights: &dyn Weights, probe: &mut dyn Probe) -> Result<(), Error> {
-        let Self { config, buffers, places, spans, .. } = self;
+        let Self { config, buffers, places, spans, lengths, pages, .. } = self;
         let layer = Layer::load(config, weights, self.next, self.kernel)?;
         self.next += 1;
         let cx = Context { kernel: self.kernel, threads: &self.threads };
-        let mut rows = Rows { places, spans, keys: Keys::OfPass };
-        layer.run(cx, config, &mut rows, buffers, Some(probe));
+        let mut run = |keys: Keys<'_>| {
+            layer.run(cx, config, &mut Rows { places, spans, keys }, buffers, Some(probe));
+        };
+        if config.head == Head::LanguageModel {
+            let new = || OneLayer::new(config, lengths, layer.is_f32());
+            pages.get_or_insert_with(new).with(|paged| run(Keys::InPages(paged)));
+        } else {
+            run(Keys::OfPass);
+        }
         Ok(())
     }
 

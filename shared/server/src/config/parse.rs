@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use defrost_tasks::ScoreScale;
 
 use super::log_level;
 use super::settings::{
-    Action, Config, ConfigError, EmbedSettings, InvokeMode, KeptAnswers, LogFormat, ReturnData,
+    Action, ChatSettings, Config, ConfigError, EmbedSettings, InvokeMode, KeptAnswers, LogFormat,
+    ReturnData,
 };
 use super::table::{SETTINGS, Setting};
 use crate::function::{Function, is_for_devices};
@@ -175,6 +177,7 @@ impl Reader<'_> {
             max_pairs: self.number("MAX_PAIRS", 1, usize::MAX).unwrap_or_default(),
             max_text_chars: self.number("MAX_TEXT_CHARS", 1, usize::MAX),
             embed: self.embed(),
+            chat: self.chat(),
             max_body_bytes: self.number("MAX_BODY_BYTES", 1, usize::MAX).unwrap_or_default(),
             max_bytes_in_flight: self.bytes_in_flight(),
             // The bound of tokio's channel.
@@ -359,6 +362,22 @@ impl Reader<'_> {
         EmbedSettings { limits, auto_truncate, allow_non_mrl: self.flag("ALLOW_NON_MRL") }
     }
 
+    fn chat(&mut self) -> ChatSettings {
+        ChatSettings {
+            context_length: self.number("CONTEXT_LENGTH", 2, usize::MAX),
+            kv_tokens: self.number("KV_TOKENS", 2, usize::MAX),
+            max_running: self.number("MAX_RUNNING", 1, usize::MAX).unwrap_or_default(),
+            max_tokens: self.number("MAX_TOKENS", 1, usize::MAX),
+            temperature: self.decimal("TEMPERATURE", 0.0..=100.0),
+            // None at all is no distribution.
+            top_p: self.decimal("TOP_P", f32::MIN_POSITIVE..=1.0),
+            top_k: self.number("TOP_K", 0, usize::MAX),
+            min_p: self.decimal("MIN_P", 0.0..=1.0),
+            repeat_penalty: self.decimal("REPEAT_PENALTY", f32::MIN_POSITIVE..=100.0),
+            keep_alive: self.seconds("KEEP_ALIVE"),
+        }
+    }
+
     fn answers(&mut self) -> Option<KeptAnswers> {
         let enabled = self.flag("ENABLE_CACHE");
         let max_size = self.number("CACHE_MAX_SIZE", NonZeroUsize::MIN, MOST_ANSWERS)?;
@@ -475,6 +494,24 @@ impl Reader<'_> {
                 None
             }
         }
+    }
+
+    fn decimal(&mut self, name: &'static str, within: RangeInclusive<f32>) -> Option<f32> {
+        let value = self.value(name)?;
+        let number = value.parse::<f32>().ok().filter(|number| within.contains(number));
+        if number.is_none() {
+            // The smallest number above 0 stands for what is open at 0.
+            let (from, least) = if *within.start() == f32::MIN_POSITIVE {
+                ("above", 0.0)
+            } else {
+                ("from", *within.start())
+            };
+            self.errors.push(format!(
+                "{name}: expected a number {from} {least} to {}, found {value:?}",
+                within.end()
+            ));
+        }
+        number
     }
 
     fn seconds(&mut self, name: &'static str) -> Duration {

@@ -62,6 +62,7 @@ pub struct Config {
     /// Unless set, 10,000 for functions that rerank and 50,000 for those that embed.
     pub max_text_chars: Option<usize>,
     pub embed: EmbedSettings,
+    pub chat: ChatSettings,
     pub max_body_bytes: usize,
     pub max_bytes_in_flight: Option<usize>,
     pub max_queue: usize,
@@ -106,6 +107,23 @@ pub struct EmbedSettings {
     pub auto_truncate: bool,
     /// `ALLOW_NON_MRL`.
     pub allow_non_mrl: bool,
+}
+
+/// The settings that only functions which generate look at; what is `None` the model says, or the request.
+#[derive(Debug, Clone)]
+#[allow(missing_docs, reason = "each field is the setting of its name, described in SETTINGS")]
+pub struct ChatSettings {
+    pub context_length: Option<usize>,
+    pub kv_tokens: Option<usize>,
+    pub max_running: usize,
+    pub max_tokens: Option<usize>,
+    pub temperature: Option<f32>,
+    pub top_p: Option<f32>,
+    pub top_k: Option<usize>,
+    pub min_p: Option<f32>,
+    pub repeat_penalty: Option<f32>,
+    /// Zero: no comments.
+    pub keep_alive: Duration,
 }
 
 /// How answers are kept for equal requests.

@@ -96,6 +96,16 @@ const fn of_rerank(
     Setting { of: Some("rerank"), ..setting(name, value, default, help) }
 }
 
+/// A setting that only functions which generate list.
+const fn of_chat(
+    name: &'static str,
+    value: &'static str,
+    default: &'static str,
+    help: &'static str,
+) -> Setting {
+    Setting { of: Some("chat"), ..setting(name, value, default, help) }
+}
+
 /// Every setting of a function binary.
 ///
 /// Defaults that are numbers: `MAX_BATCH_TOKENS` is four 512-token pairs, enough rows to fill the
@@ -107,7 +117,9 @@ const fn of_rerank(
 /// cache has the numbers of the service whose names it uses. `BOOT_TIMEOUT` covers a slow first
 /// restore and stays below the 300 s at which Cloud Run cuts a request. `SHUTDOWN_GRACE` is shorter
 /// than the 10 s Cloud Run leaves after SIGTERM. `RESTORE_TIMEOUT` and `RESTORE_CONNECTIONS` are
-/// the loader's defaults, justified there.
+/// the loader's defaults, justified there. `MAX_RUNNING` is the scheduler's own number: a step
+/// reads all weights once for all of them. `KEEP_ALIVE` is well below the 30 to 60 s after which proxies and load balancers
+/// give a silent answer up.
 pub const SETTINGS: &[Setting] = &[
     Setting {
         aliases: &["MODEL_ID", "MODEL_NAME", "MODEL_PATH"],
@@ -180,12 +192,15 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "ONNX Runtime's library or its folder, for snapshots of ONNX models; default: beside the binary, or the system's",
     ),
-    setting(
-        "NUM_THREADS",
-        "NUMBER",
-        "",
-        "worker threads; default: physical cores within the cgroup's quota",
-    ),
+    Setting {
+        aliases: &["N_THREADS"],
+        ..setting(
+            "NUM_THREADS",
+            "NUMBER",
+            "",
+            "worker threads; default: physical cores within the cgroup's quota",
+        )
+    },
     setting(
         "MAX_LENGTH",
         "TOKENS",
@@ -194,6 +209,7 @@ pub const SETTINGS: &[Setting] = &[
     ),
     Setting {
         default_on_gpu: Some("16384"),
+        aliases: &["N_BATCH"],
         ..setting(
             "MAX_BATCH_TOKENS",
             "TOKENS",
@@ -201,6 +217,70 @@ pub const SETTINGS: &[Setting] = &[
             "token budget of one forward pass; bounds memory, never changes scores",
         )
     },
+    Setting {
+        aliases: &["N_CTX", "MAX_MODEL_LEN"],
+        ..of_chat(
+            "CONTEXT_LENGTH",
+            "TOKENS",
+            "",
+            "most tokens of one conversation, prompt and completion together; default: the model's own",
+        )
+    },
+    of_chat(
+        "KV_TOKENS",
+        "TOKENS",
+        "",
+        "tokens of all conversations whose keys and values there is memory for; default: one of CONTEXT_LENGTH, in 1 GiB at most",
+    ),
+    Setting {
+        aliases: &["MAX_NUM_SEQS", "N_PARALLEL"],
+        ..of_chat("MAX_RUNNING", "NUMBER", "32", "most completions that are generated at once")
+    },
+    of_chat(
+        "MAX_TOKENS",
+        "TOKENS",
+        "",
+        "most tokens of a completion when a request does not say; default: what the context leaves",
+    ),
+    of_chat(
+        "TEMPERATURE",
+        "NUMBER",
+        "",
+        "temperature when a request does not say, 0 takes the likeliest token; default: the model's own, else 1",
+    ),
+    of_chat(
+        "TOP_P",
+        "FRACTION",
+        "",
+        "top_p when a request does not say; default: the model's own, else 1",
+    ),
+    of_chat(
+        "TOP_K",
+        "NUMBER",
+        "",
+        "top_k when a request does not say, 0 for all tokens; default: the model's own, else 0",
+    ),
+    of_chat(
+        "MIN_P",
+        "FRACTION",
+        "",
+        "min_p when a request does not say; default: the model's own, else 0",
+    ),
+    Setting {
+        aliases: &["REPETITION_PENALTY"],
+        ..of_chat(
+            "REPEAT_PENALTY",
+            "NUMBER",
+            "",
+            "repeat_penalty when a request does not say; default: the model's own, else 1",
+        )
+    },
+    of_chat(
+        "KEEP_ALIVE",
+        "SECONDS",
+        "10",
+        "after so long without an event a stream has a comment, which keeps proxies from closing it; 0: none",
+    ),
     of_rerank("MAX_DOCUMENTS", "NUMBER", "1000", "most documents of one request"),
     of_rerank(
         "MAX_PAIRS",

@@ -2,7 +2,9 @@
 //! names, and those of devices; beside them those of [`tei`].
 
 mod devices;
+mod generation;
 mod json;
+mod labels;
 mod process;
 mod tei;
 
@@ -16,9 +18,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use self::labels::{ByModel, Histograms, KindLabels, durations};
 use crate::function::Function;
 use crate::models::info::Info;
-use crate::models::usage::{Times, Usage};
+use crate::models::usage::{Load, Times, Usage};
 
 type Seconds = Gauge<f64, AtomicU64>;
 
@@ -64,18 +67,6 @@ struct RequestLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RouteLabels {
     route: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct KindLabels {
-    model: String,
-    kind: &'static str,
-}
-
-/// The label of what one of several models did.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByModel {
-    model: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -126,6 +117,7 @@ pub(crate) struct Metrics {
     batch_items: Histograms,
     batch_tokens: Histograms,
     tokens: Family<KindLabels, Counter>,
+    generation: generation::Generation,
     truncated: Family<ByModel, Counter>,
     pub(crate) cache_hits: Counter,
     pub(crate) cache_misses: Counter,
@@ -143,15 +135,6 @@ pub(crate) struct Metrics {
     model_info: Family<ModelLabels, Gauge>,
     models_loaded: Gauge,
     evictions: Counter,
-}
-
-/// A histogram for each model.
-type Histograms = Family<ByModel, Histogram, fn() -> Histogram>;
-
-/// Buckets from 50 us to 52 s: from a kept answer, or a short text in a small model, to the largest
-/// request on a small machine.
-fn durations() -> Histogram {
-    Histogram::new(exponential_buckets(0.000_05, 2.0, 21))
 }
 
 /// Buckets from 1 to 1,024 documents or inputs.
@@ -178,6 +161,7 @@ impl Metrics {
             batch_items: Family::new_with_constructor(items),
             batch_tokens: Family::new_with_constructor(token_counts),
             tokens: Family::default(),
+            generation: generation::Generation::new(),
             truncated: Family::default(),
             cache_hits: Counter::default(),
             cache_misses: Counter::default(),
@@ -274,6 +258,7 @@ impl Metrics {
             "Models unloaded because another one needed their memory",
             self.evictions.clone(),
         );
+        self.generation.register(r);
         self
     }
 
@@ -296,8 +281,16 @@ impl Metrics {
         observe(&self.batch_items, items as f64);
         observe(&self.batch_tokens, tokens as f64);
         self.truncated.get_or_create(&by).inc_by(usage.truncated as u64);
+        if let Some(done) = &usage.completions {
+            self.generation.ran(&self.tokens, &by, times, done);
+        }
         let kind = KindLabels { model: by.model, kind: "prompt" };
         self.tokens.get_or_create(&kind).inc_by(tokens as u64);
+    }
+
+    /// Notes how busy a model is that generates.
+    pub(crate) fn load(&self, model: &str, load: &Load) {
+        self.generation.load(model, load);
     }
 
     pub(crate) fn phase(&self, phase: &'static str, duration: Duration) {

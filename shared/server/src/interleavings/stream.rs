@@ -19,7 +19,7 @@ use crate::edge::ticket::Ticket;
 use crate::error::ApiError;
 use crate::models::admission::{Admitted, Begun};
 use crate::models::events::{End, Event, Events, Sink};
-use crate::models::job::{Job, Next, Preparation, Question};
+use crate::models::job::{Job, Next, Preparation, Question, Work};
 use crate::models::usage::Usage;
 
 /// What the tests look at: as long as a job is anywhere, it has a clone of this.
@@ -47,8 +47,8 @@ impl Question for Stream {
 struct Tokenised(Option<StreamJob>);
 
 impl Preparation for Tokenised {
-    fn step(&mut self, _: usize) -> Result<Option<Box<dyn Job>>, Error> {
-        Ok(self.0.take().map(|job| Box::new(job) as Box<dyn Job>))
+    fn step(&mut self, _: usize) -> Result<Option<Work>, Error> {
+        Ok(self.0.take().map(|job| Work::Passes(Box::new(job))))
     }
 }
 

@@ -13,7 +13,8 @@ use crate::config::{Action, Config};
 use crate::function::Function;
 use crate::life::phases::PhaseRecorder;
 use crate::models::info::Info;
-use crate::models::pipeline::{Loaded, Pipeline};
+use crate::models::loaded::Loaded;
+use crate::models::pipeline::Pipeline;
 use crate::services::rerank::scorer::{ScoreLists, ScoreQuestion, Scorer};
 
 /// Length of each snapshot, and room for one of them.

@@ -20,7 +20,7 @@ use crate::config::{Action, Config, ConfigError};
 use crate::function::Function;
 use crate::life::phases::PhaseRecorder;
 use crate::life::{healthcheck, http, lambda, logging, start};
-use crate::models::pipeline::Loaded;
+use crate::models::loaded::Loaded;
 use crate::models::restore;
 use crate::service::Service;
 

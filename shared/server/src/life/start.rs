@@ -18,7 +18,7 @@ use crate::life::quiesce::Hooks;
 use crate::models::admission::bounds;
 use crate::models::admission_gate::AdmissionGate;
 use crate::models::fleet::Fleet;
-use crate::models::pipeline::Loaded;
+use crate::models::loaded::Loaded;
 use crate::models::tokenise::Tokenising;
 
 /// Starts loading the model on a thread of its own and returns at once; requests may come in.

@@ -186,7 +186,7 @@ impl App {
                 return Ok(Begun { events, held });
             }
         };
-        held.resize(job.numbers() * BYTES_OF_A_NUMBER)?;
+        held.resize(job.bytes())?;
         let queued = Queued { job, tokenize: took, since, place };
         model.queue.send(Command::Run(queued)).map_err(|_| ApiError::unavailable())?;
         Ok(Begun { events, held })

@@ -22,8 +22,9 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::models::command::Queued;
 use crate::models::events::End;
-use crate::models::job::{Job, Next};
+use crate::models::job::{Job, Next, Work};
 use crate::models::pipeline::Pipeline;
+use crate::models::turns::{Ended, Round, Turns};
 use crate::models::usage::Times;
 
 /// A job from its place in the queue to its end.
@@ -45,7 +46,7 @@ impl Tracked {
         let started = started.unwrap_or_else(Instant::now);
         let queue = (started - since).saturating_sub(tokenize);
         let times = Times { queue, tokenize, inference: started.elapsed() };
-        Ended { job, end: End { result, times } }
+        Ended { job: Work::Passes(job), end: End { result, times } }
     }
 }
 
@@ -76,19 +77,6 @@ impl Rounds for Tracked {
     }
 }
 
-/// A job that is done with, and what it is to be told.
-pub(crate) struct Ended {
-    pub(crate) job: Box<dyn Job>,
-    pub(crate) end: End,
-}
-
-/// What happened between two looks at the queue.
-pub(crate) struct Round {
-    pub(crate) ended: Vec<Ended>,
-    /// How many jobs were dropped because their requests have been given up.
-    pub(crate) cancelled: usize,
-}
-
 /// All jobs that have been taken from the queue and are not done.
 pub(crate) struct Batching {
     waiting: VecDeque<Tracked>,
@@ -108,6 +96,11 @@ impl Batching {
 
     pub(crate) fn push(&mut self, queued: Queued) {
         let Queued { job, tokenize, since, place } = queued;
+        let job = match job {
+            Work::Passes(job) => job,
+            #[cfg(feature = "chat")]
+            other @ Work::Generation(_) => return other.refuse(),
+        };
         let cost: usize = costs(job.sequences(), job.shares()).map(|cost| cost.beside).sum();
         let (large, place, started) = (cost > self.budget, Some(place), None);
         self.waiting.push_back(Tracked { job, large, place, since, tokenize, started });
@@ -134,7 +127,7 @@ impl Batching {
                 jobs.map(|job| job.end(Err(Arc::clone(&error)))).collect()
             }
         };
-        Round { ended, cancelled }
+        Round { ended, cancelled, load: None }
     }
 
     /// Drops jobs whose requests have been given up; returns how many.
@@ -162,6 +155,33 @@ impl Batching {
                 }
             }
         }
+    }
+}
+
+/// The jobs of a model that answers in passes.
+pub(crate) struct Passes {
+    batching: Batching,
+    pipeline: Arc<dyn Pipeline>,
+}
+
+impl Passes {
+    /// As [`Batching::new`], on this model.
+    pub(crate) fn new(pipeline: Arc<dyn Pipeline>, budget: usize, most: usize) -> Self {
+        Self { batching: Batching::new(budget, most), pipeline }
+    }
+}
+
+impl Turns for Passes {
+    fn push(&mut self, queued: Queued) {
+        self.batching.push(queued);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.batching.is_empty()
+    }
+
+    fn round(&mut self) -> Round {
+        self.batching.round(&*self.pipeline)
     }
 }
 
@@ -197,7 +217,7 @@ mod tests {
         let (guard, places) = (Guard::default(), Arc::new(Semaphore::new(1)));
         let place = Arc::clone(&places).try_acquire_owned().expect("a free place");
         let (sink, events) = events::channel();
-        let job = Box::new(StreamJob::new(parts, sink, Guard::clone(&guard)));
+        let job = Work::Passes(Box::new(StreamJob::new(parts, sink, Guard::clone(&guard))));
         batching.push(Queued { job, tokenize: Duration::ZERO, since: Instant::now(), place });
         (guard, places, events)
     }
@@ -208,7 +228,7 @@ mod tests {
         let (guard, places, mut events) = queued(&mut batching, 3);
         for round in 1..=3 {
             assert_eq!(places.available_permits(), usize::from(round > 1));
-            let Round { ended, cancelled } = batching.round(&Still);
+            let Round { ended, cancelled, .. } = batching.round(&Still);
             assert_eq!((ended.len(), cancelled), (usize::from(round == 3), 0));
             assert!(matches!(events.next().await, Some(Event::Part(_))));
             for Ended { job, end } in ended {

@@ -7,7 +7,7 @@ use defrost_tasks::Error;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::boot_error::BootError;
-use crate::models::job::Job;
+use crate::models::job::Work;
 
 /// What a model's thread is asked to do.
 pub(crate) enum Command {
@@ -21,7 +21,7 @@ pub(crate) enum Command {
 
 /// A job on its way to the model's thread.
 pub(crate) struct Queued {
-    pub(crate) job: Box<dyn Job>,
+    pub(crate) job: Work,
     /// How long tokenising it took.
     pub(crate) tokenize: Duration,
     /// When its request asked.

@@ -13,6 +13,8 @@
 //! end.
 
 use std::sync::Arc;
+#[cfg(feature = "chat")]
+use std::task::{Context, Poll};
 
 use defrost_tasks::Error;
 use tokio::sync::mpsc;
@@ -79,6 +81,12 @@ impl<P> Events<P> {
     /// The next event; `None` after the last one, or where the model's thread has gone.
     pub(crate) async fn next(&mut self) -> Option<Event<P>> {
         self.0.recv().await
+    }
+
+    /// As [`Events::next`], for what is polled itself.
+    #[cfg(feature = "chat")]
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event<P>>> {
+        self.0.poll_recv(cx)
     }
 
     /// The one part of an answer at once, and where its time went; `None` where the model's thread

@@ -15,7 +15,10 @@ use defrost_model::{Answers, Share, Tokens, Wanted};
 pub(crate) use defrost_tasks::Next;
 use defrost_tasks::{Bounds, Error, Prepared, Preparing};
 
+use crate::edge::budget::BYTES_OF_A_NUMBER;
 use crate::models::events::{End, Sink};
+#[cfg(feature = "chat")]
+use crate::models::usage::Times;
 use crate::models::usage::Usage;
 
 /// What a request asks of a model: how its texts become a job.
@@ -34,13 +37,74 @@ pub(crate) trait Question: Send {
     fn begin(self, bounds: Bounds, sink: Sink<Self::Part>) -> Result<Box<dyn Preparation>, Error>;
 }
 
+/// A job, by the way in which the model's thread runs it ([`crate::models::turns`]).
+pub(crate) enum Work {
+    /// Whole sequences, in passes.
+    Passes(Box<dyn Job>),
+    /// Sequences that go on, a step at a time.
+    #[cfg(feature = "chat")]
+    Generation(Box<dyn Generating>),
+}
+
+/// A job that completions are generated for.
+#[cfg(feature = "chat")]
+pub(crate) trait Generating: defrost_tasks::GenerationJob + Send {
+    /// Bytes that may lie between the model's thread and its request.
+    fn bytes(&self) -> usize;
+
+    /// Hears what it took, before its end.
+    fn took(&mut self, usage: defrost_tasks::Usage);
+
+    /// What it has had of the model so far.
+    fn usage(&self) -> &Usage;
+
+    /// Sends its last event.
+    fn end(self: Box<Self>, end: End);
+}
+
+impl Work {
+    /// Bytes that its answer may take while it is made and on its way, as far as they may be many.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Passes(job) => job.numbers().saturating_mul(BYTES_OF_A_NUMBER),
+            #[cfg(feature = "chat")]
+            Self::Generation(job) => job.bytes(),
+        }
+    }
+
+    /// What it has had of the model so far.
+    pub(crate) fn usage(&self) -> &Usage {
+        match self {
+            Self::Passes(job) => job.usage(),
+            #[cfg(feature = "chat")]
+            Self::Generation(job) => job.usage(),
+        }
+    }
+
+    /// Sends its last event.
+    pub(crate) fn end(self, end: End) {
+        match self {
+            Self::Passes(job) => job.end(end),
+            #[cfg(feature = "chat")]
+            Self::Generation(job) => job.end(end),
+        }
+    }
+
+    /// Ends it, because its model does not run such jobs.
+    #[cfg(feature = "chat")]
+    pub(crate) fn refuse(self) {
+        let error = Error::Model("the model does not run jobs of this kind".into());
+        self.end(End { result: Err(std::sync::Arc::new(error)), times: Times::default() });
+    }
+}
+
 /// A question that is being tokenised, a piece at a time.
 pub(crate) trait Preparation: Send {
     /// Tokenises about so many bytes of text, at least one text; the job once all are.
     ///
     /// # Errors
     /// What is wrong with the request.
-    fn step(&mut self, bytes: usize) -> Result<Option<Box<dyn Job>>, Error>;
+    fn step(&mut self, bytes: usize) -> Result<Option<Work>, Error>;
 }
 
 /// See the module page.
@@ -90,11 +154,11 @@ struct PreparingAtOnce<P> {
 }
 
 impl<P: Send + 'static> Preparation for PreparingAtOnce<P> {
-    fn step(&mut self, bytes: usize) -> Result<Option<Box<dyn Job>>, Error> {
+    fn step(&mut self, bytes: usize) -> Result<Option<Work>, Error> {
         let Some(prepared) = self.preparing.step(bytes)? else { return Ok(None) };
         let (sink, usage_of) = (self.sink.clone(), self.usage);
         let job = AtOnce { prepared: Some(prepared), sink, usage_of, usage: Usage::default() };
-        Ok(Some(Box::new(job)))
+        Ok(Some(Work::Passes(Box::new(job))))
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use crate::error::ApiError;
 use crate::models::command::Command;
 use crate::models::info::Info;
-use crate::models::pipeline::Loaded;
+use crate::models::loaded::Loaded;
 
 /// The loaded model, as requests see it.
 pub(crate) struct Model {

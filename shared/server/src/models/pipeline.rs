@@ -1,12 +1,10 @@
 //! The seam between serving and a model.
 //!
 //! A [`Pipeline`] is what the server needs of every loaded model, whatever it is for. What one kind
-//! of function asks beside it is a trait of that service, and a [`Loaded`] model carries both: the
-//! model's thread and the tokenising routes see the pipeline, and only the service finds its own
-//! trait again ([`Loaded::own`]).
+//! of function asks beside it is a trait of that service, and a loaded model carries both
+//! ([`crate::models::loaded`]): the model's thread and the tokenising routes see the pipeline, and
+//! only the service finds its own trait again.
 
-use std::any::Any;
-use std::sync::Arc;
 use std::time::Duration;
 
 use defrost_model::{Answers, Measure, Planned, Wanted};
@@ -35,6 +33,17 @@ pub trait Pipeline: Send + Sync {
     /// # Errors
     /// What is wrong with the model.
     fn sample(&self) -> Result<Prepared<()>, Error>;
+
+    /// Runs one small request, so that the first client's finds pages mapped, buffers grown and threads started.
+    ///
+    /// # Errors
+    /// What is wrong with the model, which then cannot serve.
+    fn warm_up(&self) -> Result<(), Error> {
+        let prepared = self.sample()?;
+        let all = 0..prepared.sequences().len();
+        let answers = self.run(&prepared.planned(all), prepared.wanted())?;
+        prepared.finish(&answers)
+    }
 
     /// What loading it was made of that went on beside other phases, or still does: names, and how long what is over took.
     fn phases(&self) -> Vec<(&'static str, Duration)> {
@@ -84,33 +93,4 @@ pub trait Pipeline: Send + Sync {
 /// What a function's routes never ask of its model.
 fn unsupported(what: &str) -> Error {
     Error::Model(format!("no model of this function {what}"))
-}
-
-/// A model as it was loaded, made by a service: see [`Loaded::scorer`] and [`Loaded::vectorizer`].
-#[derive(Clone)]
-pub struct Loaded {
-    pub(crate) pipeline: Arc<dyn Pipeline>,
-    /// The same model as an `Arc` of its service's trait.
-    own: Arc<dyn Any + Send + Sync>,
-}
-
-impl Loaded {
-    /// `own` is the model of `pipeline` as an `Arc` of a service's trait.
-    pub(crate) fn new<T: ?Sized + Send + Sync + 'static>(
-        pipeline: Arc<dyn Pipeline>,
-        own: Arc<T>,
-    ) -> Self {
-        Self { pipeline, own: Arc::new(own) }
-    }
-
-    /// The model by its service's trait; `None` where it is another service's.
-    pub(crate) fn own<T: ?Sized + Send + Sync + 'static>(&self) -> Option<Arc<T>> {
-        self.own.downcast_ref::<Arc<T>>().cloned()
-    }
-}
-
-impl std::fmt::Debug for Loaded {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Loaded({})", self.pipeline.info().name)
-    }
 }

@@ -61,8 +61,8 @@ pub(crate) fn options(config: &Config) -> ModelOptions {
         device: config.device.clone(),
         compute: config.dtype.filter(|_| config.uses_device()),
         memory_fraction: config.gpu_memory_fraction,
-        kv_tokens: None,
-        context: None,
+        kv_tokens: config.chat.kv_tokens,
+        context: config.chat.context_length,
     }
 }
 

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use defrost_tasks::{Bounds, Error};
 use tokio::sync::Semaphore;
 
-use crate::models::job::{Job, Preparation};
+use crate::models::job::{Preparation, Work};
 use crate::models::model::Model;
 use crate::sync;
 
@@ -38,7 +38,7 @@ pub(crate) struct Tokenising {
 
 /// What came of tokenising.
 pub(crate) struct Tokenised {
-    pub(crate) job: Box<dyn Job>,
+    pub(crate) job: Work,
     /// The time that it took, without waiting.
     pub(crate) took: Duration,
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use defrost_model::Room;
+
 /// Where a job's time went.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Times {
@@ -28,6 +30,38 @@ pub(crate) struct Usage {
     pub(crate) truncated: usize,
     /// Where Text Embeddings Inference would count it, if it had such a request.
     pub(crate) tei: Option<TeiCounter>,
+    /// What was generated, by models that do.
+    pub(crate) completions: Option<Completions>,
+}
+
+/// The completions of one prompt. Its tokens are in [`Usage::lengths`].
+#[derive(Debug, Clone, Copy, Default)]
+#[cfg_attr(not(feature = "chat"), allow(dead_code, reason = "only models that chat have any"))]
+pub(crate) struct Completions {
+    pub(crate) choices: usize,
+    /// Tokens of all of them.
+    pub(crate) tokens: usize,
+    /// Tokens of the prompt that were known already.
+    pub(crate) cached: usize,
+    /// Tokens that were computed before it was known whether they come, and those of them that came.
+    pub(crate) guessed: usize,
+    pub(crate) accepted: usize,
+    /// Tokens that could only come as they did.
+    pub(crate) forced: usize,
+    /// Time from the first step to the first token, and from there to the end.
+    pub(crate) prefill: Duration,
+    pub(crate) decoding: Duration,
+}
+
+/// How busy a model is that generates.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(not(feature = "chat"), allow(dead_code, reason = "only models that chat say so"))]
+pub(crate) struct Load {
+    /// Requests that have tokens in memory.
+    pub(crate) running: usize,
+    /// Those that wait for some of it, or for their turn.
+    pub(crate) waiting: usize,
+    pub(crate) room: Room,
 }
 
 impl Usage {

@@ -1,8 +1,8 @@
 //! The thread that loads a model and then runs it.
 //!
 //! Running a model is CPU work that fills the machine, so it has a thread of its own beside the
-//! runtime's, on which the jobs of all requests take turns (see [`crate::models::batching`]); with
-//! several models, micro-batches of their threads do (see [`crate::models::fleet`]). A thread ends
+//! runtime's, on which the jobs of all requests take turns (see [`crate::models::turns`]); with several
+//! models, rounds of their threads do (see [`crate::models::fleet`]). A thread ends
 //! when the model is not served any more and no request holds it. How many requests wait is bounded
 //! by `MAX_QUEUE`; a full queue is an answer (429), never a wait without end. A job whose request
 //! has been given up is dropped before its next micro-batch: its events are closed by then (see
@@ -18,14 +18,15 @@ use crate::boot_error::{BootError, chain};
 use crate::config::Config;
 use crate::edge::metrics::Metrics;
 use crate::life::phases::PhaseRecorder;
-use crate::models::batching::{Batching, Ended, Round};
 use crate::models::command::{Command, HookCall, HookStep};
 use crate::models::events::End;
 use crate::models::fair_lock::FairLock;
+use crate::models::loaded::Loaded;
 use crate::models::model::Model;
-use crate::models::pipeline::{Loaded, Pipeline};
+use crate::models::pipeline::Pipeline;
 use crate::models::slot::Slot;
 use crate::models::state::Load;
+use crate::models::turns::{Ended, Round};
 use crate::sync;
 
 /// Loads the snapshot that the settings name; may record phases of its own.
@@ -77,17 +78,16 @@ impl Worker {
         mut commands: mpsc::UnboundedReceiver<Command>,
         queue: &mpsc::WeakUnboundedSender<Command>,
     ) {
-        let Config { max_batch_tokens, max_queue, .. } = *self.slot.config;
-        let mut batching = Batching::new(max_batch_tokens, max_queue);
+        let mut turns = loaded.turns(&self.slot.config);
         loop {
-            let command = if batching.is_empty() {
+            let command = if turns.is_empty() {
                 let Some(command) = sync::receive(&mut commands) else { return };
                 Some(command)
             } else {
                 commands.try_recv().ok()
             };
             match command {
-                Some(Command::Run(queued)) => batching.push(queued),
+                Some(Command::Run(queued)) => turns.push(queued),
                 Some(Command::Break(error)) => self.slot.life.fail(self.load, &chain(&*error)),
                 Some(Command::Hook(HookCall { step, reply })) => {
                     // The snapshot may have been given up meanwhile.
@@ -96,7 +96,7 @@ impl Worker {
                 None => {
                     let round = {
                         let _machine = self.machine.lock();
-                        batching.round(&*loaded.pipeline)
+                        turns.round()
                     };
                     self.ended(loaded, round);
                 }
@@ -104,16 +104,9 @@ impl Worker {
         }
     }
 
-    /// Runs one small request, so that the first client's finds pages mapped, buffers grown and
-    /// threads started. A model that cannot do this cannot serve.
+    /// Runs one small request before the first client's. A model that cannot do this cannot serve.
     fn warm_up(&self, pipeline: &dyn Pipeline, why: &str) -> Result<(), BootError> {
-        let run = || -> Result<(), Error> {
-            let prepared = pipeline.sample()?;
-            let all = 0..prepared.sequences().len();
-            let answers = pipeline.run(&prepared.planned(all), prepared.wanted())?;
-            prepared.finish(&answers)
-        };
-        let run = self.phases.time("warmup", run);
+        let run = self.phases.time("warmup", || pipeline.warm_up());
         self.metrics.warmed(&self.phases.phases());
         run.map_err(|error| failed(&format!("the warm-up ({why})"), &error))
     }
@@ -202,8 +195,11 @@ impl Worker {
     }
 
     /// Counts what has ended and sends the last events.
-    fn ended(&self, loaded: &Loaded, Round { ended, cancelled }: Round) {
+    fn ended(&self, loaded: &Loaded, Round { ended, cancelled, load }: Round) {
         self.metrics.cancelled.inc_by(cancelled as u64);
+        if let Some(load) = load {
+            self.metrics.load(self.slot.full_name().unwrap_or_default(), &load);
+        }
         for Ended { job, end } in ended {
             let End { result, times } = &end;
             match result {

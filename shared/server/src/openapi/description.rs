@@ -15,6 +15,8 @@ pub struct Api {
     pub(super) describe: Box<Describe>,
     /// The fields of `GET /info` that only this kind of function has, each with its schema.
     pub(super) info: fn() -> Vec<(&'static str, Value)>,
+    /// The same of `GET /props`.
+    pub(super) props: fn() -> Vec<(&'static str, Value)>,
 }
 
 type Describe = dyn Fn(&mut Map<String, Value>, &mut Parts, &mut SchemaBook) + Send + Sync;

@@ -25,9 +25,10 @@ impl Api {
                 let forms = EmbedRoute::Embed.forms().iter();
                 let forms = forms.map(|form| book.embed_form(form, &rules)).collect();
                 let instances = Instances { forms, most: rules.limits.max_inputs };
-                tokens::describe(paths, parts, book, &rules, "embed", instances);
+                tokens::describe(paths, parts, book, &rules, "embed", Some(instances), &[]);
             }),
             info,
+            props: Vec::new,
         }
     }
 }

@@ -49,6 +49,9 @@ impl Failure {
 pub(super) enum TruncationHeader {
     /// Nothing, because the model does not run.
     Never,
+    /// Nothing, because none is ever cut; and nothing in the words of Text Embeddings Inference.
+    #[cfg(feature = "chat")]
+    Nothing,
     Documents,
     Inputs,
 }
@@ -67,8 +70,13 @@ impl Parts {
     }
 
     /// Keeps a body for operations to refer to, with an example of each form.
-    pub(super) fn body(&mut self, name: &str, forms: &[Form], schemas: Vec<Value>) -> Value {
-        let bodies = forms.iter().flat_map(|form| {
+    pub(super) fn body<'a>(
+        &mut self,
+        name: &str,
+        forms: impl IntoIterator<Item = &'a Form>,
+        schemas: Vec<Value>,
+    ) -> Value {
+        let bodies = forms.into_iter().flat_map(|form| {
             form.examples.iter().map(|&(whose, body)| {
                 (form.name, if whose.is_empty() { form.title } else { whose }, body)
             })
@@ -108,12 +116,16 @@ impl Parts {
         });
         match cut {
             TruncationHeader::Never => {}
+            #[cfg(feature = "chat")]
+            TruncationHeader::Nothing => {}
             TruncationHeader::Documents => headers["x-truncated-documents"] = header("Truncated"),
             TruncationHeader::Inputs => headers["x-truncated-inputs"] = header("Truncated"),
         }
         if cut != TruncationHeader::Never {
             headers["x-warnings"] = header("Warnings");
             headers["server-timing"] = header("ServerTiming");
+        }
+        if matches!(cut, TruncationHeader::Documents | TruncationHeader::Inputs) {
             for (name, _) in TEI {
                 headers[name] = header(&component(name));
             }

@@ -121,6 +121,7 @@ fn probes(book: &mut SchemaBook, api: &Api) -> Vec<Probe> {
         Probe { path, summary, schema, is_public, failures }
     };
     let info = || info(api);
+    let props = || props(api);
     vec![
         probe("/health", "How the process is, and how its boot went", true, &[], "Health", &health),
         probe("/v1/health", "As /health, under llama.cpp's name", true, &[], "Health", &health),
@@ -306,22 +307,20 @@ fn service() -> Value {
     )
 }
 
-fn props() -> Value {
-    object(
-        "What may be sent.",
-        &[
-            (
-                "default_generation_settings",
-                object("Of every request.", &[("n_ctx", count("Most tokens read at once."))], &[]),
-            ),
-            ("total_slots", count("Most requests that wait.")),
-            ("model_path", text("The model's own name.")),
-            ("model_alias", text("The served name.")),
-            ("modalities", json!({"type": "object", "additionalProperties": {"type": "boolean"}})),
-            ("build_info", text("The binary and its version.")),
-        ],
-        &[],
-    )
+fn props(api: &Api) -> Value {
+    let mut required = vec![
+        (
+            "default_generation_settings",
+            object("Of every request.", &[("n_ctx", count("Most tokens read at once."))], &[]),
+        ),
+        ("total_slots", count("Most requests that wait.")),
+        ("model_path", text("The model's own name.")),
+        ("model_alias", text("The served name.")),
+        ("modalities", json!({"type": "object", "additionalProperties": {"type": "boolean"}})),
+        ("build_info", text("The binary and its version.")),
+    ];
+    required.extend((api.props)());
+    object("What may be sent.", &required, &[])
 }
 
 fn model() -> Value {

@@ -28,7 +28,15 @@ impl Api {
                     book.predict_form(&PREDICT_FORMS[0], &rules),
                 ];
                 let instances = Instances { forms, most: rules.limits.max_documents };
-                tokens::describe(paths, parts, book, &rules.of_tokens(), "rerank", instances);
+                tokens::describe(
+                    paths,
+                    parts,
+                    book,
+                    &rules.of_tokens(),
+                    "rerank",
+                    Some(instances),
+                    &[],
+                );
             }),
             info: || {
                 vec![
@@ -37,6 +45,7 @@ impl Api {
                     ("max_documents", count("Most documents of one request.")),
                 ]
             },
+            props: Vec::new,
         }
     }
 }

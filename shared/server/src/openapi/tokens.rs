@@ -2,8 +2,8 @@
 //! AI's envelope.
 
 use defrost_api::{
-    DETOKENIZE_FORMS, DetokenizeAnswer, EmbedRules, LlamaTokens, SchemaBook, TOKENIZE_FORMS, Token,
-    VERTEX_PATH, VllmTokens,
+    DETOKENIZE_FORMS, DetokenizeAnswer, EmbedRules, Form, LlamaTokens, SchemaBook, TOKENIZE_FORMS,
+    Token, VERTEX_PATH, VllmTokens,
 };
 use serde_json::{Map, Value, json};
 
@@ -26,9 +26,12 @@ pub(super) fn describe(
     book: &mut SchemaBook,
     rules: &EmbedRules,
     tag: &str,
-    instances: Instances,
+    instances: Option<Instances>,
+    conversations: &'static [Form],
 ) {
-    vertex(paths, parts, instances);
+    if let Some(instances) = instances {
+        vertex(paths, parts, instances);
+    }
     let mut insert = |path: &str, about: &str, body: &Value, answers: &Value| {
         let operation = json!({"post": {
             "tags": [tag],
@@ -39,8 +42,11 @@ pub(super) fn describe(
         }});
         paths.insert(path.to_owned(), operation);
     };
-    let schemas = TOKENIZE_FORMS.iter().map(|form| book.tokenize_form(form, rules)).collect();
-    let tokenize = parts.body("Tokenize", &TOKENIZE_FORMS, schemas);
+    let mut schemas: Vec<Value> =
+        TOKENIZE_FORMS.iter().map(|form| book.tokenize_form(form, rules)).collect();
+    schemas.extend(conversations.iter().map(|form| book.chat_tokenize_form(form)));
+    let forms = TOKENIZE_FORMS.iter().chain(conversations);
+    let tokenize = parts.body("Tokenize", forms, schemas);
     let schemas = DETOKENIZE_FORMS.iter().map(|form| book.detokenize_form(form, rules)).collect();
     let detokenize = parts.body("Detokenize", &DETOKENIZE_FORMS, schemas);
     let token = book.answer::<Token<'_>>();

@@ -84,16 +84,24 @@ pub(crate) async fn model(
 }
 
 /// `GET /props`, as llama.cpp's clients ask what they may send.
-pub(crate) async fn props(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
+pub(crate) async fn props(
+    State(app): State<Arc<App>>,
+    Extension(service): Extension<&'static Service>,
+) -> Result<Json<Value>, ApiError> {
     let Some(model) = app.ready_model() else { return Err(not_there(&app)) };
-    Ok(Json(json!({
+    let mut props = json!({
         "default_generation_settings": {"n_ctx": model.info.max_length},
         "total_slots": app.config.max_queue,
         "model_path": model.info.name,
         "model_alias": model.name_for(None),
         "modalities": {"vision": false, "audio": false},
         "build_info": format!("{} {}", app.function.name, app.function.version),
-    })))
+    });
+    let own = (service.props)(&app, &model);
+    if let (Value::Object(props), Value::Object(own)) = (&mut props, own) {
+        props.extend(own);
+    }
+    Ok(Json(props))
 }
 
 /// One model, as lists tell of it.
@@ -166,7 +174,7 @@ impl<'a> Listing<'a> {
 }
 
 /// The error where there is no model to tell of yet.
-fn not_there(app: &App) -> ApiError {
+pub(super) fn not_there(app: &App) -> ApiError {
     match app.state_word() {
         "failed" => ApiError::unavailable(),
         _ => ApiError::loading("the model is loading; retry later".into()),

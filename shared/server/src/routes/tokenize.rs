@@ -11,7 +11,7 @@ use axum::Extension;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use defrost_api::{
-    DetokenizeBody, Invalid, ToTokenize, Token, TokenizeBody, TokenizeRequest, detokenize_answer,
+    DetokenizeBody, ToTokenize, Token, TokenizeBody, TokenizeRequest, detokenize_answer,
     tokenize_answer,
 };
 use defrost_tasks::TextToken;
@@ -48,9 +48,8 @@ async fn tokens(app: &App, service: &Service, mut request: TokenizeRequest) -> R
     };
     let texts = match &mut request.input {
         ToTokenize::Texts(texts) => std::mem::take(texts),
-        ToTokenize::Messages { .. } => {
-            let message = "messages: this model has no template for conversations; send prompt";
-            return Err(Invalid::new("messages", message).into());
+        ToTokenize::Messages(conversation) => {
+            vec![(service.conversation)(app, &model, conversation)?]
         }
     };
     let texts: Arc<Vec<String>> =

@@ -19,7 +19,7 @@ use crate::error::ApiError;
 use crate::models::model::Model;
 use crate::openapi::Api;
 use crate::routes::embed;
-use crate::service::{InstanceRequest, ResponseFuture, Service};
+use crate::service::{InstanceRequest, ResponseFuture, Service, no_conversation};
 use vectorizer::Vectorizer;
 
 /// Embeds texts.
@@ -31,6 +31,8 @@ pub static EMBED: Service = Service {
     api,
     most_items: |config| config.embed.limits.max_inputs,
     about_model,
+    props: |_, _| Value::Null,
+    conversation: no_conversation,
     prompt,
     instance,
 };

@@ -19,7 +19,7 @@ use crate::error::ApiError;
 use crate::models::model::Model;
 use crate::openapi::Api;
 use crate::routes::{predict, rerank, score};
-use crate::service::{InstanceRequest, ResponseFuture, Service};
+use crate::service::{InstanceRequest, ResponseFuture, Service, no_conversation};
 use scorer::Scorer;
 use translate::default_normalization;
 
@@ -32,6 +32,8 @@ pub static RERANK: Service = Service {
     api,
     most_items: |config| config.max_documents,
     about_model,
+    props: |_, _| Value::Null,
+    conversation: no_conversation,
     prompt,
     instance,
 };

@@ -12,6 +12,8 @@ use defrost_tasks::Error;
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit};
 use serde_json::json;
 
+#[cfg(feature = "chat")]
+use super::chat::toy::Echo;
 use super::toy::{FUNCTION, Toy};
 
 #[test]
@@ -23,6 +25,13 @@ fn process() {
         // As `ulimit -u` does.
         let limit = Rlimit { current: Some(limit), maximum: Some(limit) };
         setrlimit(Resource::Nproc, limit).expect("a lower limit");
+    }
+    #[cfg(feature = "chat")]
+    if kind == "chats" {
+        let load = |_: &_, _: &_| Ok(Loaded::completer(Echo::new()));
+        let code = run_with_args(FUNCTION, &defrost_server::CHAT, ["toy"], load);
+        assert_eq!(code, ExitCode::SUCCESS, "{code:?}");
+        return;
     }
     let code = run_with_args(FUNCTION, &RERANK, ["toy"], move |_, _| match kind.as_str() {
         "broken" => Err(BootError::new("segment 3 of m.snap is truncated")),

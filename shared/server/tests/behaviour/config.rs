@@ -55,6 +55,46 @@ fn names_of_other_services_are_read() {
     assert_eq!(config(&[("MAX_BATCH_SIZE", "32")]).embed.limits.max_batch, 32);
 }
 
+/// C19: the settings of a tier of an older service, without the name of the tier, and those of vLLM.
+#[test]
+fn settings_of_chat_are_read() {
+    let chat = config(&[]).chat;
+    assert_eq!((chat.context_length, chat.kv_tokens, chat.max_tokens), (None, None, None));
+    assert_eq!((chat.temperature, chat.top_p, chat.top_k), (None, None, None));
+    assert_eq!((chat.max_running, chat.keep_alive), (32, Duration::from_secs(10)));
+    let given = config(&[
+        ("N_CTX", "4096"),
+        ("KV_TOKENS", "9000"),
+        ("N_BATCH", "512"),
+        ("N_THREADS", "3"),
+        ("MAX_NUM_SEQS", "5"),
+        ("MAX_TOKENS", "64"),
+        ("TEMPERATURE", "0"),
+        ("TOP_P", "0.9"),
+        ("TOP_K", "40"),
+        ("MIN_P", "0.05"),
+        ("REPETITION_PENALTY", "1.1"),
+        ("KEEP_ALIVE", "0"),
+    ]);
+    assert_eq!((given.max_batch_tokens, given.num_threads), (512, Some(3)));
+    let chat = given.chat;
+    assert_eq!((chat.context_length, chat.kv_tokens), (Some(4096), Some(9000)));
+    assert_eq!((chat.max_running, chat.max_tokens), (5, Some(64)));
+    assert_eq!((chat.temperature, chat.top_p, chat.top_k), (Some(0.0), Some(0.9), Some(40)));
+    assert_eq!((chat.min_p, chat.repeat_penalty), (Some(0.05), Some(1.1)));
+    assert_eq!(chat.keep_alive, Duration::ZERO);
+    for (name, value, expected) in [
+        ("TEMPERATURE", "-1", "from 0 to 100"),
+        ("TEMPERATURE", "NaN", "from 0 to 100"),
+        ("TOP_P", "0", "above 0 to 1"),
+        ("MIN_P", "1.5", "from 0 to 1"),
+        ("REPEAT_PENALTY", "0", "above 0 to 100"),
+    ] {
+        let found = errors(&[], &[("MODEL", "m"), (name, value)]);
+        assert_eq!(found, [format!("{name}: expected a number {expected}, found {value:?}")]);
+    }
+}
+
 #[test]
 fn values_are_read() {
     let config = config(&[
@@ -124,7 +164,7 @@ fn unknown_flags_are_one_line() {
 
 #[test]
 fn help_lists_every_setting_of_the_function() {
-    for kind in ["rerank", "embed"] {
+    for kind in ["rerank", "embed", "chat"] {
         let Err(ConfigError::Info(help)) = parse_as(kind, &["--help"], &[]) else {
             panic!("help expected")
         };

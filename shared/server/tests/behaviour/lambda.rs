@@ -262,6 +262,31 @@ async fn response_stream_posts_prelude_and_bytes_to_urls_and_whole_answers_to_ot
     serving.abort();
 }
 
+/// A reply is posted as its events where the way in can stream, and as all of them at once where it cannot.
+#[cfg(feature = "chat")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replies_are_posted_as_streams_of_events() {
+    let body =
+        json!({"messages": [{"role": "user", "content": "hé"}], "temperature": 0, "stream": true});
+    let sent = event("POST", "/v1/chat/completions", Some(&body.to_string()));
+    for (mode, place) in [("RESPONSE_STREAM", "streamed"), ("BUFFERED", "body")] {
+        let running = start().await;
+        let (mut child, _stderr) = running.spawn("chats", &[("INVOKE_MODE", mode)]);
+        let Running { events, mut answers, serving, .. } = running;
+        events.send(sent.clone()).await.expect("the stub listens");
+        let (kind, answer) = answers.recv().await.expect("an answer");
+        assert_eq!((kind.as_str(), &answer["statusCode"]), ("response", &json!(200)), "{answer}");
+        assert_eq!(answer["headers"]["content-type"], "text/event-stream", "{answer}");
+        let text = answer[place].as_str().expect("events");
+        let content = super::chat::joined(&super::chat::events(text), "content");
+        assert_eq!(content, "hé", "{mode}: {text}");
+        assert!(text.ends_with("data: [DONE]\n\n"), "{mode}: {text}");
+        child.kill().expect("killed");
+        child.wait().expect("ended");
+        serving.abort();
+    }
+}
+
 /// An event that a gateway or a load balancer sent, as it was recorded.
 fn recorded(name: &str) -> Value {
     let path = format!("{}/../../data/cases/lambda-events/{name}.json", env!("CARGO_MANIFEST_DIR"));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use axum::Router;
 use defrost_api::{
     EmbedBody, EmbedLimits, EmbedRoute, EmbedRules, Limits, RerankBody, Route, VectorKinds,
 };
@@ -28,6 +29,14 @@ fn rules() -> EmbedRules {
 
 fn both() -> [Value; 2] {
     [described(Api::rerank(defrost_api::RerankRules::default())), described(Api::embed(rules()))]
+}
+
+/// Those of every kind of function.
+fn all() -> Vec<Value> {
+    let mut all = both().to_vec();
+    #[cfg(feature = "chat")]
+    all.push(described(Api::chat(defrost_api::ChatRules::default())));
+    all
 }
 
 #[test]
@@ -62,7 +71,7 @@ fn walk<'a>(value: &'a Value, path: &str, visit: &mut dyn FnMut(&str, &'a Value)
 
 #[test]
 fn references_lead_somewhere_and_everything_is_referred_to() {
-    for document in both() {
+    for document in all() {
         let mut used = BTreeSet::new();
         walk(&document, "", &mut |path, value| {
             if let Some(reference) = value.get("$ref").and_then(Value::as_str) {
@@ -85,7 +94,7 @@ fn references_lead_somewhere_and_everything_is_referred_to() {
 
 #[test]
 fn operations_are_named_once_and_described() {
-    for document in both() {
+    for document in all() {
         let mut ids = BTreeSet::new();
         for (path, item) in document["paths"].as_object().expect("paths") {
             for (method, operation) in item.as_object().expect("operations") {
@@ -104,8 +113,15 @@ fn operations_are_named_once_and_described() {
 
 #[test]
 fn every_error_of_a_request_is_there() {
-    for document in both() {
-        for path in ["/v1/rerank", "/rerank/batch", "/v1/embeddings", "/similarity", "/tokenize"] {
+    for document in all() {
+        for path in [
+            "/v1/rerank",
+            "/rerank/batch",
+            "/v1/embeddings",
+            "/similarity",
+            "/v1/chat/completions",
+            "/tokenize",
+        ] {
             let Some(item) = document["paths"].get(path) else { continue };
             for status in
                 ["200", "400", "401", "404", "408", "413", "415", "422", "429", "500", "503"]
@@ -126,13 +142,18 @@ fn every_error_of_a_request_is_there() {
 
 #[tokio::test]
 async fn the_router_and_the_document_have_the_same_routes() {
-    let router = ready(&[("SNAPSHOT_HOOKS", "true")]).await;
-    let document = get(&router, "/openapi.json").await.json();
+    same_routes(&ready(&[("SNAPSHOT_HOOKS", "true")]).await, "toy/words").await;
+    #[cfg(feature = "chat")]
+    same_routes(&super::chat::toy::ready(&[("SNAPSHOT_HOOKS", "true")]).await, "toy/echo").await;
+}
+
+async fn same_routes(router: &Router, model: &str) {
+    let document = get(router, "/openapi.json").await.json();
     assert_eq!(document["openapi"], "3.1.1");
     let paths = document["paths"].as_object().expect("paths");
     for (template, item) in paths {
-        let path = &template.replace("{model}", "toy/words").replace("{deployment}", "toy");
-        let answer = get(&router, path).await;
+        let path = &template.replace("{model}", model).replace("{deployment}", "toy");
+        let answer = get(router, path).await;
         assert_eq!(
             answer.status == 405,
             item.get("get").is_none(),
@@ -140,7 +161,7 @@ async fn the_router_and_the_document_have_the_same_routes() {
             answer.status
         );
         assert_ne!(answer.status, 404, "{path}");
-        let answer = post(&router, path, &json!({})).await;
+        let answer = post(router, path, &json!({})).await;
         assert_eq!(
             answer.status == 405,
             item.get("post").is_none(),
@@ -148,7 +169,7 @@ async fn the_router_and_the_document_have_the_same_routes() {
             answer.status
         );
     }
-    let root = get(&router, "/").await.json();
+    let root = get(router, "/").await.json();
     walk(&root["endpoints"], "", &mut |_, value| {
         if let Some(path) = value.as_str() {
             assert!(paths.contains_key(path), "{path} is not described");
@@ -159,8 +180,13 @@ async fn the_router_and_the_document_have_the_same_routes() {
 /// What a schema says must be in an answer is, and what is in an answer is said.
 #[tokio::test]
 async fn answers_of_probes_have_the_described_fields() {
-    let router = ready(&[]).await;
-    let document = get(&router, "/openapi.json").await.json();
+    described_fields(&ready(&[]).await).await;
+    #[cfg(feature = "chat")]
+    described_fields(&super::chat::toy::ready(&[]).await).await;
+}
+
+async fn described_fields(router: &Router) {
+    let document = get(router, "/openapi.json").await.json();
     for path in [
         "/",
         "/health",
@@ -174,7 +200,7 @@ async fn answers_of_probes_have_the_described_fields() {
         "/info",
         "/props",
     ] {
-        let answer = get(&router, path).await.json();
+        let answer = get(router, path).await.json();
         let content = &document["paths"][path]["get"]["responses"]["200"]["content"];
         let reference =
             content["application/json"]["schema"]["$ref"].as_str().expect("a reference");
@@ -245,6 +271,24 @@ fn the_right_side_of_a_score_is_a_text_or_a_list() {
         let kinds = schemas[form]["properties"][side]["anyOf"].as_array().expect("kinds");
         let kinds: Vec<_> = kinds.iter().map(|kind| &kind["type"]).collect();
         assert_eq!(kinds, ["string", "array"], "{form}.{side}");
+    }
+}
+
+#[cfg(feature = "chat")]
+#[test]
+fn examples_of_chat_are_requests() {
+    use defrost_api::{ChatLimits, ChatRoute};
+    let chat = described(Api::chat(defrost_api::ChatRules::default()));
+    for (path, route) in ChatRoute::PATHS {
+        let operation = &chat["paths"][path]["post"];
+        let body = operation["requestBody"]["$ref"].as_str().expect("a body");
+        let body = chat.pointer(body.trim_start_matches('#')).expect("a component");
+        let examples = &body["content"]["application/json"]["examples"];
+        for (name, example) in examples.as_object().expect("examples") {
+            let example = example["value"].to_string();
+            let call = route.parse(example.as_bytes(), &ChatLimits::default());
+            assert!(call.is_ok(), "{path} {name}: {call:?}");
+        }
     }
 }
 

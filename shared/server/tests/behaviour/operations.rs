@@ -340,6 +340,8 @@ async fn metrics_of_the_process() {
 async fn every_metric_is_documented() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
     let page = std::fs::read_to_string(path).expect("the page");
+    // Those of generation are another test's.
+    let page = page.split("Functions that chat").next().unwrap_or_default();
     let rows = page.lines().filter(|line| line.starts_with("| `"));
     let mut documented: Vec<(&str, &str)> = rows
         .flat_map(|row| {

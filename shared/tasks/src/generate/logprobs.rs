@@ -5,6 +5,7 @@ use std::collections::BinaryHeap;
 
 use crate::generate::job::{Logprob, Logprobs};
 use crate::generate::pieces::Pieces;
+use crate::generate::sampler::exp;
 
 /// What stands for a probability of 0, as with `OpenAI`: JSON has no infinity.
 const LEAST: f32 = -9999.0;
@@ -12,8 +13,7 @@ const LEAST: f32 = -9999.0;
 /// What the model said of `chosen` and of the `most` likeliest tokens.
 pub(crate) fn logprobs(logits: &[f32], chosen: u32, most: usize, pieces: &Pieces) -> Logprobs {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let total: f64 = logits.iter().map(|&logit| f64::from(libm::expf(logit - largest))).sum();
-    let normaliser = f64::from(largest) + libm::log(total);
+    let normaliser = f64::from(largest) + libm::log(exp::sum(logits, largest));
     #[allow(clippy::cast_possible_truncation, reason = "f32 is what logits have")]
     let of = |id: u32, logit: f32| Logprob {
         id,
@@ -56,4 +56,38 @@ fn likeliest(logits: &[f32], most: usize) -> Vec<(f32, u32)> {
     }
     // Ascending by the reversed order, which is descending.
     kept.into_sorted_vec().into_iter().map(|Reverse(Entry(logit, id))| (logit, id)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn they_are_logarithms_of_the_softmax(
+            logits in prop::collection::vec(prop_oneof![(-3i8..4).prop_map(f32::from), -40.0f32..9.0], 1..40),
+            chosen in any::<prop::sample::Index>(),
+            most in 0usize..50,
+        ) {
+            let image = Pieces::compile(br#"{"model":{"vocab":{"a":0}},"decoder":{"type":"ByteLevel"}}"#).unwrap();
+            let pieces = Pieces::open(image.into()).unwrap();
+            let chosen = u32::try_from(chosen.index(logits.len())).unwrap();
+            let told = logprobs(&logits, chosen, most, &pieces);
+            let total: f64 = logits.iter().map(|&logit| f64::from(logit).exp()).sum();
+            let expected = |id: u32| (f64::from(logits[id as usize]).exp() / total).ln();
+            let mut order: Vec<u32> = (0..).take(logits.len()).collect();
+            order.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]));
+            order.truncate(most);
+            prop_assert_eq!(told.top.iter().map(|one| one.id).collect::<Vec<_>>(), order);
+            prop_assert_eq!(told.chosen.id, chosen);
+            let better = logits.iter().filter(|&&logit| logit > logits[chosen as usize]).count();
+            prop_assert_eq!(told.rank, better + 1);
+            for one in told.top.iter().chain([&told.chosen]) {
+                prop_assert!((f64::from(one.logprob) - expected(one.id)).abs() < 1e-4);
+                prop_assert_eq!(&one.bytes[..], if one.id == 0 { &b"a"[..] } else { &[] });
+            }
+        }
+    }
 }

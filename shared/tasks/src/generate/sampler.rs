@@ -1,11 +1,14 @@
 //! How the next token is chosen from logits; the steps and their order are those of [`Sampling`].
 //!
 //! A choice depends on the logits, the tokens before, the task and the place, never on what else runs: the random number of
-//! a place is made of the seed, the number of the completion and that of the token ([`random`]). Exponentials are those of
-//! `libm`, the same on every machine, and sums run in a fixed order.
+//! a place is made of the seed, the number of the completion and that of the token ([`random`]). Nothing is asked of the
+//! machine's own library: exponentials are [`exp`], and sums run in a fixed order, so that equal logits are equal choices on every
+//! machine.
 //!
-//! Most of a vocabulary never matters: candidates lie in a heap, which takes one pass to build, and only as many leave it as
-//! the limits take, likeliest first.
+//! Most of a vocabulary never matters: a few passes find the likeliest token and the sum of all probabilities, and only as many
+//! tokens are ranked as the limits take ([`Ranks`]).
+
+pub(crate) mod exp;
 
 use std::collections::{BinaryHeap, HashMap};
 
@@ -23,7 +26,7 @@ pub(crate) struct Seen {
 
 impl Seen {
     pub(crate) fn new(sampling: &Sampling, prompt: &[u32]) -> Self {
-        let repeats = sampling.repetition_penalty != 1.0;
+        let repeats = sampling.penalises_repetition();
         let counting =
             repeats || sampling.frequency_penalty != 0.0 || sampling.presence_penalty != 0.0;
         let prompt = prompt.iter().filter(|_| repeats);
@@ -47,7 +50,7 @@ impl Seen {
                 *logit = if *logit > 0.0 { *logit / by } else { *logit * by };
             }
         };
-        if sampling.repetition_penalty != 1.0 {
+        if sampling.penalises_repetition() {
             match sampling.repetition_window {
                 None => self.counts.keys().copied().for_each(&mut repeat),
                 Some(window) => {
@@ -98,38 +101,56 @@ pub(crate) fn choose(mut logits: Vec<f32>, place: &Place<'_>) -> Result<u32, &'s
             *logit = f32::NEG_INFINITY;
         }
     }
-    let mut candidates = match place.allowed {
-        None => candidates(logits.iter().copied().zip(0..), sampling)?,
-        Some(mask) => {
-            let allowed = mask.iter().filter_map(|id| Some((*logits.get(id as usize)?, id)));
-            candidates(allowed, sampling)?
-        }
-    };
-    if sampling.is_greedy() {
-        let best = candidates.into_iter().max_by_key(|candidate| candidate.0);
-        return best.map(Candidate::id).ok_or(NOTHING);
+    // Where few may come, the others are left out of all that follows; ids stay in order.
+    let ids: Option<Vec<u32>> = place.allowed.map(|mask| mask.iter().collect());
+    if let Some(ids) = &ids {
+        logits = ids.iter().filter_map(|&id| logits.get(id as usize).copied()).collect();
     }
-    let random = random(sampling.seed, place.choice, place.position);
-    draw(&mut candidates, sampling, random)
+    let at = choose_place(&mut logits, place)?;
+    Ok(ids.map_or(at, |ids| ids[at as usize]))
 }
 
 const NOTHING: &str = "all tokens are ruled out, by the grammar or by logit_bias";
 const NO_NUMBER: &str = "the model's logits are not finite numbers";
 
-/// A token that may come: its logit, in an order of whole numbers, above the complement of its id, so that the largest is the
-/// likeliest, of equals that of the lowest id.
+/// The place of the one that is chosen.
+fn choose_place(logits: &mut [f32], place: &Place<'_>) -> Result<u32, &'static str> {
+    let sampling = place.sampling;
+    let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let wrong = |logit: &f32| logit.is_nan() || *logit == f32::INFINITY;
+    if logits.iter().fold(false, |is_wrong, logit| is_wrong | wrong(logit)) {
+        return Err(NO_NUMBER);
+    }
+    if best == f32::NEG_INFINITY {
+        return Err(NOTHING);
+    }
+    if sampling.is_greedy() {
+        let first = (0..).zip(logits.iter()).find(|(_, logit)| **logit >= best);
+        return first.map(|(at, _)| at).ok_or(NOTHING);
+    }
+    for logit in logits.iter_mut() {
+        // A temperature near 0 must not make infinities, which would be equal to each other; who is ruled out stays so.
+        let divided = (*logit / sampling.temperature).clamp(f32::MIN, f32::MAX);
+        *logit = if *logit == f32::NEG_INFINITY { *logit } else { divided };
+    }
+    let random = random(sampling.seed, place.choice, place.position);
+    draw(logits, sampling, random)
+}
+
+/// A token that may come: its logit, in an order of whole numbers, above the complement of its place, so that the largest is the
+/// likeliest, of equals the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Candidate(u64);
 
 impl Candidate {
-    fn new(logit: f32, id: u32) -> Self {
+    fn new(logit: f32, at: u32) -> Self {
         // Both zeros are equal.
         let bits = (logit + 0.0).to_bits();
         let ordered = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
-        Self(u64::from(ordered) << 32 | u64::from(!id))
+        Self(u64::from(ordered) << 32 | u64::from(!at))
     }
 
-    fn id(self) -> u32 {
+    fn at(self) -> u32 {
         !low(self.0)
     }
 
@@ -144,71 +165,93 @@ fn low(word: u64) -> u32 {
     word as u32
 }
 
-/// The tokens that have a chance, by their logits over the temperature.
-fn candidates(
-    logits: impl Iterator<Item = (f32, u32)>,
-    sampling: &Sampling,
-) -> Result<Vec<Candidate>, &'static str> {
-    let temperature = if sampling.is_greedy() { 1.0 } else { sampling.temperature };
-    let mut found = Vec::new();
-    for (logit, id) in logits {
-        if logit.is_nan() || logit == f32::INFINITY {
-            return Err(NO_NUMBER);
-        }
-        if logit > f32::NEG_INFINITY {
-            // A temperature near 0 must not make infinities, which would be equal to each other.
-            let logit = (logit / temperature).clamp(f32::MIN, f32::MAX);
-            found.push(Candidate::new(logit, id));
-        }
-    }
-    if found.is_empty() { Err(NOTHING) } else { Ok(found) }
+/// All that may come, likeliest first, without sorting more than is asked for: those near the best come first, then those of
+/// lower and lower bands.
+#[derive(Debug)]
+struct Ranks<'a> {
+    logits: &'a [f32],
+    best: f32,
+    /// The band that the heap holds reaches down to it.
+    floor: f32,
+    /// How far below the best the next band reaches.
+    depth: f32,
+    heap: BinaryHeap<Candidate>,
 }
 
-/// A candidate that has left the heap, and its probability as a part of the likeliest one's.
+impl<'a> Ranks<'a> {
+    fn new(logits: &'a [f32], best: f32) -> Self {
+        Self { logits, best, floor: f32::INFINITY, depth: FIRST_BAND, heap: BinaryHeap::new() }
+    }
+
+    /// Everything, for whoever ranks all.
+    fn all(self) -> Self {
+        Self { depth: f32::INFINITY, ..self }
+    }
+}
+
+/// A token that is so far below the best is 20 times less likely. Mostly all that is drawn from lies above.
+const FIRST_BAND: f32 = 3.0;
+/// Each band reaches so many times as far down as the one before; after [`LAST_BAND`] comes all the rest.
+const WIDER: f32 = 3.0;
+const LAST_BAND: f32 = 30.0;
+
+/// A candidate in its rank, and its probability as a part of the likeliest one's.
 #[derive(Debug, Clone, Copy)]
 struct Ranked {
-    id: u32,
+    at: u32,
     weight: f64,
 }
 
+impl Iterator for Ranks<'_> {
+    type Item = Ranked;
+
+    fn next(&mut self) -> Option<Ranked> {
+        while self.heap.is_empty() && self.floor > f32::NEG_INFINITY {
+            let is_last = self.depth > LAST_BAND;
+            let next = if is_last { f32::NEG_INFINITY } else { self.best - self.depth };
+            let is_next = |logit: f32| logit < self.floor && logit >= next;
+            let may_come = |logit: f32| logit > f32::NEG_INFINITY;
+            let band = (0..).zip(self.logits).filter(|(_, logit)| is_next(**logit));
+            let band = band.filter(|(_, logit)| may_come(**logit));
+            self.heap = band.map(|(at, &logit)| Candidate::new(logit, at)).collect();
+            (self.floor, self.depth) = (next, self.depth * WIDER);
+        }
+        let candidate = self.heap.pop()?;
+        let weight = f64::from(exp::exp(candidate.logit() - self.best));
+        Some(Ranked { at: candidate.at(), weight })
+    }
+}
+
 /// Draws one by its probability among what the limits leave; `random` is from 0 to below 1.
-fn draw(
-    candidates: &mut Vec<Candidate>,
+fn draw(logits: &[f32], sampling: &Sampling, random: f64) -> Result<u32, &'static str> {
+    let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let ranks = Ranks::new(logits, best);
+    let top_k = if sampling.top_k == 0 { usize::MAX } else { sampling.top_k };
+    let is_typical = sampling.typical_p < 1.0;
+    if top_k >= logits.len() && !is_typical {
+        return draw_ranked(ranks, exp::sum(logits, best), sampling, random);
+    }
+    let ranks = if top_k >= logits.len() { ranks.all() } else { ranks };
+    let mut left: Vec<Ranked> = ranks.take(top_k).collect();
+    if is_typical {
+        keep_typical(&mut left, f64::from(sampling.typical_p));
+    }
+    let total = sum(&left);
+    draw_ranked(left.into_iter(), total, sampling, random)
+}
+
+/// Draws one of these, which are in the order of their ranks and weigh `total` together, by what `top_p` and `min_p` leave.
+fn draw_ranked(
+    ranks: impl Iterator<Item = Ranked>,
+    total: f64,
     sampling: &Sampling,
     random: f64,
 ) -> Result<u32, &'static str> {
-    let best = candidates.iter().max().ok_or(NOTHING)?.logit();
-    let weigh = |candidate: Candidate| f64::from(libm::expf(candidate.logit() - best));
-    let rank = |candidate: Candidate| Ranked { id: candidate.id(), weight: weigh(candidate) };
-    let top_k = if sampling.top_k == 0 { usize::MAX } else { sampling.top_k };
-    let is_cut = top_k < candidates.len();
-    let mut left = Left {
-        // All that are left weigh so much together, where that is known without ranking them.
-        total: (!is_cut).then(|| candidates.iter().map(|&candidate| weigh(candidate)).sum()),
-        ranked: Vec::new(),
-        heap: BinaryHeap::from(std::mem::take(candidates)),
-    };
-    if is_cut || sampling.typical_p < 1.0 {
-        while left.ranked.len() < top_k
-            && let Some(candidate) = left.heap.pop()
-        {
-            left.ranked.push(rank(candidate));
-        }
-        left.heap.clear();
-        left.total = None;
-    }
-    if sampling.typical_p < 1.0 {
-        keep_typical(&mut left.ranked, f64::from(sampling.typical_p));
-    }
-    let total = left.total.unwrap_or_else(|| sum(&left.ranked));
-    // Without any of these limits, as many are ranked as it takes to find the one that is drawn.
     let (top_p, min_p) = (f64::from(sampling.top_p), f64::from(sampling.min_p));
     let is_limited = top_p < 1.0 || min_p > 0.0;
-    let until = if is_limited { top_p } else { random };
     let mut kept: Vec<Ranked> = Vec::new();
     let mut weight = 0.0;
-    let rest = std::iter::from_fn(|| left.heap.pop().map(rank));
-    for ranked in left.ranked.iter().copied().chain(rest) {
+    for ranked in ranks {
         // The likeliest one is the first.
         let least = min_p * kept.first().map_or(ranked.weight, |first| first.weight);
         if ranked.weight < least {
@@ -216,9 +259,9 @@ fn draw(
         }
         weight += ranked.weight;
         kept.push(ranked);
-        if is_limited && top_p < 1.0 && weight >= until * total
-            || !is_limited && weight > until * total
-        {
+        let is_enough = top_p < 1.0 && weight >= top_p * total;
+        // Without limits, as many are looked at as it takes to find the one that is drawn.
+        if is_enough || !is_limited && weight > random * total {
             break;
         }
     }
@@ -230,15 +273,7 @@ fn draw(
     });
     // Where rounding leaves the last one short of the total.
     let last = || kept.iter().rfind(|ranked| ranked.weight > 0.0);
-    found.or_else(last).map(|ranked| ranked.id).ok_or(NOTHING)
-}
-
-/// What the limits have left so far: what is ranked, then what the heap still holds.
-#[derive(Debug)]
-struct Left {
-    ranked: Vec<Ranked>,
-    heap: BinaryHeap<Candidate>,
-    total: Option<f64>,
+    found.or_else(last).map(|ranked| ranked.at).ok_or(NOTHING)
 }
 
 fn sum(ranked: &[Ranked]) -> f64 {

@@ -113,6 +113,16 @@ pub struct Scheduler<J> {
 }
 
 impl<J: GenerationJob> Scheduler<J> {
+    /// For a model of these tokens, some of which end a turn.
+    pub fn of(
+        pieces: Pieces,
+        ends: Vec<u32>,
+        limits: GenerationLimits,
+        options: SchedulerOptions,
+    ) -> Self {
+        Self::new(Common { pieces, ends, limits }, options)
+    }
+
     pub(crate) fn new(common: Common, options: SchedulerOptions) -> Self {
         Self {
             common,
@@ -155,7 +165,7 @@ impl<J: GenerationJob> Scheduler<J> {
 
     /// Drops the jobs that have been given up, and what the model holds for them; says how many.
     pub fn drop_cancelled(&mut self, decoder: &dyn Decoder) -> usize {
-        self.drop_if(decoder, |job| job.is_cancelled()).len()
+        self.drop_if(decoder, GenerationJob::is_cancelled).len()
     }
 
     /// Takes all jobs back that are not done, in order of arrival; the model then holds nothing for any.
@@ -322,9 +332,9 @@ impl<J: GenerationJob> Scheduler<J> {
 
     /// Closes the youngest branch that runs, to be opened again later.
     fn preempt(&mut self, decoder: &dyn Decoder, turns: &mut Vec<Turn>) {
-        let branches =
+        let mut branches =
             self.entries.iter_mut().rev().flat_map(|entry| entry.branches.iter_mut().rev());
-        let youngest = branches.filter_map(|branch| Some((branch.sequence.take()?, branch))).next();
+        let youngest = branches.find_map(|branch| Some((branch.sequence.take()?, branch)));
         if let Some((sequence, branch)) = youngest {
             branch.computed = 0;
             decoder.close(sequence);

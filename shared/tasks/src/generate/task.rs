@@ -3,6 +3,7 @@
 use crate::Error;
 
 /// A prompt to go on from. `Generator::check` says whether a model can.
+#[allow(clippy::struct_excessive_bools, reason = "independent wishes")]
 #[derive(Debug, Clone, PartialEq)]
 pub struct GenerationTask {
     /// The tokens of the prompt, special ones included; not empty.
@@ -109,6 +110,11 @@ impl Sampling {
         logit_bias: Vec::new(),
         seed: 0,
     };
+
+    /// Whether tokens that are there already count for less, or for more.
+    pub(crate) fn penalises_repetition(&self) -> bool {
+        (self.repetition_penalty - 1.0).abs() > 0.0
+    }
 
     /// Whether the seed makes no difference.
     pub fn is_greedy(&self) -> bool {
@@ -254,5 +260,54 @@ fn check_sampling(sampling: &Sampling) -> Result<(), Error> {
             ),
         }),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_out_of_range_is_refused_by_its_name() {
+        let limits = GenerationLimits { vocab: 10, context: 20 };
+        let task = || GenerationTask::new(vec![1, 2]);
+        let sampled = |sampling| GenerationTask { sampling, ..task() };
+        let usual = Sampling::default;
+        assert_eq!(limits.check(&task()).unwrap(), 18);
+        assert_eq!(limits.check(&GenerationTask { max_tokens: Some(0), ..task() }).unwrap(), 0);
+        let nan = f32::NAN;
+        for (name, task) in [
+            ("prompt", GenerationTask::new(vec![])),
+            ("prompt", GenerationTask::new(vec![10])),
+            ("stop_token_ids", GenerationTask { stop_ids: vec![10], ..task() }),
+            ("n", GenerationTask { n: 0, ..task() }),
+            ("n", GenerationTask { n: MOST_CHOICES + 1, ..task() }),
+            ("logprobs", GenerationTask { logprobs: Some(MOST_LOGPROBS + 1), ..task() }),
+            ("prompt_logprobs", GenerationTask { prompt_logprobs: Some(1000), ..task() }),
+            ("stop", GenerationTask { stop: vec![String::new()], ..task() }),
+            ("stop", GenerationTask { stop: vec!["x".repeat(LONGEST_STOP + 1)], ..task() }),
+            ("stop", GenerationTask { stop: vec!["x".to_owned(); MOST_STOPS + 1], ..task() }),
+            ("min_tokens", GenerationTask { min_tokens: 19, ..task() }),
+            ("temperature", sampled(Sampling { temperature: -0.1, ..usual() })),
+            ("temperature", sampled(Sampling { temperature: nan, ..usual() })),
+            ("top_p", sampled(Sampling { top_p: 0.0, ..usual() })),
+            ("min_p", sampled(Sampling { min_p: 1.1, ..usual() })),
+            ("typical_p", sampled(Sampling { typical_p: 1.1, ..usual() })),
+            ("repetition_penalty", sampled(Sampling { repetition_penalty: 0.0, ..usual() })),
+            ("frequency_penalty", sampled(Sampling { frequency_penalty: nan, ..usual() })),
+            ("presence_penalty", sampled(Sampling { presence_penalty: 101.0, ..usual() })),
+            ("logit_bias", sampled(Sampling { logit_bias: vec![(10, 1.0)], ..usual() })),
+            ("logit_bias", sampled(Sampling { logit_bias: vec![(1, nan)], ..usual() })),
+        ] {
+            let error = limits.check(&task).unwrap_err();
+            let Error::InvalidInput { param, message } = error else { panic!("{error}") };
+            assert_eq!(param, name, "{message}");
+            assert!(message.contains("expected") || message.contains("below"), "{message}");
+        }
+        for (prompt, max_tokens) in [(20, None), (21, Some(0)), (2, Some(19))] {
+            let task = GenerationTask { max_tokens, ..GenerationTask::new(vec![1; prompt]) };
+            let error = limits.check(&task).unwrap_err();
+            assert!(matches!(error, Error::ContextExceeded { limit: 20, .. }), "{error}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::collected::{Choices, Collected, finish_reason, stop_string};
-use super::shapes::{LlamaTimings, LogprobEntry, TokenUsage};
+use super::shapes::{LlamaTimings, LogprobEntry, OrNull, TokenUsage};
 use super::{Write, sse};
 use crate::chat::reply::{Finish, ReplyDelta, ReplyFacts, Timings, TokenLogprob, Usage};
 use crate::chat::request::{ChatApi, ChatRequest, Streaming};
@@ -41,6 +41,7 @@ pub struct ChatCompletion<'a> {
 }
 
 #[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "ChatChoice")]
 struct Choice<'a> {
     index: usize,
     message: Message<'a>,
@@ -54,6 +55,7 @@ struct Choice<'a> {
 }
 
 #[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "ChatReply")]
 struct Message<'a> {
     #[schemars(extend("const" = "assistant"))]
     role: &'static str,
@@ -73,6 +75,7 @@ struct Message<'a> {
 }
 
 #[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "ChatToolCall")]
 struct ToolCall<'a> {
     id: &'a str,
     #[schemars(extend("const" = "function"))]
@@ -81,6 +84,7 @@ struct ToolCall<'a> {
 }
 
 #[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "ChatFunctionCall")]
 struct Function<'a> {
     name: &'a str,
     /// JSON.
@@ -88,6 +92,7 @@ struct Function<'a> {
 }
 
 #[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "ChatLogprobs")]
 struct Logprobs {
     /// One for each token.
     content: Vec<LogprobEntry>,
@@ -120,7 +125,7 @@ pub struct ChatChunk<'a> {
     choices: Vec<ChunkChoice<'a>>,
     /// With `include_usage`: null but in the last chunk.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<TokenUsage>")]
+    #[schemars(with = "OrNull<TokenUsage>")]
     #[allow(
         clippy::option_option,
         reason = "absent, null and a value are three different things here"
@@ -132,6 +137,7 @@ pub struct ChatChunk<'a> {
 }
 
 #[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "ChatChunkChoice")]
 struct ChunkChoice<'a> {
     index: usize,
     delta: Delta<'a>,
@@ -145,13 +151,14 @@ struct ChunkChoice<'a> {
 }
 
 #[derive(Debug, Clone, Default, Serialize, JsonSchema)]
+#[schemars(rename = "ChatDelta")]
 struct Delta<'a> {
     /// In the reply's first chunk.
     #[serde(skip_serializing_if = "Option::is_none")]
     role: Option<&'static str>,
     /// More of the text; null in the first chunk.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "OrNull<String>")]
     #[allow(
         clippy::option_option,
         reason = "absent, null and a value are three different things here"
@@ -169,6 +176,7 @@ struct Delta<'a> {
 }
 
 #[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "ChatToolCallDelta")]
 struct CallDelta<'a> {
     index: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -179,6 +187,7 @@ struct CallDelta<'a> {
 }
 
 #[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "ChatFunctionDelta")]
 struct FunctionDelta<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::collected::{Choices, finish_reason, stop_string};
-use super::shapes::{LlamaTimings, TokenUsage, finite, shown};
+use super::shapes::{LlamaTimings, OrNull, TokenUsage, finite, shown};
 use super::{Write, chat, sse};
 use crate::chat::reply::{
     Alternative, Finish, ReplyDelta, ReplyFacts, Timings, TokenLogprob, Usage,
@@ -29,7 +29,7 @@ pub struct TextCompletion<'a> {
     choices: Vec<Choice<'a>>,
     /// How many tokens there were; in a stream null but in the last event, and only if asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<TokenUsage>")]
+    #[schemars(with = "OrNull<TokenUsage>")]
     #[allow(
         clippy::option_option,
         reason = "absent, null and a value are three different things here"
@@ -44,6 +44,7 @@ pub struct TextCompletion<'a> {
 }
 
 #[derive(Debug, Clone, serde::Serialize, JsonSchema)]
+#[schemars(rename = "TextChoice")]
 struct Choice<'a> {
     text: &'a str,
     index: usize,
@@ -58,6 +59,7 @@ struct Choice<'a> {
 
 /// One element of each list for each token.
 #[derive(Debug, Clone, serde::Serialize, JsonSchema)]
+#[schemars(rename = "TextLogprobs")]
 struct TokensInTurn {
     /// Texts of the tokens; bytes that are no text as `bytes:\xNN`.
     tokens: Vec<String>,

@@ -39,6 +39,7 @@ pub struct MessagesAnswer<'a> {
 
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[schemars(rename = "MessagesBlock")]
 enum Block<'a> {
     /// What the model said.
     Text { text: &'a str },

@@ -42,12 +42,14 @@ pub struct ResponsesAnswer<'a> {
 }
 
 #[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "ResponsesError")]
 struct Failure<'a> {
     code: &'static str,
     message: &'a str,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+#[schemars(rename = "ResponsesIncomplete")]
 struct Incomplete {
     reason: &'static str,
 }
@@ -65,6 +67,7 @@ struct ResponsesUsage {
 }
 
 #[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+#[schemars(rename = "ResponsesInputDetails")]
 struct InputDetails {
     /// Tokens of the prompt that an earlier request had left.
     cached_tokens: usize,
@@ -73,6 +76,7 @@ struct InputDetails {
 }
 
 #[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+#[schemars(rename = "ResponsesOutputDetails")]
 struct OutputDetails {
     /// Tokens made that are thoughts.
     reasoning_tokens: usize,
@@ -96,6 +100,7 @@ impl From<&Usage> for ResponsesUsage {
 /// One item of an answer.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[schemars(rename = "ResponsesItem")]
 enum Item<'a> {
     /// What the model said.
     Message { id: &'a str, status: &'static str, role: &'static str, content: Vec<Part<'a>> },
@@ -113,6 +118,7 @@ enum Item<'a> {
 
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[schemars(rename = "ResponsesPart")]
 enum Part<'a> {
     OutputText { text: &'a str, annotations: [bool; 0], logprobs: Vec<LogprobEntry> },
     ReasoningText { text: &'a str },

@@ -1,6 +1,9 @@
 //! JSON that several APIs share: usage, times, log probabilities.
 
-use schemars::JsonSchema;
+use std::borrow::Cow;
+use std::marker::PhantomData;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 
 use crate::chat::reply::{Alternative, Timings, TokenLogprob, Usage};
@@ -78,6 +81,24 @@ impl From<&Timings> for LlamaTimings {
     }
 }
 
+/// The schema of a field that may be left out and may be null.
+#[derive(Debug)]
+pub(super) struct OrNull<T>(PhantomData<T>);
+
+impl<T: JsonSchema> JsonSchema for OrNull<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("{}OrNull", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({"oneOf": [generator.subschema_for::<T>(), {"type": "null"}]})
+    }
+}
+
 /// Log probabilities of one token, as `OpenAI`'s chat has them and llama.cpp's with an id.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(super) struct LogprobEntry {
@@ -143,4 +164,18 @@ pub(super) fn shown(text: &str, bytes: &[u8], prefix: &str) -> String {
         let _ = write!(shown, "\\x{byte:02x}");
     }
     shown
+}
+
+/// The answer to a request for the number of a prompt's tokens.
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+pub struct CountedTokens {
+    /// How many tokens the prompt has.
+    pub input_tokens: usize,
+}
+
+/// The answer to a request for a prompt.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct AppliedTemplate<'a> {
+    /// What the model's chat template makes of the conversation.
+    pub prompt: &'a str,
 }

@@ -9,6 +9,7 @@ use defrost_model::parts::{Naming, Part, Storage, plan};
 use defrost_model::{Attention, BlockKind, Family, Precision, TokenHeads, isa};
 
 use crate::blocks::{PANELS_OF, ROWS_OF, dequantize, pack, quantize};
+use crate::layout::{PANEL64, ROW_MAJOR, panels};
 use crate::{Encoding, Error, Head, Kernel, Model, ModelConfig, Threads, Weights};
 
 /// Families that continue sequences.
@@ -119,12 +120,12 @@ impl Tiny {
         for part in plan(config, &Naming::default()).iter().flat_map(|group| &group.parts) {
             let norm = part.storage == Storage::Vector;
             let bf16 = encoding.precision(part) == Precision::Bf16;
-            let matrix = !matches!(part.storage, Storage::Vector | Storage::Bias);
+            let small = matches!(part.storage, Storage::Vector | Storage::Bias | Storage::Prefix);
             let row: Vec<f32> = (0..part.shape.iter().product())
                 .map(|_| if norm { 1.0 + 0.3 * random() } else { 0.35 * random() })
                 .map(|value| if bf16 { half::bf16::from_f32(value).to_f32() } else { value })
                 .collect();
-            if precision == Precision::Blocks && matrix {
+            if precision == Precision::Blocks && !small {
                 let (meant, stored) = blocks(config, part, &row);
                 values.insert(part.name.clone(), meant);
                 tensors.extend(stored);
@@ -138,6 +139,27 @@ impl Tiny {
             }
         }
         Self { config: config.clone(), values, tensors }
+    }
+
+    /// The words of these ids as they are stored, of a model whose head they are.
+    pub(super) fn table(&self, ids: &[u32]) -> Self {
+        let (name, hidden) = ("embedding.words.weight", self.config.hidden);
+        let rows = ids.iter().flat_map(|&id| &self.values[name][id as usize * hidden..][..hidden]);
+        let rows: Vec<f32> = rows.copied().collect();
+        let values = panels(&rows, ids.len(), hidden, 1);
+        let shape = vec![ids.len(), hidden];
+        let bytes = aligned(bytemuck::cast_slice(&values));
+        let tensor = Tensor::in_memory("", Dtype::F32, PANEL64, shape, bytes);
+        let tensors = BTreeMap::from([(name.to_owned(), tensor)]);
+        Self { config: self.config.clone(), values: BTreeMap::new(), tensors }
+    }
+
+    /// Stores keys and values of a layer's prefix.
+    pub(super) fn store(&mut self, layer: usize, rows: &[f32]) {
+        let shape = vec![self.config.stored_prefix, self.config.stored_row()];
+        let bytes = aligned(bytemuck::cast_slice(rows));
+        let tensor = Tensor::in_memory("", Dtype::F32, ROW_MAJOR, shape, bytes);
+        self.tensors.insert(format!("layer.{layer}.prefix"), tensor);
     }
 
     pub(super) fn model(&self, kernel: Kernel, threads: usize) -> Arc<Model> {

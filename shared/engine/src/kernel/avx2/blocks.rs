@@ -6,8 +6,8 @@
 
 use defrost_model::BlockKind;
 
-use crate::blocks::{GROUP_BYTES, GROUPS, RUN, form};
-use crate::kernel::block_tiles::{block_tiles, with_kind};
+use crate::blocks::{GROUP_BYTES, GROUPS, RUN};
+use crate::kernel::block_tiles::{FORMS, Unpacked, block_tiles, has_second, with_kind};
 use crate::kernel::operands::{BlockOperands, RowOf};
 use crate::layout::{INT8_GROUP, PANEL};
 
@@ -22,12 +22,11 @@ pub(in crate::kernel) mod ymm {
         _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16,
         _mm256_maddubs_epi16, _mm256_mul_ps, _mm256_or_si256, _mm256_set1_epi8, _mm256_set1_epi16,
         _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256,
-        _mm256_slli_epi16, _mm256_srai_epi16, _mm256_srli_epi16, _mm256_storeu_ps, _mm256_sub_ps,
+        _mm256_slli_epi16, _mm256_srai_epi16, _mm256_srli_epi16, _mm256_storeu_ps,
+        _mm256_storeu_si256, _mm256_sub_ps,
     };
 
-    use defrost_model::BlockKind;
-
-    use crate::blocks::form;
+    use crate::kernel::block_tiles::FORMS;
 
     pub(in crate::kernel) type Int = __m256i;
     pub(in crate::kernel) type Float = __m256;
@@ -64,8 +63,8 @@ pub(in crate::kernel) mod ymm {
     /// even and the odd inputs of a group as pairs of 16 bits.
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
-    pub(super) fn dot<const KIND: usize>(sums: __m256i, codes: __m256i, x: __m256i) -> __m256i {
-        if const { form(BlockKind::ALL[KIND]).bits } < 8 {
+    pub(super) fn dot<const FORM: usize>(sums: __m256i, codes: __m256i, x: __m256i) -> __m256i {
+        if const { FORMS[FORM].0.bits } < 8 {
             let pairs = _mm256_maddubs_epi16(codes, x);
             return _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
         }
@@ -120,6 +119,7 @@ pub(in crate::kernel) mod ymm {
         fn signed_bytes(from: *const u8) -> __m256 {
             _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast())))
         }
+        fn store(to: *mut u8, value: __m256i) { _mm256_storeu_si256(to.cast(), value) }
         fn load_floats(from: *const f32) -> __m256 { _mm256_loadu_ps(from) }
         fn store_floats(to: *mut f32, value: __m256) { _mm256_storeu_ps(to, value) }
     }

@@ -5,8 +5,8 @@
 
 use defrost_model::BlockKind;
 
-use crate::blocks::{GROUP_BYTES, GROUPS, RUN, form};
-use crate::kernel::block_tiles::{block_tiles, with_kind};
+use crate::blocks::{GROUP_BYTES, GROUPS, RUN};
+use crate::kernel::block_tiles::{FORMS, Unpacked, block_tiles, has_second, with_kind};
 use crate::kernel::operands::{BlockOperands, RowOf};
 use crate::layout::{INT8_GROUP, PANEL};
 
@@ -23,10 +23,10 @@ mod zmm {
     use std::arch::x86_64::{
         __m512, __m512i, _mm_loadu_si128, _mm256_loadu_si256, _mm512_and_si512,
         _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32, _mm512_cvtph_ps,
-        _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mul_ps,
-        _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
-        _mm512_setzero_si512, _mm512_slli_epi16, _mm512_srli_epi16, _mm512_storeu_ps,
-        _mm512_sub_ps, _mm512_ternarylogic_epi32,
+        _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mul_ps, _mm512_set1_epi8,
+        _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
+        _mm512_slli_epi16, _mm512_srli_epi16, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_ps,
+        _mm512_ternarylogic_epi32,
     };
 
     pub(super) type Int = __m512i;
@@ -58,11 +58,22 @@ mod zmm {
         fn negative(value: __m512) -> __m512 { _mm512_sub_ps(_mm512_set1_ps(-0.0), value) }
     }
 
-    /// Adds the products of groups of four codes and activations to the sums of their lanes.
+    /// Adds the products of groups of four codes and activations to the sums of their lanes. Not as the intrinsic, which the
+    /// compiler orders sum by sum, with all codes that they share in memory: these stay in the order in which they are written.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
     #[inline]
-    pub(super) fn dot<const KIND: usize>(sums: __m512i, codes: __m512i, x: __m512i) -> __m512i {
-        _mm512_dpbusd_epi32(sums, codes, x)
+    pub(super) fn dot<const FORM: usize>(mut sums: __m512i, codes: __m512i, x: __m512i) -> __m512i {
+        // SAFETY: an instruction on registers, which the processor has.
+        unsafe {
+            std::arch::asm!(
+                "vpdpbusd {sums}, {codes}, {x}",
+                sums = inout(zmm_reg) sums,
+                codes = in(zmm_reg) codes,
+                x = in(zmm_reg) x,
+                options(nomem, nostack, preserves_flags),
+            );
+        }
+        sums
     }
 
     /// Codes with the bits of a plane that are at `MASK` once they are shifted to the left, or right if `LEFT` is negative.
@@ -110,6 +121,7 @@ mod zmm {
         fn signed_bytes(from: *const u8) -> __m512 {
             _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast())))
         }
+        fn store(to: *mut u8, value: __m512i) { _mm512_storeu_si512(to.cast(), value) }
         fn load_floats(from: *const f32) -> __m512 { _mm512_loadu_ps(from) }
         fn store_floats(to: *mut f32, value: __m512) { _mm512_storeu_ps(to, value) }
     }

@@ -1,26 +1,28 @@
 //! What products with blocks are, to the bit, in every kernel set.
 //!
-//! For each run of 32 inputs in ascending order (of 16, for the kind whose scales are for 16), and each channel:
+//! For each run of 32 inputs in ascending order, and each channel:
 //!
 //! ```text
-//! i = sum of code * x, less zero * sum of x        exact in i32
+//! i = sum of code * x, less zero * sum of x        exact in i32; of each half of the run, if these have scales of their own
 //! t = i * scale                                    scale: d, or d * s, which is exact
+//! t = fma(i of the second half, its scale, t)      where there are two
 //! t = fma(minimum, -sum of x, t)                   where there are minima: e * m, or -m; exact as well
 //! sum = fma(t, scale of x, sum)
 //! ```
 
 use half::f16;
 
-use crate::blocks::{Form, GROUP_BYTES, GROUPS, RUN, form};
+use crate::blocks::{Form, GROUP_BYTES, GROUPS, RUN, RunScale, form};
 use crate::kernel::operands::{BlockOperands, RowOf};
 use crate::layout::{INT8_GROUP, PANEL};
 
 /// Codes of a run: groups of four inputs of 64 channels.
 type Codes = [[u8; GROUP_BYTES]; GROUPS];
 
-/// What belongs to the channels of a run, or half of one.
+/// What belongs to the channels of a run.
 struct Scales {
-    scales: RowOf<f32>,
+    /// Of the run, or of its halves.
+    scales: [RowOf<f32>; 2],
     minima: RowOf<f32>,
 }
 
@@ -32,30 +34,41 @@ pub(super) fn tile(operands: &BlockOperands<'_>, sums: &mut [RowOf<f32>]) {
     for (at, block) in operands.panel().chunks_exact(form.block_bytes()).enumerate() {
         let (head, runs) = block.split_at(form.head_bytes());
         for (within, bytes) in runs.chunks_exact(form.run_bytes()).enumerate() {
-            let codes = unpack(form, bytes);
+            let (codes, scales) = (unpack(form, bytes), scales(form, head, bytes));
             let run = at * per_block + within;
-            for half in 0..form.scales {
-                let scales = scales(form, head, bytes, half);
-                let groups = GROUPS / form.scales;
-                let groups = half * groups..(half + 1) * groups;
-                for (row, sums) in sums.iter_mut().enumerate() {
-                    let x = &operands.row(row)[run * RUN..][..RUN];
-                    let of_x = &operands.scales(row)[run];
-                    let minus = of_x.minus_sums[if form.scales == 1 { 0 } else { 1 + half }];
-                    let mut exact = [form.zero * minus; PANEL];
-                    for group in groups.clone() {
-                        add(&codes[group], &x[group * INT8_GROUP..][..INT8_GROUP], &mut exact);
-                    }
-                    for channel in 0..PANEL {
-                        let mut value = exact[channel] as f32 * scales.scales[channel];
-                        if form.minima {
-                            value = scales.minima[channel].mul_add(minus as f32, value);
-                        }
-                        sums[channel] = value.mul_add(of_x.scale, sums[channel]);
-                    }
-                }
+            for (row, sums) in sums.iter_mut().enumerate() {
+                let x = &operands.row(row)[run * RUN..][..RUN];
+                add_run(form, &codes, &scales, x, &operands.scales(row)[run], sums);
             }
         }
+    }
+}
+
+/// Adds a run's products with one row.
+fn add_run(
+    form: Form,
+    codes: &Codes,
+    scales: &Scales,
+    x: &[i8],
+    of_x: &RunScale,
+    sums: &mut RowOf<f32>,
+) {
+    let [all, first, second] = of_x.minus_sums;
+    let minus = if form.scales == 1 { [all, 0] } else { [first, second] };
+    let mut exact = minus.map(|minus| [form.zero * minus; PANEL]);
+    for (group, codes) in codes.iter().enumerate() {
+        let half = group * form.scales / GROUPS;
+        add(codes, &x[group * INT8_GROUP..][..INT8_GROUP], &mut exact[half]);
+    }
+    for channel in 0..PANEL {
+        let mut value = exact[0][channel] as f32 * scales.scales[0][channel];
+        if form.scales == 2 {
+            value = (exact[1][channel] as f32).mul_add(scales.scales[1][channel], value);
+        }
+        if form.minima {
+            value = scales.minima[channel].mul_add(all as f32, value);
+        }
+        sums[channel] = value.mul_add(of_x.scale, sums[channel]);
     }
 }
 
@@ -91,7 +104,8 @@ fn unpack(form: Form, run: &[u8]) -> Codes {
     codes
 }
 
-fn scales(form: Form, head: &[u8], run: &[u8], half: usize) -> Scales {
+fn scales(form: Form, head: &[u8], run: &[u8]) -> Scales {
+    const NONE: RowOf<f32> = [0.0; PANEL];
     let vectors = &run[form.scales_at()..];
     let halves = |bytes: &[u8], at: usize| -> RowOf<f32> {
         let bytes = &bytes[at * 2 * PANEL..][..2 * PANEL];
@@ -100,17 +114,18 @@ fn scales(form: Form, head: &[u8], run: &[u8], half: usize) -> Scales {
         })
     };
     if !form.headed {
-        let minima = if form.minima { halves(vectors, 1).map(|m| -m) } else { [0.0; PANEL] };
-        return Scales { scales: halves(vectors, 0), minima };
+        let minima = if form.minima { halves(vectors, 1).map(|m| -m) } else { NONE };
+        return Scales { scales: [halves(vectors, 0), NONE], minima };
     }
-    let (d, s) = (halves(head, 0), &vectors[half * PANEL..][..PANEL]);
+    let d = halves(head, 0);
+    let bytes = |at: usize| &vectors[at * PANEL..][..PANEL];
     if !form.minima {
-        let scales = std::array::from_fn(|channel| d[channel] * f32::from(s[channel] as i8));
-        return Scales { scales, minima: [0.0; PANEL] };
+        let of = |s: &[u8]| std::array::from_fn(|channel| d[channel] * f32::from(s[channel] as i8));
+        return Scales { scales: [of(bytes(0)), of(bytes(1))], minima: NONE };
     }
-    let (e, m) = (halves(head, 1), &vectors[PANEL..][..PANEL]);
-    Scales {
-        scales: std::array::from_fn(|channel| d[channel] * f32::from(s[channel])),
-        minima: std::array::from_fn(|channel| e[channel] * f32::from(m[channel])),
-    }
+    let e = halves(head, 1);
+    let of = |factor: RowOf<f32>, bytes: &[u8]| {
+        std::array::from_fn(|channel| factor[channel] * f32::from(bytes[channel]))
+    };
+    Scales { scales: [of(d, bytes(0)), NONE], minima: of(e, bytes(1)) }
 }

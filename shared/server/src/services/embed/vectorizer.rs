@@ -15,7 +15,8 @@ use crate::life::phases::PhaseRecorder;
 use crate::models::events::Sink;
 use crate::models::info::Info;
 use crate::models::job::{InOneStep, Preparation, Question, at_once};
-use crate::models::pipeline::{Loaded, Pipeline};
+use crate::models::loaded::Loaded;
+use crate::models::pipeline::Pipeline;
 use crate::models::restore;
 use crate::models::usage::{TeiCounter, Usage};
 
@@ -98,6 +99,7 @@ fn usage(embeddings: &[Embedding]) -> Usage {
         lengths: embeddings.iter().map(|one| one.token_count).collect(),
         truncated: embeddings.iter().filter(|one| one.truncated).count(),
         tei: Some(TeiCounter::Embed),
+        completions: None,
     }
 }
 

@@ -15,7 +15,8 @@ use crate::life::phases::PhaseRecorder;
 use crate::models::events::Sink;
 use crate::models::info::Info;
 use crate::models::job::{InOneStep, Preparation, Question, at_once};
-use crate::models::pipeline::{Loaded, Pipeline};
+use crate::models::loaded::Loaded;
+use crate::models::pipeline::Pipeline;
 use crate::models::restore;
 use crate::models::usage::{TeiCounter, Usage};
 
@@ -88,6 +89,7 @@ fn usage(scores: &ScoreLists) -> Usage {
         lengths: scores.clone().map(|score| score.tokens).collect(),
         truncated: scores.filter(|score| score.truncated).count(),
         tei: Some(TeiCounter::Predict),
+        completions: None,
     }
 }
 

@@ -25,7 +25,7 @@ impl Decoder {
         match decoder {
             Some(decoder) => read(decoder, &mut steps)?,
             None if is_byte_level => steps.push(Step::ByteLevel),
-            None => return Err(wrong("there is none".to_owned())),
+            None => return Err(wrong("there is none")),
         }
         Ok(Self(steps))
     }
@@ -53,7 +53,7 @@ impl Decoder {
     }
 }
 
-fn wrong(found: String) -> Error {
+fn wrong(found: &str) -> Error {
     Error::Tokenizer(format!(
         "tokenizer.json: decoder: expected ByteLevel, Metaspace, BPEDecoder, or a Sequence of Replace, ByteFallback, Fuse and \
          Strip, of which each token becomes bytes by itself; found: {found}"
@@ -62,7 +62,7 @@ fn wrong(found: String) -> Error {
 
 fn read(decoder: &Value, steps: &mut Vec<Step>) -> Result<(), Error> {
     let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
-    let missing = |field: &str| wrong(format!("{decoder}, without a text as {field}"));
+    let missing = |field: &str| wrong(&format!("{decoder}, without a text as {field}"));
     match decoder.get("type").and_then(Value::as_str) {
         Some("Sequence") => {
             let list = decoder.get("decoders").and_then(Value::as_array);
@@ -89,7 +89,7 @@ fn read(decoder: &Value, steps: &mut Vec<Step>) -> Result<(), Error> {
         }
         // They join tokens, or see to the ends of the whole text.
         Some("Fuse" | "Strip") => {}
-        _ => return Err(wrong(decoder.to_string())),
+        _ => return Err(wrong(&decoder.to_string())),
     }
     Ok(())
 }

@@ -29,14 +29,16 @@ fn reference(logits: &[f32], place: &Place<'_>, random: f64) -> Option<u32> {
     });
     if sampling.temperature == 0.0 {
         let best = left.iter().map(|&(_, logit)| logit).max_by(f32::total_cmp)?;
-        return left.iter().find(|&&(_, logit)| logit == best).map(|&(id, _)| id);
+        return left.iter().find(|&&(_, logit)| logit >= best).map(|&(id, _)| id);
     }
-    left.iter_mut().for_each(|(_, logit)| *logit /= sampling.temperature);
+    for (_, logit) in &mut left {
+        *logit /= sampling.temperature;
+    }
     // Stable, so that equals stay in the order of their ids.
     left.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap());
     let best = left.first()?.1;
     let mut left: Vec<(u32, f64)> =
-        left.into_iter().map(|(id, logit)| (id, f64::from(libm::expf(logit - best)))).collect();
+        left.into_iter().map(|(id, logit)| (id, f64::from(exp::exp(logit - best)))).collect();
     let total = |left: &[(u32, f64)]| left.iter().map(|(_, weight)| weight).sum::<f64>();
     let until = |left: &[(u32, f64)], part: f64| {
         let (all, mut sum) = (total(left), 0.0);
@@ -123,6 +125,8 @@ fn some_logits() -> impl Strategy<Value = Vec<f32>> {
         4 => -12.0f32..12.0,
         1 => Just(f32::NEG_INFINITY),
         1 => Just(-0.0f32),
+        // In every band.
+        1 => -120.0f32..12.0,
     ];
     prop::collection::vec(value, 40)
 }
@@ -142,10 +146,14 @@ proptest! {
     ) {
         let (prompt, completion) = tokens.split_at(prompt.min(tokens.len()));
         let mut seen = Seen::new(&sampling, prompt);
-        completion.iter().for_each(|&id| seen.push(id));
+        for &id in completion {
+            seen.push(id);
+        }
         let mask = mask.map(|ids| {
             let mut mask = TokenMask::none(40);
-            ids.into_iter().for_each(|id| mask.allow(id));
+            for id in ids {
+                mask.allow(id);
+            }
             mask
         });
         let place = Place {
@@ -165,7 +173,7 @@ proptest! {
     fn candidates_order_as_their_logits_and_ids(a in any::<f32>(), b in any::<f32>(), ids in any::<(u32, u32)>()) {
         prop_assume!(!a.is_nan() && !b.is_nan());
         let (first, second) = (Candidate::new(a, ids.0), Candidate::new(b, ids.1));
-        prop_assert_eq!((first.logit(), first.id()), (a, ids.0));
+        prop_assert_eq!((first.logit(), first.at()), (a, ids.0));
         let expected = a.partial_cmp(&b).unwrap().then(ids.1.cmp(&ids.0));
         prop_assert_eq!(first.cmp(&second), expected);
     }

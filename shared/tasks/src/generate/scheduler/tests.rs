@@ -80,7 +80,7 @@ impl Constraint for Rhythm {
         assert!(may && !self.is_done(), "{id} after {self:?}");
         self.accepted += 1;
         self.forced.pop_front();
-        if self.forced.is_empty() && id % 5 == 0 {
+        if self.forced.is_empty() && id.is_multiple_of(5) {
             self.forced.extend([13, 4, 11]);
         }
         Ok(())
@@ -91,7 +91,7 @@ impl Constraint for Rhythm {
     }
 
     fn may_end(&mut self) -> bool {
-        self.forced.is_empty() && self.accepted % 4 == 0
+        self.forced.is_empty() && self.accepted.is_multiple_of(4)
     }
 
     fn is_done(&mut self) -> bool {
@@ -288,8 +288,9 @@ fn run(
                 *handle = Some(job.is_cancelled.clone());
                 scheduler.push(job);
             }
-            if request.leaves.is_some_and(|after| request.comes + after == step) {
-                handle.iter().for_each(|handle| handle.set(true));
+            let leaves = request.leaves.is_some_and(|after| request.comes + after == step);
+            if let Some(handle) = handle.as_ref().filter(|_| leaves) {
+                handle.set(true);
             }
         }
         scheduler.drop_cancelled(toy);

@@ -39,7 +39,9 @@ fn run(tokens: &[&[u8]], stops: &[String], include: bool) -> (Vec<Produced>, Opt
 
 /// The bytes cut at these places, which may be equal: then a token is empty.
 fn cut(bytes: &[u8], mut at: Vec<usize>) -> Vec<&[u8]> {
-    at.iter_mut().for_each(|at| *at %= bytes.len() + 1);
+    for at in &mut at {
+        *at %= bytes.len() + 1;
+    }
     at.extend([0, bytes.len()]);
     at.sort_unstable();
     at.windows(2).map(|pair| &bytes[pair[0]..pair[1]]).collect()

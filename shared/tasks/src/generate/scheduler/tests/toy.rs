@@ -47,7 +47,7 @@ impl State {
     /// How many pages it takes to go on with so many tokens; one that others have too is copied.
     fn needed(&self, sequence: &Sequence, more: usize) -> usize {
         let len = sequence.tokens.len();
-        let is_begun = len % PAGE > 0;
+        let is_begun = !len.is_multiple_of(PAGE);
         let is_shared = |&page: &usize| self.counts[page] > 1 || self.is_known(page);
         let copied = is_begun && sequence.pages.last().is_some_and(is_shared);
         (len + more).div_ceil(PAGE) - len.div_ceil(PAGE) + usize::from(copied)
@@ -67,7 +67,7 @@ impl State {
 
     fn push(&mut self, id: SequenceId, token: u32) {
         let mut sequence = self.open.remove(&id).expect("an open sequence");
-        let begun = (sequence.tokens.len() % PAGE > 0).then(|| sequence.pages.pop());
+        let begun = (!sequence.tokens.len().is_multiple_of(PAGE)).then(|| sequence.pages.pop());
         let page = match begun.flatten() {
             Some(page) if self.counts[page] == 1 && !self.is_known(page) => page,
             old => {
@@ -82,7 +82,7 @@ impl State {
         };
         sequence.pages.push(page);
         sequence.tokens.push(token);
-        let is_full = sequence.tokens.len() % PAGE == 0;
+        let is_full = sequence.tokens.len().is_multiple_of(PAGE);
         if is_full && !self.known.iter().any(|(tokens, _)| *tokens == sequence.tokens) {
             self.known.push((sequence.tokens.clone(), page));
         }
@@ -260,7 +260,9 @@ impl Decoder for Toy {
     fn close(&self, sequence: SequenceId) {
         let mut state = self.state.lock().unwrap();
         if let Some(Sequence { pages, .. }) = state.open.remove(&sequence) {
-            pages.into_iter().for_each(|page| state.drop_page(page));
+            for page in pages {
+                state.drop_page(page);
+            }
         }
         state.check();
     }

@@ -1,0 +1,15 @@
+//! What the binary links: its own kind of function, and nothing that packs.
+
+#[path = "../../../shared/testing/support/links.rs"]
+mod links;
+
+#[test]
+fn no_describer_of_rankings_or_embeddings_is_linked() {
+    let others = [links::OF_EMBEDDINGS, links::OF_RANKINGS].concat();
+    links::check(env!("CARGO_BIN_EXE_chat"), &links::OF_CHAT, &others);
+}
+
+#[test]
+fn nothing_that_packs_is_depended_on() {
+    links::check_tree(env!("CARGO_PKG_NAME"));
+}

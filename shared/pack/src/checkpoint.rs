@@ -225,12 +225,7 @@ pub(crate) fn read(
     let prefix = prefix(checkpoint, family)?;
     let mut config = dimensions(&raw, family, head)?;
     config.bidirectional = bidirectional;
-    if head != Head::LanguageModel && !config.is_plain() {
-        return Err(Error::Model(format!(
-            "{} models are run as language models only: expected --kind chat",
-            family.name
-        )));
-    }
+    check_plain(&config)?;
     if head.is_pooling() {
         config.token_heads = token_heads::token_heads(checkpoint, config.hidden)?;
         config.dense = modules.map_or(Ok(Vec::new()), |modules| dense(modules, config.hidden))?;
@@ -279,13 +274,7 @@ pub(crate) fn read(
         read.naming.lm_head = lm_head(checkpoint, &raw, family, &read.naming.prefix)?.0;
     }
     if head == Head::LanguageModel {
-        (read.naming.lm_head, spec.config.tied) =
-            lm_head(checkpoint, &raw, family, &read.naming.prefix)?;
-        let vocab = spec.config.vocab;
-        let (chat, told) = chat::read(checkpoint, &raw, &read.tokenizer, &tokenizer, vocab)?;
-        spec.chat = Some(chat);
-        read.told.extend(told);
-        return Ok(read);
+        return read.language_model(checkpoint, &raw, &tokenizer);
     }
     if let Template::Embedding { .. } = spec.template {
         let matryoshka = raw.matryoshka.decide(options)?;
@@ -310,6 +299,17 @@ pub(crate) fn read(
         read.beginning = prompt.beginning()?;
     }
     Ok(read)
+}
+
+/// Refuses rerankers and embedders of a family whose layers only language models are run with.
+fn check_plain(config: &ModelConfig) -> Result<(), Error> {
+    if config.head == Head::LanguageModel || config.is_plain() {
+        return Ok(());
+    }
+    Err(Error::Model(format!(
+        "{} models are run as language models only: expected --kind chat",
+        config.family.name
+    )))
 }
 
 /// config.json, whose keys are all known.
@@ -354,6 +354,22 @@ fn as_usual(keys: &mut Map<String, Value>, family: Family) -> Result<(), Error> 
 }
 
 impl FromCheckpoint {
+    /// What is left to read of a language model.
+    fn language_model(
+        mut self,
+        checkpoint: &Checkpoint,
+        raw: &RawConfig,
+        tokenizer: &TextTokenizer,
+    ) -> Result<Self, Error> {
+        let config = &mut self.spec.config;
+        (self.naming.lm_head, config.tied) =
+            lm_head(checkpoint, raw, config.family, &self.naming.prefix)?;
+        let (chat, told) = chat::read(checkpoint, raw, &self.tokenizer, tokenizer, config.vocab)?;
+        self.spec.chat = Some(chat);
+        self.told.extend(told);
+        Ok(self)
+    }
+
     /// The tokenizer, all of whose tokens the model knows.
     fn tokenizer(&mut self) -> Result<TextTokenizer, Error> {
         let vocab = self.spec.config.vocab;

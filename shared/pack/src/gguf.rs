@@ -239,7 +239,7 @@ const LONGEST: usize = 80;
 
 /// A value for a message.
 fn shown(value: &GgufValue) -> String {
-    let text = match value {
+    match value {
         GgufValue::U8(v) => v.to_string(),
         GgufValue::I8(v) => v.to_string(),
         GgufValue::U16(v) => v.to_string(),
@@ -253,8 +253,7 @@ fn shown(value: &GgufValue) -> String {
         GgufValue::Bool(v) => v.to_string(),
         GgufValue::String(v) => format!("{:?}", v.chars().take(LONGEST).collect::<String>()),
         GgufValue::Array(list) => format!("a list of {} {}", list.len(), list.element().name()),
-    };
-    text
+    }
 }
 
 #[cfg(test)]

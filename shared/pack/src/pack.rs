@@ -425,7 +425,9 @@ pub(crate) fn values(checkpoint: &Checkpoint, part: &Part) -> Result<Vec<f32>, E
     let is_norm = part.storage == Storage::Vector && part.name.ends_with("norm.weight");
     let offset = checkpoint.norm_offset();
     if is_norm && offset != 0.0 {
-        all.iter_mut().for_each(|value| *value += offset);
+        for value in &mut all {
+            *value += offset;
+        }
     }
     if all.len() != expected {
         return Err(Error::Model(format!(

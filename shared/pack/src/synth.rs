@@ -191,8 +191,10 @@ pub fn synthesize(
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     safetensors::serialize_to_file(tensors, Some(metadata), &out.join("model.safetensors"))
         .map_err(|err| Error::Model(format!("cannot write model.safetensors: {err}")))?;
-    let text = serde_json::to_vec_pretty(&shape.config_json())
-        .map_err(|err| Error::Model(err.to_string()))?;
+    let mut config_json = shape.config_json();
+    config_json.sort_all_objects();
+    let text =
+        serde_json::to_vec_pretty(&config_json).map_err(|err| Error::Model(err.to_string()))?;
     std::fs::write(out.join("config.json"), text).map_err(io)?;
     std::fs::write(out.join("tokenizer.json"), tokenizer).map_err(io)?;
     if config.head == Head::LanguageModel {

@@ -82,7 +82,7 @@ pub(super) fn read(raw: &RawConfig, family: Family) -> Result<(Attention, Option
         )]
         let tokens = window as usize;
         #[allow(clippy::cast_precision_loss, reason = "that is what is looked for")]
-        if tokens as f32 != window {
+        if (tokens as f32).to_bits() != window.to_bits() {
             return Err(refuse("sliding_window", &window.to_string(), "a number of tokens"));
         }
         Ok(LocalLayers { window: tokens, every, theta: local_theta })
@@ -330,7 +330,7 @@ mod tests {
             keys
         };
         let types = |local: usize, layers: usize| -> Value {
-            let kind = |at: usize| if (at + 1) % local == 0 { GLOBAL } else { LOCAL };
+            let kind = |at: usize| if (at + 1).is_multiple_of(local) { GLOBAL } else { LOCAL };
             (0..layers).map(kind).collect::<Vec<_>>().into()
         };
         let local = |every| Some(LocalLayers { window: 512, every, theta: 1e4 });

@@ -79,7 +79,7 @@ pub(super) fn read(
     let mut told = Vec::new();
     let mut special_tokens = BTreeMap::new();
     for key in NAMED {
-        let value = config.get(key).filter(|value| !value.is_null()).or(special.get(key));
+        let value = config.get(key).filter(|value| !value.is_null()).or_else(|| special.get(key));
         let text = value.and_then(|value| value.as_str().or_else(|| value["content"].as_str()));
         if let Some(text) = text.filter(|text| !text.is_empty()) {
             special_tokens.insert(key.to_owned(), text.to_owned());

@@ -238,10 +238,11 @@ pub(crate) fn pooling_names() -> String {
 
 /// The one pooling that a configuration asks for.
 fn pooling(config: &Map<String, Value>, file: &str) -> Result<Head, Error> {
-    let flags: Vec<(&str, &Value)> = config
+    let mut flags: Vec<(&str, &Value)> = config
         .iter()
         .filter_map(|(key, value)| Some((key.strip_prefix("pooling_mode_")?, value)))
         .collect();
+    flags.sort_by_key(|(name, _)| *name);
     let set =
         || flags.iter().filter(|(_, value)| **value == Value::Bool(true)).map(|(name, _)| *name);
     let modes: Vec<String> = match config.get("pooling_mode") {

@@ -118,6 +118,8 @@ pub(crate) fn read(
     let json = if told.is_empty() {
         json
     } else {
+        // The same bytes whatever the order of keys in the file.
+        whole.sort_all_objects();
         serde_json::to_vec(&whole).map_err(|error| Error::Tokenizer(format!("{JSON}: {error}")))?
     };
     // The older name counts where the newer one is not there at all.
@@ -305,6 +307,7 @@ pub(crate) fn within(json: &[u8], vocab: usize) -> Result<Option<(Vec<u8>, Told)
     left_out.dedup();
     let from = format!("{JSON}: ids beyond the {vocab} words of config.json");
     let told = Told::new("tokenizer", format!("without {}", left_out.join(", ")), from);
+    whole.sort_all_objects();
     let json = serde_json::to_vec(&whole).map_err(|error| Error::Tokenizer(error.to_string()))?;
     Ok(Some((json, told)))
 }

@@ -7,8 +7,7 @@ use super::{Metadata, float, whole};
 use crate::Error;
 use crate::formats::GgufValue;
 
-/// Texts of tokens that end a turn, wherever they are special: llama.cpp knows them by these, as older files do not name
-/// them.
+/// Texts of tokens that end a turn: llama.cpp knows them by these, as older files do not name them.
 const ENDS: [&str; 10] = [
     "<|eot_id|>",
     "<|im_end|>",

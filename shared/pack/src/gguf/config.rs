@@ -22,7 +22,7 @@ pub(super) fn read(meta: &Metadata<'_>, family: Family, tensors: &Tensors) -> Re
     let files = &family.files;
     let (hidden, heads) = (meta.needed("embedding_length")?, meta.needed("attention.head_count")?);
     let layers = meta.needed("block_count")?;
-    let usual = if heads == 0 { 0 } else { hidden / heads };
+    let usual = hidden.checked_div(heads).unwrap_or_default();
     let width = meta.size("attention.key_length")?.unwrap_or(usual);
     for key in ["attention.value_length", "rope.dimension_count"] {
         // Only a part of a head that is turned, or values of another width, is another model.
@@ -107,19 +107,16 @@ fn windows(
         return Ok(());
     };
     keys.insert("sliding_window".into(), window.into());
-    match meta.own("attention.sliding_window_pattern") {
+    if let Some(GgufValue::Array(list)) = meta.own("attention.sliding_window_pattern") {
         // Whether each layer has a window.
-        Some(GgufValue::Array(list)) => {
-            let kinds = list.values().map(|value| match value {
-                GgufValue::Bool(true) => "sliding_attention",
-                _ => "full_attention",
-            });
-            keys.insert("layer_types".into(), kinds.collect::<Vec<_>>().into());
-        }
-        _ => {
-            let every = meta.size("attention.sliding_window_pattern")?.unwrap_or(PATTERN);
-            keys.insert("sliding_window_pattern".into(), every.into());
-        }
+        let kinds = list.values().map(|value| match value {
+            GgufValue::Bool(true) => "sliding_attention",
+            _ => "full_attention",
+        });
+        keys.insert("layer_types".into(), kinds.collect::<Vec<_>>().into());
+    } else {
+        let every = meta.size("attention.sliding_window_pattern")?.unwrap_or(PATTERN);
+        keys.insert("sliding_window_pattern".into(), every.into());
     }
     Ok(())
 }
@@ -156,7 +153,7 @@ fn scaling(meta: &Metadata<'_>, tensors: &Tensors) -> Result<RopeScaling, Error>
     let theta = meta.float("rope.freq_base")?.unwrap_or(THETA);
     llama3(factors, theta).ok_or_else(|| {
         Error::Model(
-            "rope_freqs.weight: these factors are not those of Llama 3.1 and later (low 1, high 4, 8192 positions): other \
+            "rope_freqs.weight: these factors are not those of Llama 3.1 and later (from 1 to 4, of 2^n positions): other \
              scalings are not supported"
                 .to_owned(),
         )
@@ -189,8 +186,9 @@ pub(crate) fn rope_factors(rope: RopeScaling, theta: f32, pairs: usize) -> Vec<f
     (0..pairs).map(|pair| factor(pair) as f32).collect()
 }
 
-/// Llama 3's scaling that makes these factors, by which frequencies are divided: files have no more of it. All models have
-/// the same bounds; the factor is that of the lowest frequency.
+/// Llama 3's scaling that makes these factors, by which frequencies are divided: files have no more of it. The factor is
+/// that of the lowest frequency, the bounds of the blend are 1 and 4 in all models, and the context that they were first
+/// trained with is a power of two, 8192 in all that are published.
 fn llama3(found: &[f32], theta: f32) -> Option<RopeScaling> {
     /// Converters compute in f32; the factors lie between 1 and some dozens.
     const TOLERANCE: f32 = 1e-4;
@@ -198,8 +196,13 @@ fn llama3(found: &[f32], theta: f32) -> Option<RopeScaling> {
     if found.iter().all(|factor| factor.to_bits() == 1f32.to_bits()) {
         return Some(RopeScaling::None);
     }
-    let scaling = RopeScaling::Llama3 { factor, low: 1.0, high: 4.0, original: 8192.0 };
-    let expected = rope_factors(scaling, theta, found.len());
     let close = |(found, expected): (&f32, &f32)| (found - expected).abs() <= TOLERANCE * expected;
-    (factor > 0.0 && found.iter().zip(&expected).all(close)).then_some(scaling)
+    let makes = |scaling: &RopeScaling| {
+        let expected = rope_factors(*scaling, theta, found.len());
+        factor > 0.0 && found.iter().zip(&expected).all(close)
+    };
+    let originals = std::iter::once(13).chain(4..=20).map(|power| libm::exp2f(power as f32));
+    let mut scalings =
+        originals.map(|original| RopeScaling::Llama3 { factor, low: 1.0, high: 4.0, original });
+    scalings.find(makes)
 }

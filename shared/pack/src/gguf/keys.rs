@@ -138,7 +138,7 @@ pub(super) fn check(file: &Gguf, architecture: &str) -> Result<(), Error> {
             row(MODEL, name)
         } else if let Some(name) = key.strip_prefix("tokenizer.") {
             // Templates with names.
-            row(TOKENIZER, name).or(name.starts_with("chat_template.").then_some(Harmless))
+            row(TOKENIZER, name).or_else(|| name.starts_with("chat_template.").then_some(Harmless))
         } else {
             Some(row(OTHERS, key).unwrap_or(Harmless))
         };

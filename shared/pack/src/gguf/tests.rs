@@ -90,7 +90,7 @@ fn value(sample: Sample) -> GgufValue {
     }
 }
 
-/// A vocabulary of SentencePiece in miniature: `<unk>`, `<s>`, `</s>`, all bytes, and pieces.
+/// A vocabulary of `SentencePiece` in miniature: `<unk>`, `<s>`, `</s>`, all bytes, and pieces.
 fn with_pieces(mut content: Content) -> Content {
     let mut tokens: Vec<(String, i32, f32)> =
         vec![("<unk>".into(), 2, 0.0), ("<s>".into(), 3, 0.0), ("</s>".into(), 3, 0.0)];
@@ -339,7 +339,7 @@ fn files_are_found() {
     assert_eq!(find(path).unwrap(), None);
 }
 
-/// Ids as SentencePiece gives them.
+/// Ids as `SentencePiece` gives them.
 #[test]
 fn pieces_merge_by_their_scores() {
     let ids = |content: &Content, texts: &[&str]| -> Vec<Vec<u32>> {

@@ -3,7 +3,7 @@
 //! | `tokenizer.ggml.model` | what it is | becomes |
 //! |---|---|---|
 //! | `gpt2` | byte-level byte pairs, `merges`; `pre` names the rule by which texts are cut | BPE of byte symbols, as Hugging Face has it |
-//! | `llama` | SentencePiece: pieces with scores, `▁` for blanks, bytes for what is unknown | BPE with byte fallback, its merges made of the scores as Hugging Face's converter does |
+//! | `llama` | `SentencePiece`: pieces with scores, `▁` for blanks, bytes for what is unknown | BPE with byte fallback, its merges made of the scores as Hugging Face's converter does |
 //!
 //! Control tokens become special ones; those that users defined are found in texts as well. What a rule of cutting is, is a
 //! table ([`rule`]): files only name it, and with another one texts become other tokens.
@@ -35,6 +35,7 @@ const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}
 
 /// How texts are cut before byte pairs are merged.
 #[derive(Debug, Clone, Copy, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts")]
 struct CutRule {
     /// Composed characters, as Qwen's own tokenizer has it.
     nfc: bool,
@@ -94,9 +95,11 @@ impl Tokenizer {
         [UNKNOWN, CONTROL, USER_DEFINED].contains(kind).then_some(text.as_str())
     }
 
-    /// The id of the control token of this text.
+    /// The id of the token of this text, if it is found in texts as one: of Gemma's those that mark turns are no control
+    /// tokens.
     pub(super) fn special_id(&self, text: &str) -> Option<u32> {
-        let at = self.tokens.iter().position(|(own, kind)| own == text && *kind == CONTROL)?;
+        let is_token = |kind: u64| kind == CONTROL || kind == USER_DEFINED;
+        let at = self.tokens.iter().position(|(own, kind)| own == text && is_token(*kind))?;
         u32::try_from(at).ok()
     }
 }
@@ -307,7 +310,7 @@ fn byte_pairs(meta: &Metadata<'_>, tokens: &[(String, u64)]) -> Result<(Value, b
     Ok((json, rule.adds_bos))
 }
 
-/// SentencePiece's pieces.
+/// The pieces of `SentencePiece`.
 fn pieces(meta: &Metadata<'_>, tokens: &[(String, u64)], prefix: bool) -> Result<Value, Error> {
     const BLANK: &str = "\u{2581}";
     let scores = list(meta, "ggml.scores")?.ok_or_else(|| missing("ggml.scores"))?;

@@ -155,22 +155,19 @@ pub(super) fn encode(
     for ((at, name), planned) in part.sources.iter().enumerate().zip(plans) {
         let tensor = source(checkpoint, part, name)?;
         let (n, k) = (tensor.shape[0], tensor.shape[1]);
-        match tensor.blocks {
-            Some(kind) => {
-                check_blocks(name, &tensor)?;
-                let bytes = if part.storage == Storage::Table {
-                    tensor.bytes.clone()
-                } else {
-                    Bytes::from(blocks::pack(kind, &tensor.bytes, n, k))
-                };
-                all.push((planned, bytes));
-            }
-            None => {
-                let own = alone(part, at, &tensor);
-                let encoding = floats(checkpoint, encoding, &own.sources);
-                all.extend(filled(checkpoint, &own, encoding)?);
-            }
-        }
+        let Some(kind) = tensor.blocks else {
+            let own = alone(part, at, &tensor);
+            let encoding = floats(checkpoint, encoding, &own.sources);
+            all.extend(filled(checkpoint, &own, encoding)?);
+            continue;
+        };
+        check_blocks(name, &tensor)?;
+        let bytes = if part.storage == Storage::Table {
+            tensor.bytes.clone()
+        } else {
+            Bytes::from(blocks::pack(kind, &tensor.bytes, n, k))
+        };
+        all.push((planned, bytes));
     }
     Ok(all)
 }

@@ -219,7 +219,7 @@ fn tensors(
         let layer = stem.split('.').find_map(|piece| piece.parse::<usize>().ok());
         let words = format!("{prefix}{}", files.names.words);
         let own = crate::gguf::own_name(stem, config.family, form);
-        let name = own.map_or_else(|| "output".to_owned(), |own| own);
+        let name = own.unwrap_or_else(|| "output".to_owned());
         let role = match layer {
             _ if name == "output" || (config.tied && stem == words) => Role::Head,
             Some(layer) if part(files.names.qkv[2]) || part(files.names.down) => Role::Fine(layer),

@@ -4,7 +4,7 @@
 use defrost_model::{ModelConfig, RopeScaling};
 use serde_json::{Map, Value, json};
 
-/// ChatML, as Qwen and SmolLM have it.
+/// `ChatML`, as Qwen and `SmolLM` have it.
 pub(super) const TEMPLATE: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
 
 /// Keys of config.json.
@@ -25,7 +25,7 @@ pub(super) fn attention(config: &ModelConfig) -> Map<String, Value> {
     }
     if config.family.files.local_layers {
         let scale = config.attention.scale.map(|scale| f64::from(scale).powi(-2));
-        let scalar = scale.map_or(json!(config.head_dim), |scalar| json!(scalar.round()));
+        let scalar = scale.map_or_else(|| json!(config.head_dim), |scalar| json!(scalar.round()));
         keys.insert("query_pre_attn_scalar".into(), scalar);
     }
     if let Some(local) = config.attention.local {

@@ -56,7 +56,7 @@ pub(super) fn byte_level(config: &ModelConfig) -> Result<Vec<u8>, Error> {
             },
         })
     };
-    let tokenizer = json!({
+    let mut tokenizer = json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": added,
         "normalizer": null, "pre_tokenizer": byte_level, "post_processor": post_processor,
         "decoder": byte_level,
@@ -65,5 +65,6 @@ pub(super) fn byte_level(config: &ModelConfig) -> Result<Vec<u8>, Error> {
                   "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
                   "vocab": vocab, "merges": MERGES},
     });
+    tokenizer.sort_all_objects();
     serde_json::to_vec(&tokenizer).map_err(|err| Error::Model(err.to_string()))
 }

@@ -63,7 +63,8 @@ fn portable(dir: &Path, spec: SpecOptions) -> Result<(Packed, Snapshot), String>
 }
 
 fn told(packed: &Packed) -> String {
-    packed.told.iter().map(|told| format!("{} {told}\n", told.what)).collect()
+    let lines = packed.told.iter().map(|told| format!("{} {told}", told.what));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 #[test]

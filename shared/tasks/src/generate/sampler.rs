@@ -239,7 +239,8 @@ fn band(logits: &[f32], least: f32, floor: f32) -> Vec<Candidate> {
     let mut found = Vec::new();
     for (first, chunk) in (0..).step_by(16).zip(logits.chunks(16)) {
         // Mostly there is none in so many, which is seen at once.
-        if chunk.iter().fold(false, |is_any, &logit| is_any | (logit >= least)) {
+        let larger = |most: f32, logit: f32| if logit > most { logit } else { most };
+        if chunk.iter().copied().fold(f32::NEG_INFINITY, larger) >= least {
             for (at, &logit) in (first..).zip(chunk) {
                 if logit >= least && logit < floor && logit > f32::NEG_INFINITY {
                     found.push(Candidate::new(logit, at));

@@ -13,7 +13,7 @@ const LEAST: f32 = -9999.0;
 /// What the model said of `chosen` and of the `most` likeliest tokens.
 pub(crate) fn logprobs(logits: &[f32], chosen: u32, most: usize, pieces: &Pieces) -> Logprobs {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let normaliser = f64::from(largest) + libm::log(exp::sum(logits, largest));
+    let normaliser = f64::from(largest) + libm::log(exp::sum(logits, largest, 1.0));
     #[allow(clippy::cast_possible_truncation, reason = "f32 is what logits have")]
     let of = |id: u32, logit: f32| Logprob {
         id,

@@ -6,7 +6,7 @@
 //! machine.
 //!
 //! Most of a vocabulary never matters: a few passes find the likeliest token and the sum of all probabilities, and only as many
-//! tokens are ranked as the limits take ([`Ranks`]).
+//! tokens are ranked as the limits take ([`Ranks`]); without limits, none.
 
 pub(crate) mod exp;
 
@@ -106,7 +106,7 @@ pub(crate) fn choose(mut logits: Vec<f32>, place: &Place<'_>) -> Result<u32, &'s
     if let Some(ids) = &ids {
         logits = ids.iter().filter_map(|&id| logits.get(id as usize).copied()).collect();
     }
-    let at = choose_place(&mut logits, place)?;
+    let at = choose_place(&logits, place)?;
     Ok(ids.map_or(at, |ids| ids[at as usize]))
 }
 
@@ -114,27 +114,34 @@ const NOTHING: &str = "all tokens are ruled out, by the grammar or by logit_bias
 const NO_NUMBER: &str = "the model's logits are not finite numbers";
 
 /// The place of the one that is chosen.
-fn choose_place(logits: &mut [f32], place: &Place<'_>) -> Result<u32, &'static str> {
+fn choose_place(logits: &[f32], place: &Place<'_>) -> Result<u32, &'static str> {
     let sampling = place.sampling;
-    let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let wrong = |logit: &f32| logit.is_nan() || *logit == f32::INFINITY;
-    if logits.iter().fold(false, |is_wrong, logit| is_wrong | wrong(logit)) {
-        return Err(NO_NUMBER);
-    }
+    let best = largest(logits).ok_or(NO_NUMBER)?;
     if best == f32::NEG_INFINITY {
         return Err(NOTHING);
     }
     if sampling.is_greedy() {
-        let first = (0..).zip(logits.iter()).find(|(_, logit)| **logit >= best);
+        let first = (0..).zip(logits).find(|(_, logit)| **logit >= best);
         return first.map(|(at, _)| at).ok_or(NOTHING);
     }
-    for logit in logits.iter_mut() {
-        // A temperature near 0 must not make infinities, which would be equal to each other; who is ruled out stays so.
-        let divided = (*logit / sampling.temperature).clamp(f32::MIN, f32::MAX);
-        *logit = if *logit == f32::NEG_INFINITY { *logit } else { divided };
-    }
     let random = random(sampling.seed, place.choice, place.position);
-    draw(logits, sampling, random)
+    draw(logits, best, sampling, random)
+}
+
+/// The largest of all; `None` if one is no finite number, unless it is ruled out. Several at once, as there is no order in it.
+fn largest(logits: &[f32]) -> Option<f32> {
+    let (chunks, rest) = logits.as_chunks::<16>();
+    let mut largest = [f32::NEG_INFINITY; 16];
+    let mut are_right = [true; 16];
+    let chunks = chunks.iter().map(|chunk| &chunk[..]).chain([rest]);
+    for chunk in chunks {
+        for ((most, is_right), &logit) in largest.iter_mut().zip(&mut are_right).zip(chunk) {
+            *most = if logit > *most { logit } else { *most };
+            *is_right &= logit < f32::INFINITY;
+        }
+    }
+    let is_right = are_right.iter().all(|&is_right| is_right);
+    is_right.then(|| largest.into_iter().fold(f32::NEG_INFINITY, f32::max))
 }
 
 /// A token that may come: its logit, in an order of whole numbers, above the complement of its place, so that the largest is the
@@ -171,16 +178,24 @@ fn low(word: u64) -> u32 {
 struct Ranks<'a> {
     logits: &'a [f32],
     best: f32,
+    temperature: f32,
     /// The band that the heap holds reaches down to it.
     floor: f32,
-    /// How far below the best the next band reaches.
+    /// How far below the best the next band reaches, over the temperature.
     depth: f32,
     heap: BinaryHeap<Candidate>,
 }
 
 impl<'a> Ranks<'a> {
-    fn new(logits: &'a [f32], best: f32) -> Self {
-        Self { logits, best, floor: f32::INFINITY, depth: FIRST_BAND, heap: BinaryHeap::new() }
+    fn new(logits: &'a [f32], best: f32, temperature: f32) -> Self {
+        Self {
+            logits,
+            best,
+            temperature,
+            floor: f32::INFINITY,
+            depth: FIRST_BAND,
+            heap: BinaryHeap::new(),
+        }
     }
 
     /// Everything, for whoever ranks all.
@@ -208,28 +223,48 @@ impl Iterator for Ranks<'_> {
     fn next(&mut self) -> Option<Ranked> {
         while self.heap.is_empty() && self.floor > f32::NEG_INFINITY {
             let is_last = self.depth > LAST_BAND;
-            let next = if is_last { f32::NEG_INFINITY } else { self.best - self.depth };
-            let is_next = |logit: f32| logit < self.floor && logit >= next;
-            let may_come = |logit: f32| logit > f32::NEG_INFINITY;
-            let band = (0..).zip(self.logits).filter(|(_, logit)| is_next(**logit));
-            let band = band.filter(|(_, logit)| may_come(**logit));
-            self.heap = band.map(|(at, &logit)| Candidate::new(logit, at)).collect();
+            let below = self.best - self.depth * self.temperature;
+            let next = if is_last { f32::NEG_INFINITY } else { below };
+            self.heap = band(self.logits, next, self.floor).into();
             (self.floor, self.depth) = (next, self.depth * WIDER);
         }
         let candidate = self.heap.pop()?;
-        let weight = f64::from(exp::exp(candidate.logit() - self.best));
-        Some(Ranked { at: candidate.at(), weight })
+        let weight = exp::exp((candidate.logit() - self.best) / self.temperature);
+        Some(Ranked { at: candidate.at(), weight: f64::from(weight) })
     }
 }
 
+/// Those from `least` to below `floor`, in their order.
+fn band(logits: &[f32], least: f32, floor: f32) -> Vec<Candidate> {
+    let mut found = Vec::new();
+    for (first, chunk) in (0..).step_by(16).zip(logits.chunks(16)) {
+        // Mostly there is none in so many, which is seen at once.
+        let larger = |most: f32, logit: f32| if logit > most { logit } else { most };
+        if chunk.iter().copied().fold(f32::NEG_INFINITY, larger) >= least {
+            for (at, &logit) in (first..).zip(chunk) {
+                if logit >= least && logit < floor && logit > f32::NEG_INFINITY {
+                    found.push(Candidate::new(logit, at));
+                }
+            }
+        }
+    }
+    found
+}
+
 /// Draws one by its probability among what the limits leave; `random` is from 0 to below 1.
-fn draw(logits: &[f32], sampling: &Sampling, random: f64) -> Result<u32, &'static str> {
-    let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let ranks = Ranks::new(logits, best);
+fn draw(logits: &[f32], best: f32, sampling: &Sampling, random: f64) -> Result<u32, &'static str> {
+    let ranks = Ranks::new(logits, best, sampling.temperature);
     let top_k = if sampling.top_k == 0 { usize::MAX } else { sampling.top_k };
     let is_typical = sampling.typical_p < 1.0;
     if top_k >= logits.len() && !is_typical {
-        return draw_ranked(ranks, exp::sum(logits, best), sampling, random);
+        let total = exp::sum(logits, best, sampling.temperature);
+        if sampling.top_p < 1.0 || sampling.min_p > 0.0 {
+            return draw_ranked(ranks, total, sampling, random);
+        }
+        // Nobody asks who is likelier.
+        let weigh = |logit: f32| f64::from(exp::exp((logit - best) / sampling.temperature));
+        let all = (0..).zip(logits).map(|(at, &logit)| Ranked { at, weight: weigh(logit) });
+        return draw_one(all, total, random);
     }
     let ranks = if top_k >= logits.len() { ranks.all() } else { ranks };
     let mut left: Vec<Ranked> = ranks.take(top_k).collect();
@@ -248,7 +283,6 @@ fn draw_ranked(
     random: f64,
 ) -> Result<u32, &'static str> {
     let (top_p, min_p) = (f64::from(sampling.top_p), f64::from(sampling.min_p));
-    let is_limited = top_p < 1.0 || min_p > 0.0;
     let mut kept: Vec<Ranked> = Vec::new();
     let mut weight = 0.0;
     for ranked in ranks {
@@ -259,21 +293,29 @@ fn draw_ranked(
         }
         weight += ranked.weight;
         kept.push(ranked);
-        let is_enough = top_p < 1.0 && weight >= top_p * total;
-        // Without limits, as many are looked at as it takes to find the one that is drawn.
-        if is_enough || !is_limited && weight > random * total {
+        if top_p < 1.0 && weight >= top_p * total {
             break;
         }
     }
-    let total = if is_limited { sum(&kept) } else { total };
-    let mut passed = 0.0;
-    let found = kept.iter().find(|ranked| {
-        passed += ranked.weight;
-        passed > random * total
-    });
-    // Where rounding leaves the last one short of the total.
-    let last = || kept.iter().rfind(|ranked| ranked.weight > 0.0);
-    found.or_else(last).map(|ranked| ranked.at).ok_or(NOTHING)
+    draw_one(kept.iter().copied(), sum(&kept), random)
+}
+
+/// Draws one of these, which weigh `total` together.
+fn draw_one(
+    all: impl Iterator<Item = Ranked>,
+    total: f64,
+    random: f64,
+) -> Result<u32, &'static str> {
+    let (mut passed, mut last) = (0.0, None);
+    for Ranked { at, weight } in all.filter(|ranked| ranked.weight > 0.0) {
+        passed += weight;
+        last = Some(at);
+        if passed > random * total {
+            break;
+        }
+    }
+    // Rounding may leave the last one short of the total.
+    last.ok_or(NOTHING)
 }
 
 fn sum(ranked: &[Ranked]) -> f64 {

@@ -23,6 +23,7 @@ fn reference(logits: &[f32], place: &Place<'_>, random: f64) -> Option<u32> {
             *logit += bias;
         }
     }
+    let of_all = place.allowed.map_or(logits.len(), TokenMask::count);
     let may = |id: u32| place.allowed.is_none_or(|mask| mask.allows(id));
     left.retain(|&(id, logit)| {
         may(id) && !place.forbidden.contains(&id) && logit > f32::NEG_INFINITY
@@ -31,14 +32,13 @@ fn reference(logits: &[f32], place: &Place<'_>, random: f64) -> Option<u32> {
         let best = left.iter().map(|&(_, logit)| logit).max_by(f32::total_cmp)?;
         return left.iter().find(|&&(_, logit)| logit >= best).map(|&(id, _)| id);
     }
-    for (_, logit) in &mut left {
-        *logit /= sampling.temperature;
-    }
     // Stable, so that equals stay in the order of their ids.
     left.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap());
     let best = left.first()?.1;
-    let mut left: Vec<(u32, f64)> =
-        left.into_iter().map(|(id, logit)| (id, f64::from(exp::exp(logit - best)))).collect();
+    let mut left: Vec<(u32, f64)> = left
+        .into_iter()
+        .map(|(id, logit)| (id, f64::from(exp::exp((logit - best) / sampling.temperature))))
+        .collect();
     let total = |left: &[(u32, f64)]| left.iter().map(|(_, weight)| weight).sum::<f64>();
     let until = |left: &[(u32, f64)], part: f64| {
         let (all, mut sum) = (total(left), 0.0);
@@ -72,6 +72,10 @@ fn reference(logits: &[f32], place: &Place<'_>, random: f64) -> Option<u32> {
     }
     let least = f64::from(sampling.min_p) * left.first()?.1;
     left.retain(|&(_, weight)| weight >= least);
+    let Sampling { top_k, top_p, min_p, typical_p, .. } = *sampling;
+    if (top_k == 0 || top_k >= of_all) && top_p >= 1.0 && min_p <= 0.0 && typical_p >= 1.0 {
+        left.sort_by_key(|&(id, _)| id);
+    }
     let (all, mut sum) = (total(&left), 0.0);
     left.iter()
         .find(|(_, weight)| {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use defrost_chat::{Error, Grammar, ResponseFormat};
 use defrost_model::Constraint;
+use proptest::prelude::*;
 use walking::{Chance, Vocabulary, constraint};
 
 fn grammar(format: &ResponseFormat) -> Result<Grammar, Error> {
@@ -198,4 +199,104 @@ fn compiled_grammars_do_not_share_their_state() {
     assert!(first.is_done() && !second.is_done() && !third.is_done());
     assert!(vocabulary.accepts(&mut second, "ba"));
     assert!(vocabulary.accepts(&mut third, "a"));
+}
+
+/// What grammars are made of, right and wrong, of all three kinds.
+const PIECES: &[&str] = &[
+    "start: ",
+    "root ::= ",
+    "x",
+    "X",
+    "x: ",
+    "X: ",
+    "\n",
+    " | ",
+    "\"a\"",
+    "\"\"",
+    "/a+/",
+    "/[^é]/",
+    "/(a|b){2,999}/",
+    "/a{999}/",
+    "~ 2..3",
+    "{1,3}",
+    "{3}",
+    "*",
+    "+",
+    "?",
+    "(",
+    ")",
+    "[a-z]",
+    "[^\\n]",
+    "<[3]>",
+    "<[99999]>",
+    "<[^3]>",
+    "<[*]>",
+    "<|end|>",
+    "%json {\"type\": \"integer\"}",
+    "%json {\"minimum\": 1e300, \"type\": \"integer\"}",
+    "%lark {\nstart: \"b\"\n}",
+    "%regex {\"substring_words\": \"a b\"}",
+    "%ignore /\\s+/",
+    "%import common.INT",
+    "INT",
+    "[lazy]",
+    "[max_tokens=3]",
+    "[suffix=\"a\"]",
+    "[capture]",
+    "& ",
+    "~",
+    "!",
+    "a",
+    "\\d",
+    "(?i)",
+    "(?=a)",
+    "\\p{L}",
+    ".",
+    "^",
+    "$",
+    "🙂",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn no_grammar_makes_anything_panic(
+        kind in 0..5,
+        pieces in proptest::collection::vec(proptest::sample::select(PIECES), 0..10),
+        seed in 1..u64::MAX,
+    ) {
+        thread_local! {
+            static COMPILER: defrost_chat::GrammarCompiler = Vocabulary::new().compiler();
+        }
+        let text = pieces.concat();
+        let format = match kind {
+            0 => ResponseFormat::Regex(text),
+            1 => ResponseFormat::Gbnf(text),
+            2 => ResponseFormat::Gbnf(format!("root ::= {text}\nx ::= \"a\" x | \"b\"")),
+            3 => ResponseFormat::Lark(text),
+            _ => ResponseFormat::Lark(format!("start: {text}\nx: \"a\" x | \"b\"\nX: /[a-b]+/")),
+        };
+        let found = grammar(&format).and_then(|grammar| {
+            COMPILER.with(|compiler| compiler.compile(&grammar))
+        });
+        match found {
+            Ok(mut constraint) => {
+                let vocabulary = Vocabulary::new();
+                for _ in 0..20 {
+                    let Ok(Some(mask)) = constraint.mask() else { break };
+                    let ids: Vec<u32> = mask.iter().filter(|&id| id != vocabulary.end()).collect();
+                    if ids.is_empty() || constraint.accept(ids[Chance(seed).below(ids.len())]).is_err() {
+                        break;
+                    }
+                }
+                let message = constraint.mask().err().map(|error| error.to_string());
+                prop_assert!(!message.is_some_and(|it| it.contains("panic")), "{:?}", format);
+            }
+            Err(error) => {
+                let message = error.to_string();
+                prop_assert!(!message.contains("panic"), "{:?}: {}", format, message);
+            }
+        }
+    }
 }

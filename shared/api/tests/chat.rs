@@ -10,7 +10,11 @@ mod clients;
 mod common;
 #[path = "chat/conversations.rs"]
 mod conversations;
+#[path = "chat/formats.rs"]
+mod formats;
 #[path = "chat/rules.rs"]
 mod rules;
 #[path = "chat/streams.rs"]
 mod streams;
+#[path = "chat/tools.rs"]
+mod tools;

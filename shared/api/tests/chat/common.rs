@@ -41,6 +41,17 @@ pub(crate) fn with_message(fields: &Value) -> Value {
     with(&json!({"messages": [{"role": "user", "content": "hi"}]}), fields)
 }
 
+/// A body of this route with these fields.
+pub(crate) fn body(route: ChatRoute, fields: &Value) -> Value {
+    match route {
+        ChatRoute::Completions | ChatRoute::LlamaCompletion => {
+            with(&json!({"prompt": "a"}), fields)
+        }
+        ChatRoute::Responses => with(&json!({"input": "a"}), fields),
+        _ => with_message(fields),
+    }
+}
+
 /// `body` with the fields of `extra`.
 pub(crate) fn with(body: &Value, extra: &Value) -> Value {
     let mut body = body.clone();

@@ -78,8 +78,8 @@ async fn answer_to(app: &Arc<App>, id: &RequestId, call: ChatCall) -> Answer {
     }
 }
 
-/// Whether equal requests have equal answers, so that one may be kept: the likeliest tokens are taken, or the random numbers
-/// are given. A stream is not kept.
+/// Whether equal requests have equal answers, so that one may be kept: the likeliest tokens are taken, or the random
+/// numbers are given. A stream is not kept.
 fn is_repeatable(app: &App, call: &ChatCall) -> bool {
     let (model, generation) = match call {
         ChatCall::Chat(request) => (&request.model, &request.generation),

@@ -109,8 +109,8 @@ async fn texts_are_continued() {
     assert!(logprobs["token_logprobs"][3].is_f64(), "{logprobs}");
 }
 
-/// 4.3 and 4.4: a conversation that is too long is refused with numbers and in the words that clients look for, before a
-/// stream begins too.
+/// 4.3 and 4.4: a conversation that is too long is refused with numbers and in the words that clients look for,
+/// before a stream begins too.
 #[tokio::test]
 async fn what_does_not_fit_is_refused_with_numbers() {
     let router = ready(&[]).await;

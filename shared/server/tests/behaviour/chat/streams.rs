@@ -65,7 +65,8 @@ async fn texts_are_continued_as_they_are_made() {
     assert_eq!((text(0), text(1)), ("abab".into(), "cdcd".into()));
 }
 
-/// A model each of whose steps says that it begins and then waits for a permit; without the sender of permits, none waits.
+/// A model each of whose steps says that it begins and then waits for a permit; without the sender of permits, none
+/// waits.
 fn gated() -> (Echo, mpsc::Sender<()>, UnboundedReceiver<()>) {
     let (permit, permits) = mpsc::channel();
     let permits = std::sync::Mutex::new(permits);
@@ -220,8 +221,8 @@ async fn streams_run_beside_each_other() {
     }
 }
 
-/// Clients that read a part of a stream, all of it or nothing and go away, beside others that stay, with memory for a few of
-/// them: all that stay are answered, and nothing of the others is left.
+/// Clients that read a part of a stream, all of it or nothing and go away, beside others that stay, with memory for a
+/// few of them: all that stay are answered, and nothing of the others is left.
 #[tokio::test]
 async fn whatever_clients_do_nothing_is_left_of_it() {
     let model = Echo::new().with_room(900);

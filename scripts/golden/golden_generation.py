@@ -254,12 +254,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--llama-cpp", type=Path, help="folder of llama.cpp's sources; without it no GGUF files are written")
-    parser.add_argument("--only", choices=build.MODELS, action="append", help="these models only")
+    parser.add_argument("--only", choices=SEEDS, action="append", help="these models only")
     parser.add_argument("--find-seeds", action="store_true", help="prints seeds that will do; writes into --out as it tries")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     files = arguments.out / "gguf-models"
-    for name in arguments.only or build.MODELS:
+    for name in arguments.only or SEEDS:
         folder = arguments.out / f"generate-{name}"
         if arguments.find_seeds:
             print(name, find_seed(name, folder), flush=True)

@@ -37,12 +37,17 @@ impl<T: Pod> Buffer<T> {
 
     /// Makes room as [`Buffer::slot`] does, for later use.
     pub(crate) fn resize(&mut self, len: usize) {
+        let made = self.try_resize(len);
+        made.unwrap_or_else(|err| panic!("no memory for {len} values: {err}"));
+    }
+
+    /// Makes room as [`Buffer::resize`] does, if the system has as much.
+    pub(crate) fn try_resize(&mut self, len: usize) -> std::io::Result<()> {
         let bytes = len * size_of::<T>();
         if self.memory.as_ref().is_none_or(|memory| memory.len() < bytes) {
             // The old memory goes first: it is not needed beside the new.
-            self.memory = None;
-            let memory = MmapMut::map_anon(bytes.max(1));
-            let memory = memory.unwrap_or_else(|err| panic!("no memory for {bytes} bytes: {err}"));
+            (self.memory, self.len) = (None, 0);
+            let memory = MmapMut::map_anon(bytes.max(1))?;
             #[cfg(target_os = "linux")]
             if bytes >= HUGE {
                 // Without huge pages everything works, slower.
@@ -51,6 +56,7 @@ impl<T: Pod> Buffer<T> {
             self.memory = Some(memory);
         }
         self.len = len;
+        Ok(())
     }
 }
 
@@ -89,5 +95,7 @@ mod tests {
         assert!(large.iter().all(|value| value.to_bits() == 0));
         large[(3 << 20) - 1] = 1.0;
         assert_eq!(buffer.len(), 3 << 20);
+        buffer.try_resize(usize::MAX >> 4).unwrap_err();
+        assert!(buffer.is_empty());
     }
 }

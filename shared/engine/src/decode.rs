@@ -40,6 +40,9 @@ use crate::{Batch, Error, Head, Model};
 /// (Qwen2.5) and 1 GB with Llama 3.2 of one billion; more would surprise on machines that such models are for.
 const USUAL_BYTES: usize = 1 << 30;
 
+/// More pages, of 134 million tokens, are a mistake: what is written down of each takes memory before any is used.
+const MOST_PAGES: usize = 1 << 22;
+
 /// A language model that continues sequences.
 #[derive(Debug)]
 pub struct PagedDecoder {
@@ -83,8 +86,8 @@ impl PagedDecoder {
     /// is memory for so many. `stored` are the tokens of the model's stored prefix.
     ///
     /// # Errors
-    /// If the model has another head, or learned positions; if there is no room for a token, or more context is asked for than the
-    /// model has.
+    /// If the model has another head, or learned positions; if there is no room for a token, no memory for so many, or more context
+    /// is asked for than the model has.
     pub fn new(
         model: Arc<Model>,
         kv_tokens: Option<usize>,
@@ -125,15 +128,17 @@ impl PagedDecoder {
             Some(tokens) => tokens.div_ceil(PAGE_TOKENS),
             None => context.div_ceil(PAGE_TOKENS).min((USUAL_BYTES / page).max(1)),
         };
-        if pages.checked_mul(page).is_none_or(|bytes| isize::try_from(bytes).is_err()) {
+        if pages > MOST_PAGES {
             return Err(Error::Config(format!(
-                "keys and values of {pages} pages of {page} bytes are more than there can be"
+                "memory for keys and values of {} tokens: expected up to {}",
+                pages.saturating_mul(PAGE_TOKENS),
+                MOST_PAGES * PAGE_TOKENS
             )));
         }
         let context = context.min(pages * PAGE_TOKENS);
         let state = State {
             pages: Pages::new(pages),
-            memory: Memory::new(shape, f32, pages),
+            memory: Memory::new(shape, f32, pages)?,
             partials: Buffer::default(),
             stored: stored.to_vec(),
         };

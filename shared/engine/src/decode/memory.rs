@@ -17,11 +17,11 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 use super::pages::{PAGE_TOKENS, PageCopy, PageId};
-use crate::ModelConfig;
 use crate::buffer::Buffer;
 use crate::kernel::operands::COLUMN_STEP;
 use crate::kernel::{Kernel, per_kernel};
 use crate::layout::PANEL;
+use crate::{Error, ModelConfig};
 
 /// Sizes of pages and runs.
 #[derive(Debug, Clone, Copy)]
@@ -228,16 +228,23 @@ impl Memory {
         shape.page() * if f32 { 4 } else { 2 }
     }
 
-    /// Memory for so many pages.
-    pub(super) fn new(shape: Shape, f32: bool, pages: usize) -> Self {
-        fn of<T: Pod>(len: usize) -> Buffer<T> {
+    /// Memory for so many pages, if the system has as much.
+    pub(super) fn new(shape: Shape, f32: bool, pages: usize) -> Result<Self, Error> {
+        fn of<T: Pod>(len: usize) -> std::io::Result<Buffer<T>> {
             let mut buffer = Buffer::default();
-            buffer.resize(len);
-            buffer
+            buffer.try_resize(len)?;
+            Ok(buffer)
         }
         let len = pages * shape.page();
-        let values = if f32 { Values::F32(of(len)) } else { Values::F16(of(len)) };
-        Self { shape, values }
+        let values = if f32 { of(len).map(Values::F32) } else { of(len).map(Values::F16) };
+        let values = values.map_err(|err| {
+            Error::OutOfMemory(format!(
+                "no memory for the keys and values of {} tokens, {} MiB ({err}): load the model with room for fewer",
+                pages * PAGE_TOKENS,
+                (pages * Self::page_bytes(shape, f32)) >> 20
+            ))
+        })?;
+        Ok(Self { shape, values })
     }
 
     /// Copies a page.

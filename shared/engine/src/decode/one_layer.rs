@@ -3,8 +3,8 @@
 use super::attention::{Paged, PieceAt};
 use super::memory::{Memory, Shape};
 use super::pages::{PAGE_TOKENS, PageId};
-use crate::ModelConfig;
 use crate::buffer::Buffer;
+use crate::{Error, ModelConfig};
 
 /// Keys and values of whole sequences, those of each layer in the place of the last one's.
 #[derive(Debug)]
@@ -18,7 +18,10 @@ pub(crate) struct OneLayer {
 
 impl OneLayer {
     /// For sequences of these lengths; in f32, or f16.
-    pub(crate) fn new(config: &ModelConfig, lengths: &[usize], f32: bool) -> Self {
+    ///
+    /// # Errors
+    /// If there is no memory for them.
+    pub(crate) fn new(config: &ModelConfig, lengths: &[usize], f32: bool) -> Result<Self, Error> {
         let mut count = 0;
         let firsts = lengths
             .iter()
@@ -27,9 +30,9 @@ impl OneLayer {
                 count - len.div_ceil(PAGE_TOKENS)
             })
             .collect();
-        let memory = Memory::new(Shape::of(config, 1), f32, count);
+        let memory = Memory::new(Shape::of(config, 1), f32, count)?;
         let pages = (0..).take(count).collect();
-        Self { memory, partials: Buffer::default(), pages, firsts }
+        Ok(Self { memory, partials: Buffer::default(), pages, firsts })
     }
 
     /// Lends the pages for a layer.

@@ -197,7 +197,7 @@ fn what_cannot_be_done_is_refused_and_changes_nothing() {
     assert!(told(new(Some(0), None).unwrap_err()).contains("0 tokens"));
     assert!(told(new(None, Some(0)).unwrap_err()).contains("expected 1 to 1024"));
     assert!(told(new(None, Some(1025)).unwrap_err()).contains("expected 1 to 1024"));
-    assert!(told(new(Some(usize::MAX), None).unwrap_err()).contains("more than there can be"));
+    assert!(told(new(Some(usize::MAX), None).unwrap_err()).contains("expected up to 134217728"));
     let stored = PagedDecoder::new(Arc::clone(&model), None, None, &[1]);
     assert!(told(stored.unwrap_err()).contains("prefix of 1 tokens: expected 0"));
     assert_eq!(new(None, None).unwrap().context(), 1024);

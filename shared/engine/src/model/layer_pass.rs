@@ -120,7 +120,7 @@ impl LayerPass {
     /// Runs the next layer, which `weights` has.
     ///
     /// # Errors
-    /// If they lack a part of it.
+    /// If they lack a part of it, or there is no memory for keys and values.
     pub fn layer(&mut self, weights: &dyn Weights, probe: &mut dyn Probe) -> Result<(), Error> {
         let Self { config, buffers, places, spans, lengths, pages, .. } = self;
         let layer = Layer::load(config, weights, self.next, self.kernel)?;
@@ -130,8 +130,11 @@ impl LayerPass {
             layer.run(cx, config, &mut Rows { places, spans, keys }, buffers, Some(probe));
         };
         if config.head == Head::LanguageModel {
-            let new = || OneLayer::new(config, lengths, layer.is_f32());
-            pages.get_or_insert_with(new).with(|paged| run(Keys::InPages(paged)));
+            let pages = match pages {
+                Some(pages) => pages,
+                None => pages.insert(OneLayer::new(config, lengths, layer.is_f32())?),
+            };
+            pages.with(|paged| run(Keys::InPages(paged)));
         } else {
             run(Keys::OfPass);
         }

@@ -118,8 +118,8 @@ const fn of_chat(
 /// restore and stays below the 300 s at which Cloud Run cuts a request. `SHUTDOWN_GRACE` is shorter
 /// than the 10 s Cloud Run leaves after SIGTERM. `RESTORE_TIMEOUT` and `RESTORE_CONNECTIONS` are
 /// the loader's defaults, justified there. `MAX_RUNNING` is the scheduler's own number: a step
-/// reads all weights once for all of them. `KEEP_ALIVE` is well below the 30 to 60 s after which proxies and load balancers
-/// give a silent answer up.
+/// reads all weights once for all of them. `KEEP_ALIVE` is well below the 30 to 60 s after which proxies and load
+/// balancers give a silent answer up.
 pub const SETTINGS: &[Setting] = &[
     Setting {
         aliases: &["MODEL_ID", "MODEL_NAME", "MODEL_PATH"],

@@ -6,12 +6,12 @@
 //!                    └─ Generation: steps of sequences that go on  (chat)
 //! ```
 //!
-//! The thread of a model ([`crate::models::worker`]) looks at its queue, then gives the model one [`Turns::round`], and so on.
-//! What a round is depends on what the model does, and so a loaded model brings its own ([`crate::models::loaded`]):
-//! functions whose models only answer in passes do not link what generates.
+//! The thread of a model ([`crate::models::worker`]) looks at its queue, then gives the model one [`Turns::round`],
+//! and so on. What a round is depends on what the model does, and so a loaded model brings its own
+//! ([`crate::models::loaded`]): functions whose models only answer in passes do not link what generates.
 //!
-//! A round is short, one pass or one step, since everything else waits for it: jobs that have come in, requests that have
-//! been given up, other models' rounds, and hooks.
+//! A round is short, one pass or one step, since everything else waits for it: jobs that have come in, requests that
+//! have been given up, other models' rounds, and hooks.
 
 use crate::models::command::Queued;
 use crate::models::events::End;

@@ -38,8 +38,19 @@ pub(crate) async fn handle(
     params: Result<RawPathParams, RawPathParamsRejection>,
     request: Request,
 ) -> Answer {
+    let answer = Box::pin(respond(&app, &id, route, params, request)).await;
+    answer.map_err(|error| error.styled(route.error_style()))
+}
+
+async fn respond(
+    app: &Arc<App>,
+    id: &RequestId,
+    route: ChatRoute,
+    params: Result<RawPathParams, RawPathParamsRejection>,
+    request: Request,
+) -> Answer {
     let (parts, body) = request.into_parts();
-    let (bytes, _held) = body::read(&app, &parts, body).await?;
+    let (bytes, _held) = body::read(app, &parts, body).await?;
     if let Err(RawPathParamsRejection::InvalidUtf8InPathParam(_)) = params {
         return Err(ApiError::not_found(parts.uri.path()));
     }
@@ -47,17 +58,15 @@ pub(crate) async fn handle(
     let params = params.ok();
     let deployment = params.iter().flatten().find(|(name, _)| *name == "deployment");
     let deployment = deployment.map(|(_, model)| model.to_owned());
-    let style = route.error_style();
     let parse = move |bytes: &[u8]| route.parse(bytes, &ChatLimits::default());
-    let mut call = super::parsed(&app, bytes.clone(), parse).await?;
+    let mut call = super::parsed(app, bytes.clone(), parse).await?;
     let model = translate::model_of(&mut call);
     *model = model.take().or(deployment);
-    let answer = if app.cache.is_some() && is_repeatable(&app, &call) {
-        Box::pin(super::cached(&app, &parts.uri, bytes, |_| answer_to(&app, &id, call))).await
+    if app.cache.is_some() && is_repeatable(app, &call) {
+        super::cached(app, &parts.uri, bytes, |_| answer_to(app, id, call)).await
     } else {
-        Box::pin(answer_to(&app, &id, call)).await
-    };
-    answer.map_err(|error| error.styled(style))
+        answer_to(app, id, call).await
+    }
 }
 
 async fn answer_to(app: &Arc<App>, id: &RequestId, call: ChatCall) -> Answer {
@@ -78,8 +87,8 @@ async fn answer_to(app: &Arc<App>, id: &RequestId, call: ChatCall) -> Answer {
     }
 }
 
-/// Whether equal requests have equal answers, so that one may be kept: the likeliest tokens are taken, or the random numbers
-/// are given. A stream is not kept.
+/// Whether equal requests have equal answers, so that one may be kept: the likeliest tokens are taken, or the random
+/// numbers are given. A stream is not kept.
 fn is_repeatable(app: &App, call: &ChatCall) -> bool {
     let (model, generation) = match call {
         ChatCall::Chat(request) => (&request.model, &request.generation),

@@ -14,8 +14,8 @@ use crate::routes::models::not_there;
 /// Most slots that are listed: `MAX_RUNNING` may be any number.
 const MOST: usize = 1024;
 
-/// As many slots as completions may run at once, those that run first. Completions have no slot of their own here, so nothing
-/// else is told of them.
+/// As many slots as completions may run at once, those that run first. Completions have no slot of their own here, so
+/// nothing else is told of them.
 pub(crate) async fn slots(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
     let Some(model) = app.ready_model() else { return Err(not_there(&app)) };
     let chat = chat_model(&model)?;

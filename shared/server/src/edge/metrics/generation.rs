@@ -1,5 +1,5 @@
-//! What there is to tell of completions, by model: how long clients wait for the first token and for each later one, what
-//! was computed, reused and guessed, and how much of the memory for keys and values is taken.
+//! What there is to tell of completions, by model: how long clients wait for the first token and for each later one,
+//! what was computed, reused and guessed, and how much of the memory for keys and values is taken.
 //!
 //! The names that `OpenTelemetry` proposes for the first two (`gen_ai.server.time_to_first_token`,
 //! `gen_ai.server.time_per_output_token`) are still in development; these are the same numbers.

@@ -1,4 +1,5 @@
-//! A reply on its way from the model to the client: parts of completions become what an answer says, whole or piece by piece.
+//! A reply on its way from the model to the client: parts of completions become what an answer says, whole or piece
+//! by piece.
 
 use std::future::poll_fn;
 use std::sync::Arc;

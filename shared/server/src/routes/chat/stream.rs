@@ -5,13 +5,13 @@
 //!                                └──── nothing for KEEP_ALIVE seconds: a comment
 //! ```
 //!
-//! A frame is made when the connection asks for one, so a slow client slows nobody but itself: what it has not taken lies
-//! bounded before it ([`crate::services::chat::job`]). While there is nothing to say, in the queue or during a long prompt, a
-//! comment now and then keeps proxies from closing the connection.
+//! A frame is made when the connection asks for one, so a slow client slows nobody but itself: what it has not taken
+//! lies bounded before it ([`crate::services::chat::job`]). While there is nothing to say, in the queue or during a
+//! long prompt, a comment now and then keeps proxies from closing the connection.
 //!
-//! The body holds the model, its place and its ticket until its last byte, and when the client goes away it is dropped: the
-//! job sees that nobody listens, and is gone before the next step. What fails after the first byte is an event too, after
-//! which nothing comes.
+//! The body holds the model, its place and its ticket until its last byte, and when the client goes away it is
+//! dropped: the job sees that nobody listens, and is gone before the next step. What fails after the first byte is an
+//! event too, after which nothing comes.
 
 use std::pin::Pin;
 use std::sync::Arc;

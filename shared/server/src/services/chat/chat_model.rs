@@ -1,5 +1,5 @@
-//! What conversations need of a model beside its numbers: the template, ready to run, and grammars over its tokens. Each is
-//! made when it is first asked for, since most starts are for one request and most requests need no grammar.
+//! What conversations need of a model beside its numbers: the template, ready to run, and grammars over its tokens.
+//! The template is made beside the rest of boot, what makes grammars when it is first asked for: most requests need none.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;

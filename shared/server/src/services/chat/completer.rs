@@ -31,7 +31,8 @@ pub trait Completer: Pipeline {
     /// The tokens of a text, with those that the model puts around a text that is to be continued if `add_special`.
     ///
     /// # Errors
-    /// If there are more of them than the context has ([`Error::ContextExceeded`]), or what is wrong with the tokenizer.
+    /// If there are more of them than the context has ([`Error::ContextExceeded`]), or what is wrong with the
+    /// tokenizer.
     fn ids(&self, text: &str, add_special: bool) -> Result<Vec<u32>, Error>;
 }
 

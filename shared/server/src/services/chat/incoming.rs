@@ -1,7 +1,8 @@
 //! What comes from the model for one request: the parts of its prompts' completions, as they are made.
 //!
-//! A request for completions may have several prompts, each of which is a job of its own with events of its own. Here they
-//! are one list again. No prompt's parts are read at the expense of another's: after each part the next prompt is asked first.
+//! A request for completions may have several prompts, each of which is a job of its own with events of its own. Here
+//! they are one list again. No prompt's parts are read at the expense of another's: after each part the next prompt
+//! is asked first.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};

@@ -5,10 +5,10 @@
 //!                                                  └─ counts bytes ─> Unread <─ takes them off ─┘
 //! ```
 //!
-//! Sending never waits, since the model's thread serves other requests too. What the request has not taken is bounded by
-//! [`Unread`]: a job whose parts are not read is given up, as one is whose request has gone. That is the last of several
-//! bounds. A connection that takes nothing is cut after half a minute ([`crate::edge::pace`]), and until then there is room
-//! for the tokens of a minute.
+//! Sending never waits, since the model's thread serves other requests too. What the request has not taken is bounded
+//! by [`Unread`]: a job whose parts are not read is given up, as one is whose request has gone. That is the last of
+//! several bounds. A connection that takes nothing is cut after half a minute ([`crate::edge::pace`]), and until then
+//! there is room for the tokens of a minute.
 
 use std::mem::size_of;
 use std::sync::Arc;

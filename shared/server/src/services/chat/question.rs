@@ -1,4 +1,5 @@
-//! What a request asks of a model: a prompt, made and tokenised beside the model's thread, and how it is to be continued.
+//! What a request asks of a model: a prompt, made and tokenised beside the model's thread, and how it is to be
+//! continued.
 
 use std::sync::Arc;
 use std::time::Duration;

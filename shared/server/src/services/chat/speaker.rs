@@ -5,8 +5,8 @@
 //!                        └─> ReplyParser ──> content, reasoning, calls        (chat)
 //! ```
 //!
-//! Text may be held back until it is known what it is. The log-probabilities of its tokens then wait with it, and go out with
-//! the first thing that is said after they came.
+//! Text may be held back until it is known what it is. The log-probabilities of its tokens then wait with it, and go
+//! out with the first thing that is said after they came.
 
 use defrost_api::{Alternative, Finish as Ended, ReplyDelta, TokenLogprob};
 use defrost_chat::{Delta, ReplyParser};

@@ -127,8 +127,8 @@ pub(crate) fn field_of(format: &OutputFormat) -> Option<&'static str> {
     }
 }
 
-/// How tokens are chosen: as the request says, or the settings, or the model's authors. `drawn` is for random numbers where
-/// the request gives none.
+/// How tokens are chosen: as the request says, or the settings, or the model's authors. `drawn` is for random numbers
+/// where the request gives none.
 pub(crate) fn sampling(
     generation: &Generation,
     settings: &ChatSettings,

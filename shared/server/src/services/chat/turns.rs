@@ -1,7 +1,7 @@
 //! Completions of many requests on one model: rounds are steps of [`defrost_tasks::Scheduler`], one at a time.
 //!
-//! Every request is the scheduler's at once, which knows when there is memory for it. It gives its place in the queue up when
-//! its first step begins, so `MAX_QUEUE` bounds those that wait.
+//! Every request is the scheduler's at once, which knows when there is memory for it. It gives its place in the queue
+//! up when its first step begins, so `MAX_QUEUE` bounds those that wait.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::toy::{CONTEXT, Echo, ready, ready_with};
-use super::{CHAT, refused, say, say_with, stream};
+use super::{CHAT, refused, say, say_with, stream, together};
 use crate::behaviour::toy::post;
 
 #[tokio::test]
@@ -109,8 +109,8 @@ async fn texts_are_continued() {
     assert!(logprobs["token_logprobs"][3].is_f64(), "{logprobs}");
 }
 
-/// 4.3 and 4.4: a conversation that is too long is refused with numbers and in the words that clients look for, before a
-/// stream begins too.
+/// 4.3 and 4.4: a conversation that is too long is refused with numbers and in the words that clients look for,
+/// before a stream begins too.
 #[tokio::test]
 async fn what_does_not_fit_is_refused_with_numbers() {
     let router = ready(&[]).await;
@@ -198,30 +198,8 @@ async fn requests_share_little_memory() {
         (0..12).map(|at| format!("message number {at} {}", "x".repeat(60))).collect();
     let bodies: Vec<Value> = texts.iter().map(|text| say(text)).collect();
     let asks = bodies.iter().map(|body| post(&router, CHAT, body));
-    let answers = futures_all(asks).await;
+    let answers = together(asks).await;
     for (answer, text) in answers.iter().zip(&texts) {
         assert_eq!(answer.json()["choices"][0]["message"]["content"], **text, "{}", answer.text);
     }
-}
-
-/// The results of futures that run beside each other.
-async fn futures_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
-    let mut futures: Vec<_> = futures.map(Box::pin).collect();
-    let mut done: Vec<Option<F::Output>> = futures.iter().map(|_| None).collect();
-    std::future::poll_fn(|cx| {
-        for (future, slot) in futures.iter_mut().zip(&mut done) {
-            if slot.is_none()
-                && let std::task::Poll::Ready(output) = future.as_mut().poll(cx)
-            {
-                *slot = Some(output);
-            }
-        }
-        if done.iter().all(Option::is_some) {
-            std::task::Poll::Ready(())
-        } else {
-            std::task::Poll::Pending
-        }
-    })
-    .await;
-    done.into_iter().flatten().collect()
 }

@@ -37,6 +37,9 @@ async fn messages_are_answered() {
     assert_eq!((kinds.first(), kinds.last()), (Some(&"message_start"), Some(&"message_stop")));
     let counted = post(&router, "/v1/messages/count_tokens", &body).await.json();
     assert_eq!(counted["input_tokens"], 8, "{counted}");
+    let small = ready(&[("MAX_BODY_BYTES", "20")]).await;
+    let refused = post(&small, "/v1/messages", &body).await;
+    assert_eq!((refused.status.as_u16(), &refused.json()["type"]), (413, &json!("error")));
     let refused = post(&router, "/v1/messages", &json!({"messages": []})).await;
     assert_eq!(refused.status, 400);
     let error = refused.json();

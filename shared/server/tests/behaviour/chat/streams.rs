@@ -12,7 +12,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tower::ServiceExt as _;
 
 use super::toy::{Echo, ready, ready_with, router, start_with};
-use super::{CHAT, events, joined, say, say_with, stream, stream_request};
+use super::{CHAT, events, joined, say, say_with, stream, stream_request, together};
 use crate::behaviour::toy::{get, post};
 
 #[tokio::test]
@@ -65,7 +65,8 @@ async fn texts_are_continued_as_they_are_made() {
     assert_eq!((text(0), text(1)), ("abab".into(), "cdcd".into()));
 }
 
-/// A model each of whose steps says that it begins and then waits for a permit; without the sender of permits, none waits.
+/// A model each of whose steps says that it begins and then waits for a permit; without the sender of permits, none
+/// waits.
 fn gated() -> (Echo, mpsc::Sender<()>, UnboundedReceiver<()>) {
     let (permit, permits) = mpsc::channel();
     let permits = std::sync::Mutex::new(permits);
@@ -218,6 +219,52 @@ async fn streams_run_beside_each_other() {
         let events = events(&String::from_utf8_lossy(&rest));
         assert!(joined(&events, "content").chars().all(|letter| text.starts_with(letter)));
     }
+}
+
+/// Clients that read a part of a stream, all of it or nothing and go away, beside others that stay, with memory for a
+/// few of them: all that stay are answered, and nothing of the others is left.
+#[tokio::test]
+async fn whatever_clients_do_nothing_is_left_of_it() {
+    let model = Echo::new().with_room(900);
+    let held = model.held();
+    let app = start_with(&[("MAX_QUEUE", "1000")], || Ok(model));
+    app.booted().await;
+    let router = router(app);
+    let clients = (0..150usize).map(|at| {
+        // Lengths, fates and numbers of choices that have no common period.
+        let (text, reads) = (format!("{at} ").repeat(1 + at * 7 % 40), at * 5 % 23);
+        let body = say_with(&text, json!({"n": 1 + at % 3}));
+        let router = &router;
+        async move {
+            if at % 4 == 0 {
+                let answer = post(router, CHAT, &body).await;
+                let choices = answer.json()["choices"].as_array().cloned().expect("choices");
+                assert!(choices.iter().all(|one| one["message"]["content"] == *text), "{at}");
+                return;
+            }
+            let mut stream = begin(router, &body).await;
+            for _ in 0..reads {
+                if frame(&mut stream).await.is_none() {
+                    break;
+                }
+            }
+        }
+    });
+    together(clients).await;
+    // Behind all of them.
+    let answer = post(&router, CHAT, &say("last")).await;
+    assert_eq!(answer.json()["choices"][0]["message"]["content"], "last");
+    let metrics = get(&router, "/metrics").await.text;
+    for line in [
+        "defrost_inflight 1",
+        "defrost_queue_depth 0",
+        "defrost_bytes_in_flight 0",
+        r#"defrost_generations{model="toy/echo",state="running"} 0"#,
+        r#"defrost_generations{model="toy/echo",state="waiting"} 0"#,
+    ] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
+    assert_eq!(held(), 0, "memory of the model");
 }
 
 /// One request runs, one waits, and a third is told to come again.

@@ -1,7 +1,7 @@
 //! A model that answers with the words of the last message, a byte a token, so that a test writes down what it says.
 //!
-//! Its tokens are the 256 bytes and a few marks; its template puts a mark before each message and one after it. Logits depend
-//! on the tokens of a sequence alone, as those of every model do.
+//! Its tokens are the 256 bytes and a few marks; its template puts a mark before each message and one after it.
+//! Logits depend on the tokens of a sequence alone, as those of every model do.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -171,8 +171,8 @@ impl std::fmt::Debug for EchoDecoder {
     }
 }
 
-/// What comes after these tokens: the next one of the last user's message, or of a text that is continued the token before
-/// last.
+/// What comes after these tokens: the next one of the last user's message, or of a text that is continued the token
+/// before last.
 fn next(ids: &[u32]) -> u32 {
     let after = |mark: u32, ids: &[u32]| ids.iter().rposition(|&id| id == mark).map(|at| at + 1);
     let Some(reply) = after(ASSISTANT, ids) else {

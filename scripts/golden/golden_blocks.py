@@ -2,10 +2,12 @@
 
 Each file of --out holds raw little-endian numbers, row after row; shapes and versions stand in golden.json:
 
-  KIND.blocks           ROWS rows of COLUMNS weights in the file form of KIND (q8_0 ... q6_k): random codes and scales. The
-                        last rows hold scales at the ends of f16: zeros of both signs, subnormal, the largest, negative
+  KIND.blocks           ROWS rows of COLUMNS weights in the file form of KIND (q8_0 ... q6_k): random codes and
+                        scales. The last rows hold scales at the ends of f16: zeros of both signs, subnormal, the
+                        largest, negative
   KIND.values           the same, dequantised by `gguf`: f32
-  weights.values        rows to quantise, f32: normal, with outliers, constant, zeros, ties of the greatest weight, tiny
+  weights.values        rows to quantise, f32: normal, with outliers, constant, zeros, ties of the greatest weight,
+                        tiny
   KIND.quantized        `weights.values` in the file form of KIND by `gguf` (the kinds that it can write)
 
 Only finite scales are here: what a block with an infinite or absent scale is worth no reader agrees on.

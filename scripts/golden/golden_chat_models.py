@@ -1,8 +1,8 @@
 """Tiny random language models for golden_generation.py, in the files that the hub's checkpoints have.
 
-Six of them, one for each way that a family departs from the others: Llama 3's scaled angles and a head of its own, a tied
-SmolLM, Qwen2's biases, Qwen3's norms of heads, Gemma 3's windows and norms on both sides, and TinyLlama's SentencePiece
-vocabulary with a blank before every text.
+Six of them, one for each way that a family departs from the others: Llama 3's scaled angles and a head of its own, a
+tied SmolLM, Qwen2's biases, Qwen3's norms of heads, Gemma 3's windows and norms on both sides, and TinyLlama's
+SentencePiece vocabulary with a blank before every text.
 """
 
 import json
@@ -165,6 +165,11 @@ def config(name, vocab):
         "qwen3": qwen | {
             "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "attention_bias": False, "head_dim": 32,
         },
+        # Wide enough for blocks of 256.
+        "wide": qwen | {
+            "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "attention_bias": False, "head_dim": 64,
+            "hidden_size": 256, "intermediate_size": 256, "num_hidden_layers": 3,
+        },
         "gemma3": {
             "architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", "attention_bias": False,
             "attn_logit_softcapping": None, "cache_implementation": "hybrid", "final_logit_softcapping": None, "head_dim": 32,
@@ -191,6 +196,10 @@ MODELS = {
         "bos": None, "eos": "<|im_end|>", "ends": ["<|im_end|>", "<|endoftext|>"],
     },
     "qwen3": {
+        "tokenizer": lambda folder: qwen_tokenizer(), "pre": "qwen2", "template": CHATML, "class": "Qwen2Tokenizer",
+        "bos": None, "eos": "<|im_end|>", "ends": ["<|im_end|>", "<|endoftext|>"],
+    },
+    "wide": {
         "tokenizer": lambda folder: qwen_tokenizer(), "pre": "qwen2", "template": CHATML, "class": "Qwen2Tokenizer",
         "bos": None, "eos": "<|im_end|>", "ends": ["<|im_end|>", "<|endoftext|>"],
     },
@@ -259,7 +268,7 @@ def write_model(name, folder, seed):
     ends = [tokenizer.token_to_id(token) for token in spec["ends"]]
     assert None not in ends, ends
     # Wider than the tokenizer where the published tables are.
-    wider = 5 if name.startswith("qwen") else 0
+    wider = 5 if name.startswith(("qwen", "wide")) else 0
     values = config(name, tokenizer.get_vocab_size() + wider)
     values |= {"bos_token_id": ids["bos"], "eos_token_id": ends if len(ends) > 1 else ends[0]}
     write_json(folder / "config.json", dict(sorted(values.items())))

@@ -1,22 +1,22 @@
 """Writes golden outputs of language models: tiny random checkpoints and what `transformers` continues prompts with.
 
---out gets `generate-NAME/` for each model of golden_chat_models.py: a checkpoint in the files of the hub, matrices in bf16,
-with golden.json:
+--out gets `generate-NAME/` for each model of golden_chat_models.py: a checkpoint in the files of the hub, matrices in
+bf16, with golden.json:
 
   versions       packages that computed it; `seed`: of the weights
   texts          text, and its ids by the checkpoint's tokenizer, with and without special tokens
-  cases          name, prompt (or messages, and the prompt that the template makes of them), ids, and in f32 on the CPU, eager
-                 attention, one sequence at a time: `tokens`, 200 chosen greedily (the greatest logit, ends of turns among
-                 them), and `logits`: all of them where `at` tokens were chosen before
-  checks         smallest_gap between the two greatest logits over all steps; noise, the greatest difference of f32 from f64;
-                 what the tokens would have been otherwise: see wrong()
+  cases          name, prompt (or messages, and the prompt that the template makes of them), ids, and in f32 on the
+                 CPU, eager attention, one sequence at a time: `tokens`, 200 chosen greedily (the greatest logit, ends
+                 of turns among them), and `logits`: all of them where `at` tokens were chosen before
+  checks         smallest_gap between the two greatest logits over all steps; noise, the greatest difference of f32
+                 from f64; what the tokens would have been otherwise: see wrong()
 
-and `gguf-models/`: the same models as llama.cpp's own converter writes them, NAME-bf16.gguf (the same values) and NAME-q8_0.gguf
-with NAME-q8_0.json: for each case the logits, at the same places and after the same tokens, of the values that `gguf`
-dequantises. Nobody who rounds activations can meet those exactly.
+and `gguf-models/`: the same models as llama.cpp's own converter writes them, NAME-bf16.gguf (the same values) and
+NAME-q8_0.gguf with NAME-q8_0.json: for each case the logits, at the same places and after the same tokens, of the
+values that `gguf` dequantises. Nobody who rounds activations can meet those exactly.
 
-The converter comes from the source distribution of llama-cpp-python, folder `vendor/llama.cpp`. It knows the splits of a
-vocabulary by a hash that ours do not have; everything else is its own doing.
+The converter comes from the source distribution of llama-cpp-python, folder `vendor/llama.cpp`. It knows the splits of
+a vocabulary by a hash that ours do not have; everything else is its own doing.
 
 Environment (CPU wheels suffice):
   python3 -m venv .venv && .venv/bin/pip install torch transformers tokenizers safetensors numpy sentencepiece protobuf gguf
@@ -254,12 +254,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--llama-cpp", type=Path, help="folder of llama.cpp's sources; without it no GGUF files are written")
-    parser.add_argument("--only", choices=build.MODELS, action="append", help="these models only")
+    parser.add_argument("--only", choices=SEEDS, action="append", help="these models only")
     parser.add_argument("--find-seeds", action="store_true", help="prints seeds that will do; writes into --out as it tries")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     files = arguments.out / "gguf-models"
-    for name in arguments.only or build.MODELS:
+    for name in arguments.only or SEEDS:
         folder = arguments.out / f"generate-{name}"
         if arguments.find_seeds:
             print(name, find_seed(name, folder), flush=True)

@@ -182,11 +182,11 @@ fn settings_bound_a_conversation() {
     ]);
     command.env("FAST_BOOT", "false");
     let function = Running::start(command);
-    let (_, props) = function.ask("GET", "/props", "");
-    assert_eq!(props["default_generation_settings"]["n_ctx"], 64, "{props}");
     let answer =
         ask(&function, "/v1/completions", &json!({"prompt": [5, 6, 7], "ignore_eos": true}));
     assert_eq!(answer["usage"]["completion_tokens"], 5, "{answer}");
+    let (_, props) = function.ask("GET", "/props", "");
+    assert_eq!(props["default_generation_settings"]["n_ctx"], 64, "{props}");
     let (status, refused) =
         function.ask("POST", "/v1/completions", &json!({"prompt": vec![5; 65]}).to_string());
     assert_eq!((status, &refused["error"]["code"]), (400, &json!("context_length_exceeded")));

@@ -8,6 +8,8 @@
 //! - rerank: [`RerankBody`], [`RerankRequest`] of a [`Shape`], [`answer()`];
 //! - score: [`ScoreBody`], and classes of pairs: [`PredictBody`], then as rerank;
 //! - embed: [`EmbedBody`], [`EmbedRequest`] of an [`EmbedShape`], [`embed_answer`];
+//! - chat and completions: [`ChatRoute::parse`], [`ChatRequest`] or [`CompletionRequest`], and
+//!   [`ReplyWriter`] for answers and streams of four APIs;
 //! - schemas of all of them, for a document of the API: [`SchemaBook`], [`Form`];
 //! - tokens: [`TokenizeBody`] and [`DetokenizeBody`], [`tokenize_answer`], [`detokenize_answer`].
 //!
@@ -29,6 +31,22 @@
 //! let answer = embed_answer(&request, &embedded, &["a"], &EmbedFacts::default());
 //! assert_eq!(serde_json::to_string(&answer)?, "[[0.6,0.8]]");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! ```
+//! use defrost_api::{ChatCall, ChatLimits, ChatRoute, Finish, ReplyDelta, ReplyFacts, ReplyWriter, Usage};
+//!
+//! let body = br#"{"messages":[{"role":"user","content":"Hi."}],"stream":true}"#;
+//! let ChatCall::Chat(request) = ChatRoute::Chat.parse(body, &ChatLimits::default())? else {
+//!     unreachable!("chat completions are chat");
+//! };
+//! let (mut writer, mut sent) = (ReplyWriter::chat(&request, ReplyFacts::default()), Vec::new());
+//! writer.begin(&Usage::default(), &mut sent);
+//! writer.delta(0, &ReplyDelta::Content("Hello.".to_owned()), &[], &mut sent);
+//! writer.finish(0, &Finish::Stop, &[], &mut sent);
+//! writer.end(&Usage::default(), None, &mut sent);
+//! assert!(sent.ends_with(b"data: [DONE]\n\n"));
+//! # Ok::<(), defrost_api::Invalid>(())
 //! ```
 
 mod answer;

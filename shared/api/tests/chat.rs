@@ -4,6 +4,8 @@
 
 #[path = "chat/answers.rs"]
 mod answers;
+#[path = "chat/clients.rs"]
+mod clients;
 #[path = "chat/common.rs"]
 mod common;
 #[path = "chat/conversations.rs"]

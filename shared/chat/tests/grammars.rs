@@ -2,6 +2,8 @@
 
 mod walking;
 
+use std::sync::Arc;
+
 use defrost_chat::{Error, Grammar, ResponseFormat};
 use defrost_model::Constraint;
 use walking::{Chance, Vocabulary, constraint};
@@ -124,6 +126,27 @@ fn what_must_come_is_known() {
     }
     assert!(steps < 10, "words, not bytes: {steps}");
     assert!(constraint.may_end());
+}
+
+/// Tokenizers that put a space before a text, know special tokens in it, or know other tokens than the model has.
+#[test]
+fn what_must_come_is_the_text_itself() {
+    let vocabulary = Vocabulary::new();
+    let format = ResponseFormat::Choice(vec!["<|end|> Zürich".to_owned()]);
+    let grammar = grammar(&format).expect("a form");
+    let end = vocabulary.end();
+    let with_space = |text: &str| std::iter::once(32).chain(text.bytes().map(u32::from)).collect();
+    let special = move |text: &str| {
+        let rest = text.strip_prefix("<|end|>").unwrap_or(text);
+        std::iter::once(end).chain(rest.bytes().map(u32::from)).collect()
+    };
+    let tokenizers: [defrost_chat::Tokenize; 4] =
+        [Arc::new(with_space), Arc::new(special), Arc::new(|_| vec![9_999]), Arc::new(|_| vec![])];
+    for tokenize in tokenizers {
+        let compiler = vocabulary.compiler_with(tokenize);
+        let text = vocabulary.walk(&mut constraint(&compiler, &grammar), &mut Chance(3));
+        assert_eq!(text.as_deref(), Some("<|end|> Zürich"));
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use defrost_chat::template::Context;
 use defrost_chat::{Error, SpecialTexts, Template};
+use proptest::prelude::*;
 use serde_json::{Map, Value};
 
 fn folder() -> PathBuf {
@@ -122,4 +123,53 @@ fn templates_that_do_not_end_are_stopped() {
     assert!(error.to_string().contains("does not come to an end"), "{error}");
     let broken = Template::new("a\n{% if %}", SpecialTexts::default()).expect_err("an error");
     assert!(broken.to_string().contains("line 2"), "{broken}");
+}
+
+/// What templates are made of, right and wrong.
+const PIECES: &[&str] = &[
+    "{% for m in messages %}",
+    "{% endfor %}",
+    "{%- if m.role == 'user' -%}",
+    "{% else %}",
+    "{% endif %}",
+    "{{ m.content }}",
+    "{{ messages[-1]['content'][1:] | trim }}",
+    "{{ messages | tojson(indent=2) }}",
+    "{{ tools | tojson(separators=(',', ':')) }}",
+    "{{ raise_exception('no') }}",
+    "{{ strftime_now('%d %b %Y') }}",
+    "{% set x = 'é' * 100000 %}",
+    "{{ x * 100000 }}",
+    "{% macro f(a) %}{{ f(a) }}{% endmacro %}",
+    "{{ f(1) }}",
+    "{% generation %}",
+    "{% endgeneration %}",
+    "{% break %}",
+    "{# a comment #}",
+    "{{ ''.join(messages) }}",
+    "{{ 'ab'.split('b')[7] }}",
+    "{{ (1 / 0) ~ (2 ** 99) }}",
+    "{{ range(100000) | list }}",
+    "{%",
+    "}}",
+    "text\n",
+    "{{ m.content.removeprefix('a').rstrip('é') }}",
+    "{{ namespace(a=1).a }}",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Whatever a snapshot brings as its template: it is run, or what is wrong is said.
+    #[test]
+    fn no_template_makes_anything_panic(
+        pieces in proptest::collection::vec(proptest::sample::select(PIECES), 0..12),
+    ) {
+        let source = pieces.concat();
+        let Ok(template) = Template::new(&source, SpecialTexts::default()) else { return Ok(()) };
+        let messages = vec![serde_json::json!({"role": "user", "content": "äbc"})];
+        if let Ok(text) = template.render(&Context { messages, ..Context::default() }) {
+            prop_assert!(text.len() < 1 << 30);
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! `defrost inspect` and `defrost verify`.
 
+mod chat;
 mod foreign;
 
 use std::path::PathBuf;
@@ -38,8 +39,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         return foreign::run(format, args);
     }
     let (root, manifest) = defrost_loader::inspect(&args.file)?;
+    let chat = chat::read(&args.file, &manifest)?;
     if args.json {
-        let value = json!({
+        let mut value = json!({
             "root": root.to_string(),
             "isa": &*manifest.isa,
             "layout_abi": manifest.layout_abi,
@@ -57,6 +59,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 "bytes": tensor.len,
             })).collect::<Vec<_>>(),
         });
+        if let Some(chat) = &chat {
+            value["chat"] = serde_json::to_value(chat)?;
+        }
         say!("{}", serde_json::to_string_pretty(&value)?)?;
         return Ok(());
     }
@@ -73,6 +78,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             Some(line) => say!("{key} = {line}")?,
             None => say!("{key} = {value:?}")?,
         }
+    }
+    for line in chat.iter().flat_map(chat::lines) {
+        say!("{line}")?;
     }
     say!("\n{:<14} {:>14} {:>12} {:>8}", "segment", "offset", "size", "tensors")?;
     for (index, segment) in manifest.segments.iter().enumerate() {

@@ -10,7 +10,10 @@ use anyhow::Result;
 use clap::ValueEnum;
 use defrost_loader::Root;
 use defrost_model::{Matryoshka, Precision, isa};
-use defrost_pack::{OnnxSource, Outliers, PackOptions, SpecOptions, Told, open_checkpoint};
+use defrost_pack::{
+    OnnxSource, Outliers, PackOptions, Quantization, SpecOptions, Told, find_gguf, open_checkpoint,
+    quantized, usual_precision,
+};
 
 use crate::overwrite;
 use crate::print::say;
@@ -22,7 +25,7 @@ pub(crate) use decisions::Decisions;
 /// Arguments of `defrost pack`.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
-    /// Checkpoint directory (config.json, tokenizer.json and model.safetensors or model.onnx), an ONNX file, or hf://org/name, if need be with @revision.
+    /// Checkpoint directory (config.json, tokenizer.json and model.safetensors or model.onnx), a GGUF or ONNX file, or hf://org/name, if need be with @revision.
     pub(crate) source: String,
     /// File to write; default: NAME-PRECISION.snap in the current directory.
     #[arg(long, short)]
@@ -30,9 +33,9 @@ pub(crate) struct Args {
     /// Replace the output if it is there, and create folders on its way if they are not.
     #[arg(long)]
     pub(crate) force: bool,
-    /// Precision of the large matrices; ONNX models keep theirs.
-    #[arg(long, value_enum, default_value_t = PrecisionArg::Int8)]
-    pub(crate) precision: PrecisionArg,
+    /// Precision of the large matrices; ONNX models keep theirs; default: int8, of a GGUF file its own.
+    #[arg(long, value_enum)]
+    pub(crate) precision: Option<PrecisionArg>,
     /// What int8 does about outlier channels: `auto` looks at the model's activations and rescales the weights (scores in
     /// f32 stay what they are), `off` rounds the weights as they are, in a third of the time.
     #[arg(long, value_enum, default_value_t = OutliersArg::Auto)]
@@ -81,6 +84,37 @@ pub(crate) enum PrecisionArg {
     F16,
     /// 32-bit float.
     F32,
+    /// What a GGUF file has: each matrix in its own blocks.
+    Blocks,
+    /// Blocks of 8 bits, of a language model in floats.
+    #[value(name = "q8_0")]
+    Q8,
+    /// Blocks of 4 bits.
+    #[value(name = "q4_0")]
+    Q4,
+    /// Blocks of 4 and 6 bits, as llama.cpp mixes them.
+    #[value(name = "q4_k_m")]
+    Q4KM,
+    /// Blocks of 5 and 6 bits, as llama.cpp mixes them.
+    #[value(name = "q5_k_m")]
+    Q5KM,
+    /// Blocks of 6 bits.
+    #[value(name = "q6_k")]
+    Q6K,
+}
+
+impl PrecisionArg {
+    /// What a model in floats is to be quantised to.
+    fn quantization(self) -> Option<Quantization> {
+        match self {
+            Self::Int8 | Self::Bf16 | Self::F16 | Self::F32 | Self::Blocks => None,
+            Self::Q8 => Quantization::by_name("q8_0"),
+            Self::Q4 => Quantization::by_name("q4_0"),
+            Self::Q4KM => Quantization::by_name("q4_k_m"),
+            Self::Q5KM => Quantization::by_name("q5_k_m"),
+            Self::Q6K => Quantization::by_name("q6_k"),
+        }
+    }
 }
 
 impl From<PrecisionArg> for Precision {
@@ -90,6 +124,7 @@ impl From<PrecisionArg> for Precision {
             PrecisionArg::Bf16 => Self::Bf16,
             PrecisionArg::F16 => Self::F16,
             PrecisionArg::F32 => Self::F32,
+            _ => Self::Blocks,
         }
     }
 }
@@ -137,15 +172,27 @@ pub(crate) fn pack(args: &Args) -> Result<Report> {
     args.out.as_deref().map_or(Ok(()), check)?;
     let source = source::open(&args.source)?;
     let onnx = OnnxSource::find(&source.dir);
-    let precision = Precision::from(args.precision);
+    let gguf = if onnx.is_none() { find_gguf(&source.dir)? } else { None };
+    let checkpoint = gguf.map(|file| open_checkpoint(&file)).transpose()?;
+    let usual = checkpoint.as_ref().map_or(Precision::Int8, usual_precision);
+    let precision = args.precision.map_or(usual, Precision::from);
     let name = match &onnx {
+        None if source.dir.is_file() => source.name.trim_end_matches(".gguf").to_owned(),
         // A file is called as any other; the folder is called as the model.
         Some(onnx) if source.dir.is_file() => folder_name(&onnx.dir).unwrap_or(source.name),
         _ => source.name,
     };
     let out = args.out.clone().unwrap_or_else(|| {
         let short = name.rsplit('/').next().unwrap_or("model");
-        let kind = if onnx.is_some() { "onnx" } else { precision.name() };
+        let own = checkpoint.as_ref().filter(|_| args.precision.is_none());
+        let own = own.and_then(|checkpoint| checkpoint.quantization()).map(str::to_lowercase);
+        let kind = if onnx.is_some() { "onnx" } else { own.as_deref().unwrap_or(precision.name()) };
+        let asked = args.precision.and_then(PrecisionArg::quantization);
+        let kind = asked.map_or(kind, |asked| asked.name);
+        // Names of such files have it as a rule.
+        if own.is_some() && short.to_lowercase().ends_with(kind) {
+            return PathBuf::from(format!("{short}.snap"));
+        }
         PathBuf::from(format!("{short}-{kind}.snap"))
     });
     check(&out)?;
@@ -165,7 +212,14 @@ pub(crate) fn pack(args: &Args) -> Result<Report> {
         let packed = defrost_pack::pack_onnx(&onnx, &spec, &out, &mut show)?;
         (packed.root, packed.told)
     } else {
-        let checkpoint = open_checkpoint(&source.dir)?;
+        let checkpoint = match checkpoint {
+            Some(checkpoint) => checkpoint,
+            None => open_checkpoint(&source.dir)?,
+        };
+        let checkpoint = match args.precision.and_then(PrecisionArg::quantization) {
+            Some(to) => quantized(&checkpoint, to)?,
+            None => checkpoint,
+        };
         overwrite::make_room(&out)?;
         let isa = match args.isa.as_deref() {
             None if precision == Precision::F16 => isa::PORTABLE,

@@ -77,7 +77,7 @@ impl RestoreArgs {
             source: location.to_string(),
             out: Some(out.clone()),
             force: true,
-            precision: pack::PrecisionArg::Int8,
+            precision: None,
             isa: Some(isa::NATIVE.to_owned()),
             name: None,
             template: None,

@@ -17,7 +17,7 @@ pub(crate) struct Source {
 /// in `0_Transformer`, those of modules after it, and the heads that BGE-M3 keeps apart. An adapter's configuration and
 /// code are fetched too, since a model with them is another one.
 #[cfg(feature = "hub")]
-const FILES: [&str; 32] = [
+const FILES: [&str; 34] = [
     "*_Dense/*",
     "*_LogitScore/config.json",
     "*_Normalize/config.json",
@@ -34,9 +34,11 @@ const FILES: [&str; 32] = [
     "0_Transformer/tokenizer_config.json",
     "adapter_config.json",
     "added_tokens.json",
+    "additional_chat_templates/*.jinja",
     "chat_template.jinja",
     "config.json",
     "config_sentence_transformers.json",
+    "generation_config.json",
     "model.safetensors",
     "model.safetensors.index.json",
     "model-*-of-*.safetensors",

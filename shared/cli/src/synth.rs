@@ -1,11 +1,11 @@
 //! `defrost synth`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use defrost_model::Family;
-use defrost_pack::{Shape, synthesize};
+use defrost_pack::{Quantization, Shape, synthesize, synthesize_gguf};
 
 use crate::overwrite;
 use crate::print::{note, say};
@@ -15,7 +15,7 @@ use crate::print::{note, say};
 pub(crate) struct Args {
     #[arg(help = format!("Model to imitate: {}", known()))]
     model: String,
-    /// Directory to write the checkpoint into.
+    /// Directory to write the checkpoint into, or with --gguf the file.
     #[arg(long, short)]
     out: PathBuf,
     /// Write over the files of a directory that is not empty, and create directories on its way.
@@ -24,6 +24,9 @@ pub(crate) struct Args {
     /// Other dimensions than the model's, such as layers=2,hidden=128 (hidden, layers, heads, kv_heads, head_dim, intermediate, vocab, max_positions).
     #[arg(long, value_delimiter = ',')]
     dims: Vec<String>,
+    /// Write a GGUF file instead, quantised as llama.cpp does it (language models only).
+    #[arg(long, value_parser = quantization)]
+    gguf: Option<Quantization>,
     /// A real tokenizer.json to go with it; without one, every byte is a token.
     #[arg(long)]
     tokenizer: Option<PathBuf>,
@@ -46,6 +49,12 @@ fn known() -> String {
     format!("{}, or a family: {}", models.join(", "), families.join(", "))
 }
 
+/// `--gguf`.
+fn quantization(text: &str) -> Result<Quantization, String> {
+    let known: Vec<&str> = Quantization::names().collect();
+    Quantization::by_name(text).ok_or_else(|| format!("expected one of {}", known.join(", ")))
+}
+
 /// Writes the checkpoint.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let start = Instant::now();
@@ -66,6 +75,19 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         .as_ref()
         .map(|path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display())))
         .transpose()?;
+    if let Some(kind) = args.gguf {
+        let inputs: Vec<&Path> = args.tokenizer.iter().map(PathBuf::as_path).collect();
+        overwrite::check(&args.out, &inputs, args.force)?;
+        overwrite::make_room(&args.out)?;
+        note!("writing {} in {} to {}", args.model, kind.name, args.out.display());
+        let written = synthesize_gguf(&shape, kind, tokenizer.as_deref(), args.seed, &args.out);
+        if written.is_err() {
+            let _ = std::fs::remove_file(&args.out);
+        }
+        written?;
+        say!("{}  {:.1} s", args.out.display(), start.elapsed().as_secs_f64())?;
+        return Ok(());
+    }
     overwrite::check_folder(&args.out, args.force)?;
     let is_new = !args.out.exists();
     note!("writing {} to {}", args.model, args.out.display());

@@ -23,7 +23,9 @@ use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
+use defrost_engine::blocks;
 use defrost_loader::{Error, Kind, map_file, shown};
+use defrost_model::BlockKind;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use safetensors::SafeTensors;
@@ -54,6 +56,10 @@ pub struct Checkpoint {
     tensors: BTreeMap<String, CheckpointTensor>,
     metadata: BTreeMap<String, String>,
     norm_offset: f32,
+    /// What its blocks are called together, if it has any.
+    quantization: Option<String>,
+    /// What stands for the files of a folder, of a GGUF file; the folder that it lies in is not looked at.
+    gguf: Option<BTreeMap<String, Vec<u8>>>,
 }
 
 /// A tensor of a checkpoint; the bytes are a view of the mapped file, of any alignment.
@@ -65,6 +71,8 @@ pub struct CheckpointTensor {
     pub shape: Vec<usize>,
     /// The elements, little endian, row-major.
     pub bytes: Bytes,
+    /// The blocks of a GGUF file that the bytes are, of whole rows; the type of elements is that of bytes then.
+    pub blocks: Option<BlockKind>,
 }
 
 #[derive(Deserialize)]
@@ -123,7 +131,7 @@ impl Checkpoint {
     /// anything but tensors, and with [`Kind::Corrupt`] if it is damaged or a tensor is there already.
     pub fn with_file(&self, name: &str, prefix: &str) -> Result<Option<Self>, Error> {
         let path = self.within(name)?;
-        if !path.is_file() {
+        if self.gguf.is_some() || !path.is_file() {
             return Ok(None);
         }
         let tensors = if path.extension().is_some_and(|end| end == "safetensors") {
@@ -171,7 +179,41 @@ impl Checkpoint {
             tensors: BTreeMap::new(),
             metadata: BTreeMap::new(),
             norm_offset: 0.0,
+            quantization: None,
+            gguf: None,
         }
+    }
+
+    /// A GGUF file: its tensors, what stands for the files of a folder, and what its blocks are called together.
+    pub(crate) fn of_gguf(
+        path: &Path,
+        tensors: BTreeMap<String, CheckpointTensor>,
+        files: BTreeMap<String, Vec<u8>>,
+        quantization: String,
+    ) -> Self {
+        let dir = path.parent().unwrap_or_else(|| Path::new(""));
+        let (gguf, quantization) = (Some(files), Some(quantization));
+        Self { tensors, quantization, gguf, ..Self::empty(dir) }
+    }
+
+    /// This checkpoint with other tensors in the place of some, and what their blocks are called together.
+    pub(crate) fn with_blocks(
+        mut self,
+        tensors: Vec<(String, CheckpointTensor)>,
+        quantization: String,
+    ) -> Self {
+        self.tensors.extend(tensors);
+        Self { quantization: Some(quantization), ..self }
+    }
+
+    /// What the blocks of its matrices are called together, such as `Q4_K_M`; `None` of checkpoints that were not quantised.
+    pub fn quantization(&self) -> Option<&str> {
+        self.quantization.as_deref()
+    }
+
+    /// Whether it is a GGUF file.
+    pub fn is_gguf(&self) -> bool {
+        self.gguf.is_some()
     }
 
     /// The directory.
@@ -199,11 +241,17 @@ impl Checkpoint {
     ///
     /// Fails with [`Kind::Invalid`] if the name leads out of the directory or the file exceeds 256 MiB.
     pub fn file(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        if let Some(gguf) = &self.gguf {
+            return Ok(gguf.get(name).cloned());
+        }
         read_small(&self.within(name)?)
     }
 
     /// Reads as [`file`](Self::file) does, from the folder that the weights lie in.
     pub fn file_beside_weights(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        if self.gguf.is_some() {
+            return self.file(name);
+        }
         check_inside(&self.dir, name)?;
         read_small(&self.weights.join(name))
     }
@@ -216,6 +264,9 @@ impl Checkpoint {
         folder: &str,
         most: usize,
     ) -> Result<Vec<String>, Error> {
+        if self.gguf.is_some() {
+            return Ok(Vec::new());
+        }
         check_inside(&self.dir, folder)?;
         let entries = fs::read_dir(self.weights.join(folder)).into_iter().flatten();
         let names = entries
@@ -289,6 +340,7 @@ impl Checkpoint {
                 dtype: info.dtype,
                 shape: info.shape.clone(),
                 bytes: data.slice(start..end),
+                blocks: None,
             };
             if self.tensors.insert(name.clone(), tensor).is_some() {
                 return Err(broken(format!("tensor {} is in two shards", shown(&name))));
@@ -309,10 +361,7 @@ fn no_weights(dir: &Path) -> Error {
         Some(name) if Path::new(name).extension().is_some_and(|end| end == "onnx") => {
             format!("to pack {name} for the ort backend, name the file itself")
         }
-        Some(name) => format!(
-            "{name} is not packed, only shown (`defrost inspect`): give the checkpoint in safetensors that it was \
-             made from"
-        ),
+        Some(name) => format!("to pack {name}, name the file itself"),
         None => "give the directory that holds the model's files".to_owned(),
     };
     let found = match found {
@@ -405,12 +454,15 @@ fn read_small(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     Ok(Some(bytes))
 }
 
-/// The elements of a float tensor (f16, bf16, f32, f64) as f32.
+/// The elements of a tensor of floats (f16, bf16, f32, f64) or of blocks as f32.
 ///
 /// Fails with [`Kind::Unsupported`] for any other type, and with [`Kind::Corrupt`] if the bytes are not a whole number
 /// of elements.
 pub fn to_f32(tensor: &CheckpointTensor) -> Result<Vec<f32>, Error> {
     let bytes = &tensor.bytes[..];
+    if let Some(kind) = tensor.blocks {
+        return of_blocks(tensor, kind);
+    }
     match tensor.dtype {
         CheckpointDtype::F32 => elements(bytes, f32::from_le_bytes),
         #[expect(clippy::cast_possible_truncation, reason = "rounding to f32 is what is asked for")]
@@ -426,6 +478,21 @@ pub fn to_f32(tensor: &CheckpointTensor) -> Result<Vec<f32>, Error> {
         other => Err(Error::new(Kind::Unsupported, "not a tensor of floats")
             .mismatch("f16, bf16, f32 or f64", format_args!("{other:?}"))),
     }
+}
+
+fn of_blocks(tensor: &CheckpointTensor, kind: BlockKind) -> Result<Vec<f32>, Error> {
+    let count: usize = tensor.shape.iter().product();
+    let (weights, len) = kind.gguf_block();
+    let row = tensor.shape.last().copied().unwrap_or(1);
+    if !row.is_multiple_of(weights) || tensor.bytes.len() != count / weights * len {
+        return Err(Error::new(Kind::Corrupt, "a tensor is no whole rows of blocks").mismatch(
+            format_args!("rows of a multiple of {weights} weights"),
+            format_args!("{:?} in {} bytes", tensor.shape, tensor.bytes.len()),
+        ));
+    }
+    let mut out = vec![0.0; count];
+    blocks::dequantize(kind, &tensor.bytes, &mut out);
+    Ok(out)
 }
 
 fn elements<T, const N: usize>(bytes: &[u8], read: impl Fn([u8; N]) -> T) -> Result<Vec<T>, Error> {

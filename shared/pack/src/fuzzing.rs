@@ -9,13 +9,15 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use defrost_model::ModelSpec;
+use bytes::Bytes;
 use defrost_model::parts::{Naming, plan};
+use defrost_model::{ChatSpec, ModelSpec};
 use defrost_tasks::{Prompt, TextTokenizer, Truncation};
 
 use crate::SpecOptions;
 use crate::checkpoint::{prepare, read};
-use crate::formats::Checkpoint;
+use crate::formats::{Checkpoint, Gguf, to_f32};
+use crate::gguf::of as gguf_checkpoint;
 
 pub use formats::{gguf, onnx, safetensors, shard_index};
 
@@ -102,6 +104,45 @@ pub fn config(input: &[u8]) {
         let meta = found.spec.to_meta();
         let again = ModelSpec::from_meta(dir.path(), &|key| meta.get(key).map(String::as_str));
         assert_eq!(again.ok().as_ref(), Some(&found.spec), "a snapshot would say something else");
+    }
+}
+
+/// A GGUF file as a model: its metadata as configuration and tokenizer.
+///
+/// # Panics
+///
+/// If a promise is broken.
+pub fn gguf_model(input: &[u8]) {
+    let Ok(file) = Gguf::parse(Bytes::copy_from_slice(input)) else {
+        return;
+    };
+    let Ok(opened) = gguf_checkpoint(&file, Path::new("m.gguf")) else {
+        return;
+    };
+    for name in opened.names() {
+        let tensor = opened.get(name).expect("named");
+        let _ = to_f32(&tensor);
+    }
+    let options = SpecOptions { name: "m".to_owned(), ..SpecOptions::default() };
+    let Ok(checkpoint) = prepare(&opened) else {
+        return;
+    };
+    let Ok(found) = read(&checkpoint, &options) else {
+        return;
+    };
+    let config = &found.spec.config;
+    config.validate().expect("checked");
+    let meta = found.spec.to_meta();
+    let again = ModelSpec::from_meta(Path::new("m"), &|key| meta.get(key).map(String::as_str));
+    let bare = ModelSpec { chat: None, ..found.spec.clone() };
+    assert_eq!(again.ok(), Some(bare), "a snapshot would say something else");
+    let chat = found.spec.chat.as_ref().expect("a language model");
+    let json = chat.to_json().expect("numbers of JSON");
+    assert_eq!(ChatSpec::from_json(&json, config.vocab).ok().as_ref(), Some(chat));
+    let tokenizer = TextTokenizer::from_json(&found.tokenizer).expect("read once already");
+    assert!((tokenizer.largest_id() as usize) < config.vocab);
+    if let Ok(ids) = tokenizer.ids(TEXT, usize::MAX) {
+        assert!(ids.iter().all(|&id| id <= tokenizer.largest_id()));
     }
 }
 

@@ -6,6 +6,7 @@
 //! first ([`crate::quality`]); what that decides is written into the metadata. What prompts begin with runs through the
 //! layers as they are written ([`crate::prefix`]).
 
+mod blocks;
 mod pool;
 
 use std::path::Path;
@@ -21,6 +22,7 @@ use defrost_model::{ChatSpec, ModelSpec, Precision, isa};
 use defrost_tasks::Pieces;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
+pub use self::blocks::usual_precision;
 use crate::Error;
 use crate::checkpoint::{SpecOptions, Told, check_all_read, prepare, read};
 use crate::formats::{Checkpoint, CheckpointTensor, first_not_finite, to_f32};
@@ -79,6 +81,9 @@ pub fn pack(
             options.isa
         )));
     }
+    if options.precision == Precision::Blocks {
+        blocks::check(checkpoint, &options.isa)?;
+    }
     pool::start()?;
     let checkpoint = &*prepare(checkpoint)?;
     let mut source = read(checkpoint, &options.spec)?;
@@ -102,7 +107,7 @@ pub fn pack(
         && source.spec.config.is_plain();
     let mut done = 0;
     let treatment = if calibrated {
-        let total = expected_bytes(&source.spec, &groups, options, files);
+        let total = expected_bytes(checkpoint, &source.spec, &groups, options, files)?;
         quality::decide(checkpoint, &source, &groups, &mut |values| {
             done += values as u64;
             progress(done, total);
@@ -124,7 +129,7 @@ pub fn pack(
         encoding,
     )?;
     let groups = plan(&source.spec.config, &source.naming);
-    let mut snapshot_plan = snapshot_plan(&source.spec, &groups, encoding, files);
+    let mut snapshot_plan = snapshot_plan(checkpoint, &source.spec, &groups, encoding, files)?;
     if calibrated {
         snapshot_plan.meta.insert(quality::KEY.into(), treatment.report.to_string());
     }
@@ -176,6 +181,9 @@ pub(crate) fn encode(
     let stored = group.parts.par_iter().filter(|part| part.storage != Storage::Prefix);
     let parts: Vec<Result<Vec<Encoded>, Error>> = stored
         .map(|part| {
+            if encoding.precision == Precision::Blocks {
+                return blocks::encode(checkpoint, part, encoding);
+            }
             let mut values = values(checkpoint, part)?;
             let precision = encoding.precision(part);
             check_range(checkpoint, part, &values, precision)?;
@@ -241,35 +249,41 @@ impl Files<'_> {
 
 /// The plan of a whole snapshot: the tokenizer first, then the groups in execution order.
 pub(crate) fn snapshot_plan(
+    checkpoint: &Checkpoint,
     spec: &ModelSpec,
     groups: &[Group],
     encoding: Encoding<'_>,
     files: Files<'_>,
-) -> Plan {
+) -> Result<Plan, Error> {
     let own = SegmentPlan { name: "files".into(), sparse: false, tensors: files.plan() };
-    let segments = groups.iter().map(|group| SegmentPlan {
-        name: group.name.clone(),
-        sparse: group.sparse,
-        tensors: group.parts.iter().flat_map(|part| encoding.plan(part)).collect(),
+    let segments = groups.iter().map(|group| {
+        let tensors = group.parts.iter().map(|part| match encoding.precision {
+            Precision::Blocks => blocks::plan(checkpoint, part, encoding),
+            _ => Ok(encoding.plan(part)),
+        });
+        let tensors = tensors.collect::<Result<Vec<_>, Error>>()?.concat();
+        Ok(SegmentPlan { name: group.name.clone(), sparse: group.sparse, tensors })
     });
+    let segments = segments.collect::<Result<Vec<_>, Error>>()?;
     let mut meta = spec.to_meta();
     meta.insert(PRECISION.into(), encoding.precision.name().into());
-    Plan {
+    Ok(Plan {
         isa: encoding.isa.to_owned(),
         layout_abi: isa::LAYOUT_ABI,
         meta,
         segments: std::iter::once(own).chain(segments).collect(),
-    }
+    })
 }
 
 /// What progress counts to before the decisions are known: a value that is looked at takes about as
 /// long as a byte that is written.
 fn expected_bytes(
+    checkpoint: &Checkpoint,
     spec: &ModelSpec,
     groups: &[Group],
     options: &PackOptions,
     files: Files<'_>,
-) -> u64 {
+) -> Result<u64, Error> {
     let bf16 = Report::default().bf16_parts();
     let encoding = Encoding { precision: options.precision, isa: &options.isa, bf16: &bf16 };
     let layers = groups.iter().filter(|group| group.name.starts_with("layer."));
@@ -277,7 +291,8 @@ fn expected_bytes(
         .flat_map(|group| &group.parts)
         .map(|part| part.shape.iter().product::<usize>())
         .sum();
-    values as u64 + total_bytes(&snapshot_plan(spec, groups, encoding, files))
+    let plan = snapshot_plan(checkpoint, spec, groups, encoding, files)?;
+    Ok(values as u64 + total_bytes(&plan))
 }
 
 pub(crate) fn total_bytes(plan: &Plan) -> u64 {
@@ -436,8 +451,12 @@ mod tests {
         {
             let bytes: Vec<u8> = [0.5, value].into_iter().flat_map(f64::to_le_bytes).collect();
             let shape = vec![1, 2];
-            let tensor =
-                CheckpointTensor { dtype: CheckpointDtype::F64, shape, bytes: bytes.into() };
+            let tensor = CheckpointTensor {
+                dtype: CheckpointDtype::F64,
+                shape,
+                bytes: bytes.into(),
+                blocks: None,
+            };
             let values = to_f32(&tensor).unwrap();
             let error = check_finite("a", &tensor, &values).unwrap_err().to_string();
             assert!(error.contains("inf at [0, 1]") && error.contains(part), "{error}");

@@ -5,6 +5,7 @@
 //! are uniform with the standard deviation 0.02 that these models are initialised with, from a
 //! counter-based generator: a tensor's values depend on the seed and its name alone.
 
+mod gguf;
 mod language_model;
 mod outliers;
 mod tokenizer;
@@ -21,6 +22,8 @@ use half::bf16;
 use safetensors::{Dtype, View};
 use serde_json::{Value, json};
 
+pub(crate) use self::gguf::Role;
+pub use self::gguf::{Quantization, synthesize_gguf};
 use self::outliers::{Planted, Planter};
 use crate::Error;
 
@@ -229,6 +232,8 @@ struct RandomTensor {
     shape: Vec<usize>,
     /// The value of all, if it is the same: norms multiply by one, as at initialisation.
     constant: Option<f32>,
+    /// The values themselves, where they are not random.
+    given: Option<Vec<f32>>,
     planted: Planted,
 }
 
@@ -236,6 +241,11 @@ struct RandomTensor {
 const HALF_WIDTH: f32 = 0.034_641_016;
 
 impl RandomTensor {
+    /// One whose values are all the same.
+    fn constant(shape: Vec<usize>, value: f32) -> Self {
+        Self { seed: 0, shape, constant: Some(value), given: None, planted: Planted::default() }
+    }
+
     fn width(&self) -> usize {
         self.shape.iter().skip(1).product()
     }
@@ -247,6 +257,13 @@ impl RandomTensor {
     }
 
     fn value(&self, index: u64) -> f32 {
+        if let Some(given) = &self.given {
+            return usize::try_from(index)
+                .ok()
+                .and_then(|at| given.get(at))
+                .copied()
+                .unwrap_or(0.0);
+        }
         if let Some(constant) = self.constant {
             return constant;
         }
@@ -331,7 +348,13 @@ fn random_tensors(config: &ModelConfig, part: &Part, seed: u64) -> Vec<(String, 
                 name.bytes().fold(seed, |hash, byte| mix(hash.wrapping_add(u64::from(byte) + 1)));
             (
                 name.clone(),
-                RandomTensor { seed: name_hash, shape, constant, planted: Planted::default() },
+                RandomTensor {
+                    seed: name_hash,
+                    shape,
+                    constant,
+                    given: None,
+                    planted: Planted::default(),
+                },
             )
         })
         .collect()

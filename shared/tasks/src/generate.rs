@@ -7,9 +7,15 @@
 //! ```
 //!
 //! The caller has the thread, the model and the jobs, as with [`crate::Executor`]: between two steps it pushes what has come
-//! in (`Scheduler::push(job)`) and drops what has been given up (`Scheduler::drop_cancelled(decoder)`); while the scheduler is
-//! not empty, `Scheduler::step(decoder)` runs one pass of the model and gives back the jobs that have ended, each with its
-//! [`Usage`] or what went wrong with it.
+//! in ([`Scheduler::push`]) and drops what has been given up ([`Scheduler::drop_cancelled`]); while the scheduler is not empty,
+//! [`Scheduler::step`] runs one pass of the model and gives back the jobs that have ended, each with its [`Usage`] or what went
+//! wrong with it.
+//!
+//! ```text
+//! scheduler   which tokens of which completions a step computes; memory, guesses, forced tokens
+//! sampler     which token comes, from logits            logprobs   what the model said of it
+//! pieces      the bytes of tokens                       text       which of them can be shown, and where the text ends
+//! ```
 
 mod generator;
 mod job;

@@ -14,6 +14,7 @@ mod suite {
     mod embeddings;
     mod f16;
     mod generation;
+    mod generation_logits;
     mod golden;
     mod invariance;
     mod language_models;

@@ -180,7 +180,7 @@ pub struct ChatBody {
 #[serde(default)]
 pub(crate) struct FormatBody {
     pub(crate) r#type: Option<String>,
-    pub(crate) json_schema: Option<Object<SchemaBody>>,
+    pub(crate) json_schema: Option<Json>,
     pub(crate) schema: Option<Json>,
     pub(crate) grammar: Option<String>,
     pub(crate) regex: Option<String>,
@@ -189,12 +189,6 @@ pub(crate) struct FormatBody {
     /// Responses have them beside the schema.
     pub(crate) name: Option<String>,
     pub(crate) description: Option<String>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(default)]
-pub(crate) struct SchemaBody {
-    pub(crate) schema: Option<Json>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]

@@ -245,6 +245,11 @@ fn forms_of_the_answer_under_every_name() {
         ),
         (ChatRoute::Chat, json!({"response_format": named}), with_schema("response_format")),
         (
+            ChatRoute::Chat,
+            json!({"response_format": {"type": "json_schema", "json_schema": schema}}),
+            with_schema("response_format"),
+        ),
+        (
             ChatRoute::Responses,
             json!({"text": {"format": named, "verbosity": "low"}}),
             with_schema("text.format"),
@@ -457,7 +462,12 @@ fn fields_are_told_or_let_pass() {
         "cache_control": {"type": "ephemeral"}, "metadata": {"user_id": "u"}, "service_tier": "auto",
         "speed": "fast", "inference_geo": "eu",
     });
-    assert_eq!(told(ChatRoute::Messages, fields), [""; 0]);
+    assert_eq!(told(ChatRoute::Messages, fields.clone()), [""; 0]);
+    let user = |fields: &Value| {
+        chat_on(ChatRoute::Messages, &body(ChatRoute::Messages, fields)).generation.user
+    };
+    assert_eq!(user(&fields).as_deref(), Some("u"), "Anthropic's place for it is in metadata");
+    assert_eq!(user(&json!({"metadata": {}})), None);
     let truncated = told(ChatRoute::Responses, json!({"truncation": "auto"}));
     assert_eq!(truncated.len(), 1, "{truncated:?}");
     for (route, fields, param) in [

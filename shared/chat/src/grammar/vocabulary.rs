@@ -17,7 +17,8 @@ pub enum VocabularyToken<'a> {
 }
 
 /// Tokens of a text as the model's tokenizer makes them within a text: with no token before, and none for the text's
-/// beginning.
+/// beginning. Those that do not stand for the text itself, since a space was put before it or a part of it was taken for the
+/// name of a special token, are not used.
 pub type Tokenize = Arc<dyn Fn(&str) -> Vec<u32> + Send + Sync>;
 
 /// What llguidance asks about tokens.
@@ -32,10 +33,15 @@ impl TokenizerEnv for Environment {
     }
 
     fn tokenize_bytes(&self, bytes: &[u8]) -> Vec<TokenId> {
-        match &self.tokenize {
-            Some(tokenize) => self.trie.tokenize_with_greedy_fallback(bytes, |text| tokenize(text)),
-            None => self.trie.greedy_tokenize(bytes),
-        }
+        let Some(tokenize) = &self.tokenize else { return self.trie.greedy_tokenize(bytes) };
+        self.trie.tokenize_with_greedy_fallback(bytes, |text| {
+            let ids = tokenize(text);
+            let are_known = ids.iter().all(|&id| (id as usize) < self.trie.vocab_size());
+            if are_known && self.trie.decode_raw(&ids) == text.as_bytes() {
+                return ids;
+            }
+            self.trie.greedy_tokenize(text.as_bytes())
+        })
     }
 
     /// Without the model's own tokenizer nothing is forced, as other tokens than the model's own would be.

@@ -245,7 +245,7 @@ pub(super) fn without_generation_blocks(source: &str) -> String {
     while let Some(at) = rest.find("{%") {
         let (before, tag) = rest.split_at(at);
         out.push_str(before);
-        let Some(end) = tag.find("%}").map(|end| end + 2) else {
+        let Some(end) = tag[2..].find("%}").map(|end| end + 4) else {
             rest = tag;
             break;
         };
@@ -288,6 +288,7 @@ mod tests {
             ("a{%- generation -%}b{% endgeneration %}", "a{%- if true -%}b{% endif %}"),
             ("{% if generation %}x{% endif %}", "{% if generation %}x{% endif %}"),
             ("{% generation", "{% generation"),
+            ("{%}{% generation %}", "{%}{% generation %}"),
             ("é{% set x = '%}' %}", "é{% set x = '%}' %}"),
         ] {
             assert_eq!(without_generation_blocks(source), expected);

@@ -1,6 +1,6 @@
 //! A small vocabulary, and texts made by going where a constraint lets one go, by chance.
 
-use defrost_chat::{Grammar, GrammarCompiler, TokenConstraint, VocabularyToken};
+use defrost_chat::{Grammar, GrammarCompiler, TokenConstraint, Tokenize, VocabularyToken};
 use defrost_model::Constraint;
 
 /// Every byte is a token; so are these.
@@ -83,6 +83,11 @@ impl Vocabulary {
     }
 
     pub(crate) fn compiler(&self) -> GrammarCompiler {
+        let plain = self.words[..self.first_special()].to_vec();
+        self.compiler_with(std::sync::Arc::new(move |text: &str| Self::tokenize(&plain, text)))
+    }
+
+    pub(crate) fn compiler_with(&self, tokenize: Tokenize) -> GrammarCompiler {
         let special = self.first_special();
         let tokens: Vec<VocabularyToken<'_>> = self
             .words
@@ -93,8 +98,6 @@ impl Vocabulary {
                 _ => VocabularyToken::Bytes(word),
             })
             .collect();
-        let plain = self.words[..special].to_vec();
-        let tokenize = std::sync::Arc::new(move |text: &str| Self::tokenize(&plain, text));
         GrammarCompiler::new(&tokens, &[self.end()], Some(tokenize)).expect("a vocabulary")
     }
 

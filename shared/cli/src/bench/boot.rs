@@ -78,7 +78,7 @@ fn measure(args: &Args, scratch: &Path) -> Result<()> {
                 source: checkpoint.clone(),
                 out: Some(scratch.join("bench.snap")),
                 force: false,
-                precision: args.precision,
+                precision: Some(args.precision),
                 isa: None,
                 name: None,
                 template: None,

@@ -64,6 +64,22 @@ pub struct SamplingDefaults {
 }
 
 impl SamplingDefaults {
+    /// What is said, for people; `None` if nothing is.
+    pub fn described(&self) -> Option<String> {
+        let all = [
+            ("temperature", self.temperature.map(|value| value.to_string())),
+            ("top_k", self.top_k.map(|value| value.to_string())),
+            ("top_p", self.top_p.map(|value| value.to_string())),
+            ("min_p", self.min_p.map(|value| value.to_string())),
+            ("repetition_penalty", self.repetition_penalty.map(|value| value.to_string())),
+        ];
+        let said: Vec<String> = all
+            .into_iter()
+            .filter_map(|(name, value)| value.map(|value| format!("{name} {value}")))
+            .collect();
+        (!said.is_empty()).then(|| said.join(", "))
+    }
+
     /// Refuses numbers that no sampler takes.
     ///
     /// # Errors

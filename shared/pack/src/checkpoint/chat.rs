@@ -112,7 +112,7 @@ pub(super) fn read(
         told.push(Told::new("ends", format!("tokens {}", names.join(", ")), from));
     }
     let sampling = sampling(&generation)?;
-    if let Some(said) = described(&sampling) {
+    if let Some(said) = sampling.described() {
         told.push(Told::new("sampling", said, GENERATION));
     }
     for (key, harmless) in UNREAD {
@@ -132,7 +132,7 @@ pub(super) fn read(
         add_bos,
         ends,
         sampling,
-        quantization: None,
+        quantization: checkpoint.quantization().map(str::to_owned),
     };
     Ok((spec, told))
 }
@@ -235,19 +235,4 @@ fn sampling(generation: &Generation) -> Result<SamplingDefaults, Error> {
     };
     defaults.validate().map_err(|error| Error::Model(format!("{GENERATION}: {error}")))?;
     Ok(defaults)
-}
-
-fn described(sampling: &SamplingDefaults) -> Option<String> {
-    let all = [
-        ("temperature", sampling.temperature.map(|value| value.to_string())),
-        ("top_k", sampling.top_k.map(|value| value.to_string())),
-        ("top_p", sampling.top_p.map(|value| value.to_string())),
-        ("min_p", sampling.min_p.map(|value| value.to_string())),
-        ("repetition_penalty", sampling.repetition_penalty.map(|value| value.to_string())),
-    ];
-    let said: Vec<String> = all
-        .into_iter()
-        .filter_map(|(name, value)| value.map(|value| format!("{name} {value}")))
-        .collect();
-    (!said.is_empty()).then(|| said.join(", "))
 }

@@ -26,6 +26,7 @@ use super::modules::Modules;
 use super::{optional_beside_weights, token_heads};
 use crate::Error;
 use crate::formats::Checkpoint;
+use crate::gguf;
 
 /// Files of an adapter, the first of which says what it belongs to.
 const ADAPTERS: [&str; 4] = [
@@ -46,11 +47,14 @@ const INNER_WRAPPERS: [&str; 3] =
 /// What wraps a model, before all else. Of decoders `model.` is the body's own name.
 const WRAPPERS: [&str; 4] = ["module.", "0.auto_model.", "auto_model.", "0.model."];
 
-/// Opens the checkpoint in a folder, wherever in it the weights are.
+/// Opens the checkpoint in a folder, wherever in it the weights are, or a GGUF file.
 ///
 /// # Errors
-/// As [`Checkpoint::open`]; and if the folder holds an adapter, alone or beside a model, which would be left out.
+/// As [`Checkpoint::open`]; if a GGUF file has what this version does not know; and if the folder holds an adapter, alone or beside a model, which would be left out.
 pub fn open_checkpoint(dir: &Path) -> Result<Checkpoint, Error> {
+    if let Some(file) = gguf::find(dir)? {
+        return gguf::open(&file);
+    }
     let files = Checkpoint::without_weights(dir);
     refuse_adapters(dir)?;
     let folder = Modules::read(&files)?.map(|modules| modules.transformer).unwrap_or_default();
@@ -90,7 +94,10 @@ fn how_to_merge(base: &str) -> String {
 
 /// The checkpoint with all its tensors, under the names that [`defrost_engine::plan`] knows.
 pub(crate) fn prepare(checkpoint: &Checkpoint) -> Result<Cow<'_, Checkpoint>, Error> {
-    refuse_adapters(checkpoint.dir())?;
+    let is_gguf = checkpoint.is_gguf();
+    if !is_gguf {
+        refuse_adapters(checkpoint.dir())?;
+    }
     if let Some(name) =
         checkpoint.names().find(|name| ADAPTER_TENSORS.iter().any(|part| name.contains(part)))
     {
@@ -106,7 +113,8 @@ pub(crate) fn prepare(checkpoint: &Checkpoint) -> Result<Cow<'_, Checkpoint>, Er
             all = Cow::Owned(with_dense(&all, &module.path, at)?);
         }
     }
-    let offset = norm_offset(checkpoint)?;
+    // GGUF files have norms as they are multiplied.
+    let offset = if is_gguf { 0.0 } else { norm_offset(checkpoint)? };
     Ok(Cow::Owned(token_heads::with_token_heads(&all)?.into_owned().with_norm_offset(offset)))
 }
 

@@ -75,6 +75,13 @@ pub(crate) fn decide(
             wanted.name()
         )));
     }
+    if kind != ModelKind::Chat && checkpoint.quantization().is_some() {
+        return Err(Error::Model(format!(
+            "a GGUF file is packed for chat only, and this is to be a model of the kind {}: expected --kind chat. Pack the \
+             model's safetensors instead",
+            kind.name()
+        )));
+    }
     let fits = match template {
         Template::Pair => !family.blueprint.causal,
         Template::MxbaiRerankV2 | Template::Qwen3Reranker | Template::Chat => {
@@ -138,6 +145,9 @@ impl Asked<'_> {
             }
             (None, None) if options.pooling.is_some() => return said("embedding", "--pooling"),
             (None, None) => {}
+        }
+        if self.checkpoint.is_gguf() {
+            return said("chat", "a GGUF file");
         }
         if let Some(modules) = self.modules {
             match (&modules.pooling, modules.logit_score) {

@@ -39,7 +39,7 @@ mod tests {
                 _ => f16::from_f64(value).to_le_bytes().to_vec(),
             });
             let bytes: Vec<u8> = each.collect();
-            CheckpointTensor { dtype, shape: vec![values.len()], bytes: bytes.into() }
+            CheckpointTensor { dtype, shape: vec![values.len()], bytes: bytes.into(), blocks: None }
         };
         for dtype in [F16, BF16, F32, F64] {
             assert_eq!(first_not_finite(&floats(&[0.0, -1.5, 60_000.0], dtype)), None);
@@ -53,6 +53,7 @@ mod tests {
             dtype: CheckpointDtype::I64,
             shape: vec![1],
             bytes: vec![0xff; 8].into(),
+            blocks: None,
         };
         assert_eq!(first_not_finite(&ids), None);
     }

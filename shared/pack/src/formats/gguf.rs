@@ -13,6 +13,7 @@
 //! anything is made of them. Dimensions are written innermost first and given outermost first here, as everywhere in
 //! this crate. GGUF has no hashes: damage inside a tensor goes unseen.
 
+pub(crate) mod head;
 mod kind;
 mod value;
 

@@ -103,7 +103,7 @@ fn no_weights_says_what_was_looked_for() {
     refused(
         &[("b.onnx", b""), ("a.gguf", b""), ("config.json", b"{}")],
         Kind::NotFound,
-        "found a directory with a.gguf; a.gguf is not packed, only shown (`defrost inspect`): give",
+        "found a directory with a.gguf; to pack a.gguf, name the file itself",
     );
     let dir = with(&[("model.gguf", b"")]);
     let error = Checkpoint::open(&dir.path().join("model.gguf")).unwrap_err();
@@ -134,6 +134,7 @@ fn floats_become_f32() {
         dtype,
         shape: vec![bytes.len()],
         bytes: Bytes::copy_from_slice(bytes),
+        blocks: None,
     };
     let values = [1.5, -0.25, 65504.0, 0.0, f32::INFINITY];
     let f16s: Vec<u8> = values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect();

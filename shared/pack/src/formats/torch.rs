@@ -80,6 +80,7 @@ fn tensor(stored: &Stored, data: Option<Bytes>) -> Result<CheckpointTensor, Stri
             dtype: stored.dtype,
             shape: stored.shape.clone(),
             bytes: data.slice(range),
+            blocks: None,
         }),
         _ => Err(format!("its {count} elements reach beyond its storage of {} bytes", data.len())),
     }

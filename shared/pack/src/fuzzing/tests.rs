@@ -11,9 +11,10 @@ use crate::checkpoint::prepare;
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 7] = [
+const TARGETS: [Target; 8] = [
     ("config", config),
     ("gguf", gguf),
+    ("gguf_model", gguf_model),
     ("onnx", onnx),
     ("safetensors", safetensors),
     ("shard_index", shard_index),
@@ -63,6 +64,11 @@ fn seeds_are_accepted() {
             "tokenizer" => {
                 let json = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
                 TextTokenizer::from_json(json).is_ok()
+            }
+            "gguf_model" => {
+                let file = Gguf::parse(bytes.into()).unwrap();
+                let opened = gguf_checkpoint(&file, Path::new("m.gguf")).unwrap();
+                read(&prepare(&opened).unwrap(), &SpecOptions::default()).is_ok()
             }
             _ => true,
         };

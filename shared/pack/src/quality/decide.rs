@@ -284,7 +284,9 @@ impl<'a> Embedding<'a> {
         }
         let len = tensor.bytes.len() / rows;
         let bytes = tensor.bytes.slice(index * len..(index + 1) * len);
-        let row = CheckpointTensor { dtype: tensor.dtype, shape: vec![self.config.hidden], bytes };
+        let blocks = tensor.blocks;
+        let (dtype, shape) = (tensor.dtype, vec![self.config.hidden]);
+        let row = CheckpointTensor { dtype, shape, bytes, blocks };
         Ok(to_f32(&row)?)
     }
 

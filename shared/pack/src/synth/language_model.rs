@@ -5,7 +5,7 @@ use defrost_model::{ModelConfig, RopeScaling};
 use serde_json::{Map, Value, json};
 
 /// ChatML, as Qwen and SmolLM have it.
-const TEMPLATE: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
+pub(super) const TEMPLATE: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
 
 /// Keys of config.json.
 pub(super) fn attention(config: &ModelConfig) -> Map<String, Value> {

@@ -501,11 +501,8 @@ impl Reader<'_> {
         let number = value.parse::<f32>().ok().filter(|number| within.contains(number));
         if number.is_none() {
             // The smallest number above 0 stands for what is open at 0.
-            let (from, least) = if *within.start() == f32::MIN_POSITIVE {
-                ("above", 0.0)
-            } else {
-                ("from", *within.start())
-            };
+            let (from, least) =
+                if *within.start() > 0.0 { ("above", 0.0) } else { ("from", *within.start()) };
             self.errors.push(format!(
                 "{name}: expected a number {from} {least} to {}, found {value:?}",
                 within.end()

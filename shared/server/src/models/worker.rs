@@ -10,6 +10,7 @@
 //! same queue: it never meets a micro-batch.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use defrost_tasks::Error;
 use tokio::sync::mpsc;
@@ -212,11 +213,15 @@ impl Worker {
                         if !self.phases.is_on_demand() {
                             self.metrics.phase("first_score", inference);
                         }
+                        let made = job.usage().completions;
+                        // A completion's first token is what its client sees first.
+                        let (what, later) =
+                            made.map_or(("score", Duration::ZERO), |made| ("token", made.decoding));
                         tracing::info!(
-                            "first score {:.1} ms after {}, computed in {:.1} ms",
-                            after.as_secs_f64() * 1e3,
+                            "first {what} {:.1} ms after {}, computed in {:.1} ms",
+                            after.saturating_sub(later).as_secs_f64() * 1e3,
                             self.phases.origin(),
-                            inference.as_secs_f64() * 1e3,
+                            inference.saturating_sub(later).as_secs_f64() * 1e3,
                         );
                     }
                 }

@@ -189,7 +189,7 @@ fn facts(app: &App, id: &RequestId, model: &Model, asked: Option<&str>) -> Reply
     // Numbers depend on the snapshot and on this build alone.
     let snapshot: String = model.info.snapshot.chars().take(12).collect();
     ReplyFacts {
-        id: id.0.to_string(),
+        id: id.0.clone(),
         created: app.phases.unix().as_secs(),
         model: model.name_for(asked).to_owned(),
         fingerprint: format!("fp_{snapshot}_{}", app.function.version),

@@ -9,8 +9,16 @@ use std::path::Path;
 use super::circles::{Modules, needs, read};
 
 /// The kinds of functions by name, and by the variants that an enum of them would have.
-const KINDS: [&str; 6] =
-    ["\"embed\"", "\"rerank\"", "::Embedder", "::Reranker", "::Embed", "::Rerank"];
+const KINDS: [&str; 8] = [
+    "\"embed\"",
+    "\"rerank\"",
+    "\"chat\"",
+    "::Embedder",
+    "::Reranker",
+    "::Embed",
+    "::Rerank",
+    "::Completer",
+];
 
 /// Families of models, of which only what packs and loads them knows more than the name.
 const FAMILIES: [&str; 12] = [
@@ -36,6 +44,8 @@ const OTHERS: [&str; 3] = ["EmbedRoute", "Route", "TeiCounter"];
 const OF_EMBED: [&str; 3] = ["services::embed", "routes::embed", "openapi::embed"];
 const OF_RERANK: [&str; 5] =
     ["services::rerank", "routes::rerank", "routes::predict", "routes::score", "openapi::rerank"];
+
+const OF_CHAT: [&str; 4] = ["services::chat", "routes::chat", "routes::slots", "openapi::chat"];
 
 fn is_within(module: &str, room: &str) -> bool {
     module.strip_prefix(room).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
@@ -100,9 +110,11 @@ fn only_services_know_which_kind_of_function_they_are() {
 #[test]
 fn modules_of_one_kind_are_reached_from_their_own_service_alone() {
     let modules = sources();
-    for (of_kind, service) in
-        [(&OF_EMBED[..], "services::embed"), (&OF_RERANK[..], "services::rerank")]
-    {
+    for (of_kind, service) in [
+        (&OF_EMBED[..], "services::embed"),
+        (&OF_RERANK[..], "services::rerank"),
+        (&OF_CHAT[..], "services::chat"),
+    ] {
         for room in of_kind {
             assert!(modules.contains_key(*room), "{room} is gone; say here what took its place");
         }

@@ -96,12 +96,15 @@ impl Generator {
         snapshot: &Snapshot,
         options: &GeneratorOptions,
     ) -> Result<Self, Error> {
+        // What bounds the sequences of other models bounds these too.
+        let context = options.model.context.or(options.model.max_length);
+        let model_options = ModelOptions { context, ..options.model.clone() };
         let Opened { common, tokenizer, backend, rest } =
-            Opened::open(linked, snapshot, &options.model)?;
+            Opened::open(linked, snapshot, &model_options)?;
         let chat = common.language_model(snapshot.path())?.clone();
         let pieces = pieces(snapshot)?;
         let special = Special::of(&tokenizer)?;
-        let Started { model, timings } = rest.start(&options.model)?;
+        let Started { model, timings } = rest.start(&model_options)?;
         let decoder = decoder(&model, backend)?;
         let (vocab, kv_tokens) = (decoder.vocab(), decoder.room().total);
         let context = decoder.context().min(kv_tokens);

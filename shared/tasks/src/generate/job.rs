@@ -119,7 +119,7 @@ pub struct Usage {
     pub accepted: usize,
     /// Tokens that could only come as they did, and were not waited for.
     pub forced: usize,
-    /// The time from its push to its first step.
+    /// The time from [`crate::Scheduler::push`] to its first step.
     pub queued: Duration,
     /// The time from its first step to its first token.
     pub prefill: Duration,

@@ -2,7 +2,7 @@
 
 use crate::Error;
 
-/// A prompt to go on from. `Generator::check` says whether a model can.
+/// A prompt to go on from. [`crate::Generator::check`] says whether a model can.
 #[allow(clippy::struct_excessive_bools, reason = "independent wishes")]
 #[derive(Debug, Clone, PartialEq)]
 pub struct GenerationTask {

@@ -6,11 +6,11 @@ use super::common::LINKED;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use defrost_model::Precision;
+use defrost_model::{Precision, stored};
 use defrost_pack::{ModelKind, SpecOptions};
 use defrost_tasks::{
     Error, Finish, GenerationJob, GenerationTask, Generator, GeneratorOptions, ModelOptions,
-    Produced, Sampling, SchedulerOptions,
+    Pieces, Produced, Sampling, SchedulerOptions,
 };
 use defrost_testing::golden;
 use serde::Deserialize;
@@ -102,6 +102,22 @@ impl GenerationJob for Job {
     fn finished(&mut self, _: usize, finish: &Finish) {
         assert!(finish.is_length());
     }
+}
+
+/// A start maps the bytes of tokens; they are what the tokenizer's file says.
+#[test]
+fn snapshots_hold_the_bytes_of_their_tokens() {
+    let spec = SpecOptions { kind: Some(ModelKind::Chat), ..SpecOptions::default() };
+    let checkpoint = golden::checkpoint("generate-gemma3");
+    let (_, snapshot) = packed(&checkpoint, Precision::F32, spec).unwrap();
+    let bytes = |name| snapshot.tensor(name).unwrap().bytes;
+    let expected = Pieces::compile(&bytes(stored::TOKENIZER)).unwrap();
+    assert!(bytes(stored::TOKEN_PIECES) == expected);
+    let context = ModelOptions { max_length: Some(64), ..ModelOptions::default() };
+    let options = GeneratorOptions { model: context, ..GeneratorOptions::default() };
+    let generator = Generator::load(LINKED, &snapshot, &options).unwrap();
+    assert_eq!(generator.pieces().len(), Pieces::open(expected.into()).unwrap().len());
+    assert_eq!(generator.info().context, 64);
 }
 
 #[test]

@@ -7,15 +7,18 @@ use super::common::LINKED;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use defrost_loader::{OpenOptions, Snapshot};
+use defrost_engine::blocks;
+use defrost_loader::{OpenOptions, Snapshot, Tensor};
 use defrost_model::spec::Description;
 use defrost_model::{
-    Attention, Family, Head, LocalLayers, ModelSpec, Precision, RopeScaling, isa, stored,
+    Attention, BlockKind, Family, Head, LocalLayers, ModelSpec, Precision, RopeScaling, isa, stored,
 };
 use defrost_pack::{
-    ModelKind, Outliers, PackOptions, Packed, Shape, SpecOptions, open_checkpoint, pack, synthesize,
+    CheckpointTensor, ModelKind, Outliers, PackOptions, Packed, Quantization, Shape, SpecOptions,
+    open_checkpoint, pack, quantized, synthesize, synthesize_gguf, to_f32, usual_precision,
 };
-use defrost_tasks::{Embedder, EmbedderOptions, Reranker, RerankerOptions};
+use defrost_tasks::{Embedder, EmbedderOptions, Reranker, RerankerOptions, TextTokenizer};
+use defrost_testing::golden::repository;
 use serde_json::{Value, json};
 
 /// A language model of a preset's kind with few weights.
@@ -234,4 +237,196 @@ fn turns_end_where_files_say() {
     edit(path, "config.json", json!({"eos_token_id": null}));
     let (told, spec) = read().unwrap();
     assert!(spec.ends.is_empty() && told.contains("no token ends the model's turn"), "{told}");
+}
+
+/// A file in blocks, packed: every row has the values that the file has, to the bit.
+#[test]
+fn blocks_keep_their_values() {
+    let mut shape = Shape::preset("llama-3.2-1b").unwrap();
+    for (dimension, size) in [
+        ("hidden", 256),
+        ("layers", 3),
+        ("heads", 4),
+        ("kv_heads", 2),
+        ("head_dim", 64),
+        ("intermediate", 512),
+        ("vocab", 272),
+    ] {
+        shape.set(dimension, size).unwrap();
+    }
+    for (quantization, tied) in
+        [("q8_0", true), ("q4_k_m", false), ("q5_k_m", true), ("q4_0", false)]
+    {
+        shape.config.tied = tied;
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("m.gguf");
+        let kind = Quantization::by_name(quantization).unwrap();
+        synthesize_gguf(&shape, kind, None, 3, &file).unwrap();
+        let checkpoint = open_checkpoint(&file).unwrap();
+        assert_eq!(usual_precision(&checkpoint), Precision::Blocks);
+        let (made, snapshot) = packed(&file, Precision::Blocks, SpecOptions::default()).unwrap();
+        assert_eq!(made.spec.config.tied, tied);
+        let label = made.spec.chat.unwrap().quantization.unwrap();
+        assert_eq!(label.to_lowercase(), quantization);
+        assert_eq!(snapshot.meta(stored::PRECISION), Some("blocks"));
+        let model = "model.layers.1.";
+        for (name, sources) in [
+            (
+                "layer.1.qkv.weight",
+                &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"][..],
+            ),
+            ("layer.1.gate_up.weight", &["mlp.gate_proj", "mlp.up_proj"]),
+            ("layer.1.down.weight", &["mlp.down_proj"]),
+        ] {
+            for (at, source) in sources.iter().enumerate() {
+                let source = checkpoint.get(&format!("{model}{source}.weight")).unwrap();
+                let tensor = snapshot.tensor(&format!("{name}.{at}")).unwrap();
+                same_rows(&source, &tensor);
+            }
+        }
+        let words = checkpoint.get("model.embed_tokens.weight").unwrap();
+        if tied {
+            same_rows(&words, &snapshot.tensor("embedding.words.weight.0").unwrap());
+            assert!(!snapshot.has("head.words.weight.0"));
+        } else {
+            let rows = snapshot.tensor("embedding.words.weight").unwrap();
+            assert_eq!(rows.layout, format!("block-rows/{}", words.blocks.unwrap().name()));
+            assert_eq!(rows.bytes, words.bytes);
+            let head = checkpoint.get("lm_head.weight").unwrap();
+            same_rows(&head, &snapshot.tensor("head.words.weight.0").unwrap());
+        }
+        let error = portable_blocks(&file);
+        assert!(error.contains("blocks are laid out for CPUs only"), "{error}");
+        let reranker = SpecOptions { kind: Some(ModelKind::Reranker), ..SpecOptions::default() };
+        let error = packed(&file, Precision::F32, reranker).unwrap_err();
+        assert!(error.contains("no prompt of a reranker"), "{error}");
+        for precision in [Precision::F32, Precision::Int8] {
+            packed(&file, precision, SpecOptions::default()).unwrap();
+        }
+    }
+    let error = packed(small("qwen3-0.6b").path(), Precision::Blocks, chat()).unwrap_err();
+    assert!(error.contains("blocks is that of GGUF files"), "{error}");
+}
+
+fn portable_blocks(file: &Path) -> String {
+    let options = PackOptions {
+        spec: SpecOptions::default(),
+        precision: Precision::Blocks,
+        isa: isa::PORTABLE.to_owned(),
+        outliers: Outliers::Auto,
+        store_prefix: true,
+    };
+    let checkpoint = open_checkpoint(file).unwrap();
+    let out = file.with_extension("snap");
+    pack(&checkpoint, &options, &out, &mut |_, _| {}).unwrap_err().to_string()
+}
+
+fn same_rows(source: &CheckpointTensor, tensor: &Tensor) {
+    let kind = source.blocks.unwrap();
+    assert_eq!(tensor.layout, format!("blocks64/{}", kind.name()));
+    let (n, k) = (source.shape[0], source.shape[1]);
+    let expected = to_f32(source).unwrap();
+    let mut row = vec![0.0; k];
+    for (at, expected) in expected.chunks(k).enumerate() {
+        blocks::unpack_row(kind, &tensor.bytes, n, k, at, &mut row);
+        let same = row.iter().zip(expected).all(|(a, b)| a.to_bits() == b.to_bits());
+        assert!(same, "{} row {at}", tensor.name);
+    }
+}
+
+/// Files of floats are stored as such: bf16 as it is, f16 as f32, which holds it.
+#[test]
+fn floats_of_files_stay_floats() {
+    for (quantization, precision) in
+        [("f16", Precision::F32), ("bf16", Precision::Bf16), ("f32", Precision::F32)]
+    {
+        let mut shape = Shape::preset("qwen3-0.6b").unwrap();
+        for (dimension, size) in
+            [("hidden", 48), ("layers", 1), ("intermediate", 64), ("vocab", 272)]
+        {
+            shape.set(dimension, size).unwrap();
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("m.gguf");
+        let kind = Quantization::by_name(quantization).unwrap();
+        synthesize_gguf(&shape, kind, None, 3, &file).unwrap();
+        let usual = usual_precision(&open_checkpoint(&file).unwrap());
+        assert_eq!(usual, precision, "{quantization}");
+        let (_, snapshot) = packed(&file, usual, SpecOptions::default()).unwrap();
+        assert_eq!(snapshot.tensor("layer.0.qkv.weight").unwrap().dtype, precision.dtype());
+    }
+}
+
+/// A folder in floats is packed as the GGUF file that is made of it.
+#[test]
+fn folders_are_quantised_as_files_are() {
+    let dir = small("qwen3-0.6b");
+    let checkpoint = open_checkpoint(dir.path()).unwrap();
+    let to = Quantization::by_name("q8_0").unwrap();
+    // Rows of 48 are no whole blocks of 32.
+    let odd = quantized(&checkpoint, to).unwrap();
+    assert_eq!(odd.get("model.layers.0.self_attn.q_proj.weight").unwrap().blocks, None);
+    let down = odd.get("model.layers.0.self_attn.o_proj.weight").unwrap();
+    assert_eq!(down.blocks, Some(BlockKind::Q8_0));
+    assert_eq!((odd.quantization(), odd.is_gguf()), (Some("Q8_0"), false));
+    let options = PackOptions {
+        spec: chat(),
+        precision: Precision::Blocks,
+        isa: isa::NATIVE.to_owned(),
+        outliers: Outliers::Auto,
+        store_prefix: true,
+    };
+    let out = dir.path().join("m.snap");
+    let made = pack(&odd, &options, &out, &mut |_, _| {}).unwrap();
+    assert_eq!(made.spec.chat.unwrap().quantization.as_deref(), Some("Q8_0"));
+    let error = quantized(&odd, to).unwrap_err().to_string();
+    assert!(error.contains("for folders of decoders in floats"), "{error}");
+    let bert = open_checkpoint(copied("golden/bert-embedding").path()).unwrap();
+    assert!(quantized(&bert, to).is_err());
+}
+
+/// Folders that `transformers` reads and files that were converted from them: one model, and one tokenizer.
+#[test]
+fn converted_files_are_what_their_folders_are() {
+    let texts = [
+        "Where do plants get their food?",
+        " It's  what we'LL say, they've SAID;  don't!\r\n\r\n  Twice\t",
+        "3.14159, 1 000 and naïve café \u{4e2d}\u{6587} \u{1f600}\u{301}",
+        "",
+        "   three blanks\n\n\n",
+    ];
+    for model in ["gemma3", "llama", "qwen2", "qwen3", "smollm", "tinyllama"] {
+        let folder = repository("data/golden").join(format!("generate-{model}"));
+        let file = repository("data/golden/gguf-models").join(format!("{model}-bf16.gguf"));
+        let (of_folder, first) = portable(&folder, chat()).unwrap();
+        let (of_file, second) = portable(&file, chat()).unwrap();
+        assert_eq!(of_file.spec.config, of_folder.spec.config, "{model}");
+        let compiled = |made: &Packed| made.tokenizer_not_compiled.is_none();
+        assert_eq!(compiled(&of_file), compiled(&of_folder), "{model}");
+        assert!(compiled(&of_file) || !model.starts_with("qwen"));
+        let (one, other) = (of_file.spec.chat.unwrap(), of_folder.spec.chat.unwrap());
+        assert_eq!((&one.template, one.bos), (&other.template, other.bos), "{model}");
+        assert_eq!(one.add_bos, other.add_bos, "{model}");
+        assert!(other.ends.is_subset(&one.ends), "{model}: {:?} {:?}", one.ends, other.ends);
+        for key in ["bos_token", "eos_token"] {
+            assert_eq!(one.special_tokens.get(key), other.special_tokens.get(key), "{model} {key}");
+        }
+        for tensor in &first.manifest().tensors {
+            let name = &*tensor.name;
+            if name.starts_with("layer.") || name.starts_with("embedding.") || name == "norm.weight"
+            {
+                let (one, other) = (first.tensor(name).unwrap(), second.tensor(name).unwrap());
+                assert!(one.bytes == other.bytes, "{model} {name}");
+            }
+        }
+        let tokenizer = |snapshot: &Snapshot| {
+            TextTokenizer::from_json(&snapshot.tensor(stored::TOKENIZER).unwrap().bytes).unwrap()
+        };
+        let (one, other) = (tokenizer(&first), tokenizer(&second));
+        for text in texts {
+            let ids = one.ids(text, usize::MAX).unwrap();
+            assert_eq!(other.ids(text, usize::MAX).unwrap(), ids, "{model} {text:?}");
+        }
+        assert_eq!(one.single(&[7]).unwrap(), other.single(&[7]).unwrap(), "{model}");
+    }
 }

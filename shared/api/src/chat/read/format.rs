@@ -115,7 +115,7 @@ fn named(field: &'static str, format: FormatBody) -> Result<OutputFormat, Invali
             None => Ok(OutputFormat::JsonObject),
         },
         "json_schema" => {
-            let inner = format.json_schema.and_then(|inner| inner.0.schema);
+            let inner = format.json_schema.and_then(inner_schema);
             let json = inner.or(format.schema).or(format.value);
             json.map_or_else(|| Err(missing("json_schema.schema")), |json| schema(field, json))
         }
@@ -138,6 +138,20 @@ fn named(field: &'static str, format: FormatBody) -> Result<OutputFormat, Invali
             ))
         }
     }
+}
+
+/// The schema in `json_schema`, beside its name; some clients put the schema itself there.
+fn inner_schema(json: Json) -> Option<Json> {
+    /// Words that a schema begins with and that a name and its `strict` have not.
+    const WORDS: [&str; 7] = ["type", "properties", "$ref", "anyOf", "oneOf", "enum", "const"];
+
+    let Json { mut value, bytes } = json;
+    if let Some(schema) = value.get_mut("schema") {
+        let schema = schema.take();
+        return (!schema.is_null()).then_some(Json { value: schema, bytes });
+    }
+    let is_schema = WORDS.iter().any(|word| value.get(word).is_some());
+    (is_schema || !value.is_object()).then_some(Json { value, bytes })
 }
 
 /// A schema, also (vLLM) as JSON in a string.

@@ -42,8 +42,17 @@ pub(super) fn read(
         format: format::read(body)?,
         stream: stream(body, warnings),
         cache_prompt: body.cache_prompt.is_none_or(|cache| cache.0),
-        user: body.user.take(),
+        user: user(body),
     })
+}
+
+/// Who the client asks for; Anthropic's place for it is in `metadata`.
+fn user(body: &ChatBody) -> Option<String> {
+    let of_metadata = || {
+        let metadata = body.metadata.as_ref()?.value.get("user_id")?;
+        metadata.as_str().map(str::to_owned)
+    };
+    body.user.clone().or_else(of_metadata)
 }
 
 fn sampling(body: &mut ChatBody) -> Result<SamplingOptions, Invalid> {

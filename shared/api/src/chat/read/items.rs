@@ -90,6 +90,15 @@ fn item(
             let text = content.filter(|text| !text.is_empty()).or(summary);
             *thoughts = text.filter(|text| !text.is_empty());
         }
+        Some("item_reference") => {
+            return Err(Invalid::new(
+                format!("input[{at}].type"),
+                format!(
+                    "input[{at}]: items of type item_reference refer to what is stored, and nothing is; send \
+                     the items themselves, as clients do that are told store: false"
+                ),
+            ));
+        }
         Some(other) => {
             let shown: String = other.chars().take(40).collect();
             return Err(Invalid::new(

@@ -170,7 +170,7 @@ proptest! {
     #[test]
     fn kernels_rows_and_threads_agree(
         forms in prop::collection::vec((0..FORMS, 1usize..140), 1..4),
-        m in 1usize..16,
+        m in 1usize..40,
         accumulate: bool,
         seed: u64,
     ) {

@@ -19,11 +19,10 @@ pub(in crate::kernel) mod ymm {
     use std::arch::x86_64::{
         __m256, __m256i, _mm_loadl_epi64, _mm_loadu_si128, _mm256_add_epi32, _mm256_and_si256,
         _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32, _mm256_cvtph_ps,
-        _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16,
-        _mm256_maddubs_epi16, _mm256_mul_ps, _mm256_or_si256, _mm256_set1_epi8, _mm256_set1_epi16,
-        _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256,
-        _mm256_slli_epi16, _mm256_srai_epi16, _mm256_srli_epi16, _mm256_storeu_ps,
-        _mm256_storeu_si256, _mm256_sub_ps,
+        _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_mul_ps,
+        _mm256_or_si256, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps,
+        _mm256_setzero_ps, _mm256_setzero_si256, _mm256_slli_epi16, _mm256_srai_epi16,
+        _mm256_srli_epi16, _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_ps,
     };
 
     use crate::kernel::block_tiles::FORMS;
@@ -57,6 +56,24 @@ pub(in crate::kernel) mod ymm {
         fn negative(value: __m256) -> __m256 { _mm256_sub_ps(_mm256_set1_ps(-0.0), value) }
     }
 
+    /// A multiplication that stays where it is written, see AVX-512's `dot`.
+    macro_rules! multiply {
+        ($instruction:literal, $codes:expr, $x:expr) => {{
+            let products: __m256i;
+            // SAFETY: an instruction on registers, which the processor has.
+            unsafe {
+                std::arch::asm!(
+                    concat!($instruction, " {products}, {codes}, {x}"),
+                    products = lateout(ymm_reg) products,
+                    codes = in(ymm_reg) $codes,
+                    x = in(ymm_reg) $x,
+                    options(nomem, nostack, preserves_flags),
+                );
+            }
+            products
+        }};
+    }
+
     /// Adds the products of groups of four codes and activations to the sums of their lanes.
     ///
     /// `VPMADDUBSW` adds pairs in 16 bits: enough for codes of six, 2 * 63 * 127. Codes of eight are widened: each lane has the
@@ -65,15 +82,15 @@ pub(in crate::kernel) mod ymm {
     #[inline]
     pub(super) fn dot<const FORM: usize>(sums: __m256i, codes: __m256i, x: __m256i) -> __m256i {
         if const { FORMS[FORM].0.bits } < 8 {
-            let pairs = _mm256_maddubs_epi16(codes, x);
+            let pairs = multiply!("vpmaddubsw", codes, x);
             return _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
         }
         let even = _mm256_and_si256(codes, _mm256_set1_epi16(0xff));
         let odd = _mm256_srli_epi16::<8>(codes);
         let even_x = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(x));
         let odd_x = _mm256_srai_epi16::<8>(x);
-        let sums = _mm256_add_epi32(sums, _mm256_madd_epi16(even, even_x));
-        _mm256_add_epi32(sums, _mm256_madd_epi16(odd, odd_x))
+        let sums = _mm256_add_epi32(sums, multiply!("vpmaddwd", even, even_x));
+        _mm256_add_epi32(sums, multiply!("vpmaddwd", odd, odd_x))
     }
 
     /// Codes with the bits of a plane that are at `MASK` once they are shifted to the left, or right if `LEFT` is negative.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use defrost_model::BlockKind;
+
 /// The storage of a tensor: plain floats, or blocks of elements that share scales.
 ///
 /// ```
@@ -78,6 +80,27 @@ impl GgufKind {
         }
     }
 
+    /// The blocks that matrices of this kind are made of, if there are kernels for them.
+    pub fn blocks(self) -> Option<BlockKind> {
+        Some(match self {
+            Self::Q8_0 => BlockKind::Q8_0,
+            Self::Q4_0 => BlockKind::Q4_0,
+            Self::Q5_0 => BlockKind::Q5_0,
+            Self::Q4_1 => BlockKind::Q4_1,
+            Self::Q5_1 => BlockKind::Q5_1,
+            Self::Q4K => BlockKind::Q4_K,
+            Self::Q5K => BlockKind::Q5_K,
+            Self::Q6K => BlockKind::Q6_K,
+            _ => return None,
+        })
+    }
+
+    /// The kind of such blocks.
+    pub fn of_blocks(blocks: BlockKind) -> Self {
+        let mut all = TABLE.iter().map(|row| row.0);
+        all.find(|kind| kind.blocks() == Some(blocks)).unwrap_or(Self::Q8_0)
+    }
+
     /// Elements and bytes of one block, `None` if not known.
     pub fn block(self) -> Option<(u64, u64)> {
         TABLE.iter().find(|row| row.0 == self).map(|row| (row.3, row.4))
@@ -107,6 +130,17 @@ mod tests {
         for number in [4, 5, 9, 15, 29, 31, u32::MAX] {
             assert_eq!(GgufKind::from_number(number), GgufKind::Other(number));
             assert_eq!(GgufKind::Other(number).number(), number);
+        }
+    }
+
+    #[test]
+    fn blocks_are_as_long_as_their_kernels_take_them() {
+        for blocks in BlockKind::ALL {
+            let kind = GgufKind::of_blocks(blocks);
+            let (weights, bytes) = blocks.gguf_block();
+            assert_eq!(kind.blocks(), Some(blocks));
+            assert_eq!(kind.block(), Some((weights as u64, bytes as u64)));
+            assert_eq!(kind.to_string().to_lowercase(), blocks.name());
         }
     }
 

@@ -99,7 +99,6 @@ impl GgufType {
 }
 
 /// The number of a type in a file.
-#[cfg(test)]
 pub(super) fn number(kind: GgufType) -> u32 {
     TYPES.iter().zip(0..).find(|(row, _)| row.0 == kind).map_or(0, |(_, number)| number)
 }

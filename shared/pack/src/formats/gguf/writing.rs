@@ -1,9 +1,8 @@
 //! Writes small GGUF files, for tests and for the seeds of the fuzz target.
 
-use bytes::Bytes;
-
-use super::value::{GgufArray, GgufType, GgufValue, number};
-use super::{GgufKind, MAGIC};
+use super::GgufKind;
+use super::head::{alignment, head, len, padded};
+use super::value::{GgufArray, GgufType, GgufValue};
 
 /// What goes into a file; nothing is checked, so that files can be wrong on purpose.
 #[derive(Debug, Clone, Default)]
@@ -53,83 +52,13 @@ impl Content {
 
     /// The file; the bytes of tensor `n` are all `n + 1`, those of unknown kinds none.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = MAGIC.to_vec();
-        out.extend_from_slice(&self.version.to_le_bytes());
-        out.extend_from_slice(&(self.tensors.len() as u64).to_le_bytes());
-        out.extend_from_slice(&(self.metadata.len() as u64).to_le_bytes());
-        let mut alignment = 32;
-        for (key, value) in &self.metadata {
-            put_text(&mut out, key);
-            out.extend_from_slice(&number(value.kind()).to_le_bytes());
-            put(&mut out, value);
-            if let ("general.alignment", GgufValue::U32(found)) = (key.as_str(), value) {
-                alignment = u64::from(*found);
-            }
-        }
-        let mut offset = 0u64;
-        for (name, kind, shape) in &self.tensors {
-            put_text(&mut out, name);
-            out.extend_from_slice(&u32::try_from(shape.len()).unwrap_or(0).to_le_bytes());
-            for &dim in shape.iter().rev() {
-                out.extend_from_slice(&(dim as u64).to_le_bytes());
-            }
-            out.extend_from_slice(&kind.number().to_le_bytes());
-            out.extend_from_slice(&offset.to_le_bytes());
-            offset = padded(offset + len(*kind, shape), alignment);
-        }
-        out.resize(usize::try_from(padded(out.len() as u64, alignment)).unwrap_or(0), 0);
+        let mut out = head(self.version, &self.metadata, &self.tensors);
+        let alignment = alignment(&self.metadata);
         for (at, (_, kind, shape)) in self.tensors.iter().enumerate() {
             let end = out.len() as u64 + len(*kind, shape);
             out.resize(usize::try_from(end).unwrap_or(0), u8::try_from(at + 1).unwrap_or(0));
             out.resize(usize::try_from(padded(end, alignment)).unwrap_or(0), 0);
         }
         out
-    }
-}
-
-fn len(kind: GgufKind, shape: &[usize]) -> u64 {
-    let elements: usize = shape.iter().product();
-    kind.block().map_or(0, |(of, bytes)| elements as u64 / of * bytes)
-}
-
-fn padded(len: u64, alignment: u64) -> u64 {
-    len.next_multiple_of(alignment.max(1))
-}
-
-impl GgufArray {
-    /// An array of these values, which are all of that type.
-    pub(crate) fn of(element: GgufType, values: &[GgufValue]) -> Self {
-        let mut bytes = Vec::new();
-        for value in values {
-            put(&mut bytes, value);
-        }
-        Self { element, len: values.len() as u64, bytes: Bytes::from(bytes) }
-    }
-}
-
-fn put_text(out: &mut Vec<u8>, text: &str) {
-    out.extend_from_slice(&(text.len() as u64).to_le_bytes());
-    out.extend_from_slice(text.as_bytes());
-}
-
-fn put(out: &mut Vec<u8>, value: &GgufValue) {
-    match value {
-        GgufValue::U8(v) => out.extend_from_slice(&v.to_le_bytes()),
-        GgufValue::I8(v) => out.extend_from_slice(&v.to_le_bytes()),
-        GgufValue::U16(v) => out.extend_from_slice(&v.to_le_bytes()),
-        GgufValue::I16(v) => out.extend_from_slice(&v.to_le_bytes()),
-        GgufValue::U32(v) => out.extend_from_slice(&v.to_le_bytes()),
-        GgufValue::I32(v) => out.extend_from_slice(&v.to_le_bytes()),
-        GgufValue::F32(v) => out.extend_from_slice(&v.to_le_bytes()),
-        GgufValue::Bool(v) => out.push(u8::from(*v)),
-        GgufValue::String(text) => put_text(out, text),
-        GgufValue::Array(array) => {
-            out.extend_from_slice(&number(array.element).to_le_bytes());
-            out.extend_from_slice(&array.len.to_le_bytes());
-            out.extend_from_slice(&array.bytes);
-        }
-        GgufValue::U64(v) => out.extend_from_slice(&v.to_le_bytes()),
-        GgufValue::I64(v) => out.extend_from_slice(&v.to_le_bytes()),
-        GgufValue::F64(v) => out.extend_from_slice(&v.to_le_bytes()),
     }
 }

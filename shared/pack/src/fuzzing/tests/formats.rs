@@ -24,6 +24,9 @@ pub(super) fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
     }
     let bare = gguf::Content { version: 3, ..gguf::Content::default() };
     seeds.push(("gguf", "empty".to_owned(), bare.encode()));
+    for (name, content) in crate::gguf::tests::seeds() {
+        seeds.push(("gguf_model", name.to_owned(), content.encode()));
+    }
     seeds.push(("onnx", "sample".to_owned(), onnx::sample()));
     seeds
 }

@@ -64,7 +64,7 @@ impl Generation {
         );
         r.register(
             "generations",
-            "Requests for completions that run, or wait for memory or a turn",
+            "Completions that run, or wait for memory or a turn",
             self.running.clone(),
         );
         r.register(

@@ -68,6 +68,15 @@ impl ChatModel {
         self.completer.ids(text, add_special)
     }
 
+    /// Makes the template ready to run.
+    pub(crate) fn prepare(&self) {
+        if let Err(error) = self.templates()
+            && self.spec().template.is_some()
+        {
+            tracing::error!("conversations will be refused: {error}");
+        }
+    }
+
     /// How the model writes calls of tools, if its template shows them.
     pub(crate) fn calls(&self) -> Option<&'static str> {
         let templates = self.templates().ok()?;

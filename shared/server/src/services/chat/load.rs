@@ -31,7 +31,13 @@ pub fn restore_completer(config: &Config, phases: &PhaseRecorder) -> Result<Load
         info.context,
         info.kv_tokens
     );
-    Ok(Loaded::completer(generator))
+    let loaded = Loaded::completer(generator);
+    if let Some(chat) = loaded.own::<ChatModel>() {
+        // Beside the rest of boot; without the thread, the first conversation waits for it.
+        let prepare = move || chat.prepare();
+        let _ = std::thread::Builder::new().name("template".into()).spawn(prepare);
+    }
+    Ok(loaded)
 }
 
 /// How requests share a model, by the settings.

@@ -66,7 +66,7 @@ async fn llama_cpp_is_answered() {
     assert_eq!((&slots[0]["is_processing"], &slots[0]["n_ctx"]), (&json!(false), &json!(2048)));
 }
 
-/// Azure's paths name the model; SageMaker's says by its keys whose request it is.
+/// The paths of Azure name the model; that of `SageMaker` says by its keys whose request it is.
 #[tokio::test]
 async fn other_paths_lead_to_the_same() {
     let router = ready(&[]).await;

@@ -48,6 +48,7 @@ const MOST_PAGES: usize = 1 << 22;
 pub struct PagedDecoder {
     model: Arc<Model>,
     context: usize,
+    note: Option<String>,
     state: Mutex<State>,
     /// As the last call left it: whoever asks need not wait for a step.
     room: Mutex<Room>,
@@ -135,7 +136,15 @@ impl PagedDecoder {
                 MOST_PAGES * PAGE_TOKENS
             )));
         }
+        let wanted = context;
         let context = context.min(pages * PAGE_TOKENS);
+        let note = (context < wanted).then(|| {
+            format!(
+                "sequences have up to {context} tokens instead of {wanted}: there is memory for the keys and values of no more, \
+                 which take {} KiB a token",
+                (page / PAGE_TOKENS) >> 10
+            )
+        });
         let state = State {
             pages: Pages::new(pages),
             memory: Memory::new(shape, f32, pages)?,
@@ -143,7 +152,12 @@ impl PagedDecoder {
             stored: stored.to_vec(),
         };
         let room = Mutex::new(state.pages.room());
-        Ok(Self { model, context, state: Mutex::new(state), room })
+        Ok(Self { model, context, note, state: Mutex::new(state), room })
+    }
+
+    /// What the operator should know, if anything.
+    pub(crate) fn note(&self) -> Option<&str> {
+        self.note.as_deref()
     }
 
     fn with<R>(&self, work: impl FnOnce(&mut State) -> R) -> R {

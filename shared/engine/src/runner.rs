@@ -69,7 +69,9 @@ impl Runtime for Engine {
                 PagedDecoder::new(Arc::clone(&model), options.kv_tokens, options.context, stored)
             })
             .transpose()?;
-        let notes = threads.missing().map(str::to_owned).into_iter().collect();
+        let notes = threads.missing().into_iter();
+        let notes = notes.chain(decoder.as_ref().and_then(PagedDecoder::note));
+        let notes = notes.map(str::to_owned).collect();
         Ok(Box::new(Loaded { model, decoder, threads, stored_prefix: spec.stored_prefix, notes }))
     }
 }

@@ -24,8 +24,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use defrost_model::{Room, SequenceId};
 
-/// Tokens of a page. At 12 KiB a token (0.5 billion parameters, f16) a page is 384 KiB: 32 layers' runs of some kilobytes, long
-/// enough to be read at the speed of memory, and what a sequence wastes on average, half a page, is 16 tokens.
+/// Tokens of a page: a head's keys of a layer are a run of 4 KiB (64 wide, f16), long enough to be read at the speed of memory, and
+/// what a sequence wastes on average, half a page, is 16 tokens. Two pages make a panel of 64 scores.
 pub(super) const PAGE_TOKENS: usize = 32;
 
 /// The number of a page.

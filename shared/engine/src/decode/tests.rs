@@ -201,7 +201,10 @@ fn what_cannot_be_done_is_refused_and_changes_nothing() {
     let stored = PagedDecoder::new(Arc::clone(&model), None, None, &[1]);
     assert!(told(stored.unwrap_err()).contains("prefix of 1 tokens: expected 0"));
     assert_eq!(new(None, None).unwrap().context(), 1024);
-    assert_eq!(new(Some(70), None).unwrap().context(), 96);
+    assert_eq!(new(None, None).unwrap().note(), None);
+    let small = new(Some(70), None).unwrap();
+    assert_eq!(small.context(), 96);
+    assert!(small.note().unwrap().contains("up to 96 tokens instead of 1024"));
     assert_eq!(new(Some(64), Some(50)).unwrap().context(), 50);
 
     let decoder = new(Some(64), None).unwrap();

@@ -36,13 +36,14 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
 
 quick: ## build the binaries, optimised, in a few minutes (target/quick)
-	cargo build --profile quick -p defrost-cli -p rerank-cpu-int8 -p embed
+	cargo build --profile quick -p defrost-cli -p rerank-cpu-int8 -p embed -p chat
 
 release: ## build the binaries as they ship: fat LTO (target/release)
 	cargo build --release -p defrost-cli
 	cargo build --release -p rerank-cpu-int8 -p embed
+	cargo build --release -p chat
 
-demo: quick ## fetch MiniLM, pack it, start the function, rerank over HTTP, show the boot, stop
+demo: quick ## fetch MiniLM, pack it, start the function, rerank over HTTP, show the boot, stop; stream a tiny chat model's answer
 	scripts/ops/demo target/quick
 
 test: lint test-rust test-model test-ort test-candle test-gpu test-lambda test-modal check-infra test-scripts ## everything, from formatting to real weights, the Lambda emulator, Modal apps and templates
@@ -51,6 +52,7 @@ lint: ## formatting, clippy and documentation, warnings as errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked --features embed/gpu -- -D warnings
 	cargo clippy -p rerank-cpu-int8 --no-default-features --locked -- -D warnings
+	cargo clippy -p chat --no-default-features --locked -- -D warnings
 	cargo clippy $(WITH_ORT) --all-targets -- -D warnings
 	cargo clippy $(WITH_CANDLE) --all-targets -- -D warnings
 	$(CANDLE_CUDA) -- -D warnings

@@ -190,7 +190,7 @@ mod tests {
             (r#"{"sampling":{"top_p":1.5}}"#, "top_p is 1.5"),
             (r#"{"sampling":{"min_p":2}}"#, "min_p is 2"),
             (r#"{"sampling":{"repetition_penalty":0}}"#, "repetition_penalty is 0"),
-            (r#"{"sampling":{"temperature":1e39}}"#, "temperature is inf"),
+            (r#"{"sampling":{"temperature":1e39}}"#, "number out of range"),
             (r#"{"ends":[8]}"#, "names the token 8, expected ids below the model's 8"),
             (r#"{"bos":9}"#, "names the token 9"),
             ("", "EOF"),

@@ -186,7 +186,11 @@ pub(crate) fn pack(args: &Args) -> Result<Report> {
         let short = name.rsplit('/').next().unwrap_or("model");
         let own = checkpoint.as_ref().filter(|_| args.precision.is_none());
         let own = own.and_then(|checkpoint| checkpoint.quantization()).map(str::to_lowercase);
-        let kind = if onnx.is_some() { "onnx" } else { own.as_deref().unwrap_or(precision.name()) };
+        let kind = if onnx.is_some() {
+            "onnx"
+        } else {
+            own.as_deref().unwrap_or_else(|| precision.name())
+        };
         let asked = args.precision.and_then(PrecisionArg::quantization);
         let kind = asked.map_or(kind, |asked| asked.name);
         // Names of such files have it as a rule.

@@ -96,6 +96,10 @@ impl Batching {
 
     pub(crate) fn push(&mut self, queued: Queued) {
         let Queued { job, tokenize, since, place } = queued;
+        #[allow(
+            clippy::infallible_destructuring_match,
+            reason = "there is one kind of work in a build without chat"
+        )]
         let job = match job {
             Work::Passes(job) => job,
             #[cfg(feature = "chat")]

@@ -19,9 +19,11 @@ The converter comes from the source distribution of llama-cpp-python, folder `ve
 a vocabulary by a hash that ours do not have; everything else is its own doing.
 
 Environment (CPU wheels suffice):
-  python3 -m venv .venv && .venv/bin/pip install torch transformers tokenizers safetensors numpy sentencepiece protobuf gguf
+  python3 -m venv .venv
+  .venv/bin/pip install torch transformers tokenizers safetensors numpy sentencepiece protobuf gguf
   pip download --no-deps --no-binary :all: llama-cpp-python==0.3.36 && tar xf llama_cpp_python-0.3.36.tar.gz
-  .venv/bin/python scripts/golden/golden_generation.py --out data/golden --llama-cpp llama_cpp_python-0.3.36/vendor/llama.cpp
+  .venv/bin/python scripts/golden/golden_generation.py --out data/golden \\
+      --llama-cpp llama_cpp_python-0.3.36/vendor/llama.cpp
 """
 
 import argparse

@@ -1,13 +1,14 @@
-"""Writes data/golden/chat-templates: what `transformers` makes of conversations with the chat templates of public models.
+"""Writes data/golden/chat-templates: what `transformers` makes of conversations with chat templates of public models.
 
   NAME.jinja   the template, as the model's publisher has it
-  NAME.json    for each case of cases.json: {"prompt": …}, {"refused": words of raise_exception} or {"fails": true}, and
+  NAME.json    for each case of cases.json: {"prompt": …}, {"refused": words of raise_exception} or {"fails": true};
                "arguments": "text" where the template takes arguments of calls as text only
 
-cases.json is written by this script as well. The templates come from a folder as llama.cpp's `models/templates`, which is in
-the source package of llama-cpp-python on PyPI (`vendor/llama.cpp/models/templates`). NOTICE.md names their licences.
+cases.json is written by this script as well. The templates come from a folder as llama.cpp's `models/templates`,
+which is in the source package of llama-cpp-python (`vendor/llama.cpp/models/templates`). NOTICE.md names their
+licences.
 
-  /tmp/venv/bin/python scripts/golden/golden_templates.py --templates .../models/templates --out data/golden/chat-templates
+  scripts/golden/golden_templates.py --templates .../models/templates --out data/golden/chat-templates
 
 Needs transformers 5 and jinja2; no torch.
 """

@@ -116,7 +116,10 @@ impl HeadWeights {
                 (states.broadcast_mul(&weights.unsqueeze(D::Minus1)?)?.sum_keepdim(0)?
                     / f64::from(sum))?
             }
-            Head::MeanPooling | Head::Classifier | Head::YesNo => states.mean_keepdim(0)?,
+            // The last three have answered above, or are of models that this runtime takes none of.
+            Head::MeanPooling | Head::Classifier | Head::YesNo | Head::LanguageModel => {
+                states.mean_keepdim(0)?
+            }
         };
         for (layer, activation) in &self.dense {
             pooled = activate(*activation, &layer.forward(&pooled)?)?;

@@ -46,7 +46,10 @@ impl CandleModel {
             })?;
         let (dtype, named) = match options.compute {
             // Asking for int8 is to insist on such a snapshot, which is refused below.
-            None | Some(Precision::F32 | Precision::Int8) => (DType::F32, Precision::F32.name()),
+            // Blocks are of models that it takes none of.
+            None | Some(Precision::F32 | Precision::Int8 | Precision::Blocks) => {
+                (DType::F32, Precision::F32.name())
+            }
             Some(Precision::Bf16) => (DType::BF16, Precision::Bf16.name()),
             Some(Precision::F16) => (DType::F16, Precision::F16.name()),
         };

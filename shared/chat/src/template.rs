@@ -11,8 +11,8 @@
 //!
 //! What is `None` in a message is absent for the template, as in `transformers`.
 //!
-//! A template is part of a snapshot and may come from anywhere: its work is bounded ([`FUEL`]), it reads no file and no
-//! clock.
+//! A template is part of a snapshot and may come from anywhere: its work is bounded by a number of steps, it reads no file
+//! and no clock.
 
 mod probe;
 mod python;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use defrost_server::{CHAT, Function, restore_completer, run};
+use defrost_server::{CHAT, Function, Offer, restore_completer, run};
 
 const FUNCTION: Function = Function {
     name: env!("CARGO_PKG_NAME"),
@@ -12,5 +12,5 @@ const FUNCTION: Function = Function {
 };
 
 fn main() -> ExitCode {
-    run(FUNCTION, &CHAT, restore_completer)
+    run(FUNCTION, [Offer::new(&CHAT, restore_completer)])
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use defrost_server::{EMBED, Function, restore_embedder, run};
+use defrost_server::{EMBED, Function, Offer, restore_embedder, run};
 
 const FUNCTION: Function = Function {
     name: env!("CARGO_PKG_NAME"),
@@ -21,5 +21,5 @@ const FUNCTION: Function = Function {
 };
 
 fn main() -> ExitCode {
-    run(FUNCTION, &EMBED, restore_embedder)
+    run(FUNCTION, [Offer::new(&EMBED, restore_embedder)])
 }

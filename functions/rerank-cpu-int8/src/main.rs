@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use defrost_server::{Function, RERANK, restore_reranker, run};
+use defrost_server::{Function, Offer, RERANK, restore_reranker, run};
 
 const FUNCTION: Function = Function {
     name: env!("CARGO_PKG_NAME"),
@@ -18,5 +18,5 @@ const FUNCTION: Function = Function {
 };
 
 fn main() -> ExitCode {
-    run(FUNCTION, &RERANK, restore_reranker)
+    run(FUNCTION, [Offer::new(&RERANK, restore_reranker)])
 }

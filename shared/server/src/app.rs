@@ -19,6 +19,7 @@ use crate::models::fleet::Fleet;
 use crate::models::model::Model;
 use crate::models::state::Status;
 use crate::models::tokenise::Tokenising;
+use crate::service::Service;
 
 /// One running function: its settings, its state of boot, its models. Made by [`crate::start`].
 #[derive(Debug)]
@@ -27,6 +28,10 @@ pub struct App {
     pub(crate) config: Arc<Config>,
     pub(crate) phases: Arc<PhaseRecorder>,
     pub(crate) metrics: Arc<Metrics>,
+    /// The services that have a model here, in the order of their first models.
+    pub(crate) services: Vec<&'static Service>,
+    /// Those that could have one.
+    pub(crate) idle: Vec<&'static Service>,
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) draining: watch::Sender<bool>,
     pub(crate) tokenising: Tokenising,
@@ -74,6 +79,11 @@ impl App {
     /// The default model, if it is loaded.
     pub(crate) fn ready_model(&self) -> Option<Arc<Model>> {
         self.fleet.default().ready()
+    }
+
+    /// The model that a service's requests mean which name none, if it is loaded.
+    pub(crate) fn ready_model_of(&self, service: &Service) -> Option<Arc<Model>> {
+        self.fleet.default_of(service)?.ready()
     }
 
     /// The one word for probes: `ok`, `loading`, `failed`, `draining` or `quiesced`.

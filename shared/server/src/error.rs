@@ -212,6 +212,17 @@ impl ApiError {
         )
     }
 
+    /// The path is one of a service that has no model here.
+    pub(crate) fn of_no_model(path: &str, kind: &str) -> Self {
+        Self::new(
+            Failure::ModelNotFound,
+            "not_found",
+            format!(
+                "{path} is not answered here: no model of this process is one to {kind}; start it with one"
+            ),
+        )
+    }
+
     pub(crate) fn method_not_allowed(method: &str) -> Self {
         Self::new(
             Failure::MethodNotAllowed,
@@ -229,6 +240,20 @@ impl ApiError {
         );
         error.param = Some("model".into());
         error
+    }
+
+    /// The model is one of another service than that of the path.
+    pub(crate) fn model_elsewhere(asked: &str, path: &str, here: &[String]) -> Self {
+        let shown: String = asked.chars().take(100).collect();
+        Self::new(
+            Failure::ModelNotFound,
+            "model_not_found",
+            format!(
+                "model {shown:?} does not answer on this path but on {path} and its like; here: {}",
+                here.join(", ")
+            ),
+        )
+        .about("model")
     }
 
     pub(crate) fn body_too_large(limit: usize, found: Option<u64>) -> Self {

@@ -19,11 +19,14 @@ use shuttle::rand::{Rng as _, thread_rng};
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 
 use self::stream::{Guard, Stream};
-use self::toy::{FILE_BYTES, World};
+use self::toy::{FILE_BYTES, World, service_of};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::life::quiesce::Quiesced;
 use crate::routes::cached;
+use crate::service::Service;
+use crate::services::embed::EMBED;
+use crate::services::rerank::RERANK;
 
 /// Orders tried by each test and scheduler: a few seconds of a debug build. The deadlocks that this
 /// page was written after were found within the first hundred.
@@ -47,8 +50,22 @@ fn in_many_orders(test: impl Fn() + Send + Sync + Clone + 'static) {
     shuttle::Runner::new(PctScheduler::new(CHANGES, ORDERS), config()).run(test);
 }
 
+/// The service that a request for this model goes to: its own, or in one of eight the other one's,
+/// which refuses it at once.
+fn service_for(name: &str) -> &'static Service {
+    match (thread_rng().gen_range(0..8), service_of(name).capability) {
+        (0, "rerank") => &EMBED,
+        (0, _) => &RERANK,
+        _ => service_of(name),
+    }
+}
+
 async fn ask(app: &App, name: &str) -> Result<(), ApiError> {
-    let model = app.model(Some(name)).await?;
+    ask_of(app, service_for(name), name).await
+}
+
+async fn ask_of(app: &App, service: &Service, name: &str) -> Result<(), ApiError> {
+    let model = app.model(service, Some(name)).await?;
     let scorer = model.loaded.own().expect("toys score");
     let finished = app.run(&model, toy::question(scorer)).await?;
     finished.result.map(drop).map_err(|error| (&*error).into())
@@ -61,7 +78,7 @@ async fn ask_for_a_kept_answer(app: &App, name: &str) -> Result<(), ApiError> {
         ask(app, name).await?;
         Ok(([("content-type", "application/json")], "{}").into_response())
     };
-    cached(app, &Uri::from_static("/v1/rerank"), body, answer).await.map(drop)
+    cached(app, service_for(name), &Uri::from_static("/v1/rerank"), body, answer).await.map(drop)
 }
 
 /// Polls a request so often at most, then drops it: its client has gone.
@@ -114,8 +131,10 @@ fn models_that_come_and_go_leave_no_request_waiting() {
             world.heal();
             for name in ["a", "b", "c"] {
                 // A load that was under way may still fail, but not the next one.
-                if ask(&app, name).await.is_err() {
-                    ask(&app, name).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+                let service = service_of(name);
+                if ask_of(&app, service, name).await.is_err() {
+                    let again = ask_of(&app, service, name).await;
+                    again.unwrap_or_else(|error| panic!("{name}: {error:?}"));
                 }
             }
             app.fleet.end().await;
@@ -139,7 +158,7 @@ fn a_single_model_that_fails_is_told_to_all() {
                 answered += 1;
             }
             assert_eq!(answered, 2);
-            if ask(&app, "a").await.is_err() {
+            if ask_of(&app, service_of("a"), "a").await.is_err() {
                 assert_eq!(told.await.expect("no panic"), "drawn to fail");
             } else {
                 told.abort();
@@ -198,7 +217,7 @@ async fn read_some(app: &App, guard: Guard) {
             None => break,
         }
         parts += 1;
-        let slot = app.fleet.find(Some(name)).expect("a known name");
+        let slot = app.fleet.find(None, Some(name)).here().expect("a known name");
         assert!(slot.is_held(), "its model is held as long as its body is there");
         assert!(app.metrics.inflight.get() > 0, "it counts as long as its body is there");
     }

@@ -67,7 +67,7 @@ pub use config::{
 };
 pub use error::ApiError;
 pub use function::Function;
-pub use life::boot::{run, run_with_args};
+pub use life::boot::{run, run_with_args, run_with_config};
 pub use life::clock::Clock;
 pub use life::http::serve;
 pub use life::lambda::serve as serve_lambda;
@@ -79,7 +79,7 @@ pub use models::loaded::Loaded;
 pub use models::pipeline::Pipeline;
 pub use openapi::{Api, Description, openapi};
 pub use router::router;
-pub use service::Service;
+pub use service::{Offer, Service};
 #[cfg(feature = "chat")]
 pub use services::chat::CHAT;
 #[cfg(feature = "chat")]

@@ -13,6 +13,7 @@ pub(crate) mod job;
 pub(crate) mod loaded;
 pub(crate) mod memory;
 pub(crate) mod model;
+pub(crate) mod naming;
 pub(crate) mod pipeline;
 pub(crate) mod restore;
 pub(crate) mod slot;

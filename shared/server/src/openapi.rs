@@ -7,13 +7,15 @@
 //! `scripts/check/test_schemathesis` holds the binary to that.
 //!
 //! A kind of function brings its routes as an [`Api`], made by its service; everything else is the
-//! same for all kinds. So a binary links the describers of its own routes only.
+//! same for all kinds. So a binary links the describers of its own routes only. One that serves
+//! several kinds has the routes of all of them in one document.
 
 #[cfg(feature = "chat")]
 mod chat;
 mod description;
 mod embed;
 mod fields;
+mod merge;
 mod parts;
 mod probes;
 mod rerank;
@@ -43,8 +45,11 @@ pub fn openapi(description: &Description) -> Value {
     let mut book = SchemaBook::new();
     let mut parts = Parts::new(description.needs_key, description.strict_model);
     let mut paths = Map::new();
-    let Api { name, about, describe, .. } = &description.api;
-    describe(&mut paths, &mut parts, &mut book);
+    for api in &description.apis {
+        let mut own = Map::new();
+        (api.describe)(&mut own, &mut parts, &mut book);
+        merge::add(&mut paths, own, &parts);
+    }
     probes::describe(&mut paths, &mut parts, &mut book, description);
     let mut components = parts.components(&mut book);
     components.insert("schemas".to_owned(), book.finish().into());
@@ -58,12 +63,7 @@ pub fn openapi(description: &Description) -> Value {
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/", "description": "this server"}],
-        "tags": [
-            {"name": name, "description": about},
-            {"name": parts::OTHER_NAMES, "description": "The same under the paths that clients of other services send to."},
-            {"name": "service", "description": "What runs, and how it is."},
-            {"name": "pages", "description": "For people with a browser."},
-        ],
+        "tags": tags(&description.apis),
         "paths": paths,
         "components": components,
     });
@@ -77,14 +77,25 @@ pub fn openapi(description: &Description) -> Value {
     if description.needs_key {
         document["security"] = parts::security();
     }
-    drop_unused_headers(&mut document);
+    drop_unused(&mut document, "headers");
+    drop_unused(&mut document, "requestBodies");
     document
 }
 
-/// Leaves those headers of the components that operations refer to.
-fn drop_unused_headers(document: &mut Value) {
+fn tags(apis: &[Api]) -> Vec<Value> {
+    let own = apis.iter().map(|api| (api.name, api.about));
+    let common = [
+        (parts::OTHER_NAMES, "The same under the paths that clients of other services send to."),
+        ("service", "What runs, and how it is."),
+        ("pages", "For people with a browser."),
+    ];
+    own.chain(common).map(|(name, about)| json!({"name": name, "description": about})).collect()
+}
+
+/// Leaves those components of a kind that something refers to.
+fn drop_unused(document: &mut Value, kind: &str) {
     let written = document.to_string();
-    if let Some(headers) = document["components"]["headers"].as_object_mut() {
-        headers.retain(|name, _| written.contains(&format!("\"#/components/headers/{name}\"")));
+    if let Some(components) = document["components"][kind].as_object_mut() {
+        components.retain(|name, _| written.contains(&format!("\"#/components/{kind}/{name}\"")));
     }
 }

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use axum::Router;
+use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, Method, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
-use axum::{Extension, Router};
 use defrost_api::VERTEX_PATH;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
@@ -14,15 +15,19 @@ use crate::edge::deadline;
 use crate::edge::observe::{authorize, observe};
 use crate::edge::paths;
 use crate::error::ApiError;
-use crate::routes::{admin, models, probes, tei, tokenize, vertex};
-use crate::service::Service;
+use crate::routes::{admin, invocations, models, probes, tei, tokenize, vertex};
+use crate::service::{INVOCATIONS, Service};
 use crate::web;
 
 /// Every route of a function; the same for HTTP, Lambda and tests.
-pub fn router(app: Arc<App>, service: &'static Service) -> Router {
-    let mut router = (service.routes)();
+pub fn router(app: Arc<App>) -> Router {
+    let own = |router: Router<_>, service: &&Service| router.merge((service.routes)());
+    let mut router = app.services.iter().fold(Router::new(), own);
+    for path in INVOCATIONS {
+        router = router.route(path, invocations::of(&app.services));
+    }
     router = router
-        .route("/", web::root(service))
+        .route("/", web::root())
         .route("/health", get(probes::health))
         .route("/v1/health", get(probes::health))
         .route("/ready", get(probes::ready))
@@ -39,7 +44,7 @@ pub fn router(app: Arc<App>, service: &'static Service) -> Router {
         .route("/info", get(models::info))
         .route("/version", get(probes::version))
         .route("/metrics", get(probes::metrics));
-    router = web::add(router, service);
+    router = web::add(router);
     if app.config.snapshot_hooks {
         for path in admin::BEFORE_SNAPSHOT {
             router = router.route(path, post(admin::before_snapshot));
@@ -50,20 +55,30 @@ pub fn router(app: Arc<App>, service: &'static Service) -> Router {
     }
     let cors = cors(&app.config.cors_origins);
     let router = router
-        .fallback(async move |uri: Uri| match (service.elsewhere)(uri.path()) {
-            Some(function) => ApiError::of_another_function(uri.path(), function),
-            None => ApiError::not_found(uri.path()),
-        })
+        .fallback(async move |State(app): State<Arc<App>>, uri: Uri| elsewhere(&app, uri.path()))
         .method_not_allowed_fallback(async |method: Method| {
             ApiError::method_not_allowed(method.as_str())
         })
-        .layer(Extension(service))
         .layer(from_fn_with_state(Arc::clone(&app), deadline::keep))
         .layer(from_fn_with_state(Arc::clone(&app), authorize))
         .layer(tower::util::option_layer(cors))
         .layer(from_fn_with_state(Arc::clone(&app), observe))
         .with_state(app);
     paths::tolerant(router)
+}
+
+/// Who would answer on a path that leads nowhere.
+fn elsewhere(app: &App, path: &str) -> ApiError {
+    if let Some(idle) = app.idle.iter().find(|service| service.has_path(path)) {
+        return ApiError::of_no_model(path, idle.capability);
+    }
+    // Where several services are offered, another function is no answer to what one of them does.
+    let is_alone = app.services.len() + app.idle.len() == 1;
+    let other = app.services.iter().filter(|_| is_alone);
+    match other.filter_map(|service| (service.elsewhere)(path)).next() {
+        Some(function) => ApiError::of_another_function(path, function),
+        None => ApiError::not_found(path),
+    }
 }
 
 fn cors(origins: &[String]) -> Option<CorsLayer> {

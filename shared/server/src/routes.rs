@@ -6,6 +6,7 @@ mod body;
 pub(crate) mod chat;
 pub(crate) mod embed;
 mod gzip;
+pub(crate) mod invocations;
 pub(crate) mod models;
 pub(crate) mod predict;
 pub(crate) mod probes;
@@ -34,6 +35,7 @@ use crate::edge::budget::Held;
 use crate::error::ApiError;
 use crate::models::model::Model;
 use crate::models::usage::Times;
+use crate::service::Service;
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 pub(crate) const X_TRUNCATED_DOCUMENTS: HeaderName =
@@ -45,6 +47,7 @@ pub(crate) const X_WARNINGS: HeaderName = HeaderName::from_static("x-warnings");
 /// gives.
 pub(crate) async fn cached<'a, F>(
     app: &'a App,
+    service: &Service,
     uri: &Uri,
     body: Bytes,
     answer: impl FnOnce(Bytes) -> F,
@@ -54,7 +57,7 @@ where
 {
     let Some(cache) = &app.cache else { return answer(body).await };
     // Which model answers must be known; while it is not loaded, there is nothing to be had.
-    let Some(model) = addressee(app, &body) else { return answer(body).await };
+    let Some(model) = addressee(app, service, &body) else { return answer(body).await };
     // Not the model itself, which could not be unloaded and loaded again while its own request
     // waited for that.
     let snapshot = model.info.snapshot.clone();
@@ -81,18 +84,26 @@ async fn parsed<T: Send + 'static>(
     Ok(parsed.map_err(|error| ApiError::from(&error))??)
 }
 
-/// The loaded model that a body is for.
-fn addressee(app: &App, body: &[u8]) -> Option<Arc<Model>> {
-    #[derive(Deserialize)]
-    struct Named<'a> {
-        #[serde(borrow, default)]
-        model: Option<Cow<'a, str>>,
-    }
+/// The loaded model that a body is for, on a path of this service.
+fn addressee(app: &App, service: &Service, body: &[u8]) -> Option<Arc<Model>> {
     if !app.fleet.has_several() {
-        return app.ready_model();
+        return app.ready_model_of(service);
     }
+    // A body that cannot be read has no answer that is kept.
     let Named { model } = serde_json::from_slice(body).ok()?;
-    app.fleet.find(model.as_deref())?.ready()
+    app.fleet.find(Some(service), model.as_deref()).here()?.ready()
+}
+
+/// What every body says of its model.
+#[derive(Deserialize)]
+struct Named<'a> {
+    #[serde(borrow, default)]
+    model: Option<Cow<'a, str>>,
+}
+
+/// The model that a body names.
+fn named(body: &[u8]) -> Option<Cow<'_, str>> {
+    serde_json::from_slice::<Named<'_>>(body).ok()?.model
 }
 
 /// Tells in a header too what of a request was not honoured: not every shape has a place for it.

@@ -1,7 +1,9 @@
 //! What a kind of function brings: its routes and what there is to tell of them.
 //!
-//! A binary names one, and links the routes, schemas and describers of no other. Handlers that all
-//! kinds share find it in the request's extensions.
+//! A binary names one, or several that it then serves behind one port, each with what restores its
+//! models ([`Offer`]); it links the routes, schemas and describers of no other. A request's path
+//! says which service it is for. Three paths are those of several services, and there the body says
+//! it ([`Service::claim`]): `POST /`, `/invocations` and Vertex's envelope.
 
 use std::fmt;
 use std::future::Future;
@@ -11,22 +13,34 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::response::Response;
+use axum::routing::MethodRouter;
 use defrost_api::{Conversation, Instance, Invalid};
 use serde_json::Value;
 
 use crate::app::App;
+use crate::boot_error::BootError;
 use crate::config::Config;
 use crate::edge::request_id::RequestId;
 use crate::error::ApiError;
+use crate::life::phases::PhaseRecorder;
+use crate::models::loaded::Loaded;
 use crate::models::model::Model;
+use crate::models::worker::Loader;
 use crate::openapi::Api;
 
 /// See the module page.
 pub struct Service {
     /// What lists of models call it.
     pub(crate) capability: &'static str,
-    /// Its routes beside those that every function has.
+    /// The first of its paths, for those who ask on another service's.
+    pub(crate) path: &'static str,
+    /// Its routes beside those that every function has, and those of [`INVOCATIONS`].
     pub(crate) routes: fn() -> Router<Arc<App>>,
+    /// What answers on [`INVOCATIONS`].
+    pub(crate) invocations: fn() -> MethodRouter<Arc<App>>,
+    /// How much a body with these keys is one of its requests, 0 if it is none; for paths that
+    /// several services have.
+    pub(crate) claim: fn(&Keys<'_>) -> u8,
     /// Their paths by what they are for, as `GET /` lists them.
     pub(crate) endpoints: fn() -> Value,
     /// Which other function answers on a path that this one does not have, in words for the client.
@@ -45,6 +59,51 @@ pub struct Service {
     pub(crate) prompt: fn(&Model, &str) -> Result<String, ApiError>,
     /// Answers one of Vertex's instances as if it had come by itself.
     pub(crate) instance: for<'a> fn(InstanceRequest<'a>) -> ResponseFuture<'a>,
+}
+
+/// Paths on which every service answers, those of `SageMaker` and of nobody.
+pub(crate) const INVOCATIONS: [&str; 2] = ["/", "/invocations"];
+
+/// Whether a body has a key.
+pub(crate) type Keys<'a> = dyn Fn(&str) -> bool + 'a;
+
+impl Service {
+    /// Whether it is this one.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.capability == other.capability
+    }
+
+    /// Whether this is one of its paths.
+    pub(crate) fn has_path(&self, path: &str) -> bool {
+        let Value::Object(endpoints) = (self.endpoints)() else { return false };
+        endpoints.values().any(|paths| match paths {
+            Value::Array(paths) => paths.iter().any(|known| known == path),
+            known => known == path,
+        })
+    }
+}
+
+/// A service that a binary offers, with what restores its models.
+pub struct Offer {
+    pub(crate) service: &'static Service,
+    pub(crate) load: Box<Loader>,
+}
+
+impl Offer {
+    /// `load` is called on a thread of the model's own for each model that is loaded, with its place
+    /// as `MODEL`, and may record phases of its own.
+    pub fn new<L>(service: &'static Service, load: L) -> Self
+    where
+        L: Fn(&Config, &PhaseRecorder) -> Result<Loaded, BootError> + Send + Sync + 'static,
+    {
+        Self { service, load: Box::new(load) }
+    }
+}
+
+impl fmt::Debug for Offer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Offer({})", self.service.capability)
+    }
 }
 
 /// One of Vertex's instances.

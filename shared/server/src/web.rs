@@ -24,24 +24,23 @@ use axum::routing::{MethodRouter, get};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::openapi::{Description, openapi};
-use crate::service::Service;
 use content::Content;
 
 const DOCUMENT: &str = "/openapi.json";
 
 /// `GET /`: the page for browsers, the service as JSON for all others.
-pub(crate) fn root(service: &'static Service) -> MethodRouter<Arc<App>> {
+pub(crate) fn root() -> MethodRouter<Arc<App>> {
     let page = Arc::new(OnceLock::new());
     get(async move |State(app): State<Arc<App>>, headers: HeaderMap| {
-        page::root(service, &page, &app, &headers)
+        page::root(&page, &app, &headers)
     })
 }
 
 /// Adds the document and its viewers.
-pub(crate) fn add(router: Router<Arc<App>>, service: &'static Service) -> Router<Arc<App>> {
+pub(crate) fn add(router: Router<Arc<App>>) -> Router<Arc<App>> {
     let kept = Arc::new(OnceLock::new());
     let answer = get(async move |State(app): State<Arc<App>>, headers: HeaderMap| {
-        document(service, &kept, &app, &headers)
+        document(&kept, &app, &headers)
     });
     let router = router.route(DOCUMENT, answer);
     #[cfg(feature = "docs")]
@@ -50,7 +49,6 @@ pub(crate) fn add(router: Router<Arc<App>>, service: &'static Service) -> Router
 }
 
 fn document(
-    service: &'static Service,
     kept: &OnceLock<Content>,
     app: &App,
     headers: &HeaderMap,
@@ -59,10 +57,10 @@ fn document(
         return document.answer(headers);
     }
     // Asked before the document is written: a model that arrives meanwhile is for the next one.
-    let is_final = app.ready_model().is_some();
+    let is_final = app.services.iter().all(|service| app.ready_model_of(service).is_some());
     let description = Description {
         function: app.function,
-        api: (service.api)(app),
+        apis: app.services.iter().map(|service| (service.api)(app)).collect(),
         needs_key: !app.config.api_keys.is_empty(),
         strict_model: app.config.strict_model || app.fleet.has_several(),
         snapshot_hooks: app.config.snapshot_hooks,

@@ -8,7 +8,7 @@ impl Reader<'_> {
         let mut models: Vec<NamedModel> = self
             .pairs("MODELS", "name=place")
             .into_iter()
-            .map(|(name, place)| NamedModel { names: vec![name], place })
+            .map(|(name, place)| NamedModel::new(name, place))
             .collect();
         for (alias, name) in self.pairs("MODEL_ALIASES", "alias=name") {
             // Not an alias of an alias: each list is read by itself.

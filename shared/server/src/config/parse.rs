@@ -26,27 +26,27 @@ const OWN_PREFIX: &str = "DEFROST_";
 const OF_THE_TOOL: &str = "DEFROST_API_KEY";
 
 impl Config {
-    /// Reads these arguments and the process's environment, for a function of this kind.
+    /// Reads these arguments and the process's environment, for a function of these kinds.
     pub fn from_env(
         function: &Function,
-        kind: &str,
+        kinds: &[&str],
         args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     ) -> Result<Action, ConfigError> {
         let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-        Self::from_lookup(function, kind, args, |name| std::env::var(name).ok(), names)
+        Self::from_lookup(function, kinds, args, |name| std::env::var(name).ok(), names)
     }
 
     /// Reads arguments (the program's name first) and variables. `names` are all variables that are
     /// set, to find misspelt ones. Every name may carry the prefix `DEFROST_`.
     pub fn from_lookup(
         function: &Function,
-        kind: &str,
+        kinds: &[&str],
         args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
         lookup: impl Fn(&str) -> Option<String>,
         names: impl IntoIterator<Item = String>,
     ) -> Result<Action, ConfigError> {
         let matches =
-            command(function, kind).try_get_matches_from(args).map_err(|error| usage(&error))?;
+            command(function, kinds).try_get_matches_from(args).map_err(|error| usage(&error))?;
         let healthcheck = matches.subcommand_matches("healthcheck");
         let mut reader = Reader {
             runtimes: function.runtimes,
@@ -71,7 +71,7 @@ impl Config {
 }
 
 /// Every setting is taken by every function; `--help` leaves out those of other kinds.
-fn command(function: &Function, kind: &str) -> Command {
+fn command(function: &Function, kinds: &[&str]) -> Command {
     let has_device = function.has_device();
     let args = || {
         SETTINGS.iter().map(|setting| {
@@ -87,7 +87,9 @@ fn command(function: &Function, kind: &str) -> Command {
                 .long(setting.flag())
                 .value_name(setting.value)
                 .help(format!("{}{default} [env: {}{aliases}]", setting.help, setting.name))
-                .hide(setting.of.is_some_and(|of| of != kind) || setting.gpu && !has_device)
+                .hide(
+                    setting.of.is_some_and(|of| !kinds.contains(&of)) || setting.gpu && !has_device,
+                )
         })
     };
     Command::new(function.name)
@@ -206,6 +208,7 @@ impl Reader<'_> {
             restore_connections: self.number("RESTORE_CONNECTIONS", 1, 256).unwrap_or_default(),
             served_model_name: self.list("SERVED_MODEL_NAME"),
             models: self.models(),
+            near_names: false,
             models_memory: self.number("MODELS_MEMORY", 1, u64::MAX),
             lazy_load: self.flag("LAZY_LOAD"),
             strict_model: self.flag("STRICT_MODEL"),

@@ -80,6 +80,9 @@ pub struct Config {
     pub served_model_name: Vec<String>,
     /// The models of `MODELS` with their `MODEL_ALIASES`; empty with `MODEL`.
     pub models: Vec<NamedModel>,
+    /// Whether names of models are taken in any case and as parts of others, and unknown ones mean the
+    /// default.
+    pub near_names: bool,
     pub models_memory: Option<u64>,
     pub lazy_load: bool,
     pub strict_model: bool,
@@ -168,12 +171,34 @@ pub enum LogFormat {
 }
 
 /// One model of several.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct NamedModel {
     /// The name given to it, then its aliases.
     pub names: Vec<String>,
     /// Where its snapshot is: a path or `s3://bucket/key`.
     pub place: String,
+    /// The service that it is for, as [`Service`](crate::Service) lists its capability; `None`: the first.
+    pub kind: Option<&'static str>,
+    /// What lists say of its owner; `None`: what infinity's client reads.
+    pub owner: Option<String>,
+    /// The model's own name, where that is known before it is loaded.
+    pub full_name: Option<String>,
+    /// Settings of its own; `None`: those of the process.
+    pub own: Option<Box<Config>>,
+}
+
+impl NamedModel {
+    /// A model of the first service, under this name.
+    pub fn new(name: impl Into<String>, place: impl Into<String>) -> Self {
+        Self {
+            names: vec![name.into()],
+            place: place.into(),
+            kind: None,
+            owner: None,
+            full_name: None,
+            own: None,
+        }
+    }
 }
 
 impl Config {
@@ -215,8 +240,9 @@ impl Config {
     }
 
     /// These settings for one model of several.
-    pub(crate) fn for_model(&self, NamedModel { names, place }: &NamedModel) -> Self {
-        Self { model: place.clone(), served_model_name: names.clone(), ..self.clone() }
+    pub(crate) fn for_model(&self, model: &NamedModel) -> Self {
+        let own = model.own.as_deref().unwrap_or(self).clone();
+        Self { model: model.place.clone(), served_model_name: model.names.clone(), ..own }
     }
 
     fn without(&self, names: &[&str]) -> String {

@@ -17,6 +17,7 @@ use crate::edge::budget::Held;
 use crate::edge::request_id::RequestId;
 use crate::edge::ticket::Ticket;
 use crate::error::ApiError;
+use crate::interleavings::toy::service_of;
 use crate::models::admission::{Admitted, Begun};
 use crate::models::events::{End, Event, Events, Sink};
 use crate::models::job::{Job, Next, Preparation, Question, Work};
@@ -109,7 +110,7 @@ impl Job for StreamJob {
 /// The answer to a request for a stream: its headers at once, its parts as they come.
 pub(super) async fn answer(app: &App, name: &str, stream: Stream) -> Result<Response, ApiError> {
     let ticket = Ticket::new(app, false);
-    let admitted = app.model(Some(name)).await?;
+    let admitted = app.model(service_of(name), Some(name)).await?;
     let Begun { events, held } = app.begin(&admitted, stream).await?;
     let body = EventBody { events, _held: held, _admitted: admitted };
     let answer = Response::new(Body::new(body));

@@ -15,12 +15,20 @@ use crate::life::phases::PhaseRecorder;
 use crate::models::info::Info;
 use crate::models::loaded::Loaded;
 use crate::models::pipeline::Pipeline;
+use crate::service::{Offer, Service};
+use crate::services::embed::EMBED;
+use crate::services::rerank::RERANK;
 use crate::services::rerank::scorer::{ScoreLists, ScoreQuestion, Scorer};
 
 /// Length of each snapshot, and room for one of them.
 pub(super) const FILE_BYTES: &str = "100";
 
 const FUNCTION: Function = Function { name: "toy", version: "1", about: "a toy", runtimes: &[] };
+
+/// The service that a model of this name is for: one of three is for another than the others.
+pub(super) fn service_of(name: &str) -> &'static Service {
+    if name == "b" { &EMBED } else { &RERANK }
+}
 
 /// What all models of a process share.
 #[derive(Debug, Default)]
@@ -77,10 +85,16 @@ impl World {
             known.map(|(_, value)| (*value).to_owned())
         };
         let names = vars.iter().map(|(name, _)| (*name).to_owned());
-        let config = match Config::from_lookup(&FUNCTION, "rerank", ["toy"], lookup, names) {
-            Ok(Action::Serve(config)) => *config,
-            other => panic!("not a configuration to serve: {other:?}"),
-        };
+        let config =
+            match Config::from_lookup(&FUNCTION, &["rerank", "embed"], ["toy"], lookup, names) {
+                Ok(Action::Serve(mut config)) => {
+                    for model in &mut config.models {
+                        model.kind = Some(service_of(&model.names[0]).capability);
+                    }
+                    *config
+                }
+                other => panic!("not a configuration to serve: {other:?}"),
+            };
         let most = if settings.is_empty() { u64::MAX } else { 100 };
         let load = move |config: &Config, _: &PhaseRecorder| {
             assert!(!shared.quiet.load(Ordering::SeqCst), "loaded while it was quiet");
@@ -94,7 +108,14 @@ impl World {
             }
             Ok(Loaded::scorer(toy))
         };
-        crate::life::start::start(FUNCTION, config, Arc::new(PhaseRecorder::start()), load)
+        // One fleet, whatever its models are for.
+        let load = Arc::new(load);
+        let offer = |service| {
+            let load = Arc::clone(&load);
+            Offer::new(service, move |config: &Config, phases: &PhaseRecorder| load(config, phases))
+        };
+        let offers = [offer(&RERANK), offer(&EMBED)];
+        crate::life::start::start(FUNCTION, config, Arc::new(PhaseRecorder::start()), offers)
             .expect("threads start")
     }
 }

@@ -20,9 +20,8 @@ use crate::config::{Action, Config, ConfigError};
 use crate::function::Function;
 use crate::life::phases::PhaseRecorder;
 use crate::life::{healthcheck, http, lambda, logging, start};
-use crate::models::loaded::Loaded;
 use crate::models::restore;
-use crate::service::Service;
+use crate::service::Offer;
 
 /// Threads that read requests and write answers. Two, so that a large body being parsed does not
 /// hold up a probe; scoring has threads of its own.
@@ -33,29 +32,24 @@ const IO_THREADS: usize = 2;
 /// these.
 const BLOCKING_THREADS: usize = 4;
 
-/// Runs a function from its command line to its exit code. `load` is called on the inference
-/// thread, after the port is bound.
-pub fn run<L>(function: Function, service: &'static Service, load: L) -> ExitCode
-where
-    L: Fn(&Config, &PhaseRecorder) -> Result<Loaded, BootError> + Send + Sync + 'static,
-{
-    run_with_args(function, service, std::env::args_os(), load)
+/// Runs a function from its command line to its exit code. Models are loaded on threads of their
+/// own, after the port is bound.
+pub fn run(function: Function, offers: impl Into<Vec<Offer>>) -> ExitCode {
+    run_with_args(function, offers, std::env::args_os())
 }
 
 /// As [`run`], with these arguments (the program's name first) instead of the process's own.
-pub fn run_with_args<L>(
+pub fn run_with_args(
     function: Function,
-    service: &'static Service,
+    offers: impl Into<Vec<Offer>>,
     args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
-    load: L,
-) -> ExitCode
-where
-    L: Fn(&Config, &PhaseRecorder) -> Result<Loaded, BootError> + Send + Sync + 'static,
-{
+) -> ExitCode {
     let phases = PhaseRecorder::start();
     defrost_loader::share_memory_among_threads();
     let begun = Instant::now();
-    let config = match Config::from_env(&function, service.capability, args) {
+    let offers = offers.into();
+    let kinds: Vec<&str> = offers.iter().map(|offer| offer.service.capability).collect();
+    let config = match Config::from_env(&function, &kinds, args) {
         Ok(Action::Serve(config)) => *config,
         Ok(Action::Healthcheck { host, port }) => {
             return match healthcheck::check(&host, port) {
@@ -70,8 +64,18 @@ where
         }
         Err(error @ ConfigError::Usage(_)) => return fail(&function, &error.to_string(), 2),
     };
-    logging::start(&config);
     phases.record("config", begun.elapsed());
+    run_with_config(function, offers, config, phases)
+}
+
+/// As [`run`], with settings that were read already; `phases` began with the process.
+pub fn run_with_config(
+    function: Function,
+    offers: impl Into<Vec<Offer>>,
+    config: Config,
+    phases: PhaseRecorder,
+) -> ExitCode {
+    logging::start(&config);
     tracing::info!("{} {}: {}", function.name, function.version, config.summary());
     if let Err(error) = prepare(&config) {
         return fail(&function, &error.to_string(), 1);
@@ -85,7 +89,7 @@ where
     });
     let result = match runtime {
         Ok(runtime) => {
-            let result = runtime.block_on(live(function, service, config, Arc::new(phases), load));
+            let result = runtime.block_on(live(function, config, Arc::new(phases), offers.into()));
             // What is still running is past its grace.
             runtime.shutdown_background();
             result
@@ -114,26 +118,22 @@ fn fail(function: &Function, message: &str, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-async fn live<L>(
+async fn live(
     function: Function,
-    service: &'static Service,
     config: Config,
     phases: Arc<PhaseRecorder>,
-    load: L,
-) -> Result<(), BootError>
-where
-    L: Fn(&Config, &PhaseRecorder) -> Result<Loaded, BootError> + Send + Sync + 'static,
-{
+    offers: Vec<Offer>,
+) -> Result<(), BootError> {
     let no_thread = |error| BootError::new(format!("starting the inference thread: {error}"));
     if lambda::is_lambda() {
-        let app = start::start(function, config, phases, load).map_err(no_thread)?;
-        return lambda::serve(app, service).await;
+        let app = start::start(function, config, phases, offers).map_err(no_thread)?;
+        return lambda::serve(app).await;
     }
     let no_signal = |error| BootError::new(format!("listening for signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signal)?;
     let listener = bind(&config).await?;
-    let app = start::start(function, config, phases, load).map_err(no_thread)?;
+    let app = start::start(function, config, phases, offers).map_err(no_thread)?;
     let mut failure = None;
     let shutdown = async {
         tokio::select! {
@@ -146,7 +146,7 @@ where
             ),
         }
     };
-    if !http::serve(listener, Arc::clone(&app), service, shutdown).await {
+    if !http::serve(listener, Arc::clone(&app), shutdown).await {
         tracing::warn!(
             "requests were cut off after {} s (SHUTDOWN_GRACE)",
             app.config.shutdown_grace.as_secs_f64()

@@ -16,7 +16,6 @@ use crate::app::App;
 use crate::edge::pace::Paced;
 use crate::life::connections::{LAST_CALL, poll_once};
 use crate::router::router;
-use crate::service::Service;
 
 /// Longest time for a request's headers to arrive; hyper's own default, stated because it only
 /// holds with a timer set.
@@ -59,10 +58,9 @@ impl Refused {
 pub async fn serve(
     listener: TcpListener,
     app: Arc<App>,
-    service: &'static Service,
     shutdown: impl Future<Output = ()>,
 ) -> bool {
-    let router = router(Arc::clone(&app), service);
+    let router = router(Arc::clone(&app));
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())

@@ -46,7 +46,6 @@ use crate::config::InvokeMode;
 use crate::error::ApiError;
 use crate::life::quiesce::HookError;
 use crate::router::router;
-use crate::service::Service;
 use event::Event;
 
 /// Time in init before events are asked for: the limit of 10 s less a second for the runtime.
@@ -62,7 +61,7 @@ pub(crate) fn is_lambda() -> bool {
 }
 
 /// Answers events until the runtime API goes away or boot fails.
-pub async fn serve(app: Arc<App>, service: &'static Service) -> Result<(), BootError> {
+pub async fn serve(app: Arc<App>) -> Result<(), BootError> {
     for name in NEEDED {
         if std::env::var_os(name).is_none() {
             return Err(BootError::new(format!(
@@ -79,7 +78,7 @@ pub async fn serve(app: Arc<App>, service: &'static Service) -> Result<(), BootE
         app.booted().await;
     }
     let snap_start = Arc::new(SnapStart { app: Arc::clone(&app), restored: Notify::new() });
-    let router = router(Arc::clone(&app), service);
+    let router = router(Arc::clone(&app));
     let mode = app.config.invoke_mode;
     // What `lambda_http::run` does; its `runtime`, meant for this, knows one of the two ways only.
     let runtime = Runtime::new(service_fn(move |LambdaEvent { payload, context }| {

@@ -6,7 +6,6 @@ use std::sync::atomic::AtomicBool;
 use tokio::sync::{Semaphore, watch};
 
 use crate::app::App;
-use crate::boot_error::BootError;
 use crate::config::Config;
 use crate::edge::budget::Budget;
 use crate::edge::cache::Cache;
@@ -18,23 +17,21 @@ use crate::life::quiesce::Hooks;
 use crate::models::admission::bounds;
 use crate::models::admission_gate::AdmissionGate;
 use crate::models::fleet::Fleet;
-use crate::models::loaded::Loaded;
 use crate::models::tokenise::Tokenising;
+use crate::service::Offer;
 
 /// Starts loading the model on a thread of its own and returns at once; requests may come in.
-/// `load` is called for each model that is loaded, with its place as `MODEL`, and may record phases
-/// of its own.
-pub fn start<L>(
+/// `offers` are the services that there may be, at least one; models that do not say theirs are of
+/// the first.
+pub fn start(
     function: Function,
     config: Config,
     phases: Arc<PhaseRecorder>,
-    load: L,
-) -> std::io::Result<Arc<App>>
-where
-    L: Fn(&Config, &PhaseRecorder) -> Result<Loaded, BootError> + Send + Sync + 'static,
-{
+    offers: impl Into<Vec<Offer>>,
+) -> std::io::Result<Arc<App>> {
     let metrics = Arc::new(Metrics::new(&function));
-    let fleet = Arc::new(Fleet::new(&config, Box::new(load), Arc::clone(&metrics)));
+    let fleet = Arc::new(Fleet::new(&config, offers.into(), Arc::clone(&metrics)));
+    let (services, idle) = fleet.services();
     for slot in fleet.slots.iter().filter(|slot| fleet.has_several() && slot.is_missing()) {
         tracing::warn!(
             "MODELS: {} is not there; requests for {} fail until it is",
@@ -53,6 +50,8 @@ where
         function,
         phases,
         metrics,
+        services,
+        idle,
         fleet,
         draining: watch::Sender::new(false),
         tokenising: Tokenising::within(bounds(&config, &budget)),

@@ -23,12 +23,14 @@ use crate::error::ApiError;
 use crate::models::admission_gate::Pass;
 use crate::models::command::{Command, Queued};
 use crate::models::events::{self, End, Events};
+use crate::models::fleet::Found;
 use crate::models::job::Question;
 use crate::models::model::Model;
 use crate::models::slot::{Hold, Slot};
 use crate::models::state::Status;
 use crate::models::tokenise::Tokenised;
 use crate::models::usage::Times;
+use crate::service::Service;
 use crate::sync;
 
 /// A model, in the hands of a request: while one lives, no snapshot is taken.
@@ -64,15 +66,40 @@ impl Deref for Admitted {
 }
 
 impl App {
-    /// The model that a request names, as soon as it is loaded and the gate is open. Unless
-    /// `STRICT_MODEL` or several models make the name matter, one without a place here means the
-    /// only model.
-    pub(crate) async fn model(&self, asked: Option<&str>) -> Result<Admitted, ApiError> {
-        let Some(slot) = self.fleet.find(asked) else {
-            return Err(ApiError::model_not_found(asked.unwrap_or_default(), &self.fleet.names()));
+    /// The model that a request to this service names, as soon as it is loaded and the gate is open.
+    /// Unless `STRICT_MODEL` or several models make the name matter, one without a place here means
+    /// the only model.
+    pub(crate) async fn model(
+        &self,
+        service: &Service,
+        asked: Option<&str>,
+    ) -> Result<Admitted, ApiError> {
+        self.model_of(Some(service), asked).await
+    }
+
+    /// The model that a request names to any service.
+    pub(crate) async fn any_model(&self, asked: Option<&str>) -> Result<Admitted, ApiError> {
+        self.model_of(None, asked).await
+    }
+
+    async fn model_of(
+        &self,
+        service: Option<&Service>,
+        asked: Option<&str>,
+    ) -> Result<Admitted, ApiError> {
+        let name = asked.unwrap_or_default();
+        let slot = match self.fleet.find(service, asked) {
+            Found::Here(slot) => slot,
+            Found::Elsewhere(slot) => {
+                let here = self.fleet.names(service);
+                return Err(ApiError::model_elsewhere(name, slot.service.path, &here));
+            }
+            Found::Nowhere => {
+                return Err(ApiError::model_not_found(name, &self.fleet.names(service)));
+            }
         };
         let admitted = self.admitted(slot).await?;
-        if self.config.strict_model {
+        if self.config.strict_model && self.fleet.reads_names_exactly() {
             admitted.refuse_others(asked)?;
         }
         Ok(admitted)

@@ -36,42 +36,79 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::config::Config;
+use crate::config::{Config, NamedModel};
 use crate::edge::metrics::Metrics;
 use crate::life::phases::PhaseRecorder;
 use crate::models::fair_lock::FairLock;
+use crate::models::naming::{Likeness, Naming};
 use crate::models::slot::{Hold, Slot};
 use crate::models::state::Load;
 use crate::models::worker::{Loader, Worker};
+use crate::service::{Offer, Service};
 use crate::sync;
+
+/// Which model a request means.
+pub(crate) enum Found<'a> {
+    Here(&'a Arc<Slot>),
+    /// One of another service than the path's.
+    Elsewhere(&'a Arc<Slot>),
+    Nowhere,
+}
+
+impl<'a> Found<'a> {
+    /// The model, where it may be asked here.
+    pub(crate) fn here(self) -> Option<&'a Arc<Slot>> {
+        match self {
+            Found::Here(slot) => Some(slot),
+            Found::Elsewhere(_) | Found::Nowhere => None,
+        }
+    }
+}
 
 /// All models of a process; the first is the default.
 pub(crate) struct Fleet {
     pub(crate) slots: Vec<Arc<Slot>>,
-    loader: Box<Loader>,
+    /// The services that there may be; what restores a model is that of its own.
+    offers: Vec<Offer>,
     metrics: Arc<Metrics>,
     /// Held while a micro-batch runs, by the threads of all models.
     machine: Arc<FairLock>,
     /// Held by the task that loads a model. A fair lock: first come, first loaded.
     loading: tokio::sync::Mutex<()>,
     most_bytes: u64,
+    /// How names of models are read.
+    naming: Naming,
     /// Counts uses, to tell which was last.
     uses: AtomicU64,
 }
 
 impl Fleet {
-    pub(crate) fn new(config: &Config, loader: Box<Loader>, metrics: Arc<Metrics>) -> Self {
+    /// # Panics
+    /// Without an offer.
+    pub(crate) fn new(config: &Config, offers: Vec<Offer>, metrics: Arc<Metrics>) -> Self {
+        let first = offers.first().expect("a process offers a service").service;
+        let of_kind = |kind: &str| {
+            let services = offers.iter().map(|offer| offer.service);
+            services.into_iter().find(|service| service.capability == kind)
+        };
         let slots = match config.models.as_slice() {
-            [] => vec![Arc::new(Slot::new(config.clone()))],
+            [] => vec![Arc::new(Slot::new(config.clone(), first))],
             models => {
-                let slot = |model| Arc::new(Slot::new(config.for_model(model)));
+                let slot = |model: &NamedModel| {
+                    let service = model.kind.and_then(of_kind).unwrap_or(first);
+                    Arc::new(Slot::of_named(config, model, service))
+                };
                 models.iter().map(slot).collect()
             }
+        };
+        let naming = match (config.near_names, config.strict_model) {
+            (false, _) => Naming::Exact,
+            (true, is_strict) => Naming::Near { is_strict },
         };
         let most_bytes = config.models_memory.unwrap_or_else(crate::models::memory::most_bytes);
         let (machine, loading, uses) =
             (Arc::default(), tokio::sync::Mutex::new(()), AtomicU64::new(0));
-        Self { slots, loader, metrics, machine, loading, most_bytes, uses }
+        Self { slots, offers, metrics, machine, loading, most_bytes, naming, uses }
     }
 
     /// The model of requests that name none.
@@ -83,16 +120,59 @@ impl Fleet {
         self.slots.len() > 1
     }
 
-    /// The model of that name. One that is alone is meant whatever it is called.
-    pub(crate) fn find(&self, name: Option<&str>) -> Option<&Arc<Slot>> {
-        let Some(name) = name.filter(|_| self.has_several()) else { return Some(self.default()) };
-        let by_given_name = self.slots.iter().find(|slot| slot.is_called(name));
-        by_given_name.or_else(|| self.slots.iter().find(|slot| slot.full_name() == Some(name)))
+    /// The model of a service's requests that name none.
+    pub(crate) fn default_of(&self, service: &Service) -> Option<&Arc<Slot>> {
+        self.slots.iter().find(|slot| slot.service.is(service))
     }
 
-    /// Every name that was given to a model.
-    pub(crate) fn names(&self) -> Vec<String> {
-        self.slots.iter().flat_map(|slot| slot.names()).cloned().collect()
+    /// The services that have a model, in the order of their first models, and those that have none.
+    pub(crate) fn services(&self) -> (Vec<&'static Service>, Vec<&'static Service>) {
+        let mut with_model: Vec<&'static Service> = Vec::new();
+        for slot in &self.slots {
+            if !with_model.iter().any(|known| known.is(slot.service)) {
+                with_model.push(slot.service);
+            }
+        }
+        let all = self.offers.iter().map(|offer| offer.service);
+        let without = all.filter(|one| !with_model.iter().any(|known| known.is(one))).collect();
+        (with_model, without)
+    }
+
+    /// The model of that name, for requests to this service, or to any. One that is alone is meant
+    /// whatever it is called.
+    pub(crate) fn find(&self, service: Option<&Service>, name: Option<&str>) -> Found<'_> {
+        let is_asked = |slot: &Arc<Slot>| service.is_none_or(|service| slot.service.is(service));
+        let (own, others): (Vec<&Arc<Slot>>, Vec<&Arc<Slot>>) =
+            self.slots.iter().partition(|slot| is_asked(slot));
+        let Some(default) = own.first() else { return Found::Nowhere };
+        let Some(name) = name.filter(|_| self.has_several()) else { return Found::Here(default) };
+        match (self.naming.pick(&own, name), self.naming.pick(&others, name)) {
+            (Some((slot, Likeness::Same)), _) => Found::Here(slot),
+            // What is another model's name is never a vague word for one of this service.
+            (_, Some((slot, Likeness::Same))) => Found::Elsewhere(slot),
+            (Some((slot, Likeness::Part)), _) => Found::Here(slot),
+            (None, _) if self.naming.takes_any() => Found::Here(default),
+            (None, _) => Found::Nowhere,
+        }
+    }
+
+    /// The model that has this name, of whatever service.
+    pub(crate) fn called(&self, name: &str) -> Option<&Arc<Slot>> {
+        let all: Vec<&Arc<Slot>> = self.slots.iter().collect();
+        let (slot, likeness) = self.naming.pick(&all, name)?;
+        (likeness == Likeness::Same).then_some(slot)
+    }
+
+    /// Every name that was given to a model of this service, or of any.
+    pub(crate) fn names(&self, service: Option<&Service>) -> Vec<String> {
+        let is_asked = |slot: &&Arc<Slot>| service.is_none_or(|service| slot.service.is(service));
+        self.slots.iter().filter(is_asked).flat_map(|slot| slot.names()).cloned().collect()
+    }
+
+    /// Whether a model that was found by a name may be meant by it under `STRICT_MODEL` only if it
+    /// has exactly that name.
+    pub(crate) fn reads_names_exactly(&self) -> bool {
+        matches!(self.naming, Naming::Exact)
     }
 
     /// Marks a model as in use.
@@ -158,9 +238,17 @@ impl Fleet {
             machine: Arc::clone(&self.machine),
         };
         let fleet = Arc::clone(self);
-        let work = move || worker.run(&*fleet.loader);
+        let service = slot.service;
+        let work = move || worker.run(fleet.loader(service));
         // Where no thread can be started the worker is dropped, which says that it has ended.
         sync::Builder::new().name("inference".into()).spawn(work).map(drop)
+    }
+
+    /// What restores this service's models.
+    fn loader(&self, service: &Service) -> &Loader {
+        let own = self.offers.iter().find(|offer| offer.service.is(service));
+        // Each slot's service is one of the offers.
+        &*own.unwrap_or(&self.offers[0]).load
     }
 
     /// Lets go of other models until `slot` with its `bytes` fits beside those that stay.
@@ -224,6 +312,6 @@ impl Fleet {
 
 impl std::fmt::Debug for Fleet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Fleet({:?})", self.names())
+        write!(f, "Fleet({:?})", self.names(None))
     }
 }

@@ -1,14 +1,17 @@
 //! A model that is loaded.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use crate::config::Config;
 use crate::error::ApiError;
 use crate::models::command::Command;
 use crate::models::info::Info;
 use crate::models::loaded::Loaded;
+use crate::service::Service;
 
 /// The loaded model, as requests see it.
 pub(crate) struct Model {
@@ -17,6 +20,10 @@ pub(crate) struct Model {
     pub(crate) loaded: Loaded,
     /// Where its jobs go. As long as a copy of this sender is there, the model's thread is.
     pub(crate) queue: mpsc::UnboundedSender<Command>,
+    /// The settings that hold for it.
+    pub(crate) config: Arc<Config>,
+    /// What it is for.
+    pub(crate) service: &'static Service,
     /// Names it is served under, at least one.
     pub(crate) names: Vec<String>,
     /// Time from exec, or from the last restore of a memory snapshot, until it was ready.

@@ -7,9 +7,10 @@ use std::sync::{Arc, OnceLock};
 use defrost_loader::Location;
 
 use crate::boot_error::BootError;
-use crate::config::Config;
+use crate::config::{Config, NamedModel};
 use crate::models::model::Model;
 use crate::models::state::Life;
+use crate::service::Service;
 
 /// The key under which a snapshot keeps the model's name.
 const NAME: &str = "model.name";
@@ -21,6 +22,10 @@ const HIDDEN: &str = "model.hidden";
 pub(crate) struct Slot {
     /// The process's settings, with this model's place and names.
     pub(crate) config: Arc<Config>,
+    /// What its model is for.
+    pub(crate) service: &'static Service,
+    /// What lists say of its owner, unless it is what infinity's client reads.
+    pub(crate) owner: Option<String>,
     pub(crate) life: Life,
     /// How many requests hold it.
     holders: AtomicUsize,
@@ -38,9 +43,11 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    pub(crate) fn new(config: Config) -> Self {
+    pub(crate) fn new(config: Config, service: &'static Service) -> Self {
         Self {
             config: Arc::new(config),
+            service,
+            owner: None,
             life: Life::default(),
             holders: AtomicUsize::new(0),
             last_use: AtomicU64::new(0),
@@ -50,6 +57,16 @@ impl Slot {
             full_name: OnceLock::new(),
             hidden: OnceLock::new(),
         }
+    }
+
+    /// The place of one of several models, of which a few things may be known beforehand.
+    pub(crate) fn of_named(config: &Config, model: &NamedModel, service: &'static Service) -> Self {
+        let mut slot = Self::new(config.for_model(model), service);
+        slot.owner.clone_from(&model.owner);
+        if let Some(name) = &model.full_name {
+            slot.full_name = OnceLock::from(Some(name.clone()));
+        }
+        slot
     }
 
     /// The names it was given, the first of which it goes by; none where only its snapshot knows.
@@ -120,10 +137,6 @@ impl Slot {
 
     pub(crate) fn ready(&self) -> Option<Arc<Model>> {
         self.life.ready()
-    }
-
-    pub(crate) fn is_called(&self, name: &str) -> bool {
-        self.names().iter().any(|own| own == name)
     }
 
     /// Whether it is a file of this machine that is not there.

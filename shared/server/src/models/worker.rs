@@ -151,7 +151,16 @@ impl Worker {
         }
         let ready_after = self.phases.since_zero();
         let loaded = loaded.clone();
-        Model { info, loaded, queue, names, ready_after, created: self.phases.unix().as_secs() }
+        Model {
+            info,
+            loaded,
+            queue,
+            config: Arc::clone(&self.slot.config),
+            service: self.slot.service,
+            names,
+            ready_after,
+            created: self.phases.unix().as_secs(),
+        }
     }
 
     fn announce(&self, loaded: &Loaded, queue: mpsc::UnboundedSender<Command>) {

@@ -32,8 +32,8 @@ impl fmt::Debug for Api {
 pub struct Description {
     /// What the binary says about itself.
     pub function: Function,
-    /// The routes of its kind of function.
-    pub api: Api,
+    /// The routes of each service that it has.
+    pub apis: Vec<Api>,
     /// Whether clients must send a key (`API_KEYS`).
     pub needs_key: bool,
     /// Whether a request for another model is refused (`STRICT_MODEL`).

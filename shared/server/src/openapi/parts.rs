@@ -3,6 +3,7 @@
 use defrost_api::{ErrorBody, ErrorStyle, Form, SchemaBook};
 use serde_json::{Map, Value, json};
 
+use super::merge;
 use crate::error::{Failure, FailureRow};
 
 impl Failure {
@@ -89,14 +90,24 @@ impl Parts {
                 Some((format!("{place}_{name}"), json!({"summary": whose, "value": value})))
             })
             .collect();
-        self.bodies.insert(
-            name.to_owned(),
-            json!({
-                "required": true,
-                "content": {"application/json": {"schema": any_of(schemas), "examples": examples}},
-            }),
-        );
+        let mut body = json!({
+            "required": true,
+            "content": {"application/json": {"schema": any_of(schemas), "examples": examples}},
+        });
+        if let Some(known) = self.bodies.get(name)
+            && *known != body
+        {
+            // Two services name what they read alike.
+            body = merge::body([known, &body]);
+        }
+        self.bodies.insert(name.to_owned(), body);
         json!({"$ref": format!("#/components/requestBodies/{name}")})
+    }
+
+    /// The body that is referred to, or the body itself.
+    pub(super) fn resolved<'a>(&'a self, body: &'a Value) -> &'a Value {
+        let name = body["$ref"].as_str().and_then(|reference| reference.rsplit('/').next());
+        name.and_then(|name| self.bodies.get(name)).unwrap_or(body)
     }
 
     /// The answers of a route that works on a body: `schemas` of the good ones, then every error.

@@ -31,7 +31,7 @@ pub(super) fn describe(
     book: &mut SchemaBook,
     description: &Description,
 ) {
-    for probe in probes(book, &description.api) {
+    for probe in probes(book, &description.apis) {
         let mut answers =
             json!({"200": ok("Fine.", &json!({"application/json": {"schema": probe.schema}}))});
         parts.fail(&mut answers, probe.is_public, probe.failures);
@@ -115,13 +115,13 @@ fn not_ready(book: &mut SchemaBook, path: &str) -> Value {
     })
 }
 
-fn probes(book: &mut SchemaBook, api: &Api) -> Vec<Probe> {
+fn probes(book: &mut SchemaBook, apis: &[Api]) -> Vec<Probe> {
     let mut probe = |path, summary, is_public, failures, name: &str, schema: &dyn Fn() -> Value| {
         let schema = book.insert(name, schema);
         Probe { path, summary, schema, is_public, failures }
     };
-    let info = || info(api);
-    let props = || props(api);
+    let info = || info(apis);
+    let props = || props(apis);
     vec![
         probe("/health", "How the process is, and how its boot went", true, &[], "Health", &health),
         probe("/v1/health", "As /health, under llama.cpp's name", true, &[], "Health", &health),
@@ -307,7 +307,7 @@ fn service() -> Value {
     )
 }
 
-fn props(api: &Api) -> Value {
+fn props(apis: &[Api]) -> Value {
     let mut required = vec![
         (
             "default_generation_settings",
@@ -319,8 +319,8 @@ fn props(api: &Api) -> Value {
         ("modalities", json!({"type": "object", "additionalProperties": {"type": "boolean"}})),
         ("build_info", text("The binary and its version.")),
     ];
-    required.extend((api.props)());
-    object("What may be sent.", &required, &[])
+    let optional = extend(&mut required, apis, |api| (api.props)());
+    object("What may be sent.", &required, &optional)
 }
 
 fn model() -> Value {
@@ -368,7 +368,7 @@ fn models() -> Value {
     )
 }
 
-fn info(api: &Api) -> Value {
+fn info(apis: &[Api]) -> Value {
     let mut required = vec![
         ("service", text("The binary's name.")),
         ("version", text("The binary's version.")),
@@ -400,6 +400,23 @@ fn info(api: &Api) -> Value {
             }),
         ),
     ];
-    required.extend((api.info)());
-    object("The model, its limits and what runs it.", &required, &[])
+    let optional = extend(&mut required, apis, |api| (api.info)());
+    object("The model, its limits and what runs it.", &required, &optional)
+}
+
+type Fields = Vec<(&'static str, Value)>;
+
+/// Adds the fields that each of several services has; those that only some have are given back.
+fn extend(required: &mut Fields, apis: &[Api], of: impl Fn(&Api) -> Fields) -> Fields {
+    let lists: Vec<Fields> = apis.iter().map(of).collect();
+    let mut optional = Fields::new();
+    for (name, schema) in lists.iter().flatten() {
+        let has = |fields: &Fields| fields.iter().any(|(known, _)| known == name);
+        if has(required) || has(&optional) {
+            continue;
+        }
+        let fields = if lists.iter().all(has) { &mut *required } else { &mut optional };
+        fields.push((name, schema.clone()));
+    }
+    optional
 }

@@ -22,6 +22,7 @@ use crate::error::ApiError;
 use crate::models::admission::Admitted;
 use crate::models::events::{End, Event};
 use crate::models::model::Model;
+use crate::services::chat::CHAT;
 use crate::services::chat::chat_model::ChatModel;
 use crate::services::chat::job::{ReplyPart, Unread};
 use crate::services::chat::question::{Asked, ReplyQuestion};
@@ -63,7 +64,7 @@ async fn respond(
     let model = translate::model_of(&mut call);
     *model = model.take().or(deployment);
     if app.cache.is_some() && is_repeatable(app, &call) {
-        super::cached(app, &parts.uri, bytes, |_| answer_to(app, id, call)).await
+        super::cached(app, &CHAT, &parts.uri, bytes, |_| answer_to(app, id, call)).await
     } else {
         answer_to(app, id, call).await
     }
@@ -96,12 +97,12 @@ fn is_repeatable(app: &App, call: &ChatCall) -> bool {
         ChatCall::CountTokens { .. } | ChatCall::ApplyTemplate { .. } => return true,
     };
     // Unless the model is loaded, nothing of it is kept, nor known.
-    let loaded = app.fleet.find(model.as_deref()).and_then(|slot| slot.ready());
-    let chat = loaded.and_then(|model| model.loaded.own::<ChatModel>());
+    let loaded = app.fleet.find(Some(&CHAT), model.as_deref()).here().and_then(|slot| slot.ready());
+    let chat = loaded.and_then(|model| Some((model.loaded.own::<ChatModel>()?, model)));
     generation.stream.is_none()
         && (generation.sampling.seed.is_some()
-            || chat.is_some_and(|chat| {
-                translate::sampling(generation, &app.config.chat, chat.spec(), 0).is_greedy()
+            || chat.is_some_and(|(chat, model)| {
+                translate::sampling(generation, &model.config.chat, chat.spec(), 0).is_greedy()
             }))
 }
 
@@ -111,7 +112,7 @@ async fn prompt(
     model: Option<&str>,
     conversation: Conversation,
 ) -> Result<(String, Admitted), ApiError> {
-    let model = app.model(model).await?;
+    let model = app.model(&CHAT, model).await?;
     let chat = chat_model(&model)?;
     let now = app.phases.unix();
     let _reading =
@@ -123,7 +124,7 @@ async fn prompt(
 }
 
 async fn chat(app: &Arc<App>, id: &RequestId, mut request: ChatRequest) -> Answer {
-    let model = app.model(request.model.as_deref()).await?;
+    let model = app.model(&CHAT, request.model.as_deref()).await?;
     let chat = chat_model(&model)?;
     let generation = Arc::new(request.generation.clone());
     let (logprobs, n) = (generation.logprobs.is_some(), generation.n);
@@ -142,7 +143,7 @@ async fn chat(app: &Arc<App>, id: &RequestId, mut request: ChatRequest) -> Answe
 }
 
 async fn completion(app: &Arc<App>, id: &RequestId, mut request: CompletionRequest) -> Answer {
-    let model = app.model(request.model.as_deref()).await?;
+    let model = app.model(&CHAT, request.model.as_deref()).await?;
     let chat = chat_model(&model)?;
     let generation = Arc::new(request.generation.clone());
     let mut prompts = Vec::with_capacity(request.prompts.len());
@@ -175,7 +176,7 @@ async fn begin(
         model: Arc::clone(chat),
         asked,
         generation: Arc::clone(generation),
-        settings: app.config.chat.clone(),
+        settings: model.config.chat.clone(),
         unread: Arc::clone(&unread),
     };
     let mut begun = app.begin(model, question).await?;

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::Uri;
-use axum::{Extension, Json};
 use defrost_api::{Invalid, MAX_CHUNKS_PER_DOC, MAX_RANK_FIELDS};
 use defrost_tasks::Bounds;
 use serde::Deserialize;
@@ -18,15 +18,11 @@ use crate::models::model::Model;
 use crate::models::slot::Slot;
 use crate::models::state::Status;
 use crate::routes::tokenize::most_tokens;
-use crate::service::Service;
 
 /// `OpenAI`'s list, with the keys that infinity's client and the Qwen3 embedding server's need
 /// beside. A model that is not loaded is in it under the names it was given; what only its snapshot
 /// knows is null where that is not on this machine.
-pub(crate) async fn models(
-    State(app): State<Arc<App>>,
-    Extension(service): Extension<&'static Service>,
-) -> Result<Json<Value>, ApiError> {
+pub(crate) async fn models(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
     let mut data = Vec::new();
     let mut by_name = Map::new();
     let mut loaded = Vec::new();
@@ -41,7 +37,7 @@ pub(crate) async fn models(
             of_default = (listing.names.first().cloned(), max_length);
         }
         for name in &listing.names {
-            data.push(listing.entry(&app, service, name));
+            data.push(listing.entry(&app, name));
             by_name.insert(name.clone(), listing.facts(&app, name));
             if listing.model.is_some() {
                 loaded.push(name.clone());
@@ -54,7 +50,7 @@ pub(crate) async fn models(
         "data": data,
         "loaded_models": loaded,
         "default_model": default_model,
-        "max_batch_size": (service.most_items)(&app.config),
+        "max_batch_size": (app.fleet.default().service.most_items)(&app.config),
         "max_text_length": max_text_length,
         "models": by_name,
     })))
@@ -64,7 +60,6 @@ pub(crate) async fn models(
 /// slashes.
 pub(crate) async fn model(
     State(app): State<Arc<App>>,
-    Extension(service): Extension<&'static Service>,
     name: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, ApiError> {
     // What is no text is no name.
@@ -73,7 +68,7 @@ pub(crate) async fn model(
     for slot in &app.fleet.slots {
         let listing = Listing::of(slot);
         if listing.names.contains(&name) || slot.full_name() == Some(name.as_str()) {
-            return Ok(Json(listing.entry(&app, service, &name)));
+            return Ok(Json(listing.entry(&app, &name)));
         }
         known.extend(listing.names);
     }
@@ -84,10 +79,7 @@ pub(crate) async fn model(
 }
 
 /// `GET /props`, as llama.cpp's clients ask what they may send.
-pub(crate) async fn props(
-    State(app): State<Arc<App>>,
-    Extension(service): Extension<&'static Service>,
-) -> Result<Json<Value>, ApiError> {
+pub(crate) async fn props(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
     let Some(model) = app.ready_model() else { return Err(not_there(&app)) };
     let mut props = json!({
         "default_generation_settings": {"n_ctx": model.info.max_length},
@@ -97,7 +89,7 @@ pub(crate) async fn props(
         "modalities": {"vision": false, "audio": false},
         "build_info": format!("{} {}", app.function.name, app.function.version),
     });
-    let own = (service.props)(&app, &model);
+    let own = (model.service.props)(&app, &model);
     if let (Value::Object(props), Value::Object(own)) = (&mut props, own) {
         props.extend(own);
     }
@@ -124,19 +116,19 @@ impl<'a> Listing<'a> {
     }
 
     /// The model as `OpenAI` and infinity list it.
-    fn entry(&self, app: &App, service: &Service, name: &str) -> Value {
+    fn entry(&self, app: &App, name: &str) -> Value {
         let info = self.info();
         let mut entry = json!({
             "id": name,
             "object": "model",
             "created": self.model.as_ref().map(|model| model.created),
             // infinity_client refuses every other owner.
-            "owned_by": "infinity",
+            "owned_by": self.slot.owner.as_deref().unwrap_or("infinity"),
             "root": info.map(|info| &*info.name).or_else(|| self.slot.full_name()),
             "parent": null,
             "permission": [],
             "backend": info.map_or_else(|| app.function.backend(), |info| info.backend),
-            "capabilities": [service.capability],
+            "capabilities": [self.slot.service.capability],
             "max_model_len": info.map(|info| info.max_length),
             "stats": {"queue_fraction": 0.0, "queue_absolute": 0, "results_pending": 0, "batch_size": app.config.max_batch_tokens},
         });
@@ -188,19 +180,15 @@ pub(crate) struct Which {
 }
 
 /// `GET /info`: the default model, or the one that is asked for, which is loaded if it is not.
-pub(crate) async fn info(
-    State(app): State<Arc<App>>,
-    Extension(service): Extension<&'static Service>,
-    uri: Uri,
-) -> Result<Json<Value>, ApiError> {
+pub(crate) async fn info(State(app): State<Arc<App>>, uri: Uri) -> Result<Json<Value>, ApiError> {
     let Query(Which { model }) = Query::try_from_uri(&uri).map_err(|_| {
         Invalid::new("model", "model: expected ?model=NAME, once, found something else")
     })?;
     let name = model.as_deref();
-    let model = match app.fleet.find(name).and_then(|slot| slot.ready()) {
+    let model = match app.fleet.find(None, name).here().and_then(|slot| slot.ready()) {
         Some(model) => model,
         None if ["loading", "failed"].contains(&app.state_word()) => return Err(not_there(&app)),
-        None => app.model(name).await?.shared(),
+        None => app.any_model(name).await?.shared(),
     };
     let info = &model.info;
     let mut body = json!({
@@ -218,14 +206,14 @@ pub(crate) async fn info(
         "takes_instruction": info.takes_instruction,
         "max_input_length": info.max_length,
         "max_batch_tokens": app.config.max_batch_tokens,
-        "max_client_batch_size": (service.most_items)(&app.config),
+        "max_client_batch_size": (model.service.most_items)(&model.config),
         "max_body_bytes": app.config.max_body_bytes,
         "max_bytes_in_flight": app.config.bytes_in_flight(),
         "max_concurrent_requests": app.config.max_queue,
         "fast_boot": app.config.fast_boot,
         "limits": limits(&app),
     });
-    let own = (service.about_model)(&app, &model);
+    let own = (model.service.about_model)(&app, &model);
     if let (Value::Object(body), Value::Object(own)) = (&mut body, own) {
         body.extend(own);
     }

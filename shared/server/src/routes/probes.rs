@@ -11,7 +11,6 @@ use serde_json::{Map, Value, json};
 use crate::app::App;
 use crate::edge::metrics;
 use crate::error::ApiError;
-use crate::service::Service;
 use crate::web::accept;
 
 /// Endpoints of every function.
@@ -26,15 +25,16 @@ const PROBES: [(&str, &str); 7] = [
 ];
 
 /// The service as JSON, for programs; browsers get the page of [`crate::web`].
-pub(crate) fn root(app: &App, service: &Service) -> Json<Value> {
+pub(crate) fn root(app: &App) -> Json<Value> {
     let model = app.ready_model();
     let backend = model.as_ref().map_or_else(|| app.function.backend(), |model| model.info.backend);
-    let mut endpoints = (service.endpoints)();
-    if let Some(endpoints) = endpoints.as_object_mut() {
-        for (name, path) in PROBES {
-            endpoints.insert(name.to_owned(), path.into());
+    let mut endpoints = Map::new();
+    for service in &app.services {
+        if let Value::Object(own) = (service.endpoints)() {
+            endpoints.extend(own);
         }
     }
+    endpoints.extend(PROBES.map(|(name, path)| (name.to_owned(), path.into())));
     Json(json!({
         "service": app.function.name,
         "description": app.function.about,

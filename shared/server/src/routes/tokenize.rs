@@ -7,7 +7,6 @@
 
 use std::sync::Arc;
 
-use axum::Extension;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use defrost_api::{
@@ -22,34 +21,29 @@ use crate::edge::budget::Held;
 use crate::error::ApiError;
 use crate::models::admission::Admitted;
 use crate::models::pipeline::Pipeline;
-use crate::service::Service;
 
 type Reply = Result<Response, ApiError>;
 
-pub(crate) async fn tokenize(
-    State(app): State<Arc<App>>,
-    Extension(service): Extension<&'static Service>,
-    request: Request,
-) -> Reply {
+pub(crate) async fn tokenize(State(app): State<Arc<App>>, request: Request) -> Reply {
     let (parts, body) = request.into_parts();
     let (bytes, _held) = body::read(&app, &parts, body).await?;
     let limits = app.config.embed.limits.clone();
     let parse = move |bytes: &[u8]| TokenizeBody::parse(bytes)?.into_request(&limits);
     let request = super::parsed(&app, bytes, parse).await?;
     let style = request.shape.error_style();
-    tokens(&app, service, request).await.map_err(|error| error.styled(style))
+    tokens(&app, request).await.map_err(|error| error.styled(style))
 }
 
-async fn tokens(app: &App, service: &Service, mut request: TokenizeRequest) -> Reply {
-    let model = app.model(request.model.as_deref()).await?;
+async fn tokens(app: &App, mut request: TokenizeRequest) -> Reply {
+    let model = app.any_model(request.model.as_deref()).await?;
     let prompt = match &request.prompt_name {
-        Some(name) => (service.prompt)(&model, name)?,
+        Some(name) => (model.service.prompt)(&model, name)?,
         None => String::new(),
     };
     let texts = match &mut request.input {
         ToTokenize::Texts(texts) => std::mem::take(texts),
         ToTokenize::Messages(conversation) => {
-            vec![(service.conversation)(app, &model, conversation)?]
+            vec![(model.service.conversation)(app, &model, conversation)?]
         }
     };
     let texts: Arc<Vec<String>> =
@@ -85,7 +79,7 @@ pub(crate) async fn detokenize(State(app): State<Arc<App>>, request: Request) ->
     let mut request = super::parsed(&app, bytes, parse).await?;
     let style = request.shape.error_style();
     let answer = async {
-        let model = app.model(request.model.as_deref()).await?;
+        let model = app.any_model(request.model.as_deref()).await?;
         let (ids, skip) = (std::mem::take(&mut request.ids), request.skip_special_tokens);
         let count = ids.iter().map(Vec::len).sum();
         let held = held(&app, count, most_tokens(&app))?;

@@ -16,44 +16,43 @@ use bytes::Bytes;
 use defrost_api::{ErrorStyle, Instances, Invalid, read_instances};
 use http_body_util::BodyExt as _;
 
-use super::body;
 use super::tei::{self, COMPUTE_CHARACTERS, Took};
 use super::{X_TRUNCATED_DOCUMENTS, X_TRUNCATED_INPUTS, X_WARNINGS};
+use super::{body, invocations};
 use crate::app::App;
 use crate::edge::budget::Held;
 use crate::edge::cost::Cost;
 use crate::edge::request_id::RequestId;
 use crate::error::ApiError;
-use crate::service::{InstanceRequest, Service};
+use crate::service::InstanceRequest;
 
 const JSON: &str = "application/json";
 
 pub(crate) async fn vertex(
     State(app): State<Arc<App>>,
     Extension(id): Extension<RequestId>,
-    Extension(service): Extension<&'static Service>,
     request: Request,
 ) -> Result<Response, ApiError> {
     // Whatever fails, and in whichever instance: the answer to the whole is TEI's.
-    predictions(&app, &id, service, request).await.map_err(|error| error.styled(ErrorStyle::Tei))
+    predictions(&app, &id, request).await.map_err(|error| error.styled(ErrorStyle::Tei))
 }
 
 async fn predictions(
     app: &Arc<App>,
     id: &RequestId,
-    service: &Service,
     request: Request,
 ) -> Result<Response, ApiError> {
     let begun = Instant::now();
     let (parts, body) = request.into_parts();
     let (bytes, _held) = body::read(app, &parts, body).await?;
-    let Instances { instances, warnings } =
-        read_instances(&bytes, (service.most_items)(&app.config))?;
+    let most = app.services.iter().map(|service| (service.most_items)(&app.config)).max();
+    let Instances { instances, warnings } = read_instances(&bytes, most.unwrap_or_default())?;
     // Instances before it hold half at most, so that the answer to one has room.
     let most = app.budget.most() / 2;
     let mut held = app.budget.hold();
     let mut all = Predictions { warnings, ..Predictions::default() };
     for (index, instance) in instances.into_iter().enumerate() {
+        let service = invocations::whose(app, instance.body.as_bytes());
         let answer = (service.instance)(InstanceRequest { app, id, instance, begun }).await;
         let answer = answer.map_err(|error| error.within(&format!("instances[{index}]")))?;
         all.add(index, answer).await?;

@@ -13,7 +13,7 @@ pub(crate) mod turns;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use defrost_api::{
     ChatLimits, ChatRoute, ChatRules, Conversation, EmbedRoute, Generation, Invalid, OutputFormat,
     PREDICT_PATHS, RERANK_PATHS, SCORE_PATHS,
@@ -25,12 +25,15 @@ use crate::error::ApiError;
 use crate::models::model::Model;
 use crate::openapi::Api;
 use crate::routes::{chat, slots};
-use crate::service::{InstanceRequest, ResponseFuture, Service};
+use crate::service::{INVOCATIONS, InstanceRequest, Keys, ResponseFuture, Service};
 
 /// Continues conversations and texts.
 pub static CHAT: Service = Service {
     capability: "chat",
+    path: "/v1/chat/completions",
     routes,
+    invocations,
+    claim,
     endpoints,
     elsewhere,
     api,
@@ -44,10 +47,21 @@ pub static CHAT: Service = Service {
 
 fn routes() -> Router<Arc<App>> {
     let router = Router::new().route("/slots", get(slots::slots));
-    ChatRoute::PATHS.iter().fold(router, |router, &(path, route)| {
-        let handler = move |app, id, params, request| chat::handle(app, id, route, params, request);
-        router.route(path, post(handler))
-    })
+    let own = ChatRoute::PATHS.iter().filter(|(path, _)| !INVOCATIONS.contains(path));
+    own.fold(router, |router, &(path, route)| router.route(path, on(route)))
+}
+
+fn on(route: ChatRoute) -> MethodRouter<Arc<App>> {
+    post(move |app, id, params, request| chat::handle(app, id, route, params, request))
+}
+
+fn invocations() -> MethodRouter<Arc<App>> {
+    on(ChatRoute::Invocations)
+}
+
+/// Inputs may be those of a response, and are to be embedded as a rule.
+fn claim(has: &Keys<'_>) -> u8 {
+    if ["messages", "prompt"].into_iter().any(has) { 3 } else { u8::from(has("input")) }
 }
 
 fn endpoints() -> Value {
@@ -88,14 +102,14 @@ fn elsewhere(path: &str) -> Option<&'static str> {
 }
 
 fn api(app: &App) -> Api {
-    let model = app.ready_model().filter(|_| !app.fleet.has_several());
+    let model = app.ready_model_of(&CHAT).filter(|_| !app.fleet.has_several());
     Api::chat(ChatRules {
         limits: ChatLimits::default(),
         vocab: model.as_ref().map(|model| model.info.vocab),
     })
 }
 
-fn about_model(app: &App, model: &Model) -> Value {
+fn about_model(_: &App, model: &Model) -> Value {
     let Ok(chat) = chat::chat_model(model) else { return Value::Null };
     let spec = chat.spec();
     let limits = chat.limits();
@@ -107,8 +121,8 @@ fn about_model(app: &App, model: &Model) -> Value {
         "has_template": spec.template.is_some(),
         "tool_calls": chat.calls(),
         "structured_output": ["json_object", "json_schema", "regex", "choice", "gbnf", "lark"],
-        "max_running": app.config.chat.max_running,
-        "max_tokens": app.config.chat.max_tokens,
+        "max_running": model.config.chat.max_running,
+        "max_tokens": model.config.chat.max_tokens,
     })
 }
 
@@ -118,9 +132,9 @@ fn conversation(app: &App, model: &Model, conversation: &Conversation) -> Result
     Ok(prompt.map_err(|error| ApiError::from(&error))?.text)
 }
 
-fn props(app: &App, model: &Model) -> Value {
+fn props(_: &App, model: &Model) -> Value {
     let Ok(chat) = chat::chat_model(model) else { return Value::Null };
-    let (spec, limits, settings) = (chat.spec(), chat.limits(), &app.config.chat);
+    let (spec, limits, settings) = (chat.spec(), chat.limits(), &model.config.chat);
     let usual = translate::sampling(&Generation::default(), settings, spec, 0);
     let special = |name: &str| spec.special_tokens.get(name).cloned().unwrap_or_default();
     json!({

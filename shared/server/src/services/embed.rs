@@ -6,7 +6,7 @@ pub(crate) mod vectorizer;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::post;
+use axum::routing::{MethodRouter, post};
 use defrost_api::{
     EmbedRoute, EmbedRules, Invalid, PREDICT_PATHS, RERANK_PATHS, SCORE_PATHS, VERTEX_PATH,
     VectorKinds,
@@ -19,13 +19,18 @@ use crate::error::ApiError;
 use crate::models::model::Model;
 use crate::openapi::Api;
 use crate::routes::embed;
-use crate::service::{InstanceRequest, ResponseFuture, Service, no_conversation};
+use crate::service::{
+    INVOCATIONS, InstanceRequest, Keys, ResponseFuture, Service, no_conversation,
+};
 use vectorizer::Vectorizer;
 
 /// Embeds texts.
 pub static EMBED: Service = Service {
     capability: "embed",
+    path: "/v1/embeddings",
     routes,
+    invocations,
+    claim,
     endpoints,
     elsewhere,
     api,
@@ -38,11 +43,24 @@ pub static EMBED: Service = Service {
 };
 
 fn routes() -> Router<Arc<App>> {
-    EmbedRoute::PATHS.iter().fold(Router::new(), |router, &(path, route)| {
-        let handler =
-            move |app, id, params, request| embed::handle(app, id, route, params, request);
-        router.route(path, post(handler))
-    })
+    let own = EmbedRoute::PATHS.iter().filter(|(path, _)| !INVOCATIONS.contains(path));
+    own.fold(Router::new(), |router, &(path, route)| router.route(path, on(route)))
+}
+
+fn on(route: EmbedRoute) -> MethodRouter<Arc<App>> {
+    post(move |app, id, params, request| embed::handle(app, id, route, params, request))
+}
+
+fn invocations() -> MethodRouter<Arc<App>> {
+    on(EmbedRoute::Invocations)
+}
+
+fn claim(has: &Keys<'_>) -> u8 {
+    if ["input", "inputs", "texts", "sentences", "source_sentence"].into_iter().any(has) {
+        2
+    } else {
+        0
+    }
 }
 
 fn endpoints() -> Value {
@@ -68,7 +86,7 @@ fn elsewhere(path: &str) -> Option<&'static str> {
 fn api(app: &App) -> Api {
     // Of several models each has its own; what holds for all of them is what is known before any is
     // loaded.
-    let model = app.ready_model().filter(|_| !app.fleet.has_several());
+    let model = app.ready_model_of(&EMBED).filter(|_| !app.fleet.has_several());
     let vectorizer = model.and_then(|model| model.loaded.own::<dyn Vectorizer>());
     let info = vectorizer.as_ref().map(|vectorizer| vectorizer.facts());
     Api::embed(EmbedRules {

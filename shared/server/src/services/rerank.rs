@@ -6,7 +6,7 @@ pub(crate) mod translate;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::post;
+use axum::routing::{MethodRouter, post};
 use defrost_api::{
     EmbedRoute, Invalid, PREDICT_PATHS, RERANK_PATHS, RerankRules, Route, SCORE_PATHS, VERTEX_PATH,
 };
@@ -19,14 +19,19 @@ use crate::error::ApiError;
 use crate::models::model::Model;
 use crate::openapi::Api;
 use crate::routes::{predict, rerank, score};
-use crate::service::{InstanceRequest, ResponseFuture, Service, no_conversation};
+use crate::service::{
+    INVOCATIONS, InstanceRequest, Keys, ResponseFuture, Service, no_conversation,
+};
 use scorer::Scorer;
 use translate::default_normalization;
 
 /// Scores documents against queries.
 pub static RERANK: Service = Service {
     capability: "rerank",
+    path: "/v1/rerank",
     routes,
+    invocations,
+    claim,
     endpoints,
     elsewhere,
     api,
@@ -40,14 +45,26 @@ pub static RERANK: Service = Service {
 
 fn routes() -> Router<Arc<App>> {
     let router = Router::new()
-        .route("/", post(rerank::rerank))
         .route("/rerank/batch", post(rerank::batch))
         .route("/rerank/query", post(rerank::query));
-    let paths = RERANK_PATHS.iter();
+    let paths = RERANK_PATHS.iter().filter(|path| !INVOCATIONS.contains(path));
     let router = paths.fold(router, |router, path| router.route(path, post(rerank::rerank)));
     let paths = SCORE_PATHS.iter();
     let router = paths.fold(router, |router, path| router.route(path, post(score::score)));
     PREDICT_PATHS.iter().fold(router, |router, path| router.route(path, post(predict::predict)))
+}
+
+fn invocations() -> MethodRouter<Arc<App>> {
+    post(rerank::rerank)
+}
+
+/// A query alone tells a ranking from all else; inputs may be those of a classification, and are to be embedded as a rule.
+fn claim(has: &Keys<'_>) -> u8 {
+    if ["query", "queries", "text_1", "passage", "pairs"].into_iter().any(has) {
+        3
+    } else {
+        u8::from(has("inputs"))
+    }
 }
 
 fn endpoints() -> Value {
@@ -75,7 +92,7 @@ fn elsewhere(path: &str) -> Option<&'static str> {
 
 fn api(app: &App) -> Api {
     // Of several models each reads its own number of tokens.
-    let model = app.ready_model().filter(|_| !app.fleet.has_several());
+    let model = app.ready_model_of(&RERANK).filter(|_| !app.fleet.has_several());
     let scorer_of = |model: &Model| model.loaded.own::<dyn Scorer>();
     let scorer = model.as_ref().and_then(|model| scorer_of(model));
     Api::rerank(RerankRules {
@@ -84,7 +101,7 @@ fn api(app: &App) -> Api {
         vocab: model.as_ref().map(|model| model.info.vocab),
         max_inputs: app.config.embed.limits.max_inputs,
         takes_mxbai: app
-            .ready_model()
+            .ready_model_of(&RERANK)
             .and_then(|model| scorer_of(&model))
             .is_some_and(|scorer| ScoreScale::takes_mxbai(scorer.facts().template)),
     })

@@ -11,7 +11,6 @@ use super::content::Content;
 use crate::app::App;
 use crate::error::ApiError;
 use crate::routes::probes;
-use crate::service::Service;
 
 const PAGE: &str = include_str!("../../assets/page.html");
 
@@ -25,18 +24,23 @@ const KIND: &str = "data-kind=\"KIND\"";
 const VIEWERS: &str = "data-docs=\"yes\"";
 
 pub(super) fn root(
-    service: &Service,
     page: &OnceLock<Content>,
     app: &App,
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
     let mut response = if accept::wants_html(headers) {
-        page.get_or_init(|| content(service.capability)).answer(headers)?
+        page.get_or_init(|| content(&kinds(app))).answer(headers)?
     } else {
-        probes::root(app, service).into_response()
+        probes::root(app).into_response()
     };
     response.headers_mut().append(VARY, HeaderValue::from_name(ACCEPT));
     Ok(response)
+}
+
+/// What the process does, a word each, in the order of its models.
+fn kinds(app: &App) -> String {
+    let kinds: Vec<&str> = app.services.iter().map(|service| service.capability).collect();
+    kinds.join(" ")
 }
 
 fn content(kind: &str) -> Content {

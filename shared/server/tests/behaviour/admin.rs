@@ -9,6 +9,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::Request;
+use defrost_server::router;
 use defrost_tasks::Error;
 
 use serde_json::{Value, json};
@@ -16,7 +17,7 @@ use tokio::task::spawn_blocking;
 use tower::ServiceExt as _;
 
 use super::sockets::{BODY, chunked, exchange, read_answer, server};
-use super::toy::{Answer, Toy, get, ready, router, send, start_with};
+use super::toy::{Answer, Toy, get, ready, send, start_with};
 
 const ON: (&str, &str) = ("SNAPSHOT_HOOKS", "true");
 const BEFORE: [&str; 3] = ["/admin/before_snapshot", "/admin/quiesce", "/sleep?level=1"];

@@ -7,7 +7,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Child, ChildStderr, Command, ExitCode, Stdio};
 
-use defrost_server::{BootError, Loaded, RERANK, run_with_args};
+use defrost_server::{BootError, Loaded, Offer, RERANK, run_with_args};
 use defrost_tasks::Error;
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit};
 use serde_json::json;
@@ -29,11 +29,11 @@ fn process() {
     #[cfg(feature = "chat")]
     if kind == "chats" {
         let load = |_: &_, _: &_| Ok(Loaded::completer(Echo::new()));
-        let code = run_with_args(FUNCTION, &defrost_server::CHAT, ["toy"], load);
+        let code = run_with_args(FUNCTION, [Offer::new(&defrost_server::CHAT, load)], ["toy"]);
         assert_eq!(code, ExitCode::SUCCESS, "{code:?}");
         return;
     }
-    let code = run_with_args(FUNCTION, &RERANK, ["toy"], move |_, _| match kind.as_str() {
+    let load = move |_: &_, _: &_| match kind.as_str() {
         "broken" => Err(BootError::new("segment 3 of m.snap is truncated")),
         "waits" => Ok(Loaded::scorer(Toy::with_hook(|| {
             eprintln!("scoring");
@@ -42,7 +42,8 @@ fn process() {
         }))),
         "tells" => Ok(Loaded::scorer(telling())),
         _ => Ok(Loaded::scorer(Toy::new())),
-    });
+    };
+    let code = run_with_args(FUNCTION, [Offer::new(&RERANK, load)], ["toy"]);
     // The harness reports success as 0 and a panic as 101.
     assert_eq!(code, ExitCode::SUCCESS, "{code:?}");
 }

@@ -9,13 +9,14 @@ use std::time::Duration;
 use axum::Router;
 use defrost_model::{Planned, Wanted};
 use defrost_server::{
-    App, BootError, Config, Info, Loaded, PhaseRecorder, Pipeline, ScoreLists, Scorer, start,
+    App, BootError, Config, Info, Loaded, Offer, PhaseRecorder, Pipeline, RERANK, ScoreLists,
+    Scorer, router, start,
 };
 use defrost_tasks::{Error, ModelInfo, Prepared, ScoreTask};
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
-use super::toy::{Answer, FUNCTION, Toy, get, park, parse, post, router, served};
+use super::toy::{Answer, FUNCTION, Toy, get, park, parse, post, served};
 
 /// `@` is a folder with a file of 100 bytes for each model, which is what a toy takes.
 const THREE: [(&str, &str); 2] =
@@ -93,7 +94,8 @@ fn fleet(
         Ok(Loaded::scorer(Noted { toy, place, journal }))
     };
     let phases = Arc::new(PhaseRecorder::start());
-    (start(FUNCTION, served(&vars), phases, load).expect("a thread starts"), journal)
+    let offers = [Offer::new(&RERANK, load)];
+    (start(FUNCTION, served(&vars), phases, offers).expect("a thread starts"), journal)
 }
 
 async fn booted(vars: &[(&str, &str)]) -> (Router, Journal) {

@@ -14,7 +14,7 @@ use super::toy::{FUNCTION, get, post, ready};
 fn described(api: Api) -> Value {
     openapi(&Description {
         function: FUNCTION,
-        api,
+        apis: vec![api],
         needs_key: true,
         strict_model: true,
         snapshot_hooks: true,

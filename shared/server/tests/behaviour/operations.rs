@@ -4,14 +4,12 @@ use std::sync::mpsc;
 
 use axum::body::Body;
 use axum::http::Request;
-use defrost_server::BootError;
+use defrost_server::{BootError, router};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use super::toy::{
-    Answer, Toy, config, get, parse, post, post_request, ready, router, send, start_with,
-};
+use super::toy::{Answer, Toy, config, get, parse, post, post_request, ready, send, start_with};
 
 #[tokio::test]
 async fn probes_while_loading_and_after() {

@@ -66,7 +66,7 @@ async fn browsers_get_a_page_and_programs_the_service() {
         std::thread::park();
         Ok(super::toy::Toy::new())
     });
-    let router = defrost_server::router(loading, &defrost_server::RERANK);
+    let router = defrost_server::router(loading);
     assert_eq!(get(&router, "/", &[("accept", BROWSER)]).await.status(), 200);
     assert_eq!(get(&router, "/openapi.json", &[]).await.status(), 200);
 }

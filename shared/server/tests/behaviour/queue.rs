@@ -6,10 +6,10 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use axum::Router;
-use defrost_server::BootError;
+use defrost_server::{BootError, router};
 use serde_json::json;
 
-use super::toy::{Answer, Toy, get, park, post, router, start_with};
+use super::toy::{Answer, Toy, get, park, post, start_with};
 
 async fn ask(router: &Router) -> Answer {
     post(router, "/v1/rerank", &json!({"query": "a", "documents": ["a"]})).await

@@ -7,11 +7,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use defrost_server::{App, BootError, Clock, Config, HookError, Loaded, PhaseRecorder, start};
+use defrost_server::{
+    App, BootError, Clock, Config, HookError, Loaded, Offer, PhaseRecorder, RERANK, router, start,
+};
 use defrost_tasks::Error;
 use serde_json::json;
 
-use super::toy::{Answer, FUNCTION, Toy, config, get, park, post, router, start_with};
+use super::toy::{Answer, FUNCTION, Toy, config, get, park, post, start_with};
 
 async fn ask(router: &Router) -> Answer {
     post(router, "/v1/rerank", &json!({"query": "a", "documents": ["a"]})).await
@@ -218,7 +220,8 @@ async fn times_are_counted_from_the_restore() {
         let toy = toy.lock().expect("no panic").take().expect("loaded once");
         Ok(Loaded::scorer(toy))
     };
-    let app = start(FUNCTION, config(&[]), phases, load).expect("a thread starts");
+    let app =
+        start(FUNCTION, config(&[]), phases, [Offer::new(&RERANK, load)]).expect("a thread starts");
     app.booted().await;
     let router = router(app.clone());
     let created = async || get(&router, "/v1/models").await.json()["data"][0]["created"].clone();

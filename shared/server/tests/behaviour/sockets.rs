@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::channel;
 
 use axum::http::StatusCode;
-use defrost_server::{BootError, RERANK, serve};
+use defrost_server::{BootError, serve};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -30,7 +30,7 @@ pub(crate) async fn server(
     let address = listener.local_addr().expect("an address");
     let app = start_with(vars, load);
     let (stop, stopped) = oneshot::channel::<()>();
-    let ended = tokio::spawn(serve(listener, app, &RERANK, async {
+    let ended = tokio::spawn(serve(listener, app, async {
         let _ = stopped.await;
     }));
     Server { address, stop, ended }
@@ -226,7 +226,7 @@ async fn connections_that_wait_to_be_accepted_at_the_end_are_served() {
         .collect();
     let app = start_with(&[], || Ok(Toy::new()));
     app.booted().await;
-    assert!(serve(listener, app, &RERANK, std::future::ready(())).await, "all are closed");
+    assert!(serve(listener, app, std::future::ready(())).await, "all are closed");
     for mut stream in clients {
         assert_eq!(read_answer(&mut BufReader::new(&mut stream)).0, 200);
     }

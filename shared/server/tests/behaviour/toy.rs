@@ -9,8 +9,8 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use defrost_model::{Answers, Grouping, Planned, RerankerKind, Tokens, Wanted};
 use defrost_server::{
-    Action, App, BootError, Config, ConfigError, Function, Info, Loaded, PhaseRecorder, Pipeline,
-    RERANK, ScoreLists, Scorer, start,
+    Action, App, BootError, Config, ConfigError, Function, Info, Loaded, Offer, PhaseRecorder,
+    Pipeline, RERANK, ScoreLists, Scorer, router, start,
 };
 use defrost_tasks::{Error, ModelInfo, Prepared, Score, ScoreScale, ScoreTask, TextToken};
 use http_body_util::BodyExt as _;
@@ -221,7 +221,7 @@ pub(crate) fn parse_as(
         vars.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
     };
     let names = vars.iter().map(|(name, _)| (*name).to_owned());
-    Config::from_lookup(&FUNCTION, kind, ["toy"].iter().chain(args).copied(), lookup, names)
+    Config::from_lookup(&FUNCTION, &[kind], ["toy"].iter().chain(args).copied(), lookup, names)
 }
 
 pub(crate) fn config(vars: &[(&str, &str)]) -> Config {
@@ -246,7 +246,8 @@ pub(crate) fn start_with(
         let load = load.lock().expect("no panic").take().expect("loaded once");
         load().map(Loaded::scorer)
     };
-    start(FUNCTION, config(vars), Arc::new(PhaseRecorder::start()), load).expect("a thread starts")
+    let phases = Arc::new(PhaseRecorder::start());
+    start(FUNCTION, config(vars), phases, [Offer::new(&RERANK, load)]).expect("a thread starts")
 }
 
 /// The router of a function that is ready.
@@ -254,11 +255,6 @@ pub(crate) async fn ready(vars: &[(&str, &str)]) -> Router {
     let app = start_with(vars, || Ok(Toy::new()));
     app.booted().await;
     router(app)
-}
-
-/// The routes of a function that reranks.
-pub(crate) fn router(app: Arc<App>) -> Router {
-    defrost_server::router(app, &RERANK)
 }
 
 /// An answer, read to its end.

@@ -8,7 +8,8 @@ use axum::body::Body;
 use axum::http::Request;
 use defrost_model::{Answers, Grouping, Matryoshka, Planned, Tokens, Wanted};
 use defrost_server::{
-    Config, EMBED, Function, Info, Loaded, PhaseRecorder, Pipeline, Vectorizer, router, start,
+    Config, EMBED, Function, Info, Loaded, Offer, PhaseRecorder, Pipeline, Vectorizer, router,
+    start,
 };
 use defrost_tasks::{EmbedTask, EmbedderInfo, Embedding, Error, Input, Prepared, TextToken};
 use flate2::Compression;
@@ -121,10 +122,11 @@ impl Pipeline for Counter {
 async fn embedder() -> Router {
     let function = Function { name: "counter", ..FUNCTION };
     let load = |_: &Config, _: &PhaseRecorder| Ok(Loaded::vectorizer(Counter::new()));
-    let app = start(function, config(&[]), Arc::new(PhaseRecorder::start()), load);
+    let offers = [Offer::new(&EMBED, load)];
+    let app = start(function, config(&[]), Arc::new(PhaseRecorder::start()), offers);
     let app = app.expect("a thread starts");
     app.booted().await;
-    router(app, &EMBED)
+    router(app)
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {

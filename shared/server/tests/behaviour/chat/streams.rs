@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use defrost_server::router;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tower::ServiceExt as _;
 
-use super::toy::{Echo, ready, ready_with, router, start_with};
+use super::toy::{Echo, ready, ready_with, start_with};
 use super::{CHAT, events, joined, say, say_with, stream, stream_request, together};
 use crate::behaviour::toy::{get, post};
 

@@ -14,7 +14,8 @@ use defrost_model::{
     SequenceId, Wanted,
 };
 use defrost_server::{
-    App, BootError, CHAT, Completer, Config, Info, Loaded, PhaseRecorder, Pipeline, start,
+    App, BootError, CHAT, Completer, Config, Info, Loaded, Offer, PhaseRecorder, Pipeline, router,
+    start,
 };
 use defrost_tasks::{Error, GenerationLimits, Pieces, Prepared, TextToken, TextTokenizer};
 use serde_json::{Map, json};
@@ -338,7 +339,8 @@ pub(crate) fn start_with(
         let load = load.lock().expect("no panic").take().expect("loaded once");
         load().map(Loaded::completer)
     };
-    start(FUNCTION, config(vars), Arc::new(PhaseRecorder::start()), load).expect("a thread starts")
+    let phases = Arc::new(PhaseRecorder::start());
+    start(FUNCTION, config(vars), phases, [Offer::new(&CHAT, load)]).expect("a thread starts")
 }
 
 /// The router of a function that is ready.
@@ -351,9 +353,4 @@ pub(crate) async fn ready_with(vars: &[(&str, &str)], model: Echo) -> Router {
     let app = start_with(vars, || Ok(model));
     app.booted().await;
     router(app)
-}
-
-/// The routes of a function that chats.
-pub(crate) fn router(app: Arc<App>) -> Router {
-    defrost_server::router(app, &CHAT)
 }

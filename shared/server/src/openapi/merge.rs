@@ -1,0 +1,86 @@
+//! Paths that several services have, as one operation each: a request is one of any of them, and so
+//! is its answer.
+
+use serde_json::{Map, Value, json};
+
+use super::parts::{Parts, any_of};
+
+const JSON: &str = "application/json";
+
+/// Adds a service's paths to those of others.
+pub(super) fn add(paths: &mut Map<String, Value>, own: Map<String, Value>, parts: &Parts) {
+    for (path, item) in own {
+        match paths.get_mut(&path) {
+            Some(known) => join(known, item, parts),
+            None => drop(paths.insert(path, item)),
+        }
+    }
+}
+
+/// Joins the operations of one path. The first service's words stand for all.
+fn join(known: &mut Value, item: Value, parts: &Parts) {
+    let Value::Object(operations) = item else { return };
+    for (method, operation) in operations {
+        if known.get(&method).is_none() {
+            known[method] = operation;
+            continue;
+        }
+        let known = &mut known[method];
+        if known["requestBody"] != operation["requestBody"] {
+            let bodies = [&known["requestBody"], &operation["requestBody"]];
+            known["requestBody"] = body(bodies.map(|body| parts.resolved(body)));
+        }
+        let Value::Object(answers) = &operation["responses"] else { continue };
+        for (status, answer) in answers {
+            match known["responses"].get_mut(status) {
+                Some(known) => join_answers(known, answer),
+                None => known["responses"][status] = answer.clone(),
+            }
+        }
+    }
+}
+
+/// One body of any of these.
+pub(super) fn body(bodies: [&Value; 2]) -> Value {
+    let content = bodies.map(|body| &body["content"][JSON]);
+    let schemas = content.map(|content| &content["schema"]);
+    let mut joined = json!({"schema": either(schemas)});
+    let examples: Map<String, Value> = content
+        .iter()
+        .filter_map(|content| content["examples"].as_object())
+        .flat_map(|examples| examples.values().cloned())
+        .enumerate()
+        .map(|(place, example)| (format!("{place}"), example))
+        .collect();
+    if !examples.is_empty() {
+        joined["examples"] = examples.into();
+    }
+    json!({"required": true, "content": {JSON: joined}})
+}
+
+/// A good answer is one of any service's, with the headers that all of them have. Errors are the
+/// same everywhere.
+fn join_answers(known: &mut Value, answer: &Value) {
+    if let Some(headers) = known.get_mut("headers").and_then(Value::as_object_mut) {
+        headers.retain(|name, _| answer["headers"].get(name).is_some());
+    }
+    let Some(content) = answer["content"].as_object() else { return };
+    for (media_type, own) in content {
+        let known = &mut known["content"][media_type];
+        if known.is_null() {
+            known.clone_from(own);
+        } else {
+            known["schema"] = either([&known["schema"], &own["schema"]]);
+        }
+    }
+}
+
+/// One schema of either, each kind once.
+fn either(schemas: [&Value; 2]) -> Value {
+    let mut kinds: Vec<Value> = Vec::new();
+    for schema in schemas {
+        let own = schema["anyOf"].as_array().map_or_else(|| vec![schema.clone()], Clone::clone);
+        kinds.extend(own.into_iter().filter(|one| !kinds.contains(one)).collect::<Vec<_>>());
+    }
+    any_of(kinds)
+}

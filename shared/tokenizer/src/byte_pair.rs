@@ -1,6 +1,10 @@
 //! Byte-pair encoding: the bytes of a piece are tokens at first, and neighbours merge, always the pair with the lowest
 //! rank, of equal ones the leftmost, until no pair has a rank.
 //!
+//! `SentencePiece`'s begins with characters instead, of a piece that is mostly the whole text; one that is no token is the
+//! tokens of its bytes. Llama 3's takes a piece that is a word of the vocabulary for that word, whatever merges would make
+//! of it: the few of which they make something else lie in a trie.
+//!
 //! Merges lie in a hash table of `u64` slots with linear probing:
 //!
 //! | bits  | of a slot                               |
@@ -15,6 +19,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use crate::trie::Trie;
 use crate::view::{Longs, Words};
 
 /// Ids and ranks have this many bits.
@@ -39,6 +44,8 @@ pub(crate) struct Merges<'a> {
     pub(crate) bytes: Words<'a>,
     pub(crate) merged: Words<'a>,
     pub(crate) pairs: Longs<'a>,
+    /// Character pairs: the characters that are tokens. Byte pairs: the pieces that are tokens whatever merges make of them.
+    pub(crate) trie: Trie<'a>,
 }
 
 /// A token and how many bytes it has.
@@ -74,8 +81,39 @@ impl Merges<'_> {
     /// The tokens of `piece`, in `out`.
     pub(crate) fn encode(self, piece: &[u8], out: &mut Vec<Symbol>) {
         out.clear();
-        let id = |byte: u8| self.bytes.at(usize::from(byte)).unwrap_or_default();
-        out.extend(piece.iter().map(|&byte| Symbol { id: id(byte), len: 1, rank: NONE }));
+        if let Some(id) = self.token(piece) {
+            out.push(Symbol { id, len: piece.len(), rank: NONE });
+            return;
+        }
+        out.extend(piece.iter().map(|&byte| self.byte(byte)));
+        self.merge(out);
+    }
+
+    /// The tokens of `piece`, whose characters come first, in `out`.
+    pub(crate) fn encode_characters(self, piece: &str, out: &mut Vec<Symbol>) {
+        out.clear();
+        let bytes = piece.as_bytes();
+        for (at, c) in piece.char_indices() {
+            let character = &bytes[at..at + c.len_utf8()];
+            match self.token(character) {
+                Some(id) => out.push(Symbol { id, len: character.len(), rank: NONE }),
+                None => out.extend(character.iter().map(|&byte| self.byte(byte))),
+            }
+        }
+        self.merge(out);
+    }
+
+    fn byte(self, byte: u8) -> Symbol {
+        let id = self.bytes.at(usize::from(byte)).unwrap_or_default();
+        Symbol { id, len: 1, rank: NONE }
+    }
+
+    /// The token of the trie that `text` is.
+    fn token(self, text: &[u8]) -> Option<u32> {
+        self.trie.walk(self.trie.root(), text).and_then(|node| self.trie.value(node))
+    }
+
+    fn merge(self, out: &mut Vec<Symbol>) {
         for at in 1..out.len() {
             out[at - 1].rank = self.rank(out[at - 1].id, out[at].id);
         }

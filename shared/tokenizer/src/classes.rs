@@ -20,6 +20,8 @@ pub(crate) mod split {
     pub(crate) const BREAK: u8 = 8;
     /// Stays as it is under NFC whatever is beside it, unless that is a character without this flag.
     pub(crate) const COMPOSED: u8 = 16;
+    /// What `char::is_numeric` says, where digits are cut by that.
+    pub(crate) const DIGIT: u8 = 32;
 }
 
 /// Flags for BERT's normalizer and splitter.

@@ -7,13 +7,13 @@ use bytes::Bytes;
 
 use crate::added::{Added, Part};
 use crate::byte_pair::{Merges, Symbol};
-use crate::classes::{Classes, split};
+use crate::classes::{Classes, split as class};
 use crate::error::FormatError;
 use crate::image::{self, Layout, Section, Settings, model, splitter, step};
 use crate::normalize::bert::Bert;
 use crate::normalize::charsmap::Charsmap;
 use crate::normalize::{Compatible, Composed, Span, Text};
-use crate::split::{Pattern, Scanner};
+use crate::split::{self, Pattern, Scanner};
 use crate::template::{Sequence, Template};
 use crate::trie::Trie;
 use crate::trim::{Ends, Trim};
@@ -33,9 +33,18 @@ pub struct Compiled {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    BytePair { pattern: Pattern, trim: Option<Trim> },
+    BytePair { pattern: Pattern, digits: bool, trim: Option<Trim> },
+    CharacterPair { blanks: Option<Prefix> },
     Unigram { blanks: Blanks, split: bool },
     WordPiece,
+}
+
+/// Which texts get a `▁` where blanks become that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Prefix {
+    None,
+    All,
+    First,
 }
 
 /// How blanks become `▁`.
@@ -98,12 +107,28 @@ impl Compiled {
         let (layout, settings) = image::read(&bytes)?;
         let kind = match (settings.model, settings.splitter) {
             (model::BYTE_PAIR, kind) => {
-                let trim = Trim::of(kind);
-                match kind & !splitter::TRIMS {
-                    splitter::QWEN => Kind::BytePair { pattern: Pattern::Qwen, trim },
-                    splitter::GPT2 => Kind::BytePair { pattern: Pattern::Gpt2, trim },
+                let (trim, digits) = (Trim::of(kind), kind & splitter::DIGITS != 0);
+                let pattern = match kind & !(splitter::TRIMS | splitter::DIGITS) {
+                    splitter::QWEN if !digits => Pattern::Qwen,
+                    splitter::LLAMA3 if !digits => Pattern::Llama3,
+                    splitter::GPT2 => Pattern::Gpt2,
                     _ => return Err(FormatError::Damaged("it is of no known kind")),
-                }
+                };
+                Kind::BytePair { pattern, digits, trim }
+            }
+            (model::CHARACTER_PAIR, splitter::WHOLE) => Kind::CharacterPair { blanks: None },
+            (model::CHARACTER_PAIR, kind)
+                if kind & !(splitter::METASPACE_PREFIX | splitter::METASPACE_FIRST)
+                    == splitter::METASPACE =>
+            {
+                let has = |flag| kind & flag != 0;
+                let prefix = match (has(splitter::METASPACE_PREFIX), has(splitter::METASPACE_FIRST))
+                {
+                    (false, _) => Prefix::None,
+                    (true, false) => Prefix::All,
+                    (true, true) => Prefix::First,
+                };
+                Kind::CharacterPair { blanks: Some(prefix) }
             }
             (model::UNIGRAM, kind) if kind & !7 == splitter::METASPACE => {
                 let prefix = kind & splitter::METASPACE_PREFIX != 0;
@@ -197,8 +222,21 @@ impl Compiled {
                 let mut part = Text::new(&text[range], tracked);
                 self.normalize(&mut part);
                 match self.kind {
+                    Kind::BytePair { pattern, digits: false, .. } => {
+                        let whole = 0..part.chars.len();
+                        self.byte_pair(&part, whole, pattern, &mut scratch, &mut out);
+                    }
                     Kind::BytePair { pattern, .. } => {
-                        self.byte_pair(&part, pattern, &mut scratch, &mut out);
+                        split::digits(&part.chars, self.classes(), |start, end| {
+                            self.byte_pair(&part, start..end, pattern, &mut scratch, &mut out);
+                        });
+                    }
+                    Kind::CharacterPair { blanks } => {
+                        if let Some(prefix) = blanks {
+                            let is_first = prefix == Prefix::First && out.shift == 0;
+                            words::mark_blanks(&mut part, prefix == Prefix::All || is_first);
+                        }
+                        self.character_pair(&part, &mut scratch, &mut out);
                     }
                     Kind::Unigram { blanks, split } => {
                         match blanks {
@@ -229,6 +267,8 @@ impl Compiled {
                 }),
                 step::COLLAPSE | step::COLLAPSE_MARKED => text.collapse_blanks(),
                 step::TRIM_END => text.trim_end(),
+                step::PREPEND => text.prepend(words::BLANK),
+                step::MARK => words::mark_blanks(text, false),
                 flags if flags & step::BERT != 0 => {
                     Bert { classes: self.classes(), flags }.apply(text);
                 }
@@ -241,34 +281,51 @@ impl Compiled {
     fn is_composed(&self, text: &str) -> bool {
         let classes = self.classes();
         matches!(self.kind, Kind::BytePair { .. })
-            && text.chars().all(|c| classes.of(c) & split::COMPOSED != 0)
+            && text.chars().all(|c| classes.of(c) & class::COMPOSED != 0)
     }
 
+    fn merges(&self) -> Merges<'_> {
+        Merges {
+            bytes: Words::new(self.section(Section::Bytes)),
+            merged: Words::new(self.section(Section::Merged)),
+            pairs: Longs::new(self.section(Section::Pairs)),
+            trie: Trie::new(self.section(Section::Trie)),
+        }
+    }
+
+    /// Appends the tokens of a part of the text, which is split as if nothing were beside it.
     fn byte_pair(
         &self,
         text: &Text<'_>,
+        part: Range<usize>,
         pattern: Pattern,
         scratch: &mut Scratch,
         out: &mut Output,
     ) {
-        let merges = Merges {
-            bytes: Words::new(self.section(Section::Bytes)),
-            merged: Words::new(self.section(Section::Merged)),
-            pairs: Longs::new(self.section(Section::Pairs)),
-        };
-        let scanner = Scanner { text: &text.chars, classes: self.classes(), pattern };
-        let bytes = text.chars.as_bytes();
+        let merges = self.merges();
+        let chars = &text.chars[part.clone()];
+        let scanner = Scanner { text: chars, classes: self.classes(), pattern };
+        let bytes = chars.as_bytes();
         let mut at = 0;
         while at < bytes.len() {
             let end = scanner.piece_end(at);
             merges.encode(bytes.get(at..end).unwrap_or_default(), &mut scratch.symbols);
             for symbol in &scratch.symbols {
                 let after = at + symbol.len;
-                out.push(symbol.id, text.span(at, after));
+                out.push(symbol.id, text.span(part.start + at, part.start + after));
                 out.trim(|| Ends::of_bytes(bytes.get(at..after).unwrap_or_default()));
                 at = after;
             }
             at = end;
+        }
+    }
+
+    fn character_pair(&self, text: &Text<'_>, scratch: &mut Scratch, out: &mut Output) {
+        self.merges().encode_characters(&text.chars, &mut scratch.symbols);
+        let mut at = 0;
+        for symbol in &scratch.symbols {
+            out.push(symbol.id, text.span(at, at + symbol.len));
+            at += symbol.len;
         }
     }
 

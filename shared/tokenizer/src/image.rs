@@ -22,10 +22,12 @@
 //! | `Pair`       | all                                    | the same for two texts                             |
 //! | `Charsmap`   | normalizers with a `SentencePiece` map | its double array as it is                          |
 //! | `MapTexts`   | "                                      | its replacements, each ended by a zero byte        |
-//! | `Bytes`      | byte pairs                             | `u32` id of each byte                              |
-//! | `Merged`     | byte pairs                             | `u32` id that the merge of each rank gives         |
-//! | `Pairs`      | byte pairs                             | hash table of merges, see [`crate::byte_pair`]     |
+//! | `Bytes`      | byte and character pairs               | `u32` id of each byte                              |
+//! | `Merged`     | byte and character pairs               | `u32` id that the merge of each rank gives         |
+//! | `Pairs`      | byte and character pairs               | hash table of merges, see [`crate::byte_pair`]     |
 //! | `Trie`       | unigram, word pieces                   | trie of the vocabulary                             |
+//! | "            | character pairs                        | trie of the characters that are tokens             |
+//! | "            | byte pairs                             | trie of words that are tokens whatever is merged   |
 //! | `Scores`     | unigram                                | `f64` score of each id                             |
 
 use std::ops::Range;
@@ -103,13 +105,19 @@ pub(crate) mod model {
     pub(crate) const BYTE_PAIR: u32 = 1;
     pub(crate) const UNIGRAM: u32 = 2;
     pub(crate) const WORD_PIECE: u32 = 3;
+    pub(crate) const CHARACTER_PAIR: u32 = 4;
 }
 
 /// Values of [`Settings::splitter`].
 pub(crate) mod splitter {
     pub(crate) const QWEN: u32 = 1;
     pub(crate) const GPT2: u32 = 2;
-    /// Spans leave out the blanks at the ends of tokens; a flag beside [`QWEN`] and [`GPT2`], see [`crate::trim`].
+    pub(crate) const LLAMA3: u32 = 4;
+    /// Digits are texts of their own before that; a flag beside [`GPT2`].
+    pub(crate) const DIGITS: u32 = 1024;
+    /// Nothing is split.
+    pub(crate) const WHOLE: u32 = 32;
+    /// Spans leave out the blanks at the ends of tokens; a flag beside splitters of byte pairs, see [`crate::trim`].
     pub(crate) const TRIMMED: u32 = 256;
     /// All but a single blank that starts a text; with [`TRIMMED`].
     pub(crate) const TRIMMED_PREFIX: u32 = 512;
@@ -123,6 +131,8 @@ pub(crate) mod splitter {
     pub(crate) const METASPACE_SPLIT: u32 = 2;
     /// White space of any kind separates words, each of which is a text of its own; with both other flags.
     pub(crate) const METASPACE_WORDS: u32 = 4;
+    /// Only what begins at byte 0 gets a `▁`; with [`METASPACE_PREFIX`], of character pairs.
+    pub(crate) const METASPACE_FIRST: u32 = 16;
     pub(crate) const BERT: u32 = 3;
 }
 
@@ -138,6 +148,10 @@ pub(crate) mod step {
     pub(crate) const COLLAPSE_MARKED: u8 = 5;
     /// White space at the end is removed.
     pub(crate) const TRIM_END: u8 = 6;
+    /// Every text gets a `▁`, also one that starts with it.
+    pub(crate) const PREPEND: u8 = 7;
+    /// Every blank becomes a `▁`.
+    pub(crate) const MARK: u8 = 8;
     /// BERT's; bit flags [`CLEAN`] and so on follow.
     pub(crate) const BERT: u8 = 16;
     pub(crate) const CLEAN: u8 = 1;

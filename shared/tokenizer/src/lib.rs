@@ -13,11 +13,13 @@
 //!   using the crate.
 //! * Tests compare both on real text in several languages, on every code point, and on millions of made-up texts.
 //!
-//! | kind        | normalizer                               | split                   | such as         |
-//! |-------------|------------------------------------------|-------------------------|-----------------|
-//! | byte pairs  | none, NFC                                | Qwen's pattern, GPT-2's | Qwen3, RoBERTa  |
-//! | unigram     | character map, NFC, NFKC, runs of blanks | at blanks               | XLM-RoBERTa     |
-//! | word pieces | BERT's                                   | BERT's                  | BERT, `MiniLM`  |
+//! | kind            | normalizer                               | split                              | such as               |
+//! |-----------------|------------------------------------------|------------------------------------|-----------------------|
+//! | byte pairs      | none, NFC                                | patterns of Qwen, Llama 3, GPT-2;  | Qwen3, Llama 3,       |
+//! |                 |                                          | at digits before GPT-2's           | `SmolLM`, RoBERTa     |
+//! | character pairs | `▁` in front and for blanks              | not at all                         | Llama 2, Gemma        |
+//! | unigram         | character map, NFC, NFKC, runs of blanks | at blanks                          | XLM-RoBERTa           |
+//! | word pieces     | BERT's                                   | BERT's                             | BERT, `MiniLM`        |
 //!
 //! A text takes this way: added tokens are cut out (`added`); what is between them is normalized (`normalize`), cut
 //! into pieces (`split`, `words`), and the pieces become tokens (`byte_pair`, `unigram`, `word_piece`), from whose spans

@@ -146,6 +146,22 @@ impl<'t> Text<'t> {
         self.chars = Cow::Owned(chars);
     }
 
+    /// Puts `mark` before a text that is not empty. It has the span of the character it stands before.
+    pub(crate) fn prepend(&mut self, mark: char) {
+        if self.chars.is_empty() {
+            return;
+        }
+        let mut chars = String::with_capacity(self.chars.len() + mark.len_utf8());
+        chars.push(mark);
+        chars.push_str(&self.chars);
+        let mut places = Vec::new();
+        if self.tracked {
+            places.resize(mark.len_utf8(), 0);
+            places.extend(0..self.chars.len());
+        }
+        self.replace(chars, &places);
+    }
+
     /// Takes white space away from the end.
     pub(crate) fn trim_end(&mut self) {
         let len = self.chars.trim_end().len();

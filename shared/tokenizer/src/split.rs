@@ -1,13 +1,13 @@
-//! Cuts text into the pieces inside which byte pairs are merged, as the regular expressions of Qwen and GPT-2 do.
+//! Cuts text into the pieces inside which byte pairs are merged, as the regular expressions of Qwen, Llama 3 and GPT-2 do.
 //!
-//! Both expressions match at every character, so a piece starts where the last one ends. At each place the first
+//! Llama 3's is Qwen's but for numbers. All match at every character, so a piece starts where the last one ends. At each place the first
 //! alternative that matches decides:
 //!
 //! | Qwen                               | GPT-2               | here                                                 |
 //! |------------------------------------|---------------------|------------------------------------------------------|
 //! | `(?i:'s\|'t\|'re\|'ve\|'m\|'ll\|'d)` | the same, lower case | [`contraction`]                                      |
 //! | `[^\r\n\p{L}\p{N}]?\p{L}+`         | ` ?\p{L}+`          | a letter, or one other character before a letter     |
-//! | `\p{N}`                            | ` ?\p{N}+`          | a number                                             |
+//! | `\p{N}`, Llama 3: `\p{N}{1,3}`      | ` ?\p{N}+`          | a number                                             |
 //! | ` ?[^\s\p{L}\p{N}]+[\r\n]*`        | ` ?[^\s\p{L}\p{N}]+` | anything but letters, numbers and white space        |
 //! | `\s*[\r\n]+`                       |                     | white space up to the last line break in it          |
 //! | `\s+(?!\S)`                        | the same            | white space but for its last character, if more come |
@@ -17,11 +17,14 @@ use crate::classes::{Classes, split};
 
 const WORD: u8 = split::LETTER | split::NUMBER;
 const NO_SYMBOL: u8 = split::LETTER | split::NUMBER | split::SPACE;
+/// Numbers of a piece, where the pattern says `{1,3}`.
+const LLAMA3_NUMBERS: usize = 3;
 
-/// The two ways to split.
+/// The ways to split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pattern {
     Qwen,
+    Llama3,
     Gpt2,
 }
 
@@ -50,7 +53,7 @@ impl Scanner<'_> {
         }
         let after = self.class_at(next);
         let may_lead = match self.pattern {
-            Pattern::Qwen => class & (split::BREAK | split::NUMBER) == 0,
+            Pattern::Qwen | Pattern::Llama3 => class & (split::BREAK | split::NUMBER) == 0,
             Pattern::Gpt2 => is_blank,
         };
         if let Some((class, len)) = after
@@ -62,6 +65,7 @@ impl Scanner<'_> {
         if class & split::NUMBER != 0 {
             return match self.pattern {
                 Pattern::Qwen => next,
+                Pattern::Llama3 => self.numbers(next, LLAMA3_NUMBERS - 1),
                 Pattern::Gpt2 => self.skip(next, split::NUMBER, split::NUMBER),
             };
         }
@@ -84,7 +88,7 @@ impl Scanner<'_> {
     fn symbols(self, at: usize) -> usize {
         let end = self.skip(at, NO_SYMBOL, 0);
         match self.pattern {
-            Pattern::Qwen => self.skip(end, split::BREAK, split::BREAK),
+            Pattern::Qwen | Pattern::Llama3 => self.skip(end, split::BREAK, split::BREAK),
             Pattern::Gpt2 => end,
         }
     }
@@ -101,10 +105,21 @@ impl Scanner<'_> {
             }
         }
         match after_break {
-            Some(end) if self.pattern == Pattern::Qwen => end,
+            Some(end) if self.pattern != Pattern::Gpt2 => end,
             _ if at == self.text.len() || last == start => at.max(start + 1),
             _ => last,
         }
+    }
+
+    /// Past numbers, `most` at most.
+    fn numbers(self, mut at: usize, most: usize) -> usize {
+        for _ in 0..most {
+            match self.class_at(at) {
+                Some((class, len)) if class & split::NUMBER != 0 => at += len,
+                _ => break,
+            }
+        }
+        at
     }
 
     /// Past the characters whose flags in `mask` are `wanted`.
@@ -126,6 +141,25 @@ impl Scanner<'_> {
         }
         let c = self.text.get(at..)?.chars().next()?;
         Some((self.classes.of(c), c.len_utf8()))
+    }
+}
+
+/// Calls `each` with the first byte and end of every part: what is a digit is one by itself, and what is between two is
+/// split as a text of its own.
+pub(crate) fn digits(text: &str, classes: Classes<'_>, mut each: impl FnMut(usize, usize)) {
+    let mut start = 0;
+    for (at, c) in text.char_indices() {
+        if classes.of(c) & split::DIGIT == 0 {
+            continue;
+        }
+        if start < at {
+            each(start, at);
+        }
+        start = at + c.len_utf8();
+        each(at, start);
+    }
+    if start < text.len() {
+        each(start, text.len());
     }
 }
 

@@ -10,6 +10,7 @@ mod suite {
     mod fuzz;
     mod golden;
     mod hostile;
+    mod language_models;
     mod made_up;
     mod real_texts;
     mod trimmed;

@@ -1,14 +1,18 @@
-//! Compiles byte-level BPE models: the id of each byte, and the merges as a hash table.
+//! Compiles BPE models over bytes, and over characters with bytes for those that are no tokens: the id of each byte, the
+//! merges as a hash table, and a trie of what does not come of these.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Value, json};
 
 use super::json::Object;
+use super::trie;
 use super::vocabulary::ids;
-use crate::byte_pair::{BITS, EMPTY, MAX, MAX_PROBES, first_slot, key};
+use crate::byte_pair::{BITS, EMPTY, MAX, MAX_PROBES, Merges, first_slot, key};
 use crate::error::CompileError;
 use crate::image::{Section, Writer, model};
+use crate::trie::Trie;
+use crate::view::{Longs, Words};
 
 const FIELDS: [&str; 10] = [
     "type",
@@ -29,17 +33,18 @@ pub(super) fn compile(model: Object<'_>, writer: &mut Writer) -> Result<(), Comp
     model.absent_or("dropout", &[json!(0.0), json!(0)])?;
     model.absent_or("continuing_subword_prefix", &[json!("")])?;
     model.absent_or("end_of_word_suffix", &[json!("")])?;
-    model.absent_or("ignore_merges", &[json!(false)])?;
     let vocab = ids(model.object("vocab")?)?;
     if vocab.values().any(|&id| id >= MAX) {
         return Err(CompileError::unsupported(format!("an id of {MAX} or more")));
     }
-    let mut bytes = Vec::with_capacity(256 * size_of::<u32>());
-    for symbol in byte_symbols() {
-        let id = vocab.get(symbol.to_string().as_str());
-        let id = id.ok_or_else(|| CompileError::unsupported("a vocabulary without all bytes"))?;
-        bytes.extend(id.to_le_bytes());
-    }
+    let fallbacks = (0..=255u8).map(|byte| format!("<0x{byte:02X}>"));
+    let fallbacks = byte_ids(&vocab, fallbacks);
+    let is_characters = model.boolean("byte_fallback", Some(false))? && fallbacks.is_some();
+    let bytes = match fallbacks {
+        Some(bytes) if is_characters => bytes,
+        _ => byte_ids(&vocab, byte_symbols().map(String::from))
+            .ok_or_else(|| CompileError::unsupported("a vocabulary without all bytes"))?,
+    };
     let mut merged = Vec::new();
     let mut pairs = BTreeMap::new();
     for merge in model.list("merges")? {
@@ -56,11 +61,59 @@ pub(super) fn compile(model: Object<'_>, writer: &mut Writer) -> Result<(), Comp
         // Of a pair that is there twice, the last counts.
         pairs.insert(key(left, right), rank);
     }
-    writer.settings.model = model::BYTE_PAIR;
+    let pairs = table(&pairs);
+    let is_whole_words = model.boolean("ignore_merges", Some(false))?;
+    writer.settings.model = if is_characters {
+        if is_whole_words {
+            return Err(model.wrong("ignore_merges"));
+        }
+        writer.set(Section::Trie, trie::build(&characters(&vocab))?);
+        model::CHARACTER_PAIR
+    } else {
+        if is_whole_words {
+            let merges = Merges {
+                bytes: Words::new(&bytes),
+                merged: Words::new(&merged),
+                pairs: Longs::new(&pairs),
+                trie: Trie::new(&[]),
+            };
+            writer.set(Section::Trie, trie::build(&unmerged(&vocab, merges))?);
+        }
+        model::BYTE_PAIR
+    };
     writer.set(Section::Bytes, bytes);
     writer.set(Section::Merged, merged);
-    writer.set(Section::Pairs, table(&pairs));
+    writer.set(Section::Pairs, pairs);
     Ok(())
+}
+
+/// The ids of the tokens that stand for bytes, if all are there.
+fn byte_ids(vocab: &BTreeMap<&str, u32>, names: impl Iterator<Item = String>) -> Option<Vec<u8>> {
+    let ids = names.map(|name| vocab.get(name.as_str()).map(|id| id.to_le_bytes()));
+    Some(ids.collect::<Option<Vec<_>>>()?.concat())
+}
+
+/// The tokens of one character.
+fn characters(vocab: &BTreeMap<&str, u32>) -> BTreeMap<Vec<u8>, u32> {
+    let alone = vocab.iter().filter(|(token, _)| token.chars().count() == 1);
+    alone.map(|(token, &id)| (token.as_bytes().to_vec(), id)).collect()
+}
+
+/// The tokens that merges do not make of their own bytes.
+fn unmerged(vocab: &BTreeMap<&str, u32>, merges: Merges<'_>) -> BTreeMap<Vec<u8>, u32> {
+    let of: HashMap<char, u8> = byte_symbols().zip(0..=255).collect();
+    let mut symbols = Vec::new();
+    let mut found = BTreeMap::new();
+    for (token, &id) in vocab {
+        // With another character it is no piece of any text.
+        let bytes: Option<Vec<u8>> = token.chars().map(|c| of.get(&c).copied()).collect();
+        let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) else { continue };
+        merges.encode(&bytes, &mut symbols);
+        if !matches!(symbols[..], [one] if one.id == id) {
+            found.insert(bytes, id);
+        }
+    }
+    found
 }
 
 /// The characters that stand for bytes in vocabularies, as GPT-2 has them: those that can be printed stand for

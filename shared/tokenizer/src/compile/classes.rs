@@ -9,7 +9,7 @@ use unicode_normalization_alignments::{IsNormalized, is_nfc_quick};
 
 use crate::classes::{BLOCK, BLOCKS, bert, split};
 use crate::error::CompileError;
-use crate::image::{Section, Writer};
+use crate::image::{Section, Writer, splitter};
 
 /// The flags of all code points; surrogates, which are no characters, have none.
 type Flags = Vec<u8>;
@@ -18,12 +18,14 @@ fn flags(of: impl Fn(char) -> u8) -> Flags {
     (0..0x11_0000).map(|code| char::from_u32(code).map_or(0, &of)).collect()
 }
 
-/// Stores the classes for Qwen's and GPT-2's patterns.
+/// Stores the classes for the patterns of byte-level tokenizers.
 pub(super) fn for_splitting(writer: &mut Writer) -> Result<(), CompileError> {
+    let by_digits = writer.settings.splitter & splitter::DIGITS != 0;
     let mut flags = flags(|c| {
         let stays = canonical_combining_class(c) == 0
             && is_nfc_quick(std::iter::once(c)) == IsNormalized::Yes;
-        if stays { split::COMPOSED } else { 0 }
+        let is_digit = by_digits && c.is_numeric();
+        (if stays { split::COMPOSED } else { 0 }) | (if is_digit { split::DIGIT } else { 0 })
     });
     let all: String = (0..0x11_0000).filter_map(char::from_u32).collect();
     let classes = [

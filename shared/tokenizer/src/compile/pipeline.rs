@@ -8,6 +8,7 @@ use crate::error::CompileError;
 use crate::image::{Settings, Writer, model, splitter, step};
 
 const QWEN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const BLANK: &str = "\u{2581}";
 
 pub(super) fn normalizer(value: Option<&Value>, writer: &mut Writer) -> Result<(), CompileError> {
@@ -53,14 +54,21 @@ fn add_steps(
         }
         "Replace" => {
             object.only(&["type", "pattern", "content"])?;
-            if object.get("pattern") != Some(&json!({"Regex": " {2,}"})) {
-                return Err(object.wrong("pattern"));
-            }
+            let is = |pattern: &Value| object.get("pattern") == Some(pattern);
             match object.text("content")? {
+                BLANK if is(&json!({"String": " "})) => step::MARK,
+                _ if !is(&json!({"Regex": " {2,}"})) => return Err(object.wrong("pattern")),
                 " " => step::COLLAPSE,
                 BLANK => step::COLLAPSE_MARKED,
                 _ => return Err(object.wrong("content")),
             }
+        }
+        "Prepend" => {
+            object.only(&["type", "prepend"])?;
+            if object.text("prepend")? != BLANK {
+                return Err(object.wrong("prepend"));
+            }
+            step::PREPEND
         }
         "Strip" => {
             object.only(&["type", "strip_left", "strip_right"])?;
@@ -90,8 +98,14 @@ fn bert(object: Object<'_>) -> Result<u8, CompileError> {
 }
 
 pub(super) fn splitter(value: Option<&Value>, writer: &mut Writer) -> Result<(), CompileError> {
-    let value =
-        value.ok_or_else(|| CompileError::unsupported("a tokenizer without pre-tokenizer"))?;
+    let is_characters = writer.settings.model == model::CHARACTER_PAIR;
+    let Some(value) = value else {
+        if !is_characters {
+            return Err(CompileError::unsupported("a tokenizer without pre-tokenizer"));
+        }
+        writer.settings.splitter = splitter::WHOLE;
+        return Ok(());
+    };
     let object = Object::of(value, "the pre-tokenizer")?;
     let mut parts = Vec::new();
     if object.text("type")? == "Sequence" {
@@ -106,23 +120,43 @@ pub(super) fn splitter(value: Option<&Value>, writer: &mut Writer) -> Result<(),
     writer.settings.splitter = match (kinds.as_slice(), parts.as_slice()) {
         (["Split", "ByteLevel"], [split, bytes]) => {
             split.only(&["type", "pattern", "behavior", "invert"])?;
-            if split.get("pattern") != Some(&json!({ "Regex": QWEN }))
+            let is = |pattern: &str| split.get("pattern") == Some(&json!({ "Regex": pattern }));
+            let found = if is(QWEN) { splitter::QWEN } else { splitter::LLAMA3 };
+            if found == splitter::LLAMA3 && !is(LLAMA3)
                 || split.text("behavior")? != "Isolated"
                 || split.boolean("invert", None)?
             {
                 return Err(split.wrong("pattern"));
             }
             byte_level(*bytes, false)?;
-            splitter::QWEN
+            found
+        }
+        (["Digits", "ByteLevel"], [digits, bytes]) => {
+            digits.only(&["type", "individual_digits"])?;
+            if !digits.boolean("individual_digits", Some(false))? {
+                return Err(digits.wrong("individual_digits"));
+            }
+            byte_level(*bytes, true)?;
+            splitter::GPT2 | splitter::DIGITS
+        }
+        // Gemma's, to which the normalizer leaves no blank.
+        (["Split"], [split]) if writer.settings.steps.contains(&step::MARK) => {
+            split.only(&["type", "pattern", "behavior", "invert"])?;
+            if split.get("pattern") != Some(&json!({"String": " "}))
+                || split.boolean("invert", None)?
+            {
+                return Err(split.wrong("pattern"));
+            }
+            splitter::WHOLE
         }
         (["ByteLevel"], [bytes]) => {
             byte_level(*bytes, true)?;
             splitter::GPT2
         }
-        (["Metaspace"], [metaspace]) => splitter::METASPACE | marks(*metaspace)?,
+        (["Metaspace"], [metaspace]) => splitter::METASPACE | marks(*metaspace, is_characters)?,
         (["WhitespaceSplit", "Metaspace"], [words, metaspace]) => {
             words.only(&["type"])?;
-            let flags = marks(*metaspace)?;
+            let flags = marks(*metaspace, false)?;
             if flags != splitter::METASPACE_PREFIX | splitter::METASPACE_SPLIT {
                 return Err(metaspace.wrong("prepend_scheme"));
             }
@@ -148,7 +182,7 @@ fn byte_level(object: Object<'_>, use_regex: bool) -> Result<(), CompileError> {
     Ok(())
 }
 
-fn marks(object: Object<'_>) -> Result<u32, CompileError> {
+fn marks(object: Object<'_>, is_characters: bool) -> Result<u32, CompileError> {
     object.only(&[
         "type",
         "replacement",
@@ -165,6 +199,7 @@ fn marks(object: Object<'_>) -> Result<u32, CompileError> {
     let prefix = match scheme? {
         "always" if object.boolean("add_prefix_space", Some(true))? => splitter::METASPACE_PREFIX,
         "never" => 0,
+        "first" if is_characters => splitter::METASPACE_PREFIX | splitter::METASPACE_FIRST,
         _ => return Err(object.wrong("prepend_scheme")),
     };
     let split = object.boolean("split", Some(true))?;
@@ -174,12 +209,21 @@ fn marks(object: Object<'_>) -> Result<u32, CompileError> {
 /// Refuses models with a normalizer or splitter that they are not compiled with.
 pub(super) fn check_together(settings: &Settings) -> Result<(), CompileError> {
     let is_bert = |&step: &u8| step & step::BERT != 0;
+    let is_mark = |step: &u8| [step::PREPEND, step::MARK].contains(step);
     let steps: Vec<u8> =
         settings.steps.iter().copied().take_while(|&step| step != step::NONE).collect();
     let fits = match settings.model {
         model::BYTE_PAIR => {
-            [splitter::QWEN, splitter::GPT2].contains(&(settings.splitter & !splitter::TRIMS))
+            let untrimmed = settings.splitter & !splitter::TRIMS;
+            let digits = splitter::GPT2 | splitter::DIGITS;
+            [splitter::QWEN, splitter::LLAMA3, splitter::GPT2, digits].contains(&untrimmed)
                 && (steps.is_empty() || steps == [step::NFC])
+        }
+        model::CHARACTER_PAIR => {
+            let flags = splitter::METASPACE_PREFIX | splitter::METASPACE_FIRST;
+            steps.iter().all(is_mark)
+                && (settings.splitter == splitter::WHOLE
+                    || settings.splitter & !flags == splitter::METASPACE)
         }
         model::UNIGRAM => {
             // A `▁` in the place of blanks is as good as a blank if only the splitter sees it, which makes one of every
@@ -187,7 +231,7 @@ pub(super) fn check_together(settings: &Settings) -> Result<(), CompileError> {
             let is_words = settings.splitter & splitter::METASPACE_WORDS != 0;
             let marked = steps.iter().position(|&step| step == step::COLLAPSE_MARKED);
             settings.splitter & splitter::METASPACE != 0
-                && !steps.iter().any(is_bert)
+                && !steps.iter().any(|step| is_bert(step) || is_mark(step))
                 && marked.is_none_or(|at| at + 1 == steps.len() && !is_words)
         }
         model::WORD_PIECE => {

@@ -24,7 +24,7 @@ pub(super) fn build(file: &mut Value, kind: u32) -> Result<Tokenizer, CompileErr
     let mut take = |key: &str| fields.remove(key).filter(|value| !value.is_null());
     let model = ModelWrapper::deserialize(take("model").unwrap_or_default())?;
     let is_expected = match &model {
-        ModelWrapper::BPE(_) => kind == model::BYTE_PAIR,
+        ModelWrapper::BPE(_) => [model::BYTE_PAIR, model::CHARACTER_PAIR].contains(&kind),
         ModelWrapper::Unigram(_) => kind == model::UNIGRAM,
         ModelWrapper::WordPiece(_) => kind == model::WORD_PIECE,
         ModelWrapper::WordLevel(_) => false,

@@ -40,7 +40,7 @@ fn what_is_not_reproduced_is_refused_by_name() {
         (qwen, "/pre_tokenizer/pretokenizers/0/pattern/Regex", json!("\\w+"), "pattern"),
         (qwen, "/pre_tokenizer/pretokenizers/0/behavior", json!("Removed"), "pattern"),
         (qwen, "/model/dropout", json!(0.5), "dropout"),
-        (qwen, "/model/ignore_merges", json!(true), "ignore_merges"),
+        (qwen, "/model/ignore_merges", json!("yes"), "ignore_merges"),
         (qwen, "/model/continuing_subword_prefix", json!("##"), "continuing_subword_prefix"),
         (qwen, "/model/merges/0", json!(["never", "there"]), "do not exist"),
         (qwen, "/model/vocab/!", json!(1), "one id"),

@@ -326,6 +326,26 @@ impl ApiError {
         )
     }
 
+    /// The time of a request is over in the middle of its stream.
+    #[cfg(feature = "chat")]
+    pub(crate) fn cut_off(limit: Duration) -> Self {
+        let message = format!(
+            "the answer was not complete within {} s, the time that the request or REQUEST_TIMEOUT gives; ask for fewer \
+             tokens or give it more time",
+            limit.as_secs_f64()
+        );
+        Self::new(Failure::Late, "deadline_exceeded", message)
+    }
+
+    /// Every slot runs a completion, which whoever asks calls a failure.
+    #[cfg(feature = "chat")]
+    pub(crate) fn no_slot(slots: usize) -> Self {
+        let message = format!(
+            "no slot available: all {slots} (MAX_RUNNING) run a completion; retry later, or leave fail_on_no_slot out"
+        );
+        Self::new(Failure::Unavailable, "no_slot", message).retriable()
+    }
+
     /// A stream's client leaves too much of it unread.
     #[cfg(feature = "chat")]
     pub(crate) fn read_too_slowly() -> Self {

@@ -3,13 +3,14 @@
 //!
 //! The time is one for the whole of a request. An answer whose headers are ready in time has for
 //! its body what is left of it: the [`Deadline`] goes with the answer into the request's ticket
-//! ([`crate::edge::ticket`]).
+//! ([`crate::edge::ticket`]). A body that can tell its client what happened takes the deadline itself
+//! ([`OwnDeadline`]).
 //!
 //! `x-request-timeout` in seconds, or Envoy's `x-envoy-expected-rq-timeout-ms`, which its proxies
 //! (Istio, Knative's gateways, Container Apps) add by themselves; `REQUEST_TIMEOUT` bounds both.
 //! Dropping a request takes its job out of the queue, and what is left of a running one is not run.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::extract::{Request, State};
@@ -36,6 +37,19 @@ pub(crate) struct Deadline {
     pub(crate) limit: Duration,
 }
 
+/// The deadline of a body that ends itself when its time is over. It goes with the answer that has the
+/// body, and is filled in before the body is asked for anything.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct OwnDeadline(Arc<OnceLock<Deadline>>);
+
+#[cfg_attr(not(feature = "chat"), allow(dead_code, reason = "only streams ask"))]
+impl OwnDeadline {
+    /// The deadline, if the request has one.
+    pub(crate) fn get(&self) -> Option<Deadline> {
+        self.0.get().copied()
+    }
+}
+
 /// Answers in time.
 pub(crate) async fn keep(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let given = match given(request.headers()) {
@@ -54,6 +68,11 @@ pub(crate) async fn within(limit: Duration, answer: impl Future<Output = Respons
     let deadline = Deadline { at: Instant::now() + limit, limit };
     match timeout_at(deadline.at, answer).await {
         Ok(mut answer) => {
+            if let Some(OwnDeadline(own)) = answer.extensions_mut().remove() {
+                // It is filled in once: an answer goes through here once.
+                let _ = own.set(deadline);
+                return answer;
+            }
             answer.extensions_mut().insert(deadline);
             answer
         }

@@ -140,7 +140,7 @@ impl Failure {
                 503,
                 "loading",
                 "the model is loading; retry later",
-                "The model is not loaded yet, the server is going away, or a GPU is `out_of_memory`; \
+                "The model is not loaded yet, the server is going away, a GPU is `out_of_memory`, or there is `no_slot`; \
                  with `retry-after` unless the model cannot be loaded at all.",
             ),
             Self::Late => (

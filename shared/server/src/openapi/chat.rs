@@ -113,14 +113,24 @@ fn describe(
             "tags": [OTHER_NAMES],
             "summary": "What runs at the moment, for clients of llama.cpp",
             "operationId": "slots",
+            "parameters": [{
+                "name": "fail_on_no_slot", "in": "query", "schema": {"type": "string"},
+                "description": "With any value, the answer is 503 while every slot runs a completion.",
+            }],
             "responses": slots(parts),
         }}),
     );
 }
 
 fn slots(parts: &Parts) -> Value {
+    let next = json!({
+        "has_next_token": {"type": "boolean"},
+        "has_new_line": {"type": "boolean"},
+        "n_remain": {"type": "integer", "minimum": -1, "description": "Of max_tokens; -1 where there is none."},
+        "n_decoded": count("Tokens so far."),
+    });
     let mut answers = json!({"200": {
-        "description": "As many as completions may run at once.",
+        "description": "As many as completions may run at once. Those that were never used have no task.",
         "content": {"application/json": {"schema": {"type": "array", "items": {
             "type": "object",
             "properties": {
@@ -128,6 +138,14 @@ fn slots(parts: &Parts) -> Value {
                 "n_ctx": count("Most tokens of a conversation."),
                 "is_processing": {"type": "boolean"},
                 "speculative": {"type": "boolean"},
+                "id_task": count("The number of the completion that runs in it, or ran there last."),
+                "n_prompt_tokens": count("Tokens of its prompt."),
+                "n_prompt_tokens_cache": count("How many of them were known already."),
+                "params": {"type": "object", "description": "How tokens are chosen, and how many."},
+                "next_token": {
+                    "type": "array", "minItems": 1, "maxItems": 1,
+                    "items": {"type": "object", "properties": next},
+                },
             },
             "required": ["id", "n_ctx", "is_processing", "speculative"],
         }}}},

@@ -6,6 +6,7 @@ pub(crate) mod incoming;
 pub(crate) mod job;
 pub(crate) mod load;
 pub(crate) mod question;
+pub(crate) mod slot_list;
 pub(crate) mod speaker;
 pub(crate) mod translate;
 pub(crate) mod turns;

@@ -151,6 +151,14 @@ impl<J: GenerationJob> Scheduler<J> {
         self.entries.iter().map(|entry| &entry.job)
     }
 
+    /// The completions that run, each as its job and its number among those of the job, in order of arrival.
+    pub fn completions(&self) -> impl Iterator<Item = (&J, usize)> {
+        self.entries.iter().flat_map(|entry| {
+            let running = entry.branches.iter().filter(|branch| branch.sequence.is_some());
+            running.map(|branch| (&entry.job, branch.choice))
+        })
+    }
+
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.ended.is_empty()

@@ -11,7 +11,8 @@
 //!
 //! The body holds the model, its place and its ticket until its last byte, and when the client goes away it is
 //! dropped: the job sees that nobody listens, and is gone before the next step. What fails after the first byte is an
-//! event too, after which nothing comes.
+//! event too, after which nothing comes; so is the end of the request's time, which a connection that is cut off would not
+//! tell from a server that died.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,11 +24,13 @@ use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use bytes::Bytes;
 use hyper::body::Frame;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::reply::Reply;
 use crate::app::App;
 use crate::edge::cost::Cost;
+use crate::edge::deadline::{Deadline, OwnDeadline};
+use crate::error::ApiError;
 use crate::life::logging;
 
 /// Bytes of a frame from which on it is sent as it is: a few network packets.
@@ -37,11 +40,14 @@ const FULL_FRAME: usize = 16 << 10;
 pub(super) fn answer(app: &Arc<App>, reply: Reply) -> Response {
     let content_type = HeaderValue::from_static(reply.content_type());
     let begun = Instant::now();
+    let deadline = OwnDeadline::default();
     let mut response = Response::new(Body::new(Stream {
         reply: Some(reply),
         silence: Silence::of(app.config.chat.keep_alive),
+        time: Time::Unknown(deadline.clone()),
         begun,
     }));
+    response.extensions_mut().insert(deadline);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, content_type);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -55,7 +61,30 @@ struct Stream {
     /// `None` once all of it was said.
     reply: Option<Reply>,
     silence: Option<Silence>,
+    time: Time,
     begun: Instant,
+}
+
+/// How long all of it may take.
+enum Time {
+    /// Not asked yet: it is known when the answer's headers are on their way.
+    Unknown(OwnDeadline),
+    Bounded(Duration, Pin<Box<Sleep>>),
+    Unbounded,
+}
+
+impl Time {
+    /// The error if it is over.
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Option<ApiError> {
+        if let Self::Unknown(deadline) = self {
+            *self = match deadline.get() {
+                Some(Deadline { at, limit }) => Self::Bounded(limit, Box::pin(sleep_until(at))),
+                None => Self::Unbounded,
+            };
+        }
+        let Self::Bounded(limit, timer) = self else { return None };
+        timer.as_mut().poll(cx).is_ready().then(|| ApiError::cut_off(*limit))
+    }
 }
 
 /// How long nothing was said.
@@ -97,6 +126,13 @@ impl hyper::body::Body for Stream {
                 Poll::Pending => break false,
             }
         };
+        // What was complete in time is no error, however late it is asked for.
+        let is_late = if is_over { None } else { this.time.poll_over(cx) };
+        let is_over = is_over || is_late.is_some();
+        if let Some(error) = is_late {
+            tracing::warn!(request_id = &*reply.id.0, "cut off: {error}");
+            reply.fail(&error, &mut out);
+        }
         if is_over {
             log(reply, this.begun.elapsed());
             this.reply = None;

@@ -13,8 +13,8 @@ use defrost_model::{Constraint, Decoder, Room};
 use defrost_tasks::{Error, GenerationLimits, Pieces};
 
 use super::completer::Completer;
+use super::slot_list::{Slot, Slots};
 use super::translate;
-use crate::models::usage::Load;
 
 /// The name under which models keep a template for conversations with tools.
 const WITH_TOOLS: &str = "tool_use";
@@ -22,7 +22,7 @@ const WITH_TOOLS: &str = "tool_use";
 /// See the module page.
 pub(crate) struct ChatModel {
     completer: Arc<dyn Completer>,
-    load: Mutex<Load>,
+    slots: Mutex<Slots>,
     templates: OnceLock<Result<Templates, defrost_chat::Error>>,
     /// What makes grammars of the model's tokens, or why none can be made.
     compiler: OnceLock<Result<GrammarCompiler, String>>,
@@ -31,7 +31,7 @@ pub(crate) struct ChatModel {
 impl ChatModel {
     pub(crate) fn new(completer: Arc<dyn Completer>) -> Self {
         let (templates, compiler) = (OnceLock::new(), OnceLock::new());
-        Self { completer, load: Mutex::default(), templates, compiler }
+        Self { completer, slots: Mutex::default(), templates, compiler }
     }
 
     pub(crate) fn spec(&self) -> &ChatSpec {
@@ -54,13 +54,13 @@ impl ChatModel {
         self.completer.decoder()
     }
 
-    /// How busy it was after the last step.
-    pub(crate) fn load(&self) -> Load {
-        *self.load.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What runs, or ran, in each slot that was ever used.
+    pub(crate) fn slots(&self) -> Vec<Slot> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).list()
     }
 
-    pub(crate) fn note_load(&self, load: Load) {
-        *self.load.lock().unwrap_or_else(PoisonError::into_inner) = load;
+    pub(crate) fn note_slots(&self, note: impl FnOnce(&mut Slots)) {
+        note(&mut self.slots.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// The tokens of a text, as [`Completer::ids`].

@@ -4,6 +4,7 @@
 //! up when its first step begins, so `MAX_QUEUE` bounds those that wait.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use defrost_model::Constraint;
@@ -14,6 +15,7 @@ use defrost_tasks::{
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::chat_model::ChatModel;
+use super::slot_list::SlotTask;
 use crate::models::command::Queued;
 use crate::models::events::End;
 use crate::models::job::{Generating, Work};
@@ -25,12 +27,14 @@ pub(crate) struct Generation {
     scheduler: Scheduler<Tracked>,
     options: SchedulerOptions,
     model: Arc<ChatModel>,
+    /// The number of the next completion.
+    next: u64,
 }
 
 impl Generation {
     pub(crate) fn new(model: Arc<ChatModel>, options: SchedulerOptions) -> Self {
         let scheduler = scheduler(&model, options);
-        Self { scheduler, options, model }
+        Self { scheduler, options, model, next: 0 }
     }
 }
 
@@ -45,7 +49,11 @@ impl Turns for Generation {
         match job {
             Work::Generation(job) => {
                 let (place, started) = (Some(place), None);
-                self.scheduler.push(Tracked { job, place, since, tokenize, started });
+                let task = job.task();
+                let slot = |id: u64| Arc::new(SlotTask::new(id, task));
+                let slots: Vec<_> = (self.next..).take(task.n).map(slot).collect();
+                self.next += slots.len() as u64;
+                self.scheduler.push(Tracked { job, place, since, tokenize, started, slots });
             }
             other @ Work::Passes(_) => other.refuse(),
         }
@@ -71,7 +79,9 @@ impl Turns for Generation {
         };
         let SchedulerLoad { running, waiting, preempted: _ } = self.scheduler.load();
         let load = Load { running, waiting, room: decoder.room() };
-        self.model.note_load(load);
+        let running = self.scheduler.completions();
+        let slots = running.filter_map(|(job, choice)| job.slots.get(choice));
+        self.model.note_slots(|known| known.note(slots));
         Round { ended, cancelled, load: Some(load) }
     }
 }
@@ -82,6 +92,7 @@ impl Drop for Generation {
         if let Ok(decoder) = self.model.decoder() {
             drop(self.scheduler.close(decoder));
         }
+        self.model.note_slots(|known| known.note([].into_iter()));
     }
 }
 
@@ -93,6 +104,8 @@ pub(crate) struct Tracked {
     since: Instant,
     tokenize: Duration,
     started: Option<Instant>,
+    /// Its completions, for those who watch.
+    slots: Vec<Arc<SlotTask>>,
 }
 
 impl Tracked {
@@ -127,6 +140,9 @@ impl GenerationJob for Tracked {
     fn started(&mut self, cached: usize) {
         self.started = Some(Instant::now());
         self.place = None;
+        for slot in &self.slots {
+            slot.progress.cached.store(cached, Ordering::Relaxed);
+        }
         self.job.started(cached);
     }
 
@@ -135,6 +151,9 @@ impl GenerationJob for Tracked {
     }
 
     fn produced(&mut self, choice: usize, produced: Produced) {
+        if let Some(slot) = self.slots.get(choice).filter(|_| !produced.is_echo) {
+            slot.produced(produced.tokens.len(), &produced.text);
+        }
         self.job.produced(choice, produced);
     }
 

@@ -189,17 +189,113 @@ async fn what_fails_after_the_first_byte_is_an_event() {
     assert_eq!(answer.json()["choices"][0]["message"]["content"], "next");
 }
 
-#[tokio::test(start_paused = true)]
+/// The client is told in the words of its API, and what it asked for is gone with that.
+#[tokio::test]
 async fn a_stream_ends_with_the_time_of_its_request() {
-    let (model, _permit, mut begins) = gated();
-    let router = ready_with(&[("KEEP_ALIVE", "0"), ("REQUEST_TIMEOUT", "3")], model).await;
-    let begun = tokio::time::Instant::now();
-    let mut body = begin(&router, &say("ab")).await;
-    begins.recv().await.expect("a step");
-    assert!(frame(&mut body).await.is_some_and(|first| first.contains("assistant")));
-    let cut = body.frame().await.expect("an event");
-    assert!(cut.is_err_and(|error| error.to_string().contains("within 3 s")));
-    assert_eq!(begun.elapsed().as_secs(), 3);
+    for (path, words, last) in [
+        (CHAT, "\"error\":{", "data: [DONE]\n\n"),
+        ("/v1/completions", "\"error\":{", "data: [DONE]\n\n"),
+        ("/v1/responses", "event: response.failed", ""),
+        ("/v1/messages", "event: error", ""),
+        ("/completion", "\"error\":{", ""),
+    ] {
+        let (model, permit, mut begins) = gated();
+        let held = model.held();
+        let settings = [("KEEP_ALIVE", "0"), ("REQUEST_TIMEOUT", "3")];
+        let router = ready_with(&settings, model).await;
+        // From here on time goes to the next timer whenever all else waits.
+        tokio::time::pause();
+        let begun = tokio::time::Instant::now();
+        let message = json!([{"role": "user", "content": "abab"}]);
+        let asked = json!({"messages": message, "max_tokens": 4, "temperature": 0});
+        let body = match path {
+            "/v1/completions" | "/completion" => json!({"prompt": "abab", "max_tokens": 4}),
+            "/v1/responses" => json!({"input": "abab"}),
+            _ => asked,
+        };
+        let answer = router.clone().oneshot(stream_request(path, &body)).await.expect("an answer");
+        assert_eq!(answer.status(), 200, "{path}");
+        begins.recv().await.expect("a step");
+        let rest = answer.into_body().collect().await.expect("it ends as it should").to_bytes();
+        assert_eq!(begun.elapsed().as_secs(), 3, "{path}");
+        let text = String::from_utf8(rest.to_vec()).expect("utf-8");
+        assert!(text.contains(words) && text.ends_with(last), "{path}: {text}");
+        assert!(text.contains("not complete within 3 s"), "{path}: {text}");
+        tokio::time::resume();
+        // The step that waits is the last one.
+        drop(permit);
+        let next = post(&router, CHAT, &say("next")).await.json();
+        assert_eq!(next["choices"][0]["message"]["content"], "next", "{path}");
+        assert_eq!(held(), 0, "{path}");
+    }
+}
+
+/// What was complete in time is whole, however late its last bytes are asked for.
+#[tokio::test]
+async fn a_stream_that_was_made_in_time_is_whole() {
+    let router = ready_with(&[("KEEP_ALIVE", "0"), ("REQUEST_TIMEOUT", "3")], Echo::new()).await;
+    let body = begin(&router, &say("abc")).await;
+    // Behind it, so that all of it lies there.
+    post(&router, CHAT, &say("next")).await;
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(10)).await;
+    let rest = body.collect().await.expect("whole").to_bytes();
+    let text = String::from_utf8(rest.to_vec()).expect("utf-8");
+    assert_eq!(joined(&events(&text), "content"), "abc");
+    assert!(!text.contains("error"), "{text}");
+}
+
+/// Those who watch see what runs in which slot, how far it is, and when none is free.
+#[tokio::test]
+async fn slots_tell_what_runs() {
+    let (model, permit, mut begins) = gated();
+    let router = ready_with(&[("KEEP_ALIVE", "0"), ("MAX_RUNNING", "2")], model).await;
+    let slots = get(&router, "/slots?fail_on_no_slot=1").await.json();
+    let idle =
+        |id: usize| json!({"id": id, "n_ctx": 2048, "speculative": true, "is_processing": false});
+    assert_eq!(slots, json!([idle(0), idle(1)]));
+
+    let fields = json!({"max_tokens": 9, "seed": 7, "top_k": 5});
+    let first = begin(&router, &say_with("abcdef", fields)).await;
+    permit.send(()).expect("a step waits");
+    for _ in 0..2 {
+        begins.recv().await.expect("a step");
+    }
+    let slots = get(&router, "/slots").await.json();
+    let next =
+        json!([{"has_next_token": true, "has_new_line": false, "n_remain": 8, "n_decoded": 1}]);
+    let slot = &slots[0];
+    assert_eq!((&slot["is_processing"], &slot["next_token"]), (&json!(true), &next), "{slots}");
+    assert_eq!((&slot["id_task"], &slot["n_prompt_tokens"]), (&json!(0), &json!(9)), "{slots}");
+    let params = &slot["params"];
+    assert_eq!((&params["max_tokens"], &params["seed"]), (&json!(9), &json!(7)), "{slots}");
+    assert_eq!((&params["top_k"], &params["temperature"]), (&json!(5), &json!(0.0)), "{slots}");
+    assert_eq!(slots[1], idle(1));
+    assert_eq!(get(&router, "/slots?fail_on_no_slot=1").await.status, 200);
+
+    let second = begin(&router, &say(&"x".repeat(100))).await;
+    for _ in 0..2 {
+        permit.send(()).expect("a step waits");
+        begins.recv().await.expect("a step");
+    }
+    let slots = get(&router, "/slots").await.json();
+    let runs = |slots: &Value| [0, 1].map(|at| slots[at]["is_processing"] == true);
+    assert_eq!(runs(&slots), [true, true], "{slots}");
+    assert_eq!(slots[1]["id_task"], 1);
+    let refused = get(&router, "/slots?fail_on_no_slot=1").await;
+    assert_eq!(
+        (refused.status.as_u16(), refused.json()["error"]["code"].as_str()),
+        (503, Some("no_slot"))
+    );
+
+    drop(permit);
+    for body in [first, second] {
+        body.collect().await.expect("whole");
+    }
+    let slots = get(&router, "/slots").await.json();
+    assert_eq!(runs(&slots), [false, false], "{slots}");
+    assert_eq!(slots[0]["next_token"][0]["has_next_token"], false, "{slots}");
+    assert!(slots[0]["next_token"][0]["n_decoded"].as_u64() >= Some(6), "{slots}");
 }
 
 /// Two streams go on together: each has an event before the other has its last.

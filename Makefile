@@ -114,8 +114,10 @@ test-browser: ## the pages in headless chromium, with the network cut (chromium 
 	$(TEST_BINARIES)
 	target/debug/defrost pack data/golden/bert-classifier --name tiny/bert-classifier --out target/browser-check.snap --force
 	target/debug/defrost pack data/golden/xlmr-m3 --name tiny/xlmr-m3 --out target/browser-embed.snap --force
+	target/debug/defrost pack data/tiny-chat/model.gguf --name defrost/tiny-chat --out target/browser-chat.snap --force
 	$(PYTHON) scripts/check/test_browser --function target/debug/rerank-cpu-int8 --model target/browser-check.snap \
-		--embed target/debug/embed --embed-model target/browser-embed.snap
+		--embed target/debug/embed --embed-model target/browser-embed.snap \
+		--chat target/debug/chat --chat-model target/browser-chat.snap
 
 check-infra: ## templates, rights, images, scripts and requests in infra/, with planted errors (validators through pip)
 	$(TEST_BINARIES)

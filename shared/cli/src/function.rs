@@ -7,6 +7,7 @@
 //! The benchmark of boots has [`crate::http`] instead, so that no library lies between its clock and the socket.
 
 use std::fmt;
+use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,6 +58,13 @@ pub(crate) struct Answer {
     /// The address to which a redirection leads.
     location: Option<String>,
     had_key: bool,
+}
+
+/// An answer that comes in pieces.
+pub(crate) enum Streamed {
+    Body(Box<dyn Read + Send>),
+    /// It is no such answer: its status says why.
+    Refused(Answer),
 }
 
 impl Function {
@@ -120,6 +128,23 @@ impl Function {
         self.ask("POST", path, body)
     }
 
+    /// As [`Function::post`], for an answer that comes in pieces and takes as long as it takes.
+    pub(crate) fn stream(&self, path: &str, body: String) -> Result<Streamed> {
+        let mut request = Request::builder().method("POST").uri(format!("{}{path}", self.url));
+        if let Some(key) = &self.key {
+            request = request.header("authorization", key);
+        }
+        let request = request.header("content-type", "application/json").body(body)?;
+        let request = self.agent.configure_request(request).timeout_recv_body(None).build();
+        match self.agent.run(request) {
+            Ok(answer) if answer.status() == 200 => {
+                Ok(Streamed::Body(Box::new(answer.into_body().into_reader())))
+            }
+            Ok(answer) => self.read(answer).map(Streamed::Refused),
+            Err(error) => bail!("no answer from {}: {}", self.url, causes(&error)),
+        }
+    }
+
     fn ask(&self, method: &str, path: &str, body: String) -> Result<Answer> {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.url));
         if let Some(key) = &self.key {
@@ -130,10 +155,13 @@ impl Function {
         } else {
             self.agent.run(request.header("content-type", "application/json").body(body)?)
         };
-        let mut answer = match answered {
-            Ok(answer) => answer,
+        match answered {
+            Ok(answer) => self.read(answer),
             Err(error) => bail!("no answer from {}: {}", self.url, causes(&error)),
-        };
+        }
+    }
+
+    fn read(&self, mut answer: ureq::http::Response<ureq::Body>) -> Result<Answer> {
         let header = |name: &str| answer.headers().get(name)?.to_str().ok().map(str::to_owned);
         let location = header("location");
         let truncated = header("x-truncated-inputs").and_then(|count| count.parse().ok());
@@ -150,8 +178,13 @@ impl Function {
 impl Answer {
     /// What the answer says in an error, and what to do where that is known.
     pub(crate) fn said(&self) -> String {
+        self.said_as(&line(&self.body))
+    }
+
+    /// The same, where what the body says is known in words.
+    pub(crate) fn said_as(&self, words: &str) -> String {
         let Self { status, location, .. } = self;
-        let said = format!("{status}: {}", line(&self.body));
+        let said = format!("{status}: {words}");
         match (status, location) {
             (300..=399, Some(place)) => {
                 format!("{said} (it is at {}: give that as --url)", line(place))

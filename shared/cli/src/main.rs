@@ -1,4 +1,4 @@
-//! `defrost`: prepares snapshots, moves them, looks into them, embeds and scores files with them, and measures.
+//! `defrost`: prepares snapshots, moves them, looks into them, embeds and scores files with them, talks, and measures.
 //!
 //! Exit codes: 0 done, 1 the work failed (one line on stderr says why), 2 wrong usage.
 
@@ -7,6 +7,7 @@
 mod backend;
 mod bench;
 mod bulk;
+mod chat;
 mod elsewhere;
 mod embed;
 mod function;
@@ -60,6 +61,8 @@ enum Command {
     Embed(embed::Args),
     /// Score documents against a query: here and now, through a running function, or all cases of a file.
     Rerank(rerank::Args),
+    /// Talk with a language model: a snapshot or a GGUF file here, or a running server; in the terminal or from a script.
+    Chat(chat::Args),
     /// Make a random model of true dimensions, for speed and memory without real weights.
     Synth(synth::Args),
     /// Show how a running function is and how it woke up.
@@ -106,6 +109,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Verify(args) => inspect::verify(&args),
         Command::Embed(args) => embed::run(&args),
         Command::Rerank(args) => rerank::run(&args),
+        Command::Chat(args) => chat::run(&args),
         Command::Synth(args) => synth::run(&args),
         Command::Health(args) => health::run(&args),
         Command::Bench(args) => bench::run(&args),

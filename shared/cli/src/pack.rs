@@ -20,7 +20,7 @@ use crate::print::say;
 use crate::progress;
 use crate::source;
 
-pub(crate) use decisions::Decisions;
+pub(crate) use decisions::{Decisions, KindArg};
 
 /// Arguments of `defrost pack`.
 #[derive(Debug, Clone, clap::Args)]

@@ -51,6 +51,19 @@ impl RestoreArgs {
         }
     }
 
+    /// The arguments as settings of a function.
+    pub(crate) fn settings(&self) -> Vec<(&'static str, String)> {
+        let mut settings = vec![
+            ("--verify", self.verify.to_string()),
+            ("--restore-timeout", self.restore_timeout.to_string()),
+            ("--restore-connections", self.restore_connections.to_string()),
+        ];
+        let cache = self.cache_dir.as_ref().map(|dir| ("--cache-dir", dir.display().to_string()));
+        settings.extend(cache);
+        settings.extend(self.cache_max_bytes.map(|most| ("--cache-max-bytes", most.to_string())));
+        settings
+    }
+
     pub(crate) fn cache(&self) -> PathBuf {
         self.cache_dir.clone().unwrap_or_else(default_cache)
     }

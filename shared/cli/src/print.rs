@@ -24,6 +24,11 @@ pub(crate) fn line(text: fmt::Arguments<'_>) -> Result<()> {
     written(writeln!(io::stdout(), "{text}"))
 }
 
+/// Writes a piece of an answer that is shown while it comes.
+pub(crate) fn piece(text: &str) -> Result<()> {
+    written(io::stdout().write_all(text.as_bytes()))
+}
+
 /// What became of writing to stdout.
 pub(crate) fn written(result: io::Result<()>) -> Result<()> {
     match result.and_then(|()| io::stdout().flush()) {

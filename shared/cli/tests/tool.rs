@@ -6,6 +6,7 @@ mod tool {
     mod boot;
     mod cache;
     mod cases;
+    mod chat;
     #[cfg(feature = "parquet")]
     mod columns;
     mod commands;

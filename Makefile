@@ -88,7 +88,7 @@ test-lambda: ## the same binary behind cargo-lambda's emulator and on a port: id
 
 test-clients: ## real client libraries, fetched through pip and npm, on loopback against the binaries
 	$(TEST_BINARIES)
-	$(PYTHON) scripts/check/test_clients --bin target/debug --embed target/debug/embed
+	$(PYTHON) scripts/check/test_clients --bin target/debug --embed target/debug/embed --chat target/debug/chat
 
 check-hostile: quick $(MODEL) ## what once ended or blocked a function, replayed under 1 GiB of address space
 	$(PYTHON) scripts/check/check_hostile --bin target/quick --model $(MODEL)

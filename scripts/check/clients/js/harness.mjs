@@ -77,7 +77,8 @@ class RunningFunction {
     return `http://${HOST}:${this.relay.port}`;
   }
 
-  async #plain(path, body) {
+  /** What a plain request past the relay is answered. */
+  async plain(path, body) {
     const headers = { authorization: `Bearer ${this.key}`, "content-type": "application/json" };
     const response = await fetch(`http://${HOST}:${this.port}${path}`, { method: "POST", headers, body: JSON.stringify(body) });
     const answer = await response.json();
@@ -85,15 +86,24 @@ class RunningFunction {
     return answer;
   }
 
+  /** Returns once nothing is generated any more; what keeps on is ended by the check's own time. */
+  async isFree() {
+    const headers = { authorization: `Bearer ${this.key}` };
+    for (;;) {
+      const slots = await (await fetch(`http://${HOST}:${this.port}/slots`, { headers })).json();
+      if (!slots.some((slot) => slot.is_processing)) return;
+    }
+  }
+
   /** The canonical ranking of the documents, best first, as [index, score]. */
   async ranking(documents = DOCUMENTS, options = {}) {
-    const answer = await this.#plain("/v1/rerank", { query: QUERY, documents, ...options });
+    const answer = await this.plain("/v1/rerank", { query: QUERY, documents, ...options });
     return answer.results.map((result) => [result.index, result.relevance_score]);
   }
 
   /** The canonical embeddings of the texts, in their order. */
   async vectors(input = DOCUMENTS, options = {}) {
-    return (await this.#plain("/v1/embeddings", { input, ...options })).data.map((one) => one.embedding);
+    return (await this.plain("/v1/embeddings", { input, ...options })).data.map((one) => one.embedding);
   }
 }
 

@@ -91,6 +91,12 @@ impl Templates {
         Ok(Self { default: Template::new(default, texts.clone())?, with_tools })
     }
 
+    /// A template for every conversation.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn of_one(template: Template) -> Self {
+        Self { default: template, with_tools: None }
+    }
+
     /// The template for a conversation with tools, or without.
     pub fn of(&self, has_tools: bool) -> &Template {
         self.with_tools.as_ref().filter(|_| has_tools).unwrap_or(&self.default)

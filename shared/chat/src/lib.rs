@@ -14,6 +14,8 @@ mod conversation;
 mod delta;
 mod error;
 mod format;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod grammar;
 mod message;
 mod reply;

@@ -16,6 +16,7 @@
 
 mod probe;
 mod python;
+mod source;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
@@ -29,6 +30,10 @@ pub use probe::Habits;
 /// seconds' work at most, and far more than the dearest template under test, which goes through all messages at each, costs with
 /// some hundreds of them.
 const FUEL: u64 = 10_000_000;
+
+/// The same for each of the small conversations that show what a template does with messages: a hundred times what the dearest
+/// template needs for them. There are a dozen, and a template that does not end is to be found out soon.
+const PROBE_FUEL: u64 = 500_000;
 
 /// The name under which the environment holds the template.
 const NAME: &str = "chat_template";
@@ -80,13 +85,18 @@ impl Template {
     /// # Errors
     /// [`Error::Template`] if it is not Jinja.
     pub fn new(source: &str, texts: SpecialTexts) -> Result<Self, Error> {
+        Self::with_fuel(source, texts, FUEL)
+    }
+
+    /// With another bound of the work.
+    pub(crate) fn with_fuel(source: &str, texts: SpecialTexts, fuel: u64) -> Result<Self, Error> {
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(syntax.unwrap_or_default());
-        environment.set_fuel(Some(FUEL));
+        environment.set_fuel(Some(fuel.min(PROBE_FUEL)));
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
         python::add_to(&mut environment);
-        let unmarked = python::without_generation_blocks(source);
+        let unmarked = source::prepared(source);
         environment.add_template_owned(NAME, unmarked).map_err(|error| Error::Template {
             line: error.line().unwrap_or(1),
             message: python::message_of(&error),
@@ -94,6 +104,7 @@ impl Template {
         let mut template =
             Self { environment, source: source.to_owned(), texts, habits: Habits::default() };
         template.habits = probe::habits(&template);
+        template.environment.set_fuel(Some(fuel));
         Ok(template)
     }
 
@@ -192,4 +203,47 @@ fn failed(error: &minijinja::Error) -> Error {
         _ => python::message_of(error),
     };
     Error::Render { line: error.line().unwrap_or(1), message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each would take more time, memory or stack than there is.
+    #[test]
+    fn templates_that_take_too_much_are_stopped() {
+        let nested = "{% set ns = namespace(x=[]) %}{% for i in range(100000) %}{% set ns.x = [ns.x] %}{% endfor %}";
+        let within = "{% set ns = namespace() %}{% set ns.x = ns %}";
+        let doubled = "{% set ns = namespace(x='ab') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}{{ ns.x }}";
+        let shared = "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}";
+        for source in [
+            "{% for i in range(10 ** 9) %}x{% endfor %}",
+            "{{ range(10 ** 9) | list }}",
+            "{{ 'x' * 10 ** 12 }}",
+            "{{ [1] * 10 ** 12 | length }}{% for i in [1] * 10 ** 12 %}{% endfor %}",
+            doubled,
+            "{{ 'a\nb' | indent(10 ** 12) }}",
+            "{{ [1] | tojson(indent=10 ** 12) }}",
+            "{{ [1] | tojson(indent=2 ** 63) }}",
+            "{{ range(1000) | list | tojson(separators=('x' * 10 ** 7, ':')) }}",
+            &format!("{nested}{{{{ ns.x | tojson }}}}"),
+            &format!("{nested}{{{{ ns.x }}}}"),
+            &format!("{nested}{{{{ raise_exception(ns.x) }}}}"),
+            &format!("{nested}{{{{ ns.x == [ns.x] }}}}{{{{ 1 / 0 }}}}"),
+            &format!("{within}{{{{ ns | tojson }}}}"),
+            &format!("{within}{{{{ ns }}}}"),
+            &format!("{shared}{{{{ ns.x | tojson }}}}"),
+            &format!("{shared}{{{{ ns.x }}}}"),
+            &format!("{shared}{{{{ raise_exception(ns.x) }}}}"),
+            &format!("{shared}{{% set other = namespace(x=ns.x) %}}{{{{ other.x == ns.x * 1 }}}}"),
+            "{% set a = namespace() %}{% set b = namespace(x=a) %}{% set a.x = b %}{{ a }}",
+            "{% set ns = namespace(x=[1]) %}{% for i in range(100000) %}{% set ns.x = ns.x * 1 %}{% set ns.x = [ns.x] | map('first') %}{% endfor %}{{ 1 // 0 }}",
+            "{% macro f(a) %}{{ f(a) }}{% endmacro %}{{ f(1) }}",
+        ] {
+            println!("{source}");
+            let template =
+                Template::with_fuel(source, SpecialTexts::default(), 200_000).expect("Jinja");
+            template.render(&Context::default()).expect_err(source);
+        }
+    }
 }

@@ -1,9 +1,9 @@
 //! What templates know of Python: JSON as `json.dumps` writes it, the date, methods of texts, and refusals.
 
 use std::error::Error as _;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
-use minijinja::value::{Kwargs, ValueKind, from_args};
+use minijinja::value::{Kwargs, ObjectRepr, ValueKind, from_args};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 
 use super::super::calendar;
@@ -14,6 +14,8 @@ pub(super) const NOW: &str = "__now";
 pub(super) fn add_to(environment: &mut Environment<'static>) {
     environment.set_unknown_method_callback(method);
     environment.add_filter("tojson", tojson);
+    environment.add_filter(super::source::ASSIGNED, assigned);
+    environment.add_filter(super::source::KEPT, kept);
     environment.add_test("iterable", is_iterable);
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime_now);
@@ -38,7 +40,83 @@ impl std::error::Error for Refusal {}
 
 fn raise_exception(message: &Value) -> Result<Value, Error> {
     let error = Error::new(ErrorKind::InvalidOperation, "the template refuses");
-    Err(error.with_source(Refusal(message.to_string())))
+    let mut said = Short(String::new());
+    // What is too long ends where there is no more room.
+    let _ = write!(said, "{message}");
+    Err(error.with_source(Refusal(said.0)))
+}
+
+/// A text that takes so much and no more: values can be far longer in words than they are in memory.
+struct Short(String);
+
+/// The longest words of a refusal, in bytes.
+const LONGEST_REFUSAL: usize = 4_096;
+
+impl fmt::Write for Short {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = LONGEST_REFUSAL - self.0.len();
+        self.0.push_str(&text[..text.floor_char_boundary(room)]);
+        if text.len() > room { Err(fmt::Error) } else { Ok(()) }
+    }
+}
+
+/// How deep values may be nested that a template puts into variables. What is printed, compared and dropped goes down a level
+/// of the stack with each.
+const DEEPEST_VARIABLE: usize = 150;
+
+/// What is put into a variable (see [`super::source`]).
+fn assigned(state: &State<'_, '_>, value: &Value) -> Result<Value, Error> {
+    weigh(state, value, 0, true)?;
+    Ok(value.clone())
+}
+
+/// What is put into a namespace, which lasts: a list that is made as it is read becomes one that is there, since one may be made
+/// of the other without end; and a namespace would be within itself.
+fn kept(state: &State<'_, '_>, value: &Value) -> Result<Value, Error> {
+    if value.kind() != ValueKind::Iterable {
+        weigh(state, value, 0, false)?;
+        return Ok(value.clone());
+    }
+    let mut items = Vec::new();
+    for item in value.try_iter()? {
+        weigh(state, &item, 1, false)?;
+        items.push(item);
+    }
+    Ok(Value::from(items))
+}
+
+/// Pays for all values within a value.
+fn weigh(
+    state: &State<'_, '_>,
+    value: &Value,
+    depth: usize,
+    may_be_namespace: bool,
+) -> Result<(), Error> {
+    let wrong = |message: String| Err(Error::new(ErrorKind::InvalidOperation, message));
+    state.consume_fuel(1)?;
+    if depth > DEEPEST_VARIABLE {
+        return wrong(format!("a value is nested more than {DEEPEST_VARIABLE} deep"));
+    }
+    let Some(object) = value.as_object() else { return Ok(()) };
+    if !may_be_namespace && object.type_name().ends_with("::Namespace") {
+        return wrong("a namespace cannot be put into a namespace".to_owned());
+    }
+    let weigh = |value: &Value| weigh(state, value, depth + 1, may_be_namespace);
+    match object.repr() {
+        ObjectRepr::Map => {
+            for (key, value) in object.try_iter_pairs().into_iter().flatten() {
+                weigh(&key)?;
+                weigh(&value)?;
+            }
+        }
+        ObjectRepr::Seq | ObjectRepr::Iterable => {
+            for item in object.try_iter().into_iter().flatten() {
+                weigh(&item)?;
+            }
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 /// The words of `raise_exception`, if that is what has happened.
@@ -87,9 +165,21 @@ fn method(
     }
 }
 
+/// How deep values may be nested that are written as JSON: what a request brings is no more than 128 deep, and templates can
+/// nest without end, or put a namespace into itself.
+const DEEPEST: usize = 200;
+
+/// The text that one unit of fuel pays for, as minijinja has it for texts of its own.
+const PAID_BYTES: usize = 64;
+
 /// Hugging Face's `tojson`: Python's `json.dumps` with `ensure_ascii=False` unless it is asked for.
 #[expect(clippy::needless_pass_by_value, reason = "how minijinja calls filters")]
-fn tojson(value: &Value, indent: Option<Value>, kwargs: Kwargs) -> Result<String, Error> {
+fn tojson(
+    state: &State<'_, '_>,
+    value: &Value,
+    indent: Option<Value>,
+    kwargs: Kwargs,
+) -> Result<String, Error> {
     let indent = indent.filter(|indent| !indent.is_none());
     let indent = match indent {
         None => kwargs.get::<Option<usize>>("indent")?,
@@ -106,7 +196,7 @@ fn tojson(value: &Value, indent: Option<Value>, kwargs: Kwargs) -> Result<String
         Some([item, key]) => (item.clone(), key.clone()),
         Some(_) => return Err(refused("takes two separators, of items and of keys")),
     };
-    let mut dumped = Dump { text: String::new(), indent, item, key, ascii, sorted };
+    let mut dumped = Dump { state, text: String::new(), paid: 0, indent, item, key, ascii, sorted };
     dumped.value(value, 0)?;
     Ok(dumped.text)
 }
@@ -115,8 +205,11 @@ fn refused(what: &str) -> Error {
     Error::new(ErrorKind::InvalidOperation, format!("tojson {what}"))
 }
 
-struct Dump {
+struct Dump<'a, 't, 'e> {
+    state: &'a State<'t, 'e>,
     text: String,
+    /// So many bytes of the text are paid for.
+    paid: usize,
     indent: Option<usize>,
     item: String,
     key: String,
@@ -124,76 +217,98 @@ struct Dump {
     sorted: bool,
 }
 
-impl Dump {
+impl Dump<'_, '_, '_> {
     fn value(&mut self, value: &Value, depth: usize) -> Result<(), Error> {
+        if depth > DEEPEST {
+            return Err(refused(&format!("cannot write what is nested more than {DEEPEST} deep")));
+        }
         match value.kind() {
-            ValueKind::None => self.text.push_str("null"),
-            ValueKind::Bool => self.text.push_str(if value.is_true() { "true" } else { "false" }),
+            ValueKind::None => self.push("null")?,
+            ValueKind::Bool => self.push(if value.is_true() { "true" } else { "false" })?,
             ValueKind::Number => self.number(value)?,
-            ValueKind::String => self.string(value.as_str().unwrap_or_default()),
+            ValueKind::String => self.string(value.as_str().unwrap_or_default())?,
             ValueKind::Seq | ValueKind::Iterable => {
-                let items: Vec<Value> = value.try_iter()?.collect();
-                self.text.push('[');
-                for (at, item) in items.iter().enumerate() {
-                    self.next(at, depth + 1);
-                    self.value(item, depth + 1)?;
+                let mut has_items = false;
+                self.push("[")?;
+                for (at, item) in value.try_iter()?.enumerate() {
+                    has_items = true;
+                    self.next(at, depth + 1)?;
+                    self.value(&item, depth + 1)?;
                 }
-                self.close(!items.is_empty(), depth, ']');
+                self.close(has_items, depth, "]")?;
             }
             ValueKind::Map => {
                 let mut keys: Vec<Value> = value.try_iter()?.collect();
                 if self.sorted {
                     keys.sort();
                 }
-                self.text.push('{');
+                self.push("{")?;
                 for (at, key) in keys.iter().enumerate() {
-                    self.next(at, depth + 1);
+                    self.next(at, depth + 1)?;
                     match key.as_str() {
-                        Some(key) => self.string(key),
-                        None => self.string(&key.to_string()),
+                        Some(key) => self.string(key)?,
+                        None => self.string(&key.to_string())?,
                     }
+                    self.pay(self.key.len())?;
                     self.text.push_str(&self.key);
                     self.value(&value.get_item(key)?, depth + 1)?;
                 }
-                self.close(!keys.is_empty(), depth, '}');
+                self.close(!keys.is_empty(), depth, "}")?;
             }
             kind => return Err(refused(&format!("cannot write what is {kind}"))),
         }
         Ok(())
     }
 
-    fn next(&mut self, at: usize, depth: usize) {
+    /// Pays for more text before there is any: what a template makes of a list can be far more than the list.
+    fn pay(&mut self, more: usize) -> Result<(), Error> {
+        let due = self.text.len().saturating_add(more).saturating_sub(self.paid);
+        let units = due.div_ceil(PAID_BYTES);
+        self.state.consume_fuel(units as u64)?;
+        self.paid = self.paid.saturating_add(units.saturating_mul(PAID_BYTES));
+        Ok(())
+    }
+
+    fn push(&mut self, text: &str) -> Result<(), Error> {
+        self.pay(text.len())?;
+        self.text.push_str(text);
+        Ok(())
+    }
+
+    fn next(&mut self, at: usize, depth: usize) -> Result<(), Error> {
         if at > 0 {
+            self.pay(self.item.len())?;
             self.text.push_str(&self.item);
         }
-        self.line(depth);
+        self.line(depth)
     }
 
-    fn close(&mut self, has_items: bool, depth: usize, bracket: char) {
+    fn close(&mut self, has_items: bool, depth: usize, bracket: &str) -> Result<(), Error> {
         if has_items {
-            self.line(depth);
+            self.line(depth)?;
         }
-        self.text.push(bracket);
+        self.push(bracket)
     }
 
-    fn line(&mut self, depth: usize) {
-        if let Some(indent) = self.indent {
-            self.text.push('\n');
-            self.text.extend(std::iter::repeat_n(' ', indent * depth));
-        }
+    fn line(&mut self, depth: usize) -> Result<(), Error> {
+        let Some(indent) = self.indent else { return Ok(()) };
+        let spaces = indent.saturating_mul(depth);
+        self.pay(spaces.saturating_add(1))?;
+        self.text.push('\n');
+        self.text.extend(std::iter::repeat_n(' ', spaces));
+        Ok(())
     }
 
     fn number(&mut self, value: &Value) -> Result<(), Error> {
         if value.is_integer() {
-            self.text.push_str(&value.to_string());
-        } else {
-            let float = f64::try_from(value.clone())?;
-            self.text.push_str(&float_repr(float));
+            return self.push(&value.to_string());
         }
-        Ok(())
+        let float = f64::try_from(value.clone())?;
+        self.push(&float_repr(float))
     }
 
-    fn string(&mut self, text: &str) {
+    fn string(&mut self, text: &str) -> Result<(), Error> {
+        self.pay(text.len() + 2)?;
         self.text.push('"');
         for letter in text.chars() {
             match letter {
@@ -210,6 +325,7 @@ impl Dump {
             }
         }
         self.text.push('"');
+        Ok(())
     }
 
     fn escape(&mut self, letter: char) {
@@ -238,31 +354,6 @@ fn float_repr(float: f64) -> String {
     }
 }
 
-/// The same template without `{% generation %}`: its blocks become conditions that hold, with the same control of spaces.
-pub(super) fn without_generation_blocks(source: &str) -> String {
-    let mut out = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(at) = rest.find("{%") {
-        let (before, tag) = rest.split_at(at);
-        out.push_str(before);
-        let Some(end) = tag[2..].find("%}").map(|end| end + 4) else {
-            rest = tag;
-            break;
-        };
-        let inside = &tag[2..end - 2];
-        let word =
-            inside.trim_matches(|letter: char| letter.is_whitespace() || "-+".contains(letter));
-        match word {
-            "generation" => out.push_str(&tag[..end].replacen("generation", "if true", 1)),
-            "endgeneration" => out.push_str(&tag[..end].replacen("endgeneration", "endif", 1)),
-            _ => out.push_str(&tag[..end]),
-        }
-        rest = &tag[end..];
-    }
-    out.push_str(rest);
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -279,19 +370,6 @@ mod tests {
             (-2.5e-300, "-2.5e-300"),
         ] {
             assert_eq!(float_repr(float), expected);
-        }
-    }
-
-    #[test]
-    fn marks_of_training_are_conditions_that_hold() {
-        for (source, expected) in [
-            ("a{%- generation -%}b{% endgeneration %}", "a{%- if true -%}b{% endif %}"),
-            ("{% if generation %}x{% endif %}", "{% if generation %}x{% endif %}"),
-            ("{% generation", "{% generation"),
-            ("{%}{% generation %}", "{%}{% generation %}"),
-            ("é{% set x = '%}' %}", "é{% set x = '%}' %}"),
-        ] {
-            assert_eq!(without_generation_blocks(source), expected);
         }
     }
 }

@@ -76,6 +76,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         // One line for all products; --json has each.
         match quality_summary(value).filter(|_| &**key == "quality.products") {
             Some(line) => say!("{key} = {line}")?,
+            None if &**key == "prompt.stored_prefix" => {
+                let count = value.split(',').count();
+                say!("{key} = {value:?}, {count} tokens that prompts begin with")?;
+            }
             None => say!("{key} = {value:?}")?,
         }
     }

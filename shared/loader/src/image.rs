@@ -80,20 +80,27 @@ impl Image {
             return Err(Error::new(Kind::Corrupt, "the manifest reaches into the last superblock")
                 .mismatch(format_args!("an end up to {}", len - PAGE), data));
         }
-        let mut bytes = vec![0; to_usize(data - PAGE)?];
-        read(&mut bytes, PAGE)?;
-        let (text, padding) = bytes.split_at(to_usize(superblock.manifest_len)?);
-        let root = Root::of(text);
+        let mut text = vec![0; to_usize(superblock.manifest_len)?];
+        read(&mut text, PAGE)?;
+        let root = Root::of(&text);
         if root != superblock.root {
             return Err(Error::new(Kind::Corrupt, "the manifest's hash differs")
                 .at(PAGE)
                 .mismatch(superblock.root, root)
                 .remedy("fetch or pack the snapshot again"));
         }
-        if let Some(first) = padding.iter().position(|&byte| byte != 0) {
-            return Err(not_zero(PAGE + superblock.manifest_len + first as u64, padding[first]));
+        // Of a large file up to 2 MiB, in which nothing is kept: a small buffer again and again touches no new memory.
+        let mut buffer = [0; LOOKED_AT];
+        let mut at = PAGE + superblock.manifest_len;
+        while at < data {
+            let part = &mut buffer[..to_usize((data - at).min(LOOKED_AT as u64))?];
+            read(part, at)?;
+            if let Some(first) = part.iter().position(|&byte| byte != 0) {
+                return Err(not_zero(at + first as u64, part[first]));
+            }
+            at += part.len() as u64;
         }
-        let manifest = Manifest::decode(text, len)?;
+        let manifest = Manifest::decode(&text, len)?;
         Ok(Self { file, stat, root, manifest })
     }
 
@@ -103,6 +110,9 @@ impl Image {
         Mapping::of(&self.file, len).map_err(|e| Error::io("cannot map the snapshot", path, e))
     }
 }
+
+/// Bytes of padding that are looked at at a time: few enough for a stack and the nearest cache.
+const LOOKED_AT: usize = 8 << 10;
 
 /// Padding that holds anything but zeros.
 pub(crate) fn not_zero(offset: u64, found: u8) -> Error {

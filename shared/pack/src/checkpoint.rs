@@ -7,6 +7,7 @@
 //! tokenizer_files  tokenizer.json as `transformers` would load it     kind    embedder or reranker, by which file
 //! chat_template    which known prompt a chat template is, if any
 //! attention        where a language model departs from the usual    chat    how it converses
+//! beginning        what its conversations begin with
 //! ```
 //!
 //! What would change results and is not implemented (another activation, other scalings of rotary
@@ -14,6 +15,7 @@
 
 mod activation;
 mod attention;
+mod beginning;
 mod chat;
 mod chat_template;
 mod contradictions;
@@ -365,6 +367,9 @@ impl FromCheckpoint {
         (self.naming.lm_head, config.tied) =
             lm_head(checkpoint, raw, config.family, &self.naming.prefix)?;
         let (chat, told) = chat::read(checkpoint, raw, &self.tokenizer, tokenizer, config.vocab)?;
+        if config.shares_prefixes() {
+            self.beginning = beginning::beginning(&chat, tokenizer, config.max_positions);
+        }
         self.spec.chat = Some(chat);
         self.told.extend(told);
         Ok(self)

@@ -385,6 +385,19 @@ fn check_range(
     )))
 }
 
+/// Some rows of a tensor, whose rows all take as many bytes; else the first that it does not have.
+fn chosen(tensor: &CheckpointTensor, rows: &[usize]) -> Result<CheckpointTensor, usize> {
+    let count = tensor.shape.first().copied().unwrap_or(0);
+    let len = tensor.bytes.len() / count.max(1);
+    let mut bytes = Vec::with_capacity(rows.len() * len);
+    for &row in rows {
+        let range = row * len..(row + 1) * len;
+        bytes.extend_from_slice(tensor.bytes.get(range).filter(|_| row < count).ok_or(row)?);
+    }
+    let shape = std::iter::once(rows.len()).chain(tensor.shape.iter().skip(1).copied()).collect();
+    Ok(CheckpointTensor { dtype: tensor.dtype, shape, bytes: bytes.into(), blocks: tensor.blocks })
+}
+
 /// The row-major values of a part, put together from its checkpoint tensors.
 pub(crate) fn values(checkpoint: &Checkpoint, part: &Part) -> Result<Vec<f32>, Error> {
     let expected: usize = part.shape.iter().product();
@@ -405,6 +418,16 @@ pub(crate) fn values(checkpoint: &Checkpoint, part: &Part) -> Result<Vec<f32>, E
                 tensor.shape, part.name
             )));
         }
+        let missing =
+            |row| Error::Model(format!("tensor {source:?} has {rows} rows, row {row} is needed"));
+        // Of a file's blocks, which are not widened whole elsewhere either, only these rows are.
+        if tensor.blocks.is_some() && !part.rows.is_empty() {
+            let chosen = chosen(&tensor, &part.rows).map_err(missing)?;
+            let values = to_f32(&chosen)?;
+            check_finite(source, &chosen, &values)?;
+            all.extend_from_slice(&values);
+            continue;
+        }
         let values = to_f32(&tensor)?;
         check_finite(source, &tensor, &values)?;
         if part.rows.is_empty() {
@@ -416,10 +439,8 @@ pub(crate) fn values(checkpoint: &Checkpoint, part: &Part) -> Result<Vec<f32>, E
             continue;
         }
         for &row in &part.rows {
-            let row_values = values.get(row * width..(row + 1) * width).ok_or_else(|| {
-                Error::Model(format!("tensor {source:?} has {rows} rows, row {row} is needed"))
-            })?;
-            all.extend_from_slice(row_values);
+            let row_values = values.get(row * width..(row + 1) * width);
+            all.extend_from_slice(row_values.ok_or_else(|| missing(row))?);
         }
     }
     let is_norm = part.storage == Storage::Vector && part.name.ends_with("norm.weight");

@@ -1,6 +1,7 @@
 //! The stored prefix of a snapshot: keys and values of what prompts begin with, computed while the layers are written.
 //!
-//! A causal model's system text and instruction are the same in every prompt, a quarter of the tokens of a short one.
+//! A causal model's system text and instruction are the same in every prompt, a quarter of the tokens of a short one; so is what
+//! a chat template says before anyone else does.
 //! Their keys and values lie in the snapshot behind each layer's weights, and a start maps them like these. Which ids they
 //! are is in the metadata; a sequence uses as many as it begins with, so a request's own instruction costs only what it
 //! replaces. Nothing else depends on the prefix: without one every answer is the same to the bit.

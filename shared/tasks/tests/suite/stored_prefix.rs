@@ -4,9 +4,15 @@ use super::common::{self, LINKED};
 
 use std::path::Path;
 
-use defrost_model::{ModelSpec, Precision, Tokens, isa};
-use defrost_pack::{Checkpoint, PackOptions, pack};
-use defrost_tasks::{Reranker, RerankerOptions, RestoreOptions, ScoreTask, restore};
+use defrost_engine::Kernel;
+use defrost_model::{Decoder, LogitsOf, ModelSpec, Piece, Precision, Tokens, isa};
+use defrost_pack::{
+    Checkpoint, ModelKind, PackOptions, SpecOptions, open_checkpoint, pack, usual_precision,
+};
+use defrost_tasks::{
+    Generator, GeneratorOptions, ModelOptions, Reranker, RerankerOptions, RestoreOptions,
+    ScoreTask, restore,
+};
 use defrost_testing::golden;
 
 fn packed(model: &str, options: &PackOptions, out: &Path) -> (ModelSpec, Reranker) {
@@ -107,4 +113,94 @@ fn encoders_have_none() {
         let (spec, _) = packed(model, &options, &dir.path().join("tiny.snap"));
         assert!(spec.stored_prefix.is_empty(), "{model}");
     }
+}
+
+/// A language model, packed with what its template's conversations begin with, or without; a run for each kernel set.
+fn generators(
+    source: &Path,
+    precision: Option<Precision>,
+    store_prefix: bool,
+    out: &Path,
+) -> (ModelSpec, Vec<Generator>) {
+    let checkpoint = open_checkpoint(source).unwrap();
+    let precision = precision.unwrap_or_else(|| usual_precision(&checkpoint));
+    let spec =
+        SpecOptions { name: "m".into(), kind: Some(ModelKind::Chat), ..SpecOptions::default() };
+    let options = PackOptions { spec, store_prefix, ..common::options(precision, isa::NATIVE) };
+    let first = pack(&checkpoint, &options, out, &mut |_, _| {}).unwrap();
+    let again = out.with_extension("again");
+    assert_eq!(pack(&checkpoint, &options, &again, &mut |_, _| {}).unwrap().root, first.root);
+    let cache = out.parent().unwrap().join("cache");
+    let restoring = RestoreOptions { cache_dir: Some(cache), ..RestoreOptions::default() };
+    let snapshot = restore(LINKED, &out.into(), &restoring).unwrap();
+    let load = |kernel: Kernel| {
+        let kernel = Some(kernel.name());
+        let model = ModelOptions {
+            kernel,
+            num_threads: Some(2),
+            kv_tokens: Some(256),
+            ..ModelOptions::default()
+        };
+        let options = GeneratorOptions { model, ..GeneratorOptions::default() };
+        Generator::load(LINKED, &snapshot, &options).unwrap()
+    };
+    let all = Kernel::available().into_iter().map(load).collect();
+    (ModelSpec::from_snapshot(&snapshot).unwrap(), all)
+}
+
+/// How many of the tokens need not be computed, and the logits after the last one.
+fn after(decoder: &dyn Decoder, ids: &[u32]) -> (usize, Vec<u32>) {
+    let opened = decoder.open(ids).unwrap();
+    let piece = Piece {
+        sequence: opened.id,
+        ids: &ids[opened.cached..],
+        logits: LogitsOf::Last,
+        allowed: None,
+    };
+    let logits = decoder.step(&[piece]).unwrap();
+    decoder.close(opened.id);
+    (opened.cached, logits[0].0[0].iter().map(|logit| logit.to_bits()).collect())
+}
+
+/// What conversations begin with is stored for every precision and kind of block, and no logit changes by a bit.
+#[test]
+fn conversations_begin_with_what_is_stored() {
+    let folders = ["golden/generate-gemma3", "golden/generate-qwen3", "golden/generate-llama"];
+    let files = [
+        "golden/gguf-models/qwen2-q8_0.gguf",
+        "golden/gguf-models/wide-q4_k_m.gguf",
+        "tiny-chat/model.gguf",
+    ];
+    let floats = [Precision::F32, Precision::Bf16, Precision::Int8].map(Some);
+    let of_folders = folders.iter().flat_map(|folder| floats.map(|precision| (*folder, precision)));
+    let mut tried = 0;
+    for (source, precision) in of_folders.chain(files.map(|file| (file, None))) {
+        let source_dir = golden::repository("data").join(source);
+        let dir = tempfile::tempdir().unwrap();
+        let (spec, with) = generators(&source_dir, precision, true, &dir.path().join("with.snap"));
+        if spec.chat.is_some_and(|chat| chat.template.is_none()) {
+            assert!(spec.stored_prefix.is_empty(), "{source}");
+            continue;
+        }
+        tried += 1;
+        let (plain, without) =
+            generators(&source_dir, precision, false, &dir.path().join("without.snap"));
+        let stored = &spec.stored_prefix;
+        assert!(!stored.is_empty() && plain.stored_prefix.is_empty(), "{source}");
+        let half = stored.len() / 2;
+        let more = [&stored[..], &[7, 8, 9, 10]].concat();
+        let prompts =
+            [more, stored.clone(), [&stored[..half], &[5, 6]].concat(), vec![stored[0] ^ 1, 3]];
+        for (with, without) in with.iter().zip(&without) {
+            for ids in &prompts {
+                // Computed by a decoder that has never seen any of it, and by one that has it in its pages.
+                let same = ids.iter().zip(stored).take_while(|(one, two)| one == two).count();
+                let (cached, found) = after(with.decoder().unwrap(), ids);
+                assert!(cached >= same.min(ids.len() - 1), "{source}: {cached} of {ids:?}");
+                let (_, expected) = after(without.decoder().unwrap(), ids);
+                assert_eq!(found, expected, "{source} {precision:?}: {ids:?}");
+            }
+        }
+    }
+    assert!(tried >= 4, "{tried} models have templates");
 }

@@ -138,7 +138,10 @@ def test_cloud_run_asks_for_a_card_where_one_is_named(cloud_run: Module) -> None
         ({"function": "rerank-gpu", "gpu": "nvidia-l4"}, "an nvidia-l4 needs at least cpu=4 and memory=16Gi"),
         ({"function": "embed", "gpu": "nvidia-rtx-pro-6000", "cpu": "8", "memory": "32Gi"}, "nvidia-rtx-pro-6000 cpu=20"),
         ({"function": "embed", "gpu": "nvidia-t4"}, "gpu: expected nvidia-l4 or nvidia-rtx-pro-6000"),
-        ({"function": "chat"}, "function: expected rerank-cpu-int8, embed or rerank-gpu"),
+        ({"function": "chat-gpu"}, "function: expected rerank-cpu-int8, embed, chat or rerank-gpu"),
+        ({"function": "chat"}, "give it memory=4Gi or more"),
+        ({"function": "chat", "memory": "4096Mi"}, "give it memory=4Gi or more"),
+        ({"function": "chat", "memory": "8Gi", "concurrency": "33"}, "a concurrency of 32 at most"),
     ],
 )
 def test_cloud_run_refuses_what_the_platform_would(cloud_run: Module, given: dict[str, str], said: str) -> None:

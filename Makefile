@@ -5,6 +5,7 @@ SHELL := bash
 
 PYTHON ?= python3
 BEIR ?= data/scifact-mini
+CHAT_MODEL ?= models/tiny-chat.snap
 MODEL ?= models/all-MiniLM-L6-v2-int8.snap
 RUNS ?= 10
 FUNCTION ?= rerank-cpu-int8
@@ -85,6 +86,8 @@ test-lambda: ## the same binary behind cargo-lambda's emulator and on a port: id
 	$(TEST_BINARIES)
 	target/debug/defrost pack data/golden/qwen2-mxbai --name tiny/qwen2-mxbai --out target/lambda-check.snap --force
 	$(PYTHON) scripts/check/check_lambda --function target/debug/rerank-cpu-int8 --model target/lambda-check.snap
+	target/debug/defrost pack data/tiny-chat/model.gguf --name defrost/tiny-chat --out target/lambda-chat.snap --force
+	$(PYTHON) scripts/check/check_lambda --function target/debug/chat --model target/lambda-chat.snap
 
 test-clients: ## real client libraries, fetched through pip and npm, on loopback against the binaries
 	$(TEST_BINARIES)
@@ -127,10 +130,10 @@ test-scripts: ## the benchmark scripts themselves: figures by hand, servers that
 	$(TEST_BINARIES)
 	$(PYTHON) scripts/check/test_scripts --bin target/debug
 
-package-lambda: release ## the zip of FUNCTION=embed for AWS Lambda, in target/lambda; `make -C infra/azure help` has Azure
+package-lambda: release ## the zip of FUNCTION=embed or chat for AWS Lambda, in target/lambda; `make -C infra/azure help` has Azure
 	$(PYTHON) scripts/ops/package_lambda target/release/$(FUNCTION)
 
-images: ## container images of both functions, without weights (BUILD_FLAGS, CONTAINER_ENGINE)
+images: ## container images of the functions on CPUs, without weights (BUILD_FLAGS, CONTAINER_ENGINE)
 	scripts/images/build_images
 
 image-run: ## start FUNCTION's image on IMAGE_PORT with the snapshot MODEL
@@ -142,8 +145,8 @@ image-stop: ## stop it
 image-logs: ## what it wrote
 	scripts/images/run_image logs --function $(FUNCTION) --port $(IMAGE_PORT)
 
-test-images: $(MODEL) images ## the images run for real: IMAGE_MODEL=SNAPSHOT for the reranker, STARTS=N, KILLS=N
-	scripts/images/test_images --model $(IMAGE_MODEL) --embed-model $(MODEL) --starts $(STARTS) --kills $(KILLS)
+test-images: $(MODEL) $(CHAT_MODEL) images ## the images run for real: IMAGE_MODEL=SNAPSHOT for the reranker, STARTS=N, KILLS=N
+	scripts/images/test_images --model $(IMAGE_MODEL) --embed-model $(MODEL) --chat-model $(CHAT_MODEL) --starts $(STARTS) --kills $(KILLS)
 
 gpu-check: ## what this machine lacks to run rerank-gpu, else a score of MODEL from its image (GPU_CHECK="--function PATH": a binary)
 	scripts/check/check_gpu --model $(MODEL) $(GPU_CHECK)
@@ -153,10 +156,16 @@ models/all-MiniLM-L6-v2-int8.snap:
 	scripts/ops/fetch_default_model
 	target/quick/defrost pack models/all-MiniLM-L6-v2 --precision int8 --name sentence-transformers/all-MiniLM-L6-v2 --out $@ --force
 
-check-budgets: $(MODEL) release ## binaries and starts of a release against data/budgets.toml
+models/tiny-chat.snap: data/tiny-chat/model.gguf
+	$(MAKE) quick
+	mkdir -p models
+	target/quick/defrost pack $< --name defrost/tiny-chat --out $@ --force
+
+check-budgets: $(MODEL) $(CHAT_MODEL) release ## binaries and starts of a release against data/budgets.toml
 	for function in rerank-cpu-int8 embed; do \
 		scripts/check/check_budgets --function target/release/$$function --model $(MODEL) --budget minilm --binary || exit 1; \
 	done
+	scripts/check/check_budgets --function target/release/chat --model $(CHAT_MODEL) --budget tiny-chat --binary
 	! [ -f target/release/rerank-gpu ] || scripts/check/check_budgets --function target/release/rerank-gpu --binary
 
 bench-scifact: quick ## nDCG@10 on BEIR=DIR (default data/scifact-mini) in f32 and int8

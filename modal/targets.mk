@@ -15,8 +15,10 @@ BUILT = $(if $(filter rerank_gpu,$(APP)),release-gpu,release)
 # `modal serve` makes no memory snapshots, and mounted binaries start sooner after a change than baked ones.
 SERVED = DEPLOY_MEMORY_SNAPSHOT=false DEPLOY_BAKE=false
 ONNX = DEPLOY_NAME=$(subst _,-,$(APP))-onnx DEPLOY_BIN_DIR=target/ort/release DEPLOY_ORT_LIBRARY="$$(scripts/ops/fetch_onnxruntime)"
-ROUTE = $(if $(filter embed,$(APP)),/v1/embeddings,/v1/rerank)
-BODY ?= $(if $(filter embed,$(APP)),{"input": ["who wrote it?"]},{"query": "who wrote it?", "documents": ["Harper Lee did.", "It rained."]})
+ROUTE = $(if $(filter embed,$(APP)),/v1/embeddings,$(if $(filter chat,$(APP)),/v1/chat/completions,/v1/rerank))
+RERANK_BODY = {"query": "who wrote it?", "documents": ["Harper Lee did.", "It rained."]}
+CHAT_BODY = {"messages": [{"role": "user", "content": "who wrote it?"}], "max_tokens": 64, "stream": true}
+BODY ?= $(if $(filter embed,$(APP)),{"input": ["who wrote it?"]},$(if $(filter chat,$(APP)),$(CHAT_BODY),$(RERANK_BODY)))
 
 release-ort: ## build the functions with ONNX Runtime too (target/ort/release)
 	cargo build --release --target-dir target/ort -p rerank-cpu-int8 -p embed --features rerank-cpu-int8/ort,embed/ort
@@ -27,10 +29,10 @@ release-gpu: ## build rerank-gpu with its kernels (nvcc of CUDA_HOME or on the P
 modal-pack: release ## pack SOURCE=hf://org/name into the volume on Modal (FILE=NAME.snap, OPTIONS="--precision f32")
 	$(MODAL) run modal/pack.py --source $(SOURCE) $(if $(FILE),--file $(FILE)) $(if $(OPTIONS),--options "$(OPTIONS)")
 
-modal-serve: $(BUILT) ## run APP=rerank_cpu_int8|embed|rerank_gpu on Modal until ^C, anew with each change
+modal-serve: $(BUILT) ## run APP=rerank_cpu_int8|embed|chat|rerank_gpu on Modal until ^C, anew with each change
 	$(SERVED) $(MODAL) serve modal/$(APP).py
 
-modal-deploy: $(BUILT) ## deploy APP=rerank_cpu_int8|embed|rerank_gpu to Modal
+modal-deploy: $(BUILT) ## deploy APP=rerank_cpu_int8|embed|chat|rerank_gpu to Modal
 	$(MODAL) deploy modal/$(APP).py
 
 modal-serve-onnx: release-ort ## modal-serve with ONNX Runtime: DEPLOY_MODEL=NAME.snap
@@ -41,7 +43,7 @@ modal-deploy-onnx: release-ort ## modal-deploy with ONNX Runtime, as an app of i
 
 modal-curl: ## ask a deployed APP: URL=https://... as modal-deploy printed it, BODY='{...}'
 	$(if $(URL),,$(error modal-curl needs URL=https://..., which modal-deploy printed))
-	$(MODAL) curl $(URL)$(ROUTE) --fail-with-body -H 'content-type: application/json' -d '$(BODY)'
+	$(MODAL) curl $(URL)$(ROUTE) --no-buffer --fail-with-body -H 'content-type: application/json' -d '$(BODY)'
 
 modal-bulk: release ## embed CORPUS=FILE into OUT=vectors.parquet on SHARDS=16 containers, with DEPLOY_MODEL
 	$(if $(and $(CORPUS),$(OUT),$(DEPLOY_MODEL)),,$(error modal-bulk needs CORPUS=FILE OUT=FILE DEPLOY_MODEL=NAME.snap))

@@ -5,6 +5,9 @@
 # the readiness probe, every second and for as long as it takes, and requests pass the moment it succeeds.
 # `make stop` and `make run` stop and start the app without Terraform.
 #
+# A reply of chat is streamed through the ingress, which ends a request after 240 s: REQUEST_TIMEOUT is less, so that the
+# function's log tells why, and a replica that is stopped may finish what it has begun.
+#
 # rerank-gpu runs in a profile of its environment that has a GPU, and takes all of a replica there. Which profile that may be
 # is decided by the kernels in the binary: they are compiled for compute capability 8.0 and up.
 
@@ -48,7 +51,7 @@ resource "azurerm_container_app" "function" {
     min_replicas                     = 0
     max_replicas                     = var.max_replicas
     cooldown_period_in_seconds       = var.cooldown_seconds
-    termination_grace_period_seconds = 10
+    termination_grace_period_seconds = local.streams ? 240 : 10
 
     http_scale_rule {
       name                = "requests"
@@ -85,6 +88,15 @@ resource "azurerm_container_app" "function" {
       env {
         name  = "CACHE_DIR"
         value = "/tmp/defrost"
+      }
+
+      dynamic "env" {
+        for_each = local.streams ? { REQUEST_TIMEOUT = "230", SHUTDOWN_GRACE = "235" } : {}
+
+        content {
+          name  = env.key
+          value = env.value
+        }
       }
 
       env {
@@ -138,6 +150,13 @@ resource "azurerm_container_app" "function" {
         timeout                 = 5
         failure_count_threshold = 3
       }
+    }
+  }
+
+  lifecycle {
+    precondition {
+      condition     = local.streams ? var.container_cpu >= 2 && var.concurrent_requests <= 32 : true
+      error_message = "function: chat keeps 1 GiB of keys and values beside the model and runs 32 replies at once; give it container_cpu=2 or more, and concurrent_requests of 32 at most."
     }
   }
 

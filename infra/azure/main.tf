@@ -3,7 +3,9 @@
 locals {
   tags         = merge({ project = "defrost" }, var.tags)
   compact_name = replace("${var.name}${var.suffix}", "-", "")
-  gpu          = var.function == "rerank-gpu" || var.gpu_profile != null
+  # Replies of minutes, sent as they are made.
+  streams = var.function == "chat"
+  gpu     = var.function == "rerank-gpu" || var.gpu_profile != null
   # What one replica of that profile has: 24 processors, 220 GiB and one A100 with 80 GB.
   gpu_profile = coalesce(var.gpu_profile, "Consumption-GPU-NC24-A100")
   gpu_cpu     = 24

@@ -36,8 +36,8 @@ variable "function" {
   default     = "rerank-cpu-int8"
 
   validation {
-    condition     = contains(["rerank-cpu-int8", "embed", "rerank-gpu"], var.function)
-    error_message = "function: expected rerank-cpu-int8, embed or rerank-gpu."
+    condition     = contains(["rerank-cpu-int8", "embed", "chat", "rerank-gpu"], var.function)
+    error_message = "function: expected rerank-cpu-int8, embed, chat or rerank-gpu."
   }
 }
 

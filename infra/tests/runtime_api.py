@@ -13,6 +13,7 @@ from typing import Any
 
 # Nothing takes this long; a test that hangs ends.
 PATIENCE_SECONDS = 120
+DOMAIN = "abc.lambda-url.eu-central-1.on.aws"
 NEXT = "/2018-06-01/runtime/invocation/next"
 
 
@@ -54,7 +55,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         size = self.headers.get("content-length")
         body = self.rfile.read(int(size)) if size else self._chunks()
-        self.server.answers.put((self.path.rsplit("/", 1)[1], json.loads(body)))
+        self.server.answers.put((self.path.rsplit("/", 1)[1], posted(body)))
         self.send_response(202)
         self.send_header("content-length", "0")
         self.end_headers()
@@ -71,8 +72,39 @@ class Handler(BaseHTTPRequestHandler):
         """Nothing."""
 
 
+def posted(body: bytes) -> dict[str, Any]:
+    """An answer: whole in its envelope, or a prelude and the bytes behind it, which then are the body."""
+    prelude, zeros, rest = body.partition(bytes(8))
+    return json.loads(prelude) | ({"body": rest.decode(), "streamed": True} if zeros else {})
+
+
+def request(path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """A function URL's event."""
+    return {
+        "version": "2.0",
+        "routeKey": "$default",
+        "rawPath": path,
+        "rawQueryString": "",
+        "headers": {"content-type": "application/json", "host": DOMAIN},
+        "requestContext": {
+            "accountId": "anonymous",
+            "apiId": "abc",
+            "domainName": DOMAIN,
+            "domainPrefix": "abc",
+            "http": {"method": "POST", "path": path, "protocol": "HTTP/1.1", "sourceIp": "1.2.3.4", "userAgent": "test"},
+            "requestId": "id",
+            "routeKey": "$default",
+            "stage": "$default",
+            "time": "12/Mar/2020:19:03:58 +0000",
+            "timeEpoch": 1583348638390,
+        },
+        "body": json.dumps(body),
+        "isBase64Encoded": False,
+    }
+
+
 @contextlib.contextmanager
-def on_lambda(function: Path, model: Path, log: Path) -> Iterator[Callable[[dict[str, Any]], dict[str, Any]]]:
+def on_lambda(function: Path, model: Path, log: Path, **settings: str) -> Iterator[Callable[[dict[str, Any]], dict[str, Any]]]:
     """The function as Lambda starts it; the value sends it an event and gives its answer."""
     stub = Stub()
     threading.Thread(target=stub.serve_forever, daemon=True).start()
@@ -85,7 +117,7 @@ def on_lambda(function: Path, model: Path, log: Path) -> Iterator[Callable[[dict
         "AWS_LAMBDA_FUNCTION_VERSION": "1",
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "3538",
         "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{stub.server_port}",
-    }
+    } | settings
     with log.open("wb") as output:
         process = subprocess.Popen([function], env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
 

@@ -32,7 +32,7 @@ class Azure:
         for name in ("az", "terraform"):
             (self.bin / name).write_text(STAND_IN)
             (self.bin / name).chmod(0o755)
-        for function in ("rerank-cpu-int8", "embed", "rerank-gpu"):
+        for function in ("rerank-cpu-int8", "embed", "chat", "rerank-gpu"):
             folder = tree / "infra" / "images" / function
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "Dockerfile").write_text("FROM scratch\nUSER 1\n")
@@ -116,7 +116,7 @@ def test_secrets_are_neither_shown_nor_passed_as_arguments(azure: Azure) -> None
 @pytest.mark.parametrize(
     ("arguments", "variables", "code", "words"),
     [
-        (["--function", "chat"], {}, 2, "expected rerank-cpu-int8, embed or rerank-gpu, found chat"),
+        (["--function", "chat-gpu"], {}, 2, "expected rerank-cpu-int8, embed, chat or rerank-gpu, found chat-gpu"),
         (["--tag"], {}, 2, "--tag needs a value"),
         (["--force"], {}, 2, "unknown argument --force"),
         (["--snapshot", "none.snap"], {}, 1, "none.snap: no such file"),

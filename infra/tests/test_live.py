@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 from checks import requests, settings
-from runtime_api import on_lambda
+from runtime_api import on_lambda, request
 from test_bulk import LINE, Cloud
 
-MODELS = {"rerank-cpu-int8": "bert-classifier", "embed": "qwen3-embedding"}
-KINDS = {"rerank-cpu-int8": "rerank", "embed": "embed"}
+MODELS = {"rerank-cpu-int8": "bert-classifier", "embed": "qwen3-embedding", "chat": "generate-qwen3"}
+KINDS = {"rerank-cpu-int8": "rerank", "embed": "embed", "chat": "chat"}
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +27,7 @@ def snapshots(root: Path, binaries: Path, tmp_path_factory: pytest.TempPathFacto
     for function, model in MODELS.items():
         found[function] = folder / f"{model}.snap"
         command = [binaries / "defrost", "pack", root / "data/golden" / model, "--out", found[function]]
+        command += ["--kind", "chat"] if function == "chat" else []
         subprocess.run(command, check=True, capture_output=True)
     return found
 
@@ -67,6 +68,17 @@ def test_probes_of_the_templates_need_no_key(root: Path, urls: dict[str, str]) -
     for path in settings.probes(root):
         with urllib.request.urlopen(urls["embed"] + path, timeout=60) as answer:
             assert answer.status == 200, path
+
+
+@pytest.mark.parametrize("mode", ["response_stream", "buffered"])
+def test_chat_streams_where_the_url_does(binaries: Path, snapshots: dict[str, Path], tmp_path: Path, mode: str) -> None:
+    """Prelude, eight zeros and the events as they come, or all of them at once in an envelope."""
+    body = {"prompt": "rain in the city", "max_tokens": 20, "temperature": 0, "ignore_eos": True, "stream": True}
+    with on_lambda(binaries / "chat", snapshots["chat"], tmp_path / "log", INVOKE_MODE=mode) as ask:
+        given = ask(request("/v1/completions", body))
+    assert given.get("streamed", False) == (mode == "response_stream")
+    assert (given["statusCode"], given["headers"]["content-type"]) == (200, "text/event-stream")
+    assert given["body"].endswith("data: [DONE]\n\n")
 
 
 def test_bulk_work_over_the_real_function(

@@ -127,7 +127,7 @@ def test_a_missing_file_is_told(root: Path, tmp_path: Path) -> None:
 
 
 def test_the_binaries_fit(root: Path, binaries: Path, tmp_path: Path) -> None:
-    for name in ("rerank-cpu-int8", "embed"):
+    for name in ("rerank-cpu-int8", "embed", "chat"):
         done = package(root, binaries / name, tmp_path / f"{name}.zip")
         # Binaries of a debug build may be too large; what they ask for must be there all the same.
         assert done.returncode == 0 or "at most, found" in done.stderr and "GLIBC" not in done.stderr, done.stderr

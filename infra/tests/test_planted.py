@@ -12,6 +12,7 @@ from checks import clouds, compose, images, kube, requests, sam, terraform, text
 
 Case = tuple[Callable[[Path], list[str]], str, str, str, str]
 RUN, KNATIVE, KSERVE = "infra/cloudrun/rerank.yaml", "infra/knative/rerank.yaml", "infra/knative/kserve.yaml"
+RUN_CHAT, KNATIVE_CHAT = "infra/cloudrun/chat.yaml", "infra/knative/chat.yaml"
 RUN_TF, AZURE, LAMBDA_TF = "infra/cloudrun/terraform/main.tf", "infra/azure/app.tf", "infra/lambda/terraform/main.tf"
 RUN_GPU, KNATIVE_GPU, KSERVE_GPU = "infra/cloudrun/rerank-gpu.yaml", "infra/knative/rerank-gpu.yaml", "infra/knative/kserve-gpu.yaml"
 IMAGE, ZIP, BULK = "infra/lambda/template.yaml", "infra/lambda/zip.yaml", "infra/lambda/bulk.yaml"
@@ -66,6 +67,15 @@ CASES: dict[str, Case] = {
     "more than the card's memory": (kube.check_services, RUN_GPU, "- name: HOST\n", "- name: GPU_MEMORY_FRACTION\n              value: '1.5'\n            - name: HOST\n", "GPU_MEMORY_FRACTION=1.5"),
     "a precision that there is not": (kube.check_services, RUN_GPU, "- name: HOST\n", "- name: DTYPE\n              value: fp8\n            - name: HOST\n", "DTYPE=fp8"),
     "root in a pod with a GPU": (kube.check_services, KSERVE_GPU, "runAsNonRoot: true", "runAsNonRoot: false", "runAsNonRoot"),
+    # A function that streams.
+    "a reply cut short": (kube.check_services, RUN_CHAT, "timeoutSeconds: 900", "timeoutSeconds: 300", "a reply is streamed for minutes"),
+    "a reply without a bound": (kube.check_services, KNATIVE_CHAT, r" +- name: REQUEST_TIMEOUT\n.*\n", "", "REQUEST_TIMEOUT=0: expected more than 0"),
+    "a reply that the platform ends first": (kube.check_services, RUN_CHAT, '"870"', '"900"', "less than the 900 s"),
+    "replies that wait for whole replies": (kube.check_services, RUN_CHAT, "containerConcurrency: 16", "containerConcurrency: 64", "expected MAX_RUNNING (32) at most"),
+    "fewer replies than are let in": (kube.check_services, KNATIVE_CHAT, "- name: HOST\n", "- name: MAX_RUNNING\n              value: '8'\n            - name: HOST\n", "expected MAX_RUNNING (8) at most"),
+    "no memory for keys and values": (kube.check_services, KNATIVE_CHAT, "memory: 4Gi", "memory: 1Gi", "with keys and values beside the model"),
+    "silence in a stream": (kube.check_services, RUN_CHAT, "- name: HOST\n", "- name: KEEP_ALIVE\n              value: '0'\n            - name: HOST\n", "KEEP_ALIVE=0"),
+    "a grace that nobody gives": (kube.check_services, RUN_CHAT, "- name: HOST\n", "- name: SHUTDOWN_GRACE\n              value: '60'\n            - name: HOST\n", "less than the 10 s between SIGTERM and SIGKILL"),
     # Terraform: syntax and names.
     "broken HCL": (terraform.check, AZURE, 'resource "azurerm_container_app" "function" {', 'resource "azurerm_container_app" "function"', "does not parse"),
     "unknown argument": (terraform.check, AZURE, "target_port", "targetport", "unknown argument ingress.targetport"),
@@ -94,6 +104,16 @@ CASES: dict[str, Case] = {
     "URL for everybody": (clouds.check, LAMBDA_TF, '"AWS_IAM"', '"NONE"', "authorization_type NONE"),
     "buffering URL in Terraform": (clouds.check, LAMBDA_TF, '"RESPONSE_STREAM"', '"BUFFERED"', "INVOKE_MODE is response_stream"),
     "SnapStart for zips in Terraform": (clouds.check, LAMBDA_TF, r"for_each = local\.is_image \?", "for_each = true ?", "provided.al2023 refuses"),
+    # Terraform: a function that streams.
+    "a reply cut short in Terraform": (clouds.check, RUN_TF, '"900s" : "300s"', '"310s" : "300s"', "a reply is streamed for minutes"),
+    "a reply without a bound in Terraform": (clouds.check, RUN_TF, '"REQUEST_TIMEOUT"', '"MAX_TOKENS"', "REQUEST_TIMEOUT=0: expected more than 0"),
+    "little memory that nobody refuses": (clouds.check, RUN_TF, r"local\.streams \? can.*$", "true", "no precondition on local.streams"),
+    "replies that wait for whole replies in Terraform": (clouds.check, "infra/cloudrun/terraform/variables.tf", r"default( +)= 16$", r"default\1= 40", "expected MAX_RUNNING (32) at most"),
+    "a reply that Azure ends first": (clouds.check, AZURE, 'REQUEST_TIMEOUT = "230"', 'REQUEST_TIMEOUT = "240"', "less than the 240 s"),
+    "a grace that Azure does not give": (clouds.check, AZURE, r"local\.streams \? 240 : 10", "10", "less than the 10 s between SIGTERM and SIGKILL"),
+    "little memory that nobody refuses on Azure": (clouds.check, AZURE, r"local\.streams \? var\.container_cpu.*$", "true", "no precondition on local.streams"),
+    "a reply cut short in Lambda's Terraform": (clouds.check, LAMBDA_TF, r"local\.streams \? 900 : ", "", "Timeout of chat None"),
+    "a reply that Lambda ends first in Terraform": (clouds.check, LAMBDA_TF, '"870"', '"900"', "REQUEST_TIMEOUT of chat 900"),
     # Terraform: GPUs.
     "throttled GPU in Terraform": (clouds.check, RUN_TF, r"cpu_idle( +)= var\.gpu == null", r"cpu_idle\1= true", "instance-based billing"),
     "zonal redundancy in Terraform": (clouds.check, RUN_TF, r" +gpu_zonal_redundancy_disabled .*\n", "", "gpu_zonal_redundancy_disabled"),
@@ -129,6 +149,10 @@ CASES: dict[str, Case] = {
     "wrong value in SAM": (sam.check_rules, IMAGE, "LOG_FORMAT: json", "LOG_FORMAT: xml", "LOG_FORMAT=xml"),
     "no limit of copies": (sam.check_rules, IMAGE, r" +ReservedConcurrentExecutions:.*\n", "", "ReservedConcurrentExecutions"),
     "shorter than a boot": (sam.check_rules, ZIP, "MinValue: 130", "MinValue: 30", "more than BOOT_TIMEOUT"),
+    "a reply cut short on Lambda": (sam.check_rules, IMAGE, r"!If \[Streams, 900, !Ref Timeout\]", "!Ref Timeout", "Timeout of chat None"),
+    "a reply without a bound on Lambda": (sam.check_rules, ZIP, r" +REQUEST_TIMEOUT: .*\n", "", "REQUEST_TIMEOUT of chat None"),
+    "a reply that Lambda ends first": (sam.check_rules, IMAGE, '"870"', '"901"', "REQUEST_TIMEOUT of chat 901"),
+    "a bound for a function that does not stream": (sam.check_rules, ZIP, r"\[Streams, \"870\"", '[HasKeys, "870"', "REQUEST_TIMEOUT of chat None"),
     "logs for ever": (sam.check_rules, IMAGE, r" +RetentionInDays:.*\n", "", "for ever"),
     "SnapStart on a zip, told by cfn-lint": (sam.check_lint, ZIP, "AutoPublishAlias: live", "AutoPublishAlias: live\n      SnapStart: {ApplyOn: PublishedVersions}", "E2530"),
     "no such state": (sam.check_rules, BULK, "Next: Stored\n", "Next: Storage\n", "state Storage is named and not there"),

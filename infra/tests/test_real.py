@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from checks import clouds, compose, images, kube, requests, sam, settings, terraform, texts
+from checks import clouds, compose, contract, images, kube, requests, sam, settings, terraform, texts
 
 CHECKS = {
     "clouds": clouds.check,
@@ -32,9 +32,11 @@ def test_every_platform_is_looked_at(root: Path) -> None:
     """A reader that finds nothing would find nothing wrong."""
     seen = {service.where for service in kube.services(root)}
     assert seen == {
+        "infra/cloudrun/chat.yaml",
         "infra/cloudrun/embed.yaml",
         "infra/cloudrun/rerank-gpu.yaml",
         "infra/cloudrun/rerank.yaml",
+        "infra/knative/chat.yaml",
         "infra/knative/embed.yaml",
         "infra/knative/kserve-gpu.yaml",
         "infra/knative/kserve.yaml",
@@ -46,6 +48,12 @@ def test_every_platform_is_looked_at(root: Path) -> None:
         "infra/knative/kserve-gpu.yaml",
         "infra/knative/rerank-gpu.yaml",
     }
+    assert [service.where for service in kube.services(root) if service.function == contract.STREAMS] == [
+        "infra/cloudrun/chat.yaml",
+        "infra/knative/chat.yaml",
+    ]
+    ends = {read(root, streams).request_timeout_s for read in (clouds.azure, clouds.cloud_run) for streams in (False, True)}
+    assert ends == {240, 300, 900}
     for service in (clouds.azure(root), clouds.cloud_run(root)):
         assert service.port == 8000
         assert len(service.variables) >= 5
@@ -56,7 +64,7 @@ def test_every_platform_is_looked_at(root: Path) -> None:
 
 
 def test_every_image_of_a_function_is_there_or_none(root: Path) -> None:
-    """The templates name both; infra/images is either complete or not in this checkout."""
+    """The templates name all; infra/images is either complete or not in this checkout."""
     found = {file.parent.name for file in images.dockerfiles(root) if file.name == "Dockerfile"}
     assert found & set(images.FUNCTIONS) in (set(), set(images.FUNCTIONS))
     assert found >= set(images.GPU_FUNCTIONS)

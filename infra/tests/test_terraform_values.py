@@ -83,6 +83,8 @@ def azure(root: Path, tmp_path: Path) -> Module:
         "profile": expression(app, "workload_profile_name"),
         "cpu": expression(app, "cpu"),
         "memory": expression(app, "memory"),
+        "grace": expression(app, "termination_grace_period_seconds"),
+        "more": expression(block(app, 'dynamic "env"'), "for_each"),
     }
     outputs = "\n".join(f'output "{name}" {{\n  value = {value}\n}}' for name, value in wanted.items())
     return Module(tmp_path, source, AZURE, block(main, "locals") + "\n" + outputs)
@@ -93,7 +95,7 @@ def cloud_run(root: Path, tmp_path: Path) -> Module:
     source = root / "infra" / "cloudrun" / "terraform"
     main = (source / "main.tf").read_text("utf-8")
     conditions = block(main, "lifecycle").removeprefix("  lifecycle {").removesuffix("}")
-    wanted = {name: expression(main, name) for name in ("limits", "cpu_idle", "gpu_zonal_redundancy_disabled")}
+    wanted = {name: expression(main, name) for name in ("limits", "cpu_idle", "gpu_zonal_redundancy_disabled", "timeout")}
     wanted["cards"] = expression(block(main, 'dynamic "node_selector"'), "for_each")
     outputs = "\n".join(f'output "{name}" {{\n  value = {value}\n}}' for name, value in wanted.items())
     outputs += f'\noutput "function" {{\n  value = var.function\n{conditions}}}\n'
@@ -102,10 +104,15 @@ def cloud_run(root: Path, tmp_path: Path) -> Module:
 
 def test_azure_has_a_gpu_where_the_function_needs_one(azure: Module) -> None:
     a100 = "Consumption-GPU-NC24-A100"
-    on_gpu = {"profiles": [a100], "profile": "gpu", "cpu": 24, "memory": "220Gi"}
+    on_gpu = {"profiles": [a100], "profile": "gpu", "cpu": 24, "memory": "220Gi", "grace": 10, "more": {}}
     assert azure.values(function="rerank-gpu") == on_gpu
     assert azure.values(function="embed", gpu_profile=a100) == on_gpu
-    assert azure.values() == {"profiles": [], "profile": None, "cpu": 2, "memory": "4Gi"}
+    assert azure.values() == {"profiles": [], "profile": None, "cpu": 2, "memory": "4Gi", "grace": 10, "more": {}}
+
+
+def test_azure_ends_replies_before_the_ingress_does(azure: Module) -> None:
+    chat = azure.values(function="chat")
+    assert (chat["grace"], chat["more"]) == (240, {"REQUEST_TIMEOUT": "230", "SHUTDOWN_GRACE": "235"})
 
 
 def test_azure_refuses_cards_without_kernels(azure: Module) -> None:
@@ -119,6 +126,7 @@ def test_cloud_run_asks_for_a_card_where_one_is_named(cloud_run: Module) -> None
         "limits": {"cpu": "4", "memory": "16Gi", "nvidia.com/gpu": "1"},
         "cpu_idle": False,
         "gpu_zonal_redundancy_disabled": True,
+        "timeout": "300s",
         "cards": ["nvidia-l4"],
         "function": "rerank-gpu",
     }
@@ -126,9 +134,12 @@ def test_cloud_run_asks_for_a_card_where_one_is_named(cloud_run: Module) -> None
         "limits": {"cpu": "2", "memory": "2Gi"},
         "cpu_idle": True,
         "gpu_zonal_redundancy_disabled": None,
+        "timeout": "300s",
         "cards": [],
         "function": "embed",
     }
+    chat = cloud_run.values(function="chat", memory="4Gi")
+    assert (chat["function"], chat["timeout"], chat["cards"]) == ("chat", "900s", [])
 
 
 @pytest.mark.parametrize(
@@ -138,7 +149,10 @@ def test_cloud_run_asks_for_a_card_where_one_is_named(cloud_run: Module) -> None
         ({"function": "rerank-gpu", "gpu": "nvidia-l4"}, "an nvidia-l4 needs at least cpu=4 and memory=16Gi"),
         ({"function": "embed", "gpu": "nvidia-rtx-pro-6000", "cpu": "8", "memory": "32Gi"}, "nvidia-rtx-pro-6000 cpu=20"),
         ({"function": "embed", "gpu": "nvidia-t4"}, "gpu: expected nvidia-l4 or nvidia-rtx-pro-6000"),
-        ({"function": "chat"}, "function: expected rerank-cpu-int8, embed or rerank-gpu"),
+        ({"function": "chat-gpu"}, "function: expected rerank-cpu-int8, embed, chat or rerank-gpu"),
+        ({"function": "chat"}, "give it memory=4Gi or more"),
+        ({"function": "chat", "memory": "4096Mi"}, "give it memory=4Gi or more"),
+        ({"function": "chat", "memory": "8Gi", "concurrency": "33"}, "a concurrency of 32 at most"),
     ],
 )
 def test_cloud_run_refuses_what_the_platform_would(cloud_run: Module, given: dict[str, str], said: str) -> None:

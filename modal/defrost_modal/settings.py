@@ -26,6 +26,12 @@ FOLLOWING = ("MODEL", "HOST", "PORT", "PORT_FILE", "FAST_BOOT", "SNAPSHOT_HOOKS"
 # has 7.5, a B200 10.0. A mark or a size after the name is Modal's, as in `H100!` or `A100-80GB`.
 GPUS = ("L4", "A10", "A10G", "L40S", "A100", "A100-40GB", "A100-80GB", "H100", "H100!", "H200", "RTX-PRO-6000")
 
+# The function that streams: as many replies as MAX_RUNNING (its default) run at once, with 1 GiB of keys and values beside what
+# any function computes in.
+STREAMS = "chat"
+MAX_RUNNING = 32
+LEAST_STREAM_MEMORY = 1536
+
 # Names whose values must not lie readable in an image.
 SECRET = ("API_KEYS", "API_KEY")
 
@@ -135,9 +141,20 @@ class Settings:
             yield say(
                 "unauthenticated", "false without DEPLOY_SECRETS=NAME, a Modal secret with API_KEYS, or no memory snapshots"
             )
+        if self.binary == STREAMS:
+            yield from self._stream_mistakes(say)
         if self.add_python and not self.base_image:
             yield say("add_python", "nothing without DEPLOY_BASE_IMAGE: the default image has Python")
         yield from self._binary_mistakes()
+
+    def _stream_mistakes(self, say):
+        if self.memory < LEAST_STREAM_MEMORY:
+            yield say("memory", f"{LEAST_STREAM_MEMORY} or more, with keys and values beside the model")
+        found = re.search(r"\bMAX_RUNNING=(\d+)", self.settings)
+        running = int(found[1]) if found else MAX_RUNNING
+        for name in ("target_concurrency", "max_concurrency"):
+            if getattr(self, name) > running:
+                yield say(name, f"at most MAX_RUNNING, which is {running}, or replies wait for whole others")
 
     def _binary_mistakes(self):
         try:

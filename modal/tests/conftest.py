@@ -53,7 +53,7 @@ def binaries(tmp_path):
     """A folder with files that pass for the binaries, where none is run."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    for name in ("rerank-cpu-int8", "embed", "rerank-gpu", "defrost"):
+    for name in ("rerank-cpu-int8", "embed", "chat", "rerank-gpu", "defrost"):
         (folder / name).write_bytes(elf())
     return folder
 
@@ -109,7 +109,7 @@ def built():
     """The folder of the real binaries."""
     chosen = os.environ.get("DEFROST_BIN")
     folder = Path(chosen) if chosen else ROOT / "target" / "debug"
-    missing = [name for name in ("defrost", "rerank-cpu-int8", "embed") if not (folder / name).is_file()]
+    missing = [name for name in ("defrost", "rerank-cpu-int8", "embed", "chat") if not (folder / name).is_file()]
     if missing:
         why = f"{folder} has no {', '.join(missing)}; `make test-modal` builds them, DEFROST_BIN names another folder"
         (pytest.fail if chosen else pytest.skip)(why)
@@ -120,6 +120,7 @@ def packed(built, model, folder):
     """A snapshot of one of the tiny models of data/golden."""
     out = folder / f"{model}.snap"
     command = [built / "defrost", "pack", ROOT / "data" / "golden" / model, "--name", f"tiny/{model}", "--out", out]
+    command += ["--kind", "chat"] if model.startswith("generate-") else []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return out
@@ -129,7 +130,7 @@ def packed(built, model, folder):
 def snapshots(built, tmp_path_factory):
     """A folder of snapshots, as the volume holds them."""
     folder = tmp_path_factory.mktemp("models")
-    for model in ("bert-classifier", "bert-embedding"):
+    for model in ("bert-classifier", "bert-embedding", "generate-qwen3"):
         packed(built, model, folder)
     return folder
 

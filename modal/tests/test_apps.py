@@ -11,7 +11,8 @@ from conftest import APPS, ROOT, elf
 from defrost_modal import images, process, settings as settings_module
 
 ON_CPUS = {"rerank_cpu_int8": ("rerank-cpu-int8", "bge-reranker-v2-m3-int8.snap"), "embed": ("embed", "bge-m3-int8.snap")}
-SERVERS = ON_CPUS | {"rerank_gpu": ("rerank-gpu", "bge-reranker-v2-m3-bf16.snap")}
+CHAT = {"chat": ("chat", "Qwen2.5-1.5B-Instruct-q8_0.snap")}
+SERVERS = ON_CPUS | CHAT | {"rerank_gpu": ("rerank-gpu", "bge-reranker-v2-m3-bf16.snap")}
 
 
 def only(calls):
@@ -36,6 +37,34 @@ def test_a_function_costs_nothing_while_idle_and_asks_for_a_token(app, load, see
     assert not seen.function and not seen.cls
 
 
+def test_chat_has_memory_for_keys_and_values_and_time_for_replies(load, seen):
+    load("chat")
+    given = only(seen.server)
+    assert (given["min_containers"], given["unauthenticated"], given["gpu"]) == (0, False, None)
+    assert (given["cpu"], given["memory"], given["target_concurrency"], given["max_concurrency"]) == (4.0, 6144, 8, None)
+    assert given["enable_memory_snapshot"] is True
+    load("chat", form="web_server")
+    assert only(seen.cls)["timeout"] == 900
+    assert only(seen.concurrent) == {"max_inputs": 8, "target_inputs": 8}
+
+
+def test_chat_runs_at_once_what_modal_sends_it(load):
+    """More than its MAX_RUNNING would wait for whole replies."""
+    with pytest.raises(settings_module.SettingsError, match="DEPLOY_TARGET_CONCURRENCY: expected at most MAX_RUNNING, which is 32"):
+        load("chat", target_concurrency=33)
+    with pytest.raises(settings_module.SettingsError, match="DEPLOY_MAX_CONCURRENCY: expected at most MAX_RUNNING, which is 4"):
+        load("chat", target_concurrency=4, max_concurrency=5, settings="MAX_RUNNING=4")
+    load("chat", target_concurrency=40, max_concurrency=0, settings="MAX_RUNNING=64")
+    load("embed", target_concurrency=40)
+
+
+@pytest.mark.parametrize("chosen", [{"memory": 1024}, {"memory": 1535}])
+def test_chat_without_memory_for_keys_and_values_is_refused(chosen, load):
+    with pytest.raises(settings_module.SettingsError, match="DEPLOY_MEMORY: expected 1536 or more"):
+        load("chat", **chosen)
+    load("embed", **chosen)
+
+
 @pytest.mark.parametrize("app", SERVERS)
 def test_snapshots_are_mounted_read_only(app, load, seen):
     load(app, volume="my-models")
@@ -45,7 +74,7 @@ def test_snapshots_are_mounted_read_only(app, load, seen):
     assert mounted == {"read_only": True}
 
 
-@pytest.mark.parametrize(("app", "binary", "model"), [(app, *names) for app, names in ON_CPUS.items()])
+@pytest.mark.parametrize(("app", "binary", "model"), [(app, *names) for app, names in (ON_CPUS | CHAT).items()])
 def test_command_and_environment_are_the_binarys(app, binary, model, load, binaries, seen):
     service = load(app, settings="MAX_LENGTH=512 LOG_FORMAT=json", shutdown_grace=7, cpu=2.5).service
     assert process.command(service) == [f"/usr/local/bin/{binary}"]

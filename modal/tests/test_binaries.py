@@ -34,7 +34,7 @@ def test_what_can_is_not(content, tmp_path):
 
 
 def test_real_binaries_are_recognised(built):
-    for name in ("embed", "rerank-cpu-int8", "defrost"):
+    for name in ("embed", "rerank-cpu-int8", "chat", "defrost"):
         try:
             binaries.check(built / name)
         except binaries.BinaryError as error:
@@ -79,7 +79,7 @@ def test_only_deployments_make_memory_snapshots():
     assert "DEPLOY_MEMORY_SNAPSHOT" not in commands("modal-deploy")
 
 
-@pytest.mark.parametrize(("variables", "ends"), [({}, "/v1/rerank"), ({"APP": "embed"}, "/v1/embeddings")])
+@pytest.mark.parametrize(("variables", "ends"), [({}, "/v1/rerank"), ({"APP": "embed"}, "/v1/embeddings"), ({"APP": "chat"}, "/v1/chat/completions")])
 def test_curl_asks_the_apps_route(variables, ends):
     said = commands("modal-curl", URL="https://here", **variables)
     assert f" curl https://here{ends} " in said

@@ -21,6 +21,7 @@ from conftest import APPS, ROOT
 
 QUERY = {"query": "who?", "documents": ["Harper Lee", "Herman Melville"]}
 TEXTS = {"input": ["one", "two"]}
+PROMPTS = {"prompt": ["one", "two"], "max_tokens": 3, "temperature": 0}
 
 
 @pytest.fixture
@@ -79,6 +80,7 @@ def ask(port, path, body=None, key=None):
     [
         ("rerank_cpu_int8", "bert-classifier.snap", "/v1/rerank", QUERY, "results"),
         ("embed", "bert-embedding.snap", "/v1/embeddings", TEXTS, "data"),
+        ("chat", "generate-qwen3.snap", "/v1/completions", PROMPTS, "choices"),
     ],
 )
 @pytest.mark.parametrize("form", ["server", "web_server"])

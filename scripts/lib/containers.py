@@ -18,7 +18,10 @@ from pathlib import Path
 from lib import ROOT, CannotCheck
 from lib.child import free_port
 
-FUNCTIONS = ("rerank-cpu-int8", "embed")
+FUNCTIONS = ("rerank-cpu-int8", "embed", "chat")
+# Those with a variant for ONNX models, and those with one for GPUs.
+ORT = ("rerank-cpu-int8", "embed")
+GPU_VARIANTS = ("embed",)
 # The function for GPUs, whose Dockerfile also makes the GPU variants of the others.
 GPU = "rerank-gpu"
 GPU_BINARY = "/function"
@@ -49,13 +52,17 @@ PODMAN_FITS = [
     (["--runtime", "runc"], ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000"]),
 ]
 
-# One short query, one short document: what a first score is measured with everywhere in this repository.
+# One short query, one short document: what a first score is measured with everywhere in this repository. Of a language model
+# it is the likeliest tokens of a short message, few enough that the first of them is what takes the time.
 RERANK = ("/v1/rerank", {"query": "who wrote it?", "documents": ["Harper Lee wrote it in 1960."]})
 REQUESTS = {
     "rerank-cpu-int8": RERANK,
     GPU: RERANK,
     "embed": ("/v1/embeddings", {"input": ["who wrote it?"]}),
+    "chat": ("/v1/completions", {"prompt": "who wrote it?", "max_tokens": 4, "temperature": 0}),
 }
+# The same, of a function that streams, long enough that a signal finds it running.
+STREAM = ("/v1/completions", {"prompt": "who wrote it?", "max_tokens": 64, "temperature": 0, "ignore_eos": True, "stream": True})
 
 
 class Failed(AssertionError):
@@ -221,11 +228,13 @@ class Container:
         return answer
 
     def score(self):
-        """The numbers of the function's answer, which must be good."""
+        """The numbers of the function's answer, or its text, which must be good."""
         status, body = self.first_answer()
         if status != 200:
             raise Failed(f"{self.name} answered {status}: {body[:SHOWN_CHARS]!r}")
         answer = json.loads(body)
         if self.function == "embed":
             return answer["data"][0]["embedding"]
+        if self.function == "chat":
+            return answer["choices"][0]["text"]
         return [[one["index"], one["relevance_score"]] for one in answer["results"]]

@@ -2,6 +2,8 @@
 # `gpu`, as ../rerank-gpu.yaml has it: one card an instance, billed as long as the instance is there, in one zone.
 
 locals {
+  # Replies of minutes, sent as they are made.
+  streams = var.function == "chat"
   # What the platform asks beside a card, in processors and GiB.
   least = {
     nvidia-l4           = { cpu = 4, memory = 16 }
@@ -42,7 +44,7 @@ resource "google_cloud_run_v2_service" "service" {
     service_account                  = google_service_account.function.email
     execution_environment            = "EXECUTION_ENVIRONMENT_GEN2"
     max_instance_request_concurrency = var.concurrency
-    timeout                          = "300s"
+    timeout                          = local.streams ? "900s" : "300s"
     gpu_zonal_redundancy_disabled    = var.gpu == null ? null : true
 
     dynamic "node_selector" {
@@ -85,6 +87,16 @@ resource "google_cloud_run_v2_service" "service" {
       env {
         name  = "LOG_FORMAT"
         value = "json"
+      }
+
+      # A reply ends before the platform's own time for it does, and the function's log tells why.
+      dynamic "env" {
+        for_each = local.streams ? [1] : []
+
+        content {
+          name  = "REQUEST_TIMEOUT"
+          value = "870"
+        }
       }
 
       dynamic "env" {
@@ -169,6 +181,11 @@ resource "google_cloud_run_v2_service" "service" {
     precondition {
       condition     = !contains(var.invokers, "allUsers") || var.api_keys_secret != null
       error_message = "invokers: allUsers lets everybody in; name the secret with the API keys in api_keys_secret."
+    }
+
+    precondition {
+      condition     = local.streams ? can(regex("^([4-9]|[1-9][0-9]+)Gi$", var.memory)) && var.concurrency <= 32 : true
+      error_message = "function: chat keeps 1 GiB of keys and values beside the model and runs 32 replies at once; give it memory=4Gi or more, and a concurrency of 32 at most."
     }
 
     precondition {

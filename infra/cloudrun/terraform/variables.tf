@@ -13,8 +13,8 @@ variable "function" {
   type        = string
 
   validation {
-    condition     = contains(["rerank-cpu-int8", "embed", "rerank-gpu"], var.function)
-    error_message = "function: expected rerank-cpu-int8, embed or rerank-gpu."
+    condition     = contains(["rerank-cpu-int8", "embed", "chat", "rerank-gpu"], var.function)
+    error_message = "function: expected rerank-cpu-int8, embed, chat or rerank-gpu."
   }
 }
 
@@ -73,13 +73,13 @@ variable "cpu" {
 }
 
 variable "memory" {
-  description = "Memory: the model, which a mounted bucket puts there, and 512 MiB."
+  description = "Memory: the model, which a mounted bucket puts there, and 512 MiB; for chat 1 GiB of keys and values more."
   type        = string
   default     = "2Gi"
 }
 
 variable "concurrency" {
-  description = "Requests at a time in one instance; they share micro-batches."
+  description = "Requests at a time in one instance; they share micro-batches, and replies share steps. Of chat at most MAX_RUNNING (32)."
   type        = number
   default     = 16
 }

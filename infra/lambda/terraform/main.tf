@@ -2,6 +2,7 @@
 
 locals {
   is_image    = var.image_uri != null
+  streams     = var.function == "chat"
   model_in_s3 = var.model_bucket != null && var.model_key != null
   settings = {
     CACHE_DIR = "/tmp/defrost"
@@ -10,8 +11,10 @@ locals {
     CORS_ORIGINS = "none"
     LOG_FORMAT   = "json"
   }
-  model_settings = local.model_in_s3 ? { MODEL = "s3://${var.model_bucket}/${var.model_key}" } : {}
-  key_settings   = var.api_keys_secret != null ? { API_KEYS = data.aws_secretsmanager_secret_version.keys[0].secret_string } : {}
+  # A reply ends before the function's own time does, which would take the copy with it.
+  stream_settings = local.streams ? { REQUEST_TIMEOUT = "870" } : {}
+  model_settings  = local.model_in_s3 ? { MODEL = "s3://${var.model_bucket}/${var.model_key}" } : {}
+  key_settings    = var.api_keys_secret != null ? { API_KEYS = data.aws_secretsmanager_secret_version.keys[0].secret_string } : {}
 }
 
 data "aws_partition" "current" {}
@@ -85,12 +88,12 @@ resource "aws_lambda_function" "service" {
   handler                        = local.is_image ? null : "bootstrap"
   architectures                  = ["x86_64"]
   memory_size                    = var.memory_mb
-  timeout                        = var.timeout_s
+  timeout                        = local.streams ? 900 : var.timeout_s
   reserved_concurrent_executions = var.reserved_concurrency
   publish                        = true
 
   environment {
-    variables = merge(local.settings, local.model_settings, local.key_settings)
+    variables = merge(local.settings, local.stream_settings, local.model_settings, local.key_settings)
   }
 
   ephemeral_storage {

@@ -9,12 +9,12 @@ variable "name" {
 }
 
 variable "function" {
-  description = "Which binary runs; used in tags."
+  description = "Which binary runs."
   type        = string
 
   validation {
-    condition     = contains(["rerank-cpu-int8", "embed"], var.function)
-    error_message = "function: expected rerank-cpu-int8 or embed."
+    condition     = contains(["rerank-cpu-int8", "embed", "chat"], var.function)
+    error_message = "function: expected rerank-cpu-int8, embed or chat."
   }
 }
 
@@ -66,7 +66,7 @@ variable "ephemeral_mb" {
 }
 
 variable "timeout_s" {
-  description = "Longest request; more than BOOT_TIMEOUT (120), so that it is the function that tells of a slow start."
+  description = "Longest request; more than BOOT_TIMEOUT (120), so that it is the function that tells of a slow start. Of chat it is 900."
   type        = number
   default     = 150
 

@@ -10,6 +10,10 @@ CLOUD_RUN, AZURE, LAMBDA = "infra/cloudrun/terraform", "infra/azure", "infra/lam
 # A variable, the one for CPUs where there is another for a GPU, or a limit among others.
 VARIABLE = re.compile(r"^\$\{(?:local\.gpu \? local\.\w+ : )?var\.(\w+)\}$")
 LIMIT = re.compile(r"\b(\w+) = (var\.\w+)")
+# What depends on whether the function streams: that of one that does, that of others.
+CHOICE = re.compile(r"^\$\{local\.streams \? (.+?) : (.+)\}$")
+PAIR = re.compile(r'([A-Z_]+)"? = "(\d+)"')
+LOOPS = "${local.streams ? [1] : []}"
 WITH_GPU = re.compile(r'var\.gpu == null \? \{\} : \{"nvidia\.com/gpu" = "1"\}')
 # Compute capability of the cards in Azure's profiles; the kernels are compiled for 8.0 and up.
 PROFILES = {"Consumption-GPU-NC24-A100": 8.0, "Consumption-GPU-NC8as-T4": 7.5}
@@ -31,6 +35,12 @@ def default(blocks: dict[str, list[Any]], value: Any) -> Any:
     return value
 
 
+def chosen(value: Any, streams: bool) -> Any:
+    """One of two values, where the function decides."""
+    match = CHOICE.match(value) if isinstance(value, str) else None
+    return match[1 if streams else 2].strip('"') if match else value
+
+
 def one(body: dict[str, Any], name: str) -> dict[str, Any]:
     """The only block of this name; empty where there is none."""
     found = body.get(name, [{}])
@@ -47,13 +57,15 @@ def dynamic(body: dict[str, Any], name: str) -> list[dict[str, Any]]:
     return [content for block in body.get("dynamic", []) if name in block for content in block[name]["content"]]
 
 
-def cloud_run(root: Path) -> contract.Service:
-    """The service of infra/cloudrun/terraform."""
+def cloud_run(root: Path, streams: bool = False) -> contract.Service:
+    """The service of infra/cloudrun/terraform, of a function that streams or another."""
     blocks, _ = terraform.module(root, CLOUD_RUN)
     template = one(resource(blocks, "google_cloud_run_v2_service"), "template")
     container = one(template, "containers")
     limits = _limits(one(container, "resources"))
-    environment = container.get("env", []) + dynamic(container, "env")
+    loops = [block["env"] for block in container.get("dynamic", []) if "env" in block]
+    more = [loop for loop in loops if streams or loop["for_each"] != LOOPS]
+    environment = container.get("env", []) + [content for loop in more for content in loop["content"]]
     mounts = container.get("volume_mounts", []) + dynamic(container, "volume_mounts")
     return contract.Service(
         where=f"{CLOUD_RUN}/main.tf",
@@ -71,8 +83,10 @@ def cloud_run(root: Path) -> contract.Service:
         },
         memory_mib=kube.mebibytes(default(blocks, limits.get("memory"))),
         least_replicas=one(template, "scaling").get("min_instance_count", -1),
-        request_timeout_s=int(template.get("timeout", "0s").rstrip("s")),
+        request_timeout_s=int(chosen(template.get("timeout", "0s"), streams).rstrip("s")),
         concurrency=default(blocks, template.get("max_instance_request_concurrency")),
+        grace_s=kube.CLOUD_RUN_GRACE_S,
+        function=contract.STREAMS if streams else "",
         mounts=[mount["mount_path"] for mount in mounts],
     )
 
@@ -82,16 +96,18 @@ def _limits(resources: dict[str, Any]) -> dict[str, str]:
     return {name: f"${{{variable}}}" for name, variable in LIMIT.findall(str(resources.get("limits", "")))}
 
 
-def azure(root: Path) -> contract.Service:
-    """The container app of infra/azure. How long a request may take is not ours to say there (240 s)."""
+def azure(root: Path, streams: bool = False) -> contract.Service:
+    """The container app of infra/azure, of a function that streams or another. How long a request may take is not ours to say there (240 s)."""
     blocks, _ = terraform.module(root, AZURE)
     app = resource(blocks, "azurerm_container_app")
     template = one(app, "template")
     container = one(template, "container")
+    more = [str(block["env"]["for_each"]) for block in container.get("dynamic", []) if "env" in block]
     return contract.Service(
         where=f"{AZURE}/app.tf",
         port=one(app, "ingress").get("target_port", 0),
-        variables={env["name"]: env.get("value") for env in container.get("env", [])},
+        variables={env["name"]: env.get("value") for env in container.get("env", [])}
+        | {name: value for each in more if streams for name, value in PAIR.findall(each)},
         probes={
             AZURE_PROBES[kind]: contract.Probe(
                 probe.get("path", ""),
@@ -105,6 +121,9 @@ def azure(root: Path) -> contract.Service:
         memory_mib=kube.mebibytes(default(blocks, container.get("memory"))),
         least_replicas=template.get("min_replicas", -1),
         request_timeout_s=240,
+        timeout_is_fixed=True,
+        grace_s=int(chosen(template.get("termination_grace_period_seconds", 0), streams)),
+        function=contract.STREAMS if streams else "",
         concurrency=default(blocks, one(template, "http_scale_rule").get("concurrent_requests")),
         port_is_set=False,
         mounts=[mount["path"] for mount in container.get("volume_mounts", [])],
@@ -112,8 +131,9 @@ def azure(root: Path) -> contract.Service:
 
 
 def check(root: Path) -> list[str]:
-    """Both services, and rights and limits of all three clouds."""
-    problems = contract.check(root, cloud_run(root)) + contract.check(root, azure(root))
+    """Both services with each kind of function, and rights and limits of all three clouds."""
+    kinds = [read(root, streams) for streams in (False, True) for read in (cloud_run, azure)]
+    problems = sorted({problem for service in kinds for problem in contract.check(root, service)})
     problems += [f"{CLOUD_RUN}: {problem}" for problem in _google(root)]
     problems += [f"{AZURE}: {problem}" for problem in _azure(root)]
     return problems + [f"{LAMBDA}: {problem}" for problem in _lambda(root)]
@@ -134,7 +154,14 @@ def _google(root: Path) -> list[str]:
         problems.append("the bucket is mounted for writing")
     if not one(one(one(service, "template"), "containers"), "resources").get("startup_cpu_boost"):
         problems.append("no startup_cpu_boost")
+    if "local.streams" not in _conditions(service):
+        problems.append("no precondition on local.streams: chat needs memory for keys and values, and runs so many replies at once")
     return problems + _google_gpu(blocks, one(service, "template"))
+
+
+def _conditions(of: dict[str, Any]) -> str:
+    """All preconditions of a resource."""
+    return " ".join(str(one.get("condition")) for one in one(of, "lifecycle").get("precondition", []))
 
 
 def _google_gpu(blocks: dict[str, list[Any]], template: dict[str, Any]) -> list[str]:
@@ -148,8 +175,7 @@ def _google_gpu(blocks: dict[str, list[Any]], template: dict[str, Any]) -> list[
         problems.append("gpu_zonal_redundancy_disabled: expected true where var.gpu is set, a second GPU costs more")
     if not [one for one in dynamic(template, "node_selector") if one.get("accelerator") == "${node_selector.value}"]:
         problems.append("no node_selector with the card")
-    lifecycle = one(resource(blocks, "google_cloud_run_v2_service"), "lifecycle")
-    conditions = " ".join(str(one.get("condition")) for one in lifecycle.get("precondition", []))
+    conditions = _conditions(resource(blocks, "google_cloud_run_v2_service"))
     least = next((block["least"] for block in blocks.get("locals", []) if "least" in block), {})
     wanted = {name: {"cpu": cpu, "memory": memory // 1024} for name, (cpu, memory) in kube.LEAST.items()}
     if {name: {key: of.get(key) for key in ("cpu", "memory")} for name, of in least.items()} != wanted:
@@ -177,6 +203,8 @@ def _azure(root: Path) -> list[str]:
         failures = one(container, kind).get("failure_count_threshold", 3)
         if not 1 <= failures <= MOST_FAILURES:
             problems.append(f"{kind}: failure_count_threshold {failures}: Azure allows 1 to {MOST_FAILURES}")
+    if "local.streams" not in _conditions(app):
+        problems.append("no precondition on local.streams: chat needs memory for keys and values, and runs so many replies at once")
     if resource(blocks, "azurerm_container_registry").get("admin_enabled") is not False:
         problems.append("the registry has an admin user")
     if resource(blocks, "azurerm_container_app_environment_storage").get("access_mode") != "ReadOnly":
@@ -234,6 +262,9 @@ def _lambda(root: Path) -> list[str]:
     for name, value in variables.items():
         problems += settings.check_variable(root, name, value)
     problems += iam.check_invoke_mode(url.get("invoke_mode"), variables.get("INVOKE_MODE"))
+    of_streams = next((str(block["stream_settings"]) for block in blocks.get("locals", []) if "stream_settings" in block), "")
+    ends = CHOICE.match(str(function.get("timeout")))
+    problems += iam.check_stream(ends and ends[1], dict(PAIR.findall(of_streams)).get("REQUEST_TIMEOUT"))
     for name, document in terraform.resources(blocks, "data").items():
         if name[0] == "aws_iam_policy_document":
             for statement in document.get("statement", []) + dynamic(document, "statement"):

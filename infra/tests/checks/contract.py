@@ -4,6 +4,10 @@ Readers of the platforms' files (kube.py, terraform.py) reduce each service to a
 all. A request that arrives before the model is there waits for BOOT_TIMEOUT, so the platform must let a request live
 longer; a liveness probe must not ask for the model, or a slow start is killed; something must ask for it, or nothing
 tells the platform that a replica works.
+
+A function that streams has rules beside: a reply takes minutes, and the platform must let it; what bounds a reply must
+end it before the platform does, so that its log tells why; all that is let in must run at once, since one that waits
+waits for whole replies; and there must be memory for keys and values.
 """
 
 from dataclasses import dataclass, field
@@ -16,6 +20,11 @@ WAITS_FOR_MODEL = {"/health", "/ready"}
 ALIVE = {"/live", "/ping"}
 # The smallest model of docs/figures.md takes 26 MB mapped; below this the platform's own runtime is the larger part.
 LEAST_MEMORY_MIB = 512
+# What KV_TOKENS comes to at most unless it is set.
+KEYS_AND_VALUES_MIB = 1024
+# A thousand tokens at a few tokens a second, which is what a model of 4B gets on a shared processor.
+LEAST_STREAM_S = 600
+STREAMS = "chat"
 
 
 @dataclass
@@ -45,6 +54,11 @@ class Service:
     concurrency: int | None
     # The platform sets PORT itself and refuses it among the variables.
     port_is_set: bool = True
+    # The time is the platform's own, and no file of ours says another.
+    timeout_is_fixed: bool = False
+    # Seconds from SIGTERM to SIGKILL, where that is known.
+    grace_s: int | None = None
+    function: str = ""
     # It runs on a GPU, and reads what such functions read beside.
     gpu: bool = False
     mounts: list[str] = field(default_factory=list)
@@ -58,6 +72,7 @@ def check(root: Path, service: Service) -> list[str]:
         for problem in settings.check_variable(root, name, value, service.gpu)
     ]
     problems += _ports(root, service) + _probes(root, service) + _limits(root, service) + _model(service)
+    problems += _stream(root, service) if service.function == STREAMS else []
     return [f"{service.where}: {problem}" for problem in problems]
 
 
@@ -117,6 +132,28 @@ def _limits(root: Path, service: Service) -> list[str]:
         problems.append("no limit of memory")
     elif service.memory_mib < LEAST_MEMORY_MIB:
         problems.append(f"memory {service.memory_mib} MiB: expected {LEAST_MEMORY_MIB} at least")
+    return problems
+
+
+def _stream(root: Path, service: Service) -> list[str]:
+    problems = []
+    known = settings.settings(root)
+    said = {name: service.variables.get(name) or known[name] for name in ("MAX_RUNNING", "REQUEST_TIMEOUT", "KEEP_ALIVE", "SHUTDOWN_GRACE")}
+    value = {name: int(text) for name, text in said.items() if settings.NUMBER.match(text)}
+    if service.concurrency is not None and service.concurrency > value.get("MAX_RUNNING", 0):
+        problems.append(f"{service.concurrency} requests at a time: expected MAX_RUNNING ({said['MAX_RUNNING']}) at most, others would wait for whole replies")
+    least = LEAST_MEMORY_MIB + KEYS_AND_VALUES_MIB
+    if service.memory_mib is not None and service.memory_mib < least:
+        problems.append(f"memory {service.memory_mib} MiB: expected {least} at least, with keys and values beside the model")
+    if (ends := service.request_timeout_s) is not None:
+        if ends < LEAST_STREAM_S and not service.timeout_is_fixed:
+            problems.append(f"requests end after {ends} s: expected {LEAST_STREAM_S} at least, a reply is streamed for minutes")
+        if not 0 < value.get("REQUEST_TIMEOUT", 0) < ends:
+            problems.append(f"REQUEST_TIMEOUT={said['REQUEST_TIMEOUT']}: expected more than 0 and less than the {ends} s after which the platform cuts a stream")
+    if not value.get("KEEP_ALIVE"):
+        problems.append(f"KEEP_ALIVE={said['KEEP_ALIVE']}: expected more than 0, or proxies end a stream in which nothing comes")
+    if service.grace_s is not None and value.get("SHUTDOWN_GRACE", 0) >= service.grace_s:
+        problems.append(f"SHUTDOWN_GRACE={said['SHUTDOWN_GRACE']}: expected less than the {service.grace_s} s between SIGTERM and SIGKILL")
     return problems
 
 

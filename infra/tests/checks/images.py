@@ -13,7 +13,7 @@ from pathlib import Path
 
 from . import settings
 
-FUNCTIONS = ("rerank-cpu-int8", "embed")
+FUNCTIONS = ("rerank-cpu-int8", "embed", "chat")
 # Folders of images for GPUs: one file for all functions, which its argument FUNCTION names, so the binary's name is neutral.
 GPU_FUNCTIONS = ("rerank-gpu",)
 GPU_BINARY = "/function"

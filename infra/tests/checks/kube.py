@@ -27,6 +27,8 @@ VARIABLES = {
     "MODEL_KEY": "embed/model.snap",
 }
 UNITS = {"Mi": 1, "Gi": 1024}
+# Cloud Run ends a container so long after SIGTERM, whatever its file says.
+CLOUD_RUN_GRACE_S = 10
 GPU = "nvidia.com/gpu"
 ACCELERATOR = "run.googleapis.com/accelerator"
 # What Cloud Run asks beside a card: processors, memory in MiB.
@@ -85,6 +87,11 @@ def mebibytes(text: str | None) -> int | None:
     return int(match[1]) * UNITS[match[2]] if match else None
 
 
+def function_of(container: dict[str, Any]) -> str:
+    """Whose image it is."""
+    return container["image"].rsplit("/", 1)[-1].split(":")[0]
+
+
 def services(root: Path) -> list[contract.Service]:
     """All services and predictors; jobs are none."""
     found = []
@@ -122,6 +129,8 @@ def services(root: Path) -> list[contract.Service]:
                 request_timeout_s=timeout,
                 concurrency=pod.get("containerConcurrency"),
                 mounts=[mount["mountPath"] for mount in container.get("volumeMounts", [])],
+                grace_s=CLOUD_RUN_GRACE_S if platform == "cloudrun" else None,
+                function=function_of(container),
                 gpu=GPU in container["resources"]["limits"],
             )
         )
@@ -157,7 +166,7 @@ def _own(platform: str, document: dict[str, Any]) -> list[str]:
         if mount["name"] not in declared:
             problems.append(f"volume {mount['name']} is mounted and not declared")
     limits = container["resources"]["limits"]
-    function = container["image"].rsplit("/", 1)[-1].split(":")[0]
+    function = function_of(container)
     if images.for_gpus(function) != (GPU in limits):
         which = f"no limit {GPU}: no node with one is looked for" if images.for_gpus(function) else "its function is one for CPUs"
         problems.append(f"image {function}: {which}")

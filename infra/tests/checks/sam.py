@@ -140,9 +140,16 @@ def _function(root: Path, document: dict[str, Any]) -> list[str]:
     boot = int(settings.settings(root)["BOOT_TIMEOUT"])
     if document["Parameters"]["Timeout"]["MinValue"] <= boot:
         problems.append(f"Timeout: expected more than BOOT_TIMEOUT ({boot} s) at least")
+    problems += iam.check_stream(_of_chat(function.get("Timeout")), _of_chat(function["Environment"]["Variables"].get("REQUEST_TIMEOUT")))
     if not all("RetentionInDays" in group for group in _resources(document, "AWS::Logs::LogGroup")):
         problems.append("logs are kept for ever")
     return problems + _url(document)
+
+
+def _of_chat(value: Any) -> str | None:
+    """What `!If [Streams, …]` says of the function that streams."""
+    condition, then, *_ = value.get("Fn::If", (None, None)) if isinstance(value, dict) else (None, None)
+    return str(then) if condition == "Streams" else None
 
 
 def _url(document: dict[str, Any]) -> list[str]:

@@ -89,7 +89,7 @@ def test_measured_figures_come_from_the_other_scripts(tmp_path):
     done = script("cost_table", "--load", tmp_path / "load.json", "--cold", tmp_path / "cold.json", "--json", out)
     assert done.returncode == 0, done.stderr
     assert json.loads(out.read_text())["measured"] == {
-        "pairs_per_second": 400.0, "vcpus": 2, "pairs_per_request": 20.0, "cold_seconds": 0.005, "requests_per_start": 100.0,
+        "pairs_per_second": 400.0, "vcpus": 2, "pairs_per_request": 20.0, "cold_seconds": 0.005, "requests_per_start": 100.0, "unit": "pair",
     }  # fmt: skip
     assert "load.json was measured at a load average of 2.50" in done.stdout and "cold.json was measured" not in done.stdout
     assert "How a row is computed" in done.stdout and "verify before use" in done.stdout
@@ -104,3 +104,19 @@ def test_bench_throughput_with_several_lengths_needs_a_choice(tmp_path):
     assert done.returncode == 2 and "--length" in done.stderr
     assert script("cost_table", *arguments, "--length", 128).returncode == 0
     assert json.loads((tmp_path / "out.json").read_text())["measured"]["pairs_per_second"] == 400.0
+
+
+def test_tokens_of_chat_are_counted_like_pairs_and_not_with_them(tmp_path):
+    out = tmp_path / "cost.json"
+    given = ("--vcpus", 2, "--tokens-per-second", 100, "--tokens-per-request", 200, "--json", out)
+    done = script("cost_table", *given)
+    assert done.returncode == 0, done.stderr
+    assert "## A million tokens" in done.stdout and "pair" not in done.stdout
+    tokens = json.loads(out.read_text())
+    assert tokens["measured"]["unit"] == "token"
+    pairs = script("cost_table", "--vcpus", 2, "--pairs-per-second", 100, "--pairs-per-request", 200, "--json", out)
+    assert pairs.returncode == 0 and json.loads(out.read_text())["rows"] == tokens["rows"]
+    both = script("cost_table", *given, "--pairs-per-second", 3)
+    assert both.returncode == 2 and "expected pairs or tokens, found both" in both.stderr
+    half = script("cost_table", "--vcpus", 2, "--tokens-per-request", 200)
+    assert half.returncode == 2 and "expected --tokens-per-second" in half.stderr

@@ -62,7 +62,7 @@ def test_flags_and_files_are_those_of_the_dockerfile(build_images):
 
 def test_features_are_those_of_the_functions(build_images):
     """What an image is built with, its function knows; one that is not in this checkout is left out."""
-    wanted = [(name, "") for name in build_images.FUNCTIONS] + [(name, "ort") for name in build_images.FUNCTIONS]
+    wanted = [(name, "") for name in build_images.FUNCTIONS] + [(name, "ort") for name in build_images.ORT]
     wanted += [(build_images.GPU, "gpu")]
     seen = 0
     for name, variant in wanted:
@@ -79,6 +79,8 @@ def test_features_are_those_of_the_functions(build_images):
     [
         (["rerank-cpu-int8", "--gpu"], "is for CPUs; build rerank-gpu"),
         (["rerank-gpu", "--ort"], "do not run on a GPU"),
+        (["chat", "--gpu"], "chat is for CPUs; build rerank-gpu"),
+        (["chat", "--ort"], "chat has no variant with ONNX Runtime, expected one of rerank-cpu-int8, embed"),
         (["defrost", "--gpu"], "build defrost by itself"),
         (["rerank-gpus"], "unknown image rerank-gpus, expected one of"),
     ],

@@ -1,5 +1,6 @@
 """A container's life: locked down, healthy, stopped, killed, started again."""
 
+import http.client
 import json
 import os
 import signal
@@ -8,12 +9,13 @@ import time
 from pathlib import Path
 
 from image_checks.contents import expect
-from lib.containers import POLL_SECONDS, Container, Failed
+from lib.containers import POLL_SECONDS, STREAM, Container, Failed
 
 # docker and podman send SIGKILL after 10 s; the function needs none of them when nothing runs.
 STOP_SECONDS = 10
 RESTART_SECONDS = 60
 KILLED = 128 + signal.SIGKILL
+DONE = b"data: [DONE]\n\n"
 
 
 def check_locked_down(container):
@@ -56,6 +58,49 @@ def check_stop(container):
     state = container.state()
     expect("exit code", state["ExitCode"], 0)
     return f"exit code 0 after {took:.2f} s"
+
+
+def check_stream(container):
+    """SIGTERM amid a reply that streams: all of it arrives, and the process ends with 0."""
+    container.start()
+    container.score()
+    whole = streamed(container)
+    connection = http.client.HTTPConnection("127.0.0.1", container.port, timeout=RESTART_SECONDS)
+    try:
+        answer = opened(connection)
+        first = answer.readline()
+        os.kill(container.state()["Pid"], signal.SIGTERM)
+        rest = answer.read()
+    finally:
+        connection.close()
+    expect("exit code", int(container.engine.call("wait", container.name)), 0)
+    expect("text of the stream", texts(first + rest), texts(whole))
+    expect("end of the stream", rest[-len(DONE) :], DONE)
+    return f"{len(texts(whole))} characters in {whole.count(b'data: ') - 1} events, and exit code 0"
+
+
+def opened(connection):
+    """The answer to a request that streams, of which the head has come."""
+    path, body = STREAM
+    connection.request("POST", path, json.dumps(body), {"content-type": "application/json"})
+    answer = connection.getresponse()
+    expect("status and type", (answer.status, answer.getheader("content-type")), (200, "text/event-stream"))
+    return answer
+
+
+def streamed(container):
+    """All bytes of such an answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", container.port, timeout=RESTART_SECONDS)
+    try:
+        return opened(connection).read()
+    finally:
+        connection.close()
+
+
+def texts(events):
+    """What the completions of all events say, joined."""
+    data = [line.removeprefix(b"data: ") for line in events.splitlines() if line.startswith(b"data: {")]
+    return "".join(choice["text"] for one in data for choice in json.loads(one)["choices"])
 
 
 def check_no_model(engine, function, image):

@@ -20,7 +20,8 @@ use crate::services::rerank::scorer::{ScoreLists, ScoreQuestion, Scorer};
 /// Length of each snapshot, and room for one of them.
 pub(super) const FILE_BYTES: &str = "100";
 
-const FUNCTION: Function = Function { name: "toy", version: "1", about: "a toy", runtimes: &[] };
+pub(super) const FUNCTION: Function =
+    Function { name: "toy", version: "1", about: "a toy", runtimes: &[] };
 
 /// What all models of a process share.
 #[derive(Debug, Default)]

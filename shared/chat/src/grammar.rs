@@ -16,6 +16,7 @@
 mod compiler;
 mod gbnf;
 mod lark;
+mod pattern;
 mod schema;
 mod vocabulary;
 

@@ -5,6 +5,8 @@
 //! which client goes away and which task goes on at each step is drawn; a hang is found as one
 //! (every task waits), not by a clock.
 
+#[cfg(feature = "chat")]
+mod generation;
 pub(crate) mod stream;
 pub(crate) mod toy;
 

@@ -23,7 +23,8 @@ use crate::services::rerank::scorer::{ScoreLists, ScoreQuestion, Scorer};
 /// Length of each snapshot, and room for one of them.
 pub(super) const FILE_BYTES: &str = "100";
 
-const FUNCTION: Function = Function { name: "toy", version: "1", about: "a toy", runtimes: &[] };
+pub(super) const FUNCTION: Function =
+    Function { name: "toy", version: "1", about: "a toy", runtimes: &[] };
 
 /// The service that a model of this name is for: one of three is for another than the others.
 pub(super) fn service_of(name: &str) -> &'static Service {

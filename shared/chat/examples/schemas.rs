@@ -5,7 +5,8 @@
 //! With `--tokenizer tokenizer.json` (byte-level) it measures instead, with that vocabulary: `{"id", "compile_us",
 //! "masks_us"}`.
 
-#![allow(clippy::print_stdout, reason = "a program for scripts")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for scripts")]
+#![allow(clippy::cast_possible_truncation, reason = "ids, bytes and times are small")]
 
 #[path = "../tests/suite/mod.rs"]
 mod suite;

@@ -15,9 +15,9 @@ pub(super) fn in_rust(pattern: &str) -> String {
         match letter {
             '\\' => match letters.next() {
                 Some((_, 's')) if is_class => out.push_str(SPACE),
-                Some((_, 's')) => out.push_str(&format!("[{SPACE}]")),
+                Some((_, 's')) => out.extend(["[", SPACE, "]"]),
                 // Within a class, a class of its own.
-                Some((_, 'S')) => out.push_str(&format!("[^{SPACE}]")),
+                Some((_, 'S')) => out.extend(["[^", SPACE, "]"]),
                 Some((_, other)) => out.extend(['\\', other]),
                 None => out.push('\\'),
             },

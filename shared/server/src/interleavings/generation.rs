@@ -4,6 +4,10 @@
 //! whose step failed says so once, after the beginning of that; a client that has gone is in one more step at most; no
 //! sequence stays open and no place stays taken; nothing runs between a snapshot and its restore; a model that streams is
 //! held until the last byte; and nobody waits for ever.
+//!
+//! Faults that were planted, one at a time, each of which these tests found: requests that were given up are not dropped
+//! before a round; a job does not see that its request has gone; the end of a completion is told twice; the end of the
+//! second of two completions is not told.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};

@@ -111,7 +111,9 @@ fn times(
             }
         }
     }
-    streams.iter().for_each(|(_, is_gone)| is_gone.set(true));
+    for (_, is_gone) in &streams {
+        is_gone.set(true);
+    }
     scheduler.drop_cancelled(decoder);
     returned(decoder)?;
     Ok([steady, beside])

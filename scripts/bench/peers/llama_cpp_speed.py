@@ -1,4 +1,4 @@
-"""Times llama.cpp as shared/tasks/examples/generate_speed.rs times defrost, and prints the same lines of JSON.
+"""Times llama.cpp as shared/tasks/examples/generate_speed times defrost, and prints the same lines of JSON.
 
 Steps call llama_decode itself, so that the package's Python costs nothing in them; its import and the load are in the
 time to the first token, as they are for everybody who starts it (`imported_s` and `loaded_s` say how much).

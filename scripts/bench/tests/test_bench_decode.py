@@ -53,7 +53,7 @@ def test_the_table_has_medians_bounds_and_who_answered_otherwise(bench):
     told = {
         "machine": {"processor": "P", "cores": 2, "date": "today", "load_average": 0.1}, "gguf": "m.gguf",
         "gguf_bytes": 500_000_000, "snapshot_bytes": 500_000_000,
-        "rounds": [{"defrost": one, "llama.cpp": two} for one, two in zip(ours, theirs)],
+        "rounds": [{"defrost": one, "llama.cpp": two} for one, two in zip(ours, theirs)], "streams": [], "soak": None,
     }  # fmt: skip
     table = bench.report(told)
     assert "| decode at 128, tokens/s | 25 ± 20 % | 10 ± 0 % |" in table
@@ -62,7 +62,18 @@ def test_the_table_has_medians_bounds_and_who_answered_otherwise(bench):
     assert "| of which imported, ms |  | 400 ± 0 % |" in table
     assert "differs" in table and "not for print" not in table
     told["machine"]["load_average"] = 3.0
-    assert "not for print" in bench.report(told)
+    assert "not for print" in bench.report(told) and "streams" not in bench.report(told)
+
+
+def test_streams_and_a_soak_have_lines_of_their_own(bench):
+    def streams(together):
+        names = ("one_per_s", "gap_p50_ms", "gap_p99_ms", "prompt", "prompt_s", "beside_p50_ms", "beside_p99_ms", "p99_over_p50")
+        return {"event": "streams", "streams": 16, "together_per_s": together, "times": together / 50} | dict.fromkeys(names, 2.0)
+
+    lines = "\n".join(bench.of_streams([streams(rate) for rate in (300.0, 200.0, 250.0)]))
+    assert "16 streams: 250.0 tokens/s together, 5.00 times one stream's 2.0" in lines
+    assert "2.0 (p99), 2.00 times the usual" in lines
+    assert bench.many(saying({"event": "soak", "held": 0})) == {"event": "soak", "held": 0}
 
 
 def test_every_contestant_gets_the_same_numbers(bench):

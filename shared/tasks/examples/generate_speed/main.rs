@@ -3,15 +3,21 @@
 //! ```sh
 //! cargo build --release -p defrost-tasks --example generate_speed
 //! target/release/examples/generate_speed SNAPSHOT [ask=100] [prompt=512] [depths=128,4096] [tokens=32] [threads=N]
+//! target/release/examples/generate_speed SNAPSHOT streams=16 [long=2000] [beside=N] [threads=N]
+//! target/release/examples/generate_speed SNAPSHOT soak=10000 [streams=16] [threads=N]
 //! ```
 //!
 //! Prints two lines of JSON: `first_token` as soon as there is one after a prompt of `ask` tokens, so that whoever started the
 //! process can time it from there; and `done` with the rest. `scripts/bench/bench_decode` reads them, and the same lines of
 //! llama.cpp. Tokens a second at a depth are those of `tokens` greedy steps, one sequence, after a prompt of so many tokens.
+//! With `streams` or `soak` it prints one line instead, see [`streams`].
+//!
 //! `read_gb_per_s` is what all threads read together of memory that no cache holds: the bound of a step is the weights at
 //! that rate.
 
 #![allow(clippy::print_stdout, reason = "an example prints")]
+
+mod streams;
 
 use std::error::Error;
 use std::fs;
@@ -19,13 +25,18 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use defrost_loader::Snapshot;
 use defrost_model::{Decoder, LogitsOf, Piece, SequenceId};
-use defrost_tasks::{Generator, GeneratorOptions, ModelOptions, RestoreOptions, restore};
+use defrost_tasks::{
+    Generator, GeneratorOptions, ModelOptions, RestoreOptions, SchedulerOptions, restore,
+};
 use serde_json::{Value, json};
 
 const LINKED: &[&dyn defrost_model::Runtime] = &[&defrost_engine::RUNTIME];
 /// Tokens of a prompt that go through one step, but for the prompt that is timed: as much as a scheduler would give it.
 const AT_ONCE: usize = 512;
+/// Keys and values of a soak: of some 50 tokens for each of 16 requests that run at once, and four times as many that are kept.
+const SOAK_TOKENS: usize = 4096;
 /// Many times a last-level cache.
 const READ_BYTES: usize = 512 << 20;
 /// Passes over them, of which the fastest counts.
@@ -38,6 +49,10 @@ struct Arguments {
     depths: Vec<usize>,
     tokens: usize,
     threads: Option<usize>,
+    streams: usize,
+    long: usize,
+    beside: Option<usize>,
+    soak: usize,
 }
 
 impl Arguments {
@@ -49,6 +64,10 @@ impl Arguments {
             depths: vec![128, 4096],
             tokens: 32,
             threads: None,
+            streams: 0,
+            long: 2000,
+            beside: None,
+            soak: 0,
         };
         for word in std::env::args().skip(1) {
             match word.split_once('=') {
@@ -56,6 +75,10 @@ impl Arguments {
                 Some(("prompt", value)) => found.prompt = value.parse()?,
                 Some(("tokens", value)) => found.tokens = value.parse()?,
                 Some(("threads", value)) => found.threads = Some(value.parse()?),
+                Some(("streams", value)) => found.streams = value.parse()?,
+                Some(("long", value)) => found.long = value.parse()?,
+                Some(("beside", value)) => found.beside = Some(value.parse()?),
+                Some(("soak", value)) => found.soak = value.parse()?,
                 Some(("depths", value)) => {
                     found.depths = value.split(',').map(str::parse).collect::<Result<_, _>>()?;
                 }
@@ -159,11 +182,41 @@ fn say(line: &Value) -> Result<(), Box<dyn Error>> {
     Ok(out.flush()?)
 }
 
+/// Many requests at once instead of one.
+fn run_streams(arguments: &Arguments, snapshot: &Snapshot) -> Result<(), Box<dyn Error>> {
+    let (count, long) = (arguments.streams.max(1), arguments.long);
+    let kv_tokens = if arguments.soak > 0 {
+        // Soon filled, so that memory has its size.
+        SOAK_TOKENS
+    } else {
+        streams::room(count, long)
+    };
+    let model = ModelOptions {
+        num_threads: arguments.threads,
+        kv_tokens: Some(kv_tokens),
+        ..ModelOptions::default()
+    };
+    // A guess that comes true would be counted as speed.
+    let usual = SchedulerOptions { guesses: 0, ..SchedulerOptions::default() };
+    let beside = arguments.beside.unwrap_or(usual.beside);
+    let options = GeneratorOptions { model, scheduler: SchedulerOptions { beside, ..usual } };
+    let generator = Generator::load(LINKED, snapshot, &options)?;
+    let told = if arguments.soak > 0 {
+        streams::soak(&generator, arguments.soak, count.max(16))?
+    } else {
+        streams::speed(&generator, count, long)?
+    };
+    say(&told)
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     let begun = Instant::now();
     let arguments = Arguments::read()?;
     let snapshot =
         restore(LINKED, &arguments.snapshot.as_path().into(), &RestoreOptions::default())?;
+    if arguments.streams + arguments.soak > 0 {
+        return run_streams(&arguments, &snapshot);
+    }
     let context = arguments.context();
     let model = ModelOptions {
         num_threads: arguments.threads,

@@ -20,6 +20,7 @@ mod place;
 mod print;
 mod progress;
 mod rerank;
+mod serve;
 mod source;
 mod store;
 mod synth;
@@ -63,6 +64,8 @@ enum Command {
     Rerank(rerank::Args),
     /// Talk with a language model: a snapshot or a GGUF file here, or a running server; in the terminal or from a script.
     Chat(chat::Args),
+    /// Serve models of every kind behind one port: rerankers, embedders and language models.
+    Serve(serve::Args),
     /// Make a random model of true dimensions, for speed and memory without real weights.
     Synth(synth::Args),
     /// Show how a running function is and how it woke up.
@@ -73,7 +76,7 @@ enum Command {
 
 fn main() -> ExitCode {
     match parse() {
-        Ok(cli) => ended(run(cli)),
+        Ok(cli) => run(cli),
         Err(error) if error.use_stderr() => {
             // Where stderr cannot be written there is no way left to tell the user.
             let _ = error.print();
@@ -97,8 +100,10 @@ fn parse() -> Result<Cli, clap::Error> {
     Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
 }
 
-fn run(cli: Cli) -> anyhow::Result<()> {
-    match cli.command {
+fn run(cli: Cli) -> ExitCode {
+    ended(match cli.command {
+        // It has exit codes of its own.
+        Command::Serve(args) => return serve::run(&args),
         Command::Pack(args) => pack::run(&args),
         Command::Push(args) => store::push(&args),
         Command::Pull(args) => store::pull(&args),
@@ -113,7 +118,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Synth(args) => synth::run(&args),
         Command::Health(args) => health::run(&args),
         Command::Bench(args) => bench::run(&args),
-    }
+    })
 }
 
 fn ended(result: anyhow::Result<()>) -> ExitCode {

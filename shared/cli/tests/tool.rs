@@ -27,6 +27,7 @@ mod tool {
     mod rerank;
     mod resume;
     mod said;
+    mod serve;
     mod server;
     #[cfg(feature = "s3")]
     mod store;

@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(crate) use attention::Paged;
 use attention::{PieceAt, restore};
 use defrost_model::{
-    Decoder, Logits, LogitsOf, OpenedSequence, Piece, Room, SequenceId, TokenMask,
+    Decoder, Logits, LogitsOf, OpenedSequence, Piece, Room, SequenceId, TokenMask, USUAL_ROOM_BYTES,
 };
 use memory::{Memory, Shape};
 pub(crate) use one_layer::OneLayer;
@@ -35,10 +35,6 @@ use pages::{NotOpen, PAGE_TOKENS, PageCopy, Pages};
 use crate::attention::Span;
 use crate::buffer::Buffer;
 use crate::{Batch, Error, Head, Model};
-
-/// Memory for keys and values where nobody says how much: a context of 32,768 tokens takes 0.4 GB with half a billion parameters
-/// (Qwen2.5) and 1 GB with Llama 3.2 of one billion; more would surprise on machines that such models are for.
-const USUAL_BYTES: usize = 1 << 30;
 
 /// More pages, of 134 million tokens, are a mistake: what is written down of each takes memory before any is used.
 const MOST_PAGES: usize = 1 << 22;
@@ -52,6 +48,8 @@ pub struct PagedDecoder {
     state: Mutex<State>,
     /// As the last call left it: whoever asks need not wait for a step.
     room: Mutex<Room>,
+    /// What all of it takes.
+    room_bytes: u64,
 }
 
 #[derive(Debug)]
@@ -127,7 +125,7 @@ impl PagedDecoder {
                 return Err(Error::Config("memory for keys and values of 0 tokens".into()));
             }
             Some(tokens) => tokens.div_ceil(PAGE_TOKENS),
-            None => context.div_ceil(PAGE_TOKENS).min((USUAL_BYTES / page).max(1)),
+            None => context.div_ceil(PAGE_TOKENS).min((USUAL_ROOM_BYTES / page).max(1)),
         };
         if pages > MOST_PAGES {
             return Err(Error::Config(format!(
@@ -152,7 +150,8 @@ impl PagedDecoder {
             stored: stored.to_vec(),
         };
         let room = Mutex::new(state.pages.room());
-        Ok(Self { model, context, note, state: Mutex::new(state), room })
+        let room_bytes = (pages * page) as u64;
+        Ok(Self { model, context, note, state: Mutex::new(state), room, room_bytes })
     }
 
     /// What the operator should know, if anything.
@@ -281,6 +280,10 @@ impl Decoder for PagedDecoder {
 
     fn room(&self) -> Room {
         *lock(&self.room)
+    }
+
+    fn room_bytes(&self) -> u64 {
+        self.room_bytes
     }
 
     fn open(&self, ids: &[u32]) -> Result<OpenedSequence, Error> {

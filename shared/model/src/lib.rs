@@ -36,7 +36,9 @@ pub use batch::{Batch, Prefix, Sequence};
 pub use blocks::BlockKind;
 pub use config::ModelConfig;
 pub use constraint::Constraint;
-pub use decoding::{Decoder, Logits, LogitsOf, OpenedSequence, Piece, Room, SequenceId, TokenMask};
+pub use decoding::{
+    Decoder, Logits, LogitsOf, OpenedSequence, Piece, Room, SequenceId, TokenMask, USUAL_ROOM_BYTES,
+};
 pub use error::Error;
 pub use head::{DenseActivation, DenseLayer, Head, TokenHeads};
 pub use planning::{Cost, Grouping, Measure, Planned, Share};

@@ -45,7 +45,7 @@ pub(crate) use activation::{RawActivation, decide as decide_activation};
 pub(crate) use contradictions::{check_matryoshka, check_pooling};
 pub use files::open_checkpoint;
 pub(crate) use files::{prepare, refuse_adapters};
-pub use kind::ModelKind;
+pub use kind::{ModelKind, kind_of};
 pub use mask::AttentionMask;
 pub(crate) use matryoshka::RawMatryoshka;
 pub(crate) use modules::{Modules, pooling_by_name, pooling_name, pooling_names};

@@ -29,7 +29,7 @@ mod synth;
 
 use defrost_tasks::Error;
 
-pub use checkpoint::{AttentionMask, ModelKind, SpecOptions, Told, open_checkpoint};
+pub use checkpoint::{AttentionMask, ModelKind, SpecOptions, Told, kind_of, open_checkpoint};
 pub use formats::{
     Checkpoint, CheckpointDtype, CheckpointTensor, Gguf, GgufArray, GgufKind, GgufTensor, GgufType,
     GgufValue, GgufValues, OnnxData, OnnxModel, OnnxTensor, OnnxType, Placement, first_not_finite,

@@ -1,5 +1,6 @@
 //! What every request handler shares.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -17,9 +18,9 @@ use crate::life::quiesce::{Hooks, Quiesced};
 use crate::models::admission_gate::AdmissionGate;
 use crate::models::fleet::Fleet;
 use crate::models::model::Model;
+use crate::models::role::Role;
 use crate::models::state::Status;
 use crate::models::tokenise::Tokenising;
-use crate::service::Service;
 
 /// One running function: its settings, its state of boot, its models. Made by [`crate::start`].
 #[derive(Debug)]
@@ -28,10 +29,8 @@ pub struct App {
     pub(crate) config: Arc<Config>,
     pub(crate) phases: Arc<PhaseRecorder>,
     pub(crate) metrics: Arc<Metrics>,
-    /// The services that have a model here, in the order of their first models.
-    pub(crate) services: Vec<&'static Service>,
-    /// Those that could have one.
-    pub(crate) idle: Vec<&'static Service>,
+    /// What it serves, for [`crate::service`], which alone knows what these are.
+    pub(crate) services: Box<dyn Any + Send + Sync>,
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) draining: watch::Sender<bool>,
     pub(crate) tokenising: Tokenising,
@@ -81,9 +80,9 @@ impl App {
         self.fleet.default().ready()
     }
 
-    /// The model that a service's requests mean which name none, if it is loaded.
-    pub(crate) fn ready_model_of(&self, service: &Service) -> Option<Arc<Model>> {
-        self.fleet.default_of(service)?.ready()
+    /// The model of this role that requests mean which name none, if it is loaded.
+    pub(crate) fn ready_model_of(&self, role: &Role) -> Option<Arc<Model>> {
+        self.fleet.default_of(role)?.ready()
     }
 
     /// The one word for probes: `ok`, `loading`, `failed`, `draining` or `quiesced`.

@@ -11,6 +11,7 @@ mod settings;
 mod table;
 
 pub(crate) use log_level::filter as log_filter;
+pub use parse::{OwnSetting, SettingsSource, arguments};
 #[cfg(feature = "chat")]
 pub(crate) use settings::ChatSettings;
 pub use settings::{Action, Config, ConfigError, LogFormat, NamedModel, ReturnData};

@@ -55,7 +55,7 @@ fn in_many_orders(test: impl Fn() + Send + Sync + Clone + 'static) {
 /// The service that a request for this model goes to: its own, or in one of eight the other one's,
 /// which refuses it at once.
 fn service_for(name: &str) -> &'static Service {
-    match (thread_rng().gen_range(0..8), service_of(name).capability) {
+    match (thread_rng().gen_range(0..8), service_of(name).name()) {
         (0, "rerank") => &EMBED,
         (0, _) => &RERANK,
         _ => service_of(name),
@@ -67,7 +67,7 @@ async fn ask(app: &App, name: &str) -> Result<(), ApiError> {
 }
 
 async fn ask_of(app: &App, service: &Service, name: &str) -> Result<(), ApiError> {
-    let model = app.model(service, Some(name)).await?;
+    let model = app.model(&service.role, Some(name)).await?;
     let scorer = model.loaded.own().expect("toys score");
     let finished = app.run(&model, toy::question(scorer)).await?;
     finished.result.map(drop).map_err(|error| (&*error).into())
@@ -80,7 +80,9 @@ async fn ask_for_a_kept_answer(app: &App, name: &str) -> Result<(), ApiError> {
         ask(app, name).await?;
         Ok(([("content-type", "application/json")], "{}").into_response())
     };
-    cached(app, service_for(name), &Uri::from_static("/v1/rerank"), body, answer).await.map(drop)
+    cached(app, &service_for(name).role, &Uri::from_static("/v1/rerank"), body, answer)
+        .await
+        .map(drop)
 }
 
 /// Polls a request so often at most, then drops it: its client has gone.

@@ -63,7 +63,8 @@ mod web;
 pub use app::App;
 pub use boot_error::BootError;
 pub use config::{
-    Action, Config, ConfigError, LogFormat, NamedModel, ReturnData, SETTINGS, Setting,
+    Action, Config, ConfigError, LogFormat, NamedModel, OwnSetting, ReturnData, SETTINGS, Setting,
+    SettingsSource, arguments,
 };
 pub use error::ApiError;
 pub use function::Function;

@@ -16,6 +16,7 @@ pub(crate) mod model;
 pub(crate) mod naming;
 pub(crate) mod pipeline;
 pub(crate) mod restore;
+pub(crate) mod role;
 pub(crate) mod slot;
 pub(crate) mod state;
 pub(crate) mod tokenise;

@@ -13,6 +13,7 @@
 #[cfg(feature = "chat")]
 mod chat;
 mod description;
+mod either;
 mod embed;
 mod fields;
 mod merge;

@@ -16,15 +16,16 @@ use crate::edge::observe::{authorize, observe};
 use crate::edge::paths;
 use crate::error::ApiError;
 use crate::routes::{admin, invocations, models, probes, tei, tokenize, vertex};
-use crate::service::{INVOCATIONS, Service};
+use crate::service::{INVOCATIONS, Service, Services};
 use crate::web;
 
 /// Every route of a function; the same for HTTP, Lambda and tests.
 pub fn router(app: Arc<App>) -> Router {
     let own = |router: Router<_>, service: &&Service| router.merge((service.routes)());
-    let mut router = app.services.iter().fold(Router::new(), own);
+    let services = Services::of(&app);
+    let mut router = services.active.iter().fold(Router::new(), own);
     for path in INVOCATIONS {
-        router = router.route(path, invocations::of(&app.services));
+        router = router.route(path, invocations::of(&services.active));
     }
     router = router
         .route("/", web::root())
@@ -69,12 +70,13 @@ pub fn router(app: Arc<App>) -> Router {
 
 /// Who would answer on a path that leads nowhere.
 fn elsewhere(app: &App, path: &str) -> ApiError {
-    if let Some(idle) = app.idle.iter().find(|service| service.has_path(path)) {
-        return ApiError::of_no_model(path, idle.capability);
+    let Services { active, idle } = Services::of(app);
+    if let Some(idle) = idle.iter().find(|service| service.has_path(path)) {
+        return ApiError::of_no_model(path, idle.name());
     }
     // Where several services are offered, another function is no answer to what one of them does.
-    let is_alone = app.services.len() + app.idle.len() == 1;
-    let other = app.services.iter().filter(|_| is_alone);
+    let is_alone = active.len() + idle.len() == 1;
+    let other = active.iter().filter(|_| is_alone);
     match other.filter_map(|service| (service.elsewhere)(path)).next() {
         Some(function) => ApiError::of_another_function(path, function),
         None => ApiError::not_found(path),

@@ -34,8 +34,8 @@ use crate::app::App;
 use crate::edge::budget::Held;
 use crate::error::ApiError;
 use crate::models::model::Model;
+use crate::models::role::Role;
 use crate::models::usage::Times;
-use crate::service::Service;
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 pub(crate) const X_TRUNCATED_DOCUMENTS: HeaderName =
@@ -47,7 +47,7 @@ pub(crate) const X_WARNINGS: HeaderName = HeaderName::from_static("x-warnings");
 /// gives.
 pub(crate) async fn cached<'a, F>(
     app: &'a App,
-    service: &Service,
+    role: &Role,
     uri: &Uri,
     body: Bytes,
     answer: impl FnOnce(Bytes) -> F,
@@ -57,13 +57,13 @@ where
 {
     let Some(cache) = &app.cache else { return answer(body).await };
     // Which model answers must be known; while it is not loaded, there is nothing to be had.
-    let Some(model) = addressee(app, service, &body) else { return answer(body).await };
+    let Some(model) = addressee(app, role, &body) else { return answer(body).await };
     // Not the model itself, which could not be unloaded and loaded again while its own request
     // waited for that.
-    let snapshot = model.info.snapshot.clone();
+    let behaviour = format!("{} {}", model.info.snapshot, model.config.behaviour());
     drop(model);
     let result = answer(body.clone());
-    cache.answer(&snapshot, uri.path(), &body, result).await
+    cache.answer(&behaviour, uri.path(), &body, result).await
 }
 
 /// Bodies from this size on are parsed beside the threads that read requests: a quarter of a
@@ -84,14 +84,14 @@ async fn parsed<T: Send + 'static>(
     Ok(parsed.map_err(|error| ApiError::from(&error))??)
 }
 
-/// The loaded model that a body is for, on a path of this service.
-fn addressee(app: &App, service: &Service, body: &[u8]) -> Option<Arc<Model>> {
+/// The loaded model that a body is for, on a path of this role's service.
+fn addressee(app: &App, role: &Role, body: &[u8]) -> Option<Arc<Model>> {
     if !app.fleet.has_several() {
-        return app.ready_model_of(service);
+        return app.ready_model_of(role);
     }
     // A body that cannot be read has no answer that is kept.
     let Named { model } = serde_json::from_slice(body).ok()?;
-    app.fleet.find(Some(service), model.as_deref()).here()?.ready()
+    app.fleet.find(Some(role), model.as_deref()).here()?.ready()
 }
 
 /// What every body says of its model.

@@ -25,15 +25,14 @@ use crate::error::ApiError;
 use crate::life::phases::PhaseRecorder;
 use crate::models::loaded::Loaded;
 use crate::models::model::Model;
+use crate::models::role::Role;
 use crate::models::worker::Loader;
 use crate::openapi::Api;
 
 /// See the module page.
 pub struct Service {
-    /// What lists of models call it.
-    pub(crate) capability: &'static str,
-    /// The first of its paths, for those who ask on another service's.
-    pub(crate) path: &'static str,
+    /// What its models are.
+    pub(crate) role: Role,
     /// Its routes beside those that every function has, and those of [`INVOCATIONS`].
     pub(crate) routes: fn() -> Router<Arc<App>>,
     /// What answers on [`INVOCATIONS`].
@@ -68,9 +67,9 @@ pub(crate) const INVOCATIONS: [&str; 2] = ["/", "/invocations"];
 pub(crate) type Keys<'a> = dyn Fn(&str) -> bool + 'a;
 
 impl Service {
-    /// Whether it is this one.
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        self.capability == other.capability
+    /// What lists of models call it: `rerank`, `embed` or `chat`.
+    pub fn name(&self) -> &'static str {
+        self.role.name
     }
 
     /// Whether this is one of its paths.
@@ -102,7 +101,39 @@ impl Offer {
 
 impl fmt::Debug for Offer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Offer({})", self.service.capability)
+        write!(f, "Offer({})", self.service.name())
+    }
+}
+
+/// The services of a process. An [`App`] keeps them without knowing what they are, since they know it.
+#[derive(Debug)]
+pub(crate) struct Services {
+    /// Those that have a model, in the order of their first models.
+    pub(crate) active: Vec<&'static Service>,
+    /// Those that could have one.
+    pub(crate) idle: Vec<&'static Service>,
+}
+
+impl Services {
+    /// Of all that are offered, those whose roles have models.
+    pub(crate) fn new(offered: &[&'static Service], roles: &[&'static Role]) -> Self {
+        let is_of = |service: &&&'static Service, role: &Role| service.role.is(role);
+        let find = |role: &&'static Role| offered.iter().find(|one| is_of(one, role)).copied();
+        let active: Vec<_> = roles.iter().filter_map(find).collect();
+        let has_none = |one: &&&'static Service| !roles.iter().any(|role| is_of(one, role));
+        let idle = offered.iter().filter(has_none).copied().collect();
+        Self { active, idle }
+    }
+
+    pub(crate) fn of(app: &App) -> &Self {
+        const NONE: &Services = &Services { active: Vec::new(), idle: Vec::new() };
+        app.services.downcast_ref().unwrap_or(NONE)
+    }
+
+    /// That of a model. There is none only in a process that was not started as one.
+    pub(crate) fn of_role(app: &App, role: &Role) -> Result<&'static Service, ApiError> {
+        let found = Self::of(app).active.iter().find(|service| service.role.is(role)).copied();
+        found.ok_or_else(|| ApiError::internal("a model has no service"))
     }
 }
 
@@ -126,6 +157,6 @@ pub(crate) fn no_conversation(_: &App, _: &Model, _: &Conversation) -> Result<St
 
 impl fmt::Debug for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Service({})", self.capability)
+        write!(f, "Service({})", self.name())
     }
 }

@@ -24,6 +24,7 @@ use axum::routing::{MethodRouter, get};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::openapi::{Description, openapi};
+use crate::service::Services;
 use content::Content;
 
 const DOCUMENT: &str = "/openapi.json";
@@ -56,11 +57,12 @@ fn document(
     if let Some(document) = kept.get() {
         return document.answer(headers);
     }
+    let services = &Services::of(app).active;
     // Asked before the document is written: a model that arrives meanwhile is for the next one.
-    let is_final = app.services.iter().all(|service| app.ready_model_of(service).is_some());
+    let is_final = services.iter().all(|service| app.ready_model_of(&service.role).is_some());
     let description = Description {
         function: app.function,
-        apis: app.services.iter().map(|service| (service.api)(app)).collect(),
+        apis: services.iter().map(|service| (service.api)(app)).collect(),
         needs_key: !app.config.api_keys.is_empty(),
         strict_model: app.config.strict_model || app.fleet.has_several(),
         snapshot_hooks: app.config.snapshot_hooks,

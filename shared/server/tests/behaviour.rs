@@ -17,6 +17,7 @@ mod behaviour {
     mod pages;
     mod queue;
     mod rooms;
+    mod several;
     mod shapes;
     mod snapshot;
     mod sockets;

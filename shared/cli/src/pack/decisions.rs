@@ -31,6 +31,16 @@ pub(crate) enum KindArg {
     Chat,
 }
 
+impl From<ModelKind> for KindArg {
+    fn from(kind: ModelKind) -> Self {
+        match kind {
+            ModelKind::Reranker => Self::Reranker,
+            ModelKind::Embedder => Self::Embedder,
+            ModelKind::Chat => Self::Chat,
+        }
+    }
+}
+
 impl From<KindArg> for ModelKind {
     fn from(arg: KindArg) -> Self {
         match arg {

@@ -48,6 +48,15 @@ impl ModelKind {
     }
 }
 
+/// What a model is for, as [`pack`](crate::pack()) would decide with these options.
+///
+/// # Errors
+/// What `pack` would refuse about its files.
+pub fn kind_of(checkpoint: &Checkpoint, options: &SpecOptions) -> Result<ModelKind, Error> {
+    let checkpoint = &*super::prepare(checkpoint)?;
+    Ok(ModelKind::of(&super::read(checkpoint, options)?.spec.template))
+}
+
 /// The kind that was decided on.
 #[derive(Debug)]
 pub(crate) struct Kind {

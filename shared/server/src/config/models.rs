@@ -49,6 +49,7 @@ impl Reader<'_> {
     /// There must be a model, said in one way.
     pub(super) fn check_models(&mut self, config: &mut Config) {
         match (config.model.is_empty(), config.models.first()) {
+            (true, None) if !self.needs_model => {}
             (true, None) => {
                 self.errors.push(
                     "MODEL: not set; name the snapshot to serve, or several in MODELS".to_owned(),

@@ -52,6 +52,9 @@ impl Config {
             runtimes: function.runtimes,
             matches: &matches,
             lookup: &lookup,
+            own: &[],
+            usual: &[],
+            needs_model: true,
             errors: Vec::new(),
             effective: Vec::new(),
         };
@@ -72,26 +75,7 @@ impl Config {
 
 /// Every setting is taken by every function; `--help` leaves out those of other kinds.
 fn command(function: &Function, kinds: &[&str]) -> Command {
-    let has_device = function.has_device();
-    let args = || {
-        SETTINGS.iter().map(|setting| {
-            let default = match setting.default_of(function.is_for_devices()) {
-                "" => String::new(),
-                default => format!(" [default: {default}]"),
-            };
-            let aliases = match setting.aliases {
-                [] => String::new(),
-                aliases => format!(" or {}", aliases.join(", ")),
-            };
-            Arg::new(setting.name)
-                .long(setting.flag())
-                .value_name(setting.value)
-                .help(format!("{}{default} [env: {}{aliases}]", setting.help, setting.name))
-                .hide(
-                    setting.of.is_some_and(|of| !kinds.contains(&of)) || setting.gpu && !has_device,
-                )
-        })
-    };
+    let args = || arguments(function, kinds, &[]).into_iter();
     Command::new(function.name)
         .version(function.version)
         .about(function.about)
@@ -102,6 +86,36 @@ fn command(function: &Function, kinds: &[&str]) -> Command {
                 .about("ask the server on HOST:PORT for its health; exit 0 when it is ready")
                 .args(args().filter(|arg| ["HOST", "PORT"].contains(&arg.get_id().as_str()))),
         )
+}
+
+/// Every setting as an argument, of a function of these kinds or of a command that serves as one,
+/// with usual values that may be others than the table's. Those of other kinds are taken and not
+/// listed.
+pub fn arguments(
+    function: &Function,
+    kinds: &[&str],
+    usual: &[(&'static str, &'static str)],
+) -> Vec<Arg> {
+    let has_device = function.has_device();
+    let argument = |setting: &Setting| {
+        let own = usual.iter().find(|(known, _)| *known == setting.name);
+        let default = setting.default_of(function.is_for_devices());
+        let default = match own.map_or(default, |(_, usual)| usual) {
+            "" => String::new(),
+            default => format!(" [default: {default}]"),
+        };
+        let aliases = match setting.aliases {
+            [] => String::new(),
+            aliases => format!(" or {}", aliases.join(", ")),
+        };
+        let is_of_others = setting.of.is_some_and(|of| !kinds.contains(&of));
+        Arg::new(setting.name)
+            .long(setting.flag())
+            .value_name(setting.value)
+            .help(format!("{}{default} [env: {}{aliases}]", setting.help, setting.name))
+            .hide(is_of_others || setting.gpu && !has_device)
+    };
+    SETTINGS.iter().map(argument).collect()
 }
 
 fn usage(error: &clap::Error) -> ConfigError {
@@ -125,6 +139,75 @@ fn reachable(host: &str) -> String {
     }
 }
 
+/// A setting of one model alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnSetting {
+    /// Its name in [`SETTINGS`].
+    pub setting: &'static str,
+    /// The name that it was given under, for messages.
+    pub key: String,
+    /// Its value.
+    pub value: String,
+}
+
+/// Where the settings of a process come from that is a command of a tool.
+#[derive(Clone, Copy)]
+pub struct SettingsSource<'a> {
+    /// What the process says about itself.
+    pub function: &'a Function,
+    /// The command's arguments, [`arguments`] among them.
+    pub matches: &'a ArgMatches,
+    /// Usual values that are others than the table's.
+    pub usual: &'a [(&'static str, &'static str)],
+    /// The value of a variable.
+    pub lookup: &'a dyn Fn(&str) -> Option<String>,
+}
+
+impl SettingsSource<'_> {
+    /// The settings of the process, which need not name a model, and everything that is wrong with
+    /// them. `names` are all variables that are set, to find misspelt ones.
+    pub fn read(&self, names: impl IntoIterator<Item = String>) -> (Config, Vec<String>) {
+        let mut reader = self.reader(&[]);
+        reader.refuse_unknown(names);
+        let config = reader.config();
+        (config, reader.errors)
+    }
+
+    /// The settings of one model that has some of its own.
+    pub fn read_for(&self, own: &[OwnSetting]) -> (Config, Vec<String>) {
+        let mut reader = self.reader(own);
+        let config = reader.config();
+        // Under the name that they were given.
+        let renamed = |error: String| {
+            let of = own.iter().find_map(|own| {
+                let rest = error.strip_prefix(own.setting).filter(|rest| rest.starts_with(':'))?;
+                Some(format!("{}{rest}", own.key))
+            });
+            of.unwrap_or(error)
+        };
+        (config, reader.errors.into_iter().map(renamed).collect())
+    }
+
+    fn reader<'a>(&'a self, own: &'a [OwnSetting]) -> Reader<'a> {
+        Reader {
+            runtimes: self.function.runtimes,
+            matches: self.matches,
+            lookup: self.lookup,
+            own,
+            usual: self.usual,
+            needs_model: false,
+            errors: Vec::new(),
+            effective: Vec::new(),
+        }
+    }
+}
+
+impl std::fmt::Debug for SettingsSource<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SettingsSource({})", self.function.name)
+    }
+}
+
 /// Most answers that may be kept: a folder of so many files is still listed in a moment.
 const MOST_ANSWERS: NonZeroUsize = NonZeroUsize::new(1 << 20).unwrap();
 
@@ -132,6 +215,12 @@ pub(super) struct Reader<'a> {
     runtimes: &'static [&'static dyn Runtime],
     matches: &'a ArgMatches,
     lookup: &'a dyn Fn(&str) -> Option<String>,
+    /// Settings of one model alone, before all others.
+    own: &'a [OwnSetting],
+    /// Usual values, before those of the table.
+    usual: &'a [(&'static str, &'static str)],
+    /// Whether a model must be named.
+    pub(super) needs_model: bool,
     pub(super) errors: Vec<String>,
     effective: Vec<(&'static str, String)>,
 }
@@ -208,7 +297,7 @@ impl Reader<'_> {
             restore_connections: self.number("RESTORE_CONNECTIONS", 1, 256).unwrap_or_default(),
             served_model_name: self.list("SERVED_MODEL_NAME"),
             models: self.models(),
-            near_names: false,
+            tiers: false,
             models_memory: self.number("MODELS_MEMORY", 1, u64::MAX),
             lazy_load: self.flag("LAZY_LOAD"),
             strict_model: self.flag("STRICT_MODEL"),
@@ -362,7 +451,12 @@ impl Reader<'_> {
             ..usual
         };
         let auto_truncate = self.flag("AUTO_TRUNCATE");
-        EmbedSettings { limits, auto_truncate, allow_non_mrl: self.flag("ALLOW_NON_MRL") }
+        EmbedSettings {
+            limits,
+            auto_truncate,
+            allow_non_mrl: self.flag("ALLOW_NON_MRL"),
+            dimensions: self.number("DIMENSIONS", 1, usize::MAX),
+        }
     }
 
     fn chat(&mut self) -> ChatSettings {
@@ -393,7 +487,9 @@ impl Reader<'_> {
     fn value(&mut self, name: &'static str) -> Option<String> {
         let setting = SETTINGS.iter().find(|setting| setting.name == name)?;
         let value = self.given(setting).or_else(|| {
-            match setting.default_of(is_for_devices(self.runtimes)) {
+            let usual = self.usual.iter().find(|(known, _)| *known == name);
+            let default = setting.default_of(is_for_devices(self.runtimes));
+            match usual.map_or(default, |(_, usual)| usual) {
                 "" => None,
                 default => Some(default.to_owned()),
             }
@@ -404,6 +500,9 @@ impl Reader<'_> {
     }
 
     fn given(&self, setting: &Setting) -> Option<String> {
+        if let Some(own) = self.own.iter().find(|own| own.setting == setting.name) {
+            return Some(own.value.clone());
+        }
         let flag = self.matches.get_one::<String>(setting.name).cloned();
         flag.or_else(|| {
             [setting.name].iter().chain(setting.aliases).find_map(|name| {

@@ -80,9 +80,9 @@ pub struct Config {
     pub served_model_name: Vec<String>,
     /// The models of `MODELS` with their `MODEL_ALIASES`; empty with `MODEL`.
     pub models: Vec<NamedModel>,
-    /// Whether names of models are taken in any case and as parts of others, and unknown ones mean the
-    /// default.
-    pub near_names: bool,
+    /// Whether models stand for tiers: names of them are taken in any case and as parts of others, and
+    /// unknown ones mean the default; and unless `LAZY_LOAD` all are loaded at start.
+    pub tiers: bool,
     pub models_memory: Option<u64>,
     pub lazy_load: bool,
     pub strict_model: bool,
@@ -110,6 +110,8 @@ pub struct EmbedSettings {
     pub auto_truncate: bool,
     /// `ALLOW_NON_MRL`.
     pub allow_non_mrl: bool,
+    /// `DIMENSIONS`.
+    pub dimensions: Option<usize>,
 }
 
 /// The settings that only functions which generate look at; what is `None` the model says, or the request.
@@ -183,6 +185,8 @@ pub struct NamedModel {
     pub owner: Option<String>,
     /// The model's own name, where that is known before it is loaded.
     pub full_name: Option<String>,
+    /// Bytes that it takes, about, where its place is no file whose length tells; 0 if it is.
+    pub bytes: u64,
     /// Settings of its own; `None`: those of the process.
     pub own: Option<Box<Config>>,
 }
@@ -196,6 +200,7 @@ impl NamedModel {
             kind: None,
             owner: None,
             full_name: None,
+            bytes: 0,
             own: None,
         }
     }
@@ -237,6 +242,12 @@ impl Config {
                 usize::try_from(crate::models::memory::available() / 4).unwrap_or(usize::MAX);
             quarter.min(4 << 30).max(self.max_body_bytes.saturating_mul(4))
         })
+    }
+
+    /// These settings for the snapshot at this place.
+    #[must_use]
+    pub fn at(&self, place: impl Into<String>) -> Self {
+        Self { model: place.into(), ..self.clone() }
     }
 
     /// These settings for one model of several.

@@ -319,6 +319,15 @@ pub const SETTINGS: &[Setting] = &[
         "false",
         "shorten vectors of models that are not trained for it without a warning",
     ),
+    Setting {
+        aliases: &["EMBEDDING_DIMENSION"],
+        ..of_embed(
+            "DIMENSIONS",
+            "NUMBER",
+            "",
+            "numbers of a vector when a request does not say; default: all that the model gives",
+        )
+    },
     setting("MAX_BODY_BYTES", "BYTES", "10485760", "most bytes of a request body"),
     setting(
         "MAX_BYTES_IN_FLIGHT",

@@ -84,12 +84,12 @@ impl Cache {
     /// What was answered to this question, or else what `answer` gives, to be kept.
     pub(crate) async fn answer(
         &self,
-        snapshot: &str,
+        model: &str,
         path: &str,
         body: &[u8],
         answer: impl Future<Output = Result<Response, ApiError>>,
     ) -> Result<Response, ApiError> {
-        let key = Key::of([self.behaviour.as_bytes(), snapshot.as_bytes(), path.as_bytes(), body]);
+        let key = Key::of([self.behaviour.as_bytes(), model.as_bytes(), path.as_bytes(), body]);
         if let Some(entry) = self.get(key).await {
             return Ok(entry.response());
         }

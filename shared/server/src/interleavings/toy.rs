@@ -90,7 +90,7 @@ impl World {
             match Config::from_lookup(&FUNCTION, &["rerank", "embed"], ["toy"], lookup, names) {
                 Ok(Action::Serve(mut config)) => {
                     for model in &mut config.models {
-                        model.kind = Some(service_of(&model.names[0]).capability);
+                        model.kind = Some(service_of(&model.names[0]).name());
                     }
                     *config
                 }

@@ -48,7 +48,7 @@ pub fn run_with_args(
     defrost_loader::share_memory_among_threads();
     let begun = Instant::now();
     let offers = offers.into();
-    let kinds: Vec<&str> = offers.iter().map(|offer| offer.service.capability).collect();
+    let kinds: Vec<&str> = offers.iter().map(|offer| offer.service.name()).collect();
     let config = match Config::from_env(&function, &kinds, args) {
         Ok(Action::Serve(config)) => *config,
         Ok(Action::Healthcheck { host, port }) => {
@@ -132,7 +132,7 @@ async fn live(
     let no_signal = |error| BootError::new(format!("listening for signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signal)?;
-    let listener = bind(&config).await?;
+    let (listener, port) = bind(&config).await?;
     let app = start::start(function, config, phases, offers).map_err(no_thread)?;
     let mut failure = None;
     let shutdown = async {
@@ -152,11 +152,11 @@ async fn live(
             app.config.shutdown_grace.as_secs_f64()
         );
     }
-    forget_port(&app);
+    forget_port(&app, port);
     failure.map_or(Ok(()), Err)
 }
 
-async fn bind(config: &Config) -> Result<TcpListener, BootError> {
+async fn bind(config: &Config) -> Result<(TcpListener, u16), BootError> {
     let place = format!("{}:{}", config.host, config.port);
     let failed = |error: std::io::Error| {
         BootError::new(format!("listening on {place} (HOST, PORT): {error}"))
@@ -171,12 +171,15 @@ async fn bind(config: &Config) -> Result<TcpListener, BootError> {
             BootError::new(format!("writing {} (PORT_FILE): {error}", path.display()))
         })?;
     }
-    Ok(listener)
+    Ok((listener, address.port()))
 }
 
-fn forget_port(app: &App) {
+fn forget_port(app: &App, port: u16) {
     if let Some(path) = &app.config.port_file {
-        // Gone already is as good.
-        let _ = std::fs::remove_file(path);
+        // Another process may have written its own meanwhile. Gone already is as good.
+        let own = format!("{port}\n");
+        if std::fs::read_to_string(path).is_ok_and(|found| found == own) {
+            let _ = std::fs::remove_file(path);
+        }
     }
 }

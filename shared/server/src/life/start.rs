@@ -18,7 +18,7 @@ use crate::models::admission::bounds;
 use crate::models::admission_gate::AdmissionGate;
 use crate::models::fleet::Fleet;
 use crate::models::tokenise::Tokenising;
-use crate::service::Offer;
+use crate::service::{Offer, Service, Services};
 
 /// Starts loading the model on a thread of its own and returns at once; requests may come in.
 /// `offers` are the services that there may be, at least one; models that do not say theirs are of
@@ -30,8 +30,11 @@ pub fn start(
     offers: impl Into<Vec<Offer>>,
 ) -> std::io::Result<Arc<App>> {
     let metrics = Arc::new(Metrics::new(&function));
-    let fleet = Arc::new(Fleet::new(&config, offers.into(), Arc::clone(&metrics)));
-    let (services, idle) = fleet.services();
+    let offers: Vec<Offer> = offers.into();
+    let offered: Vec<&'static Service> = offers.iter().map(|offer| offer.service).collect();
+    let loaders = offers.into_iter().map(|Offer { service, load }| (&service.role, load)).collect();
+    let fleet = Arc::new(Fleet::new(&config, loaders, Arc::clone(&metrics)));
+    let services = Box::new(Services::new(&offered, &fleet.roles()));
     for slot in fleet.slots.iter().filter(|slot| fleet.has_several() && slot.is_missing()) {
         tracing::warn!(
             "MODELS: {} is not there; requests for {} fail until it is",
@@ -43,6 +46,12 @@ pub fn start(
         metrics.lazy();
     } else {
         fleet.boot(&phases)?;
+        if config.tiers {
+            fleet.slots.iter().skip(1).for_each(|slot| fleet.wake(slot, false));
+        }
+    }
+    for slot in fleet.slots.iter().filter(|_| config.tiers) {
+        tracing::info!("{} ({}): {}", slot.names().join(", "), slot.role.name, slot.config.model);
     }
     let config = Arc::new(config);
     let budget = Budget::of(config.bytes_in_flight());
@@ -51,7 +60,6 @@ pub fn start(
         phases,
         metrics,
         services,
-        idle,
         fleet,
         draining: watch::Sender::new(false),
         tokenising: Tokenising::within(bounds(&config, &budget)),

@@ -26,11 +26,11 @@ use crate::models::events::{self, End, Events};
 use crate::models::fleet::Found;
 use crate::models::job::Question;
 use crate::models::model::Model;
+use crate::models::role::Role;
 use crate::models::slot::{Hold, Slot};
 use crate::models::state::Status;
 use crate::models::tokenise::Tokenised;
 use crate::models::usage::Times;
-use crate::service::Service;
 use crate::sync;
 
 /// A model, in the hands of a request: while one lives, no snapshot is taken.
@@ -66,36 +66,36 @@ impl Deref for Admitted {
 }
 
 impl App {
-    /// The model that a request to this service names, as soon as it is loaded and the gate is open.
+    /// The model of this role that a request names, as soon as it is loaded and the gate is open.
     /// Unless `STRICT_MODEL` or several models make the name matter, one without a place here means
     /// the only model.
     pub(crate) async fn model(
         &self,
-        service: &Service,
+        role: &Role,
         asked: Option<&str>,
     ) -> Result<Admitted, ApiError> {
-        self.model_of(Some(service), asked).await
+        self.model_of(Some(role), asked).await
     }
 
-    /// The model that a request names to any service.
+    /// The model that a request names, of any role.
     pub(crate) async fn any_model(&self, asked: Option<&str>) -> Result<Admitted, ApiError> {
         self.model_of(None, asked).await
     }
 
     async fn model_of(
         &self,
-        service: Option<&Service>,
+        role: Option<&Role>,
         asked: Option<&str>,
     ) -> Result<Admitted, ApiError> {
         let name = asked.unwrap_or_default();
-        let slot = match self.fleet.find(service, asked) {
+        let slot = match self.fleet.find(role, asked) {
             Found::Here(slot) => slot,
             Found::Elsewhere(slot) => {
-                let here = self.fleet.names(service);
-                return Err(ApiError::model_elsewhere(name, slot.service.path, &here));
+                let here = self.fleet.names(role);
+                return Err(ApiError::model_elsewhere(name, slot.role.path, &here));
             }
             Found::Nowhere => {
-                return Err(ApiError::model_not_found(name, &self.fleet.names(service)));
+                return Err(ApiError::model_not_found(name, &self.fleet.names(role)));
             }
         };
         let admitted = self.admitted(slot).await?;

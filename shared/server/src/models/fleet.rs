@@ -1,4 +1,5 @@
-//! The models of one process: one as a rule (`MODEL`), several where `MODELS` names them.
+//! The models of one process: one as a rule (`MODEL`), several where `MODELS` names them, of several
+//! roles where the process serves several.
 //!
 //! ```text
 //!                    a request names it             loaded
@@ -15,7 +16,7 @@
 //! them, one after the other.
 //!
 //! What is loaded takes at most `MODELS_MEMORY` bytes together, counted as the lengths of the
-//! snapshots. A load that needs room lets go of the model that was used longest ago, of those that
+//! snapshots and, of models that chat, their room for keys and values. A load that needs room lets go of the model that was used longest ago, of those that
 //! no request is using if there is one. Such a model takes no more requests (the next one loads it
 //! again, in its turn), finishes those it has, and only when its thread has ended and its mapping
 //! is gone does the other one begin to load. So no request ever loses its model, and models that
@@ -41,16 +42,16 @@ use crate::edge::metrics::Metrics;
 use crate::life::phases::PhaseRecorder;
 use crate::models::fair_lock::FairLock;
 use crate::models::naming::{Likeness, Naming};
+use crate::models::role::Role;
 use crate::models::slot::{Hold, Slot};
 use crate::models::state::Load;
 use crate::models::worker::{Loader, Worker};
-use crate::service::{Offer, Service};
 use crate::sync;
 
 /// Which model a request means.
 pub(crate) enum Found<'a> {
     Here(&'a Arc<Slot>),
-    /// One of another service than the path's.
+    /// One of another role than the path's.
     Elsewhere(&'a Arc<Slot>),
     Nowhere,
 }
@@ -68,8 +69,8 @@ impl<'a> Found<'a> {
 /// All models of a process; the first is the default.
 pub(crate) struct Fleet {
     pub(crate) slots: Vec<Arc<Slot>>,
-    /// The services that there may be; what restores a model is that of its own.
-    offers: Vec<Offer>,
+    /// What restores models, by what they are for.
+    loaders: Vec<(&'static Role, Box<Loader>)>,
     metrics: Arc<Metrics>,
     /// Held while a micro-batch runs, by the threads of all models.
     machine: Arc<FairLock>,
@@ -84,31 +85,33 @@ pub(crate) struct Fleet {
 
 impl Fleet {
     /// # Panics
-    /// Without an offer.
-    pub(crate) fn new(config: &Config, offers: Vec<Offer>, metrics: Arc<Metrics>) -> Self {
-        let first = offers.first().expect("a process offers a service").service;
-        let of_kind = |kind: &str| {
-            let services = offers.iter().map(|offer| offer.service);
-            services.into_iter().find(|service| service.capability == kind)
-        };
+    /// Without anything that restores models.
+    pub(crate) fn new(
+        config: &Config,
+        loaders: Vec<(&'static Role, Box<Loader>)>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let first = loaders.first().expect("a process serves something").0;
+        let of_kind =
+            |kind: &str| loaders.iter().map(|(role, _)| *role).find(|role| role.name == kind);
         let slots = match config.models.as_slice() {
             [] => vec![Arc::new(Slot::new(config.clone(), first))],
             models => {
                 let slot = |model: &NamedModel| {
-                    let service = model.kind.and_then(of_kind).unwrap_or(first);
-                    Arc::new(Slot::of_named(config, model, service))
+                    let role = model.kind.and_then(of_kind).unwrap_or(first);
+                    Arc::new(Slot::of_named(config, model, role))
                 };
                 models.iter().map(slot).collect()
             }
         };
-        let naming = match (config.near_names, config.strict_model) {
+        let naming = match (config.tiers, config.strict_model) {
             (false, _) => Naming::Exact,
             (true, is_strict) => Naming::Near { is_strict },
         };
         let most_bytes = config.models_memory.unwrap_or_else(crate::models::memory::most_bytes);
         let (machine, loading, uses) =
             (Arc::default(), tokio::sync::Mutex::new(()), AtomicU64::new(0));
-        Self { slots, offers, metrics, machine, loading, most_bytes, naming, uses }
+        Self { slots, loaders, metrics, machine, loading, most_bytes, naming, uses }
     }
 
     /// The model of requests that name none.
@@ -120,35 +123,33 @@ impl Fleet {
         self.slots.len() > 1
     }
 
-    /// The model of a service's requests that name none.
-    pub(crate) fn default_of(&self, service: &Service) -> Option<&Arc<Slot>> {
-        self.slots.iter().find(|slot| slot.service.is(service))
+    /// The model of this role that is meant by requests which name none.
+    pub(crate) fn default_of(&self, role: &Role) -> Option<&Arc<Slot>> {
+        self.slots.iter().find(|slot| slot.role.is(role))
     }
 
-    /// The services that have a model, in the order of their first models, and those that have none.
-    pub(crate) fn services(&self) -> (Vec<&'static Service>, Vec<&'static Service>) {
-        let mut with_model: Vec<&'static Service> = Vec::new();
+    /// What there are models for, in the order of the first of each.
+    pub(crate) fn roles(&self) -> Vec<&'static Role> {
+        let mut roles: Vec<&'static Role> = Vec::new();
         for slot in &self.slots {
-            if !with_model.iter().any(|known| known.is(slot.service)) {
-                with_model.push(slot.service);
+            if !roles.iter().any(|known| known.is(slot.role)) {
+                roles.push(slot.role);
             }
         }
-        let all = self.offers.iter().map(|offer| offer.service);
-        let without = all.filter(|one| !with_model.iter().any(|known| known.is(one))).collect();
-        (with_model, without)
+        roles
     }
 
-    /// The model of that name, for requests to this service, or to any. One that is alone is meant
+    /// The model of that name, of this role or of any. One that is alone is meant
     /// whatever it is called.
-    pub(crate) fn find(&self, service: Option<&Service>, name: Option<&str>) -> Found<'_> {
-        let is_asked = |slot: &Arc<Slot>| service.is_none_or(|service| slot.service.is(service));
+    pub(crate) fn find(&self, role: Option<&Role>, name: Option<&str>) -> Found<'_> {
+        let is_asked = |slot: &Arc<Slot>| role.is_none_or(|role| slot.role.is(role));
         let (own, others): (Vec<&Arc<Slot>>, Vec<&Arc<Slot>>) =
             self.slots.iter().partition(|slot| is_asked(slot));
         let Some(default) = own.first() else { return Found::Nowhere };
         let Some(name) = name.filter(|_| self.has_several()) else { return Found::Here(default) };
         match (self.naming.pick(&own, name), self.naming.pick(&others, name)) {
             (Some((slot, Likeness::Same)), _) => Found::Here(slot),
-            // What is another model's name is never a vague word for one of this service.
+            // What is another model's name is never a vague word for one of this role.
             (_, Some((slot, Likeness::Same))) => Found::Elsewhere(slot),
             (Some((slot, Likeness::Part)), _) => Found::Here(slot),
             (None, _) if self.naming.takes_any() => Found::Here(default),
@@ -156,16 +157,16 @@ impl Fleet {
         }
     }
 
-    /// The model that has this name, of whatever service.
+    /// The model that has this name, of whatever role.
     pub(crate) fn called(&self, name: &str) -> Option<&Arc<Slot>> {
         let all: Vec<&Arc<Slot>> = self.slots.iter().collect();
         let (slot, likeness) = self.naming.pick(&all, name)?;
         (likeness == Likeness::Same).then_some(slot)
     }
 
-    /// Every name that was given to a model of this service, or of any.
-    pub(crate) fn names(&self, service: Option<&Service>) -> Vec<String> {
-        let is_asked = |slot: &&Arc<Slot>| service.is_none_or(|service| slot.service.is(service));
+    /// Every name that was given to a model of this role, or of any.
+    pub(crate) fn names(&self, role: Option<&Role>) -> Vec<String> {
+        let is_asked = |slot: &&Arc<Slot>| role.is_none_or(|role| slot.role.is(role));
         self.slots.iter().filter(is_asked).flat_map(|slot| slot.names()).cloned().collect()
     }
 
@@ -238,17 +239,17 @@ impl Fleet {
             machine: Arc::clone(&self.machine),
         };
         let fleet = Arc::clone(self);
-        let service = slot.service;
-        let work = move || worker.run(fleet.loader(service));
+        let role = slot.role;
+        let work = move || worker.run(fleet.loader(role));
         // Where no thread can be started the worker is dropped, which says that it has ended.
         sync::Builder::new().name("inference".into()).spawn(work).map(drop)
     }
 
-    /// What restores this service's models.
-    fn loader(&self, service: &Service) -> &Loader {
-        let own = self.offers.iter().find(|offer| offer.service.is(service));
-        // Each slot's service is one of the offers.
-        &*own.unwrap_or(&self.offers[0]).load
+    /// What restores models of this role.
+    fn loader(&self, role: &Role) -> &Loader {
+        let own = self.loaders.iter().find(|(known, _)| known.is(role));
+        // Each slot's role is one of them.
+        &*own.unwrap_or(&self.loaders[0]).1
     }
 
     /// Lets go of other models until `slot` with its `bytes` fits beside those that stay.

@@ -27,6 +27,8 @@ pub struct Info {
     pub threads: usize,
     /// The snapshot's root hash in hex.
     pub snapshot: String,
-    /// Bytes of the snapshot, which are what a loaded model takes.
+    /// Bytes of the snapshot, which a loaded model takes.
     pub bytes: u64,
+    /// Bytes that it takes beside: room for the keys and values of conversations.
+    pub room_bytes: u64,
 }

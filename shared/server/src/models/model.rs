@@ -11,7 +11,7 @@ use crate::error::ApiError;
 use crate::models::command::Command;
 use crate::models::info::Info;
 use crate::models::loaded::Loaded;
-use crate::service::Service;
+use crate::models::role::Role;
 
 /// The loaded model, as requests see it.
 pub(crate) struct Model {
@@ -23,7 +23,7 @@ pub(crate) struct Model {
     /// The settings that hold for it.
     pub(crate) config: Arc<Config>,
     /// What it is for.
-    pub(crate) service: &'static Service,
+    pub(crate) role: &'static Role,
     /// Names it is served under, at least one.
     pub(crate) names: Vec<String>,
     /// Time from exec, or from the last restore of a memory snapshot, until it was ready.

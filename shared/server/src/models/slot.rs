@@ -9,8 +9,8 @@ use defrost_loader::Location;
 use crate::boot_error::BootError;
 use crate::config::{Config, NamedModel};
 use crate::models::model::Model;
+use crate::models::role::Role;
 use crate::models::state::Life;
-use crate::service::Service;
 
 /// The key under which a snapshot keeps the model's name.
 const NAME: &str = "model.name";
@@ -23,15 +23,17 @@ pub(crate) struct Slot {
     /// The process's settings, with this model's place and names.
     pub(crate) config: Arc<Config>,
     /// What its model is for.
-    pub(crate) service: &'static Service,
+    pub(crate) role: &'static Role,
     /// What lists say of its owner, unless it is what infinity's client reads.
     pub(crate) owner: Option<String>,
     pub(crate) life: Life,
     /// How many requests hold it.
     holders: AtomicUsize,
     last_use: AtomicU64,
-    /// The length of its snapshot, once known; 0 before.
+    /// What it takes, once known; 0 before.
     bytes: AtomicU64,
+    /// What it takes beside the snapshot, as far as the snapshot says.
+    room: OnceLock<u64>,
     /// Whether it has been loaded at least once.
     was_loaded: AtomicBool,
     /// The root of the snapshot that was loaded first.
@@ -43,15 +45,16 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    pub(crate) fn new(config: Config, service: &'static Service) -> Self {
+    pub(crate) fn new(config: Config, role: &'static Role) -> Self {
         Self {
             config: Arc::new(config),
-            service,
+            role,
             owner: None,
             life: Life::default(),
             holders: AtomicUsize::new(0),
             last_use: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            room: OnceLock::new(),
             was_loaded: AtomicBool::new(false),
             snapshot: OnceLock::new(),
             full_name: OnceLock::new(),
@@ -60,9 +63,10 @@ impl Slot {
     }
 
     /// The place of one of several models, of which a few things may be known beforehand.
-    pub(crate) fn of_named(config: &Config, model: &NamedModel, service: &'static Service) -> Self {
-        let mut slot = Self::new(config.for_model(model), service);
+    pub(crate) fn of_named(config: &Config, model: &NamedModel, role: &'static Role) -> Self {
+        let mut slot = Self::new(config.for_model(model), role);
         slot.owner.clone_from(&model.owner);
+        slot.bytes = AtomicU64::new(model.bytes);
         if let Some(name) = &model.full_name {
             slot.full_name = OnceLock::from(Some(name.clone()));
         }
@@ -149,9 +153,20 @@ impl Slot {
         match self.bytes.load(Ordering::Relaxed) {
             0 => local(&self.config.model)
                 .and_then(|path| std::fs::metadata(path).ok())
-                .map_or(0, |data| data.len()),
+                .map_or(0, |data| data.len().saturating_add(self.room())),
             known => known,
         }
+    }
+
+    fn room(&self) -> u64 {
+        *self.room.get_or_init(|| {
+            let manifest = local(&self.config.model)
+                .and_then(|path| defrost_loader::inspect(Path::new(&path)).ok());
+            manifest.map_or(0, |(_, manifest)| {
+                let number = |key: &str| manifest.meta.get(key)?.to_string().parse().ok();
+                (self.role.room)(&self.config, &number)
+            })
+        })
     }
 }
 

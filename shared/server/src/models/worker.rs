@@ -143,7 +143,7 @@ impl Worker {
     /// The model as it is at this moment.
     fn model(&self, loaded: &Loaded, queue: mpsc::UnboundedSender<Command>) -> Model {
         let info = loaded.pipeline.info();
-        self.slot.learn(&info.name, info.bytes);
+        self.slot.learn(&info.name, info.bytes.saturating_add(info.room_bytes));
         let mut names = self.slot.names().to_vec();
         let is_one_of_several = !self.slot.config.models.is_empty();
         if names.is_empty() || is_one_of_several && !names.contains(&info.name) {
@@ -156,7 +156,7 @@ impl Worker {
             loaded,
             queue,
             config: Arc::clone(&self.slot.config),
-            service: self.slot.service,
+            role: self.slot.role,
             names,
             ready_after,
             created: self.phases.unix().as_secs(),

@@ -1,11 +1,10 @@
 //! Paths that several services have, as one operation each: a request is one of any of them, and so
 //! is its answer.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use super::parts::{Parts, any_of};
-
-const JSON: &str = "application/json";
+use super::either::{body, either};
+use super::parts::Parts;
 
 /// Adds a service's paths to those of others.
 pub(super) fn add(paths: &mut Map<String, Value>, own: Map<String, Value>, parts: &Parts) {
@@ -40,24 +39,6 @@ fn join(known: &mut Value, item: Value, parts: &Parts) {
     }
 }
 
-/// One body of any of these.
-pub(super) fn body(bodies: [&Value; 2]) -> Value {
-    let content = bodies.map(|body| &body["content"][JSON]);
-    let schemas = content.map(|content| &content["schema"]);
-    let mut joined = json!({"schema": either(schemas)});
-    let examples: Map<String, Value> = content
-        .iter()
-        .filter_map(|content| content["examples"].as_object())
-        .flat_map(|examples| examples.values().cloned())
-        .enumerate()
-        .map(|(place, example)| (format!("{place}"), example))
-        .collect();
-    if !examples.is_empty() {
-        joined["examples"] = examples.into();
-    }
-    json!({"required": true, "content": {JSON: joined}})
-}
-
 /// A good answer is one of any service's, with the headers that all of them have. Errors are the
 /// same everywhere.
 fn join_answers(known: &mut Value, answer: &Value) {
@@ -73,14 +54,4 @@ fn join_answers(known: &mut Value, answer: &Value) {
             known["schema"] = either([&known["schema"], &own["schema"]]);
         }
     }
-}
-
-/// One schema of either, each kind once.
-fn either(schemas: [&Value; 2]) -> Value {
-    let mut kinds: Vec<Value> = Vec::new();
-    for schema in schemas {
-        let own = schema["anyOf"].as_array().map_or_else(|| vec![schema.clone()], Clone::clone);
-        kinds.extend(own.into_iter().filter(|one| !kinds.contains(one)).collect::<Vec<_>>());
-    }
-    any_of(kinds)
 }

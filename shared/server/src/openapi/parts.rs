@@ -3,7 +3,8 @@
 use defrost_api::{ErrorBody, ErrorStyle, Form, SchemaBook};
 use serde_json::{Map, Value, json};
 
-use super::merge;
+pub(super) use super::either::any_of;
+use super::either::body;
 use crate::error::{Failure, FailureRow};
 
 impl Failure {
@@ -90,17 +91,17 @@ impl Parts {
                 Some((format!("{place}_{name}"), json!({"summary": whose, "value": value})))
             })
             .collect();
-        let mut body = json!({
+        let mut written = json!({
             "required": true,
             "content": {"application/json": {"schema": any_of(schemas), "examples": examples}},
         });
         if let Some(known) = self.bodies.get(name)
-            && *known != body
+            && *known != written
         {
             // Two services name what they read alike.
-            body = merge::body([known, &body]);
+            written = body([known, &written]);
         }
-        self.bodies.insert(name.to_owned(), body);
+        self.bodies.insert(name.to_owned(), written);
         json!({"$ref": format!("#/components/requestBodies/{name}")})
     }
 
@@ -202,14 +203,6 @@ pub(super) const OTHER_NAMES: &str = "other names";
 /// The two ways to send a key, of which either will do.
 pub(super) fn security() -> Value {
     json!([{"bearer": []}, {"key": []}])
-}
-
-/// One schema, or any of several.
-pub(super) fn any_of(mut schemas: Vec<Value>) -> Value {
-    match schemas.len() {
-        1 => schemas.remove(0),
-        _ => json!({"anyOf": schemas}),
-    }
 }
 
 /// The headers of Text Embeddings Inference, on the answers of the model, with what each tells.

@@ -64,7 +64,7 @@ async fn respond(
     let model = translate::model_of(&mut call);
     *model = model.take().or(deployment);
     if app.cache.is_some() && is_repeatable(app, &call) {
-        super::cached(app, &CHAT, &parts.uri, bytes, |_| answer_to(app, id, call)).await
+        super::cached(app, &CHAT.role, &parts.uri, bytes, |_| answer_to(app, id, call)).await
     } else {
         answer_to(app, id, call).await
     }
@@ -97,7 +97,8 @@ fn is_repeatable(app: &App, call: &ChatCall) -> bool {
         ChatCall::CountTokens { .. } | ChatCall::ApplyTemplate { .. } => return true,
     };
     // Unless the model is loaded, nothing of it is kept, nor known.
-    let loaded = app.fleet.find(Some(&CHAT), model.as_deref()).here().and_then(|slot| slot.ready());
+    let loaded =
+        app.fleet.find(Some(&CHAT.role), model.as_deref()).here().and_then(|slot| slot.ready());
     let chat = loaded.and_then(|model| Some((model.loaded.own::<ChatModel>()?, model)));
     generation.stream.is_none()
         && (generation.sampling.seed.is_some()
@@ -112,7 +113,7 @@ async fn prompt(
     model: Option<&str>,
     conversation: Conversation,
 ) -> Result<(String, Admitted), ApiError> {
-    let model = app.model(&CHAT, model).await?;
+    let model = app.model(&CHAT.role, model).await?;
     let chat = chat_model(&model)?;
     let now = app.phases.unix();
     let _reading =
@@ -124,7 +125,7 @@ async fn prompt(
 }
 
 async fn chat(app: &Arc<App>, id: &RequestId, mut request: ChatRequest) -> Answer {
-    let model = app.model(&CHAT, request.model.as_deref()).await?;
+    let model = app.model(&CHAT.role, request.model.as_deref()).await?;
     let chat = chat_model(&model)?;
     let generation = Arc::new(request.generation.clone());
     let (logprobs, n) = (generation.logprobs.is_some(), generation.n);
@@ -143,7 +144,7 @@ async fn chat(app: &Arc<App>, id: &RequestId, mut request: ChatRequest) -> Answe
 }
 
 async fn completion(app: &Arc<App>, id: &RequestId, mut request: CompletionRequest) -> Answer {
-    let model = app.model(&CHAT, request.model.as_deref()).await?;
+    let model = app.model(&CHAT.role, request.model.as_deref()).await?;
     let chat = chat_model(&model)?;
     let generation = Arc::new(request.generation.clone());
     let mut prompts = Vec::with_capacity(request.prompts.len());

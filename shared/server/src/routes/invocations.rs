@@ -18,7 +18,7 @@ use tower::ServiceExt as _;
 use super::body;
 use crate::app::App;
 use crate::error::ApiError;
-use crate::service::Service;
+use crate::service::{Service, Services};
 
 /// What answers there, with these services.
 pub(crate) fn of(services: &[&'static Service]) -> MethodRouter<Arc<App>> {
@@ -31,7 +31,7 @@ pub(crate) fn of(services: &[&'static Service]) -> MethodRouter<Arc<App>> {
 async fn dispatch(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
     let (mut parts, body) = request.into_parts();
     let (bytes, held) = body::read(&app, &parts, body).await?;
-    let service = whose(&app, &bytes);
+    let service = whose(&app, &bytes)?;
     // What was packed for the way is unpacked.
     for name in [header::CONTENT_ENCODING, header::CONTENT_LENGTH, header::TRANSFER_ENCODING] {
         parts.headers.remove(name);
@@ -43,23 +43,26 @@ async fn dispatch(State(app): State<Arc<App>>, request: Request) -> Result<Respo
 }
 
 /// The service that a body is for.
-pub(super) fn whose(app: &App, body: &[u8]) -> &'static Service {
-    let first = app.fleet.default().service;
-    if let [only] = app.services[..] {
-        return only;
+pub(super) fn whose(app: &App, body: &[u8]) -> Result<&'static Service, ApiError> {
+    let services = &Services::of(app).active;
+    if let [only] = services[..] {
+        return Ok(only);
     }
     if let Some(name) = super::named(body)
         && let Some(slot) = app.fleet.called(&name)
     {
-        return slot.service;
+        return Services::of_role(app, slot.role);
     }
     // A body that is no object has no keys, and the first service says so.
     let keys = keys(body).unwrap_or_default();
     let has = |key: &str| keys.contains(key);
-    let claims = app.services.iter().map(|service| ((service.claim)(&has), *service));
+    let claims = services.iter().map(|service| ((service.claim)(&has), *service));
     // The first of several that claim it as much.
     let best = claims.rev().max_by_key(|(claim, _)| *claim);
-    best.filter(|(claim, _)| *claim > 0).map_or(first, |(_, service)| service)
+    match best.filter(|(claim, _)| *claim > 0) {
+        Some((_, service)) => Ok(service),
+        None => Services::of_role(app, app.fleet.default().role),
+    }
 }
 
 /// The keys of an object.

@@ -18,6 +18,7 @@ use crate::models::model::Model;
 use crate::models::slot::Slot;
 use crate::models::state::Status;
 use crate::routes::tokenize::most_tokens;
+use crate::service::Services;
 
 /// `OpenAI`'s list, with the keys that infinity's client and the Qwen3 embedding server's need
 /// beside. A model that is not loaded is in it under the names it was given; what only its snapshot
@@ -44,13 +45,14 @@ pub(crate) async fn models(State(app): State<Arc<App>>) -> Result<Json<Value>, A
             }
         }
     }
+    let default = Services::of_role(&app, app.fleet.default().role)?;
     let (default_model, max_text_length) = of_default;
     Ok(Json(json!({
         "object": "list",
         "data": data,
         "loaded_models": loaded,
         "default_model": default_model,
-        "max_batch_size": (app.fleet.default().service.most_items)(&app.config),
+        "max_batch_size": (default.most_items)(&app.config),
         "max_text_length": max_text_length,
         "models": by_name,
     })))
@@ -89,7 +91,8 @@ pub(crate) async fn props(State(app): State<Arc<App>>) -> Result<Json<Value>, Ap
         "modalities": {"vision": false, "audio": false},
         "build_info": format!("{} {}", app.function.name, app.function.version),
     });
-    let own = (model.service.props)(&app, &model);
+    let service = Services::of_role(&app, model.role)?;
+    let own = (service.props)(&app, &model);
     if let (Value::Object(props), Value::Object(own)) = (&mut props, own) {
         props.extend(own);
     }
@@ -128,7 +131,7 @@ impl<'a> Listing<'a> {
             "parent": null,
             "permission": [],
             "backend": info.map_or_else(|| app.function.backend(), |info| info.backend),
-            "capabilities": [self.slot.service.capability],
+            "capabilities": [self.slot.role.name],
             "max_model_len": info.map(|info| info.max_length),
             "stats": {"queue_fraction": 0.0, "queue_absolute": 0, "results_pending": 0, "batch_size": app.config.max_batch_tokens},
         });
@@ -190,6 +193,7 @@ pub(crate) async fn info(State(app): State<Arc<App>>, uri: Uri) -> Result<Json<V
         None if ["loading", "failed"].contains(&app.state_word()) => return Err(not_there(&app)),
         None => app.any_model(name).await?.shared(),
     };
+    let service = Services::of_role(&app, model.role)?;
     let info = &model.info;
     let mut body = json!({
         "service": app.function.name,
@@ -206,14 +210,14 @@ pub(crate) async fn info(State(app): State<Arc<App>>, uri: Uri) -> Result<Json<V
         "takes_instruction": info.takes_instruction,
         "max_input_length": info.max_length,
         "max_batch_tokens": app.config.max_batch_tokens,
-        "max_client_batch_size": (model.service.most_items)(&model.config),
+        "max_client_batch_size": (service.most_items)(&model.config),
         "max_body_bytes": app.config.max_body_bytes,
         "max_bytes_in_flight": app.config.bytes_in_flight(),
         "max_concurrent_requests": app.config.max_queue,
         "fast_boot": app.config.fast_boot,
         "limits": limits(&app),
     });
-    let own = (model.service.about_model)(&app, &model);
+    let own = (service.about_model)(&app, &model);
     if let (Value::Object(body), Value::Object(own)) = (&mut body, own) {
         body.extend(own);
     }

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::app::App;
 use crate::edge::metrics;
 use crate::error::ApiError;
+use crate::service::Services;
 use crate::web::accept;
 
 /// Endpoints of every function.
@@ -29,7 +30,7 @@ pub(crate) fn root(app: &App) -> Json<Value> {
     let model = app.ready_model();
     let backend = model.as_ref().map_or_else(|| app.function.backend(), |model| model.info.backend);
     let mut endpoints = Map::new();
-    for service in &app.services {
+    for service in &Services::of(app).active {
         if let Value::Object(own) = (service.endpoints)() {
             endpoints.extend(own);
         }

@@ -55,7 +55,8 @@ pub(crate) async fn query(
 async fn handle(app: &App, id: &RequestId, route: Route, request: Request) -> Reply {
     let (parts, body) = request.into_parts();
     let (bytes, _held) = body::read(app, &parts, body).await?;
-    super::cached(app, &RERANK, &parts.uri, bytes, |bytes| answer_to(app, id, route, bytes)).await
+    super::cached(app, &RERANK.role, &parts.uri, bytes, |bytes| answer_to(app, id, route, bytes))
+        .await
 }
 
 pub(crate) async fn answer_to(app: &App, id: &RequestId, route: Route, bytes: Bytes) -> Reply {
@@ -82,7 +83,7 @@ pub(super) async fn respond(app: &App, id: &RequestId, request: RerankRequest) -
 
 async fn score(app: &App, id: &RequestId, mut request: RerankRequest) -> Reply {
     let begun = Instant::now();
-    let model = app.model(&RERANK, request.model.as_deref()).await?;
+    let model = app.model(&RERANK.role, request.model.as_deref()).await?;
     let scorer = scorer(&model)?;
     let info = scorer.facts();
     let normalization = normalization(&app.config, info, &request)?;

@@ -20,7 +20,7 @@ pub(crate) async fn score(
 ) -> Reply {
     let (parts, body) = request.into_parts();
     let (bytes, _held) = body::read(&app, &parts, body).await?;
-    cached(&app, &RERANK, &parts.uri, bytes, |bytes| answer_to(&app, &id, bytes)).await
+    cached(&app, &RERANK.role, &parts.uri, bytes, |bytes| answer_to(&app, &id, bytes)).await
 }
 
 async fn answer_to(app: &App, id: &RequestId, bytes: Bytes) -> Reply {

@@ -21,6 +21,7 @@ use crate::edge::budget::Held;
 use crate::error::ApiError;
 use crate::models::admission::Admitted;
 use crate::models::pipeline::Pipeline;
+use crate::service::Services;
 
 type Reply = Result<Response, ApiError>;
 
@@ -36,14 +37,15 @@ pub(crate) async fn tokenize(State(app): State<Arc<App>>, request: Request) -> R
 
 async fn tokens(app: &App, mut request: TokenizeRequest) -> Reply {
     let model = app.any_model(request.model.as_deref()).await?;
+    let service = Services::of_role(app, model.role)?;
     let prompt = match &request.prompt_name {
-        Some(name) => (model.service.prompt)(&model, name)?,
+        Some(name) => (service.prompt)(&model, name)?,
         None => String::new(),
     };
     let texts = match &mut request.input {
         ToTokenize::Texts(texts) => std::mem::take(texts),
         ToTokenize::Messages(conversation) => {
-            vec![(model.service.conversation)(app, &model, conversation)?]
+            vec![(service.conversation)(app, &model, conversation)?]
         }
     };
     let texts: Arc<Vec<String>> =

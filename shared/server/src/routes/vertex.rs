@@ -24,7 +24,7 @@ use crate::edge::budget::Held;
 use crate::edge::cost::Cost;
 use crate::edge::request_id::RequestId;
 use crate::error::ApiError;
-use crate::service::InstanceRequest;
+use crate::service::{InstanceRequest, Services};
 
 const JSON: &str = "application/json";
 
@@ -45,14 +45,15 @@ async fn predictions(
     let begun = Instant::now();
     let (parts, body) = request.into_parts();
     let (bytes, _held) = body::read(app, &parts, body).await?;
-    let most = app.services.iter().map(|service| (service.most_items)(&app.config)).max();
+    let most =
+        Services::of(app).active.iter().map(|service| (service.most_items)(&app.config)).max();
     let Instances { instances, warnings } = read_instances(&bytes, most.unwrap_or_default())?;
     // Instances before it hold half at most, so that the answer to one has room.
     let most = app.budget.most() / 2;
     let mut held = app.budget.hold();
     let mut all = Predictions { warnings, ..Predictions::default() };
     for (index, instance) in instances.into_iter().enumerate() {
-        let service = invocations::whose(app, instance.body.as_bytes());
+        let service = invocations::whose(app, instance.body.as_bytes())?;
         let answer = (service.instance)(InstanceRequest { app, id, instance, begun }).await;
         let answer = answer.map_err(|error| error.within(&format!("instances[{index}]")))?;
         all.add(index, answer).await?;

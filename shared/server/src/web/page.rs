@@ -11,6 +11,7 @@ use super::content::Content;
 use crate::app::App;
 use crate::error::ApiError;
 use crate::routes::probes;
+use crate::service::Services;
 
 const PAGE: &str = include_str!("../../assets/page.html");
 
@@ -39,7 +40,7 @@ pub(super) fn root(
 
 /// What the process does, a word each, in the order of its models.
 fn kinds(app: &App) -> String {
-    let kinds: Vec<&str> = app.services.iter().map(|service| service.capability).collect();
+    let kinds: Vec<&str> = Services::of(app).active.iter().map(|service| service.name()).collect();
     kinds.join(" ")
 }
 

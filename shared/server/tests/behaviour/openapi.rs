@@ -12,9 +12,14 @@ use serde_json::{Value, json};
 use super::toy::{FUNCTION, get, post, ready};
 
 fn described(api: Api) -> Value {
+    together(vec![api])
+}
+
+/// The document of a process that has all of these.
+fn together(apis: Vec<Api>) -> Value {
     openapi(&Description {
         function: FUNCTION,
-        apis: vec![api],
+        apis,
         needs_key: true,
         strict_model: true,
         snapshot_hooks: true,
@@ -34,8 +39,14 @@ fn both() -> [Value; 2] {
 /// Those of every kind of function.
 fn all() -> Vec<Value> {
     let mut all = both().to_vec();
+    let mut several = vec![Api::embed(rules()), Api::rerank(defrost_api::RerankRules::default())];
     #[cfg(feature = "chat")]
-    all.push(described(Api::chat(defrost_api::ChatRules::default())));
+    {
+        let chat = || Api::chat(defrost_api::ChatRules::default());
+        all.push(described(chat()));
+        several.push(chat());
+    }
+    all.push(together(several));
     all
 }
 
@@ -147,7 +158,7 @@ async fn the_router_and_the_document_have_the_same_routes() {
     same_routes(&super::chat::toy::ready(&[("SNAPSHOT_HOOKS", "true")]).await, "toy/echo").await;
 }
 
-async fn same_routes(router: &Router, model: &str) {
+pub(super) async fn same_routes(router: &Router, model: &str) {
     let document = get(router, "/openapi.json").await.json();
     assert_eq!(document["openapi"], "3.1.1");
     let paths = document["paths"].as_object().expect("paths");

@@ -22,12 +22,12 @@ use super::toy::{FUNCTION, config, get, post, post_request, ready, send};
 const MAX_WORDS: usize = 8;
 
 /// Embeds a text as its number of words, 3 and 4.
-struct Counter {
+pub(super) struct Counter {
     info: EmbedderInfo,
 }
 
 impl Counter {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let info = EmbedderInfo {
             name: "toy/counter".into(),
             family: "bert".into(),

@@ -44,6 +44,8 @@ pub struct GeneratorInfo {
     pub trained_context: usize,
     /// Tokens whose keys and values there is memory for.
     pub kv_tokens: usize,
+    /// Bytes of that memory.
+    pub kv_bytes: u64,
     /// Token ids from this one on have no meaning.
     pub vocab: usize,
     /// The precision of the weights: `int8`, `bf16`, `f32`, or `blocks`.
@@ -107,6 +109,7 @@ impl Generator {
         let Started { model, timings } = rest.start(&model_options)?;
         let decoder = decoder(&model, backend)?;
         let (vocab, kv_tokens) = (decoder.vocab(), decoder.room().total);
+        let kv_bytes = decoder.room_bytes();
         let context = decoder.context().min(kv_tokens);
         let info = GeneratorInfo {
             name: common.name,
@@ -116,6 +119,7 @@ impl Generator {
             context,
             trained_context: common.max_positions,
             kv_tokens,
+            kv_bytes,
             vocab,
             precision: common.precision,
             quantization: chat.quantization.clone(),

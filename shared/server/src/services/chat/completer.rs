@@ -47,6 +47,7 @@ impl From<&GeneratorInfo> for Info {
             context,
             trained_context: _,
             kv_tokens: _,
+            kv_bytes,
             vocab,
             precision,
             quantization,
@@ -70,6 +71,7 @@ impl From<&GeneratorInfo> for Info {
             threads: *threads,
             snapshot: snapshot.clone(),
             bytes: *bytes,
+            room_bytes: *kv_bytes,
         }
     }
 }

@@ -38,6 +38,7 @@ pub(crate) fn to_request(
     }
     let allowed = settings.allow_non_mrl;
     let (full, matryoshka) = (info.hidden, &info.matryoshka);
+    request.dimensions = request.dimensions.or(settings.dimensions);
     request.fit_dimensions(full, |width| allowed || matryoshka.allows(width, full));
     request.fit_scale(info.normalizes);
     let limit = request.token_limit(info.max_length)?;

@@ -143,6 +143,7 @@ impl From<&EmbedderInfo> for Info {
             threads: *threads,
             snapshot: snapshot.clone(),
             bytes: *bytes,
+            room_bytes: 0,
         }
     }
 }

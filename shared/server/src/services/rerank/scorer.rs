@@ -130,6 +130,7 @@ impl From<&ModelInfo> for Info {
             threads: *threads,
             snapshot: snapshot.clone(),
             bytes: *bytes,
+            room_bytes: 0,
         }
     }
 }

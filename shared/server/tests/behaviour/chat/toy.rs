@@ -305,6 +305,7 @@ impl Pipeline for Echo {
             threads: 1,
             snapshot: "00ec".into(),
             bytes: 100,
+            room_bytes: 0,
         }
     }
 

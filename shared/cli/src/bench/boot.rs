@@ -188,9 +188,10 @@ fn measure(args: &Args, scratch: &Path) -> Result<()> {
         bar.inc(1);
     }
     bar.finish_and_clear();
-    let together = match args.together {
-        true => logged(&setup, |log| together(&setup, &work, log))?,
-        false => Vec::new(),
+    let together = if args.together {
+        logged(&setup, |log| together(&setup, &work, log))?
+    } else {
+        Vec::new()
     };
     let size = match &setup.model {
         Location::Path(path) => std::fs::metadata(path)?.len(),

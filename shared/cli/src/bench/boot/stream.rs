@@ -140,12 +140,13 @@ mod tests {
     }
 
     fn chunked(len: usize) -> String {
-        let mut text = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned();
         let chars: Vec<char> = EVENTS.chars().collect();
-        for chunk in chars.chunks(len) {
+        let one = |chunk: &[char]| {
             let chunk: String = chunk.iter().collect();
-            text += &format!("{:x}\r\n{chunk}\r\n", chunk.len());
-        }
+            format!("{:x}\r\n{chunk}\r\n", chunk.len())
+        };
+        let chunks: String = chars.chunks(len).map(one).collect();
+        let text = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}");
         text + "0\r\n\r\n"
     }
 

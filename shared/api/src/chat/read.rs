@@ -26,8 +26,25 @@ impl ChatRoute {
     /// Reads a JSON body; an error takes the style that clients of this route expect.
     pub fn parse(self, bytes: &[u8], limits: &ChatLimits) -> Result<ChatCall, Invalid> {
         ChatBody::parse(bytes, self.example())
+            .map_err(|invalid| self.about_prompt(invalid))
             .and_then(|body| self.read(body, limits))
             .map_err(|invalid| invalid.styled(self.error_style()))
+    }
+
+    /// A `prompt` is the text of completions; one of responses names a prompt that is stored.
+    fn about_prompt(self, invalid: Invalid) -> Invalid {
+        let is_prompt = invalid.param.as_deref().is_some_and(|param| {
+            param
+                .strip_prefix("prompt")
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        });
+        if self != Self::Responses || !is_prompt {
+            return invalid;
+        }
+        Invalid::new(
+            "prompt",
+            "prompt is not honoured here: no prompt is stored; send its text as instructions and input",
+        )
     }
 
     fn read(self, body: ChatBody, limits: &ChatLimits) -> Result<ChatCall, Invalid> {

@@ -88,3 +88,19 @@ fn what_refers_to_a_stored_item_is_told_that_nothing_is_stored() {
     assert_eq!(invalid.param.as_deref(), Some("input[1].type"));
     assert!(invalid.message.contains("store: false"), "{}", invalid.message);
 }
+
+/// `prompt` of `OpenAI`'s responses names a prompt that is stored with them; in completions it is the text.
+#[test]
+fn a_stored_prompt_is_told_that_nothing_is_stored() {
+    let stored = json!({"id": "pmpt_1", "version": "2", "variables": {"city": "Bern"}});
+    for body in [json!({"prompt": stored}), json!({"prompt": stored, "input": "hi"})] {
+        let invalid = refused(ChatRoute::Responses, &body);
+        assert_eq!(invalid.param.as_deref(), Some("prompt"));
+        assert!(invalid.message.contains("no prompt is stored"), "{}", invalid.message);
+        assert!(invalid.message.contains("instructions"), "{}", invalid.message);
+    }
+    let text = refused(ChatRoute::Responses, &json!({"prompt": "hi"}));
+    assert!(text.message.contains("/v1/completions"), "{}", text.message);
+    let elsewhere = refused(ChatRoute::Completions, &json!({"prompt": stored}));
+    assert!(!elsewhere.message.contains("stored"), "{}", elsewhere.message);
+}

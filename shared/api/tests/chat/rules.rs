@@ -143,6 +143,13 @@ fn ranges_are_held_with_the_fields_name() {
     assert_eq!(invalid.param.as_deref(), Some("logit_bias.7"));
     let twice = refused_chat(&json!({"logit_bias": [[7, 1], [7, 2]]}));
     assert_eq!(twice.param.as_deref(), Some("logit_bias"));
+    // A client that biases the tokens of a text sends those twice that come twice.
+    let same = chat(&json!({"logit_bias": [[7, -5], [3, false], [7, -5], [3, false]]}));
+    assert_eq!(same.generation.sampling.logit_bias, [(3, f32::NEG_INFINITY), (7, -5.0)]);
+    for texts in [json!({"a": 1}), json!([["a", 1]]), json!([[7, 1], [" the", false]])] {
+        let invalid = refused_chat(&json!({"logit_bias": texts}));
+        assert!(invalid.message.contains("/tokenize turns a text into ids"), "{}", invalid.message);
+    }
     let many: Vec<String> = (0..65).map(|at| at.to_string()).collect();
     assert_eq!(refused_chat(&json!({"stop": many})).param.as_deref(), Some("stop"));
     let many = vec!["a"; 2000];

@@ -152,11 +152,8 @@ impl<'de> Deserialize<'de> for LogitBias {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<LogitBias, A::Error> {
                 let mut biases = Vec::new();
                 while let Some(token) = map.next_key::<String>()? {
-                    let id = token.parse().map_err(|_| {
-                        A::Error::custom(format!(
-                            "expected token ids as keys, found {token:?}; /tokenize turns a text into ids"
-                        ))
-                    })?;
+                    let id =
+                        token.parse().map_err(|_| no_id("expected token ids as keys", &token))?;
                     biases.push((id, map.next_value::<Bias>()?.0));
                 }
                 Ok(LogitBias(biases))
@@ -164,7 +161,9 @@ impl<'de> Deserialize<'de> for LogitBias {
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<LogitBias, A::Error> {
                 let mut biases = Vec::new();
-                while let Some((token, Bias(bias))) = seq.next_element::<(u32, Bias)>()? {
+                while let Some((BiasedToken(token), Bias(bias))) =
+                    seq.next_element::<(BiasedToken, Bias)>()?
+                {
                     biases.push((token, bias));
                 }
                 Ok(LogitBias(biases))
@@ -172,6 +171,40 @@ impl<'de> Deserialize<'de> for LogitBias {
         }
 
         deserializer.deserialize_any(BiasVisitor)
+    }
+}
+
+fn no_id<E: Error>(expected: &str, text: &str) -> E {
+    let shown: String = text.chars().take(40).collect();
+    E::custom(format!("{expected}, found {shown:?}; /tokenize turns a text into ids"))
+}
+
+/// A token's id. llama.cpp takes texts too, of which it biases every token.
+struct BiasedToken(u32);
+
+impl<'de> Deserialize<'de> for BiasedToken {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TokenVisitor;
+
+        impl Visitor<'_> for TokenVisitor {
+            type Value = BiasedToken;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a token id")
+            }
+
+            fn visit_u64<E: Error>(self, value: u64) -> Result<BiasedToken, E> {
+                let id = u32::try_from(value);
+                id.map(BiasedToken)
+                    .map_err(|_| E::invalid_value(Unexpected::Unsigned(value), &self))
+            }
+
+            fn visit_str<E: Error>(self, value: &str) -> Result<BiasedToken, E> {
+                Err(no_id("expected a token id", value))
+            }
+        }
+
+        deserializer.deserialize_any(TokenVisitor)
     }
 }
 

@@ -11,6 +11,7 @@
 use std::error::Error;
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
+use std::path::Path;
 
 use defrost_model::{LogitsOf, Piece};
 use defrost_tasks::{Generator, GeneratorOptions, ModelOptions, RestoreOptions, restore};
@@ -33,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let prompts: Vec<Prompt> = serde_json::from_reader(std::io::stdin())?;
     let longest = prompts.iter().map(|prompt| prompt.ids.len()).max().ok_or("no prompts")?;
-    let snapshot = restore(LINKED, &snapshot.as_str().into(), &RestoreOptions::default())?;
+    let snapshot = restore(LINKED, &Path::new(&snapshot).into(), &RestoreOptions::default())?;
     let model = ModelOptions {
         context: Some(longest + 1),
         kv_tokens: Some(longest + 1024),

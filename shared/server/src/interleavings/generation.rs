@@ -251,7 +251,7 @@ fn start(folder: &tempfile::TempDir, shared: &Shared) -> Arc<App> {
         known.map(|(_, value)| (*value).to_owned())
     };
     let names = vars.iter().map(|(name, _)| (*name).to_owned());
-    let config = match Config::from_lookup(&toy::FUNCTION, "chat", ["toy"], lookup, names) {
+    let config = match Config::from_lookup(&toy::FUNCTION, &["chat"], ["toy"], lookup, names) {
         Ok(Action::Serve(config)) => *config,
         other => panic!("not a configuration to serve: {other:?}"),
     };
@@ -268,7 +268,7 @@ fn start(folder: &tempfile::TempDir, shared: &Shared) -> Arc<App> {
             spec: ChatSpec { ends: [END].into(), ..ChatSpec::default() },
         }))
     };
-    crate::life::start::start(toy::FUNCTION, config, Arc::new(PhaseRecorder::start()), load)
+    crate::life::start::start(toy::FUNCTION, config, Arc::new(PhaseRecorder::start()), [Offer::new(&CHAT, load)])
         .expect("threads start")
 }
 
@@ -333,7 +333,7 @@ impl Client {
             if frames >= patience {
                 break false;
             }
-            let slot = self.app.fleet.find(Some(name)).expect("a known name");
+            let slot = self.app.fleet.find(None, Some(name)).here().expect("a known name");
             let is_over = |end: &[u8]| text.windows(end.len()).any(|part| part == end);
             let is_over = is_over(b"[DONE]") || is_over(b"\"error\"");
             assert!(!stream || is_over || slot.is_held(), "its model is held until its last byte");

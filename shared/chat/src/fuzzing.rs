@@ -19,14 +19,15 @@ use crate::{
 };
 
 /// A hundredth of what a rendering may cost, so that a fuzzer sees a hundred times as many.
-const FUEL: u64 = 100_000;
+const FUEL: u32 = 100_000;
 /// No more text than that pays for comes out, with what the instructions themselves write.
 const LONGEST: usize = 64 * 2 * FUEL as usize;
 /// Tokens of a walk through a grammar.
 const STEPS: usize = 24;
 
+const WORD_COUNT: u32 = 16;
 /// Words that make the masks of a grammar differ from those of its bytes.
-const WORDS: [&str; 16] = [
+const WORDS: [&str; WORD_COUNT as usize] = [
     "{\"", "\": ", "\", \"", "\"}", "true", "null", "12", "-1", ".5", "e+", "ab", "é", "日本",
     "2024-", "\n\n", " the",
 ];
@@ -40,7 +41,7 @@ pub fn template(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let (source, variables) = text.split_once('\0').unwrap_or((text, ""));
     let texts = SpecialTexts { bos: "<s>".to_owned(), eos: "</s>".to_owned() };
-    let Ok(template) = Template::with_fuel(source, texts.clone(), FUEL) else { return };
+    let Ok(template) = Template::with_fuel(source, texts.clone(), FUEL.into()) else { return };
     let mut kwargs: Map<String, Value> = serde_json::from_str(variables).unwrap_or_default();
     let list = |value: Option<Value>| match value {
         Some(Value::Array(items)) => Some(items),
@@ -154,7 +155,7 @@ fn grammar_of(kind: &str, text: &str) -> Option<Result<Option<Grammar>, Error>> 
     Some(Grammar::of_format(&format))
 }
 
-const END: u32 = 256 + WORDS.len() as u32;
+const END: u32 = 256 + WORD_COUNT;
 
 static TEMPLATES: LazyLock<Templates> = LazyLock::new(|| {
     let plain = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}";

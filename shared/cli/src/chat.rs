@@ -144,7 +144,7 @@ fn once(
     question: String,
 ) -> Result<()> {
     let show = Show::plain();
-    let said = session.ask(talker, runtime, question, &show, None);
+    let said = session.ask(talker, runtime, question, show, None);
     let said = said?;
     crate::print::note!("{}", said.figures());
     Ok(())

@@ -76,8 +76,8 @@ fn elsewhere(app: &App, path: &str) -> ApiError {
     }
     // Where several services are offered, another function is no answer to what one of them does.
     let is_alone = active.len() + idle.len() == 1;
-    let other = active.iter().filter(|_| is_alone);
-    match other.filter_map(|service| (service.elsewhere)(path)).next() {
+    let mut other = active.iter().filter(|_| is_alone);
+    match other.find_map(|service| (service.elsewhere)(path)) {
         Some(function) => ApiError::of_another_function(path, function),
         None => ApiError::not_found(path),
     }

@@ -7,6 +7,8 @@
 //!
 //! Texts in quotes, comments and raw blocks stay as they are.
 
+use std::fmt::Write as _;
+
 /// The filter of what is put into a variable.
 pub(super) const ASSIGNED: &str = "__assigned";
 /// The filter of what is put into a namespace.
@@ -60,7 +62,8 @@ pub(super) fn prepared(source: &str) -> String {
                 let filter = if target.contains('.') { KEPT } else { ASSIGNED };
                 let (open, close) =
                     (&tag[..2 + edge(&tag[2..])], &tag[end - 2 - edge_back(&tag[..end - 2])..]);
-                out.push_str(&format!("{open} {target}=({value})|{filter} {close}"));
+                // Writing to a String does not fail.
+                let _ = write!(out, "{open} {target}=({value})|{filter} {close}");
             }
             None => out.push_str(tag),
         }

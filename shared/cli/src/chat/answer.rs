@@ -1,5 +1,6 @@
 //! One answer, read from the events of a stream as OpenAI's protocol has them.
 
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -143,7 +144,7 @@ impl Answer {
         }
         self.usage = usage.or(self.usage);
         for Choice { delta, finish_reason } in choices {
-            self.finish = finish_reason.or(self.finish.take());
+            self.finish = finish_reason.or_else(|| self.finish.take());
             let thought = delta.reasoning_content.or(delta.reasoning);
             let before = pieces.len();
             if let Some(thought) = thought.filter(|thought| !thought.is_empty()) {
@@ -189,10 +190,12 @@ impl Answer {
         let about = if self.usage.is_none() && tokens > 0 { "about " } else { "" };
         let mut said = format!("{about}{tokens} {}", if tokens == 1 { "token" } else { "tokens" });
         if let Some(rate) = self.rate() {
-            said += &format!(", {rate:.1} tokens/s");
+            // Writing to a String does not fail.
+            let _ = write!(said, ", {rate:.1} tokens/s");
         }
         if let Some(first) = self.first {
-            said += &format!(", first after {}", time(first.saturating_duration_since(self.begun)));
+            let first = time(first.saturating_duration_since(self.begun));
+            let _ = write!(said, ", first after {first}");
         }
         if self.is_stopped {
             said += ", stopped";

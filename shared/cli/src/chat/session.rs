@@ -114,7 +114,7 @@ impl Session {
         talker: &Talker,
         runtime: &Runtime,
         question: String,
-        show: &Show,
+        show: Show,
         interrupt: Option<&mut Signal>,
     ) -> Result<Answer> {
         let body = self.request(&question).to_string();
@@ -207,7 +207,7 @@ impl Session {
         let text = serde_json::to_string_pretty(&Saved { model, messages, options })?;
         let about = || format!("cannot write {}", file.display());
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or(Path::new("."));
+        let folder = folder.unwrap_or_else(|| Path::new("."));
         // Whole or not at all.
         let mut written = tempfile::NamedTempFile::new_in(folder).with_context(about)?;
         writeln!(written, "{text}").with_context(about)?;

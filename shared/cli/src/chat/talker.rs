@@ -53,7 +53,7 @@ impl Talker {
         &self,
         runtime: &Runtime,
         body: String,
-        show: &Show,
+        show: Show,
         interrupt: Option<&mut Signal>,
     ) -> (Answer, Result<()>) {
         let mut answer = Answer::begin(Instant::now());

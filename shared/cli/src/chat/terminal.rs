@@ -57,7 +57,7 @@ pub(super) fn converse(session: &mut Session, talker: &Talker, runtime: &Runtime
             let _entered = runtime.enter();
             signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?
         };
-        match session.ask(talker, runtime, question, &show, Some(&mut interrupt)) {
+        match session.ask(talker, runtime, question, show, Some(&mut interrupt)) {
             Ok(answer) => note!("{}", answer.figures()),
             Err(error) if error.is::<Closed>() => return Err(error),
             // The conversation goes on.

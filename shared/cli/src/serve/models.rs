@@ -30,7 +30,9 @@ pub(super) fn wanted(
         Err(error) => errors.push(error),
     };
     if named.is_empty() {
-        tiers.iter().for_each(|tier| add(of_tier(tier)));
+        for tier in tiers {
+            add(of_tier(tier));
+        }
         for model in &config.models {
             add(of_place(model.names.clone(), &model.place, "MODELS", config));
         }

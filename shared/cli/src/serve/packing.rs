@@ -13,6 +13,7 @@
 //! Two processes may begin at once. Each takes the lock of the name first; the second waits, and then finds the snapshot. It
 //! appears under its name when it is complete, so nobody reads half of one.
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -211,7 +212,9 @@ fn stamp(files: &[PathBuf], kind: ModelKind) -> Result<String> {
         let data =
             fs::metadata(&whole).with_context(|| format!("cannot read {}", path.display()))?;
         let modified = data.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        stamp += &format!(
+        // Writing to a String does not fail.
+        let _ = write!(
+            stamp,
             "\n{} {} {} {:?} {}.{}",
             whole.display(),
             data.len(),
@@ -254,7 +257,7 @@ fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
 
 /// Writes a file that nobody reads half of.
 fn written(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+    let folder = path.parent().unwrap_or_else(|| Path::new("."));
     let file = tempfile::NamedTempFile::new_in(folder)?;
     fs::write(file.path(), bytes)?;
     file.persist(path).map(drop).map_err(|error| error.error)

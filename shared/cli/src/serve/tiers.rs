@@ -280,7 +280,7 @@ mod tests {
             let said = [errors, warnings].concat().join("\n");
             match expected {
                 Err(part) => {
-                    assert!(said.contains(part) && said.contains(key), "{key}={value}: {said}")
+                    assert!(said.contains(part) && said.contains(key), "{key}={value}: {said}");
                 }
                 Ok(setting) => {
                     assert_eq!(said, "", "{key}={value}");

@@ -135,7 +135,20 @@ fn c18_c20_all_kinds_answer_behind_one_port() {
     }
     assert_eq!(serving.get("/v1/models/RERANKER").json()["capabilities"], json!(["rerank"]));
 
-    // Paths that all services have go by the model, then by the body.
+    // Streams, and the port for those who look for it.
+    let mut stream = say("LIGHT");
+    stream["stream"] = json!(true);
+    let text = serving.post("/v1/chat/completions", &stream).text;
+    assert!(text.starts_with("data: ") && text.trim_end().ends_with("data: [DONE]"), "{text}");
+    let port = fs::read_to_string(dir.path().join(".port")).unwrap();
+    assert_eq!(port.trim(), serving.address.port().to_string());
+    assert_eq!(serving.get("/nothing").status, 404);
+}
+
+#[test]
+fn paths_of_all_services_go_by_the_model_then_by_the_body() {
+    let dir = of_all_kinds(&["API_KEYS=secret"]);
+    let serving = Serving::start(command(dir.path(), &["serve"])).with_key("secret");
     for path in ["/", "/invocations"] {
         let chat = serving
             .post(path, &json!({"messages": [{"role": "user", "content": "a"}], "max_tokens": 2}))
@@ -164,15 +177,6 @@ fn c18_c20_all_kinds_answer_behind_one_port() {
         assert!(root["endpoints"][kind].is_array(), "{root}");
     }
     document_is_whole(&serving.get("/openapi.json").json());
-
-    // Streams, and the port for those who look for it.
-    let mut stream = say("LIGHT");
-    stream["stream"] = json!(true);
-    let text = serving.post("/v1/chat/completions", &stream).text;
-    assert!(text.starts_with("data: ") && text.trim_end().ends_with("data: [DONE]"), "{text}");
-    let port = fs::read_to_string(dir.path().join(".port")).unwrap();
-    assert_eq!(port.trim(), serving.address.port().to_string());
-    assert_eq!(serving.get("/nothing").status, 404);
 }
 
 /// Every path of every kind, every reference leads somewhere.

@@ -38,6 +38,8 @@ use crate::models::info::Info;
 use crate::models::loaded::Loaded;
 use crate::models::pipeline::Pipeline;
 use crate::routes::chat::handle;
+use crate::service::Offer;
+use crate::services::chat::CHAT;
 use crate::services::chat::completer::Completer;
 
 const VOCAB: u32 = 10;
@@ -268,8 +270,13 @@ fn start(folder: &tempfile::TempDir, shared: &Shared) -> Arc<App> {
             spec: ChatSpec { ends: [END].into(), ..ChatSpec::default() },
         }))
     };
-    crate::life::start::start(toy::FUNCTION, config, Arc::new(PhaseRecorder::start()), [Offer::new(&CHAT, load)])
-        .expect("threads start")
+    crate::life::start::start(
+        toy::FUNCTION,
+        config,
+        Arc::new(PhaseRecorder::start()),
+        [Offer::new(&CHAT, load)],
+    )
+    .expect("threads start")
 }
 
 /// A request and what is known of it.

@@ -94,7 +94,7 @@ impl Client {
         data.map(|one| {
             (
                 one["index"].as_u64().unwrap(),
-                one["score"].as_f64().or(one["relevance_score"].as_f64()).unwrap(),
+                one["score"].as_f64().or_else(|| one["relevance_score"].as_f64()).unwrap(),
             )
         })
         .collect()

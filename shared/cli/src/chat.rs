@@ -12,7 +12,6 @@
 
 mod answer;
 mod here;
-mod packed;
 mod session;
 mod talker;
 mod terminal;

@@ -16,6 +16,7 @@ mod http;
 mod inspect;
 mod overwrite;
 mod pack;
+mod packing;
 mod place;
 mod print;
 mod progress;

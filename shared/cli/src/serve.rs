@@ -12,8 +12,6 @@
 
 mod dotenv;
 mod models;
-mod packing;
-mod place;
 mod tiers;
 
 use std::path::{Path, PathBuf};
@@ -28,6 +26,7 @@ use defrost_server::{
 };
 
 use crate::backend::LINKED;
+use crate::packing;
 use crate::print::note;
 
 use self::models::Wanted;

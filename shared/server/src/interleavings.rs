@@ -67,7 +67,7 @@ async fn ask(app: &App, name: &str) -> Result<(), ApiError> {
 }
 
 async fn ask_of(app: &App, service: &Service, name: &str) -> Result<(), ApiError> {
-    let model = app.model(&service.role, Some(name)).await?;
+    let model = app.model(service.role, Some(name)).await?;
     let scorer = model.loaded.own().expect("toys score");
     let finished = app.run(&model, toy::question(scorer)).await?;
     finished.result.map(drop).map_err(|error| (&*error).into())
@@ -80,7 +80,7 @@ async fn ask_for_a_kept_answer(app: &App, name: &str) -> Result<(), ApiError> {
         ask(app, name).await?;
         Ok(([("content-type", "application/json")], "{}").into_response())
     };
-    cached(app, &service_for(name).role, &Uri::from_static("/v1/rerank"), body, answer)
+    cached(app, service_for(name).role, &Uri::from_static("/v1/rerank"), body, answer)
         .await
         .map(drop)
 }

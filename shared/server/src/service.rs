@@ -32,7 +32,7 @@ use crate::openapi::Api;
 /// See the module page.
 pub struct Service {
     /// What its models are.
-    pub(crate) role: Role,
+    pub(crate) role: &'static Role,
     /// Its routes beside those that every function has, and those of [`INVOCATIONS`].
     pub(crate) routes: fn() -> Router<Arc<App>>,
     /// What answers on [`INVOCATIONS`].

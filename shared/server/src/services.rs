@@ -4,3 +4,4 @@
 pub(crate) mod chat;
 pub(crate) mod embed;
 pub(crate) mod rerank;
+pub(crate) mod roles;

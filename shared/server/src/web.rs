@@ -59,7 +59,7 @@ fn document(
     }
     let services = &Services::of(app).active;
     // Asked before the document is written: a model that arrives meanwhile is for the next one.
-    let is_final = services.iter().all(|service| app.ready_model_of(&service.role).is_some());
+    let is_final = services.iter().all(|service| app.ready_model_of(service.role).is_some());
     let description = Description {
         function: app.function,
         apis: services.iter().map(|service| (service.api)(app)).collect(),

@@ -6,6 +6,7 @@ use anyhow::{Result, anyhow, bail};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
+use defrost_pack::ModelKind;
 use defrost_server::{
     Action, CHAT, Config, Function, Offer, PhaseRecorder, restore_completer, router, start,
 };
@@ -16,9 +17,9 @@ use tower::ServiceExt as _;
 
 use super::Args;
 use super::answer::fault;
-use super::packed;
 use super::talker::Stream;
 use crate::backend::LINKED;
+use crate::packing;
 
 const FUNCTION: Function = Function {
     name: "defrost chat",
@@ -39,7 +40,7 @@ impl Here {
                 "expected a model, found none: give a snapshot or a GGUF file (defrost chat model.gguf), or --url of a server"
             );
         };
-        let snapshot = packed::snapshot(&target, &args.restore)?;
+        let snapshot = packing::place(&target, ModelKind::Chat, &args.restore.cache())?;
         let _entered = runtime.enter();
         let phases = Arc::new(PhaseRecorder::start());
         let offer = Offer::new(&CHAT, restore_completer);

@@ -6,9 +6,13 @@ use defrost_loader::inspect;
 use defrost_pack::ModelKind;
 use defrost_server::{Config, NamedModel, OwnSetting};
 
-use super::place::{self, Form};
+use crate::packing::{
+    self,
+    form::{self, Form},
+};
+
+use super::SERVICES;
 use super::tiers::{Configured, TIERS, kind_of};
-use super::{SERVICES, packing};
 
 /// A model that is to be served, and the settings that only it has.
 #[derive(Debug)]
@@ -38,7 +42,7 @@ pub(super) fn wanted(
         }
         if !config.model.is_empty() && config.models.is_empty() {
             let names = match config.served_model_name.as_slice() {
-                [] => vec![place::stem(&config.model)],
+                [] => vec![form::stem(&config.model)],
                 names => names.to_vec(),
             };
             add(of_place(names, &config.model, "MODEL", config));
@@ -79,7 +83,7 @@ pub(super) fn same_names(wanted: &[Wanted]) -> Vec<String> {
 /// A tier's model. What it is for, the tier says; what lies there must not contradict it.
 fn of_tier(Configured { tier, place, own }: &Configured) -> Result<Wanted, String> {
     let key = format!("{}_MODEL_PATH", tier.name);
-    let form = place::look(place).map_err(|error| format!("{key}: {error}"))?;
+    let form = form::look(place).map_err(|error| format!("{key}: {error}"))?;
     let service = tier.service.name();
     let wants = kind_of(service);
     let found = match form {
@@ -105,7 +109,7 @@ fn of_tier(Configured { tier, place, own }: &Configured) -> Result<Wanted, Strin
     let mut model = NamedModel::new(tier.name, place);
     model.kind = Some(service);
     model.owner = Some(format!("llmservice-{}", tier.name.to_lowercase()));
-    model.bytes = place::bytes(&form);
+    model.bytes = form::bytes(&form);
     model.full_name = full_name(form, place);
     Ok(Wanted { model, own: own.clone() })
 }
@@ -119,7 +123,7 @@ fn serves(found: ModelKind, wanted: ModelKind) -> bool {
 fn full_name(form: Form, place: &str) -> Option<String> {
     match form {
         Form::Snapshot { name, .. } => name,
-        Form::Gguf(_) | Form::Folder(_) => Some(place::stem(place)),
+        Form::Gguf(_) | Form::Folder(_) => Some(form::stem(place)),
         Form::Onnx | Form::Bucket | Form::Hub => None,
     }
 }
@@ -152,7 +156,7 @@ fn of_argument(
         return of_place(vec![name.to_owned()], place, argument, config);
     }
     if argument.contains("://") || Path::new(argument).exists() {
-        return of_place(vec![place::stem(argument)], argument, argument, config);
+        return of_place(vec![form::stem(argument)], argument, argument, config);
     }
     match by_name(argument, cache) {
         Some(place) => of_place(vec![argument.to_owned()], &place, argument, config),
@@ -197,13 +201,13 @@ fn of_place(
 ) -> Result<Wanted, String> {
     let told = |error: String| format!("{from}: {error}");
     let mut place = place.to_owned();
-    let mut form = place::look(&place).map_err(told)?;
+    let mut form = form::look(&place).map_err(told)?;
     if matches!(form, Form::Bucket | Form::Hub) {
         // What it is for stands in it alone.
         place = packing::fetched(&place, config).map_err(|error| told(format!("{error:#}")))?;
-        form = place::look(&place).map_err(told)?;
+        form = form::look(&place).map_err(told)?;
     }
-    let kind = place::kind(&form, &place).map_err(told)?;
+    let kind = form::kind(&form, &place).map_err(told)?;
     let Some(kind) = kind else {
         let tiers = TIERS.map(|tier| tier.name).join(", ");
         return Err(told(format!(
@@ -215,7 +219,7 @@ fn of_place(
     let mut model = NamedModel::new("", place.as_str());
     model.names = names;
     model.kind = service;
-    model.bytes = place::bytes(&form);
+    model.bytes = form::bytes(&form);
     model.full_name = full_name(form, &place);
     Ok(Wanted { model, own: Vec::new() })
 }

@@ -110,7 +110,7 @@ impl Job for StreamJob {
 /// The answer to a request for a stream: its headers at once, its parts as they come.
 pub(super) async fn answer(app: &App, name: &str, stream: Stream) -> Result<Response, ApiError> {
     let ticket = Ticket::new(app, false);
-    let admitted = app.model(&service_of(name).role, Some(name)).await?;
+    let admitted = app.model(service_of(name).role, Some(name)).await?;
     let Begun { events, held } = app.begin(&admitted, stream).await?;
     let body = EventBody { events, _held: held, _admitted: admitted };
     let answer = Response::new(Body::new(body));

@@ -163,7 +163,6 @@ async fn bind(config: &Config) -> Result<(TcpListener, u16), BootError> {
     };
     let listener = TcpListener::bind((config.host.as_str(), config.port)).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    tracing::info!("listening on http://{address}");
     if let Some(path) = &config.port_file {
         // A process that waits for the file never reads half of it.
         let line = format!("{}\n", address.port());
@@ -171,6 +170,8 @@ async fn bind(config: &Config) -> Result<(TcpListener, u16), BootError> {
             BootError::new(format!("writing {} (PORT_FILE): {error}", path.display()))
         })?;
     }
+    // Last: who waits for this line finds the file.
+    tracing::info!("listening on http://{address}");
     Ok((listener, address.port()))
 }
 

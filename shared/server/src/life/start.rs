@@ -32,7 +32,7 @@ pub fn start(
     let metrics = Arc::new(Metrics::new(&function));
     let offers: Vec<Offer> = offers.into();
     let offered: Vec<&'static Service> = offers.iter().map(|offer| offer.service).collect();
-    let loaders = offers.into_iter().map(|Offer { service, load }| (&service.role, load)).collect();
+    let loaders = offers.into_iter().map(|Offer { service, load }| (service.role, load)).collect();
     let fleet = Arc::new(Fleet::new(&config, loaders, Arc::clone(&metrics)));
     let services = Box::new(Services::new(&offered, &fleet.roles()));
     for slot in fleet.slots.iter().filter(|slot| fleet.has_several() && slot.is_missing()) {

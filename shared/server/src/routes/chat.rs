@@ -22,12 +22,12 @@ use crate::error::ApiError;
 use crate::models::admission::Admitted;
 use crate::models::events::{End, Event};
 use crate::models::model::Model;
-use crate::services::chat::CHAT;
 use crate::services::chat::chat_model::ChatModel;
 use crate::services::chat::job::{ReplyPart, Unread};
 use crate::services::chat::question::{Asked, ReplyQuestion};
 use crate::services::chat::speaker::Speaker;
 use crate::services::chat::translate;
+use crate::services::roles;
 
 type Answer = Result<Response, ApiError>;
 
@@ -64,7 +64,7 @@ async fn respond(
     let model = translate::model_of(&mut call);
     *model = model.take().or(deployment);
     if app.cache.is_some() && is_repeatable(app, &call) {
-        super::cached(app, &CHAT.role, &parts.uri, bytes, |_| answer_to(app, id, call)).await
+        super::cached(app, &roles::CHAT, &parts.uri, bytes, |_| answer_to(app, id, call)).await
     } else {
         answer_to(app, id, call).await
     }
@@ -98,7 +98,7 @@ fn is_repeatable(app: &App, call: &ChatCall) -> bool {
     };
     // Unless the model is loaded, nothing of it is kept, nor known.
     let loaded =
-        app.fleet.find(Some(&CHAT.role), model.as_deref()).here().and_then(|slot| slot.ready());
+        app.fleet.find(Some(&roles::CHAT), model.as_deref()).here().and_then(|slot| slot.ready());
     let chat = loaded.and_then(|model| Some((model.loaded.own::<ChatModel>()?, model)));
     generation.stream.is_none()
         && (generation.sampling.seed.is_some()
@@ -113,7 +113,7 @@ async fn prompt(
     model: Option<&str>,
     conversation: Conversation,
 ) -> Result<(String, Admitted), ApiError> {
-    let model = app.model(&CHAT.role, model).await?;
+    let model = app.model(&roles::CHAT, model).await?;
     let chat = chat_model(&model)?;
     let now = app.phases.unix();
     let _reading =
@@ -125,7 +125,7 @@ async fn prompt(
 }
 
 async fn chat(app: &Arc<App>, id: &RequestId, mut request: ChatRequest) -> Answer {
-    let model = app.model(&CHAT.role, request.model.as_deref()).await?;
+    let model = app.model(&roles::CHAT, request.model.as_deref()).await?;
     let chat = chat_model(&model)?;
     let generation = Arc::new(request.generation.clone());
     let (logprobs, n) = (generation.logprobs.is_some(), generation.n);
@@ -144,7 +144,7 @@ async fn chat(app: &Arc<App>, id: &RequestId, mut request: ChatRequest) -> Answe
 }
 
 async fn completion(app: &Arc<App>, id: &RequestId, mut request: CompletionRequest) -> Answer {
-    let model = app.model(&CHAT.role, request.model.as_deref()).await?;
+    let model = app.model(&roles::CHAT, request.model.as_deref()).await?;
     let chat = chat_model(&model)?;
     let generation = Arc::new(request.generation.clone());
     let mut prompts = Vec::with_capacity(request.prompts.len());

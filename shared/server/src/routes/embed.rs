@@ -20,9 +20,9 @@ use crate::edge::request_id::RequestId;
 use crate::error::ApiError;
 use crate::models::admission::{Admitted, Finished};
 use crate::models::model::Model;
-use crate::services::embed::EMBED;
 use crate::services::embed::translate::to_request;
 use crate::services::embed::vectorizer::{EmbedQuestion, Vectorizer};
+use crate::services::roles;
 
 type Reply = Result<Response, ApiError>;
 
@@ -45,7 +45,7 @@ pub(crate) async fn handle(
     let deployment = params.iter().flatten().find(|(name, _)| *name == "deployment");
     let deployment = deployment.map(|(_, model)| model);
     let answer = |bytes| answer_to(&app, &id, route, deployment, bytes, begun);
-    super::cached(&app, &EMBED.role, &parts.uri, bytes, answer).await
+    super::cached(&app, &roles::EMBED, &parts.uri, bytes, answer).await
 }
 
 pub(crate) async fn answer_to(
@@ -65,7 +65,7 @@ pub(crate) async fn answer_to(
 }
 
 async fn embed(app: &App, id: &RequestId, mut request: EmbedRequest, begun: Instant) -> Reply {
-    let model = app.model(&EMBED.role, request.model.as_deref()).await?;
+    let model = app.model(&roles::EMBED, request.model.as_deref()).await?;
     let vectorizer = vectorizer(&model)?;
     join_pieces(app, &model, &mut request).await?;
     let asked = Arc::new(to_request(&model.config.embed, vectorizer.facts(), &mut request)?);

@@ -11,7 +11,7 @@ use super::rerank::Reply;
 use super::{body, cached, rerank};
 use crate::app::App;
 use crate::edge::request_id::RequestId;
-use crate::services::rerank::RERANK;
+use crate::services::roles;
 
 pub(crate) async fn predict(
     State(app): State<Arc<App>>,
@@ -20,7 +20,7 @@ pub(crate) async fn predict(
 ) -> Reply {
     let (parts, body) = request.into_parts();
     let (bytes, _held) = body::read(&app, &parts, body).await?;
-    cached(&app, &RERANK.role, &parts.uri, bytes, |bytes| answer_to(&app, &id, bytes)).await
+    cached(&app, &roles::RERANK, &parts.uri, bytes, |bytes| answer_to(&app, &id, bytes)).await
 }
 
 pub(crate) async fn answer_to(app: &App, id: &RequestId, bytes: Bytes) -> Reply {

@@ -22,9 +22,9 @@ use crate::edge::request_id::RequestId;
 use crate::error::ApiError;
 use crate::models::admission::Finished;
 use crate::models::model::Model;
-use crate::services::rerank::RERANK;
 use crate::services::rerank::scorer::{ScoreQuestion, Scorer};
 use crate::services::rerank::translate::{in_request_order, normalization, to_requests};
+use crate::services::roles;
 
 pub(super) type Reply = Result<Response, ApiError>;
 
@@ -55,7 +55,7 @@ pub(crate) async fn query(
 async fn handle(app: &App, id: &RequestId, route: Route, request: Request) -> Reply {
     let (parts, body) = request.into_parts();
     let (bytes, _held) = body::read(app, &parts, body).await?;
-    super::cached(app, &RERANK.role, &parts.uri, bytes, |bytes| answer_to(app, id, route, bytes))
+    super::cached(app, &roles::RERANK, &parts.uri, bytes, |bytes| answer_to(app, id, route, bytes))
         .await
 }
 
@@ -83,7 +83,7 @@ pub(super) async fn respond(app: &App, id: &RequestId, request: RerankRequest) -
 
 async fn score(app: &App, id: &RequestId, mut request: RerankRequest) -> Reply {
     let begun = Instant::now();
-    let model = app.model(&RERANK.role, request.model.as_deref()).await?;
+    let model = app.model(&roles::RERANK, request.model.as_deref()).await?;
     let scorer = scorer(&model)?;
     let info = scorer.facts();
     let normalization = normalization(&app.config, info, &request)?;

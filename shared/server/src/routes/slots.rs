@@ -12,8 +12,8 @@ use crate::app::App;
 use crate::error::ApiError;
 use crate::routes::chat::chat_model;
 use crate::routes::models::not_there;
-use crate::services::chat::CHAT;
 use crate::services::chat::slot_list::{Slot, SlotTask};
+use crate::services::roles;
 
 /// Most slots that are listed: `MAX_RUNNING` may be any number.
 const MOST: usize = 1024;
@@ -24,7 +24,7 @@ const FAIL: &str = "fail_on_no_slot";
 /// As many slots as completions may run at once: what runs in each, or what ran there last. Those that were never used
 /// have no task.
 pub(crate) async fn slots(State(app): State<Arc<App>>, uri: Uri) -> Result<Json<Value>, ApiError> {
-    let Some(model) = app.ready_model_of(&CHAT.role) else { return Err(not_there(&app)) };
+    let Some(model) = app.ready_model_of(&roles::CHAT) else { return Err(not_there(&app)) };
     let chat = chat_model(&model)?;
     let (slots, context) = (chat.slots(), chat.limits().context);
     let most = model.config.chat.max_running;

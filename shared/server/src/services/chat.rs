@@ -19,21 +19,19 @@ use defrost_api::{
     ChatLimits, ChatRoute, ChatRules, Conversation, EmbedRoute, Generation, Invalid, OutputFormat,
     PREDICT_PATHS, RERANK_PATHS, SCORE_PATHS,
 };
-use defrost_model::USUAL_ROOM_BYTES;
 use serde_json::{Value, json};
 
 use crate::app::App;
-use crate::config::Config;
 use crate::error::ApiError;
 use crate::models::model::Model;
-use crate::models::role::{Numbers, Role};
 use crate::openapi::Api;
 use crate::routes::{chat, slots};
 use crate::service::{INVOCATIONS, InstanceRequest, Keys, ResponseFuture, Service};
+use crate::services::roles;
 
 /// Continues conversations and texts.
 pub static CHAT: Service = Service {
-    role: Role { name: "chat", path: "/v1/chat/completions", room },
+    role: &roles::CHAT,
     routes,
     invocations,
     claim,
@@ -105,26 +103,11 @@ fn elsewhere(path: &str) -> Option<&'static str> {
 }
 
 fn api(app: &App) -> Api {
-    let model = app.ready_model_of(&CHAT.role).filter(|_| !app.fleet.has_several());
+    let model = app.ready_model_of(&roles::CHAT).filter(|_| !app.fleet.has_several());
     Api::chat(ChatRules {
         limits: ChatLimits::default(),
         vocab: model.as_ref().map(|model| model.info.vocab),
     })
-}
-
-/// Keys and values of each layer and token, in f16, as many as the engine makes room for. Of models in f32 it is twice as much,
-/// which is known once they are loaded.
-fn room(config: &Config, number: &Numbers<'_>) -> u64 {
-    let of = |name: &str| number(name).unwrap_or(0);
-    let token = 2 * 2 * of("model.layers") * of("model.kv_heads") * of("model.head_dim");
-    let asked = |tokens: Option<usize>| tokens.and_then(|tokens| u64::try_from(tokens).ok());
-    let settings = &config.chat;
-    let context = asked(settings.context_length.or(config.max_length));
-    let usual = token.saturating_mul(context.unwrap_or_else(|| of("model.max_positions")));
-    match asked(settings.kv_tokens) {
-        Some(tokens) => token.saturating_mul(tokens),
-        None => usual.min(USUAL_ROOM_BYTES as u64),
-    }
 }
 
 fn about_model(_: &App, model: &Model) -> Value {

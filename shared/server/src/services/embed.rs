@@ -17,17 +17,17 @@ use serde_json::{Value, json};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::models::model::Model;
-use crate::models::role::Role;
 use crate::openapi::Api;
 use crate::routes::embed;
 use crate::service::{
     INVOCATIONS, InstanceRequest, Keys, ResponseFuture, Service, no_conversation,
 };
+use crate::services::roles;
 use vectorizer::Vectorizer;
 
 /// Embeds texts.
 pub static EMBED: Service = Service {
-    role: Role { name: "embed", path: "/v1/embeddings", room: |_, _| 0 },
+    role: &roles::EMBED,
     routes,
     invocations,
     claim,
@@ -86,7 +86,7 @@ fn elsewhere(path: &str) -> Option<&'static str> {
 fn api(app: &App) -> Api {
     // Of several models each has its own; what holds for all of them is what is known before any is
     // loaded.
-    let model = app.ready_model_of(&EMBED.role).filter(|_| !app.fleet.has_several());
+    let model = app.ready_model_of(&roles::EMBED).filter(|_| !app.fleet.has_several());
     let vectorizer = model.and_then(|model| model.loaded.own::<dyn Vectorizer>());
     let info = vectorizer.as_ref().map(|vectorizer| vectorizer.facts());
     Api::embed(EmbedRules {

@@ -17,18 +17,18 @@ use serde_json::{Value, json};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::models::model::Model;
-use crate::models::role::Role;
 use crate::openapi::Api;
 use crate::routes::{predict, rerank, score};
 use crate::service::{
     INVOCATIONS, InstanceRequest, Keys, ResponseFuture, Service, no_conversation,
 };
+use crate::services::roles;
 use scorer::Scorer;
 use translate::default_normalization;
 
 /// Scores documents against queries.
 pub static RERANK: Service = Service {
-    role: Role { name: "rerank", path: "/v1/rerank", room: |_, _| 0 },
+    role: &roles::RERANK,
     routes,
     invocations,
     claim,
@@ -92,7 +92,7 @@ fn elsewhere(path: &str) -> Option<&'static str> {
 
 fn api(app: &App) -> Api {
     // Of several models each reads its own number of tokens.
-    let model = app.ready_model_of(&RERANK.role).filter(|_| !app.fleet.has_several());
+    let model = app.ready_model_of(&roles::RERANK).filter(|_| !app.fleet.has_several());
     let scorer_of = |model: &Model| model.loaded.own::<dyn Scorer>();
     let scorer = model.as_ref().and_then(|model| scorer_of(model));
     Api::rerank(RerankRules {
@@ -101,7 +101,7 @@ fn api(app: &App) -> Api {
         vocab: model.as_ref().map(|model| model.info.vocab),
         max_inputs: app.config.embed.limits.max_inputs,
         takes_mxbai: app
-            .ready_model_of(&RERANK.role)
+            .ready_model_of(&roles::RERANK)
             .and_then(|model| scorer_of(&model))
             .is_some_and(|scorer| ScoreScale::takes_mxbai(scorer.facts().template)),
     })

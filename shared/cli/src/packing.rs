@@ -13,6 +13,8 @@
 //! Two processes may begin at once. Each takes the lock of the name first; the second waits, and then finds the snapshot. It
 //! appears under its name when it is complete, so nobody reads half of one.
 
+pub(crate) mod form;
+
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io;
@@ -30,19 +32,19 @@ use crate::pack::{self, Decisions, KindArg};
 use crate::print::note;
 use crate::progress;
 
-use super::place::{self, Form};
+use form::Form;
 
 /// Files of a folder that are looked at.
 const MOST_FILES: usize = 10_000;
 
 /// Where packed snapshots are kept.
-pub(super) fn folder(cache: &Path) -> PathBuf {
+pub(crate) fn folder(cache: &Path) -> PathBuf {
     cache.join("packed")
 }
 
 /// The place that restores the model: that of its snapshot.
-pub(super) fn place(place: &str, kind: ModelKind, cache: &Path) -> Result<String> {
-    let files = match place::look(place).map_err(anyhow::Error::msg)? {
+pub(crate) fn place(place: &str, kind: ModelKind, cache: &Path) -> Result<String> {
+    let files = match form::look(place).map_err(anyhow::Error::msg)? {
         Form::Snapshot { .. } | Form::Bucket => return Ok(place.to_owned()),
         Form::Hub => Vec::new(),
         Form::Gguf(file) => vec![file],
@@ -67,7 +69,7 @@ pub(super) fn place(place: &str, kind: ModelKind, cache: &Path) -> Result<String
 }
 
 /// A snapshot whose bytes say what its model is for: fetched from a bucket, or packed from the hub.
-pub(super) fn fetched(place: &str, config: &Config) -> Result<String> {
+pub(crate) fn fetched(place: &str, config: &Config) -> Result<String> {
     let cache = config.cache_dir.clone().unwrap_or_else(default_cache);
     let location: Location = place.parse()?;
     note!(
@@ -165,7 +167,7 @@ fn name_of(files: &[PathBuf], place: &str, kind: impl Into<Option<ModelKind>>) -
     for part in [env!("CARGO_PKG_VERSION"), isa::NATIVE, &layout, kind] {
         add(&mut hasher, part.as_bytes());
     }
-    let name = place::stem(place);
+    let name = form::stem(place);
     add(&mut hasher, if files.is_empty() { place } else { &name }.as_bytes());
     for path in files {
         // Where they lie does not matter, except within their folder.

@@ -14,7 +14,7 @@ const HEAD: &str = "model.head";
 
 /// What lies at a place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Form {
+pub(crate) enum Form {
     /// A snapshot on this machine.
     Snapshot { name: Option<String>, kind: ModelKind },
     /// One GGUF file, in a folder maybe.
@@ -30,7 +30,7 @@ pub(super) enum Form {
 }
 
 /// Looks at a place. The error says what was expected there.
-pub(super) fn look(place: &str) -> Result<Form, String> {
+pub(crate) fn look(place: &str) -> Result<Form, String> {
     let path = match place.parse::<Location>().map_err(|error| error.to_string())? {
         Location::Path(path) => path,
         Location::Hub { .. } => return Ok(Form::Hub),
@@ -84,7 +84,7 @@ fn in_folder(path: &Path) -> PathBuf {
 }
 
 /// The kind of the model there, if its files tell.
-pub(super) fn kind(form: &Form, place: &str) -> Result<Option<ModelKind>, String> {
+pub(crate) fn kind(form: &Form, place: &str) -> Result<Option<ModelKind>, String> {
     match form {
         Form::Snapshot { kind, .. } => Ok(Some(*kind)),
         // No other is packed from such files.
@@ -99,7 +99,7 @@ pub(super) fn kind(form: &Form, place: &str) -> Result<Option<ModelKind>, String
 }
 
 /// Bytes that the model takes, about, where its place is no snapshot, whose length tells.
-pub(super) fn bytes(form: &Form) -> u64 {
+pub(crate) fn bytes(form: &Form) -> u64 {
     let length = |path: &Path| std::fs::metadata(path).map_or(0, |data| data.len());
     match form {
         Form::Gguf(file) => length(file),
@@ -113,7 +113,7 @@ pub(super) fn bytes(form: &Form) -> u64 {
 }
 
 /// The last part of a place, without what tells its form.
-pub(super) fn stem(place: &str) -> String {
+pub(crate) fn stem(place: &str) -> String {
     let place = place.trim_end_matches('/');
     let place = place.strip_prefix("hf://").map_or(place, |id| id.split('@').next().unwrap_or(id));
     let last = place.rsplit('/').next().unwrap_or(place);

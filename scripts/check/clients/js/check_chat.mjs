@@ -1,4 +1,5 @@
-// Chat: the AI SDK through its OpenAI-compatible provider, and OpenAI's client. ../chatting.py says which models answer.
+// Chat: the AI SDK through its OpenAI-compatible provider, and OpenAI's client. ../chatting.py says which models
+// answer.
 
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { APICallError, Output, generateObject, generateText, jsonSchema, stepCountIs, streamObject, streamText, tool } from "ai";

@@ -35,7 +35,10 @@ fn a_piped_question_is_answered_and_a_gguf_file_packed_once() {
     let file = gguf();
     let args = ["chat", &file, "--temperature", "0", "--cache-dir", "cache"];
     let first = run_with_input(dir.path(), &args, "What is a snapshot?\n");
-    assert!(first.err.contains("into cache/model-") && first.err.contains(", once"), "{first:?}");
+    assert!(
+        first.err.contains("into cache/packed/model-") && first.err.contains(", once"),
+        "{first:?}"
+    );
     let figures = first.err.lines().last().unwrap().to_owned();
     assert!(
         figures.contains(" tokens, ") && figures.contains(" tokens/s, first after "),
@@ -272,6 +275,13 @@ impl Terminal {
         }
     }
 
+    /// Waits until a line is read: what is typed before that may be lost, as in every editor of lines that asks the terminal
+    /// for single keys. It says so by asking for pasted text in brackets.
+    #[track_caller]
+    fn wait_for_the_prompt(&mut self) {
+        self.wait_for("\u{1b}[?2004h");
+    }
+
     /// Its exit code, after all it had to say.
     fn end(mut self) -> Option<i32> {
         drop(self.keys);
@@ -286,9 +296,8 @@ fn people_talk_in_a_terminal() {
     let dir = tempfile::tempdir().unwrap();
     packed(dir.path());
     let mut terminal = Terminal::start(dir.path(), &["chat", "tiny.snap"]);
-    terminal.wait_for("> ");
     for (line, says) in [
-        ("/set temperature 0", "> "),
+        ("/set temperature 0", "/set temperature 0"),
         ("/set", "temperature 0"),
         ("/set max_tokens many", "expected a whole number"),
         ("/nonsense", "is no command"),
@@ -296,10 +305,12 @@ fn people_talk_in_a_terminal() {
         ("/help", "Ctrl-C stops an answer"),
         (QUESTION, KNOWN),
     ] {
+        terminal.wait_for_the_prompt();
         terminal.press(&format!("{line}\n"));
         terminal.wait_for(says);
     }
     terminal.wait_for(" tokens/s");
+    terminal.wait_for_the_prompt();
     terminal.press("/stats\n");
     terminal.wait_for("1 answer, ");
     for (line, says) in [
@@ -307,15 +318,17 @@ fn people_talk_in_a_terminal() {
         ("/clear", "begins anew"),
         ("/load talk.json", "2 messages are loaded"),
     ] {
+        terminal.wait_for_the_prompt();
         terminal.press(&format!("{line}\n"));
         terminal.wait_for(says);
     }
     // A line that is thrown away, and the end.
+    terminal.wait_for_the_prompt();
     terminal.press("never mind");
     terminal.wait_for("never mind");
     terminal.press("\u{3}");
     terminal.wait_for("Ctrl-D or /quit ends");
-    terminal.wait_for("> ");
+    terminal.wait_for_the_prompt();
     terminal.press("\u{4}");
     assert_eq!(terminal.end(), Some(0));
     let saved: Value =

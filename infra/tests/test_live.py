@@ -52,16 +52,16 @@ def test_the_page_of_settings_has_those_of_the_binaries(root: Path, binaries: Pa
 
 
 def test_every_request_of_the_collection_is_answered(root: Path, urls: dict[str, str]) -> None:
-    for request in requests.load(root)[0]:
-        name, path = re.fullmatch(r"\{\{(\w+)\}\}(.*)", request.url).groups()  # type: ignore[union-attr]
-        body = json.dumps(request.body).encode() if request.body else None
+    for known in requests.load(root)[0]:
+        name, path = re.fullmatch(r"\{\{(\w+)\}\}(.*)", known.url).groups()  # type: ignore[union-attr]
+        body = json.dumps(known.body).encode() if known.body else None
         headers = {"content-type": "application/json", "authorization": "Bearer collection-key"}
-        sent = urllib.request.Request(urls[name] + path, body, headers, method=request.method)
+        sent = urllib.request.Request(urls[name] + path, body, headers, method=known.method)
         try:
             with urllib.request.urlopen(sent, timeout=60) as answer:
                 assert json.load(answer)
         except urllib.error.HTTPError as error:
-            pytest.fail(f"{request.where}: {error.code} {error.read().decode()[:500]}")
+            pytest.fail(f"{known.where}: {error.code} {error.read().decode()[:500]}")
 
 
 def test_probes_of_the_templates_need_no_key(root: Path, urls: dict[str, str]) -> None:

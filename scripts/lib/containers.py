@@ -52,8 +52,8 @@ PODMAN_FITS = [
     (["--runtime", "runc"], ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000"]),
 ]
 
-# One short query, one short document: what a first score is measured with everywhere in this repository. Of a language model
-# it is the likeliest tokens of a short message, few enough that the first of them is what takes the time.
+# One short query, one short document: what a first score is measured with everywhere in this repository. Of a language
+# model it is the likeliest tokens of a short message, few enough that the first of them is what takes the time.
 RERANK = ("/v1/rerank", {"query": "who wrote it?", "documents": ["Harper Lee wrote it in 1960."]})
 REQUESTS = {
     "rerank-cpu-int8": RERANK,
